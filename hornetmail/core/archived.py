@@ -1,0 +1,103 @@
+"""What goes into the archive and what comes out, as values."""
+
+from __future__ import annotations
+
+import msgspec
+
+from hornetmail.core.envelope import Direction
+
+
+class ArchiveItem(msgspec.Struct, frozen=True, gc=False):
+    """One mail on its way into the archive.
+
+    ``row`` is the queue row's ID, the token that makes staging happen once. ``feed`` names the source (``inline``, ``relay``,
+    ``submission``, …). ``sender`` is the reverse-path, ``login`` the authenticated sender or ``""``; ``recipients`` are the
+    envelope recipients that were delivered. ``trace``: header lines that we prepended, kept beside the exact received bytes (rule 12).
+    ``received`` Unix seconds. ``owners``: keys of local addresses with a right to it besides those of the envelope.
+    """
+
+    row: int
+    tenant: int
+    feed: str
+    direction: Direction
+    sender: str
+    recipients: tuple[str, ...]
+    received: float
+    retention_days: int
+    login: str = ""
+    trace: bytes = b""
+    spam: bool = False
+
+
+class Hit(msgspec.Struct, frozen=True, gc=False):
+    """One line of a result list; ``date`` Unix seconds of the Date header or of receipt. Fields outside of the scope are empty."""
+
+    id: int
+    date: float
+    sender: str
+    recipients: tuple[str, ...]
+    subject: str
+    size: int
+    direction: Direction
+    received: float = 0.0
+    spam: bool = False
+    attachments: int = 0
+
+
+class ArchivedMail(msgspec.Struct, frozen=True, gc=False):
+    """One archived mail in full, as far as the scope may see it.
+
+    ``recipients``: envelope recipients that the scope may see (rule 14); ``header_recipients``: To and Cc. ``medium``: the
+    numeric ID of its medium (A13). ``text``: its plain text for showing, empty without a right to content.
+    """
+
+    hit: Hit
+    tenant: int
+    feed: str
+    login: str
+    message_id: str
+    sha256: bytes
+    medium: int
+    expires: float
+    recipients: tuple[str, ...] = ()
+    header_recipients: tuple[str, ...] = ()
+    text: str = ""
+
+
+class Refused(Exception):
+    """The right to do this is missing; the message says which."""
+
+
+class QueryError(ValueError):
+    """A search query that cannot be understood; the message names the term."""
+
+
+class ArchiveError(Exception):
+    """The archive cannot do it now; the message says why."""
+
+
+class Page(msgspec.Struct, frozen=True, gc=False):
+    """``total`` counts all hits within the scope; ``results`` at most 500, newest first; ``after`` continues behind them or is ``""``."""
+
+    total: int
+    results: tuple[Hit, ...]
+    after: str = ""
+
+
+class ArchiveFigures(msgspec.Struct, frozen=True, gc=False):
+    """The archive in figures. ``locked``: the key is not there; mail is taken, not searchable (rule 22)."""
+
+    mails: int = 0
+    packs: int = 0
+    bytes_raw: int = 0
+    bytes_stored: int = 0
+    staged: int = 0
+    unindexed: int = 0
+    locked: bool = False
+
+
+class Finding(msgspec.Struct, frozen=True, gc=False):
+    """Something that ``archive verify`` found wrong: ``where`` names pack, record or table."""
+
+    where: str
+    what: str

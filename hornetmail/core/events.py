@@ -1,0 +1,69 @@
+"""Events on the bus: hints, sent after commit. Subscribers re-read what they need."""
+
+from __future__ import annotations
+
+import msgspec
+
+from hornetmail.core.mode import Mode
+from hornetmail.core.verdict import Verdict
+
+
+class MessageAccepted(msgspec.Struct, frozen=True, gc=False):
+    """A message got its 250."""
+
+    message: int
+    domain: str
+
+
+class RecipientSettled(msgspec.Struct, frozen=True, gc=False):
+    """An attempt for one recipient of a domain ended."""
+
+    message: int
+    row: int
+    domain: str
+    verdict: Verdict
+
+
+class FolderChanged(msgspec.Struct, frozen=True, gc=False):
+    """Something in a folder changed: messages, flags, or the folder itself."""
+
+    mailbox: int
+    folder: str
+
+
+class ModeChanged(msgspec.Struct, frozen=True, gc=False):
+    """A domain's mode switched; ``by`` is a person or ``"health"``."""
+
+    domain: str
+    mode: Mode
+    by: str
+    reason: str
+
+
+class HealthChanged(msgspec.Struct, frozen=True, gc=False):
+    """A primary host went up or down."""
+
+    domain: str
+    host: str
+    up: bool
+    reason: str
+
+
+class DirectoryChanged(msgspec.Struct, frozen=True, gc=False):
+    """A new snapshot of the directory is in force."""
+
+    version: int
+
+
+class ArchiveGrew(msgspec.Struct, frozen=True, gc=False):
+    """Mails became searchable."""
+
+    mails: int
+
+
+class Alarm(msgspec.Struct, frozen=True, gc=False):
+    """Something an administrator must know; ``code`` is stable, ``text`` is for people."""
+
+    code: str
+    text: str
+    domain: str = ""

@@ -1,0 +1,59 @@
+"""Folders and their messages as values, shared by portal, archive, IMAP, POP3 and webmail."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class FolderInfo(msgspec.Struct, frozen=True, gc=False):
+    """A folder of a tree. ``name`` uses ``/`` between levels and is text (never modified UTF-7); ``use`` is a SPECIAL-USE
+    attribute like ``\\Sent`` or ``""``."""
+
+    name: str
+    uidvalidity: int
+    use: str = ""
+    subscribed: bool = True
+    selectable: bool = True
+    readonly: bool = False
+
+
+class Entry(msgspec.Struct, frozen=True, gc=False):
+    """One message of a folder. ``date``: INTERNALDATE in Unix seconds. ``size``: bytes as served (envelope lines of rule 9 hidden,
+    CRLF line ends). ``gone``: it was expunged; only in answers to ``changes``. ``name``: stable unique ID (POP UIDL)."""
+
+    uid: int
+    modseq: int
+    flags: frozenset[str]
+    size: int
+    date: float
+    name: str = ""
+    gone: bool = False
+
+
+class FolderStatus(msgspec.Struct, frozen=True, gc=False):
+    """What SELECT and STATUS answer. ``first_unseen`` is a UID or 0."""
+
+    uidvalidity: int
+    uidnext: int
+    messages: int
+    unseen: int
+    modseq: int
+    size: int = 0
+
+
+class Copied(msgspec.Struct, frozen=True, gc=False):
+    """COPYUID or APPENDUID of RFC 4315; ``uidvalidity`` 0 means that there is none to tell (rule 27)."""
+
+    uidvalidity: int
+    sources: tuple[int, ...]
+    targets: tuple[int, ...]
+
+
+class FolderError(Exception):
+    """An operation on a folder that cannot be done. ``code``: an IMAP response code of RFC 5530 such as ``NONEXISTENT``,
+    ``ALREADYEXISTS``, ``CANNOT``, ``INUSE``, ``OVERQUOTA``, ``NOPERM``, ``TRYCREATE``, ``UNAVAILABLE``."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text

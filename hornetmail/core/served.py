@@ -1,0 +1,112 @@
+"""What the directory knows, as values: domains, mailboxes, and who somebody is once logged in."""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+
+class Failover(enum.StrEnum):
+    """Who switches to emergency and back (C7)."""
+
+    AUTO = "auto"
+    MANUAL = "manual"
+
+
+class Coverage(enum.StrEnum):
+    """All users of the domain, or picked mailboxes (C12)."""
+
+    ALL = "all"
+    PICKED = "picked"
+
+
+class TLSPolicy(enum.StrEnum):
+    """Outgoing TLS: if offered, required and verified, or never."""
+
+    MAY = "may"
+    VERIFY = "verify"
+    NONE = "none"
+
+
+class Role(enum.StrEnum):
+    """Roles of a person (A39-A43); a plain user has none of them."""
+
+    ADMIN = "admin"
+    AUDITOR = "auditor"
+    REVISOR = "revisor"
+    DATAOFFICER = "dataofficer"
+
+
+class Host(msgspec.Struct, frozen=True, gc=False):
+    """A host to dial, ``port`` 1-65535."""
+
+    name: str
+    port: int = 25
+
+    def __str__(self) -> str:
+        return f"[{self.name}]:{self.port}" if ":" in self.name else f"{self.name}:{self.port}"
+
+
+class Domain(msgspec.Struct, frozen=True, gc=False):
+    """A served domain. No ``primaries``: the portal is its mail server for good. ``relay_from``: networks whose hosts may send
+    for it through the relay door. ``archive``: mail is archived (C8). ``retention_days``: kept that long (C1)."""
+
+    name: str
+    tenant: int = 1
+    primaries: tuple[Host, ...] = ()
+    failover: Failover = Failover.AUTO
+    coverage: Coverage = Coverage.ALL
+    tls: TLSPolicy = TLSPolicy.MAY
+    active: bool = True
+    archive: bool = True
+    retention_days: int = 90
+    relay_from: tuple[str, ...] = ()
+    smarthost: Host | None = None
+    aliases: tuple[str, ...] = ()
+
+
+class Mailbox(msgspec.Struct, frozen=True, gc=False):
+    """A registered mailbox. ``address`` in the case it was registered in (C25); ``aliases`` are further addresses of it alone.
+    ``picked``: covered in a domain with picked coverage. ``archive``: false exempts it from archiving, on the record (rule 24)."""
+
+    id: int
+    address: str
+    domain: str
+    tenant: int = 1
+    aliases: tuple[str, ...] = ()
+    roles: tuple[Role, ...] = ()
+    name: str = ""
+    enabled: bool = True
+    picked: bool = True
+    archive: bool = True
+
+
+class Person(msgspec.Struct, frozen=True, gc=False):
+    """Somebody who logged in. ``addresses``: keys (``Address.key``) of every own address (A43, A44)."""
+
+    mailbox: int
+    address: str
+    tenant: int
+    roles: tuple[Role, ...] = ()
+    addresses: tuple[str, ...] = ()
+    name: str = ""
+
+    def has(self, role: Role) -> bool:
+        """Whether the role was granted."""
+        return role in self.roles
+
+
+class Scope(msgspec.Struct, frozen=True, gc=False):
+    """What of the archive somebody may see, computed by ``access`` alone (rules 14, 15).
+
+    ``tenant`` 0 means every tenant. ``addresses`` are keys of own addresses, None means all mail. ``content`` false: envelope, date, size
+    and ID only (with ``subjects``, the subject too), and no opening. ``all_recipients``: sees Bcc recipients of mail that is not
+    his own (auditors).
+    """
+
+    tenant: int
+    addresses: frozenset[str] | None
+    content: bool = True
+    subjects: bool = True
+    all_recipients: bool = False

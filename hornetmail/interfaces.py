@@ -1,0 +1,316 @@
+"""What the rooms promise each other.
+
+Rooms that lie side by side know one another only through these interfaces, the bus and ``compose``. Methods marked ``async`` may be
+awaited from the reactor thread only; the others answer at once from memory. Values are frozen structs of ``hornetmail.core``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from typing import Any
+
+from zope.interface import Attribute, Interface
+
+from hornetmail.core.archived import ArchivedMail, ArchiveFigures, ArchiveItem, Finding, Page
+from hornetmail.core.envelope import Envelope
+from hornetmail.core.folder import Copied, Entry, FolderInfo, FolderStatus
+from hornetmail.core.mode import Mode
+from hornetmail.core.queued import Backlog, Claim, Message, Portal, Row, RowKind, RowState, Settled
+from hornetmail.core.reply import Reply
+from hornetmail.core.served import Domain, Mailbox, Person, Scope
+from hornetmail.core.verdict import Verdict
+
+
+class IBus(Interface):
+    """Hints between rooms, sent after commit: losing one costs latency, never correctness."""
+
+    def publish(event: Any) -> None:
+        """Call every subscriber of ``type(event)`` in the next reactor turn; a subscriber's error is logged and disturbs nobody."""
+
+    def subscribe(kind: type, listener: Callable[[Any], Any]) -> Callable[[], None]:
+        """Listen to events of a class (of ``hornetmail.core.events``); the answer unsubscribes."""
+
+
+class IBody(Interface):
+    """The exact bytes of a message at rest."""
+
+    size = Attribute("bytes")
+
+    async def read(start: int = 0, length: int = -1) -> bytes:
+        """A part, or all of it."""
+
+    def chunks() -> AsyncIterator[bytes]:
+        """All of it in pieces of at most 64 KiB, never whole in memory."""
+
+
+class IDeposit(Interface):
+    """A body that is arriving (the contract of a delivery: begin, write, then commit or abort)."""
+
+    size = Attribute("bytes written so far")
+
+    async def write(data: bytes) -> None:
+        """Take a piece; returns when the next may come."""
+
+    async def commit(*args: Any, **keywords: Any) -> Any:
+        """Make it durable; what it takes and answers is said by whoever made the deposit."""
+
+    async def abort() -> None:
+        """Forget it. Safe to call at any time, also twice, also after commit (then it does nothing)."""
+
+
+class IQueue(Interface):
+    """The spool: a message is in it from its 250 until all its rows are done and it is archived."""
+
+    def begin(tenant: int) -> IDeposit:
+        """A new message. Its ``commit(envelope, origin, direction, trace, *, domain, archive, hold="", request="")`` answers the
+        ``Message``, durable, with one DELIVER row a recipient (HELD with that reason if ``hold``) and, if ``archive``, an ARCHIVE row
+        that waits. Raises DiskFull or SpoolError: answer 4xx."""
+
+    async def claim(now: float, limit: int, next_due: Callable[[Row], float], kinds: Collection[RowKind] = ()) -> Sequence[Claim]:
+        """Claim rows that are due, oldest first, newest arrivals from memory; attempt and next time are durable on return."""
+
+    async def claim_rows(rows: Iterable[int], now: float, next_due: Callable[[Row], float]) -> Sequence[Claim]:
+        """Claim just these, if they are not claimed or done: what drain and flush use."""
+
+    async def settle(verdicts: Sequence[Settled]) -> None:
+        """Record what became of claimed rows, and drain rows born with them, durable on return. A message with nothing left leaves."""
+
+    async def body(message: int) -> IBody:
+        """The body as received. Raises KeyError once the message has left."""
+
+    async def change(rows: Iterable[int], state: RowState, *, due: float = 0.0, reason: str = "") -> int:
+        """Administration: hold, release, park, flush, delete (REMOVED); claimed and done rows are left alone; the number changed."""
+
+    async def adopt(domain: str, now: float) -> int:
+        """Make all that is deferred for a domain due now, in one transition (L4)."""
+
+    async def rows(
+        *,
+        domain: str = "",
+        states: Collection[RowState] = (),
+        kinds: Collection[RowKind] = (),
+        message: int = 0,
+        mailbox: int = 0,
+        limit: int = 500,
+        after: int = 0,
+    ) -> Sequence[tuple[Message, Row]]:
+        """A page of the queue in order of row ID."""
+
+    async def remember(space: str, key: str, value: bytes | None) -> None:
+        """Keep a small fact (mode, probe, callforward answer); None forgets it. Durable soon, ordered; lost facts cost a question."""
+
+    def remembered(space: str) -> dict[str, bytes]:
+        """All facts of a space, from memory."""
+
+    def backlog() -> Backlog:
+        """Figures, from memory."""
+
+    def wake(listener: Callable[[], None]) -> None:
+        """Call when something became due."""
+
+
+class ICourier(Interface):
+    """A way to a destination. The agent knows nothing else of it."""
+
+    name = Attribute("primary, portal, mx, archive, …")
+
+    async def deliver(message: Message, rows: Sequence[Row], body: IBody) -> dict[int, Verdict]:
+        """One attempt: a verdict for every row given, by row ID. Never raises for what a destination does."""
+
+
+class IModes(Interface):
+    """The mode of each domain."""
+
+    def mode(domain: str) -> Mode:
+        """Now, from memory; NORMAL for domains it has not heard of."""
+
+    def explain(domain: str) -> dict[str, Any]:
+        """For people: mode, since when, by whom, why, next probe, health of every primary."""
+
+    async def switch(domain: str, mode: Mode, by: str, reason: str = "") -> None:
+        """By hand. Raises KeyError (no such domain) or ValueError (that switch makes no sense, says why)."""
+
+
+class IRecipients(Interface):
+    """Whether a recipient exists (C13, C14, rule 4)."""
+
+    async def verify(address: str, sender: str = "") -> Reply:
+        """250 known, 550 5.1.1 unknown, 451 cannot tell now."""
+
+
+class IDirectory(Interface):
+    """Domains and mailboxes from a versioned in-memory snapshot."""
+
+    version = Attribute("grows with each change")
+
+    def domain(name: str) -> Domain | None:
+        """By folded name or alias."""
+
+    def domains() -> Sequence[Domain]:
+        """All, by name."""
+
+    def mailbox(address: str) -> Mailbox | None:
+        """By address or alias, any case (C25)."""
+
+    def mailbox_by_id(identifier: int) -> Mailbox | None:
+        """By its stable ID."""
+
+    def mailboxes(domain: str = "") -> Sequence[Mailbox]:
+        """All, or those of a domain, by address."""
+
+    def covered(address: str) -> Mailbox | None:
+        """The mailbox, if the service covers it (C11, C12)."""
+
+
+class IAccess(Interface):
+    """Log-in and rights: one place for every door."""
+
+    async def login(user: str, password: str, door: str, peer: str) -> Person:
+        """Raises AccessRefused; throttled by account and by network."""
+
+    def scope(person: Person) -> Scope:
+        """What of the archive that person may see."""
+
+
+class IFolderTree(Interface):
+    """Folders of one mailbox, implemented by portal and archive, mounted side by side by IMAP and webmail (L1)."""
+
+    async def folders() -> Sequence[FolderInfo]:
+        """All of them, INBOX first."""
+
+    async def open(name: str) -> IFolder:
+        """Raises FolderError NONEXISTENT."""
+
+    async def create(name: str, use: str = "") -> None:
+        """Missing levels too. Raises FolderError."""
+
+    async def delete(name: str) -> None:
+        """Raises FolderError."""
+
+    async def rename(old: str, new: str) -> None:
+        """Lower levels move too; INBOX moves its messages (RFC 3501 section 6.3.5). Raises FolderError."""
+
+    async def subscribe(name: str, wanted: bool) -> None:
+        """Subscriptions outlive their folders."""
+
+    async def subscriptions() -> Sequence[str]:
+        """Names, folders that are gone included."""
+
+
+class IFolder(Interface):
+    """One folder. UIDs only grow; every change has a modseq."""
+
+    info = Attribute("FolderInfo")
+
+    async def status() -> FolderStatus:
+        """Figures."""
+
+    async def entries(uids: Collection[int] | None = None) -> Sequence[Entry]:
+        """Messages by UID."""
+
+    async def changes(modseq: int) -> Sequence[Entry]:
+        """Entries changed, new or gone since then, by modseq."""
+
+    async def structures(uids: Sequence[int]) -> dict[int, Any]:
+        """``hornetmail.mime.structure.Part`` trees with offsets; the portal keeps them, 64 messages a hop."""
+
+    async def body(uid: int) -> IBody:
+        """The message as served. Raises FolderError EXPUNGEISSUED if it has gone."""
+
+    async def store(
+        uids: Collection[int], add: Collection[str] = (), remove: Collection[str] = (), replace: Collection[str] | None = None
+    ) -> Sequence[Entry]:
+        """Change flags and keywords; the entries as they are then. A claimed drain copy: FolderError INUSE."""
+
+    async def expunge(uids: Collection[int] | None = None) -> Sequence[int]:
+        r"""Remove messages marked \Deleted (all, or those among ``uids``); the UIDs that went. They count as removed (C6)."""
+
+    async def copy(uids: Collection[int], target: str) -> Copied:
+        """To another folder of the same tree, keeping flags and date. All or nothing."""
+
+    async def move(uids: Collection[int], target: str) -> Copied:
+        """The same, and away from here (RFC 6851)."""
+
+    def append(flags: Collection[str], date: float | None) -> IDeposit:
+        """A new message; ``commit()`` answers ``Copied``."""
+
+
+class IPortal(Interface):
+    """The Maildir store."""
+
+    def tree(mailbox: int) -> IFolderTree:
+        """The folders of a mailbox; INBOX is made on first use."""
+
+    async def deliver(mailbox: int, message: Message, row: Row, body: IBody, *, uncertain: bool = False) -> Portal:
+        """Into INBOX, with the envelope in its first lines (rule 9); the file's name holds the row's ID, so twice is once."""
+
+    async def lock(mailbox: int, owner: str) -> bool:
+        """The POP lock (RFC 1939 section 4); drain waits for it."""
+
+    async def unlock(mailbox: int, owner: str) -> None:
+        """Release it."""
+
+    async def begin_drain(copy: Portal) -> tuple[Envelope, IBody] | None:
+        """Claim a copy for hand-over: its original envelope, and its bytes without the envelope lines. None if it was deleted,
+        marked \\Deleted or moved out of INBOX: then it does not drain (C6). While claimed, clients get INUSE."""
+
+    async def end_drain(copy: Portal, *, delivered: bool, keyword: str = "", reason: str = "") -> None:
+        """Remove it after the primary's 250 (open sessions see EXPUNGE), or let it go again, marked with ``keyword``."""
+
+    async def figures() -> dict[str, int]:
+        """Mailboxes, messages, bytes, and how much lies in INBOXes."""
+
+
+class IArchive(Interface):
+    """The encrypted archive."""
+
+    async def stage(item: ArchiveItem, body: IBody) -> None:
+        """Durable in the staging pack on return, once for a row ID. Raises DiskFull or ArchiveError: try again later."""
+
+    async def search(scope: Scope, query: str, *, limit: int = 50, after: str = "") -> Page:
+        """Newest first. Words, "phrases", and from: to: subject: before: after: has:attachment size> id: terms. Raises QueryError."""
+
+    async def mail(scope: Scope, identifier: int) -> ArchivedMail:
+        """What the scope may see of one. Raises KeyError."""
+
+    async def read(scope: Scope, identifier: int) -> bytes:
+        """The exact bytes as received, checked by SHA-256. Raises KeyError, Refused (no right to content), ArchiveError (medium out of reach)."""
+
+    async def figures() -> ArchiveFigures:
+        """Counts."""
+
+    async def verify(full: bool = False) -> Sequence[Finding]:
+        """Checks seals, order, references and SHA-256 of everything (full), or of what is new and a sample. Empty: all is well."""
+
+    async def flush(seal: bool = False) -> None:
+        """Index all that is staged; with ``seal``, close the staging pack and put it on the medium now."""
+
+    async def purge(now: float) -> int:
+        """Mark and execute retention (rule 19); the number that went."""
+
+
+class IRedelivery(Interface):
+    """Old mail to whoever may have it, wherever that person's mail goes now (C10, C16, C17)."""
+
+    async def redeliver(person: Person, identifiers: Sequence[int], to: str = "", request: str = "") -> Sequence[int]:
+        """Queue message IDs. ``to`` defaults to the person's own address; administrators name the owner. MAIL FROM ``<>``, not archived again."""
+
+
+class IMeters(Interface):
+    """Counters and gauges for /metrics and the dashboard."""
+
+    def count(name: str, amount: float = 1, **labels: str) -> None:
+        """Add to a counter."""
+
+    def observe(name: str, seconds: float, **labels: str) -> None:
+        """A duration into a histogram."""
+
+
+class IAudit(Interface):
+    """Who did what. Row first, then the action, then its outcome."""
+
+    async def begin(actor: str, action: str, subject: str, detail: str = "") -> int:
+        """Durable before the action; its number."""
+
+    async def outcome(number: int, result: str) -> None:
+        """What came of it."""
