@@ -53,13 +53,13 @@ class Timetable(Service):
 
     def startService(self) -> None:
         """Plan the first run of every job."""
-        super().startService()
+        Service.startService(self)
         for job in self._jobs:
             self._plan(job, job.first if isinstance(job, Job) else self._until(job))
 
     def stopService(self) -> Deferred[None]:
         """Plan nothing more and wait for what runs."""
-        super().stopService()
+        Service.stopService(self)
         for call in self._calls.values():
             if call.active():
                 call.cancel()
