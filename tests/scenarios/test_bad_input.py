@@ -97,7 +97,7 @@ def transaction(raw: Raw) -> None:
 
 @pytest.mark.parametrize(
     "end",
-    [b"\n.\n", b"\n.\r\n", b"\r\n.\n", b"\r.\r", b"\r.\r\n", b"\r\n.\r", b"\n\n.\r\n", b"\r\n\x00.\r\n", b"\r\r\n.\r\n\n"],
+    [b"\n.\n", b"\n.\r\n", b"\r\n.\n", b"\r.\r", b"\r.\r\n", b"\r\n.\r", b"\n\n.\r\n", b"\r\n\x00.\r\n", b"\r\n\r.\r\n"],
     ids=repr,
 )
 def test_smuggling(hornet: Installation, end: bytes) -> None:
