@@ -75,7 +75,9 @@ async def password(rooms: Rooms, caller: Caller, request: PasswordChange) -> Don
     """Change the own password (C23); other web sessions end."""
     if caller.person is None:
         raise ApiError(400, "invalid", "the local administrator has no password: name somebody with --as ADDRESS")
-    await rooms.access.change_password(caller.person, request.old, request.new, door=caller.door, peer=caller.peer, keep=caller.session)
+    await rooms.access.change_password(
+        caller.person, request.old, request.new, door=caller.door, peer=caller.peer, keep=caller.session
+    )
     return Done()
 
 
@@ -87,7 +89,13 @@ async def sessions(rooms: Rooms, caller: Caller, _: Nothing) -> SessionList:
     return SessionList(
         [
             SessionView(
-                id=one.id, created=one.created, seen=one.seen, expires=one.expires, peer=one.peer, agent=one.agent, current=one.id == caller.session
+                id=one.id,
+                created=one.created,
+                seen=one.seen,
+                expires=one.expires,
+                peer=one.peer,
+                agent=one.agent,
+                current=one.id == caller.session,
             )
             for one in found
         ]
@@ -103,7 +111,13 @@ async def revoke(rooms: Rooms, caller: Caller, request: SessionName) -> Done:
 
 OPERATIONS = (
     Operation("account.me", "GET", "/account", Nothing, AccountView, Right.PERSON, "Show who is logged in", me),
-    Operation("account.password", "PUT", "/account/password", PasswordChange, Done, Right.PERSON, "Change the own password", password),
-    Operation("account.sessions", "GET", "/account/sessions", Nothing, SessionList, Right.PERSON, "List the own sessions", sessions),
-    Operation("account.revoke", "DELETE", "/account/sessions/{id}", SessionName, Done, Right.PERSON, "End an own session", revoke),
+    Operation(
+        "account.password", "PUT", "/account/password", PasswordChange, Done, Right.PERSON, "Change the own password", password
+    ),
+    Operation(
+        "account.sessions", "GET", "/account/sessions", Nothing, SessionList, Right.PERSON, "List the own sessions", sessions
+    ),
+    Operation(
+        "account.revoke", "DELETE", "/account/sessions/{id}", SessionName, Done, Right.PERSON, "End an own session", revoke
+    ),
 )

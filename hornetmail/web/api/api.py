@@ -43,7 +43,9 @@ class Api:
         audit = self.rooms.audit if operation.audited else None
         row = 0
         if audit is not None:
-            row = await audit.begin(caller.label, operation.name, operation.subject(wanted), operation.detail(wanted), max(caller.tenant, 0))
+            row = await audit.begin(
+                caller.label, operation.name, operation.subject(wanted), operation.detail(wanted), max(caller.tenant, 0)
+            )
         try:
             answer = await operation.run(self.rooms, caller, wanted)
         except Exception as error:  # noqa: BLE001 - whatever a room raises becomes an answer, and a line in the log if it is our fault

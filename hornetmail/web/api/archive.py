@@ -268,19 +268,49 @@ async def take_in(rooms: Rooms, caller: Caller, request: ImportRequest) -> Done:
 
 async def feed(rooms: Rooms, caller: Caller, request: FeedRequest) -> Done:
     """Refused until feeds exist."""
-    raise ApiError(501, "not_available", f'cannot set up the {request.kind} feed "{request.name}": this version takes mail in by delivery only')
+    raise ApiError(
+        501,
+        "not_available",
+        f'cannot set up the {request.kind} feed "{request.name}": this version takes mail in by delivery only',
+    )
 
 
 OPERATIONS = (
     Operation("archive.search", "GET", "/archive", SearchRequest, SearchResult, Right.SEARCH, "Search the archive", search),
-    Operation("archive.show", "GET", "/archive/{id}", MailName, MailView, Right.SEARCH, "View an archived mail", show, audited=True),
-    Operation("archive.export", "GET", "/archive/{id}/raw", MailName, Raw, Right.OPEN, "Export an archived mail", export, audited=True),
     Operation(
-        "archive.redeliver", "POST", "/archive/redeliver", RedeliverRequest, Redelivered, Right.REDELIVER, "Redeliver archived mail", redeliver
+        "archive.show", "GET", "/archive/{id}", MailName, MailView, Right.SEARCH, "View an archived mail", show, audited=True
     ),
-    Operation("archive.verify", "POST", "/archive/verify", VerifyRequest, Verified, Right.ADMINISTER, "Verify the archive", verify),
-    Operation("archive.flush", "POST", "/archive/flush", Nothing, Done, Right.PERSON, "Update the archive's index", flush, audited=False),
-    Operation("archive.timestamp", "POST", "/archive/timestamp", StampRequest, Done, Right.ADMINISTER, "Stamp the archive", stamp),
-    Operation("archive.import", "POST", "/archive/import", ImportRequest, Done, Right.ADMINISTER, "Import mail into the archive", take_in),
+    Operation(
+        "archive.export", "GET", "/archive/{id}/raw", MailName, Raw, Right.OPEN, "Export an archived mail", export, audited=True
+    ),
+    Operation(
+        "archive.redeliver",
+        "POST",
+        "/archive/redeliver",
+        RedeliverRequest,
+        Redelivered,
+        Right.REDELIVER,
+        "Redeliver archived mail",
+        redeliver,
+    ),
+    Operation(
+        "archive.verify", "POST", "/archive/verify", VerifyRequest, Verified, Right.ADMINISTER, "Verify the archive", verify
+    ),
+    Operation(
+        "archive.flush", "POST", "/archive/flush", Nothing, Done, Right.PERSON, "Update the archive's index", flush, audited=False
+    ),
+    Operation(
+        "archive.timestamp", "POST", "/archive/timestamp", StampRequest, Done, Right.ADMINISTER, "Stamp the archive", stamp
+    ),
+    Operation(
+        "archive.import",
+        "POST",
+        "/archive/import",
+        ImportRequest,
+        Done,
+        Right.ADMINISTER,
+        "Import mail into the archive",
+        take_in,
+    ),
     Operation("archive.feed", "POST", "/archive/feeds", FeedRequest, Done, Right.ADMINISTER, "Set up a feed", feed),
 )

@@ -170,14 +170,18 @@ async def add(rooms: Rooms, caller: Caller, request: DomainAdd) -> DomainView:
 async def change(rooms: Rooms, caller: Caller, request: DomainChange) -> DomainView:
     """Settings named in the request; the others stay."""
     fields: dict[str, Any] = {
-        name: value for name in request.__struct_fields__ if name != "name" and (value := getattr(request, name)) is not msgspec.UNSET
+        name: value
+        for name in request.__struct_fields__
+        if name != "name" and (value := getattr(request, name)) is not msgspec.UNSET
     }
     if "scope" in fields:
         fields["coverage"] = fields.pop("scope")
     if "primaries" in fields:
         fields["primaries"] = tuple(parse_host(text, f"$.primaries[{place}]") for place, text in enumerate(fields["primaries"]))
     if "relay_from" in fields:
-        fields["relay_from"] = tuple(parse_network(text, f"$.relay_from[{place}]") for place, text in enumerate(fields["relay_from"]))
+        fields["relay_from"] = tuple(
+            parse_network(text, f"$.relay_from[{place}]") for place, text in enumerate(fields["relay_from"])
+        )
     if "smarthost" in fields:
         fields["smarthost"] = parse_host(fields["smarthost"], "$.smarthost") if fields["smarthost"] else None
     if "aliases" in fields:
@@ -213,5 +217,7 @@ OPERATIONS = (
     Operation("domain.add", "POST", "/domains", DomainAdd, DomainView, Right.ADMINISTER, "Add a domain", add),
     Operation("domain.change", "PATCH", "/domains/{name}", DomainChange, DomainView, Right.ADMINISTER, "Change a domain", change),
     Operation("domain.remove", "DELETE", "/domains/{name}", DomainName, Done, Right.ADMINISTER, "Remove a domain", remove),
-    Operation("domain.mode", "PUT", "/domains/{name}/mode", DomainMode, DomainView, Right.ADMINISTER, "Switch a domain's mode", switch),
+    Operation(
+        "domain.mode", "PUT", "/domains/{name}/mode", DomainMode, DomainView, Right.ADMINISTER, "Switch a domain's mode", switch
+    ),
 )

@@ -33,5 +33,14 @@ async def backup(rooms: Rooms, caller: Caller, request: KeyBackupRequest) -> Key
 
 
 OPERATIONS = (
-    Operation("key.backup", "POST", "/archive/key/backup", KeyBackupRequest, KeyBackup, Right.ADMINISTER, "Back up the archive key", backup),
+    Operation(
+        "key.backup",
+        "POST",
+        "/archive/key/backup",
+        KeyBackupRequest,
+        KeyBackup,
+        Right.ADMINISTER,
+        "Back up the archive key",
+        backup,
+    ),
 )

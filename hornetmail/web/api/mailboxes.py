@@ -157,7 +157,9 @@ async def change(rooms: Rooms, caller: Caller, request: MailboxChange) -> Mailbo
     """Settings named in the request; the others stay."""
     mailbox = find(rooms, caller, request.address)
     fields: dict[str, Any] = {
-        name: value for name in request.__struct_fields__ if name != "address" and (value := getattr(request, name)) is not msgspec.UNSET
+        name: value
+        for name in request.__struct_fields__
+        if name != "address" and (value := getattr(request, name)) is not msgspec.UNSET
     }
     for name in ("roles", "aliases"):
         if name in fields:
@@ -192,9 +194,27 @@ OPERATIONS = (
     Operation("mailbox.list", "GET", "/mailboxes", MailboxFilter, MailboxList, Right.ADMINISTER, "List mailboxes", list_all),
     Operation("mailbox.show", "GET", "/mailboxes/{address}", MailboxName, MailboxView, Right.ADMINISTER, "Show a mailbox", show),
     Operation("mailbox.add", "POST", "/mailboxes", MailboxAdd, MailboxAdded, Right.ADMINISTER, "Add a mailbox", add),
-    Operation("mailbox.change", "PATCH", "/mailboxes/{address}", MailboxChange, MailboxView, Right.ADMINISTER, "Change a mailbox", change),
-    Operation("mailbox.remove", "DELETE", "/mailboxes/{address}", MailboxName, Done, Right.ADMINISTER, "Remove a mailbox", remove),
     Operation(
-        "mailbox.password", "PUT", "/mailboxes/{address}/password", MailboxPassword, NewPassword, Right.ADMINISTER, "Set a password", password
+        "mailbox.change",
+        "PATCH",
+        "/mailboxes/{address}",
+        MailboxChange,
+        MailboxView,
+        Right.ADMINISTER,
+        "Change a mailbox",
+        change,
+    ),
+    Operation(
+        "mailbox.remove", "DELETE", "/mailboxes/{address}", MailboxName, Done, Right.ADMINISTER, "Remove a mailbox", remove
+    ),
+    Operation(
+        "mailbox.password",
+        "PUT",
+        "/mailboxes/{address}/password",
+        MailboxPassword,
+        NewPassword,
+        Right.ADMINISTER,
+        "Set a password",
+        password,
     ),
 )

@@ -122,7 +122,9 @@ class Operation(Generic[Q, R]):
 
     def subject(self, request: Q) -> str:
         """What it is done to, for the audit log: the fields in the path, else the first field."""
-        names = self.in_path or tuple(field.name for field in msgspec.structs.fields(self.request)[:1] if field.encode_name not in self.secrets)
+        names = self.in_path or tuple(
+            field.name for field in msgspec.structs.fields(self.request)[:1] if field.encode_name not in self.secrets
+        )
         return " ".join(str(getattr(request, name)) for name in names)[:500]
 
     def detail(self, request: Q) -> str:
@@ -137,7 +139,9 @@ class Operation(Generic[Q, R]):
 
 
 def _is_secret(kind: Any) -> bool:
-    return any(isinstance(meta, msgspec.Meta) and bool((meta.extra or {}).get("secret")) for meta in getattr(kind, "__metadata__", ()))
+    return any(
+        isinstance(meta, msgspec.Meta) and bool((meta.extra or {}).get("secret")) for meta in getattr(kind, "__metadata__", ())
+    )
 
 
 def need(room: T | None, role: str) -> T:

@@ -120,7 +120,11 @@ async def list_all(rooms: Rooms, caller: Caller, request: QueueFilter) -> QueueL
     queue = need(rooms.queue, "queue")
     states = (request.state,) if request.state else tuple(state for state in RowState if state not in DONE)
     found = await queue.rows(
-        domain=request.domain.lower(), states=states, kinds=(request.kind,) if request.kind else (), limit=request.limit, after=after
+        domain=request.domain.lower(),
+        states=states,
+        kinds=(request.kind,) if request.kind else (),
+        limit=request.limit,
+        after=after,
     )
     behind = str(found[-1][1].id) if len(found) == request.limit else ""
     return QueueList(group((message, row) for message, row in found if caller.reaches(message.tenant)), behind)
@@ -148,7 +152,9 @@ async def picked(
         raise ApiError(400, "invalid", "$: name messages, rows or a domain, or say all")
     chosen: list[tuple[Message, Row]] = []
     for place, text in enumerate(request.messages):
-        found = [pair for pair in await queue.rows(message=number(text, f"$.messages[{place}]")) if caller.reaches(pair[0].tenant)]
+        found = [
+            pair for pair in await queue.rows(message=number(text, f"$.messages[{place}]")) if caller.reaches(pair[0].tenant)
+        ]
         if not found:
             raise missing(f"message {text} is not in the queue")
         chosen += found
@@ -157,7 +163,9 @@ async def picked(
         after = 0
         while page := await queue.rows(domain=request.domain.lower(), states=tuple(states), limit=PAGE, after=after):
             after = page[-1][1].id
-            chosen += [(message, row) for message, row in page if caller.reaches(message.tenant) and (not wanted or row.id in wanted)]
+            chosen += [
+                (message, row) for message, row in page if caller.reaches(message.tenant) and (not wanted or row.id in wanted)
+            ]
             if len(page) < PAGE:
                 break
     recipient = request.recipient.casefold()
@@ -190,7 +198,9 @@ async def release(rooms: Rooms, caller: Caller, request: QueueChange) -> Done:
 async def delete(rooms: Rooms, caller: Caller, request: QueueChange) -> Done:
     """Take it out without telling the sender."""
     rows = await picked(rooms, caller, request, _LIVE)
-    return Done(await rooms.queue.change(rows, RowState.REMOVED, reason=request.reason or f"deleted by {caller.label}") if rows else 0)
+    return Done(
+        await rooms.queue.change(rows, RowState.REMOVED, reason=request.reason or f"deleted by {caller.label}") if rows else 0
+    )
 
 
 async def bounce(rooms: Rooms, caller: Caller, request: QueueChange) -> Done:
@@ -206,7 +216,9 @@ def _change(name: str, summary: str, run: object) -> Operation[QueueChange, Done
 
 OPERATIONS = (
     Operation("queue.list", "GET", "/queue", QueueFilter, QueueList, Right.ADMINISTER, "List the queue", list_all),
-    Operation("queue.show", "GET", "/queue/{id}", QueueMessage, MessageView, Right.ADMINISTER, "Show a message in the queue", show),
+    Operation(
+        "queue.show", "GET", "/queue/{id}", QueueMessage, MessageView, Right.ADMINISTER, "Show a message in the queue", show
+    ),
     _change("flush", "Try mail in the queue now", flush),
     _change("hold", "Hold mail in the queue", hold),
     _change("release", "Release held mail", release),
