@@ -5,6 +5,7 @@ from __future__ import annotations
 import gettext
 import io
 from importlib import resources
+from typing import Any
 
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
@@ -15,8 +16,16 @@ class Language:
 
     def __init__(self, code: str, translations: gettext.NullTranslations) -> None:
         self.code = code
-        self.gettext = translations.gettext
-        self.ngettext = translations.ngettext
+        self._translations = translations
+
+    def gettext(self, text: str, /, **values: Any) -> str:
+        """The text in this language; ``%(name)s`` in it is filled in from ``values``. Templates escape the whole."""
+        told = self._translations.gettext(text) if text else ""
+        return told % values if values else told
+
+    def ngettext(self, one: str, many: str, num: int, /, **values: Any) -> str:
+        """The form that fits a number, which ``%(num)s`` shows."""
+        return self._translations.ngettext(one, many, num) % {"num": num, **values}
 
 
 class Languages:

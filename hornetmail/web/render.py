@@ -133,7 +133,6 @@ class Renderer:
             undefined=jinja2.StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
-            extensions=["jinja2.ext.i18n"],
         )
         self._environment.filters.update(size=size_text, span=span_text, count=number_text)
         self._environment.globals.update(Right=Right, Role=Role)
@@ -153,10 +152,8 @@ class Renderer:
             hostname=self.hostname,
             language=language.code,
             _=language.gettext,
-            gettext=language.gettext,
             ngettext=language.ngettext,
-            **self.common(visit),
-            **values,
+            **{**self.common(visit), **values},
         )
         return Answer(text.encode(), status, cookies=(Cookie("flash", ""),) if flash else (), policy=policy)
 

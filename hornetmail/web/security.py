@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 import msgspec
+
+from hornetmail.access.sessions import csrf_matches
 
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; "
@@ -70,18 +70,13 @@ def safe_headers(policy: str, *, secure: bool, cache: str = "no-store") -> Seque
     return headers
 
 
-def form_token(secret: str) -> str:
-    """The token that forms of a session carry. ``secret`` is the session's cookie (or, at log-in, a random one); the token tells nothing of it."""
-    return hmac.new(secret.encode(), b"hornetmail form", hashlib.sha256).hexdigest()[:40]
-
-
 def is_ours(token: str, secret: str, *, origin: str, fetch_site: str, host: str) -> bool:
     """Whether a POST came from one of our own pages: its token fits, and the browser does not name another origin."""
     if fetch_site not in ("", "same-origin", "none"):
         return False
     if origin and urlsplit(origin).netloc.lower() != host.lower():
         return False
-    return bool(secret) and hmac.compare_digest(token.encode(), form_token(secret).encode())
+    return bool(secret) and csrf_matches(secret, token)
 
 
 def local_target(wanted: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from hornetmail.access.login import AccessRefused
 from hornetmail.access.rights import Right
+from hornetmail.access.sessions import csrf_token
 from hornetmail.web import security
 from hornetmail.web.api.operations import Caller
 from hornetmail.web.api.rooms import Rooms
@@ -43,9 +44,9 @@ class SignIn:
         """The caller, whether the password must be changed first, and the secret that forms are bound to."""
         token = cookies.get(SESSION, "")
         found = await self._rooms.sessions.find(token) if token else None
-        if found is None:
+        person = self._rooms.access.person(found.mailbox) if found is not None else None
+        if found is None or person is None:
             return Caller(peer=peer), False, self.secret(cookies)
-        person = found.person
         return Caller(person=person, peer=peer, session=found.id), self._rooms.access.must_change(person), token
 
     def ask(self, visit: Visit, come_back: bool) -> Answer:
@@ -66,7 +67,7 @@ class SignIn:
         cookies: tuple[Cookie, ...] = ()
         if not visit.token:
             secret = secrets.token_urlsafe(24)
-            visit.token = security.form_token(secret)
+            visit.token = csrf_token(secret)
             cookies = (Cookie(VISITOR, secret),)
         after = security.local_target(visit.query.get("next") or visit.form.get("next") or "/")
         page = self._renderer.page(visit, "login.html", status=status, problem=problem, user=user, wait=wait, after=after)
@@ -84,7 +85,7 @@ class SignIn:
             person = await self._rooms.access.login(user, password, "web", visit.caller.peer)
         except AccessRefused as error:
             return self._refused(visit, error.reason, user)
-        token = await self._rooms.sessions.open(person, visit.caller.peer, visit.headers["user-agent"][:200])
+        token, _ = await self._rooms.sessions.create(person, visit.caller.peer, visit.headers["user-agent"])
         answer = redirect(visit, "/", cookies=(Cookie(SESSION, token), Cookie(VISITOR, "")))
         after = security.local_target(visit.form.get("next"))
         return Answer(status=303, headers=(("Location", visit.prefix + after),), cookies=answer.cookies)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from klein import Klein
@@ -12,14 +12,26 @@ from twisted.web.resource import IResource, Resource
 from werkzeug.exceptions import HTTPException
 from zope.interface import implementer
 
+from hornetmail.access.sessions import csrf_token
 from hornetmail.web import security
-from hornetmail.web.api.operations import ApiError, Caller
-from hornetmail.web.render import Asset, Renderer
+from hornetmail.access.rights import Right
+from hornetmail.core.address import domain_of
+from hornetmail.core.mode import Mode
+from hornetmail.web.api.api import Api
+from hornetmail.web.api.operations import ApiError
+from hornetmail.web.api.rooms import Rooms
+from hornetmail.web.languages import Languages
+from hornetmail.web.pages.dashboard import DashboardPages
+from hornetmail.web.pulse import Pulse
+from hornetmail.web.render import Asset, Renderer, load_assets
 from hornetmail.web.signin import SignIn
 from hornetmail.web.visit import Answer, Form, Route, Visit, read_form, read_query
 
 Offload = Callable[..., Awaitable[Any]]
 """``offload(function, *args)`` runs a pure function in a thread."""
+
+Submit = Callable[..., Awaitable[int]]
+"""``submit(person, data, recipients)`` queues a message that a person wrote, as the submission door would; its ID."""
 
 SLICE = 256 * 1024
 """Forms beyond that are read in a thread."""
@@ -124,7 +136,7 @@ class Gate:
             cookies=cookies,
             headers=headers,
             caller=caller,
-            token=security.form_token(secret) if secret else "",
+            token=csrf_token(secret) if secret else "",
             prefix=self._prefix,
             secure=secure,
             must_change=must_change,
@@ -180,7 +192,9 @@ class Gate:
             request.setResponseCode(404)
             request.setHeader("Content-Type", "text/plain")
             return b"no such file\n"
-        for header, value in security.safe_headers(security.DOWNLOAD_POLICY, secure=False, cache="public, max-age=31536000, immutable"):
+        versioned = asset.version.encode() in request.args.get(b"v", ())
+        cache = "public, max-age=31536000, immutable" if versioned else "no-cache"
+        for header, value in security.safe_headers(security.DOWNLOAD_POLICY, secure=False, cache=cache):
             request.setHeader(header, value)
         request.setHeader("Content-Type", asset.content_type)
         request.setHeader("Content-Length", str(len(asset.body)))
@@ -201,6 +215,53 @@ class Gate:
         return self._write(request, visit, answer)
 
 
-def anonymous(peer: str) -> Caller:
-    """Nobody in particular."""
-    return Caller(peer=peer)
+
+def Site(  # noqa: N802 - reads as what it makes
+    api: Api,
+    *,
+    now: Callable[[], float],
+    offload: Offload,
+    submit: Submit | None = None,
+    playground: Any = None,
+    prefix: str = "",
+    proxied: bool = False,
+    below: Mapping[str, IResource] | None = None,
+) -> IResource:
+    """The whole site as a resource. ``now`` gives Unix seconds; ``offload(function, *args)`` runs pure functions in a thread; ``submit`` takes
+    what webmail sends; ``playground`` provides ``IPlayground`` where there is one; ``prefix`` is the path that a reverse proxy shows it under
+    (A45), ``proxied`` says that there is one. ``below`` are other resources by path: ``{"api/v1": …, "healthz": …}``."""
+    rooms = api.rooms
+    assets = load_assets()
+    prefix = "/" + prefix.strip("/") if prefix.strip("/") else ""
+    renderer = Renderer(now, assets, Languages())
+    renderer.hostname = rooms.hostname
+    renderer.common = lambda visit: common(rooms, visit, playground is not None)
+    pulse = Pulse(now)
+    if rooms.bus is not None:
+        pulse.listen(rooms.bus)
+    signin = SignIn(rooms, renderer)
+    pages: list[Any] = [signin, DashboardPages(api, renderer, pulse, now)]
+    gate = Gate(signin, renderer, assets, offload, prefix=prefix, proxied=proxied)
+    app = gate.klein([route for page in pages for route in page.routes()])
+    return Mounted(prefix, app.resource(), {path.encode(): resource for path, resource in (below or {}).items()})
+
+
+def common(rooms: Rooms, visit: Visit, playground: bool) -> dict[str, Any]:
+    """What the frame of every page shows: emergencies that concern the visitor, mail that is held."""
+    person = visit.caller.person
+    if person is None:
+        return {"emergencies": [], "held": 0, "playground": False, "here": "/", "section": ""}
+    if rooms.modes is None:
+        concerned = []
+    elif visit.caller.may(Right.ADMINISTER):
+        concerned = [domain.name for domain in rooms.directory.domains() if visit.caller.reaches(domain.tenant)]
+    else:
+        own = rooms.directory.domain(domain_of(person.address))
+        concerned = [own.name] if own is not None else []
+    return {
+        "emergencies": [name for name in concerned if rooms.modes.mode(name) is Mode.EMERGENCY],
+        "held": rooms.queue.backlog().held if rooms.queue is not None else 0,
+        "playground": playground,
+        "here": visit.path if visit.path.startswith("/") else "/",
+        "section": "",
+    }
