@@ -16,7 +16,7 @@ from hornetmail.directory.store import DirectoryConflict, DirectoryError, Direct
 from hornetmail.web.api.operations import ApiError, Caller, Operation
 from hornetmail.web.api.rooms import Rooms
 
-_REFUSALS = {"credentials": 401, "disabled": 403, "throttled": 429}
+REFUSALS = {"credentials": 401, "disabled": 403, "throttled": 429}
 
 
 class Api:
@@ -80,7 +80,7 @@ class Api:
             case ApiError():
                 return error
             case AccessRefused():
-                return ApiError(_REFUSALS.get(error.reason, 403), error.reason, str(error))
+                return ApiError(REFUSALS.get(error.reason, 403), error.reason, str(error))
             case DirectoryMissing():
                 return ApiError(404, "not_found", str(error))
             case DirectoryConflict():
