@@ -1,1 +1,352 @@
-"""The configuration file: TOML into frozen structs."""
+"""The configuration file: TOML into frozen structs.
+
+``hornetmail.toml`` holds what is needed to start. Domains, people, media, feeds and policies are in the database and change while it runs.
+Relative paths count from the data directory, and the data directory from the file's own place.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
+
+import msgspec
+
+from hornetmail.core.address import AddressError, fold_domain
+
+DOORS = ("mx", "relay", "submission", "submissions", "imap", "imaps", "pop3", "pop3s", "http", "https", "lmtp")
+"""Every door that can listen, by its name in ``[listen]``."""
+
+STANDARD_PORTS = {
+    "mx": 25,
+    "relay": 26,
+    "submission": 587,
+    "submissions": 465,
+    "imap": 143,
+    "imaps": 993,
+    "pop3": 110,
+    "pop3s": 995,
+    "http": 80,
+    "https": 443,
+    "lmtp": 24,
+}
+"""Also the offsets of ``init --ports N``."""
+
+_LOCAL_DOORS = frozenset({"relay", "lmtp"})
+"""Doors that ``init`` opens on loopback only: who may come in there must be decided first."""
+
+_KINDS = frozenset({"tcp", "tcp4", "tcp6", "unix", "systemd", "haproxy"})
+
+Positive = Annotated[int, msgspec.Meta(gt=0)]
+
+
+class ConfigError(ValueError):
+    """The file cannot be used; one line says where and why."""
+
+
+class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Twisted endpoint strings by door; an empty list closes the door. ``submissions``, ``imaps``, ``pop3s`` and ``https`` speak TLS from
+    the first byte, whatever the endpoint says; write ``tcp:``."""
+
+    mx: tuple[str, ...] = ()
+    relay: tuple[str, ...] = ()
+    submission: tuple[str, ...] = ()
+    submissions: tuple[str, ...] = ()
+    imap: tuple[str, ...] = ()
+    imaps: tuple[str, ...] = ()
+    pop3: tuple[str, ...] = ()
+    pop3s: tuple[str, ...] = ()
+    http: tuple[str, ...] = ()
+    https: tuple[str, ...] = ()
+    lmtp: tuple[str, ...] = ()
+
+    def door(self, name: str) -> tuple[str, ...]:
+        """The endpoints of one of ``DOORS``."""
+        endpoints: tuple[str, ...] = getattr(self, name)
+        return endpoints
+
+
+class TLS(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """PEM files: the certificate with its chain, and its key."""
+
+    certificate: str = "tls/cert.pem"
+    key: str = "tls/key.pem"
+
+
+class Databases(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``sqlite:///absolute/path`` or ``postgresql://…``; empty: an SQLite file in the data directory. The archive's is always a file."""
+
+    control: str = ""
+    queue: str = ""
+    portal: str = ""
+
+
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``max_size``: bytes of a message. ``connections``: of a door; ``per_ip``: of an address (IPv6: /64) at a door. ``recipients``: of a
+    transaction. ``errors``: mistakes until a connection is closed. ``disk_percent``: above it new mail gets 452 (rule 20). ``hops``: Received
+    lines above which a message goes in circles (rule 7)."""
+
+    max_size: Positive = 52_428_800
+    connections: Positive = 2_000
+    per_ip: Positive = 100
+    recipients: Annotated[int, msgspec.Meta(ge=100)] = 1_000
+    errors: Positive = 20
+    disk_percent: Annotated[int, msgspec.Meta(ge=1, le=100)] = 90
+    hops: Positive = 25
+
+
+class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``file`` empty: standard output. SIGHUP opens it anew."""
+
+    file: str = ""
+    level: Literal["debug", "info", "warn", "error"] = "info"
+
+
+class Archive(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``medium``: directory of the first medium, which ``init`` makes."""
+
+    medium: str = "archive/medium"
+
+
+class Relay(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``networks``: whose hosts may send for any served domain through the relay door, besides those that a domain names itself."""
+
+    networks: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
+
+
+class DNS(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``servers``: addresses, optionally ``ADDRESS:PORT`` or ``[IPv6]:PORT``; empty: those of ``/etc/resolv.conf``."""
+
+    servers: tuple[str, ...] = ()
+
+
+class Web(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``proxies``: networks of reverse proxies whose X-Forwarded-For and X-Forwarded-Proto are believed."""
+
+    proxies: tuple[str, ...] = ()
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """All of it. ``directory`` is absolute once loaded. ``plaintext_login``: passwords without TLS are taken never, from loopback, or always."""
+
+    hostname: str
+    directory: str = "."
+    node: Annotated[int, msgspec.Meta(ge=0, le=1023)] = 0
+    plaintext_login: bool | Literal["loopback"] = False
+    listen: Listen = msgspec.field(default_factory=Listen)
+    tls: TLS = msgspec.field(default_factory=TLS)
+    databases: Databases = msgspec.field(default_factory=Databases)
+    limits: Limits = msgspec.field(default_factory=Limits)
+    log: Log = msgspec.field(default_factory=Log)
+    archive: Archive = msgspec.field(default_factory=Archive)
+    relay: Relay = msgspec.field(default_factory=Relay)
+    dns: DNS = msgspec.field(default_factory=DNS)
+    web: Web = msgspec.field(default_factory=Web)
+
+    @property
+    def root(self) -> Path:
+        """The data directory."""
+        return Path(self.directory)
+
+    @property
+    def socket(self) -> Path:
+        """The UNIX socket that the command line talks to."""
+        return self.root / "hornetmail.sock"
+
+    def path(self, text: str) -> Path:
+        """A path of the file, from the data directory."""
+        return self.root / text
+
+    def database_url(self, name: str) -> str:
+        """Of ``control``, ``queue``, ``portal`` or ``archive``."""
+        chosen: str = getattr(self.databases, name, "")
+        return chosen or f"sqlite://{quote(str(self.root / f'{name}.db'))}"
+
+    def may_login_plainly(self, peer: str) -> bool:
+        """Whether a client at that IP address may send a password without TLS."""
+        if self.plaintext_login != "loopback":
+            return self.plaintext_login
+        try:
+            address = ipaddress.ip_address(peer)
+        except ValueError:
+            return False
+        mapped = getattr(address, "ipv4_mapped", None)
+        return (mapped or address).is_loopback
+
+
+def load(path: str | Path) -> Config:
+    """Read and check the file. Raises ConfigError, like ``hornetmail.toml: $.listen.mx[0]: …``."""
+    file = Path(path)
+    try:
+        values = tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not UTF-8 text") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    return read(values, file.absolute().parent, str(path))
+
+
+def read(values: dict[str, Any], base: Path, name: str = "hornetmail.toml") -> Config:
+    """Check values as ``tomllib`` gives them; ``base`` is where a relative data directory counts from. Raises ConfigError."""
+    try:
+        config = msgspec.convert(values, Config)
+    except msgspec.ValidationError as error:
+        text, found, where = str(error).partition(" - at `")
+        raise ConfigError(f"{name}: {where.rstrip('`') if found else '$'}: {text}") from None
+    config = msgspec.structs.replace(config, directory=str((base / config.directory).resolve()))
+    for where, problem in _problems(config):
+        raise ConfigError(f"{name}: {where}: {problem}")
+    return config
+
+
+def _problems(config: Config) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    try:
+        fold_domain(config.hostname)
+    except AddressError as error:
+        found.append(("$.hostname", str(error)))
+    for door in DOORS:
+        for place, endpoint in enumerate(config.listen.door(door)):
+            if problem := _endpoint_problem(endpoint):
+                found.append((f"$.listen.{door}[{place}]", problem))
+    for where, networks in (("$.relay.networks", config.relay.networks), ("$.web.proxies", config.web.proxies)):
+        for place, network in enumerate(networks):
+            try:
+                ipaddress.ip_network(network)
+            except ValueError as error:
+                found.append((f"{where}[{place}]", str(error)))
+    for place, server in enumerate(config.dns.servers):
+        try:
+            dns_server(server)
+        except ValueError as error:
+            found.append((f"$.dns.servers[{place}]", str(error)))
+    for database in ("control", "queue", "portal"):
+        url = getattr(config.databases, database)
+        if url and not url.startswith(("sqlite:///", "postgresql://")):
+            found.append((f"$.databases.{database}", f"{url!r} is neither sqlite:///PATH nor postgresql://…"))
+    return found
+
+
+def _endpoint_problem(endpoint: str) -> str:
+    kind, _, rest = endpoint.partition(":")
+    if kind not in _KINDS:
+        return f"{endpoint!r} is no endpoint: write tcp:PORT, or tcp:PORT:interface=ADDRESS"
+    if kind.startswith("tcp"):
+        port = rest.partition(":")[0].removeprefix("port=")
+        if not (port.isascii() and port.isdigit()) or int(port) > 65535:
+            return f"{endpoint!r}: {port!r} is no port"
+    elif not rest:
+        return f"{endpoint!r}: something is missing behind {kind}:"
+    return ""
+
+
+def dns_server(text: str) -> tuple[str, int]:
+    """``ADDRESS``, ``ADDRESS:PORT`` or ``[IPv6]:PORT`` as address and port (53). Raises ValueError."""
+    host, port = text, "53"
+    if text.startswith("["):
+        host, _, port = text[1:].partition("]")
+        port = port.removeprefix(":") or "53"
+    elif text.count(":") == 1:
+        host, _, port = text.partition(":")
+    if not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536:
+        raise ValueError(f"{text!r}: {port!r} is no port")
+    return str(ipaddress.ip_address(host)), int(port)
+
+
+_DEFAULT = """\
+# HornetMail. What is needed to start; domains, people and policies are in the database and change while it runs.
+# Relative paths count from the data directory. Check a changed file with: hornetmail -c FILE check-config
+
+hostname = {hostname}
+# The data directory, from the place of this file.
+directory = "."
+
+# Passwords without TLS: false, "loopback" (from this machine only) or true.
+plaintext_login = {plaintext}
+
+# Twisted endpoint strings. An empty list, or no line, closes a door. submissions, imaps, pop3s and https speak TLS from the first byte.
+# All IPv6 and IPv4 addresses at once: "tcp:25:interface=\\\\:\\\\:". Behind a proxy that speaks the PROXY protocol: "haproxy:tcp:25".
+[listen]
+{listen}
+
+# The certificate with its chain, and its key. SIGHUP reads them again.
+[tls]
+certificate = "tls/cert.pem"
+key = "tls/key.pem"
+
+# Empty or absent: SQLite files in the data directory. Otherwise sqlite:///absolute/path or postgresql://user@host/name.
+[databases]
+# control = ""
+# queue = ""
+# portal = ""
+
+[limits]
+# Bytes of a message.
+max_size = {limits.max_size}
+# Connections of a door, and of one address (IPv6: one /64) at a door.
+connections = {limits.connections}
+per_ip = {limits.per_ip}
+# Recipients of a transaction.
+recipients = {limits.recipients}
+# Mistakes until a connection is closed.
+errors = {limits.errors}
+# Above this share of the disk in use, new mail is told to come later (452).
+disk_percent = {limits.disk_percent}
+# More Received lines than this: the message goes in circles.
+hops = {limits.hops}
+
+# Empty: standard output. SIGHUP opens the file anew. level: debug, info, warn or error.
+[log]
+file = ""
+level = "info"
+
+# The first medium of the archive. The mail lies only there: back it up.
+[archive]
+medium = "archive/medium"
+
+# Networks that may send for any served domain through the relay door, without a password. Domains name further ones of their own.
+[relay]
+networks = ["127.0.0.0/8", "::1/128"]
+
+# Empty: the servers of /etc/resolv.conf. Otherwise "192.0.2.53" or "192.0.2.53:5353".
+[dns]
+servers = []
+
+# Networks of reverse proxies whose X-Forwarded-For and X-Forwarded-Proto are believed.
+[web]
+proxies = []
+"""
+
+
+def default_listen(ports: int | None) -> Listen:
+    """The doors of a new installation: the standard ports, or all on loopback from ``ports`` on."""
+    if ports is None:
+        return Listen(
+            **{
+                door: (f"tcp:{port}" + (":interface=127.0.0.1" if door in _LOCAL_DOORS else ""),)
+                for door, port in STANDARD_PORTS.items()
+            }
+        )
+    if not 0 <= ports <= 65535 - max(STANDARD_PORTS.values()):
+        raise ConfigError(f"--ports {ports}: from 0 to {65535 - max(STANDARD_PORTS.values())}")
+    return Listen(**{door: (f"tcp:{ports + port}:interface=127.0.0.1",) for door, port in STANDARD_PORTS.items()})
+
+
+def write_default(directory: str | Path, hostname: str, ports: int | None = None) -> str:
+    """The text of ``hornetmail.toml`` for a new data directory, with comments. ``ports``: everything on loopback, from that number on, and
+    plaintext log-in allowed there. Raises ConfigError."""
+    listen = default_listen(ports)
+    lines = [f"{door} = [{', '.join(_quoted(one) for one in listen.door(door))}]" for door in DOORS]
+    text = _DEFAULT.format(
+        hostname=_quoted(hostname), plaintext="false" if ports is None else '"loopback"', listen="\n".join(lines), limits=Limits()
+    )
+    read(tomllib.loads(text), Path(directory).absolute())
+    return text
+
+
+def _quoted(text: str) -> str:
+    return msgspec.json.encode(text).decode()

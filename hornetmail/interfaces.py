@@ -309,8 +309,14 @@ class IMeters(Interface):
 class IAudit(Interface):
     """Who did what. Row first, then the action, then its outcome."""
 
-    async def begin(actor: str, action: str, subject: str, detail: str = "") -> int:
-        """Durable before the action; its number."""
+    async def begin(actor: str, action: str, subject: str, detail: str = "", tenant: int = 0) -> int:
+        """Durable before the action; its number. ``tenant`` 0: the whole installation's business."""
 
     async def outcome(number: int, result: str) -> None:
         """What came of it."""
+
+    async def entries(*, tenant: int = 0, before: int = 0, limit: int = 100) -> Sequence[Any]:
+        """``hornetmail.runtime.audit.AuditRow`` values, newest first, each with what came of it. ``tenant`` 0: everybody's; ``before``: numbers below it."""
+
+    async def verify() -> str:
+        """Walk the whole chain of hashes: ``""``, or where it breaks."""

@@ -1,0 +1,1 @@
+"""Log-in, throttle, web sessions and rights: one place for every door."""

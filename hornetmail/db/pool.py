@@ -1,0 +1,166 @@
+"""One database: a writer with group commit and readers, each an adbapi pool on the reactor that was handed in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from twisted.enterprise import adbapi
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+
+from hornetmail.db.commit import GroupCommit
+from hornetmail.db.engines import Cursor, Engine, SQLite, engine_for
+from hornetmail.db.migrate import Migration, migrate
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+SLOW_READ = 2.0
+"""Seconds: a reader held open longer lets the WAL grow, and is logged."""
+
+
+class _Pool(adbapi.ConnectionPool):
+    """Transactions are ended by ``commit.py`` alone, so nothing is committed or rolled back here."""
+
+    def _runWithConnection(self, func: Callable[..., T], *args: Any, **kw: Any) -> T:
+        connection: Any = adbapi.Connection(self)  # type: ignore[no-untyped-call]
+        return func(connection, *args, **kw)
+
+    def hop(self, func: Callable[..., T], *args: Any) -> Deferred[T]:
+        """``func(connection, *args)`` in one of the pool's threads."""
+        deferred: Deferred[T] = self.runWithConnection(func, *args)  # type: ignore[no-untyped-call]
+        return deferred
+
+
+class Database:
+    """A database that is open. Everything async; functions that are handed in run in threads and touch only their cursor."""
+
+    log = Logger()
+    engine: Engine
+
+    def __init__(self, reactor: Any, engine: Engine, readers: int) -> None:
+        self.engine = engine
+        self._reactor = reactor
+        self._writer = self._pool(1, writer=True)
+        self._readers = self._pool(readers, writer=False)
+        self._commits = GroupCommit(engine, self._writer.hop)
+
+    @classmethod
+    async def open(
+        cls,
+        reactor: Any,
+        url: str,
+        migrations: Sequence[Migration],
+        *,
+        key: bytes | None = None,
+        readers: int = 1,
+        synchronous: str = "FULL",
+    ) -> Database:
+        """Create what is missing, migrate, and serve.
+
+        ``url``: ``sqlite:///absolute/path`` or ``postgresql://…``. Raises SchemaError (newer schema), DatabaseError, the driver's
+        errors, ValueError. ``synchronous``: NORMAL only for what can be rebuilt.
+        """
+        engine = engine_for(url, key, synchronous)
+        if isinstance(engine, SQLite):
+            engine.path.touch(mode=0o600)
+        self = cls(reactor, engine, readers)
+        try:
+            await self._writer.hop(migrate, engine, migrations, reactor.seconds())
+        except BaseException as error:
+            await self.close()
+            told = engine.verdict(error)
+            if told is error:
+                raise
+            raise told from error
+        return self
+
+    def _pool(self, size: int, *, writer: bool) -> _Pool:
+        pool = _Pool(  # type: ignore[no-untyped-call]
+            self.engine.module,
+            cp_reactor=self._reactor,
+            cp_min=1 if writer else 0,
+            cp_max=size,
+            cp_noisy=False,
+            cp_name=f"{self.engine.name} {'writer' if writer else 'reader'}",
+            cp_openfun=lambda connection: self._prepare(connection, writer),
+            **self.engine.arguments(),
+        )
+        return pool
+
+    def _prepare(self, connection: Any, writer: bool) -> None:
+        try:
+            self.engine.prepare(connection, writer=writer)
+        except Exception as error:
+            connection.close()
+            told = self.engine.verdict(error)
+            if told is error:
+                raise
+            raise told from error
+
+    @property
+    def broken(self) -> bool:
+        """Writing failed in a way that only a restart may mend (see DatabaseBroken)."""
+        return self._commits.broken
+
+    async def run(self, fn: Callable[Concatenate[Cursor, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """``fn(cursor, *args)`` in the writer thread, in a transaction that is committed on return.
+
+        ``fn`` shares its transaction with others, may run twice, touches only its cursor and ends no transaction. Raises
+        what it raises (then nothing of it is kept), DatabaseFull, DatabaseBroken, CommitUncertain. Calls run in the order of coming.
+        """
+        if kwargs:
+            raise TypeError("arguments go by position")
+        result: T = await self._commits.submit(fn, args)
+        return result
+
+    async def read(self, fn: Callable[Concatenate[Cursor, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """``fn(cursor, *args)`` in a reader thread, in a read-only transaction: one state of the database throughout. Keep it under 2 s."""
+        if kwargs:
+            raise TypeError("arguments go by position")
+        result: T = await self._readers.hop(self._read, fn, args)
+        return result
+
+    def _read(self, connection: Any, fn: Callable[..., T], args: tuple[Any, ...]) -> T:
+        engine = self.engine
+        if engine.lost(connection):
+            connection.reconnect()
+        began = self._reactor.seconds()
+        try:
+            cursor = engine.cursor(connection)
+            engine.begin(cursor, writer=False)
+            try:
+                return fn(cursor, *args)
+            finally:
+                engine.rollback(connection)
+        except Exception as error:
+            told = engine.verdict(error)
+            if told is error:
+                raise
+            raise told from error
+        finally:
+            took = self._reactor.seconds() - began
+            if took > SLOW_READ:
+                self.log.warn("a read held the database for {took:.1f} s: {fn}", took=took, fn=getattr(fn, "__qualname__", fn))
+
+    async def alone(self, fn: Callable[Concatenate[Cursor, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """``fn(cursor, *args)`` in the writer thread outside of any transaction: VACUUM, backups, checkpoints, ATTACH."""
+        if kwargs:
+            raise TypeError("arguments go by position")
+
+        def call(connection: Any) -> T:
+            return fn(self.engine.cursor(connection), *args, **kwargs)
+
+        result: T = await self._writer.hop(call)
+        return result
+
+    async def close(self) -> None:
+        """Finish what runs, then close. The writer goes last, so that it is the one that checkpoints."""
+        await self._commits.idle()
+        for pool in (self._readers, self._writer):
+            if pool.running or pool.startID:
+                drained: Deferred[None] = deferToThreadPool(self._reactor, pool.threadpool, lambda: None)
+                await drained
+                pool.close()  # type: ignore[no-untyped-call]

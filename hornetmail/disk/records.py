@@ -1,0 +1,432 @@
+"""The append log under the queue's journal, staging packs, a medium's journal and the leaf log: checksummed, sealed, in segments.
+
+On disk: ``DIRECTORY/<writer>-<number>-<identity>.log``, written only at their ends; the bytes are in ``segment.py``. Invariants:
+a record is durable once ``sync`` returned; segment N is durable before segment N+1 exists; numbers only grow and are unique in
+the directory. A sync that failed breaks the log for good: the kernel may have forgotten what it could not write, and a
+second fsync would say that all is well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
+
+from hornetmail.disk.files import Disk, DiskFull
+from hornetmail.disk.seal import BrokenSeal, Seal
+from hornetmail.disk.segment import (
+    HEADER_BYTES,
+    MAX_PAYLOAD,
+    RECORD_BYTES,
+    Damage,
+    Place,
+    WrongKey,
+    check_header,
+    encode,
+    header_at,
+    open_payload,
+    scan,
+    segment_header,
+    stored_length,
+)
+
+__all__ = ["BadRecord", "Damage", "GroupSync", "LogBroken", "Position", "RecordLog", "Replayed", "WrongKey"]
+
+T = TypeVar("T")
+_READ_AHEAD = 16 << 10
+_PIECE = 64 << 10
+
+
+class LogBroken(Exception):
+    """A sync or write failed: nothing more is appended by this object. Answer 4xx, stop, and start again with a replay."""
+
+
+class BadRecord(Exception):
+    """The record that was asked for is not there intact."""
+
+
+class Position(NamedTuple):
+    """Where a record lies: its segment's number and its offset in it. Sorts in order of writing."""
+
+    segment: int
+    offset: int
+
+
+class Replayed(msgspec.Struct, frozen=True, gc=False):
+    """What a replay saw: intact records and their payload bytes, bytes cut from the torn tail, and damage that was isolated."""
+
+    records: int
+    bytes: int
+    cut: int
+    damage: tuple[Damage, ...]
+
+
+class _Segment:
+    """``end``: where the next record goes; ``durable``: up to where it is on disk. ``fd`` is -1 unless it is open for appending."""
+
+    def __init__(self, place: Place, seal: Seal | None, end: int = HEADER_BYTES, durable: int = 0) -> None:
+        self.place = place
+        self.seal = seal
+        self.fd = -1
+        self.end = end
+        self.durable = durable
+
+
+class RecordLog:
+    """One log in one directory. Blocking; ``replay`` comes first, and only one thread at a time may call (``read`` excepted).
+
+    ``writer``: 1 to 16 of ``[a-z0-9_]``, who appends; records of all writers are replayed. ``seal`` None: plain, checksummed only.
+    """
+
+    log = Logger()
+
+    def __init__(self, directory: Path, disk: Disk, *, writer: str, seal: Seal | None, segment_bytes: int = 64 << 20) -> None:
+        if not re.fullmatch(r"[a-z0-9_]{1,16}", writer):
+            raise ValueError(f"a writer is 1 to 16 of a-z, 0-9 and _, not {writer!r}")
+        self.directory = directory
+        self._disk = disk
+        self._writer = writer
+        self._seal = seal
+        self._limit = segment_bytes
+        self._segments: dict[int, _Segment] = {}
+        self._active: _Segment | None = None
+        self._last = 0
+        self._pending: list[tuple[_Segment, int, int, bytes]] = []
+        self._replayed = False
+        self._broken: BaseException | None = None
+
+    @property
+    def broken(self) -> bool:
+        """A sync or write failed; see LogBroken."""
+        return self._broken is not None
+
+    def replay(self, take: Callable[[Position, int, bytes], None]) -> Replayed:
+        """Hand every intact record to ``take(position, kind, payload)`` in order of writing, and get ready to append.
+
+        An incomplete record at the end of the last segment is what a crash left behind and is cut off. Any other damage is
+        reported and left as it is. Raises WrongKey before it changed anything, OSError if the directory cannot be read.
+        """
+        self._disk.make_directory(self.directory)
+        places = sorted(filter(None, map(Place.of, os.listdir(self.directory))), key=lambda place: (place.number, place.writer))
+        records = size = cut = 0
+        damage: list[Damage] = []
+        for place in places:
+            segment = _Segment(place, place.seal(self._seal) if self._seal else None)
+            data, unreadable = self._load(place)
+            last = place is places[-1]
+            if len(data) < HEADER_BYTES and last:
+                cut += len(data)
+                self._disk.unlink(self.directory / place.name)
+                self._disk.sync_directory(self.directory)
+                break
+            sound = check_header(data, place, segment.seal)
+            found = [] if sound else [Damage(place.number, 0, min(HEADER_BYTES, len(data)), "the segment's header")]
+            found += [Damage(place.number, offset, _PIECE, "cannot be read") for offset in unreadable]
+            torn = 0
+            for item in scan(data, place, segment.seal):
+                if not isinstance(item, Damage):
+                    take(Position(place.number, item.offset), item.kind, item.payload)
+                    records += 1
+                    size += len(item.payload)
+                elif item.torn and last and not unreadable:
+                    torn = item.length
+                else:
+                    found.append(item)
+            segment.end = segment.durable = len(data) - torn
+            cut += torn
+            self._segments[place.number] = segment
+            damage += found
+            if last and place.writer == self._writer:
+                self._resume(segment, torn, usable=not found)
+        self._last = places[-1].number if places else 0
+        self._replayed = True
+        for one in damage:
+            self.log.error("damage in {directory}: {damage}", directory=str(self.directory), damage=one)
+        return Replayed(records, size, cut, tuple(damage))
+
+    def _load(self, place: Place) -> tuple[bytes, list[int]]:
+        """A segment's bytes; pieces that the disk refuses are zeros, their offsets are told."""
+        fd = self._disk.open(self.directory / place.name, os.O_RDONLY)
+        try:
+            size = os.fstat(fd).st_size
+            with contextlib.suppress(OSError):
+                return self._disk.read(fd, size, 0), []
+            parts, unreadable = [], []
+            for offset in range(0, size, _PIECE):
+                length = min(_PIECE, size - offset)
+                try:
+                    parts.append(self._disk.read(fd, length, offset))
+                except OSError:
+                    parts.append(bytes(length))
+                    unreadable.append(offset)
+            return b"".join(parts), unreadable
+        finally:
+            self._disk.close(fd)
+
+    def _resume(self, segment: _Segment, torn: int, usable: bool) -> None:
+        """Cut the torn tail, and go on in the last segment if it is sound and has room (one that is not stays as it is)."""
+        sealed = self._seal is not None
+        if not torn and not (usable and segment.end < self._limit):
+            return
+        fd = self._disk.open(self.directory / segment.place.name, os.O_RDWR)
+        if torn:
+            self._disk.truncate(fd, segment.end)
+            self._disk.sync_file(fd)
+        head = self._disk.read(fd, HEADER_BYTES, 0)
+        if usable and segment.end < self._limit and head == segment_header(segment.place, segment.seal if sealed else None):
+            segment.fd, self._active = fd, segment
+        else:
+            self._disk.close(fd)
+
+    def append(self, kind: int, payload: bytes) -> Position:
+        """Take a record; it is durable when ``sync`` returned. Raises LogBroken, ValueError (kind or length)."""
+        if self._broken:
+            raise LogBroken("the log is broken") from self._broken
+        if not self._replayed:
+            raise RuntimeError("append before replay")
+        if not 0 <= kind <= 255 or len(payload) > MAX_PAYLOAD:
+            raise ValueError(f"kind {kind}, {len(payload)} bytes")
+        size = stored_length(len(payload), self._seal is not None)
+        segment = self._active
+        if segment is None or (segment.end + size > self._limit and segment.end > HEADER_BYTES):
+            segment = self._begin()
+        offset = segment.end
+        segment.end += size
+        self._pending.append((segment, offset, kind, payload))
+        return Position(segment.place.number, offset)
+
+    def _begin(self) -> _Segment:
+        self._last += 1
+        place = Place(self._writer, self._last, os.urandom(8))
+        segment = _Segment(place, place.seal(self._seal) if self._seal else None)
+        self._segments[place.number] = self._active = segment
+        return segment
+
+    def sync(self) -> None:
+        """Make all that was appended durable: one write and one fdatasync for each segment touched, usually one.
+
+        Raises DiskFull when there was no room to write: nothing of it is kept, and the log can be used again. Raises LogBroken
+        for any other failure, a sync's above all, and then for ever.
+        """
+        if self._broken:
+            raise LogBroken("the log is broken") from self._broken
+        batch, self._pending = self._pending, []
+        if not batch:
+            return
+        touched: dict[int, _Segment] = {}
+        for segment, *_ in batch:
+            touched.setdefault(segment.place.number, segment)
+        try:
+            for segment in touched.values():
+                parts: list[bytes] = []
+                for owner, offset, kind, payload in batch:
+                    if owner is segment:
+                        parts += encode(segment.place, offset, kind, payload, segment.seal)
+                self._write(segment, parts)
+        except DiskFull:
+            self._retreat(list(touched.values()))
+            raise
+        except Exception as error:
+            self._broken = error
+            raise LogBroken(f"writing to {self.directory} failed: {error}") from error
+        for segment in touched.values():
+            segment.durable = segment.end
+            if segment is not self._active:
+                self._close(segment)
+
+    def _write(self, segment: _Segment, parts: list[bytes]) -> None:
+        """Raises DiskFull only from before the sync."""
+        fresh = segment.fd < 0
+        offset = segment.durable
+        if fresh:
+            segment.fd = self._disk.open(self.directory / segment.place.name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+            parts.insert(0, segment_header(segment.place, segment.seal))
+            offset = 0
+        self._disk.write(segment.fd, b"".join(parts), offset)
+        try:
+            self._disk.sync_data(segment.fd)
+            if fresh:
+                self._disk.sync_directory(self.directory)
+        except OSError as error:
+            raise LogBroken(f"a sync failed: {error}") from error
+
+    def _retreat(self, touched: list[_Segment]) -> None:
+        """Take a batch back that found no room: cut its segments to what was durable before. Failing at that breaks the log."""
+        try:
+            for segment in reversed(touched):
+                if segment.durable:
+                    self._disk.truncate(segment.fd, segment.durable)
+                    self._disk.sync_data(segment.fd)
+                    segment.end = segment.durable
+                    self._active = segment
+                    continue
+                self._segments.pop(segment.place.number, None)
+                if self._active is segment:
+                    self._active = None
+                if segment.fd >= 0:
+                    self._close(segment)
+                    self._disk.unlink(self.directory / segment.place.name, missing_ok=True)
+                    self._disk.sync_directory(self.directory)
+        except OSError as error:
+            self._broken = error
+            raise LogBroken(f"taking a failed write back failed too: {error}") from error
+
+    def forget(self) -> None:
+        """Drop what was appended and not yet synced."""
+        for segment, offset, *_ in reversed(self._pending):
+            segment.end = offset
+        self._pending = []
+
+    def read(self, position: Position) -> bytes:
+        """A record's payload. Any thread may call. Raises KeyError (segment gone), BadRecord, OSError."""
+        segment = self._segments[position.segment]
+        place, at = segment.place, position.offset
+        try:
+            fd = self._disk.open(self.directory / place.name, os.O_RDONLY)
+        except FileNotFoundError:
+            raise KeyError(position.segment) from None
+        try:
+            data = self._disk.read(fd, RECORD_BYTES + _READ_AHEAD, at)
+            head = header_at(data, 0, place, at)
+            if head is None:
+                raise BadRecord(f"no record at {position}")
+            missing = RECORD_BYTES + head[2] - len(data)
+            if missing > 0:
+                data += self._disk.read(fd, missing, at + len(data))
+        finally:
+            self._disk.close(fd)
+        stop = RECORD_BYTES + head[2]
+        if len(data) < stop:
+            raise BadRecord(f"an incomplete record at {position}")
+        try:
+            return open_payload(data[:RECORD_BYTES], data[RECORD_BYTES:stop], place, at, segment.seal)
+        except BrokenSeal as error:
+            raise BadRecord(f"{error} at {position}") from error
+
+    def segments(self) -> list[int]:
+        """The numbers of all segments, ascending; the last may be the one that is written to."""
+        return sorted(self._segments)
+
+    def size(self, segment: int) -> int:
+        """A segment's bytes, those included that wait for their sync. Raises KeyError."""
+        return self._segments[segment].end
+
+    def roll(self) -> None:
+        """The next record begins a new segment (unless nothing is in the present one)."""
+        segment = self._active
+        if segment is not None and segment.end > HEADER_BYTES:
+            self._active = None
+            if segment.end == segment.durable:
+                self._close(segment)
+
+    def drop(self, segment: int) -> None:
+        """Remove a segment, durable on return, so that what was dropped first cannot outlive what was dropped later.
+
+        Dropping the one that is written to rolls. Raises KeyError, ValueError (records in it wait for their sync).
+        """
+        one = self._segments[segment]
+        if one.end != max(one.durable, HEADER_BYTES):
+            raise ValueError(f"segment {segment} has records that are not yet synced")
+        if one is self._active:
+            self._active = None
+        self._close(one)
+        self._disk.unlink(self.directory / one.place.name, missing_ok=True)
+        self._disk.sync_directory(self.directory)
+        del self._segments[segment]
+
+    def close(self) -> None:
+        """Close files. What was not synced is forgotten."""
+        self._pending = []
+        for segment in self._segments.values():
+            self._close(segment)
+        self._active = None
+        self._replayed = False
+
+    def _close(self, segment: _Segment) -> None:
+        if segment.fd >= 0:
+            self._disk.close(segment.fd)
+            segment.fd = -1
+
+
+class GroupSync:
+    """The asynchronous face of a log: all who wait share one trip to a thread and one sync.
+
+    While a sync runs the others gather; the next starts the moment it ends. No timers. Only this object touches the log then.
+    """
+
+    def __init__(self, log: RecordLog, reactor: Any, pool: ThreadPool) -> None:
+        self._log = log
+        self._reactor = reactor
+        self._pool = pool
+        self._waiting: list[tuple[int, bytes, Deferred[Position]]] = []
+        self._calls: list[tuple[Callable[[], object], Deferred[object]]] = []
+        self._busy = False
+
+    async def append(self, kind: int, payload: bytes) -> Position:
+        """Returns when the record is durable. Raises DiskFull (not kept; may be tried again) and LogBroken."""
+        waiter: Deferred[Position] = Deferred()
+        self._waiting.append((kind, payload, waiter))
+        if not self._busy:
+            self._next()
+        return await waiter
+
+    async def alone(self, call: Callable[[], T]) -> T:
+        """Run a blocking call in the thread while nobody else touches the log (``roll``, ``drop``, a long read)."""
+        waiter: Deferred[T] = Deferred()
+        self._calls.append((call, waiter))  # type: ignore[arg-type]
+        if not self._busy:
+            self._next()
+        return await waiter
+
+    def _next(self) -> None:
+        self._busy = True
+        if self._calls:
+            call, waiter = self._calls.pop(0)
+            done = deferToThreadPool(self._reactor, self._pool, call)
+            done.addCallbacks(self._called, self._call_failed, callbackArgs=(waiter,), errbackArgs=(waiter,))
+            return
+        batch, self._waiting = self._waiting, []
+        done = deferToThreadPool(self._reactor, self._pool, self._write, batch)
+        done.addCallbacks(self._durable, self._failed, callbackArgs=(batch,), errbackArgs=(batch,))
+
+    def _write(self, batch: list[tuple[int, bytes, Deferred[Position]]]) -> list[Position]:
+        try:
+            positions = [self._log.append(kind, payload) for kind, payload, _ in batch]
+        except BaseException:
+            self._log.forget()
+            raise
+        self._log.sync()
+        return positions
+
+    def _free(self) -> None:
+        self._busy = False
+        if self._waiting or self._calls:
+            self._next()
+
+    def _durable(self, positions: list[Position], batch: list[tuple[int, bytes, Deferred[Position]]]) -> None:
+        self._free()
+        for position, (_, _, waiter) in zip(positions, batch, strict=True):
+            waiter.callback(position)
+
+    def _failed(self, failure: Failure, batch: list[tuple[int, bytes, Deferred[Position]]]) -> None:
+        self._free()
+        for _, _, waiter in batch:
+            waiter.errback(failure.value)
+
+    def _called(self, result: object, waiter: Deferred[object]) -> None:
+        self._free()
+        waiter.callback(result)
+
+    def _call_failed(self, failure: Failure, waiter: Deferred[object]) -> None:
+        self._free()
+        waiter.errback(failure)

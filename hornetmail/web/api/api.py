@@ -1,0 +1,105 @@
+"""The door to all operations: checks rights and requests, writes the audit log, turns exceptions into ``ApiError``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from twisted.logger import Logger
+
+from hornetmail.access.login import AccessRefused
+from hornetmail.access.rights import Right
+from hornetmail.core.address import AddressError
+from hornetmail.core.archived import ArchiveError, QueryError, Refused
+from hornetmail.directory.store import DirectoryConflict, DirectoryError, DirectoryMissing
+from hornetmail.web.api.operations import ApiError, Caller, Operation
+from hornetmail.web.api.rooms import Rooms
+
+REFUSALS = {"credentials": 401, "disabled": 403, "throttled": 429}
+
+
+class Api:
+    """All operations, by name. ``operations`` defaults to the whole catalogue."""
+
+    log = Logger()
+
+    def __init__(self, rooms: Rooms, operations: Sequence[Operation[Any, Any]] | None = None) -> None:
+        if operations is None:
+            from hornetmail.web.api.catalogue import OPERATIONS
+
+            operations = OPERATIONS
+        self.rooms = rooms
+        self.operations: dict[str, Operation[Any, Any]] = {operation.name: operation for operation in operations}
+
+    async def call(self, caller: Caller, name: str, request: Any = None) -> Any:
+        """Do the operation ``name`` with a request struct, or a mapping to make one from (texts are read as numbers and truth values where
+        the struct wants them). Raises ApiError, and nothing else."""
+        operation = self.operations.get(name)
+        if operation is None:
+            raise ApiError(404, "not_found", f"no operation {name!r}")
+        self._permit(caller, operation)
+        wanted = self._read(operation, request)
+        audit = self.rooms.audit if operation.audited else None
+        row = 0
+        if audit is not None:
+            row = await audit.begin(
+                caller.label, operation.name, operation.subject(wanted), operation.detail(wanted), max(caller.tenant, 0)
+            )
+        try:
+            answer = await operation.run(self.rooms, caller, wanted)
+        except Exception as error:  # noqa: BLE001 - whatever a room raises becomes an answer, and a line in the log if it is our fault
+            refused = self._error(operation, error)
+            if audit is not None:
+                await audit.outcome(row, f"{refused.code}: {refused.text}"[:1000])
+            raise refused from error
+        if audit is not None:
+            await audit.outcome(row, "done")
+        return answer
+
+    def _permit(self, caller: Caller, operation: Operation[Any, Any]) -> None:
+        if caller.may(operation.right):
+            return
+        if caller.acting is None:
+            raise ApiError(401, "login_needed", "log in first")
+        if operation.right is Right.OPEN:
+            raise ApiError(403, "refused", "the content of mail needs a person with the right to it: name one with --as ADDRESS")
+        raise ApiError(403, "refused", f"{caller.label} may not {operation.summary[0].lower()}{operation.summary[1:]}")
+
+    def _read(self, operation: Operation[Any, Any], request: Any) -> Any:
+        if isinstance(request, operation.request):
+            return request
+        values: Any = {} if request is None else dict(request) if isinstance(request, Mapping) else request
+        try:
+            return msgspec.convert(values, operation.request, strict=False)
+        except msgspec.ValidationError as error:
+            raise ApiError(400, "invalid", say_where(error)) from None
+
+    def _error(self, operation: Operation[Any, Any], error: Exception) -> ApiError:
+        match error:
+            case ApiError():
+                return error
+            case AccessRefused():
+                return ApiError(REFUSALS.get(error.reason, 403), error.reason, str(error))
+            case DirectoryMissing():
+                return ApiError(404, "not_found", str(error))
+            case DirectoryConflict():
+                return ApiError(409, "conflict", str(error))
+            case DirectoryError() | AddressError():
+                return ApiError(400, "invalid", str(error))
+            case QueryError():
+                return ApiError(400, "query", str(error))
+            case Refused():
+                return ApiError(403, "refused", str(error))
+            case ArchiveError():
+                return ApiError(503, "archive", str(error))
+            case msgspec.ValidationError():
+                return ApiError(400, "invalid", say_where(error))
+        self.log.failure("operation {name} failed", name=operation.name)
+        return ApiError(500, "failed", f"{operation.name} failed: {type(error).__name__}; the log has the rest")
+
+
+def say_where(error: msgspec.ValidationError) -> str:
+    """msgspec's ``… - at `$.primaries[0]``` the other way round: ``$.primaries[0]: …``."""
+    text, found, where = str(error).partition(" - at `")
+    return f"{where.rstrip('`')}: {text}" if found else f"$: {text}"

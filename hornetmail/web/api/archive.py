@@ -1,0 +1,316 @@
+"""The archive: search, open, export, redeliver, verify; what each shows follows from the caller's scope (rules 14 and 15)."""
+
+from __future__ import annotations
+
+import msgspec
+
+from hornetmail.access.rights import LOCAL_ADMINISTRATOR, Right, own_scope
+from hornetmail.core.address import domain_of
+from hornetmail.core.archived import ArchivedMail, Hit, Refused
+from hornetmail.core.envelope import Direction
+from hornetmail.core.served import Person, Role, Scope
+from hornetmail.web.api.operations import ApiError, Caller, Done, Nothing, Operation, Raw, missing, need, number
+from hornetmail.web.api.rooms import Rooms
+
+PAGE = 500
+
+
+class HitView(msgspec.Struct, frozen=True, kw_only=True, rename={"sender": "from"}):
+    """One line of a result list. ``date``, ``received``: Unix seconds; ``size``: bytes. What the scope hides is empty."""
+
+    id: str
+    date: float
+    sender: str
+    to: list[str]
+    subject: str
+    size: int
+    direction: Direction
+    received: float
+    spam: bool
+    attachments: int
+
+
+class SearchResult(msgspec.Struct, frozen=True):
+    """``total`` counts all hits within the scope; ``after`` continues behind these or is ``""``."""
+
+    total: int
+    results: list[HitView]
+    after: str = ""
+
+
+class SearchRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A query as ``IArchive.search`` understands it; ``own``: only the own mail, with content, whatever else the caller may see."""
+
+    query: str = ""
+    limit: int = 50
+    after: str = ""
+    own: bool = False
+
+
+class MailName(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Names an archived mail."""
+
+    id: str
+
+
+class MailView(msgspec.Struct, frozen=True, kw_only=True):
+    """An archived mail, as far as the caller may see it. ``content``: it can be exported. ``sha256``: of the exact bytes, in hex."""
+
+    mail: HitView
+    feed: str
+    login: str
+    message_id: str
+    sha256: str
+    medium: int
+    expires: float
+    recipients: list[str]
+    header_recipients: list[str]
+    text: str
+    content: bool
+
+
+class RedeliverRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which mails, and to whom: without ``to``, users get them themselves; for an administrator they go to their owners (C10, C16, C17).
+    The same ``request`` twice is done once."""
+
+    ids: list[str]
+    to: str = ""
+    request: str = ""
+
+
+class Redelivered(msgspec.Struct, frozen=True):
+    """The queue's message IDs and who gets them."""
+
+    messages: list[str]
+    to: list[str]
+
+
+class VerifyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``full``: everything; otherwise what is new, and a sample."""
+
+    full: bool = False
+
+
+class FindingView(msgspec.Struct, frozen=True):
+    """Something that is wrong, and where."""
+
+    where: str
+    what: str
+
+
+class Verified(msgspec.Struct, frozen=True):
+    """``ok``: nothing is wrong."""
+
+    ok: bool
+    findings: list[FindingView]
+
+
+class StampRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Stamp now."""
+
+
+class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A source and whose mail it is."""
+
+    source: str
+    owner: str = ""
+
+
+class FeedRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A feed of a kind, under a name."""
+
+    kind: str
+    name: str
+
+
+def hit_view(hit: Hit) -> HitView:
+    """A line of the list."""
+    return HitView(
+        id=str(hit.id),
+        date=hit.date,
+        sender=hit.sender,
+        to=list(hit.recipients),
+        subject=hit.subject,
+        size=hit.size,
+        direction=hit.direction,
+        received=hit.received,
+        spam=hit.spam,
+        attachments=hit.attachments,
+    )
+
+
+def scopes(rooms: Rooms, caller: Caller) -> list[Scope]:
+    """The caller's views, the one that shows more of a mail first: own mail is opened by its owner even if that is an administrator."""
+    person = caller.acting
+    if person is None:
+        raise ApiError(401, "login_needed", "log in first")
+    widest = rooms.access.scope(person)
+    return [widest] if widest.content or person.mailbox == 0 else [own_scope(person), widest]
+
+
+async def find(rooms: Rooms, caller: Caller, identifier: int) -> tuple[ArchivedMail, Scope]:
+    """A mail and the scope it is seen through. Raises ApiError 404."""
+    archive = need(rooms.archive, "archive")
+    for scope in scopes(rooms, caller):
+        try:
+            return await archive.mail(scope, identifier), scope
+        except KeyError:
+            continue
+    raise missing(f"no mail {identifier} in your archive")
+
+
+async def search(rooms: Rooms, caller: Caller, request: SearchRequest) -> SearchResult:
+    """Newest first."""
+    if not 1 <= request.limit <= PAGE:
+        raise ApiError(400, "invalid", f"$.limit: 1 to {PAGE}")
+    person = caller.acting or LOCAL_ADMINISTRATOR
+    scope = own_scope(person) if request.own else rooms.access.scope(person)
+    page = await need(rooms.archive, "archive").search(scope, request.query, limit=request.limit, after=request.after)
+    return SearchResult(page.total, [hit_view(hit) for hit in page.results], page.after)
+
+
+async def show(rooms: Rooms, caller: Caller, request: MailName) -> MailView:
+    """One mail; text only for those who may read it."""
+    mail, scope = await find(rooms, caller, number(request.id, "$.id"))
+    return MailView(
+        mail=hit_view(mail.hit),
+        feed=mail.feed,
+        login=mail.login,
+        message_id=mail.message_id,
+        sha256=mail.sha256.hex(),
+        medium=mail.medium,
+        expires=mail.expires,
+        recipients=list(mail.recipients),
+        header_recipients=list(mail.header_recipients),
+        text=mail.text if scope.content else "",
+        content=scope.content,
+    )
+
+
+async def export(rooms: Rooms, caller: Caller, request: MailName) -> Raw:
+    """The exact bytes as received. Everybody who opens mail of others stands in the audit log."""
+    identifier = number(request.id, "$.id")
+    _, scope = await find(rooms, caller, identifier)
+    if not scope.content:
+        raise Refused("the content of this mail needs a person with the right to it")
+    try:
+        data = await need(rooms.archive, "archive").read(scope, identifier)
+    except KeyError:
+        raise missing(f"no mail {identifier} in your archive") from None
+    return Raw("message/rfc822", f"{identifier}.eml", data)
+
+
+def owners(rooms: Rooms, mail: ArchivedMail) -> list[str]:
+    """Whose mail it is, for an administrator's redelivery: the local recipients, or the sender of outgoing mail (C17)."""
+    directory = rooms.directory
+    if mail.hit.direction is Direction.OUT:
+        sender = mail.login or mail.hit.sender
+        return [sender] if sender and directory.domain(domain_of(sender)) is not None else []
+    served = [address for address in mail.recipients if directory.domain(domain_of(address)) is not None]
+    if directory.domain(domain_of(mail.hit.sender)) is not None and not served:
+        return [mail.hit.sender]
+    return served
+
+
+async def redeliver(rooms: Rooms, caller: Caller, request: RedeliverRequest) -> Redelivered:
+    """To whichever server is active now (C10)."""
+    courier = need(rooms.redelivery, "delivery")
+    if not request.ids:
+        raise ApiError(400, "invalid", "$.ids: name at least one mail")
+    identifiers = [number(text, f"$.ids[{place}]") for place, text in enumerate(request.ids)]
+    person = caller.acting or LOCAL_ADMINISTRATOR
+    mails = [(await find(rooms, caller, identifier))[0] for identifier in identifiers]
+    targets = _targets(rooms, person, request.to, mails)
+    messages: list[str] = []
+    for target, wanted in targets.items():
+        token = f"{request.request}/{target}" if request.request else ""
+        messages += [str(message) for message in await courier.redeliver(person, wanted, target, token)]
+    return Redelivered(messages, list(targets))
+
+
+def _targets(rooms: Rooms, person: Person, to: str, mails: list[ArchivedMail]) -> dict[str, list[int]]:
+    """Mail IDs by the address that they go to."""
+    if to:
+        return {to: [mail.hit.id for mail in mails]}
+    if not person.has(Role.ADMIN):
+        return {person.address: [mail.hit.id for mail in mails]}
+    targets: dict[str, list[int]] = {}
+    for mail in mails:
+        found = owners(rooms, mail)
+        if not found:
+            raise ApiError(409, "conflict", f"mail {mail.hit.id} belongs to nobody in a served domain: say to whom it shall go")
+        for address in found:
+            targets.setdefault(address, []).append(mail.hit.id)
+    return targets
+
+
+async def verify(rooms: Rooms, caller: Caller, request: VerifyRequest) -> Verified:
+    """Seals, order, references and SHA-256."""
+    found = await need(rooms.archive, "archive").verify(request.full)
+    return Verified(not found, [FindingView(one.where, one.what) for one in found])
+
+
+async def flush(rooms: Rooms, caller: Caller, _: Nothing) -> Done:
+    """Make what is staged searchable now (A50)."""
+    await need(rooms.archive, "archive").flush()
+    return Done()
+
+
+async def stamp(rooms: Rooms, caller: Caller, _: StampRequest) -> Done:
+    """Refused until there is an authority to ask."""
+    raise ApiError(501, "no_stamp_authority", "no stamp authority is configured")
+
+
+async def take_in(rooms: Rooms, caller: Caller, request: ImportRequest) -> Done:
+    """Refused until feeds exist."""
+    raise ApiError(501, "not_available", f'cannot import from "{request.source}": this version takes mail in by delivery only')
+
+
+async def feed(rooms: Rooms, caller: Caller, request: FeedRequest) -> Done:
+    """Refused until feeds exist."""
+    raise ApiError(
+        501,
+        "not_available",
+        f'cannot set up the {request.kind} feed "{request.name}": this version takes mail in by delivery only',
+    )
+
+
+OPERATIONS = (
+    Operation("archive.search", "GET", "/archive", SearchRequest, SearchResult, Right.SEARCH, "Search the archive", search),
+    Operation(
+        "archive.show", "GET", "/archive/{id}", MailName, MailView, Right.SEARCH, "View an archived mail", show, audited=True
+    ),
+    Operation(
+        "archive.export", "GET", "/archive/{id}/raw", MailName, Raw, Right.OPEN, "Export an archived mail", export, audited=True
+    ),
+    Operation(
+        "archive.redeliver",
+        "POST",
+        "/archive/redeliver",
+        RedeliverRequest,
+        Redelivered,
+        Right.REDELIVER,
+        "Redeliver archived mail",
+        redeliver,
+    ),
+    Operation(
+        "archive.verify", "POST", "/archive/verify", VerifyRequest, Verified, Right.ADMINISTER, "Verify the archive", verify
+    ),
+    Operation(
+        "archive.flush", "POST", "/archive/flush", Nothing, Done, Right.PERSON, "Update the archive's index", flush, audited=False
+    ),
+    Operation(
+        "archive.timestamp", "POST", "/archive/timestamp", StampRequest, Done, Right.ADMINISTER, "Stamp the archive", stamp
+    ),
+    Operation(
+        "archive.import",
+        "POST",
+        "/archive/import",
+        ImportRequest,
+        Done,
+        Right.ADMINISTER,
+        "Import mail into the archive",
+        take_in,
+    ),
+    Operation("archive.feed", "POST", "/archive/feeds", FeedRequest, Done, Right.ADMINISTER, "Set up a feed", feed),
+)

@@ -1,0 +1,220 @@
+"""Mailboxes, people and their roles, seen by an administrator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from hornetmail.access.rights import Right
+from hornetmail.core.served import Mailbox, Role
+from hornetmail.web.api.operations import ApiError, Caller, Done, Operation, Secret, missing
+from hornetmail.web.api.rooms import Rooms
+
+
+class MailboxView(msgspec.Struct, frozen=True, kw_only=True):
+    """A mailbox. ``served``: its domain is; without that it is only a log-in. ``picked``: covered where the domain's scope is picked (C12)."""
+
+    id: str
+    address: str
+    domain: str
+    tenant: int
+    name: str
+    aliases: list[str]
+    roles: list[Role]
+    enabled: bool
+    picked: bool
+    archive: bool
+    served: bool
+    password_set: bool
+    must_change: bool
+
+
+class MailboxList(msgspec.Struct, frozen=True):
+    """Mailboxes by address."""
+
+    mailboxes: list[MailboxView]
+
+
+class MailboxFilter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which mailboxes: of a domain, or all."""
+
+    domain: str = ""
+
+
+class MailboxName(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Names a mailbox by its address."""
+
+    address: str
+
+
+class MailboxAdd(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A new mailbox; without a password it gets a one-time password. ``archive`` false exempts it from archiving, on the record (rule 24)."""
+
+    address: str
+    password: Secret = ""
+    name: str = ""
+    roles: list[Role] = []
+    aliases: list[str] = []
+    picked: bool = True
+    archive: bool = True
+
+
+class MailboxAdded(msgspec.Struct, frozen=True):
+    """The new mailbox, with its one-time password if the request named none."""
+
+    mailbox: MailboxView
+    password: str = ""
+
+
+class MailboxChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of a mailbox to change; fields left out stay."""
+
+    address: str
+    name: str | msgspec.UnsetType = msgspec.UNSET
+    roles: list[Role] | msgspec.UnsetType = msgspec.UNSET
+    aliases: list[str] | msgspec.UnsetType = msgspec.UNSET
+    enabled: bool | msgspec.UnsetType = msgspec.UNSET
+    picked: bool | msgspec.UnsetType = msgspec.UNSET
+    archive: bool | msgspec.UnsetType = msgspec.UNSET
+
+
+class MailboxPassword(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A new password for somebody; empty: a one-time password is made (C23)."""
+
+    address: str
+    password: Secret = ""
+
+
+class NewPassword(msgspec.Struct, frozen=True):
+    """The one-time password, or ``""`` if the request named one."""
+
+    address: str
+    password: str = ""
+
+
+def view(rooms: Rooms, mailbox: Mailbox) -> MailboxView:
+    """A mailbox for people and programs."""
+    credential = rooms.directory.credential(mailbox.id)
+    return MailboxView(
+        id=str(mailbox.id),
+        address=mailbox.address,
+        domain=mailbox.domain,
+        tenant=mailbox.tenant,
+        name=mailbox.name,
+        aliases=list(mailbox.aliases),
+        roles=list(mailbox.roles),
+        enabled=mailbox.enabled,
+        picked=mailbox.picked,
+        archive=mailbox.archive,
+        served=rooms.directory.domain(mailbox.domain) is not None,
+        password_set=credential is not None,
+        must_change=credential is not None and credential.must_change,
+    )
+
+
+def find(rooms: Rooms, caller: Caller, address: str) -> Mailbox:
+    """The caller's mailbox with that address. Raises ApiError 404."""
+    mailbox = rooms.directory.mailbox(address.strip())
+    if mailbox is None or not caller.reaches(mailbox.tenant):
+        raise missing(f'mailbox "{address}" is not registered')
+    return mailbox
+
+
+async def list_all(rooms: Rooms, caller: Caller, request: MailboxFilter) -> MailboxList:
+    """All, or those of a domain."""
+    name = ""
+    if request.domain:
+        domain = rooms.directory.domain(request.domain.strip().rstrip(".").lower())
+        if domain is None or not caller.reaches(domain.tenant):
+            raise missing(f'domain "{request.domain}" is not served here')
+        name = domain.name
+    return MailboxList([view(rooms, mailbox) for mailbox in rooms.directory.mailboxes(name) if caller.reaches(mailbox.tenant)])
+
+
+async def show(rooms: Rooms, caller: Caller, request: MailboxName) -> MailboxView:
+    """One of them."""
+    return view(rooms, find(rooms, caller, request.address))
+
+
+async def add(rooms: Rooms, caller: Caller, request: MailboxAdd) -> MailboxAdded:
+    """Log-in and delivery work when this answers."""
+    secret = await rooms.access.new_secret(request.password)
+    mailbox = await rooms.directory.add_mailbox(
+        request.address,
+        credential=secret.credential,
+        tenant=caller.tenant,
+        name=request.name,
+        roles=tuple(request.roles),
+        aliases=tuple(request.aliases),
+        picked=request.picked,
+        archive=request.archive,
+    )
+    return MailboxAdded(view(rooms, mailbox), secret.shown)
+
+
+async def change(rooms: Rooms, caller: Caller, request: MailboxChange) -> MailboxView:
+    """Settings named in the request; the others stay."""
+    mailbox = find(rooms, caller, request.address)
+    fields: dict[str, Any] = {
+        name: value
+        for name in request.__struct_fields__
+        if name != "address" and (value := getattr(request, name)) is not msgspec.UNSET
+    }
+    for name in ("roles", "aliases"):
+        if name in fields:
+            fields[name] = tuple(fields[name])
+    roles, own = fields.get("roles"), caller.person is not None and caller.person.mailbox == mailbox.id
+    if own and (fields.get("enabled") is False or (roles is not None and Role.ADMIN not in roles)):
+        raise ApiError(409, "conflict", "you would lock yourself out: let another administrator do it")
+    changed = await rooms.directory.change_mailbox(mailbox.id, **fields)
+    if not changed.enabled:
+        await rooms.sessions.revoke_all(changed.id)
+    return view(rooms, changed)
+
+
+async def remove(rooms: Rooms, caller: Caller, request: MailboxName) -> Done:
+    """Its log-in, addresses and roles; mail in portal and archive stays until it expires."""
+    mailbox = find(rooms, caller, request.address)
+    if caller.person is not None and caller.person.mailbox == mailbox.id:
+        raise ApiError(409, "conflict", "you would lock yourself out: let another administrator do it")
+    await rooms.sessions.revoke_all(mailbox.id)
+    await rooms.directory.remove_mailbox(mailbox.id)
+    return Done()
+
+
+async def password(rooms: Rooms, caller: Caller, request: MailboxPassword) -> NewPassword:
+    """Set by an administrator (C23); web sessions of that person end."""
+    mailbox = find(rooms, caller, request.address)
+    shown = await rooms.access.set_password(mailbox.id, request.password)
+    return NewPassword(mailbox.address, shown)
+
+
+OPERATIONS = (
+    Operation("mailbox.list", "GET", "/mailboxes", MailboxFilter, MailboxList, Right.ADMINISTER, "List mailboxes", list_all),
+    Operation("mailbox.show", "GET", "/mailboxes/{address}", MailboxName, MailboxView, Right.ADMINISTER, "Show a mailbox", show),
+    Operation("mailbox.add", "POST", "/mailboxes", MailboxAdd, MailboxAdded, Right.ADMINISTER, "Add a mailbox", add),
+    Operation(
+        "mailbox.change",
+        "PATCH",
+        "/mailboxes/{address}",
+        MailboxChange,
+        MailboxView,
+        Right.ADMINISTER,
+        "Change a mailbox",
+        change,
+    ),
+    Operation(
+        "mailbox.remove", "DELETE", "/mailboxes/{address}", MailboxName, Done, Right.ADMINISTER, "Remove a mailbox", remove
+    ),
+    Operation(
+        "mailbox.password",
+        "PUT",
+        "/mailboxes/{address}/password",
+        MailboxPassword,
+        NewPassword,
+        Right.ADMINISTER,
+        "Set a password",
+        password,
+    ),
+)

@@ -1,0 +1,40 @@
+"""What operations work on: every room as its interface, joined by ``compose``."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from hornetmail.access.login import Access
+from hornetmail.access.sessions import Sessions
+from hornetmail.directory.store import DirectoryStore
+
+
+class Rooms(msgspec.Struct, frozen=True, kw_only=True):
+    """Rooms of a process. Those that its roles do not run are None; an operation that needs one answers 503 ``role_off``.
+
+    ``queue`` … ``meters`` provide the interface of the same name in ``hornetmail.interfaces``. ``clock`` is an ``IReactorTime``.
+    ``health``: every role that should run, with ``""`` or the reason why it does not work. ``bounce``: gives up the queue rows named and
+    notifies their senders (rule 6); the number given up. ``key_backup``: the archive key as text under a password (A5, A6).
+    """
+
+    directory: DirectoryStore
+    access: Access
+    sessions: Sessions
+    clock: Any
+    audit: Any = None
+    bus: Any = None
+    queue: Any = None
+    modes: Any = None
+    recipients: Any = None
+    portal: Any = None
+    archive: Any = None
+    redelivery: Any = None
+    meters: Any = None
+    health: Callable[[], Mapping[str, str]] = dict
+    bounce: Callable[[Sequence[int], str], Awaitable[int]] | None = None
+    key_backup: Callable[[str], Awaitable[str]] | None = None
+    hostname: str = ""
+    version: str = ""

@@ -1,0 +1,101 @@
+"""Durable files: old or new, never half; and what "no room" looks like."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hornetmail.disk.files import Disk, DiskFull
+from hornetmail.disk.lock import AlreadyRunning, DirectoryLock
+from hornetmail.disk.mounts import NetworkFileSystem, file_system_of, refuse_network
+from hornetmail.disk.seal import BrokenSeal, Seal
+from hornetmail.testing.faulty_disk import FaultyDisk
+
+
+def test_write_durably_replaces_whole(tmp_path: Path) -> None:
+    """Would catch a replacement that leaves temporary files or the wrong mode behind."""
+    path = tmp_path / "key"
+    Disk().write_durably(path, b"old")
+    Disk().write_durably(path, b"new", mode=0o640)
+    assert path.read_bytes() == b"new"
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert os.listdir(tmp_path) == ["key"]
+
+
+@pytest.mark.parametrize("operation", ["write", "sync_file"])
+def test_write_durably_failing_keeps_the_old(tmp_path: Path, operation: str) -> None:
+    """Would catch an old file that is lost, or litter, when the new one cannot be written."""
+    path, disk = tmp_path / "key", FaultyDisk()
+    disk.write_durably(path, b"old")
+    disk.fail(operation, errno.ENOSPC, partial=1)
+    with pytest.raises(DiskFull):
+        disk.write_durably(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["key"]
+
+
+def test_rename_syncs_both_directories(tmp_path: Path) -> None:
+    """Would catch a move between directories of which one is not synced."""
+    disk = FaultyDisk()
+    disk.make_directory(tmp_path / "a/b/c")
+    disk.make_directory(tmp_path / "d")
+    disk.write_durably(tmp_path / "a/b/c/x", b"1")
+    disk.calls.clear()
+    disk.rename(tmp_path / "a/b/c/x", tmp_path / "d/x")
+    assert disk.calls.count("sync_file") == 2
+    assert (tmp_path / "d/x").read_bytes() == b"1"
+    assert 0 <= Disk().free_fraction(tmp_path) <= 1
+
+
+def test_a_seal_is_bound_to_key_context_and_bytes() -> None:
+    """Would catch a seal that opens under another key or context, or after a change."""
+    seal = Seal(bytes(32))
+    sealed = seal.close(b"mail", b"here")
+    assert seal.open(sealed, b"here") == b"mail"
+    assert len(sealed) == 4 + 28
+    assert seal.close(b"mail", b"here") != sealed
+    for other, data, context in [
+        (Seal(b"\1" * 32), sealed, b"here"),
+        (seal, sealed, b"there"),
+        (seal, sealed[:-1] + bytes([sealed[-1] ^ 1]), b"here"),
+        (seal, sealed[:20], b"here"),
+        (seal.derive(b"x"), sealed, b"here"),
+    ]:
+        with pytest.raises(BrokenSeal):
+            other.open(data, context)
+
+
+def test_a_second_process_is_named_the_first(tmp_path: Path) -> None:
+    """Would catch a lock that a second process gets too, or that survives its holder (design: one process per data directory)."""
+    code = "import sys, pathlib; from hornetmail.disk.lock import DirectoryLock as L; l = L(pathlib.Path(sys.argv[1])); print('held', flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"held\n"
+        with pytest.raises(AlreadyRunning) as refused:
+            DirectoryLock(tmp_path)
+        assert refused.value.pid == child.pid
+        child.kill()
+    lock = DirectoryLock(tmp_path)
+    lock.release()
+    lock.release()
+
+
+def test_network_file_systems_are_refused(tmp_path: Path) -> None:
+    """Would catch a queue on NFS or SMB (rule 8), a mount point with a space in it, and a local mount below a remote one."""
+    mounts = (
+        "/dev/vda / ext4 rw 0 0\nfiler:/x /srv nfs4 rw 0 0\n/dev/b /srv/local xfs rw 0 0\n"
+        "//nas/a /mnt/my\\040share cifs rw 0 0\nuser@h: /mnt/ssh fuse.sshfs rw 0 0\n"
+    )
+    assert file_system_of(Path("/srvx"), mounts) == "ext4"
+    assert file_system_of(Path("/srv/mail"), mounts) == "nfs4"
+    assert file_system_of(Path("/srv/local/mail"), mounts) == "xfs"
+    assert file_system_of(Path("/mnt/my share/q"), mounts) == "cifs"
+    for bad in ("/srv/mail", "/mnt/my share/q", "/mnt/ssh/q"):
+        with pytest.raises(NetworkFileSystem):
+            refuse_network(Path(bad), mounts)
+    refuse_network(Path("/var/spool"), mounts)
