@@ -9,7 +9,6 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from hornetmail.core import outage
 from hornetmail.core.address import domain_of
 from hornetmail.core.backoff import Backoff
 from hornetmail.core.bounce import Bounce
@@ -17,13 +16,13 @@ from hornetmail.core.envelope import Door
 from hornetmail.core.events import Alarm, RecipientSettled
 from hornetmail.core.loops import been_here
 from hornetmail.core.mode import Mode
-from hornetmail.core.queued import Claim, Message, Row, RowState, Settled
+from hornetmail.core.queued import Claim, Message, Row, RowKind, RowState, Settled
 from hornetmail.core.reply import Reply
 from hornetmail.core.route import ARCHIVE, PRIMARY, Last, Route, route
-from hornetmail.core.verdict import Outcome, Stage, Verdict
+from hornetmail.core.verdict import Outcome, Verdict
 from hornetmail.delivery.couriers.archive import ArchiveCourier, staged_reason
 from hornetmail.delivery.couriers.portal import Placed
-from hornetmail.delivery.known import Known
+from hornetmail.delivery.judge import Judge
 from hornetmail.delivery.modes import PARKED, Modes
 from hornetmail.delivery.notices import Notices
 from hornetmail.delivery.tasks import together
@@ -55,7 +54,7 @@ class Agent:
         queue: IQueue,
         directory: IDirectory,
         modes: Modes,
-        known: Known,
+        judge: Judge,
         couriers: Mapping[str, ICourier],
         archive: ArchiveCourier,
         notices: Notices,
@@ -65,12 +64,13 @@ class Agent:
         backoff: Backoff,
         jitter: Callable[[], float],
         expect: Callable[[float], None],
+        born: Callable[[str], None],
     ) -> None:
         self._clock = clock
         self._queue = queue
         self._directory = directory
         self._modes = modes
-        self._known = known
+        self._judge = judge
         self._couriers = couriers
         self._archive = archive
         self._notices = notices
@@ -80,6 +80,7 @@ class Agent:
         self._backoff = backoff
         self._jitter = jitter
         self._expect = expect
+        self._born = born
 
     def next_due(self, row: Row) -> float:
         """When the attempt after the one about to start is due; durable before anybody is dialled."""
@@ -143,8 +144,8 @@ class Agent:
             for row in left:
                 verdict = verdicts[row.id]
                 if name == PRIMARY:
-                    verdict = await self._weighed(group.domain, message, row, verdict)
-                self._meters.count("delivery_attempts_total", courier=name, outcome=str(verdict.outcome))
+                    verdict = await self._judge.weigh(row.address, message.id, verdict)
+                self._meters.count("delivery_attempts", courier=name, outcome=str(verdict.outcome))
                 if not verdict.final and verdict.unavailable and place + 1 < len(couriers):
                     onward.append(msgspec.structs.replace(row, last=verdict))
                 else:
@@ -159,19 +160,6 @@ class Agent:
             outcome = Outcome.FAILED if group.route.last is Last.FAIL else Outcome.DEFERRED
             ended = [(row, Verdict(outcome, reply, "")) for row in group.rows]
         return ended
-
-    async def _weighed(self, domain: str, message: Message, row: Row, verdict: Verdict) -> Verdict:
-        """A primary's verdict as rule 4 believes it; learns (L7) and tells the mode machine."""
-        name = self._name(domain)
-        if verdict.outcome is Outcome.DELIVERED:
-            await self._known.accepted(row.address)
-        elif verdict.outcome is Outcome.FAILED and verdict.stage is Stage.RCPT and outage.is_unknown(verdict.reply):
-            if self._known.refused(row.address, verdict.reply.text):
-                self._modes.refused(name, f"refused {row.address.casefold()}", verdict)
-                reply = Reply(451, "4.3.0", f"not believed, it refuses known addresses: {verdict.reply}")
-                return Verdict(Outcome.DEFERRED, reply, verdict.courier, verdict.stage, verdict.host, unavailable=True)
-        self._modes.verdict(name, row.address, message.id, verdict)
-        return verdict
 
     def _name(self, domain: str) -> str:
         served = self._directory.domain(domain)
@@ -201,6 +189,12 @@ class Agent:
             if row.id not in done:
                 settled.append(self._outcome(group, row, verdict, told=row.id in told))
         await self._queue.settle(settled)
+        if (
+            any(each.drain is not None and each.due == 0 for each in settled)
+            and self._modes.mode(group.domain) is not Mode.EMERGENCY
+        ):
+            # The emergency ended while the copy was being made: it must not be overlooked.
+            self._born(self._name(group.domain))
         for row, verdict in ended:
             self._bus.publish(RecipientSettled(message.id, row.id, self._name(group.domain), _plain(verdict)))
             self.log.info(
@@ -273,6 +267,20 @@ class Agent:
             or message.origin.peer in {host.name for host in domain.primaries}
         )
 
+    async def give_up(self, rows: Sequence[int], reason: str) -> int:
+        """Administration: end the deliveries named and tell their senders as far as rule 6 allows; how many ended."""
+        ended = 0
+        for claim in await self._queue.claim_rows(rows, self._clock.seconds(), self.next_due):
+            verdict = Verdict(Outcome.FAILED, Reply(554, "5.0.0", reason), "")
+            failed = [(row, verdict) for row in claim.rows if row.kind is RowKind.DELIVER]
+            others = [row for row in claim.rows if row.kind is not RowKind.DELIVER]
+            _, why = await self._notices.failed(claim.message, failed) if failed else (Bounce.NONE, "")
+            settled = [Settled(row.id, RowState.FAILED, verdict, reason=f"{reason}; {why}") for row, _ in failed]
+            settled += [Settled(row.id, RowState.QUEUED, row.last, self._clock.seconds(), reason=row.reason) for row in others]
+            await self._queue.settle(settled)
+            ended += len(failed)
+        return ended
+
     # -- archive rows
 
     async def archive(self, claim: Claim) -> None:
@@ -300,7 +308,7 @@ class Agent:
             return Settled(row.id, RowState.QUEUED, row.last, now + QUICK_LOOK, reason=row.reason)
         body = await self._queue.body(message.id)
         verdict = await self._archive.stage(message, row, standing, body)
-        self._meters.count("delivery_attempts_total", courier=ARCHIVE, outcome=str(verdict.outcome))
+        self._meters.count("delivery_attempts", courier=ARCHIVE, outcome=str(verdict.outcome))
         if verdict.outcome is not Outcome.DELIVERED:
             return Settled(row.id, RowState.QUEUED, verdict, self._again(row), reason=row.reason)
         if not standing.pending:

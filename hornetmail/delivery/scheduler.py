@@ -99,7 +99,7 @@ class Lane:
             except Exception:  # noqa: BLE001 - the queue is in trouble, it says so itself; look again later
                 self.log.failure("claiming failed")
                 break
-            self._full = len(claims) >= free
+            self._full = sum(len(claim.rows) for claim in claims) >= free
             for claim in claims:
                 self._tasks.start(self._run(claim), f"message {claim.message.id}").addCallback(lambda _: self._ended())
         self.expect(self._clock.seconds() + self._fallback)
