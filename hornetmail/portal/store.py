@@ -140,7 +140,8 @@ class PortalStore:
 
     async def _inbox(self, mailbox: int) -> tuple[Box, Snapshot]:
         box = await self._box(mailbox)
-        return box, box.snapshot_in_memory(naming.INBOX) or await shielded(box.open(naming.INBOX))
+        inbox = box.snapshot_in_memory(naming.INBOX)
+        return box, inbox if inbox is not None else await shielded(box.open(naming.INBOX))
 
     def tree(self, mailbox: int) -> Tree:
         """See IPortal."""
@@ -173,7 +174,9 @@ class PortalStore:
                 async for piece in body.chunks():
                     await inflow.write(piece)
             if inflow.size != len(lines) + size:
-                raise OSError(f"the body of message {message.id} has {inflow.size - len(lines) - len(message.trace)} bytes, not {message.size}")
+                raise OSError(
+                    f"the body of message {message.id} has {inflow.size - len(lines) - len(message.trace)} bytes, not {message.size}"
+                )
             path, tree = await inflow.finish(message.arrived, len(lines))
             place = Place(base, "new", "", len(lines), False)
             await box.land(naming.INBOX, Arrival(path, place, frozenset(), size, message.arrived, tree, Deferred()))
@@ -260,7 +263,14 @@ class PortalStore:
             return kept.envelope
         address = owner.address if owner is not None else kept.mailbox
         given = kept.envelope
-        return Envelope(given.sender, (Recipient(address, original.notify, original.orcpt),), given.eight_bit, given.smtputf8, given.ret, given.envid)
+        return Envelope(
+            given.sender,
+            (Recipient(address, original.notify, original.orcpt),),
+            given.eight_bit,
+            given.smtputf8,
+            given.ret,
+            given.envid,
+        )
 
     async def end_drain(self, copy: Portal, *, delivered: bool, keyword: str = "", reason: str = "") -> None:
         """See IPortal. The removal is durable on return; ``reason`` is kept beside the message (``notes``)."""
@@ -283,7 +293,7 @@ class PortalStore:
     async def copies(self, mailbox: int) -> Sequence[Portal]:
         """All of INBOX that has an envelope and is not marked for deletion, oldest first: what a drain may take home, also what was moved
         away and back after its drain row had been settled."""
-        box, inbox = await self._inbox(mailbox)
+        _box, inbox = await self._inbox(mailbox)
         return [
             Portal(mailbox, place.base)
             for uid, place in inbox.places.items()
@@ -293,7 +303,7 @@ class PortalStore:
     async def unaddressed(self, mailbox: int) -> Sequence[Entry]:
         """Messages in INBOX without an envelope (APPENDed, foreign): they stay, unless somebody chooses to drain them with ``<>`` (rule 10)
         through ``begin_drain(Portal(mailbox, entry.name))``."""
-        box, inbox = await self._inbox(mailbox)
+        _box, inbox = await self._inbox(mailbox)
         return [inbox.entries[uid] for uid, place in inbox.places.items() if not place.hidden]
 
     async def notes(self, mailbox: int) -> dict[str, str]:
