@@ -158,7 +158,7 @@ class _Link(Protocol):
             self.transport.abortConnection()
             self._ended()
 
-    def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # type: ignore[no-untyped-call]
+    def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:
         if self.alive:
             self.alive = False
             value = reason.value
