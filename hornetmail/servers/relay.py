@@ -1,8 +1,9 @@
-"""Which domains an address may send for through the relay door (``Domain.relay_from``)."""
+"""Which domains an address may send for through the relay door: those that name it (``Domain.relay_from``), or all of them."""
 
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 
 from hornetmail.core.served import Domain
 from hornetmail.interfaces import IDirectory
@@ -13,8 +14,10 @@ REMEMBERED = 4_096
 class RelayNetworks:
     """Answers from memory, made anew with each version of the directory. Networks that are none are ignored here; the directory refuses them."""
 
-    def __init__(self, directory: IDirectory) -> None:
+    def __init__(self, directory: IDirectory, everywhere: Sequence[str] = ()) -> None:
+        """``everywhere``: networks that may send for every active domain."""
         self._directory = directory
+        self._everywhere = [ipaddress.ip_network(text) for text in everywhere]
         self._version: object = None
         self._networks: list[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, Domain]] = []
         self._answers: dict[str, tuple[Domain, ...]] = {}
@@ -35,7 +38,10 @@ class RelayNetworks:
         self._answers.clear()
         self._networks.clear()
         for domain in self._directory.domains():
-            for text in domain.relay_from if domain.active else ():
+            if not domain.active:
+                continue
+            self._networks.extend((network, domain) for network in self._everywhere)
+            for text in domain.relay_from:
                 try:
                     self._networks.append((ipaddress.ip_network(text, strict=False), domain))
                 except ValueError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
+from urllib.parse import unquote
 
 from klein import Klein
 from twisted.logger import Logger
@@ -54,6 +55,7 @@ class Mounted(Resource):
         length = len(self._prefix)
         if length and request.postpath[:length] == self._prefix:
             request.prepath, request.postpath = request.prepath + request.postpath[:length], request.postpath[length:]
+            request.path = b"/" + b"/".join(request.path.split(b"/")[length + 1 :])
         for key, resource in self._below.items():
             segments = key.split(b"/")
             if request.postpath[: len(segments)] == segments:
@@ -130,7 +132,7 @@ class Gate:
         uri = request.uri.decode("latin-1")
         caller, must_change, secret = await self._signin.recognise(cookies, peer)
         return Visit(
-            path=b"/".join([b"", *request.prepath, *request.postpath]).decode("utf-8", "replace"),
+            path=unquote(request.path.decode("latin-1")),
             query=read_query(uri.partition("?")[2]),
             form=Form(),
             cookies=cookies,

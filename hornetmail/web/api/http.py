@@ -31,7 +31,12 @@ class HttpFace:
     log = Logger()
 
     def __init__(
-        self, api: Api, visitors: Visitors, *, door: Literal["http", "socket"] = "http", figures: Callable[[], bytes] | None = None
+        self,
+        api: Api,
+        visitors: Visitors,
+        *,
+        door: Literal["http", "socket"] = "http",
+        figures: Callable[[], bytes] | None = None,
     ) -> None:
         self._api = api
         self._visitors = visitors
@@ -184,7 +189,7 @@ class BoundedRequest(Request):
 
     def gotLength(self, length: int | None) -> None:
         """Refuse what says that it is too large."""
-        self.content = BytesIO()
+        self.content = self._body = BytesIO()
         self._too_large = length is not None and length > self.most_bytes
         if self._too_large:
             self._refuse()
@@ -193,22 +198,22 @@ class BoundedRequest(Request):
         """Refuse what turns out to be too large."""
         if self._too_large:
             return
-        if self.content.tell() + len(data) > self.most_bytes:
+        if self._body.tell() + len(data) > self.most_bytes:
             self._too_large = True
-            self.content = BytesIO()
+            self.content = self._body = BytesIO()
             self._refuse()
             return
-        self.content.write(data)
+        self._body.write(data)
 
     def _refuse(self) -> None:
-        self.channel.transport.write(b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
-        self.channel.transport.loseConnection()
+        transport: Any = self.channel.transport
+        transport.write(b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+        transport.loseConnection()
 
 
 def site(resource: Any, reactor: Any, *, most_bytes: int = 80 << 20, timeout: float = 60.0) -> Site:
-    """A ``Site`` that bounds requests and logs no addresses of pages (they can hold search words)."""
+    """A ``Site`` that bounds requests and shows no tracebacks. ``timeout``: seconds that a silent connection lasts."""
     kind = type("BoundedRequest", (BoundedRequest,), {"most_bytes": most_bytes})
-    made = Site(resource, requestFactory=kind, timeout=timeout, reactor=reactor)
-    made.noisy = False
+    made = Site(resource, requestFactory=kind, timeout=timeout, reactor=reactor)  # type: ignore[no-untyped-call]
     made.displayTracebacks = False
     return made

@@ -22,7 +22,14 @@ class Visitors:
     """Tells who is asking. ``proxies``: networks of reverse proxies that are believed about the client's address and TLS.
     ``plain_ok``: whether a client at an address may send a password without TLS (``Config.may_login_plainly``)."""
 
-    def __init__(self, access: Access, sessions: Sessions, *, proxies: Sequence[str] = (), plain_ok: Callable[[str], bool] = lambda peer: False) -> None:
+    def __init__(
+        self,
+        access: Access,
+        sessions: Sessions,
+        *,
+        proxies: Sequence[str] = (),
+        plain_ok: Callable[[str], bool] = lambda peer: False,
+    ) -> None:
         self._access = access
         self._sessions = sessions
         self._proxies = tuple(ipaddress.ip_network(network) for network in proxies)
@@ -78,7 +85,11 @@ class Visitors:
             peer = self.peer(request)
             return Caller(await self._access.login(*basic, "http", peer), "http", peer=peer)
         caller = await self.by_session(request, "http")
-        if caller.person is not None and request.method not in SAFE and not self.csrf_ok(request, request.getHeader(CSRF_HEADER) or ""):
+        if (
+            caller.person is not None
+            and request.method not in SAFE
+            and not self.csrf_ok(request, request.getHeader(CSRF_HEADER) or "")
+        ):
             raise ApiError(403, "csrf", f"the header {CSRF_HEADER} is missing or wrong")
         return caller
 
