@@ -20,7 +20,7 @@ from hornetmail.net.smtp import Broken, SMTPClient, Timeouts
 from hornetmail.net.tls import ClientTLS, ServerTLS
 from hornetmail.servers import smtp_policy
 from hornetmail.testing.resolver import FakeResolver
-from hornetmail.wire.smtp.server import SMTPServer
+from hornetmail.wire.smtp.server import ServerEngine
 from tests.net.certificates import Authority
 from tests.servers.smtp_fakes import World
 
@@ -204,7 +204,7 @@ class TLS(ClientCase):
     def serve(self, names: list[str], common_name: str = "", *, implicit: bool = False) -> int:
         context = ServerTLS(*self.authority.issue("server", names=names, common_name=common_name))
         factory = PumpFactory(
-            lambda peer: SMTPServer(self.world.policy.engine(starttls=not implicit)),
+            lambda peer: ServerEngine(self.world.policy.engine(starttls=not implicit)),
             self.world.session,
             reactor,
             tls_context_factory=context,  # type: ignore[arg-type]

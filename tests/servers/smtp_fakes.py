@@ -19,7 +19,7 @@ from hornetmail.net.pump import Pump
 from hornetmail.servers.relay import RelayNetworks
 from hornetmail.servers.smtp import Services, SMTPSession
 from hornetmail.servers.smtp_policy import SMTPPolicy
-from hornetmail.wire.smtp.server import SMTPServer
+from hornetmail.wire.smtp.server import ServerEngine
 
 
 @implementer(IDeposit)
@@ -203,8 +203,8 @@ class World:
             clock,
         )
 
-    def engine(self, peer: str = "") -> SMTPServer:
-        return SMTPServer(self.policy.engine(starttls=False))
+    def engine(self, peer: str = "") -> ServerEngine:
+        return ServerEngine(self.policy.engine(starttls=False))
 
     def session(self, peer: str = "") -> SMTPSession:
         return SMTPSession(self.policy, self.services)

@@ -19,7 +19,7 @@ from hornetmail.net.pump import PumpFactory
 from hornetmail.net.tls import ServerTLS
 from hornetmail.servers import smtp_policy
 from hornetmail.servers.smtp_policy import SMTPPolicy
-from hornetmail.wire.smtp.server import SMTPServer
+from hornetmail.wire.smtp.server import ServerEngine
 from tests.net.certificates import Authority
 from tests.servers.smtp_fakes import World
 
@@ -41,7 +41,7 @@ class Doors(TestCase):
             self.authority = Authority(folder)
             context = ServerTLS(*self.authority.issue("server", names=["localhost", "127.0.0.1"]))
         factory = PumpFactory(
-            lambda peer: SMTPServer(policy.engine(starttls=tls and not implicit)),
+            lambda peer: ServerEngine(policy.engine(starttls=tls and not implicit)),
             world.session,
             reactor,
             tls_context_factory=context,
