@@ -195,7 +195,7 @@ class Pump(TwistedProtocol):
             self._paused_reading = True
             self.transport.pauseProducing()
 
-    def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # type: ignore[no-untyped-call]
+    def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:
         self._alive = False
         self._closing = True
         if self._timer is not None:
@@ -342,7 +342,7 @@ class Pump(TwistedProtocol):
                 self._answer(result)
                 return
         except Exception:  # noqa: BLE001
-            self._failed(Failure(), event)  # type: ignore[no-untyped-call]
+            self._failed(Failure(), event)
             return
         waiting = result if isinstance(result, Deferred) else Deferred.fromCoroutine(cast(Any, result))
         self._running = waiting
@@ -365,7 +365,7 @@ class Pump(TwistedProtocol):
     def _broke(self, failure: Failure, event: Event | None) -> None:
         self._running = None
         if not self._alive:
-            if not failure.check(CancelledError, ConnectionLost):  # type: ignore[no-untyped-call]
+            if not failure.check(CancelledError, ConnectionLost):
                 self.log.failure("a session failed after its connection was lost", failure)
             self._closed()
             return

@@ -29,6 +29,7 @@ from hornetmail.wire.engine import NEED_DATA, Event, LocalProtocolError, Lost, O
 from hornetmail.wire.smtp.client import (
     AuthLogin,
     AuthPlain,
+    ClientEngine,
     DataCommand,
     Dot,
     Ehlo,
@@ -40,7 +41,6 @@ from hornetmail.wire.smtp.client import (
     Replied,
     Response,
     Rset,
-    SMTPClientEngine,
     StartTLS,
     Text,
     Violation,
@@ -99,7 +99,7 @@ class _Link(Protocol):
     transport: Any
 
     def __init__(self, reactor: Any) -> None:
-        self.engine = SMTPClientEngine()
+        self.engine = ClientEngine()
         self.alive = True
         self.why = ""
         self.last: Reply | None = None
@@ -158,7 +158,7 @@ class _Link(Protocol):
             self.transport.abortConnection()
             self._ended()
 
-    def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # type: ignore[no-untyped-call]
+    def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:
         if self.alive:
             self.alive = False
             value = reason.value
