@@ -133,7 +133,11 @@ class _Session(Session):
         subject = next((line[8:].strip() for line in self._head.split(b"\r\n") if line[:8].lower() == b"subject:"), b"")
         self._primary.taken.append(
             Taken(
-                self._primary.reactor.seconds(), self._sender, tuple(self._recipients), self._size, subject.decode("utf-8", "replace")
+                self._primary.reactor.seconds(),
+                self._sender,
+                tuple(self._recipients),
+                self._size,
+                subject.decode("utf-8", "replace"),
             )
         )
         return Accept(Reply(250, "2.0.0", f"taken as {len(self._primary.taken)}"))
