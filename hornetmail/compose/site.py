@@ -70,7 +70,7 @@ class Pages:
             submit=Submission(services_of(base, people, rooms), config.hostname),
             playground=playground,
             proxied=bool(config.web.proxies),
-            below={path: face for path in ("api", "healthz", "metrics")},
+            below=dict.fromkeys(("api", "healthz", "metrics"), face),
         )
 
     def _face(self, door: Any) -> Klein:
