@@ -36,11 +36,16 @@ QUICK_LOOK = 0.5
 
 
 class Group(msgspec.Struct, frozen=True):
-    """Rows of one message that go the same way to the same domain."""
+    """Rows of one message that begin with the same courier to the same domain, each with its own route."""
 
     domain: str
-    route: Route
     rows: tuple[Row, ...]
+    routes: dict[int, Route]
+
+    def couriers(self, row: Row, place: int) -> str:
+        """The courier at that place of a row's route, ``""`` behind its end."""
+        names = self.routes[row.id].couriers
+        return names[place] if place < len(names) else ""
 
 
 class Agent:
@@ -86,8 +91,8 @@ class Agent:
         """When the attempt after the one about to start is due; durable before anybody is dialled."""
         return self._clock.seconds() + self._backoff.delay(row.attempts + 1, self._jitter())
 
-    def _again(self, row: Row) -> float:
-        due = self._clock.seconds() + self._backoff.delay(max(row.attempts, 1), self._jitter())
+    def _again(self, row: Row, more: float = 0.0) -> float:
+        due = self._clock.seconds() + self._backoff.delay(max(row.attempts, 1), self._jitter()) + more
         self._expect(due)
         return due
 
@@ -112,7 +117,7 @@ class Agent:
         await together(self._attempt(message, group, body) for group in groups)
 
     def _groups(self, rows: Sequence[Row]) -> list[Group]:
-        found: dict[tuple[str, Route], list[Row]] = {}
+        found: dict[tuple[str, str], list[tuple[Row, Route]]] = {}
         for row in rows:
             name = domain_of(row.address)
             domain = self._directory.domain(name)
@@ -120,8 +125,11 @@ class Agent:
             registered = self._directory.mailbox(row.address) if domain else None
             covered = self._directory.covered(row.address) if domain else None
             way = route(domain, registered, covered, mode)
-            found.setdefault((name, way), []).append(row)
-        return [Group(name, way, tuple(members)) for (name, way), members in found.items()]
+            found.setdefault((name, way.couriers[0] if way.couriers else ""), []).append((row, way))
+        return [
+            Group(name, tuple(row for row, _ in members), {row.id: way for row, way in members})
+            for (name, _), members in found.items()
+        ]
 
     async def _attempt(self, message: Message, group: Group, body: IBody) -> None:
         try:
@@ -135,31 +143,34 @@ class Agent:
 
     async def _walk(self, message: Message, group: Group, body: IBody) -> list[tuple[Row, Verdict]]:
         """Courier after courier until each row has its verdict; unavailable means the next one, now (C20)."""
-        ended: list[tuple[Row, Verdict]] = []
-        left = list(group.rows)
-        couriers = group.route.couriers
-        for place, name in enumerate(couriers):
-            verdicts = await self._couriers[name].deliver(message, left, body)
-            onward: list[Row] = []
+        ended = [(row, _nowhere(group.routes[row.id])) for row in group.rows if not group.couriers(row, 0)]
+        left = [row for row in group.rows if group.couriers(row, 0)]
+        place = 0
+        while left:
+            by_courier: dict[str, list[Row]] = {}
             for row in left:
-                verdict = verdicts[row.id]
-                if name == PRIMARY:
-                    verdict = await self._judge.weigh(row.address, message.id, verdict)
-                self._meters.count("delivery_attempts", courier=name, outcome=str(verdict.outcome))
-                if not verdict.final and verdict.unavailable and place + 1 < len(couriers):
-                    onward.append(msgspec.structs.replace(row, last=verdict))
-                else:
-                    ended.append((row, verdict))
-            left = onward
-            if not left:
-                break
-        if not couriers:
-            reply = (
-                Reply(550, "5.1.1", group.route.why) if group.route.last is Last.FAIL else Reply(451, "4.2.1", group.route.why)
-            )
-            outcome = Outcome.FAILED if group.route.last is Last.FAIL else Outcome.DEFERRED
-            ended = [(row, Verdict(outcome, reply, "")) for row in group.rows]
+                by_courier.setdefault(group.couriers(row, place), []).append(row)
+            left = []
+            for name, rows in by_courier.items():
+                for row, verdict in await self._try(name, message, rows, body):
+                    if not verdict.final and verdict.unavailable and group.couriers(row, place + 1):
+                        # Once uncertain, the primary may have it, whatever it says later: the portal's copy is a marked one.
+                        left.append(row if _is_uncertain(row) else msgspec.structs.replace(row, last=verdict))
+                    else:
+                        ended.append((row, verdict))
+            place += 1
         return ended
+
+    async def _try(self, name: str, message: Message, rows: Sequence[Row], body: IBody) -> list[tuple[Row, Verdict]]:
+        verdicts = await self._couriers[name].deliver(message, rows, body)
+        tried = []
+        for row in rows:
+            verdict = verdicts[row.id]
+            if name == PRIMARY:
+                verdict = await self._judge.weigh(row.address, message.id, verdict)
+            self._meters.count("delivery_attempts", courier=name, outcome=str(verdict.outcome))
+            tried.append((row, verdict))
+        return tried
 
     def _name(self, domain: str) -> str:
         served = self._directory.domain(domain)
@@ -174,7 +185,7 @@ class Agent:
         for row, verdict in ended:
             if verdict.outcome is Outcome.FAILED:
                 failed.append((row, verdict))
-            elif not verdict.final and group.route.last is Last.RETRY:
+            elif not verdict.final and group.routes[row.id].last is Last.RETRY:
                 if self._backoff.over(row.worked):
                     failed.append((row, self._given_up(verdict)))
                 elif self._backoff.is_late(row.worked, row.delay_told):
@@ -225,18 +236,18 @@ class Agent:
         return Settled(row.id, RowState.FAILED, verdict, reason=why, delay_told=row.delay_told)
 
     def _outcome(self, group: Group, row: Row, verdict: Verdict, *, told: bool) -> Settled:
+        way = group.routes[row.id]
         if verdict.outcome is Outcome.DELIVERED:
-            copy = verdict.copy if isinstance(verdict, Placed) and group.route.drains else None
+            copy = verdict.copy if isinstance(verdict, Placed) and way.drains else None
             due = 0.0
             if copy is not None and self._modes.mode(group.domain) is not Mode.EMERGENCY:
                 # An uncertain copy may be there already: it goes last (rule 1).
-                due = self._again(row) + (self._backoff.first * 4 if copy.uncertain else 0.0)
+                due = self._again(row, self._backoff.first * 4 if copy.uncertain else 0.0)
             return Settled(row.id, RowState.DELIVERED, _plain(verdict), due, copy, delay_told=row.delay_told)
-        if group.route.last is Last.PARK:
-            return Settled(row.id, RowState.PARKED, verdict, reason=PARKED + group.route.why, delay_told=row.delay_told)
+        if way.last is Last.PARK:
+            return Settled(row.id, RowState.PARKED, verdict, reason=PARKED + way.why, delay_told=row.delay_told)
         kept = verdict
-        if row.last is not None and row.last.outcome is Outcome.UNCERTAIN and verdict.outcome is Outcome.DEFERRED:
-            # The primary may have it: whatever comes later must be a marked copy.
+        if _is_uncertain(row) and verdict.outcome is Outcome.DEFERRED and row.last is not None:
             kept = row.last
         return Settled(row.id, RowState.QUEUED, kept, self._again(row), delay_told=row.delay_told or told)
 
@@ -318,6 +329,17 @@ class Agent:
         due = min(soonest + 30.0, now + self._backoff.ceiling)
         self._expect(due)
         return Settled(row.id, RowState.QUEUED, verdict, due, reason=staged_reason(standing))
+
+
+def _is_uncertain(row: Row) -> bool:
+    return row.last is not None and row.last.outcome is Outcome.UNCERTAIN
+
+
+def _nowhere(way: Route) -> Verdict:
+    """For a route without couriers."""
+    if way.last is Last.FAIL:
+        return Verdict(Outcome.FAILED, Reply(550, "5.1.1", way.why), "")
+    return Verdict(Outcome.DEFERRED, Reply(451, "4.2.1", way.why), "")
 
 
 def _plain(verdict: Verdict) -> Verdict:

@@ -168,7 +168,7 @@ class WorldCase(TestCase):
         give_up = reactor.seconds() + seconds
         while not true():
             if reactor.seconds() > give_up:
-                raise AssertionError(f"never: {what}")
+                raise AssertionError(f"never: {what}; rows: {list(self.queue.held.values())}")
             waited: Deferred[None] = Deferred()
             reactor.callLater(0.005, waited.callback, None)
             await waited
