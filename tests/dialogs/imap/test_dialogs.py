@@ -1,7 +1,7 @@
 """Dialogs with the IMAP door as data: ``*.txt`` beside this file.
 
 ``C:`` the client says a line; ``S:`` the server says exactly this line, ``…`` standing for anything; ``@`` something happens elsewhere:
-``deliver [flags]``, ``remove UID``, ``full``, ``claim UID``, ``seconds N``, ``end`` (the server closed). ``#`` explains. A dialog begins
+``deliver [flags]``, ``remove UID``, ``delete FOLDER``, ``full``, ``claim UID``, ``seconds N``, ``end`` (the server closed). ``#`` explains. A dialog begins
 after the greeting, not logged in; ``@ login`` and ``@ select`` shorten the way. INBOX holds two messages, the second one seen.
 """
 
@@ -45,6 +45,8 @@ class Stage:
             self.door.inbox.add(SIMPLE, rest.split())
         elif word == "remove":
             self.door.inbox.remove(int(rest))
+        elif word == "delete":
+            self.door.tree.drop(rest)
         elif word == "full":
             self.door.tree.full = True
         elif word == "claim":
