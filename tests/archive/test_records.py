@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hornetmail.archive.keys import Keyring
+from hornetmail.archive.keys import Keyring, KeyTrouble
 from hornetmail.archive.packs import Group, PackBroken, PackHead, SealedPack, build_pack, open_pack
 from hornetmail.archive.records import (
     EventMeta,
@@ -85,9 +85,8 @@ def test_every_changed_byte_is_found(codec: RecordCodec) -> None:
     for at in range(len(data)):
         bad = bytearray(data)
         bad[at] ^= 1
-        with pytest.raises(Exception, match="record|key|format") as caught:
+        with pytest.raises((RecordBroken, KeyTrouble)):
             CODEC.open_mail(bytes(bad))
-        assert type(caught.value).__name__ in ("RecordBroken", "KeyTrouble")
     for cut in (0, 31, 32, 60, len(data) - 1):
         with pytest.raises(RecordBroken):
             CODEC.open_mail(data[:cut])
@@ -166,9 +165,8 @@ def test_pack_damage_is_found() -> None:
     for at in range(0, len(data), 3):
         bad = bytearray(data)
         bad[at] ^= 0x10
-        with pytest.raises(Exception, match=".") as caught:
+        with pytest.raises((PackBroken, KeyTrouble)):
             open_pack(bytes(bad), RING)
-        assert type(caught.value).__name__ in ("PackBroken", "KeyTrouble")
     for cut in (0, 10, 64, 200, len(data) - 1):
         with pytest.raises(PackBroken):
             open_pack(data[:cut], RING)

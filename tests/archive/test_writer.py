@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 
+import pytest
 from twisted.internet.defer import Deferred, gatherResults
 
 from hornetmail.core.archived import ArchiveError
@@ -185,7 +186,7 @@ class InAndOut(ArchiveCase):
         await self.put(locked, mail("While locked"))
         figures = await locked.figures()
         assert figures.locked
-        with self.assertRaises(ArchiveError):
+        with pytest.raises(ArchiveError):
             await locked.search(AUDITOR, "")
         await locked.unlock(ROOT)
         await locked.flush(seal=True)
