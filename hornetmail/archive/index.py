@@ -9,6 +9,7 @@ import msgspec
 
 from hornetmail.archive.records import MailMeta
 from hornetmail.archive.schema import Arrival, People, fts_row, make_month, people_decoder, table_of
+from hornetmail.core.ids import milliseconds_of
 from hornetmail.db.engines import Cursor
 from hornetmail.mime.text import MailText
 
@@ -183,7 +184,9 @@ def _unite(
 
 
 def _free_place(cursor: Cursor, meta: MailMeta) -> int:
-    place = (max(0, int(meta.received * 1000)) << PLACE_BITS) | (meta.identifier & ((1 << PLACE_BITS) - 1))
+    """By time of receipt; within a millisecond, by the low bits of the ID's time and sequence, so that a rebuild comes to the same."""
+    low = (milliseconds_of(meta.identifier) & 0x3FF) << 8 | meta.identifier & 0xFF
+    place = (max(0, int(meta.received * 1000)) << PLACE_BITS) | low
     while cursor.execute("SELECT 1 FROM mail WHERE place = ?", (place,)).fetchone():
         place += 1
     return place

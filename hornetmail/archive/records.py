@@ -28,7 +28,7 @@ from hornetmail.disk.seal import BrokenSeal, Seal
 
 FORMAT = 1
 LEVEL = 3
-HEADER = struct.Struct(">BBBxQ16sI")
+HEADER = struct.Struct(">BBBBQ16sI")
 """Format version, kind, scheme, zero, tenant, record ID, key number: 32 bytes; the sealed content follows."""
 
 MAX_PLAIN = 1 << 30
@@ -153,10 +153,12 @@ def read_header(data: bytes) -> Header:
     """Raises RecordBroken."""
     if len(data) < HEADER.size:
         raise RecordBroken("a record is shorter than its header")
-    version, kind, scheme, tenant, record, key = HEADER.unpack_from(data)
+    version, kind, scheme, zero, tenant, record, key = HEADER.unpack_from(data)
     if version != FORMAT:
         raise RecordBroken(f"a record of format {version}; this program reads format {FORMAT}")
     try:
+        if zero or (scheme == Scheme.SEALED_BOX) != (key == 0):
+            raise ValueError("a header that contradicts itself")
         return Header(Kind(kind), Scheme(scheme), tenant, record, key)
     except ValueError as error:
         raise RecordBroken(f"a record with {error}") from None
@@ -203,8 +205,8 @@ class RecordCodec:
         number = None if keyring.locked else keyring.data_number(tenant, year)
         if number is None:
             sealed = _close_box(keyring.public, plain, context)
-            return HEADER.pack(FORMAT, kind, Scheme.SEALED_BOX, tenant, record, 0) + sealed
-        return HEADER.pack(FORMAT, kind, Scheme.DATA_KEY, tenant, record, number) + keyring.seal(number).close(plain, context)
+            return HEADER.pack(FORMAT, kind, Scheme.SEALED_BOX, 0, tenant, record, 0) + sealed
+        return HEADER.pack(FORMAT, kind, Scheme.DATA_KEY, 0, tenant, record, number) + keyring.seal(number).close(plain, context)
 
     def _open(self, data: bytes, kind: Kind) -> tuple[Header, bytes, bytes]:
         header = read_header(data)

@@ -20,7 +20,7 @@ from hornetmail.archive.indexing import Indexer
 from hornetmail.archive.keys import KEYRING_NAME, Keyring, KeyTrouble
 from hornetmail.archive.keystore import KeyStore
 from hornetmail.archive.leaflog import LeafLog
-from hornetmail.archive.media import DirectoryMedium, MediumError, MediumSetting, claim
+from hornetmail.archive.media import DirectoryMedium, MediumError, MediumMissing, MediumSetting, claim
 from hornetmail.archive.query import parse_query
 from hornetmail.archive.rebuild import Rebuild, restore_leaves
 from hornetmail.archive.records import RecordCodec
@@ -122,6 +122,7 @@ class Archive:
         )
         self._shelf = Shelf(self._staging, self._media, self._codec)
         self._database: Database | None = None
+        self._broken = ""
         self._indexer: Indexer | None = None
         self._sealer: Sealer | None = None
         self._ticker: Any = None
@@ -148,7 +149,7 @@ class Archive:
             await self._in_thread(self._open_files)
             self._running = True
             if not self._keys.current().locked:
-                await self._open_index()
+                await self._try_index()
         except BaseException:
             await self.stop()
             raise
@@ -156,6 +157,9 @@ class Archive:
 
     def _open_files(self) -> None:
         self._disk.make_directory(self._directory)
+        if not self._keys.exists and self._root is not None:
+            self._restore_keys(self._root)
+            self._alarm("archive-keyring", "the archive's keyring was gone, and was taken from a medium")
         keyring = self._keys.open(self._root)
         for medium in self._media.all():
             try:
@@ -169,7 +173,22 @@ class Archive:
         if replayed.damage:
             self._alarm("archive-staging-damaged", f"{len(replayed.damage)} damaged stretches in the staging log")
 
+    async def _try_index(self) -> None:
+        """Mail is taken without the index too: it can be rebuilt, and must not hold up the queue."""
+        try:
+            if await self._in_thread(self._index_is_lost):
+                raise ArchiveError(f"{DATABASE} is gone, but there are packs on the media")
+            await self._open_index()
+        except Exception as error:  # noqa: BLE001  whatever is wrong with the index, the packs hold all of it
+            self.log.error("the archive's index cannot be used: {error}", error=error)
+            self._broken = str(error)
+            self._alarm("archive-index", f"the archive's index cannot be used ({error}): run archive rebuild")
+
+    def _index_is_lost(self) -> bool:
+        return not (self._directory / DATABASE).exists() and any(medium.names("packs/") for medium in self._media.all())
+
     async def _open_index(self) -> None:
+        self._broken = ""
         url = f"sqlite://{self._directory / DATABASE}"
         key = self._keys.current().database_key()
         self._database = await Database.open(self._reactor, url, MIGRATIONS, key=key, readers=2)
@@ -271,14 +290,14 @@ class Archive:
         try:
             await self.flush(seal=True)
         except Exception as error:  # noqa: BLE001  the backlog stays staged; the next tick tries again
-            self.log.failure("sealing failed")
+            self.log.error("sealing failed, the backlog stays staged: {error!r}", error=error)
             self._alarm("archive-backlog", f"{self._staging.count} mails wait for medium {self._media.active.number}: {error}")
         finally:
             self._sealing = None
 
     async def flush(self, seal: bool = False) -> None:
         if self._indexer is None or self._sealer is None:
-            raise ArchiveError("the archive key is locked")
+            raise ArchiveError(self._why_no_index())
         await self._indexer.flush()
         if seal:
             packs = await self._sealer.seal()
@@ -288,8 +307,13 @@ class Archive:
 
     def _index(self) -> Database:
         if self._database is None:
-            raise ArchiveError("the archive key is locked" if self._running else "the archive is not running")
+            raise ArchiveError(self._why_no_index())
         return self._database
+
+    def _why_no_index(self) -> str:
+        if not self._running:
+            return "the archive is not running"
+        return f"the index cannot be used ({self._broken}): run archive rebuild" if self._broken else "the archive key is locked"
 
     async def search(self, scope: Scope, query: str, *, limit: int = 50, after: str = "") -> Page:
         understood = parse_query(query)
@@ -376,12 +400,13 @@ class Archive:
     async def rebuild(self) -> Sequence[Finding]:
         """The index anew from media and key alone, then what is staged (L3). Searches go on in the old one until it is done. What could
         not be read is told. Purging is off afterwards until confirmed (rule 18)."""
-        if self._indexer is None:
+        if self._keys.current().locked:
             raise ArchiveError("the archive key is locked")
         if self._sealing is not None:
             await self._sealing
-        self._running = False
-        await self._indexer.stop()
+        if self._indexer is not None:
+            await self._indexer.stop()
+        self._indexer = self._sealer = None
         fresh = self._directory / "archive-new.db"
         await self._in_thread(self._remove_database, fresh)
         database = await Database.open(
@@ -394,7 +419,6 @@ class Archive:
         await self._close_index()
         await self._in_thread(self._swap_database, fresh)
         self._staging.index_again()
-        self._running = True
         await self._open_index()
         await self.flush()
         return found
@@ -413,16 +437,25 @@ class Archive:
         if self._root is None:
             raise KeyTrouble("restoring needs the key")
         if not self._keys.exists:
-            newest: Keyring | None = None
-            for medium in self._media.all():
-                found = Keyring.from_bytes(medium.get(KEYRING_NAME), self._root)
-                if newest is None or found.serial > newest.serial:
-                    newest = self._keys.take_from(medium, self._root)
+            self._restore_keys(self._root)
         self._leaves.replay()
         try:
             restore_leaves(self._leaves, self._media, self._settings.node)
         finally:
             self._leaf_records.close()
+
+    def _restore_keys(self, root: bytes) -> None:
+        """The newest keyring that lies on a medium. Raises KeyTrouble if none does."""
+        newest: Keyring | None = None
+        for medium in self._media.all():
+            try:
+                found = Keyring.from_bytes(medium.get(KEYRING_NAME), root)
+            except MediumMissing:
+                continue
+            if newest is None or found.serial > newest.serial:
+                newest = self._keys.take_from(medium, root)
+        if newest is None:
+            raise KeyTrouble("there is no keyring, neither here nor on a medium")
 
     # -- small ----------------------------------------------------------------------------------------------------------------
 
