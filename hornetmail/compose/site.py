@@ -55,7 +55,6 @@ class Pages:
                 redelivery=rooms.delivery.redelivery,
                 meters=base.meters,
                 health=health,
-                bounce=rooms.delivery.bounce,
                 key_backup=self._key_backup,
                 hostname=config.hostname,
                 version=__version__,

@@ -78,6 +78,11 @@ class Queue:
         self._at_start: list[tuple[Message, Row]] = []
         self._closed = False
 
+    @property
+    def broken(self) -> bool:
+        """A sync failed: nothing more is written before a restart."""
+        return self._journal.broken
+
     # Arrivals
 
     def begin(self, tenant: int) -> IDeposit:
