@@ -38,7 +38,8 @@ SLICE = 256 * 1024
 
 @implementer(IResource)
 class Mounted(Resource):
-    """The site at the root and, for reverse proxies that keep it, under its path prefix too (A45). ``below`` are resources by first segment."""
+    """The site at the root and, for reverse proxies that keep it, under its path prefix too (A45). ``below`` are resources by first
+    segment; they see the whole path."""
 
     isLeaf = True
 
@@ -54,17 +55,9 @@ class Mounted(Resource):
         if length and request.postpath[:length] == self._prefix:
             request.prepath, request.postpath = request.prepath + request.postpath[:length], request.postpath[length:]
             request.path = b"/" + b"/".join(request.path.split(b"/")[length + 1 :])
-        for key, resource in self._below.items():
-            segments = key.split(b"/")
-            if request.postpath[: len(segments)] == segments:
-                for segment in segments:
-                    request.prepath.append(request.postpath.pop(0))
-                found: Any = resource
-                while request.postpath and not found.isLeaf:
-                    segment = request.postpath.pop(0)
-                    request.prepath.append(segment)
-                    found = found.getChildWithDefault(segment, request)
-                return found.render(request)
+        for segment, resource in self._below.items():
+            if request.postpath[:1] == [segment]:
+                return resource.render(request)  # type: ignore[attr-defined]
         return self._inner.render(request)  # type: ignore[attr-defined]
 
 
@@ -229,7 +222,7 @@ def Site(  # noqa: N802 - reads as what it makes
 ) -> IResource:
     """The whole site as a resource. ``now`` gives Unix seconds; ``offload(function, *args)`` runs pure functions in a thread; ``submit`` takes
     what webmail sends; ``playground`` provides ``IPlayground`` where there is one; ``prefix`` is the path that a reverse proxy shows it under
-    (A45), ``proxied`` says that there is one. ``below`` are other resources by path: ``{"api/v1": …, "healthz": …}``."""
+    (A45), ``proxied`` says that there is one. ``below`` are other resources by first segment: ``{"api": …, "healthz": …}``."""
     rooms = api.rooms
     assets = load_assets()
     prefix = "/" + prefix.strip("/") if prefix.strip("/") else ""
