@@ -267,7 +267,9 @@ class Crash(WorldCase):
         del self.portal.copies[self.portal.inbox(2)[0].portal.name]
         stopped = await self.send("alice@example.test", sender="claimed@outside.test")
         for row in self.queue.all(RowKind.DELIVER, RowState.QUEUED):
-            self.queue.held[row.id] = msgspec.structs.replace(row, state=RowState.CLAIMED, attempts=1, due=reactor.seconds() + 3600)
+            self.queue.held[row.id] = msgspec.structs.replace(
+                row, state=RowState.CLAIMED, attempts=1, due=reactor.seconds() + 3600
+            )
         await self.queue.remember("modes", "example.test", None)
         await self.launch()
         await self.until(lambda: not self.queue.held, "everything is settled")
