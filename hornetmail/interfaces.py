@@ -125,7 +125,8 @@ class IModes(Interface):
         """Now, from memory; NORMAL for domains it has not heard of."""
 
     def explain(domain: str) -> dict[str, Any]:
-        """For people: mode, since when, by whom, why, next probe, health of every primary."""
+        """For people: mode, since when, by whom, why, next probe, health of every primary. ``primary`` is
+        ``{"up": bool | None, "hosts": [{"host", "up", …}]}``."""
 
     async def switch(domain: str, mode: Mode, by: str, reason: str = "") -> None:
         """By hand. Raises KeyError (no such domain) or ValueError (that switch makes no sense, says why)."""
@@ -233,6 +234,13 @@ class IFolder(Interface):
 
     def append(flags: Collection[str], date: float | None) -> IDeposit:
         """A new message; ``commit()`` answers ``Copied``."""
+
+
+class IPieces(Interface):
+    """What an ``IFolder`` may provide besides: parts of many messages in one hop. IMAP asks for up to 64 pieces and about 1 MiB at once."""
+
+    async def pieces(wanted: Sequence[tuple[int, int, int]]) -> Sequence[bytes | None]:
+        """For each (UID, start, length) the bytes, fewer at the message's end; None where the message has gone."""
 
 
 class IPortal(Interface):

@@ -78,7 +78,13 @@ class Access:
         try:
             mailbox = await self._verified(user, password, network_of(peer))
         except AccessRefused as refused:
-            self.log.info("login refused: user={user} peer={peer} door={door} reason={why}", user=_shown(user), peer=peer, door=door, why=refused.reason)
+            self.log.info(
+                "login refused: user={user} peer={peer} door={door} reason={why}",
+                user=_shown(user),
+                peer=peer,
+                door=door,
+                why=refused.reason,
+            )
             raise
         return self.person_of(mailbox)
 
@@ -151,8 +157,10 @@ class Access:
         return keys
 
     def _digest(self, name: str, hashed: str, password: str) -> bytes:
-        parts = (name.encode("utf-8", "replace"), hashed.encode(), normal(password).encode("utf-8", "replace"))
-        return hashlib.blake2b(b"".join(len(part).to_bytes(4, "big") + part for part in parts), key=self._key, digest_size=32).digest()
+        parts = (name.encode("utf-8", "surrogatepass"), hashed.encode(), normal(password).encode("utf-8", "surrogatepass"))
+        return hashlib.blake2b(
+            b"".join(len(part).to_bytes(4, "big") + part for part in parts), key=self._key, digest_size=32
+        ).digest()
 
     def _remembered(self, digest: bytes) -> bool | None:
         seen = self._seen.get(digest)

@@ -42,7 +42,7 @@ def check(password: str, *, chosen: bool = False, address: str = "") -> None:
         raise WeakPassword("the password is empty")
     if len(password) > MAX_LENGTH:
         raise WeakPassword(f"the password is longer than {MAX_LENGTH} characters")
-    if any(unicodedata.category(c) == "Cc" for c in password):
+    if any(unicodedata.category(c) in ("Cc", "Cs") for c in password):
         raise WeakPassword("the password holds a control character")
     if chosen and len(password) < MIN_CHOSEN:
         raise WeakPassword(f"the password needs at least {MIN_CHOSEN} characters")
@@ -59,7 +59,9 @@ def one_time() -> str:
 class Passwords:
     """Hashes and verifies. ``pool`` is a started ``ThreadPool(1, 1)`` of its own; ``memory_kib`` and ``time_cost`` are argon2id's."""
 
-    def __init__(self, reactor: Any, pool: Any, *, memory_kib: int = MEMORY_KIB, time_cost: int = TIME_COST, queue: int = QUEUE) -> None:
+    def __init__(
+        self, reactor: Any, pool: Any, *, memory_kib: int = MEMORY_KIB, time_cost: int = TIME_COST, queue: int = QUEUE
+    ) -> None:
         self._reactor = reactor
         self._pool = pool
         self._hasher = argon2.PasswordHasher(time_cost=time_cost, memory_cost=memory_kib, parallelism=1, type=argon2.Type.ID)
@@ -69,7 +71,7 @@ class Passwords:
 
     async def hash(self, password: str) -> str:
         """The PHC string of a password. Never Busy: only administrators and logged-in people come here."""
-        answer: str = await deferToThreadPool(self._reactor, self._pool, self._hasher.hash, normal(password))
+        answer: str = await deferToThreadPool(self._reactor, self._pool, self._hasher.hash, normal(password).encode())
         return answer
 
     def stale(self, hashed: str) -> bool:
@@ -82,12 +84,14 @@ class Passwords:
             raise Busy
         self._waiting += 1
         try:
-            right: bool = await deferToThreadPool(self._reactor, self._pool, self._verify, hashed, normal(password))
+            right: bool = await deferToThreadPool(
+                self._reactor, self._pool, self._verify, hashed, normal(password).encode("utf-8", "surrogatepass")
+            )
         finally:
             self._waiting -= 1
         return right
 
-    def _verify(self, hashed: str, password: str) -> bool:
+    def _verify(self, hashed: str, password: bytes) -> bool:
         if not hashed and not self._decoy:
             self._decoy = self._hasher.hash(secrets.token_hex(16))
         try:

@@ -107,7 +107,9 @@ class Sessions:
     async def of(self, mailbox: int) -> Sequence[Session]:
         """A person's live sessions, newest first."""
         now = self._clock.seconds()
-        return sorted((one for one in self._by_hash.values() if one.mailbox == mailbox and one.alive(now)), key=lambda one: -one.created)
+        return sorted(
+            (one for one in self._by_hash.values() if one.mailbox == mailbox and one.alive(now)), key=lambda one: -one.created
+        )
 
     async def revoke(self, identifier: str, mailbox: int) -> bool:
         """End one session of that person; whether there was one."""

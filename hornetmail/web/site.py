@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
+from urllib.parse import unquote
 
 from klein import Klein
 from twisted.logger import Logger
@@ -22,16 +23,14 @@ from hornetmail.web.api.operations import ApiError
 from hornetmail.web.api.rooms import Rooms
 from hornetmail.web.languages import Languages
 from hornetmail.web.pages.dashboard import DashboardPages
+from hornetmail.web.pages.mail_read import MailReadPages
+from hornetmail.web.pages.mail_write import MailWritePages
+from hornetmail.web.pages.own_folders import OwnFolders
 from hornetmail.web.pulse import Pulse
 from hornetmail.web.render import Asset, Renderer, load_assets
 from hornetmail.web.signin import SignIn
+from hornetmail.web.site_tools import Offload, Submit
 from hornetmail.web.visit import Answer, Form, Route, Visit, read_form, read_query
-
-Offload = Callable[..., Awaitable[Any]]
-"""``offload(function, *args)`` runs a pure function in a thread."""
-
-Submit = Callable[..., Awaitable[int]]
-"""``submit(person, data, recipients)`` queues a message that a person wrote, as the submission door would; its ID."""
 
 SLICE = 256 * 1024
 """Forms beyond that are read in a thread."""
@@ -54,6 +53,7 @@ class Mounted(Resource):
         length = len(self._prefix)
         if length and request.postpath[:length] == self._prefix:
             request.prepath, request.postpath = request.prepath + request.postpath[:length], request.postpath[length:]
+            request.path = b"/" + b"/".join(request.path.split(b"/")[length + 1 :])
         for key, resource in self._below.items():
             segments = key.split(b"/")
             if request.postpath[: len(segments)] == segments:
@@ -130,7 +130,7 @@ class Gate:
         uri = request.uri.decode("latin-1")
         caller, must_change, secret = await self._signin.recognise(cookies, peer)
         return Visit(
-            path=b"/".join([b"", *request.prepath, *request.postpath]).decode("utf-8", "replace"),
+            path=unquote(request.path.decode("latin-1")),
             query=read_query(uri.partition("?")[2]),
             form=Form(),
             cookies=cookies,
@@ -240,7 +240,13 @@ def Site(  # noqa: N802 - reads as what it makes
     if rooms.bus is not None:
         pulse.listen(rooms.bus)
     signin = SignIn(rooms, renderer)
-    pages: list[Any] = [signin, DashboardPages(api, renderer, pulse, now)]
+    folders = OwnFolders(rooms, offload)
+    pages: list[Any] = [
+        signin,
+        DashboardPages(api, renderer, pulse, now),
+        MailReadPages(folders, renderer, offload),
+        MailWritePages(folders, renderer, offload, submit, now),
+    ]
     gate = Gate(signin, renderer, assets, offload, prefix=prefix, proxied=proxied)
     app = gate.klein([route for page in pages for route in page.routes()])
     return Mounted(prefix, app.resource(), {path.encode(): resource for path, resource in (below or {}).items()})
