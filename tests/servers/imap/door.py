@@ -14,7 +14,8 @@ from hornetmail.interfaces import IFolderTree
 from hornetmail.net.pump import Pump, PumpFactory
 from hornetmail.servers.imap.session import ImapSession
 from hornetmail.servers.imap.site import ImapPolicy, ImapSite
-from hornetmail.testing.folders import MemoryAccess, MemoryBus, MemoryTree
+from hornetmail.testing.folders import MemoryAccess, MemoryTree
+from hornetmail.testing.rooms import MemoryBus
 from hornetmail.wire.imap.server import ImapServerEngine
 
 PLAIN = ImapPolicy(plaintext_login=True, starttls=False)
