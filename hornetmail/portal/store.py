@@ -164,7 +164,7 @@ class PortalStore:
         owner = self._directory.mailbox_by_id(mailbox)
         lines = envelope.write(message, row, owner.address if owner is not None else row.address, uncertain=uncertain)
         size = len(message.trace) + message.size
-        base = naming.delivered_base(message.arrived, row.id, message.id, self._means.host, len(lines) + size, len(lines))
+        base = naming.delivered_base(message.arrived, row.id, row.number, self._means.host, len(lines) + size, len(lines))
         inflow = Inflow(box, naming.INBOX, base)
         try:
             await inflow.write(lines + message.trace)
