@@ -1,4 +1,4 @@
-"""A mailbox in memory behind ``IFolderTree``, and a log-in: what tests of IMAP, POP and webmail stand on."""
+"""A mailbox in memory behind ``IFolderTree``, a bus that calls at once, and a log-in: what tests of IMAP, POP and webmail stand on."""
 
 from __future__ import annotations
 
@@ -13,6 +13,25 @@ from hornetmail.core.folder import Copied, Entry, FolderError, FolderInfo, Folde
 from hornetmail.core.served import Person, Scope
 from hornetmail.interfaces import IAccess, IBody, IBus, IDeposit, IFolder, IFolderTree
 from hornetmail.mime.structure import Part, scan
+
+
+@implementer(IBus)
+class MemoryBus:
+    """Calls every subscriber at once, so that a test need not turn a reactor."""
+
+    def __init__(self) -> None:
+        self._listeners: dict[type, list[Callable[[Any], Any]]] = {}
+
+    def publish(self, event: Any) -> None:
+        """Tell it."""
+        for listener in tuple(self._listeners.get(type(event), ())):
+            listener(event)
+
+    def subscribe(self, kind: type, listener: Callable[[Any], Any]) -> Callable[[], None]:
+        """Listen."""
+        listeners = self._listeners.setdefault(kind, [])
+        listeners.append(listener)
+        return lambda: listeners.remove(listener)
 
 
 @implementer(IAccess)

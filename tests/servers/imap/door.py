@@ -14,8 +14,7 @@ from hornetmail.interfaces import IFolderTree
 from hornetmail.net.pump import Pump, PumpFactory
 from hornetmail.servers.imap.session import ImapSession
 from hornetmail.servers.imap.site import ImapPolicy, ImapSite
-from hornetmail.testing.folders import MemoryAccess, MemoryTree
-from hornetmail.testing.rooms import MemoryBus
+from hornetmail.testing.folders import MemoryAccess, MemoryBus, MemoryTree
 from hornetmail.wire.imap.server import ImapServerEngine
 
 PLAIN = ImapPolicy(plaintext_login=True, starttls=False)

@@ -19,8 +19,7 @@ from hornetmail.servers.imap.fetch import HELD_BYTES, STREAM_BYTES
 from hornetmail.servers.imap.match import Content, Matcher
 from hornetmail.servers.imap.site import ImapPolicy
 from hornetmail.servers.imap.view import View
-from hornetmail.testing.folders import MemoryTree
-from hornetmail.testing.rooms import MemoryBus
+from hornetmail.testing.folders import MemoryBus, MemoryTree
 from hornetmail.wire.imap.grammar import Cursor
 from hornetmail.wire.imap.search import parse_search
 from tests.servers.imap.door import SIMPLE, Door
