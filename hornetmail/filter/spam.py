@@ -7,7 +7,7 @@ from hornetmail.core.received import fields
 
 def tagged(header: bytes) -> bool:
     """``X-Spam-Flag: YES`` or ``X-Spam-Status: Yes, …`` in a header block (lines end with CRLF), as SpamAssassin and rspamd write them."""
-    if b"x-spam-" not in header.lower():
+    if b"x-spam" not in header.lower():
         return False
     for field in fields(header):
         name, _, value = field.partition(b":")

@@ -116,7 +116,7 @@ class _Race:
 
     def _failed(self, failure: Failure, address: str) -> None:
         self._open.pop(address, None)
-        failure.trap(ConnectError, CancelledError, OSError)  # type: ignore[no-untyped-call]
+        failure.trap(ConnectError, CancelledError, OSError)
         self._errors.append(f"{address}: {_reason(failure)}")
         if not self._won.called:
             if self._timer is not None:

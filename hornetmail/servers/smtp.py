@@ -256,7 +256,7 @@ class SMTPSession(Session):
             return refuse(452, "4.5.3", "too many recipients, send the rest in a transaction of their own")
         recipient = event.recipient
         if "@" not in recipient.address:
-            recipient = msgspec.structs.replace(recipient, address=f"postmaster@{self._policy.hostname}")
+            recipient = msgspec.structs.replace(recipient, address=f"postmaster@{self._home()}")
         domain = self._services.directory.domain(domain_of(recipient.address))
         if domain is None:
             return self._outside(transaction, recipient)
@@ -265,6 +265,12 @@ class SMTPSession(Session):
         if not self._policy.callforward:
             return self._take(transaction, recipient, domain)
         return self._verify(transaction, recipient, domain)
+
+    def _home(self) -> str:
+        """The domain whose postmaster takes mail to ``<postmaster>`` (RFC 5321 section 4.5.1): ours if it is served, else the first active one."""
+        directory, hostname = self._services.directory, self._policy.hostname
+        names = [domain.name for domain in directory.domains() if domain.active]
+        return next((name for name in (hostname, hostname.partition(".")[2], *names) if name in names), hostname)
 
     def _outside(self, transaction: Transaction, recipient: Recipient) -> Out:
         """A recipient that is not ours: only for those who may relay."""

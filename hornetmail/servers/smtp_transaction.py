@@ -128,7 +128,7 @@ class Transaction:
         if failures:
             await self._take_back(messages)
             await self.abort()
-            raise failures[0].value
+            failures[0].raiseException()
         self._deposits = []
         return messages
 

@@ -14,32 +14,14 @@ from hornetmail.core.mode import Mode
 from hornetmail.core.queued import DONE, Backlog, Message, Row, RowKind, RowState
 from hornetmail.core.served import Person, Scope
 from hornetmail.interfaces import IArchive, IBus, IModes, IRedelivery
-
-
-@implementer(IBus)
-class MemoryBus:
-    """Delivers at once."""
-
-    def __init__(self) -> None:
-        self._listeners: dict[type, list[Callable[[Any], Any]]] = {}
-
-    def publish(self, event: Any) -> None:
-        """To all listeners of its class."""
-        for listener in list(self._listeners.get(type(event), ())):
-            listener(event)
-
-    def subscribe(self, kind: type, listener: Callable[[Any], Any]) -> Callable[[], None]:
-        """Until the answer is called."""
-        listeners = self._listeners.setdefault(kind, [])
-        listeners.append(listener)
-        return lambda: listeners.remove(listener)
+from hornetmail.testing.folders import MemoryTree
 
 
 @implementer(IModes)
 class MemoryModes:
     """Switches as told; ``primaries`` is what ``explain`` says of a domain's hosts."""
 
-    def __init__(self, bus: MemoryBus, now: Callable[[], float]) -> None:
+    def __init__(self, bus: IBus, now: Callable[[], float]) -> None:
         self._bus = bus
         self._now = now
         self._modes: dict[str, tuple[Mode, str, str, float]] = {}
@@ -195,3 +177,19 @@ class MemoryRedelivery:
         """One message ID each."""
         self.asked.append((person.address, tuple(identifiers), to))
         return [9000 + identifier for identifier in identifiers]
+
+
+class MemoryPortal:
+    """A tree of folders for every mailbox."""
+
+    def __init__(self, bus: IBus) -> None:
+        self._bus = bus
+        self.trees: dict[int, MemoryTree] = {}
+
+    def tree(self, mailbox: int) -> MemoryTree:
+        """Made on first use."""
+        return self.trees.setdefault(mailbox, MemoryTree(mailbox, self._bus))
+
+    async def figures(self) -> dict[str, int]:
+        """Mailboxes and messages."""
+        return {"mailboxes": len(self.trees)}

@@ -23,16 +23,14 @@ from hornetmail.web.api.operations import ApiError
 from hornetmail.web.api.rooms import Rooms
 from hornetmail.web.languages import Languages
 from hornetmail.web.pages.dashboard import DashboardPages
+from hornetmail.web.pages.mail_read import MailReadPages
+from hornetmail.web.pages.mail_write import MailWritePages
+from hornetmail.web.pages.own_folders import OwnFolders
 from hornetmail.web.pulse import Pulse
 from hornetmail.web.render import Asset, Renderer, load_assets
 from hornetmail.web.signin import SignIn
+from hornetmail.web.site_tools import Offload, Submit
 from hornetmail.web.visit import Answer, Form, Route, Visit, read_form, read_query
-
-Offload = Callable[..., Awaitable[Any]]
-"""``offload(function, *args)`` runs a pure function in a thread."""
-
-Submit = Callable[..., Awaitable[int]]
-"""``submit(person, data, recipients)`` queues a message that a person wrote, as the submission door would; its ID."""
 
 SLICE = 256 * 1024
 """Forms beyond that are read in a thread."""
@@ -242,7 +240,13 @@ def Site(  # noqa: N802 - reads as what it makes
     if rooms.bus is not None:
         pulse.listen(rooms.bus)
     signin = SignIn(rooms, renderer)
-    pages: list[Any] = [signin, DashboardPages(api, renderer, pulse, now)]
+    folders = OwnFolders(rooms, offload)
+    pages: list[Any] = [
+        signin,
+        DashboardPages(api, renderer, pulse, now),
+        MailReadPages(folders, renderer, offload),
+        MailWritePages(folders, renderer, offload, submit, now),
+    ]
     gate = Gate(signin, renderer, assets, offload, prefix=prefix, proxied=proxied)
     app = gate.klein([route for page in pages for route in page.routes()])
     return Mounted(prefix, app.resource(), {path.encode(): resource for path, resource in (below or {}).items()})
