@@ -129,7 +129,14 @@ class Box:
                 changed.append(msgspec.structs.replace(entry, flags=flags, modseq=modseq))
         added = [
             Stored(
-                Entry(snapshot.uidnext + number, modseq, naming.flags_of(found.place.letters), found.size, found.date, found.place.base),
+                Entry(
+                    snapshot.uidnext + number,
+                    modseq,
+                    naming.flags_of(found.place.letters),
+                    found.size,
+                    found.date,
+                    found.place.base,
+                ),
                 found.place,
                 at=self.means.now() if snapshot.name == naming.INBOX else 0.0,
             )
@@ -139,7 +146,9 @@ class Box:
         for place in listing.moved:
             snapshot.moved_file(snapshot.uids[place.base], place)
         if changed or added or gone:
-            await self.commit(snapshot, added=added, changed=[(entry, snapshot.places[entry.uid]) for entry in changed], gone=gone)
+            await self.commit(
+                snapshot, added=added, changed=[(entry, snapshot.places[entry.uid]) for entry in changed], gone=gone
+            )
 
     async def commit(
         self,
@@ -154,7 +163,17 @@ class Box:
         uidnext = max([snapshot.uidnext, *(one.entry.uid + 1 for one in added)])
         buried = [Gone(uid, modseq, snapshot.places[uid].base) for uid in gone]
         await self.means.database.run(
-            *(index.store, self.tenant, self.mailbox, snapshot.id, uidnext, modseq, added, [entry for entry, _ in changed], buried)
+            *(
+                index.store,
+                self.tenant,
+                self.mailbox,
+                snapshot.id,
+                uidnext,
+                modseq,
+                added,
+                [entry for entry, _ in changed],
+                buried,
+            )
         )
         snapshot.uidnext = uidnext
         for entry, place in changed:
@@ -223,7 +242,9 @@ class Box:
 
     # Changes. All take the lock; all raise FolderError NONEXISTENT when the folder has gone.
 
-    async def store(self, snapshot: Snapshot, uids: Collection[int], change: Callable[[frozenset[str]], frozenset[str]]) -> list[Entry]:
+    async def store(
+        self, snapshot: Snapshot, uids: Collection[int], change: Callable[[frozenset[str]], frozenset[str]]
+    ) -> list[Entry]:
         """New flags for messages; the entries as they are then. UIDs that are gone are passed over. Raises FolderError INUSE."""
         async with self.lock:
             self._alive(snapshot)
@@ -300,7 +321,9 @@ class Box:
             except FileNotFoundError:
                 source.looked = (0, 0, 0.0)
                 await self._look(source)
-                raise FolderError("EXPUNGEISSUED", "another program removed some of these messages; nothing was changed") from None
+                raise FolderError(
+                    "EXPUNGEISSUED", "another program removed some of these messages; nothing was changed"
+                ) from None
 
     async def _transfer(self, source: Snapshot, uids: Sequence[int], goal: Snapshot, *, away: bool) -> Copied:
         modseq = goal.modseq + 1
@@ -405,7 +428,10 @@ class Box:
             names = {name: new + name[len(old) :] for name in moving}
             taken = [name for name in [new, *names.values()] if name in self.rows]
             if taken or new.startswith(old + "/"):
-                raise FolderError("ALREADYEXISTS" if taken else "CANNOT", f"{new} is there already" if taken else "a folder cannot move into itself")
+                raise FolderError(
+                    "ALREADYEXISTS" if taken else "CANNOT",
+                    f"{new} is there already" if taken else "a folder cannot move into itself",
+                )
             if not all(naming.valid_folder(name) for name in names.values()):
                 raise FolderError("CANNOT", f"{new} cannot be the name of a folder")
             levels = new.split("/")

@@ -53,7 +53,8 @@ def read(lines: bytes) -> Kept | None:
     if names != [b"return-path", b"delivered-to", b"x-original-to", b"x-hornetmail-envelope"]:
         return None
     path, mailbox, original, rest = (
-        headers.to_text(headers.first(lines, name) or b"") for name in (b"return-path", b"delivered-to", b"x-original-to", b"x-hornetmail-envelope")
+        headers.to_text(headers.first(lines, name) or b"")
+        for name in (b"return-path", b"delivered-to", b"x-original-to", b"x-hornetmail-envelope")
     )
     words = dict((word.partition("=")[0], unquote(word.partition("=")[2])) for word in rest.split(" "))
     notify = words.get("NOTIFY", "")

@@ -180,7 +180,9 @@ class Maildir:
 
     # Messages
 
-    def write(self, name: str, base: str, pieces: Sequence[bytes], date: float, *, append: bool = False, done: bool = True) -> Path:
+    def write(
+        self, name: str, base: str, pieces: Sequence[bytes], date: float, *, append: bool = False, done: bool = True
+    ) -> Path:
         """Write (or go on with) an unfinished file in ``tmp``; with ``done`` it gets its date and is synced."""
         path = self.folder(name) / "tmp" / (base + LITTER)
         fd = self._disk.open(path, os.O_WRONLY | os.O_CREAT | (0 if append else os.O_TRUNC))

@@ -89,7 +89,11 @@ class Folder:
         return FileBody(self._box, self._snapshot, uid)
 
     async def store(
-        self, uids: Collection[int], add: Collection[str] = (), remove: Collection[str] = (), replace: Collection[str] | None = None
+        self,
+        uids: Collection[int],
+        add: Collection[str] = (),
+        remove: Collection[str] = (),
+        replace: Collection[str] | None = None,
     ) -> Sequence[Entry]:
         """See IFolder."""
         adding, removing = clean_flags(add), clean_flags(remove)

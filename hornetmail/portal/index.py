@@ -136,9 +136,7 @@ def load(cursor: Cursor, row: FolderRow) -> Snapshot:
         snapshot.put(Entry(uid=uid, modseq=changed, flags=flags, size=size, date=date, name=base), place)
         if claimed:
             snapshot.claimed.add(uid)
-    cursor.execute(
-        "SELECT uid, modseq, base FROM portal_gone WHERE folder = ? ORDER BY modseq DESC LIMIT ?", (row.id, GONE_KEPT)
-    )
+    cursor.execute("SELECT uid, modseq, base FROM portal_gone WHERE folder = ? ORDER BY modseq DESC LIMIT ?", (row.id, GONE_KEPT))
     snapshot.gone = [Gone(*found) for found in reversed(cursor.fetchall())]
     snapshot.loaded()
     return snapshot
@@ -191,9 +189,7 @@ def store(
 
 
 def _forget_gone(cursor: Cursor, folder: int) -> None:
-    cursor.execute(
-        "SELECT modseq FROM portal_gone WHERE folder = ? ORDER BY modseq DESC LIMIT 1 OFFSET ?", (folder, GONE_KEPT)
-    )
+    cursor.execute("SELECT modseq FROM portal_gone WHERE folder = ? ORDER BY modseq DESC LIMIT 1 OFFSET ?", (folder, GONE_KEPT))
     row = cursor.fetchone()
     if row is not None:
         cursor.execute("DELETE FROM portal_gone WHERE folder = ? AND modseq <= ?", (folder, row[0]))

@@ -32,7 +32,9 @@ class Means:
 
     log = Logger()
 
-    def __init__(self, reactor: Any, pool: ThreadPool, disk: Disk, database: Database, bus: IBus, directory: IDirectory, host: str) -> None:
+    def __init__(
+        self, reactor: Any, pool: ThreadPool, disk: Disk, database: Database, bus: IBus, directory: IDirectory, host: str
+    ) -> None:
         self.reactor = reactor
         self.disk = disk
         self.database = database

@@ -139,6 +139,8 @@ class Snapshot:
             found = [entry for entry in self.entries.values() if entry.modseq > modseq]
         for gone in self.gone:
             if gone.modseq > modseq:
-                found.append(Entry(uid=gone.uid, modseq=gone.modseq, flags=frozenset(), size=0, date=0.0, name=gone.base, gone=True))
+                found.append(
+                    Entry(uid=gone.uid, modseq=gone.modseq, flags=frozenset(), size=0, date=0.0, name=gone.base, gone=True)
+                )
         found.sort(key=lambda entry: (entry.modseq, entry.uid))
         return found

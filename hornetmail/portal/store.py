@@ -173,7 +173,9 @@ class PortalStore:
                 async for piece in body.chunks():
                     await inflow.write(piece)
             if inflow.size != len(lines) + size:
-                raise OSError(f"the body of message {message.id} has {inflow.size - len(lines) - len(message.trace)} bytes, not {message.size}")
+                raise OSError(
+                    f"the body of message {message.id} has {inflow.size - len(lines) - len(message.trace)} bytes, not {message.size}"
+                )
             path, tree = await inflow.finish(message.arrived, len(lines))
             place = Place(base, "new", "", len(lines), False)
             await box.land(naming.INBOX, Arrival(path, place, frozenset(), size, message.arrived, tree, Deferred()))
@@ -260,7 +262,14 @@ class PortalStore:
             return kept.envelope
         address = owner.address if owner is not None else kept.mailbox
         given = kept.envelope
-        return Envelope(given.sender, (Recipient(address, original.notify, original.orcpt),), given.eight_bit, given.smtputf8, given.ret, given.envid)
+        return Envelope(
+            given.sender,
+            (Recipient(address, original.notify, original.orcpt),),
+            given.eight_bit,
+            given.smtputf8,
+            given.ret,
+            given.envid,
+        )
 
     async def end_drain(self, copy: Portal, *, delivered: bool, keyword: str = "", reason: str = "") -> None:
         """See IPortal. The removal is durable on return; ``reason`` is kept beside the message (``notes``)."""

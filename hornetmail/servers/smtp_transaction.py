@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -78,6 +78,9 @@ class Transaction:
         try:
             for _, deposit in self._deposits:
                 await deposit.write(data)
+        except CancelledError:
+            await self.abort()
+            raise
         except Exception as error:  # noqa: BLE001
             await self.fail(error)
 

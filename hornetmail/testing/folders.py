@@ -158,7 +158,11 @@ class MemoryFolder:
             raise FolderError("INUSE", "being delivered")
 
     async def store(
-        self, uids: Collection[int], add: Collection[str] = (), remove: Collection[str] = (), replace: Collection[str] | None = None
+        self,
+        uids: Collection[int],
+        add: Collection[str] = (),
+        remove: Collection[str] = (),
+        replace: Collection[str] | None = None,
     ) -> Sequence[Entry]:
         """Flags."""
         await self._tree.hop()
