@@ -122,6 +122,10 @@ class Transaction:
     async def commit(self, origin: Origin, traces: dict[Target, bytes], held: dict[str, str]) -> list[Message]:
         """Durable on return. Raises what the queue raises; then nothing of it stays that is not already on its way."""
         self.committing = True
+        if len(self._deposits) == 1:
+            message = await self._commit(*self._deposits[0], origin, traces, held)
+            self._deposits = []
+            return [message]
         waits = [
             Deferred.fromCoroutine(self._commit(target, deposit, origin, traces, held)) for target, deposit in self._deposits
         ]
