@@ -114,7 +114,16 @@ class Gate:
         cookies = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.received_cookies.items()}
         headers = {
             name: (request.getHeader(name) or "")
-            for name in ("accept-language", "user-agent", "origin", "sec-fetch-site", "host", "content-type", "x-forwarded-proto", "x-forwarded-for")
+            for name in (
+                "accept-language",
+                "user-agent",
+                "origin",
+                "sec-fetch-site",
+                "host",
+                "content-type",
+                "x-forwarded-proto",
+                "x-forwarded-for",
+            )
         }
         secure = bool(request.isSecure()) or (self._proxied and headers["x-forwarded-proto"] == "https")
         peer = str(getattr(request.getClientAddress(), "host", "") or "")
@@ -157,9 +166,17 @@ class Gate:
         form: Form = read_form(kind, body) if size <= SLICE else await self._offload(read_form, kind, body)
         secret = self._signin.secret(visit.cookies)
         if not security.is_ours(
-            form.get("token"), secret, origin=visit.headers["origin"], fetch_site=visit.headers["sec-fetch-site"], host=visit.headers["host"]
+            form.get("token"),
+            secret,
+            origin=visit.headers["origin"],
+            fetch_site=visit.headers["sec-fetch-site"],
+            host=visit.headers["host"],
         ):
-            raise ApiError(403, "form", "This form is no longer valid: the session ended or the page is old. Go back, reload it, and try again.")
+            raise ApiError(
+                403,
+                "form",
+                "This form is no longer valid: the session ended or the page is old. Go back, reload it, and try again.",
+            )
         return form
 
     def _refuse(self, visit: Visit, error: ApiError) -> Answer:
@@ -206,7 +223,6 @@ class Gate:
             if name == "Location":
                 answer = Answer(status=status, headers=(("Location", value),))
         return self._write(request, visit, answer)
-
 
 
 def Site(  # noqa: N802 - reads as what it makes
