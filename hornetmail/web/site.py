@@ -13,19 +13,24 @@ from twisted.web.resource import IResource, Resource
 from werkzeug.exceptions import HTTPException
 from zope.interface import implementer
 
-from hornetmail.access.sessions import csrf_token
-from hornetmail.web import security
 from hornetmail.access.rights import Right
+from hornetmail.access.sessions import csrf_token
 from hornetmail.core.address import domain_of
 from hornetmail.core.mode import Mode
+from hornetmail.web import security
 from hornetmail.web.api.api import Api
 from hornetmail.web.api.operations import ApiError
 from hornetmail.web.api.rooms import Rooms
 from hornetmail.web.languages import Languages
+from hornetmail.web.pages.account import AccountPages
+from hornetmail.web.pages.archive import ArchivePages
 from hornetmail.web.pages.dashboard import DashboardPages
+from hornetmail.web.pages.directory import DirectoryPages
 from hornetmail.web.pages.mail_read import MailReadPages
 from hornetmail.web.pages.mail_write import MailWritePages
 from hornetmail.web.pages.own_folders import OwnFolders
+from hornetmail.web.pages.playground import PlaygroundPages
+from hornetmail.web.pages.queue import QueuePages
 from hornetmail.web.pulse import Pulse
 from hornetmail.web.render import Asset, Renderer, load_assets
 from hornetmail.web.signin import SignIn
@@ -38,13 +43,12 @@ SLICE = 256 * 1024
 
 @implementer(IResource)
 class Mounted(Resource):
-    """The site at the root and, for reverse proxies that keep it, under its path prefix too (A45). ``below`` are resources by first
-    segment; they see the whole path."""
+    """The site at the root and, for reverse proxies that keep it, under its path prefix too (A45). ``below`` are resources by first segment."""
 
     isLeaf = True
 
     def __init__(self, prefix: str, inner: IResource, below: dict[bytes, IResource]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._prefix = [part.encode() for part in prefix.split("/") if part]
         self._inner = inner
         self._below = below
@@ -55,10 +59,11 @@ class Mounted(Resource):
         if length and request.postpath[:length] == self._prefix:
             request.prepath, request.postpath = request.prepath + request.postpath[:length], request.postpath[length:]
             request.path = b"/" + b"/".join(request.path.split(b"/")[length + 1 :])
-        for segment, resource in self._below.items():
-            if request.postpath[:1] == [segment]:
-                return resource.render(request)  # type: ignore[attr-defined]
-        return self._inner.render(request)  # type: ignore[attr-defined]
+        for key, resource in self._below.items():
+            segments = key.split(b"/")
+            if request.postpath[: len(segments)] == segments:
+                return resource.render(request)
+        return self._inner.render(request)
 
 
 class Gate:
@@ -225,7 +230,7 @@ class Gate:
         return self._write(request, visit, answer)
 
 
-def Site(  # noqa: N802 - reads as what it makes
+def Site(
     api: Api,
     *,
     now: Callable[[], float],
@@ -238,7 +243,7 @@ def Site(  # noqa: N802 - reads as what it makes
 ) -> IResource:
     """The whole site as a resource. ``now`` gives Unix seconds; ``offload(function, *args)`` runs pure functions in a thread; ``submit`` takes
     what webmail sends; ``playground`` provides ``IPlayground`` where there is one; ``prefix`` is the path that a reverse proxy shows it under
-    (A45), ``proxied`` says that there is one. ``below`` are other resources by first segment: ``{"api": …, "healthz": …}``."""
+    (A45), ``proxied`` says that there is one. ``below`` are other resources by path: ``{"api/v1": …, "healthz": …}``."""
     rooms = api.rooms
     assets = load_assets()
     prefix = "/" + prefix.strip("/") if prefix.strip("/") else ""
@@ -255,7 +260,13 @@ def Site(  # noqa: N802 - reads as what it makes
         DashboardPages(api, renderer, pulse, now),
         MailReadPages(folders, renderer, offload),
         MailWritePages(folders, renderer, offload, submit, now),
+        ArchivePages(api, renderer, offload),
+        DirectoryPages(api, renderer),
+        QueuePages(api, renderer),
+        AccountPages(api, renderer, now),
     ]
+    if playground is not None:
+        pages.append(PlaygroundPages(playground, renderer))
     gate = Gate(signin, renderer, assets, offload, prefix=prefix, proxied=proxied)
     app = gate.klein([route for page in pages for route in page.routes()])
     return Mounted(prefix, app.resource(), {path.encode(): resource for path, resource in (below or {}).items()})
