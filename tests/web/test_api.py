@@ -91,7 +91,12 @@ class TestDoor(ApiCase):
         await self.refused("admin", "mailbox.add", address="carol@example.test", password="top secret")
         await self.call("admin", "mailbox.list")
         second, first = await self.site.rooms.audit.entries()
-        assert (first.actor, first.action, first.subject, first.result) == ("admin@example.test", "mailbox.add", "carol@example.test", "done")
+        assert (first.actor, first.action, first.subject, first.result) == (
+            "admin@example.test",
+            "mailbox.add",
+            "carol@example.test",
+            "done",
+        )
         assert first.detail == '{"roles":["auditor"]}'
         assert "registered already" in second.result
         await self.call("alice", "account.password", old="correct horse", new="another secret")
@@ -165,10 +170,24 @@ class TestDirectory(ApiCase):
     async def test_domains(self) -> None:
         """Add, change, switch and remove, with the settings that were given and no other."""
         site = await self.open()
-        shown = await self.call("admin", "domain.add", name="New.test", primaries=["mx.new.test:2525", "[::1]:26"], scope="picked", tls="verify")
-        assert (shown.name, shown.primaries, shown.scope, shown.tls) == ("new.test", ["mx.new.test:2525", "[::1]:26"], "picked", "verify")
-        shown = await self.call("admin", "domain.change", name="new.test", retention_days=365, aliases=["new.example"], smarthost="out.test:587")
-        assert (shown.retention_days, shown.aliases, shown.smarthost, shown.scope) == (365, ["new.example"], "out.test:587", Coverage.PICKED)
+        shown = await self.call(
+            "admin", "domain.add", name="New.test", primaries=["mx.new.test:2525", "[::1]:26"], scope="picked", tls="verify"
+        )
+        assert (shown.name, shown.primaries, shown.scope, shown.tls) == (
+            "new.test",
+            ["mx.new.test:2525", "[::1]:26"],
+            "picked",
+            "verify",
+        )
+        shown = await self.call(
+            "admin", "domain.change", name="new.test", retention_days=365, aliases=["new.example"], smarthost="out.test:587"
+        )
+        assert (shown.retention_days, shown.aliases, shown.smarthost, shown.scope) == (
+            365,
+            ["new.example"],
+            "out.test:587",
+            Coverage.PICKED,
+        )
         shown = await self.call("admin", "domain.change", name="new.example", smarthost="", primaries=[])
         assert (shown.name, shown.smarthost, shown.primaries, shown.retention_days) == ("new.test", "", [], 365)
         shown = await self.call("admin", "domain.mode", name="new.test", mode="emergency", reason="drill")
@@ -184,7 +203,9 @@ class TestDirectory(ApiCase):
     async def test_mailboxes(self) -> None:
         """A new mailbox can log in at once, by the password given or the one shown (C12, C23)."""
         site = await self.open()
-        added = await self.call("admin", "mailbox.add", address="Carol@example.test", password="given", name="Carol", aliases=["c@example.test"])
+        added = await self.call(
+            "admin", "mailbox.add", address="Carol@example.test", password="given", name="Carol", aliases=["c@example.test"]
+        )
         assert (added.password, added.mailbox.aliases, added.mailbox.must_change) == ("", ["c@example.test"], False)
         assert added.mailbox.id.isdigit()
         assert (await site.rooms.access.login("carol@example.test", "given", "imap", "")).mailbox == int(added.mailbox.id)
@@ -212,7 +233,11 @@ class TestDirectory(ApiCase):
         """Everybody sees and changes the own account, and nothing else (C23)."""
         site = await self.open()
         shown = await self.call("alice", "account.me")
-        assert (shown.address, shown.roles, shown.rights) == ("alice@example.test", [], ["anybody", "person", "search", "open", "redeliver"])
+        assert (shown.address, shown.roles, shown.rights) == (
+            "alice@example.test",
+            [],
+            ["anybody", "person", "search", "open", "redeliver"],
+        )
         error = await self.refused("alice", "account.password", old="wrong", new="long enough")
         assert (error.status, error.text) == (403, "$.old: not the present password")
         assert (await self.refused("alice", "account.password", old="correct horse", new="short")).status == 400
@@ -233,7 +258,10 @@ class TestQueue(ApiCase):
     async def test_look(self) -> None:
         """All rows beneath their message, IDs as strings (JavaScript rounds 63 bits), pages that continue."""
         site = await self.open()
-        site.queue.content = [*queued(9_007_199_254_740_993, "a@example.test", "b@example.test"), *queued(10**16, "c@example.test")]
+        site.queue.content = [
+            *queued(9_007_199_254_740_993, "a@example.test", "b@example.test"),
+            *queued(10**16, "c@example.test"),
+        ]
         listed = await self.call("admin", "queue.list", domain="EXAMPLE.test")
         assert [(one.id, len(one.rows)) for one in listed.messages] == [("9007199254740993", 3), ("10000000000000000", 2)]
         row = listed.messages[0].rows[0]
@@ -250,7 +278,10 @@ class TestQueue(ApiCase):
     async def test_change(self) -> None:
         """Hold, release, delete and bounce touch deliveries, never the archive's row: it follows what was delivered (C8, A20)."""
         site = await self.open()
-        site.queue.content = [*queued(1000, "a@example.test", "B@example.test"), *queued(2000, "c@example.test", state=RowState.HELD)]
+        site.queue.content = [
+            *queued(1000, "a@example.test", "B@example.test"),
+            *queued(2000, "c@example.test", state=RowState.HELD),
+        ]
         assert (await self.call("admin", "queue.hold", messages=["1000"], recipient="b@example.test", reason="why")).changed == 1
         assert (await self.call("admin", "queue.release", all=True)).changed == 2
         assert (await self.call("admin", "queue.flush", all=True)).changed == 3
@@ -282,7 +313,13 @@ class TestArchive(ApiCase):
     async def test_scopes(self) -> None:
         """C18, A39, A40: users their own, administrators all headers of their tenant, auditors everything of it."""
         site = await self.archive()
-        for who, seen in (("alice", ["1"]), ("bob", ["2", "1"]), ("admin", ["3", "2", "1"]), ("auditor", ["3", "2", "1"]), ("stranger", ["4"])):
+        for who, seen in (
+            ("alice", ["1"]),
+            ("bob", ["2", "1"]),
+            ("admin", ["3", "2", "1"]),
+            ("auditor", ["3", "2", "1"]),
+            ("stranger", ["4"]),
+        ):
             page = await self.call(who, "archive.search", query="")
             assert [hit.id for hit in page.results] == seen, who
             assert page.total == len(seen)
@@ -345,6 +382,10 @@ class TestArchive(ApiCase):
         assert status["domains"][0]["name"] == "example.test"
         assert status["domains"][0]["mode"] == "normal"
         assert status["domains"][0]["primary"]["up"] is True
-        assert (status["queue"]["messages"], status["queue"]["archive_pending"], status["queue"]["oldest_seconds"]) == (3, 2, 12.3)
+        assert (status["queue"]["messages"], status["queue"]["archive_pending"], status["queue"]["oldest_seconds"]) == (
+            3,
+            2,
+            12.3,
+        )
         assert (status["archive"]["mails"], status["archive"]["packs"]) == (4, 1)
         assert (status["archive"]["bytes_raw"], status["archive"]["bytes_stored"]) == (1000, 400)

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
-from twisted.web.client import Agent, FileBodyProducer, readBody
+from twisted.web.client import Agent, FileBodyProducer
 from twisted.web.http_headers import Headers
 
 from hornetmail.access.sessions import csrf_token
@@ -74,16 +74,19 @@ class HttpCase(TestCase):
         self, method: str, path: str, body: Any = None, *, login: str = "", password: str = "correct horse", **headers: str
     ) -> Answer:
         answer = await self.request(method, path, body, login=login, password=password, **headers)
-        data = await readBody(answer)
+        stream = _Stream()
+        answer.deliverBody(stream)
+        await stream.ended
+        data = stream.data
         found = {name.decode().lower(): values[0].decode() for name, values in answer.headers.getAllRawHeaders()}
         return answer.code, json.loads(data) if found.get("content-type") == "application/json" else data, found
 
     async def request(self, method: str, path: str, body: Any, *, login: str, password: str, **headers: str) -> Any:
         from io import BytesIO
 
-        sent = Headers({name.replace("_", "-"): [value] for name, value in headers.items()})
+        sent = Headers({name.replace("_", "-").encode(): [value.encode()] for name, value in headers.items()})
         if login:
-            sent.addRawHeader("Authorization", "Basic " + base64.b64encode(f"{login}:{password}".encode()).decode())
+            sent.addRawHeader(b"Authorization", b"Basic " + base64.b64encode(f"{login}:{password}".encode()))
         data = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
         producer = None if data is None else FileBodyProducer(BytesIO(data))
         return await self.agent.request(method.encode(), f"http://127.0.0.1:{self.port}{path}".encode(), sent, producer)
@@ -95,12 +98,16 @@ class TestHttp(HttpCase):
     async def test_operations(self) -> None:
         """Path, query and body must each reach their fields; IDs and addresses with odd characters too."""
         await self.open()
-        status, answer, headers = await self.ask("POST", "/api/v1/domains", {"name": "new.test", "tls": "verify"}, login="admin@example.test")
+        status, answer, headers = await self.ask(
+            "POST", "/api/v1/domains", {"name": "new.test", "tls": "verify"}, login="admin@example.test"
+        )
         assert (status, answer["name"], answer["tls"]) == (200, "new.test", "verify")
         assert headers["cache-control"] == "no-store"
         assert headers["x-content-type-options"] == "nosniff"
         assert "default-src 'none'" in headers["content-security-policy"]
-        status, answer, _ = await self.ask("POST", "/api/v1/mailboxes", {"address": "a/b?c%d@new.test"}, login="admin@example.test")
+        status, answer, _ = await self.ask(
+            "POST", "/api/v1/mailboxes", {"address": "a/b?c%d@new.test"}, login="admin@example.test"
+        )
         assert (status, answer["mailbox"]["address"]) == (200, "a/b?c%d@new.test")
         status, answer, _ = await self.ask("GET", "/api/v1/mailboxes/a%2Fb%3Fc%25d@new.test", login="admin@example.test")
         assert (status, answer["address"]) == (200, "a/b?c%d@new.test")
@@ -110,7 +117,11 @@ class TestHttp(HttpCase):
         assert (status, answer) == (200, {"changed": 1})
         self.rooms.archive.add(9_007_199_254_740_993, "x@elsewhere.test", "alice@example.test")
         status, answer, _ = await self.ask("GET", "/api/v1/archive?query=&limit=5&own=true", login="alice@example.test")
-        assert (answer["total"], answer["results"][0]["id"], answer["results"][0]["from"]) == (1, "9007199254740993", "x@elsewhere.test")
+        assert (answer["total"], answer["results"][0]["id"], answer["results"][0]["from"]) == (
+            1,
+            "9007199254740993",
+            "x@elsewhere.test",
+        )
         status, data, headers = await self.ask("GET", "/api/v1/archive/9007199254740993/raw", login="alice@example.test")
         assert (status, headers["content-type"], data[:5]) == (200, "message/rfc822", b"From:")
 
@@ -145,7 +156,9 @@ class TestHttp(HttpCase):
     async def test_throttled(self) -> None:
         """Guessing over HTTP is slowed down like everywhere, with a Retry-After."""
         await self.open()
-        codes = [(await self.ask("GET", "/api/v1/account", login="alice@example.test", password=f"guess {n}"))[0] for n in range(8)]
+        codes = [
+            (await self.ask("GET", "/api/v1/account", login="alice@example.test", password=f"guess {n}"))[0] for n in range(8)
+        ]
         assert codes[:5] == [401] * 5
         status, answer, headers = await self.ask("GET", "/api/v1/account", login="alice@example.test", password="guess 9")
         assert (status, answer["error"]["code"], int(headers["retry-after"]) >= 1) == (429, "throttled", True)
@@ -159,7 +172,9 @@ class TestHttp(HttpCase):
         status, answer, _ = await self.ask("PUT", "/api/v1/domains/example.test/mode", {"mode": "emergency"}, Cookie=cookie)
         assert (status, answer["error"]["code"], rooms.modes.asked) == (403, "csrf", [])
         wrong = csrf_token("other")
-        assert (await self.ask("PUT", "/api/v1/domains/example.test/mode", {"mode": "emergency"}, Cookie=cookie, X_CSRF_Token=wrong))[0] == 403
+        assert (
+            await self.ask("PUT", "/api/v1/domains/example.test/mode", {"mode": "emergency"}, Cookie=cookie, X_CSRF_Token=wrong)
+        )[0] == 403
         status, answer, _ = await self.ask(
             "PUT", "/api/v1/domains/example.test/mode", {"mode": "emergency"}, Cookie=cookie, X_CSRF_Token=csrf_token(token)
         )
@@ -178,7 +193,9 @@ class TestHttp(HttpCase):
     async def test_large_bodies(self) -> None:
         """Endless requests must be cut off, announced or not."""
         await self.open()
-        answer = await self.request("POST", "/api/v1/domains", b"x" * 200_000, login="admin@example.test", password="correct horse")
+        answer = await self.request(
+            "POST", "/api/v1/domains", b"x" * 200_000, login="admin@example.test", password="correct horse"
+        )
         assert answer.code == 413
         assert (await self.ask("GET", "/healthz"))[0] == 200
 
@@ -221,14 +238,21 @@ class TestProxied(HttpCase):
 class TestEvents(HttpCase):
     """Server-sent events."""
 
+    def setUp(self) -> None:
+        self.addCleanup(self.flush)
+
+    def flush(self) -> None:
+        """Under ``-b``, Twisted's cache of header names compares its own text with bytes for every chunked answer."""
+        assert {warning["message"] for warning in self.flushWarnings()} <= {"Comparison between bytes and string"}
+
     async def stream(self, login: str) -> _Stream:
         answer = await self.request("GET", "/api/v1/events", None, login=login, password="correct horse")
         assert answer.code == 200
-        assert answer.headers.getRawHeaders("content-type") == ["text/event-stream"]
+        assert answer.headers.getRawHeaders(b"content-type") == [b"text/event-stream"]
         stream = _Stream()
         answer.deliverBody(stream)
         self.addCleanup(lambda: stream.ended)
-        self.addCleanup(lambda: stream.transport.abortConnection())
+        self.addCleanup(lambda: stream.transport.loseConnection())
         await stream.until(b"retry: 3000\n\n")
         return stream
 
