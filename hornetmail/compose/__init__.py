@@ -1,0 +1,1 @@
+"""Where everything is built and joined; nothing else knows everybody."""

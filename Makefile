@@ -1,0 +1,54 @@
+# make run    the playground: HornetMail with example.test, alice, bob, an admin, an auditor and a small primary
+# make test   everything that must hold: style, types, import contract, tests against real peers
+# make check  style, types and import contract only
+# make torture, make bench   long runs
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PLAYGROUND := playground
+PORTS ?= 20000
+
+.PHONY: run test check unit torture bench packages clean
+
+run: $(VENV)/.run
+	$(BIN)/python -m hornetmail.playground --dir $(PLAYGROUND) --ports $(PORTS)
+
+test: packages $(VENV)/.test check
+	$(BIN)/python -bb -X dev -W error::BytesWarning -m pytest -q $(PYTEST)
+
+check: $(VENV)/.test
+	$(BIN)/ruff format --check hornetmail tests bench twisted
+	$(BIN)/ruff check hornetmail tests bench twisted
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+unit: $(VENV)/.test
+	$(BIN)/python -bb -m pytest -q --ignore tests/scenarios --ignore tests/browser --ignore tests/peers $(PYTEST)
+
+torture: packages $(VENV)/.test
+	$(BIN)/python -bb -m pytest -q -m long tests/crash tests/scenarios
+
+bench: packages $(VENV)/.test
+	$(BIN)/python bench/accept.py
+	$(BIN)/python bench/relay.py
+
+# What the tests need from Debian: installed when we may, named when we may not.
+packages:
+	sh tests/packages.sh
+
+$(VENV)/bin/python:
+	sh tests/packages.sh venv
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=24' 'setuptools>=77,<83' wheel
+
+$(VENV)/.run: $(VENV)/bin/python setup.cfg pyproject.toml
+	$(BIN)/python -m pip install --quiet --config-settings editable_mode=compat -e .
+	touch $@
+
+$(VENV)/.test: $(VENV)/bin/python setup.cfg pyproject.toml
+	$(BIN)/python -m pip install --quiet --config-settings editable_mode=compat -e '.[test]'
+	touch $@ $(VENV)/.run
+
+clean:
+	rm -rf $(VENV) $(PLAYGROUND) build dist *.egg-info

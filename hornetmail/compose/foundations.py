@@ -1,0 +1,92 @@
+"""What every room stands on: the lock, the disk, keys, threads, the bus, meters, and databases."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.threadpool import ThreadPool
+
+from hornetmail.compose.keys import ServerKey
+from hornetmail.config import Config
+from hornetmail.core.ids import IdSource
+from hornetmail.db.migrate import Migration
+from hornetmail.db.pool import Database
+from hornetmail.disk.files import Disk
+from hornetmail.disk.lock import DirectoryLock
+from hornetmail.disk.mounts import refuse_network
+from hornetmail.runtime.bus import Bus
+from hornetmail.runtime.meters import Meters
+from hornetmail.runtime.timetable import DailyJob, Job
+
+DISK_THREADS = 8
+"""Threads that wait for the disk; they hold no GIL while they do."""
+
+
+class Foundations:
+    """Taken before anything else starts. Raises AlreadyRunning, NetworkFileSystem, OSError or ValueError, each in one line.
+
+    ``closing`` collects what has to be closed, in reverse order of opening. ``jobs`` collects what the timetable shall run.
+    """
+
+    def __init__(self, reactor: Any, config: Config) -> None:
+        self.reactor = reactor
+        self.config = config
+        self.lock = DirectoryLock(config.root)
+        try:
+            refuse_network(config.root)
+            self.key = ServerKey.load(config.root / "keys" / "server.key")
+        except BaseException:
+            self.lock.release()
+            raise
+        self.disk = Disk()
+        self.bus = Bus(reactor)
+        self.meters = Meters()
+        self.ids = IdSource(reactor.seconds, config.node)
+        self.threads = self.pool("disk", DISK_THREADS)
+        self.jobs: list[Job | DailyJob] = []
+        self.closing = AsyncExitStack()
+
+    def pool(self, name: str, most: int) -> ThreadPool:
+        """Threads of their own for one purpose, started and stopped with the rest."""
+        pool = ThreadPool(0, most, name)
+        return pool
+
+    def start_pool(self, pool: ThreadPool) -> None:
+        """Start it now and stop it when everything above it is closed."""
+        pool.start()
+        self.closing.callback(pool.stop)
+
+    async def offload(self, fn: Callable[..., Any], *args: Any) -> Any:
+        """Run a function in a disk thread."""
+        deferred: Deferred[Any] = deferToThreadPool(self.reactor, self.threads, fn, *args)
+        return await deferred
+
+    async def database(self, name: str, migrations: Sequence[Migration], **options: Any) -> Database:
+        """``control``, ``queue`` or ``portal``: opened now, closed with the rest. Raises what ``Database.open`` raises."""
+        database = await Database.open(self.reactor, self.config.database_url(name), migrations, **options)
+        self.closing.push_async_callback(database.close)
+        return database
+
+    def at_close(self, close: Callable[[], Awaitable[object]]) -> None:
+        """Call it when the service stops, before whatever was opened earlier."""
+
+        async def closing() -> None:
+            await close()
+
+        self.closing.push_async_callback(closing)
+
+    def directory(self, name: str) -> Path:
+        """A directory of the data directory."""
+        return self.config.root / name
+
+    async def close(self) -> None:
+        """Close all, then let go of the data directory."""
+        try:
+            await self.closing.aclose()
+        finally:
+            self.lock.release()

@@ -1,0 +1,36 @@
+"""``control.db``, and what lives in it: the directory, log-in, web sessions, the audit log."""
+
+from __future__ import annotations
+
+from hornetmail.access.login import Access
+from hornetmail.access.passwords import Passwords
+from hornetmail.access.sessions import Sessions
+from hornetmail.compose.foundations import Foundations
+from hornetmail.directory.schema import CONTROL
+from hornetmail.directory.store import DirectoryStore
+from hornetmail.runtime.audit import Audit
+from hornetmail.runtime.timetable import Job
+
+
+class People:
+    """Who there is and what they may do."""
+
+    def __init__(self, directory: DirectoryStore, sessions: Sessions, access: Access, audit: Audit) -> None:
+        self.directory = directory
+        self.sessions = sessions
+        self.access = access
+        self.audit = audit
+
+    @classmethod
+    async def open(cls, base: Foundations) -> People:
+        """Open ``control.db``, keyed under the server key if it is a file."""
+        url = base.config.database_url("control")
+        key = base.key.derive("control.db", 48) if url.startswith("sqlite:") else None
+        database = await base.database("control", CONTROL, key=key)
+        hashing = base.pool("argon2", 1)
+        base.start_pool(hashing)
+        directory = await DirectoryStore.open(database, base.bus, base.ids)
+        sessions = await Sessions.open(database, base.reactor)
+        access = Access(directory, Passwords(base.reactor, hashing), sessions, base.reactor)
+        base.jobs.append(Job("expired sessions", 600, sessions.expire, first=600))
+        return cls(directory, sessions, access, Audit(database, base.reactor))

@@ -1,0 +1,68 @@
+"""What a primary's answer says about the primary (L6): server-wide trouble, one recipient's, or none.
+
+C20 sends one mail to the portal for any 4xx. Switching a whole domain wants more: greylisting and a full mailbox are no outage.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+
+import msgspec
+
+from hornetmail.core.reply import Reply
+from hornetmail.core.verdict import Outcome, Stage, Verdict
+
+_GREY = re.compile(r"gr[ea]y-?\s?list|postgrey|first (?:attempt|time)|policy.{0,40}(?:delay|defer)", re.IGNORECASE)
+_FULL = re.compile(r"quota|mailbox (?:is )?full|over ?limit|insufficient mailbox", re.IGNORECASE)
+
+SERVER_STAGES = frozenset({Stage.CONNECT, Stage.GREETING, Stage.EHLO, Stage.TLS, Stage.AUTH, Stage.BODY})
+"""Trouble at these stages concerns everybody: each failing connection is a sign of its own."""
+
+
+class Breadth(enum.StrEnum):
+    """Whom an answer concerns."""
+
+    NOBODY = "nobody"
+    RECIPIENT = "recipient"
+    SERVER = "server"
+    DNS = "dns"
+
+
+class Sign(msgspec.Struct, frozen=True, gc=False):
+    """What was read out of a verdict, with the reason for people."""
+
+    breadth: Breadth
+    why: str
+
+
+def is_greylisting(reply: Reply) -> bool:
+    """RFC 6647: a 4xx that only wants the sender to come again."""
+    return reply.transient and (bool(_GREY.search(reply.text)) or (reply.code in (450, 451) and reply.enhanced == "4.7.1"))
+
+
+def is_full(reply: Reply) -> bool:
+    """One mailbox over quota: X.2.2 of RFC 3463, or words that say so."""
+    return reply.enhanced.endswith(".2.2") or (reply.code in (452, 552) and bool(_FULL.search(reply.text)))
+
+
+def is_unknown(reply: Reply) -> bool:
+    """Rule 4: an unknown recipient is 550, 551 or 553 with 5.1.x or no enhanced code, at RCPT only (the caller knows the stage)."""
+    return reply.code in (550, 551, 553) and (not reply.enhanced or reply.enhanced.startswith("5.1."))
+
+
+def read(verdict: Verdict) -> Sign:
+    """The sign in a primary's verdict."""
+    if verdict.outcome is Outcome.UNCERTAIN:
+        return Sign(Breadth.SERVER, f"no reply after the final dot: {verdict.reply}")
+    if verdict.outcome is not Outcome.DEFERRED or not verdict.unavailable:
+        return Sign(Breadth.NOBODY, "the primary answered")
+    if verdict.stage is Stage.RESOLVE:
+        return Sign(Breadth.DNS, f"its name cannot be resolved: {verdict.reply}")
+    if verdict.stage in SERVER_STAGES or verdict.reply.code == 421:
+        return Sign(Breadth.SERVER, f"{verdict.stage}: {verdict.reply}")
+    if is_greylisting(verdict.reply):
+        return Sign(Breadth.NOBODY, f"greylisting is no outage: {verdict.reply}")
+    if is_full(verdict.reply):
+        return Sign(Breadth.NOBODY, f"one full mailbox is no outage: {verdict.reply}")
+    return Sign(Breadth.RECIPIENT, f"{verdict.stage}: {verdict.reply}")

@@ -1,0 +1,346 @@
+"""One delivery attempt for one message: walks each recipient's couriers and records what came of it (steps 3 to 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+from twisted.internet.defer import CancelledError
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from hornetmail.core.address import domain_of
+from hornetmail.core.backoff import Backoff
+from hornetmail.core.bounce import Bounce
+from hornetmail.core.envelope import Door
+from hornetmail.core.events import Alarm, RecipientSettled
+from hornetmail.core.loops import been_here
+from hornetmail.core.mode import Mode
+from hornetmail.core.queued import Claim, Message, Row, RowKind, RowState, Settled
+from hornetmail.core.reply import Reply
+from hornetmail.core.route import ARCHIVE, PRIMARY, Last, Route, route
+from hornetmail.core.verdict import Outcome, Verdict
+from hornetmail.delivery.couriers.archive import ArchiveCourier, staged_reason
+from hornetmail.delivery.couriers.portal import Placed
+from hornetmail.delivery.judge import Judge
+from hornetmail.delivery.modes import PARKED, Modes
+from hornetmail.delivery.notices import Notices
+from hornetmail.delivery.tasks import together
+from hornetmail.interfaces import IBody, IBus, ICourier, IDirectory, IMeters, IQueue
+
+HEAD_BYTES = 65_536
+
+QUICK_LOOKS = 3
+QUICK_LOOK = 0.5
+"""An archive row whose message is just being delivered to others looks again that many times after that many seconds."""
+
+
+class Group(msgspec.Struct, frozen=True):
+    """Rows of one message that begin with the same courier to the same domain, each with its own route."""
+
+    domain: str
+    rows: tuple[Row, ...]
+    routes: dict[int, Route]
+
+    def couriers(self, row: Row, place: int) -> str:
+        """The courier at that place of a row's route, ``""`` behind its end."""
+        names = self.routes[row.id].couriers
+        return names[place] if place < len(names) else ""
+
+
+class Agent:
+    """``born(domain)`` is told when a portal copy was made while its domain is not in emergency, so that none is overlooked."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        queue: IQueue,
+        directory: IDirectory,
+        modes: Modes,
+        judge: Judge,
+        couriers: Mapping[str, ICourier],
+        archive: ArchiveCourier,
+        notices: Notices,
+        bus: IBus,
+        meters: IMeters,
+        hostname: str,
+        backoff: Backoff,
+        jitter: Callable[[], float],
+        expect: Callable[[float], None],
+        born: Callable[[str], None],
+    ) -> None:
+        self._clock = clock
+        self._queue = queue
+        self._directory = directory
+        self._modes = modes
+        self._judge = judge
+        self._couriers = couriers
+        self._archive = archive
+        self._notices = notices
+        self._bus = bus
+        self._meters = meters
+        self._hostname = hostname
+        self._backoff = backoff
+        self._jitter = jitter
+        self._expect = expect
+        self._born = born
+
+    def next_due(self, row: Row) -> float:
+        """When the attempt after the one about to start is due; durable before anybody is dialled."""
+        return self._clock.seconds() + self._backoff.delay(row.attempts + 1, self._jitter())
+
+    def _again(self, row: Row, more: float = 0.0) -> float:
+        due = self._clock.seconds() + self._backoff.delay(max(row.attempts, 1), self._jitter()) + more
+        self._expect(due)
+        return due
+
+    # -- recipients
+
+    async def run(self, claim: Claim) -> None:
+        """An attempt for claimed DELIVER rows. Each ends with a record in the queue, whatever goes wrong."""
+        message = claim.message
+        try:
+            body = await self._queue.body(message.id)
+            looping = await self._looping(message, claim.rows, body)
+            groups = self._groups([row for row in claim.rows if row.id not in looping])
+            settled = [Settled(row.id, RowState.HELD, row.last, reason=why) for row in claim.rows if (why := looping.get(row.id))]
+            if settled:
+                await self._queue.settle(settled)
+        except CancelledError:
+            raise
+        except Exception:  # noqa: BLE001 - a fault of ours delays the message and never loses it
+            self.log.failure("attempt for message {message} could not start", message=message.id)
+            await self._queue.settle([Settled(row.id, RowState.QUEUED, row.last, self._again(row)) for row in claim.rows])
+            return
+        await together(self._attempt(message, group, body) for group in groups)
+
+    def _groups(self, rows: Sequence[Row]) -> list[Group]:
+        found: dict[tuple[str, str], list[tuple[Row, Route]]] = {}
+        for row in rows:
+            name = domain_of(row.address)
+            domain = self._directory.domain(name)
+            mode = self._modes.mode(domain.name) if domain else Mode.NORMAL
+            registered = self._directory.mailbox(row.address) if domain else None
+            covered = self._directory.covered(row.address) if domain else None
+            way = route(domain, registered, covered, mode)
+            found.setdefault((name, way.couriers[0] if way.couriers else ""), []).append((row, way))
+        return [
+            Group(name, tuple(row for row, _ in members), {row.id: way for row, way in members})
+            for (name, _), members in found.items()
+        ]
+
+    async def _attempt(self, message: Message, group: Group, body: IBody) -> None:
+        try:
+            ended = await self._walk(message, group, body)
+            await self._record(message, group, ended)
+        except CancelledError:
+            raise
+        except Exception:  # noqa: BLE001 - see run
+            self.log.failure("attempt for message {message} to {domain} failed", message=message.id, domain=group.domain)
+            await self._queue.settle([Settled(row.id, RowState.QUEUED, row.last, self._again(row)) for row in group.rows])
+
+    async def _walk(self, message: Message, group: Group, body: IBody) -> list[tuple[Row, Verdict]]:
+        """Courier after courier until each row has its verdict; unavailable means the next one, now (C20)."""
+        ended = [(row, _nowhere(group.routes[row.id])) for row in group.rows if not group.couriers(row, 0)]
+        left = [row for row in group.rows if group.couriers(row, 0)]
+        place = 0
+        while left:
+            by_courier: dict[str, list[Row]] = {}
+            for row in left:
+                by_courier.setdefault(group.couriers(row, place), []).append(row)
+            left = []
+            for name, rows in by_courier.items():
+                for row, verdict in await self._try(name, message, rows, body):
+                    if not verdict.final and verdict.unavailable and group.couriers(row, place + 1):
+                        # Once uncertain, the primary may have it, whatever it says later: the portal's copy is a marked one.
+                        left.append(row if _is_uncertain(row) else msgspec.structs.replace(row, last=verdict))
+                    else:
+                        ended.append((row, verdict))
+            place += 1
+        return ended
+
+    async def _try(self, name: str, message: Message, rows: Sequence[Row], body: IBody) -> list[tuple[Row, Verdict]]:
+        verdicts = await self._couriers[name].deliver(message, rows, body)
+        tried = []
+        for row in rows:
+            verdict = verdicts[row.id]
+            if name == PRIMARY:
+                verdict = await self._judge.weigh(row.address, message.id, verdict)
+            self._meters.count("delivery_attempts", courier=name, outcome=str(verdict.outcome))
+            tried.append((row, verdict))
+        return tried
+
+    def _name(self, domain: str) -> str:
+        served = self._directory.domain(domain)
+        return served.name if served else domain
+
+    # -- records
+
+    async def _record(self, message: Message, group: Group, ended: Sequence[tuple[Row, Verdict]]) -> None:
+        """Bounces and notices first (their request IDs make them once), then everything in one transition."""
+        failed: list[tuple[Row, Verdict]] = []
+        late: list[tuple[Row, Verdict]] = []
+        for row, verdict in ended:
+            if verdict.outcome is Outcome.FAILED:
+                failed.append((row, verdict))
+            elif not verdict.final and group.routes[row.id].last is Last.RETRY:
+                if self._backoff.over(row.worked):
+                    failed.append((row, self._given_up(verdict)))
+                elif self._backoff.is_late(row.worked, row.delay_told):
+                    late.append((row, verdict))
+        bounce, why = await self._notices.failed(message, failed) if failed else (Bounce.NONE, "")
+        if late:
+            await self._notices.delayed(message, late)
+        settled = [self._failure(row, verdict, bounce, why) for row, verdict in failed]
+        done = {row.id for row, _ in failed}
+        told = {row.id for row, _ in late}
+        for row, verdict in ended:
+            if row.id not in done:
+                settled.append(self._outcome(group, row, verdict, told=row.id in told))
+        await self._queue.settle(settled)
+        if (
+            any(each.drain is not None and each.due == 0 for each in settled)
+            and self._modes.mode(group.domain) is not Mode.EMERGENCY
+        ):
+            # The emergency ended while the copy was being made: it must not be overlooked.
+            self._born(self._name(group.domain))
+        for row, verdict in ended:
+            self._bus.publish(RecipientSettled(message.id, row.id, self._name(group.domain), _plain(verdict)))
+            self.log.info(
+                "message {message} for <{address}>: {outcome} by {courier} ({reply})",
+                message=message.id,
+                address=row.address,
+                outcome=str(verdict.outcome),
+                courier=verdict.courier or "nobody",
+                reply=str(verdict.reply),
+            )
+
+    def _given_up(self, verdict: Verdict) -> Verdict:
+        days = self._backoff.give_up / 86400
+        reply = Reply(
+            verdict.reply.code, verdict.reply.enhanced, f"given up after {days:g} days; the last answer: {verdict.reply}"
+        )
+        return Verdict(Outcome.FAILED, reply, verdict.courier, verdict.stage, verdict.host)
+
+    def _failure(self, row: Row, verdict: Verdict, bounce: Bounce, why: str) -> Settled:
+        if bounce is Bounce.HOLD:
+            return Settled(
+                row.id,
+                RowState.HELD,
+                verdict,
+                reason=f"failed ({verdict.reply}), and no bounce: {why}",
+                delay_told=row.delay_told,
+            )
+        return Settled(row.id, RowState.FAILED, verdict, reason=why, delay_told=row.delay_told)
+
+    def _outcome(self, group: Group, row: Row, verdict: Verdict, *, told: bool) -> Settled:
+        way = group.routes[row.id]
+        if verdict.outcome is Outcome.DELIVERED:
+            copy = verdict.copy if isinstance(verdict, Placed) and way.drains else None
+            due = 0.0
+            if copy is not None and self._modes.mode(group.domain) is not Mode.EMERGENCY:
+                # An uncertain copy may be there already: it goes last (rule 1).
+                due = self._again(row, self._backoff.first * 4 if copy.uncertain else 0.0)
+            return Settled(row.id, RowState.DELIVERED, _plain(verdict), due, copy, delay_told=row.delay_told)
+        if way.last is Last.PARK:
+            return Settled(row.id, RowState.PARKED, verdict, reason=PARKED + way.why, delay_told=row.delay_told)
+        kept = verdict
+        if _is_uncertain(row) and verdict.outcome is Outcome.DEFERRED and row.last is not None:
+            kept = row.last
+        return Settled(row.id, RowState.QUEUED, kept, self._again(row), delay_told=row.delay_told or told)
+
+    async def _looping(self, message: Message, rows: Sequence[Row], body: IBody) -> dict[int, str]:
+        """Rule 7: rows to hold, with the reason. Only mail that comes from a primary is looked at."""
+        suspects = [row for row in rows if self._from_primary(message, row)]
+        if not suspects:
+            return {}
+        head = await body.read(0, HEAD_BYTES)
+        held = {
+            row.id: "loop: it was here before for this recipient and came back from the primary"
+            for row in suspects
+            if been_here(head, self._hostname, row.address)
+        }
+        for row in suspects:
+            if row.id in held:
+                text = f"mail loop: message {message.id} for <{row.address}> came back from the primary and is held"
+                self._bus.publish(Alarm("loop", text, message.domain))
+        return held
+
+    def _from_primary(self, message: Message, row: Row) -> bool:
+        domain = self._directory.domain(domain_of(row.address))
+        if domain is None or message.origin.door in (Door.NOTICE, Door.REDELIVERY, Door.WEB):
+            return False
+        return (
+            message.origin.door is Door.RELAY
+            or message.origin.trusted
+            or message.origin.peer in {host.name for host in domain.primaries}
+        )
+
+    async def give_up(self, rows: Sequence[int], reason: str) -> int:
+        """Administration: end the deliveries named and tell their senders as far as rule 6 allows; how many ended."""
+        ended = 0
+        for claim in await self._queue.claim_rows(rows, self._clock.seconds(), self.next_due):
+            verdict = Verdict(Outcome.FAILED, Reply(554, "5.0.0", reason), "")
+            failed = [(row, verdict) for row in claim.rows if row.kind is RowKind.DELIVER]
+            others = [row for row in claim.rows if row.kind is not RowKind.DELIVER]
+            _, why = await self._notices.failed(claim.message, failed) if failed else (Bounce.NONE, "")
+            settled = [Settled(row.id, RowState.FAILED, verdict, reason=f"{reason}; {why}") for row, _ in failed]
+            settled += [Settled(row.id, RowState.QUEUED, row.last, self._clock.seconds(), reason=row.reason) for row in others]
+            await self._queue.settle(settled)
+            ended += len(failed)
+        return ended
+
+    # -- archive rows
+
+    async def archive(self, claim: Claim) -> None:
+        """An attempt for a message's ARCHIVE row: stages it, and comes back for recipients that are still under way."""
+        message = claim.message
+        settled: list[Settled] = []
+        for row in claim.rows:
+            try:
+                settled.append(await self._archive_row(message, row))
+            except CancelledError:
+                raise
+            except Exception:  # noqa: BLE001 - see run
+                self.log.failure("archive row {row} failed", row=row.id)
+                settled.append(Settled(row.id, RowState.QUEUED, row.last, self._again(row), reason=row.reason))
+        await self._queue.settle(settled)
+
+    async def _archive_row(self, message: Message, row: Row) -> Settled:
+        now = self._clock.seconds()
+        standing = await self._archive.standing(message)
+        if not standing.entitled and not standing.pending:
+            return Settled(row.id, RowState.REMOVED, None, reason="nobody in the service's scope got it (A20)")
+        if row.attempts <= QUICK_LOOKS and any(each.state is RowState.CLAIMED for each in standing.pending):
+            # Most recipients of one message are delivered within a second: one record for all of them is cheaper.
+            self._expect(now + QUICK_LOOK)
+            return Settled(row.id, RowState.QUEUED, row.last, now + QUICK_LOOK, reason=row.reason)
+        body = await self._queue.body(message.id)
+        verdict = await self._archive.stage(message, row, standing, body)
+        self._meters.count("delivery_attempts", courier=ARCHIVE, outcome=str(verdict.outcome))
+        if verdict.outcome is not Outcome.DELIVERED:
+            return Settled(row.id, RowState.QUEUED, verdict, self._again(row), reason=row.reason)
+        if not standing.pending:
+            return Settled(row.id, RowState.DELIVERED, verdict, reason=staged_reason(standing))
+        # Those still under way are united with the record when they got it.
+        soonest = min((each.due for each in standing.pending if each.due > now), default=now + self._backoff.ceiling)
+        due = min(soonest + 30.0, now + self._backoff.ceiling)
+        self._expect(due)
+        return Settled(row.id, RowState.QUEUED, verdict, due, reason=staged_reason(standing))
+
+
+def _is_uncertain(row: Row) -> bool:
+    return row.last is not None and row.last.outcome is Outcome.UNCERTAIN
+
+
+def _nowhere(way: Route) -> Verdict:
+    """For a route without couriers."""
+    if way.last is Last.FAIL:
+        return Verdict(Outcome.FAILED, Reply(550, "5.1.1", way.why), "")
+    return Verdict(Outcome.DEFERRED, Reply(451, "4.2.1", way.why), "")
+
+
+def _plain(verdict: Verdict) -> Verdict:
+    return verdict.plain() if isinstance(verdict, Placed) else verdict

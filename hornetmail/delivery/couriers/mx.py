@@ -1,0 +1,87 @@
+"""The courier to everybody else: mail exchangers by DNS (RFC 5321 section 5.1), or the sender's smarthost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from zope.interface import implementer
+
+from hornetmail.core.address import domain_of
+from hornetmail.core.envelope import Recipient
+from hornetmail.core.queued import Message, Row
+from hornetmail.core.reply import Reply
+from hornetmail.core.route import MX
+from hornetmail.core.served import Host, TLSPolicy
+from hornetmail.core.verdict import Outcome, Stage, Verdict
+from hornetmail.delivery.couriers.exchange import Load, hand_over, prefixed
+from hornetmail.delivery.pool import Pool
+from hornetmail.interfaces import IBody, ICourier, IDirectory
+from hornetmail.net.resolver import ResolveError
+
+
+class MailHosts(Protocol):
+    """The part of the resolver that is needed here."""
+
+    async def mail_hosts(self, domain: str) -> Sequence[Host]:
+        """By preference. Raises ResolveError, a permanent one for a domain that does not exist or takes no mail (RFC 7505)."""
+        ...
+
+
+@implementer(ICourier)
+class MXCourier:
+    """Outgoing mail. All given rows have one domain."""
+
+    name = MX
+
+    def __init__(self, pool: Pool, directory: IDirectory, resolver: MailHosts, hostname: str) -> None:
+        self._pool = pool
+        self._directory = directory
+        self._resolver = resolver
+        self._hostname = hostname.casefold()
+
+    async def deliver(self, message: Message, rows: Sequence[Row], body: IBody) -> dict[int, Verdict]:
+        """See ICourier."""
+        found = await self._hosts(message, domain_of(rows[0].address))
+        if isinstance(found, Verdict):
+            return {row.id: found for row in rows}
+        known = {r.address: r for r in message.envelope.recipients}
+        envelope = message.envelope
+        load = Load(
+            envelope.sender,
+            tuple(known.get(row.address) or Recipient(row.address) for row in rows),
+            lambda: prefixed(message.trace, body.chunks()),
+            message.size + len(message.trace),
+            envelope.eight_bit,
+            envelope.smtputf8,
+            envelope.ret,
+            envelope.envid,
+        )
+        verdicts = await hand_over(self._pool.destination(found, TLSPolicy.MAY), load, MX)
+        return {row.id: verdict for row, verdict in zip(rows, verdicts, strict=True)}
+
+    async def _hosts(self, message: Message, domain: str) -> Sequence[Host] | Verdict:
+        """Where to dial, or the verdict if there is nowhere."""
+        sender = self._directory.domain(message.domain) if message.domain else None
+        if sender is not None and sender.smarthost is not None:
+            return (sender.smarthost,)
+        if not domain:
+            return Verdict(Outcome.FAILED, Reply(550, "5.1.2", "no usable domain in the address"), MX, Stage.RESOLVE)
+        try:
+            hosts = await self._resolver.mail_hosts(domain)
+        except ResolveError as error:
+            if error.permanent:
+                return Verdict(
+                    Outcome.FAILED, Reply(550, "5.1.2", f"mail for {domain} has nowhere to go: {error.text}"), MX, Stage.RESOLVE
+                )
+            reply = Reply(451, "4.4.3", f"DNS does not help for {domain}: {error.text}")
+            return Verdict(Outcome.DEFERRED, reply, MX, Stage.RESOLVE, unavailable=True)
+        # RFC 5321 section 5.1: exchangers from our own on are no way forward.
+        names = [host.name.rstrip(".").casefold() for host in hosts]
+        if self._hostname in names:
+            hosts = hosts[: names.index(self._hostname)]
+            if not hosts:
+                return Verdict(
+                    Outcome.FAILED, Reply(554, "5.4.6", f"mail for {domain} loops back to this server"), MX, Stage.RESOLVE
+                )
+        return tuple(hosts)

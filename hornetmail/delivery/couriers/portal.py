@@ -1,0 +1,54 @@
+"""The courier into the portal's mailboxes (C4, C20)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from hornetmail.core.queued import Message, Portal, Row
+from hornetmail.core.reply import Reply
+from hornetmail.core.route import PORTAL
+from hornetmail.core.verdict import Outcome, Stage, Verdict
+from hornetmail.delivery.tasks import together
+from hornetmail.interfaces import IBody, ICourier, IDirectory, IPortal
+
+
+class Placed(Verdict, frozen=True, gc=False):
+    """A portal verdict that says where the copy lies, for the drain row that is born with it (rule 3)."""
+
+    copy: Portal | None = None
+
+    def plain(self) -> Verdict:
+        """Without the copy, as the queue keeps it."""
+        return Verdict(self.outcome, self.reply, self.courier, self.stage, self.host, self.unavailable)
+
+
+@implementer(ICourier)
+class PortalCourier:
+    """Puts mail into INBOX. A row whose last verdict is uncertain gets a marked copy (rule 1)."""
+
+    name = PORTAL
+    log = Logger()
+
+    def __init__(self, portal: IPortal, directory: IDirectory) -> None:
+        self._portal = portal
+        self._directory = directory
+
+    async def deliver(self, message: Message, rows: Sequence[Row], body: IBody) -> dict[int, Verdict]:
+        """See ICourier; the verdicts are ``Placed`` where a copy was made."""
+        verdicts = await together(self._place(message, row, body) for row in rows)
+        return {row.id: verdict for row, verdict in zip(rows, verdicts, strict=True)}
+
+    async def _place(self, message: Message, row: Row, body: IBody) -> Verdict:
+        mailbox = self._directory.mailbox(row.address)
+        if mailbox is None:
+            return Verdict(Outcome.DEFERRED, Reply(451, "4.2.1", "no portal mailbox"), PORTAL)
+        uncertain = row.last is not None and row.last.outcome is Outcome.UNCERTAIN
+        try:
+            copy = await self._portal.deliver(mailbox.id, message, row, body, uncertain=uncertain)
+        except Exception:  # noqa: BLE001 - whatever is wrong with our store, the message stays in the queue
+            self.log.failure("portal delivery of row {row} failed", row=row.id)
+            return Verdict(Outcome.DEFERRED, Reply(451, "4.3.0", "our portal store failed"), PORTAL)
+        return Placed(Outcome.DELIVERED, Reply(250, "2.0.0", "in the portal"), PORTAL, Stage.LOCAL, copy=copy)

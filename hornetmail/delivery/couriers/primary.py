@@ -1,0 +1,54 @@
+"""The courier to the recipients' own server (C3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from zope.interface import implementer
+
+from hornetmail.core.address import domain_of
+from hornetmail.core.envelope import Recipient
+from hornetmail.core.queued import Message, Row
+from hornetmail.core.reply import Reply
+from hornetmail.core.route import PRIMARY
+from hornetmail.core.verdict import Outcome, Stage, Verdict
+from hornetmail.delivery.couriers.exchange import Load, hand_over, prefixed
+from hornetmail.delivery.pool import Pool
+from hornetmail.interfaces import IBody, ICourier, IDirectory
+
+
+@implementer(ICourier)
+class PrimaryCourier:
+    """Hands mail to the primaries of the domain that all given rows belong to: trace headers, then the exact bytes received."""
+
+    name = PRIMARY
+
+    def __init__(self, pool: Pool, directory: IDirectory) -> None:
+        self._pool = pool
+        self._directory = directory
+
+    async def deliver(self, message: Message, rows: Sequence[Row], body: IBody) -> dict[int, Verdict]:
+        """See ICourier. Rows of one domain."""
+        known = {r.address: r for r in message.envelope.recipients}
+        wanted = tuple(known.get(row.address) or Recipient(row.address) for row in rows)
+        envelope = message.envelope
+        load = Load(
+            envelope.sender,
+            wanted,
+            lambda: prefixed(message.trace, body.chunks()),
+            message.size + len(message.trace),
+            envelope.eight_bit,
+            envelope.smtputf8,
+            envelope.ret,
+            envelope.envid,
+        )
+        verdicts = await self.hand_over(domain_of(rows[0].address), load)
+        return {row.id: verdict for row, verdict in zip(rows, verdicts, strict=True)}
+
+    async def hand_over(self, domain_name: str, load: Load) -> list[Verdict]:
+        """Any load to that domain's primaries: what drain uses, whose bytes bear their trace headers already."""
+        domain = self._directory.domain(domain_name)
+        if domain is None or not domain.primaries:
+            reply = Reply(451, "4.3.5", f"{domain_name} has no primary any more")
+            return [Verdict(Outcome.DEFERRED, reply, PRIMARY, Stage.LOCAL) for _ in load.recipients]
+        return await hand_over(self._pool.destination(domain.primaries, domain.tls), load, PRIMARY)

@@ -1,0 +1,251 @@
+"""The delivery room as a whole: builds its parts, joins them, starts and stops them."""
+
+from __future__ import annotations
+
+import random
+import secrets
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from hornetmail.core import machine
+from hornetmail.core.backoff import Backoff
+from hornetmail.core.events import DirectoryChanged
+from hornetmail.core.queued import RowKind, RowState, Settled
+from hornetmail.core.route import MX, PORTAL, PRIMARY
+from hornetmail.core.served import Host
+from hornetmail.delivery.agent import Agent
+from hornetmail.delivery.callforward import CallForward
+from hornetmail.delivery.couriers.archive import ArchiveCourier
+from hornetmail.delivery.couriers.mx import MailHosts, MXCourier
+from hornetmail.delivery.couriers.portal import PortalCourier
+from hornetmail.delivery.couriers.primary import PrimaryCourier
+from hornetmail.delivery.drain import Drain, DrainLimits
+from hornetmail.delivery.health import Health, Pace
+from hornetmail.delivery.judge import Judge
+from hornetmail.delivery.known import Known, KnownLimits
+from hornetmail.delivery.modes import Modes
+from hornetmail.delivery.notices import Notices
+from hornetmail.delivery.pool import Connect, Limits, Pool
+from hornetmail.delivery.redelivery import Redelivery
+from hornetmail.delivery.scheduler import Lane
+from hornetmail.delivery.tasks import Tasks
+from hornetmail.interfaces import IAccess, IArchive, IBus, IDirectory, IMeters, IPortal, IQueue
+from hornetmail.net.smtp import SMTPClient, Timeouts
+
+
+class Settings(msgspec.Struct, frozen=True, gc=False):
+    """Everything that can be set. ``deliveries`` and ``archivings`` count messages side by side; ``sweep`` is in seconds."""
+
+    backoff: Backoff = Backoff()
+    policy: machine.Policy = machine.Policy()
+    pace: Pace = Pace()
+    connections: Limits = Limits()
+    timeouts: Timeouts = Timeouts()
+    drain: DrainLimits = DrainLimits()
+    known: KnownLimits = KnownLimits()
+    deliveries: int = 300
+    archivings: int = 64
+    drains: int = 20
+    sweep: float = 60.0
+
+
+class Delivery:
+    """``modes``, ``recipients``, ``redelivery`` and ``health`` are for the other rooms. ``clock`` is the reactor, or a test's clock."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        clock: IReactorTime,
+        queue: IQueue,
+        portal: IPortal,
+        archive: IArchive,
+        directory: IDirectory,
+        access: IAccess,
+        dialer: Any,
+        resolver: MailHosts,
+        bus: IBus,
+        meters: IMeters,
+        hostname: str,
+        *,
+        settings: Settings | None = None,
+        connect: Connect = SMTPClient.connect,
+        jitter: Callable[[], float] = random.random,
+        unique: Callable[[], str] = lambda: secrets.token_hex(12),
+    ) -> None:
+        self.settings = settings or Settings()
+        self._clock = clock
+        self._queue = queue
+        self._directory = directory
+        self._bus = bus
+        chosen = self.settings
+        self.modes = Modes(clock, queue, directory, bus, self._drain_domain, chosen.policy)
+        self.health = Health(
+            clock, directory, bus, dialer, hostname, self._probed, self.modes.suspicious, connect=connect, pace=chosen.pace
+        )
+        self.modes.health = self.health
+
+        def pool(limits: Limits, told: Callable[[Host, bool, str], None] | None = None) -> Pool:
+            if told is None:
+                return Pool(clock, dialer, hostname, connect=connect, timeouts=chosen.timeouts, limits=limits)
+            return Pool(clock, dialer, hostname, connect=connect, timeouts=chosen.timeouts, limits=limits, told=told)
+
+        self._primaries = pool(chosen.connections, self.health.saw)
+        self._exchangers = pool(chosen.connections)
+        self._probes = pool(Limits(most=4, first=4, idle=10.0, budget=5.0, rest=0.5))
+        self.known = Known(clock, queue, directory, chosen.known)
+        judge = Judge(directory, self.known, self.modes)
+        notices = Notices(clock, queue, directory, bus, hostname, unique, chosen.backoff)
+        self.recipients = CallForward(
+            clock, queue, directory, self.modes, self.known, self._probes, bus, unique, self.modes.refused
+        )
+        primary = PrimaryCourier(self._primaries, directory)
+        couriers = {
+            PRIMARY: primary,
+            PORTAL: PortalCourier(portal, directory),
+            MX: MXCourier(self._exchangers, directory, resolver, hostname),
+        }
+        self.agent = Agent(
+            clock,
+            queue,
+            directory,
+            self.modes,
+            judge,
+            couriers,
+            ArchiveCourier(archive, queue, directory),
+            notices,
+            bus,
+            meters,
+            hostname,
+            chosen.backoff,
+            jitter,
+            self._expect,
+            self._drain_domain,
+        )
+        self.drain = Drain(
+            clock,
+            queue,
+            portal,
+            directory,
+            self.modes,
+            judge,
+            primary,
+            notices,
+            bus,
+            chosen.backoff,
+            jitter,
+            self._expect,
+            chosen.drain,
+        )
+        self.redelivery = Redelivery(queue, archive, directory, access, unique)
+        agent = self.agent
+        self._lanes = (
+            Lane(clock, queue, (RowKind.DELIVER,), chosen.deliveries, agent.run, agent.next_due),
+            Lane(clock, queue, (RowKind.ARCHIVE,), chosen.archivings, agent.archive, agent.next_due),
+            Lane(clock, queue, (RowKind.DRAIN,), chosen.drains, self.drain.run, self.drain.next_due),
+        )
+        self._sweeping: IDelayedCall | None = None
+        self._tasks = Tasks(clock)
+        self._unsubscribe: Callable[[], None] | None = None
+        self._running = False
+
+    async def start(self) -> None:
+        """Settle what a crash left claimed, take up modes and drains, then deliver. Await it before IMAP and POP listen."""
+        self.known.load()
+        self.recipients.load()
+        self.modes.load()
+        await self.drain.recover()
+        await self._recover()
+        self._running = True
+        self.drain.start()
+        self.health.start()
+        self.modes.resume()
+        self._unsubscribe = self._bus.subscribe(DirectoryChanged, lambda event: self._sweep_soon())
+        self._queue.wake(self._wake)
+        for lane in self._lanes:
+            lane.start()
+        self._sweeping = self._clock.callLater(0.0, self._sweep)
+
+    async def stop(self, grace: float) -> None:
+        """Begin nothing new, give what is under way ``grace`` seconds. What is cut off is settled at the next start."""
+        self._running = False
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+        if self._sweeping is not None and self._sweeping.active():
+            self._sweeping.cancel()
+        await self.health.stop()
+        await self.recipients.stop()
+        began = self._clock.seconds()
+        for lane in self._lanes:
+            await lane.stop(max(0.0, grace - (self._clock.seconds() - began)))
+        await self.drain.stop(max(0.0, grace - (self._clock.seconds() - began)))
+        await self._tasks.stop(0)
+        await self.modes.stop()
+        for each in (self._primaries, self._exchangers, self._probes):
+            await each.close()
+
+    async def _recover(self) -> None:
+        """Attempts that a crash cut off are made anew, now, not after the back-off that was recorded for them; the portal's file names and
+        the archive's tokens keep them single. They are known by a claim that no verdict followed."""
+        now = self._clock.seconds()
+        after = 0
+        while True:
+            page = await self._queue.rows(states=(RowState.CLAIMED, RowState.QUEUED), after=after)
+            claimed = [row for _, row in page if row.state is RowState.CLAIMED and row.kind is not RowKind.DRAIN]
+            cut_off = [row.id for _, row in page if row.state is RowState.QUEUED and row.attempts and row.last is None]
+            if claimed:
+                await self._queue.settle(
+                    [
+                        Settled(row.id, RowState.QUEUED, row.last, now, reason=row.reason, delay_told=row.delay_told)
+                        for row in claimed
+                    ]
+                )
+            if cut_off:
+                await self._queue.change(cut_off, RowState.QUEUED, due=now)
+            if len(page) < 500:
+                return
+            after = page[-1][1].id
+
+    async def give_up(self, rows: Sequence[int], reason: str) -> int:
+        """See Agent.give_up."""
+        return await self.agent.give_up(rows, reason)
+
+    def _wake(self) -> None:
+        for lane in self._lanes:
+            lane.wake()
+
+    def _expect(self, due: float) -> None:
+        for lane in self._lanes:
+            lane.expect(due)
+
+    def _drain_domain(self, domain: str) -> None:
+        self.drain.kick(domain)
+
+    def _probed(self, domain: str, event: machine.Event) -> None:
+        if isinstance(event, machine.ProbeAnswered):
+            served = self._directory.domain(domain)
+            for host in served.primaries if served is not None else ():
+                self._primaries.rested(host)
+        self.modes.observe(domain, event)
+
+    def _sweep_soon(self) -> None:
+        if self._running and self._sweeping is not None and self._sweeping.active():
+            self._sweeping.reset(0.0)
+
+    def _sweep(self) -> None:
+        self._tasks.start(self._swept(), "sweep").addCallback(lambda _: self._sweep_again())
+
+    def _sweep_again(self) -> None:
+        if self._running:
+            self._sweeping = self._clock.callLater(self.settings.sweep, self._sweep)
+
+    async def _swept(self) -> None:
+        for domain in self._directory.domains():
+            await self.modes.release(domain.name)
+        await self.drain.sweep()
+        await self.recipients.test(self._directory.domains())

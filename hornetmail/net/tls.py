@@ -1,0 +1,140 @@
+"""TLS: our certificate for those who come, and the check of those we go to.
+
+Outgoing, ``check_peer`` is the one place where a host name is held against a certificate: Twisted's own check lets certificates without
+subjectAltName pass (findings.md), so it is not used.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Any
+
+from OpenSSL import SSL
+from service_identity import CertificateError, VerificationError
+from service_identity.pyopenssl import verify_hostname, verify_ip_address
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IOpenSSLContextFactory, IOpenSSLServerConnectionCreator
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from hornetmail.core.served import TLSPolicy
+
+CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL:!eNULL:!MD5:!DSS"
+"""For TLS 1.2; TLS 1.3 has only good ones."""
+
+
+class TLSRefused(Exception):
+    """The peer's certificate does not show that it is who we want; the message says why."""
+
+
+@implementer(IOpenSSLServerConnectionCreator, IOpenSSLContextFactory)
+class ServerTLS:
+    """Our certificate, from PEM files. Give it as ``tls_context_factory``.
+
+    Raises OpenSSL.SSL.Error or OSError when the files are no matching pair. ``reload`` reads them anew (SIGHUP); connections that are
+    up keep what they have. A broken pair on reload is logged and changes nothing.
+    """
+
+    log = Logger()
+
+    def __init__(self, certificate: Path, key: Path) -> None:
+        self._certificate = certificate
+        self._key = key
+        self._context = self._load()
+
+    def reload(self) -> bool:
+        """Whether the new pair is in force."""
+        try:
+            self._context = self._load()
+        except (SSL.Error, OSError):
+            self.log.failure("the certificate in {path} cannot be used, the old one stays", path=str(self._certificate))
+            return False
+        return True
+
+    def serverConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
+        """See IOpenSSLServerConnectionCreator."""
+        return SSL.Connection(self._context, None)
+
+    def getContext(self) -> SSL.Context:
+        """See IOpenSSLContextFactory."""
+        return self._context
+
+    def _load(self) -> SSL.Context:
+        context = SSL.Context(SSL.TLS_SERVER_METHOD)
+        _modern(context)
+        context.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE)
+        context.use_certificate_chain_file(str(self._certificate))
+        context.use_privatekey_file(str(self._key))
+        context.check_privatekey()
+        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+        return context
+
+
+class ClientTLS:
+    """Contexts for outgoing connections. ``roots``: a PEM file with the authorities to trust, None for the system's."""
+
+    def __init__(self, roots: Path | None = None) -> None:
+        self._roots = roots
+        self._contexts: dict[bool, SSL.Context] = {}
+
+    def to(self, name: str, policy: TLSPolicy) -> Caller:
+        """What ``transport.startTLS`` takes to reach ``name`` under a policy."""
+        return Caller(self._context(policy is TLSPolicy.VERIFY), name)
+
+    def _context(self, verify: bool) -> SSL.Context:
+        context = self._contexts.get(verify)
+        if context is None:
+            context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+            _modern(context)
+            if verify:
+                if self._roots is None:
+                    context.set_default_verify_paths()
+                else:
+                    context.load_verify_locations(str(self._roots))
+                context.set_verify(SSL.VERIFY_PEER, lambda connection, certificate, error, depth, ok: bool(ok))
+            else:
+                context.set_verify(SSL.VERIFY_NONE, lambda *_: True)
+            self._contexts[verify] = context
+        return context
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class Caller:
+    """A TLS connection to one name."""
+
+    def __init__(self, context: SSL.Context, name: str) -> None:
+        self._context = context
+        self._name = name
+
+    def clientConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
+        """See IOpenSSLClientConnectionCreator."""
+        connection = SSL.Connection(self._context, None)
+        if not _is_address(self._name):
+            connection.set_tlsext_host_name(self._name.encode("ascii", "ignore"))
+        return connection
+
+
+def check_peer(connection: SSL.Connection, name: str) -> None:
+    """Hold the certificate of a verified chain against the name that was dialled. Raises TLSRefused."""
+    try:
+        if _is_address(name):
+            verify_ip_address(connection, name)
+        else:
+            verify_hostname(connection, name)
+    except (VerificationError, CertificateError) as error:
+        raise TLSRefused(f"the certificate is not for {name}: {error or type(error).__name__}") from None
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _modern(context: SSL.Context) -> None:
+    context.set_min_proto_version(SSL.TLS1_2_VERSION)
+    context.set_cipher_list(CIPHERS)
+    context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS)

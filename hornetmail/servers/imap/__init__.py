@@ -1,0 +1,5 @@
+"""The IMAP door: ``ImapSite`` is what all connections share, ``ImapSession`` one conversation.
+
+``site`` configuration and counters · ``session`` log-in and dispatch · ``mailboxes`` everything about folders by name · ``view`` the selected
+folder as this client counts it · ``fetch``, ``search``, ``messages`` what is done to its messages · ``watch`` bus hints to views.
+"""

@@ -1,0 +1,252 @@
+"""FETCH (RFC 3501 section 6.4.5), streamed: at most about a MiB of message text is held."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from hornetmail.core.folder import Entry, FolderError
+from hornetmail.interfaces import IFolder, IPieces
+from hornetmail.mime.structure import Part
+from hornetmail.net.pump import Answer
+from hornetmail.servers.imap.messages import NOWHERE, SOME_GONE
+from hornetmail.servers.imap.view import View
+from hornetmail.wire.imap import commands as c
+from hornetmail.wire.imap.dates import render_date_time
+from hornetmail.wire.imap.items import Section
+from hornetmail.wire.imap.server import Tagged, Untagged
+from hornetmail.wire.imap.structure import body_structure, cut, envelope, pick_fields, span
+
+if TYPE_CHECKING:
+    from hornetmail.servers.imap.session import ImapSession
+
+LIGHT_BATCH = 1000
+"""Messages a hop when only figures are asked for."""
+
+BATCH = 64
+"""Messages a hop when structures or bodies are asked for."""
+
+SEND_BYTES = 65_536
+HELD_BYTES = 1 << 20
+"""Message text read in one hop."""
+
+STREAM_BYTES = 262_144
+"""A larger piece is read and sent in slices of this size."""
+
+Renderer = Callable[[Entry, Any], bytes]
+Span = tuple[int, int]
+
+
+async def fetch(session: ImapSession, command: c.Fetch) -> Answer:
+    """FETCH and UID FETCH."""
+    view = session.selected
+    if not command.uid and command.wanted.beyond(len(view.uids)):
+        return NOWHERE
+    run = _Fetch(session, view, command)
+    await run.all()
+    data = b"".join(run.out)
+    if run.missing and not command.uid:
+        view.dirty = True
+        session.wire.send(Untagged(data))
+        return Tagged("NO", SOME_GONE, "EXPUNGEISSUED")
+    return await session.finish("Fetched", data=data, expunge=command.uid)
+
+
+class _Fetch:
+    """One FETCH under way. ``out``: what is rendered and not yet sent."""
+
+    def __init__(self, session: ImapSession, view: View, command: c.Fetch) -> None:
+        self.session = session
+        self.view = view
+        self.out: list[bytes] = []
+        self.held = 0
+        self.missing = False
+        self._spans = view.spans(command.wanted, command.uid)
+        self._sections = command.items.sections
+        plain = list(command.items.plain)
+        if command.uid and "UID" not in plain:
+            plain.insert(0, "UID")
+        self._marks = not view.readonly and any(not section.peek for section in self._sections)
+        self._tells_flags = "FLAGS" in plain
+        self._render = [self._renderer(name) for name in plain]
+        self._trees = any(name in ("ENVELOPE", "BODY", "BODYSTRUCTURE") for name in plain) or any(
+            section.path or section.kind for section in self._sections
+        )
+
+    def _renderer(self, name: str) -> Renderer:
+        match name:
+            case "UID":
+                return lambda entry, part: b"UID %d" % entry.uid
+            case "FLAGS":
+                flags = self.view.flags
+                return lambda entry, part: b"FLAGS " + flags(entry)
+            case "RFC822.SIZE":
+                return lambda entry, part: b"RFC822.SIZE %d" % entry.size
+            case "INTERNALDATE":
+                return lambda entry, part: b"INTERNALDATE " + render_date_time(entry.date)
+            case "ENVELOPE":
+                return lambda entry, part: b"ENVELOPE " + envelope(part.summary)
+            case "BODY":
+                return lambda entry, part: b"BODY " + body_structure(part, False)
+        return lambda entry, part: b"BODYSTRUCTURE " + body_structure(part, True)
+
+    def _numbered(self) -> Iterator[tuple[int, int]]:
+        for start, end in self._spans:
+            yield from enumerate(self.view.uids[start:end], start + 1)
+
+    async def all(self) -> None:
+        """Every message; what is left in ``out`` goes with the completion."""
+        numbered = self._numbered()
+        size = BATCH if self._trees or self._sections else LIGHT_BATCH
+        while batch := list(islice(numbered, size)):
+            await self._batch(batch)
+
+    async def _batch(self, batch: list[tuple[int, int]]) -> None:
+        folder = self.view.folder
+        entries = {entry.uid: entry for entry in await folder.entries([uid for _, uid in batch])}
+        seen = await self._mark(entries) if self._marks else frozenset()
+        trees: dict[int, Part] = await folder.structures(list(entries)) if self._trees and entries else {}
+        group: list[tuple[bytes, Entry, list[Span | None]]] = []
+        wanted = 0
+        for number, uid in batch:
+            entry = entries.get(uid)
+            part = trees.get(uid)
+            if entry is None or (part is None and self._trees):
+                self.missing = True
+                continue
+            pieces = [render(entry, part) for render in self._render]
+            if uid in seen and not self._tells_flags:
+                pieces.append(b"FLAGS " + self.view.flags(entry))
+            head = b"* %d FETCH (%b" % (number, b" ".join(pieces))
+            if not self._sections:
+                self.put(head + b")\r\n")
+                continue
+            spans = [self._span(section, entry, part) for section in self._sections]
+            size = sum(s[1] - s[0] for s in spans if s is not None)
+            if wanted + size > HELD_BYTES and group:
+                await self._read(group)
+                group, wanted = [], 0
+            if size > STREAM_BYTES:
+                await self._stream(head, entry, spans)
+            else:
+                group.append((head, entry, spans))
+                wanted += size
+        if group:
+            await self._read(group)
+        elif self.held >= SEND_BYTES:
+            await self.send()
+
+    async def _mark(self, entries: dict[int, Entry]) -> frozenset[int]:
+        r"""Reading sets \Seen; the UIDs that were unseen."""
+        unseen = [uid for uid, entry in entries.items() if "\\Seen" not in entry.flags]
+        if not unseen:
+            return frozenset()
+        try:
+            stored = await self.view.folder.store(unseen, ("\\Seen",))
+        except FolderError as error:
+            if error.code == "INUSE":
+                return frozenset()
+            raise
+        self.view.told(stored)
+        entries.update((entry.uid, entry) for entry in stored)
+        return frozenset(entry.uid for entry in stored)
+
+    def _span(self, section: Section, entry: Entry, part: Part | None) -> Span | None:
+        """What has to be read for a section; its partial is cut already unless fields are to be picked."""
+        if part is None or not (section.path or section.kind):
+            found: Span | None = (0, entry.size)
+        else:
+            found = span(part, section)
+        if found is None or section.fields:
+            return found
+        return cut(section, *found)
+
+    async def _read(self, group: list[tuple[bytes, Entry, list[Span | None]]]) -> None:
+        """Read the pieces of some messages in one hop and render them."""
+        wanted = [(entry.uid, s[0], s[1] - s[0]) for _, entry, spans in group for s in spans if s is not None]
+        found = iter(await read_pieces(self.view.folder, wanted))
+        for head, _, spans in group:
+            texts = [None if s is None else next(found) for s in spans]
+            if any(text is None and s is not None for text, s in zip(texts, spans, strict=True)):
+                self.missing = True
+                continue
+            pieces = [_labelled(section, text) for section, text in zip(self._sections, texts, strict=True)]
+            self.put(b"%b%b%b)\r\n" % (head, _glue(head), b" ".join(pieces)))
+        if self.held >= SEND_BYTES:
+            await self.send()
+
+    async def _stream(self, head: bytes, entry: Entry, spans: list[Span | None]) -> None:
+        """A message too large to be held."""
+        try:
+            body = await self.view.folder.body(entry.uid)
+        except FolderError:
+            self.missing = True
+            return
+        self.put(head + _glue(head))
+        for n, (section, found) in enumerate(zip(self._sections, spans, strict=True)):
+            if n:
+                self.put(b" ")
+            if found is None or section.fields:
+                text = None if found is None else await body.read(found[0], found[1] - found[0])
+                self.put(_labelled(section, text))
+                continue
+            start, end = found
+            self.put(b"%b {%d}\r\n" % (_label(section), end - start))
+            while start < end:
+                text = await body.read(start, min(STREAM_BYTES, end - start))
+                if not text:
+                    self.session.wire.close()
+                    raise FolderError("UNAVAILABLE", "The message ends too early")
+                start += len(text)
+                self.put(text)
+                await self.send()
+        self.put(b")\r\n")
+
+    def put(self, data: bytes) -> None:
+        """Rendered, to be sent soon."""
+        self.out.append(data)
+        self.held += len(data)
+
+    async def send(self) -> None:
+        """Send what is rendered; returns when more may come."""
+        data = b"".join(self.out)
+        self.out.clear()
+        self.held = 0
+        wire = self.session.wire
+        wire.send(Untagged(data))
+        await wire.drained()
+
+
+def _glue(head: bytes) -> bytes:
+    return b"" if head.endswith(b"(") else b" "
+
+
+def _label(section: Section) -> bytes:
+    return section.label if section.start < 0 else b"%b<%d>" % (section.label, section.start)
+
+
+def _labelled(section: Section, text: bytes | None) -> bytes:
+    if text is None:
+        return _label(section) + b" NIL"
+    if section.fields:
+        text = pick_fields(text, section)
+        start, end = cut(section, 0, len(text))
+        text = text[start:end]
+    return b"%b {%d}\r\n%b" % (_label(section), len(text), text)
+
+
+async def read_pieces(folder: IFolder, wanted: Sequence[tuple[int, int, int]]) -> Sequence[bytes | None]:
+    """(UID, start, length) each; None where the message has gone. In one hop where the folder can."""
+    if IPieces.providedBy(folder):
+        return await IPieces(folder).pieces(wanted)
+    found: list[bytes | None] = []
+    for uid, start, length in wanted:
+        try:
+            body = await folder.body(uid)
+            found.append(await body.read(start, length))
+        except FolderError as error:
+            if error.code != "EXPUNGEISSUED":
+                raise
+            found.append(None)
+    return found

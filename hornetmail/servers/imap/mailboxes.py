@@ -1,0 +1,273 @@
+"""Commands about folders by name (RFC 3501 section 6.3; RFC 5258, 5819, 6154, 3691)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from hornetmail.core.folder import Entry, FolderError, FolderStatus
+from hornetmail.net.pump import Answer, Result
+from hornetmail.servers.imap.mounts import Listed
+from hornetmail.servers.imap.view import View
+from hornetmail.wire.imap import commands as c
+from hornetmail.wire.imap.names import DELIMITER, pattern_matches
+from hornetmail.wire.imap.render import flag_list, mailbox_name
+from hornetmail.wire.imap.server import Tagged
+
+if TYPE_CHECKING:
+    from hornetmail.servers.imap.session import ImapSession
+
+SYSTEM_FLAGS = frozenset({"\\Answered", "\\Flagged", "\\Deleted", "\\Seen", "\\Draft"})
+USES = {u.upper(): u for u in ("\\All", "\\Archive", "\\Drafts", "\\Flagged", "\\Junk", "\\Sent", "\\Trash")}
+LEVELS = 50
+"""No name has more."""
+
+
+def trycreate(error: FolderError) -> FolderError:
+    """The error of a target (RFC 3501 section 7.1, TRYCREATE)."""
+    return FolderError("TRYCREATE", error.text) if error.code == "NONEXISTENT" else error
+
+
+def select(session: ImapSession, command: c.Select) -> Result:
+    """SELECT and EXAMINE."""
+    session.deselect()
+    return _select(session, command)
+
+
+async def _select(session: ImapSession, command: c.Select) -> Answer:
+    assert session.person is not None
+    tree, inner = session.mounts.locate(command.mailbox)
+    folder = await tree.open(inner)
+    if not folder.info.selectable:
+        raise FolderError("NONEXISTENT", "This mailbox holds only others")
+    readonly = command.readonly or folder.info.readonly
+    view = View(command.mailbox, tree, folder, readonly)
+    session.select(view, session.person.mailbox)
+    try:
+        figures = await folder.status()
+        entries = await folder.entries()
+    except BaseException:
+        session.deselect()
+        raise
+    view.modseq = figures.modseq
+    view.uids.extend([entry.uid for entry in entries])
+    uidnext = max(figures.uidnext, view.uids[-1] + 1 if view.uids else 1)
+    view.recent_from = uidnext if not readonly else 1 << 32
+    data = _selected(view, figures, entries, uidnext)
+    return Tagged("OK", "Selected", "READ-ONLY" if readonly else "READ-WRITE", data)
+
+
+def _selected(view: View, figures: FolderStatus, entries: Sequence[Entry], uidnext: int) -> bytes:
+    keywords: frozenset[str] = frozenset().union(*{entry.flags for entry in entries})
+    flags = flag_list(SYSTEM_FLAGS | keywords)
+    permanent = b"()" if view.readonly else flags[:-1] + b" \\*)"
+    unseen = next((n for n, entry in enumerate(entries, 1) if "\\Seen" not in entry.flags), 0)
+    return b"".join(
+        (
+            b"* FLAGS %b\r\n* OK [PERMANENTFLAGS %b] Flags that stay\r\n" % (flags, permanent),
+            view.counts(),
+            b"* OK [UNSEEN %d] First unseen\r\n" % unseen if unseen else b"",
+            b"* OK [UIDVALIDITY %d] UIDs valid\r\n* OK [UIDNEXT %d] Next UID\r\n" % (figures.uidvalidity, uidnext),
+        )
+    )
+
+
+def close(session: ImapSession, command: c.Close) -> Result:
+    """CLOSE and UNSELECT."""
+    view = session.deselect()
+    if view is None or view.readonly or not command.expunge:
+        return Tagged("OK", "Closed")
+    return _close(view)
+
+
+async def _close(view: View) -> Answer:
+    await view.folder.expunge()
+    return Tagged("OK", "Closed")
+
+
+def _checked(name: str) -> str:
+    """A name that may be made. Raises FolderError."""
+    name = name.removesuffix(DELIMITER)
+    levels = name.split(DELIMITER)
+    if len(levels) > LEVELS or any(not level or level in (".", "..") for level in levels) or "*" in name or "%" in name:
+        raise FolderError("CANNOT", "No mailbox can have this name")
+    return name
+
+
+async def create(session: ImapSession, command: c.Create) -> Answer:
+    """CREATE, with USE."""
+    if len(command.use) > 1 or any(use.upper() not in USES for use in command.use):
+        raise FolderError("USEATTR", "No mailbox can be made for this use")
+    tree, inner = session.mounts.locate(_checked(command.mailbox))
+    if command.use:
+        await tree.create(inner, USES[command.use[0].upper()])
+    else:
+        await tree.create(inner)
+    return await session.finish("Created")
+
+
+async def delete(session: ImapSession, command: c.Delete) -> Answer:
+    """DELETE."""
+    if command.mailbox == "INBOX":
+        raise FolderError("CANNOT", "INBOX cannot be deleted")
+    tree, inner = session.mounts.locate(command.mailbox)
+    await tree.delete(inner)
+    return await session.finish("Deleted")
+
+
+async def rename(session: ImapSession, command: c.Rename) -> Answer:
+    """RENAME."""
+    tree, old = session.mounts.locate(command.old)
+    target, new = session.mounts.locate(_checked(command.new))
+    if target is not tree:
+        raise FolderError("CANNOT", "Mailboxes cannot be moved there")
+    if new.startswith(old + DELIMITER):
+        raise FolderError("CANNOT", "A mailbox cannot be moved below itself")
+    await tree.rename(old, new)
+    return await session.finish("Renamed")
+
+
+async def subscribe(session: ImapSession, command: c.Subscribe) -> Answer:
+    """SUBSCRIBE and UNSUBSCRIBE."""
+    name = command.mailbox.removesuffix(DELIMITER)
+    tree, inner = session.mounts.locate(_checked(name) if command.wanted else name)
+    await tree.subscribe(inner, command.wanted)
+    return await session.finish("Done")
+
+
+async def status(session: ImapSession, command: c.Status) -> Answer:
+    """STATUS."""
+    folder = await session.mounts.open(command.mailbox)
+    if not folder.info.selectable:
+        raise FolderError("NONEXISTENT", "This mailbox holds only others")
+    return await session.finish("Done", data=_status_line(command.mailbox, command.items, await folder.status()))
+
+
+def _status_line(name: str, items: Sequence[str], figures: FolderStatus) -> bytes:
+    values = {
+        "MESSAGES": figures.messages,
+        "RECENT": 0,
+        "UIDNEXT": figures.uidnext,
+        "UIDVALIDITY": figures.uidvalidity,
+        "UNSEEN": figures.unseen,
+        "SIZE": figures.size,
+    }
+    told = " ".join(f"{item} {values[item]}" for item in items)
+    return b"* STATUS %b (%b)\r\n" % (mailbox_name(name), told.encode("ascii"))
+
+
+async def listing(session: ImapSession, command: c.Listing) -> Answer:
+    """LIST and LSUB."""
+    if command.lsub:
+        return await session.finish("Done", data=await _lsub(session, command))
+    if command.patterns == ("",) and not command.extended:
+        return await session.finish("Done", data=b'* LIST (\\Noselect) "/" ""\r\n')
+    wanted = _Wanted(command)
+    folders = await session.mounts.folders()
+    if wanted.subscriptions:
+        folders = _with_subscriptions(folders, await session.mounts.subscriptions())
+    lines: list[bytes] = []
+    parents = _parents(folders)
+    below = _above_chosen(folders, wanted) if wanted.recursive else frozenset()
+    for folder in folders:
+        if not wanted.matches(folder.name):
+            continue
+        chosen = wanted.selects(folder)
+        child = wanted.recursive and folder.name in below
+        if not chosen and not child:
+            continue
+        lines.append(wanted.line(folder, folder.name in parents, child))
+        if command.status and chosen and folder.selectable and folder.exists:
+            try:
+                opened = await session.mounts.open(folder.name)
+                lines.append(_status_line(folder.name, command.status, await opened.status()))
+            except FolderError:
+                continue
+    return await session.finish("Done", data=b"".join(lines))
+
+
+class _Wanted:
+    """The question of a LIST."""
+
+    def __init__(self, command: c.Listing) -> None:
+        select = command.select
+        self.patterns = [_joined(command.reference, pattern) for pattern in command.patterns if pattern or not command.extended]
+        self.only_subscribed = "SUBSCRIBED" in select
+        self.only_special = "SPECIAL-USE" in select
+        self.recursive = "RECURSIVEMATCH" in select
+        self.tell_subscribed = self.only_subscribed or "SUBSCRIBED" in command.returns
+        self.subscriptions = self.only_subscribed
+
+    def matches(self, name: str) -> bool:
+        return any(pattern_matches(pattern, name) for pattern in self.patterns)
+
+    def selects(self, folder: Listed) -> bool:
+        if not folder.exists and not (self.only_subscribed and folder.subscribed) and (self.only_subscribed or self.only_special):
+            return False
+        return (folder.subscribed or not self.only_subscribed) and (bool(folder.use) or not self.only_special)
+
+    def line(self, folder: Listed, parent: bool, child: bool) -> bytes:
+        words = []
+        if not folder.exists:
+            words.append(b"\\NonExistent" if self.subscriptions else b"\\Noselect")
+        elif not folder.selectable:
+            words.append(b"\\Noselect")
+        words.append(b"\\HasChildren" if parent else b"\\HasNoChildren")
+        if folder.use:
+            words.append(folder.use.encode("ascii"))
+        if self.tell_subscribed and folder.subscribed:
+            words.append(b"\\Subscribed")
+        info = b""
+        if child:
+            names = [b'"SUBSCRIBED"'] * self.only_subscribed + [b'"SPECIAL-USE"'] * self.only_special
+            info = b' ("CHILDINFO" (%b))' % b" ".join(names)
+        return b'* LIST (%b) "/" %b%b\r\n' % (b" ".join(words), mailbox_name(folder.name), info)
+
+
+def _joined(reference: str, pattern: str) -> str:
+    """RFC 3501 section 6.3.8: our names have no root, so a reference is simply put in front."""
+    return reference + pattern
+
+
+def _parents(folders: Iterable[Listed]) -> frozenset[str]:
+    return frozenset(folder.name.rpartition(DELIMITER)[0] for folder in folders if folder.exists)
+
+
+def _above_chosen(folders: Iterable[Listed], wanted: _Wanted) -> frozenset[str]:
+    """Folders with a chosen one below them that the patterns do not match (RFC 5258 section 3.5)."""
+    found: set[str] = set()
+    for folder in folders:
+        if wanted.selects(folder) and not wanted.matches(folder.name):
+            found.update(_levels_above(folder.name))
+    return frozenset(found)
+
+
+def _levels_above(name: str) -> list[str]:
+    parts = name.split(DELIMITER)
+    return [DELIMITER.join(parts[:n]) for n in range(1, len(parts))]
+
+
+def _with_subscriptions(folders: list[Listed], names: Iterable[str]) -> list[Listed]:
+    known = {folder.name for folder in folders if folder.exists}
+    lost = [Listed(name, subscribed=True, selectable=False, exists=False) for name in names if name not in known]
+    gone = {folder.name for folder in lost}
+    return [folder for folder in folders if folder.name not in gone] + lost
+
+
+async def _lsub(session: ImapSession, command: c.Listing) -> bytes:
+    """RFC 3501 section 6.3.9: with ``%``, levels above what is subscribed are shown as \\Noselect."""
+    names = await session.mounts.subscriptions()
+    patterns = [_joined(command.reference, pattern) for pattern in command.patterns]
+    if patterns == [command.reference]:
+        return b'* LSUB (\\Noselect) "/" ""\r\n'
+    exists = {folder.name: folder for folder in await session.mounts.folders()}
+    shown: dict[str, bytes] = {}
+    for name in names:
+        if pattern_matches(patterns[0], name):
+            known = exists.get(name)
+            shown[name] = b"" if known is not None and known.selectable else b"\\Noselect"
+        elif patterns[0].endswith("%"):
+            for level in _levels_above(name):
+                if pattern_matches(patterns[0], level):
+                    shown.setdefault(level, b"\\Noselect")
+    return b"".join(b'* LSUB (%b) "/" %b\r\n' % (words, mailbox_name(name)) for name, words in shown.items())

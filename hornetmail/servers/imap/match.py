@@ -1,0 +1,280 @@
+"""Search keys as functions of a message. Texts are compared without regard to case, decoded (RFC 2047, transfer encodings, charsets)."""
+
+from __future__ import annotations
+
+import binascii
+import enum
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+
+from hornetmail.core.folder import Entry
+from hornetmail.mime.headers import Mailaddress, decode_charset, decode_text, every, fields
+from hornetmail.mime.structure import Part
+from hornetmail.servers.imap.view import View
+from hornetmail.wire.imap import search as keys
+from hornetmail.wire.imap.dates import day_of, parse_date
+from hornetmail.wire.imap.sequences import SequenceSet
+
+
+class Need(enum.IntEnum):
+    """What must be known of a message to judge it; each includes those before it."""
+
+    NUMBER = 0
+    ENTRY = 1
+    SUMMARY = 2
+    HEADER = 3
+    BODY = 4
+
+
+_SUMMARISED = {"subject": "subject", "message-id": "message_id", "in-reply-to": "in_reply_to", "date": "date"}
+_ADDRESSES = {"from": "from_", "to": "to", "cc": "cc", "bcc": "bcc"}
+
+_SENT = re.compile(rb"(?:[A-Za-z]{2,10}\.?,?\s{0,5})?([0-9]{1,2})[\s-]{1,5}([A-Za-z]{3})[A-Za-z]{0,6}[\s-]{1,5}([0-9]{4})")
+
+
+class Content:
+    """The text of a message: ``data`` begins at its first byte and goes as far as it was needed."""
+
+    __slots__ = ("_body", "data", "root")
+
+    def __init__(self, root: Part, data: bytes) -> None:
+        self.root = root
+        self.data = data
+        self._body: str | None = None
+
+    def header(self, name: str) -> Iterator[str]:
+        """Values of a field, folded in case."""
+        summary = self.root.summary
+        if name in _ADDRESSES and summary is not None:
+            found: tuple[Mailaddress, ...] = getattr(summary, _ADDRESSES[name])
+            yield from map(_address, found)
+        elif name in _SUMMARISED and summary is not None:
+            value: bytes | None = getattr(summary, _SUMMARISED[name])
+            if value is not None:
+                yield decode_text(value).casefold()
+        else:
+            for raw in every(self.data, name.encode("latin-1"), self.root.start, self.root.body):
+                yield decode_text(raw).casefold()
+
+    @property
+    def sent(self) -> int | None:
+        """The day of the Date field as it is written there."""
+        summary = self.root.summary
+        match = _SENT.match(summary.date.strip()) if summary is not None and summary.date else None
+        return None if match is None else parse_date(b"-".join(match.groups()))
+
+    def headers(self) -> str:
+        """All fields of the message."""
+        return _header_text(self.data, self.root.start, self.root.body)
+
+    def body(self) -> str:
+        """The text parts, decoded, and the headers of parts."""
+        if self._body is None:
+            self._body = "\n".join(_texts(self.root, self.data, top=True))
+        return self._body
+
+
+def _address(found: Mailaddress) -> str:
+    name = decode_text(found.name) if found.name else ""
+    return f"{name} <{decode_text(found.mailbox or b'')}@{decode_text(found.host or b'')}>".casefold()
+
+
+def _header_text(data: bytes, start: int, end: int) -> str:
+    lines = [
+        f"{field.name.decode('latin-1')}: {decode_text(data[field.value : field.end])}" for field in fields(data, start, end)
+    ]
+    return "\n".join(lines).casefold()
+
+
+def _texts(part: Part, data: bytes, top: bool) -> Iterator[str]:
+    if not top:
+        yield _header_text(data, part.start, part.body)
+    if part.parts:
+        for child in part.parts:
+            yield from _texts(child, data, top=False)
+    elif part.type in ("TEXT", "MESSAGE"):
+        yield _text(part, data).casefold()
+
+
+def _text(part: Part, data: bytes) -> str:
+    raw = data[part.body : part.end]
+    if part.encoding == "QUOTED-PRINTABLE":
+        raw = binascii.a2b_qp(raw)
+    elif part.encoding == "BASE64":
+        try:
+            raw = binascii.a2b_base64(raw)
+        except binascii.Error:
+            return ""
+    return decode_charset(raw, (part.param("charset") or "utf-8").lower())
+
+
+Light = Callable[[Entry], bool | None]
+Match = Callable[[Entry, Content], bool]
+
+
+class Matcher:
+    """A search compiled for a view. ``light`` answers from the entry alone, None when that is not enough; ``match`` answers always.
+    ``light`` looks at the view and belongs to the reactor's thread; ``match`` looks at a copy of what it needs."""
+
+    def __init__(self, key: keys.Key, view: View) -> None:
+        self._view = view
+        self._key = key
+        self.need = _need(key)
+        self.light = self._light(key)
+        self.match = self._match(key)
+
+    def candidates(self) -> list[int]:
+        """UIDs that can match at all, by the first set of numbers that must hold."""
+        view = self._view
+        parts = self._key.keys if isinstance(self._key, keys.And) else (self._key,)
+        sets = [part for part in parts if isinstance(part, keys.Numbers)]
+        if not sets:
+            if self.need is Need.NUMBER:
+                return [uid for uid in view.uids if self.light(_bare(uid))]
+            return view.uids.tolist()
+        found = list(view.picked(sets[0].wanted, sets[0].uid))
+        if self.need is Need.NUMBER and (len(parts) > 1):
+            found = [uid for uid in found if self.light(_bare(uid))]
+        return found
+
+    def _light(self, key: keys.Key) -> Light:
+        match key:
+            case keys.Not():
+                inner = self._light(key.key)
+                return lambda entry: None if (found := inner(entry)) is None else not found
+            case keys.Or():
+                return _either(self._light(key.left), self._light(key.right))
+            case keys.And():
+                return _both([self._light(inner) for inner in sorted(key.keys, key=_need)])
+            case keys.Header() | keys.Text():
+                return lambda entry: None
+            case keys.Day(sent=True):
+                return lambda entry: None
+        return self._figure(key)
+
+    def _figure(self, key: keys.Key) -> Callable[[Entry], bool]:
+        """Keys that the entry alone decides."""
+        match key:
+            case keys.Flagged(flag="\\Recent"):
+                first, present = self._view.recent_from, key.present
+                return lambda entry: (entry.uid >= first) is present
+            case keys.Flagged():
+                flag, wanted = key.flag, key.present
+                if flag.startswith("\\"):
+                    return lambda entry: (flag in entry.flags) is wanted
+                folded = flag.casefold()
+                return lambda entry: any(have.casefold() == folded for have in entry.flags) is wanted
+            case keys.Size():
+                octets = key.octets
+                return (lambda entry: entry.size > octets) if key.op == ">" else (lambda entry: entry.size < octets)
+            case keys.Day():
+                return lambda entry: _compared(day_of(entry.date), key)
+            case keys.Numbers():
+                return self._numbers(key.wanted, key.uid)
+        return lambda entry: True
+
+    def _numbers(self, wanted: SequenceSet, uid: bool) -> Callable[[Entry], bool]:
+        view = self._view
+        if not view.uids:
+            return lambda entry: False
+        ranges = wanted.resolved(view.uids[-1] if uid else len(view.uids))
+        if not uid:
+            uids, count = view.uids, len(view.uids)
+            ranges = [(uids[low - 1], uids[min(high, count) - 1]) for low, high in ranges if low <= count]
+        starts = [low for low, _ in ranges]
+
+        def inside(entry: Entry) -> bool:
+            at = bisect_right(starts, entry.uid) - 1
+            return at >= 0 and entry.uid <= ranges[at][1]
+
+        return inside
+
+    def _match(self, key: keys.Key) -> Match:
+        match key:
+            case keys.Not():
+                inner = self._match(key.key)
+                return lambda entry, content: not inner(entry, content)
+            case keys.Or():
+                left, right = self._match(key.left), self._match(key.right)
+                return lambda entry, content: left(entry, content) or right(entry, content)
+            case keys.And():
+                several = [self._match(inner) for inner in sorted(key.keys, key=_need)]
+                return lambda entry, content: all(one(entry, content) for one in several)
+            case keys.Header():
+                name, needle = key.name, _needle(key.text)
+                return lambda entry, content: any(needle in value for value in content.header(name))
+            case keys.Text():
+                return _text_match(_needle(key.text), key.headers)
+            case keys.Day(sent=True):
+                return lambda entry, content: (day := content.sent) is not None and _compared(day, key)
+        figure = self._figure(key)
+        return lambda entry, content: figure(entry)
+
+
+def _text_match(needle: str, headers: bool) -> Match:
+    if not headers:
+        return lambda entry, content: needle in content.body()
+    return lambda entry, content: needle in content.headers() or needle in content.body()
+
+
+def _bare(uid: int) -> Entry:
+    """For keys that look at the UID alone."""
+    return Entry(uid, 0, frozenset(), 0, 0.0)
+
+
+def _needle(raw: bytes) -> str:
+    try:
+        return raw.decode().casefold()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1").casefold()
+
+
+def _compared(day: int, key: keys.Day) -> bool:
+    if key.op == "<":
+        return day < key.day
+    return day == key.day if key.op == "=" else day >= key.day
+
+
+def _either(left: Light, right: Light) -> Light:
+    def light(entry: Entry) -> bool | None:
+        found = left(entry)
+        if found:
+            return True
+        other = right(entry)
+        return True if other else None if found is None or other is None else False
+
+    return light
+
+
+def _both(several: list[Light]) -> Light:
+    def light(entry: Entry) -> bool | None:
+        verdict: bool | None = True
+        for one in several:
+            found = one(entry)
+            if found is False:
+                return False
+            if found is None:
+                verdict = None
+        return verdict
+
+    return light
+
+
+def _need(key: keys.Key) -> Need:
+    match key:
+        case keys.Not():
+            return _need(key.key)
+        case keys.Or():
+            return max(_need(key.left), _need(key.right))
+        case keys.And():
+            return max(map(_need, key.keys), default=Need.NUMBER)
+        case keys.All() | keys.Numbers():
+            return Need.NUMBER
+        case keys.Header():
+            return Need.SUMMARY if key.name in _ADDRESSES or key.name in _SUMMARISED else Need.HEADER
+        case keys.Text():
+            return Need.BODY
+        case keys.Day(sent=True):
+            return Need.SUMMARY
+    return Need.ENTRY

@@ -1,0 +1,133 @@
+"""STORE, COPY, MOVE and EXPUNGE (RFC 3501 section 6.4, RFC 4315, RFC 6851)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from hornetmail.core.folder import Copied, FolderError
+from hornetmail.net.pump import Answer
+from hornetmail.servers.imap.mailboxes import SYSTEM_FLAGS, trycreate
+from hornetmail.servers.imap.view import View
+from hornetmail.wire.imap import commands as c
+from hornetmail.wire.imap.sequences import SequenceSet, compressed
+from hornetmail.wire.imap.server import Tagged, Untagged
+
+if TYPE_CHECKING:
+    from hornetmail.servers.imap.session import ImapSession
+
+STORE_BATCH = 500
+"""Messages whose flags are changed in one go."""
+
+
+def storable(flags: Iterable[str]) -> frozenset[str]:
+    r"""Flags that can be set: ``\Recent`` is passed over. Raises FolderError for system flags that do not exist."""
+    found = frozenset(flag for flag in flags if flag != "\\Recent")
+    for flag in found:
+        if flag.startswith("\\") and flag not in SYSTEM_FLAGS:
+            raise FolderError("CANNOT", "There is no such system flag")
+    return found
+
+
+def picked(view: View, wanted: SequenceSet, uid: bool) -> Sequence[int]:
+    """The UIDs that a command names. Raises ``Nowhere`` for sequence numbers that do not exist."""
+    if not uid and wanted.beyond(len(view.uids)):
+        raise Nowhere
+    return view.picked(wanted, uid)
+
+
+class Nowhere(Exception):
+    """A sequence number beyond the folder's end."""
+
+
+NOWHERE = Tagged("BAD", "No message has such a number")
+SOME_GONE = "Some of the messages have gone"
+
+
+def writable(view: View) -> None:
+    """Raises FolderError after EXAMINE."""
+    if view.readonly:
+        raise FolderError("READ-ONLY", "The mailbox is open for reading only")
+
+
+async def store(session: ImapSession, command: c.Store) -> Answer:
+    """STORE and UID STORE."""
+    view = session.selected
+    writable(view)
+    flags = storable(command.flags)
+    try:
+        uids = picked(view, command.wanted, command.uid)
+    except Nowhere:
+        return NOWHERE
+    add: Collection[str] = flags if command.op == "+" else ()
+    remove: Collection[str] = flags if command.op == "-" else ()
+    replace = flags if not command.op else None
+    changed = 0
+    data = b""
+    for start in range(0, len(uids), STORE_BATCH):
+        entries = await view.folder.store(uids[start : start + STORE_BATCH], add, remove, replace)
+        changed += len(entries)
+        view.told(entries)
+        if command.silent:
+            continue
+        if data:
+            session.wire.send(Untagged(data))
+            await session.wire.drained()
+        shape = b"* %d FETCH (UID %d FLAGS %b)\r\n" if command.uid else b"* %d FETCH (FLAGS %b)\r\n"
+        lines = []
+        for entry in entries:
+            number = view.number(entry.uid)
+            if number:
+                lines.append(shape % ((number, entry.uid, view.flags(entry)) if command.uid else (number, view.flags(entry))))
+        data = b"".join(lines)
+    if changed < len(uids) and not command.uid:
+        view.dirty = True
+        session.wire.send(Untagged(data))
+        return Tagged("NO", SOME_GONE, "EXPUNGEISSUED")
+    return await session.finish("Stored", data=data, expunge=command.uid)
+
+
+async def expunge(session: ImapSession, command: c.Expunge) -> Answer:
+    """EXPUNGE and UID EXPUNGE."""
+    view = session.selected
+    writable(view)
+    if command.wanted is None:
+        gone = await view.folder.expunge()
+    else:
+        uids = view.picked(command.wanted, uid=True)
+        gone = await view.folder.expunge(uids) if uids else ()
+    return await session.finish("Expunged", data=view.expunged(gone))
+
+
+async def copy(session: ImapSession, command: c.Copy) -> Answer:
+    """COPY, MOVE and their UID forms."""
+    view = session.selected
+    if command.away:
+        writable(view)
+    try:
+        uids = picked(view, command.wanted, command.uid)
+    except Nowhere:
+        return NOWHERE
+    try:
+        target = session.mounts.target(view.tree, command.mailbox)
+        if not uids:
+            await session.mounts.open(command.mailbox)
+            return await session.finish("No messages")
+        copied = await (view.folder.move if command.away else view.folder.copy)(uids, target)
+    except FolderError as error:
+        raise trycreate(error) from None
+    code = _copyuid(copied)
+    if view.name == command.mailbox:
+        view.dirty = True
+    if not command.away:
+        return await session.finish("Copied", code)
+    told = b"* OK [%b] Moved\r\n" % code.encode("ascii") if code else b""
+    gone = copied.sources or uids
+    return await session.finish("Moved", data=told + view.expunged(gone))
+
+
+def _copyuid(copied: Copied) -> str:
+    if not copied.uidvalidity or not copied.targets:
+        return ""
+    sources, targets = compressed(copied.sources).decode("ascii"), compressed(copied.targets).decode("ascii")
+    return f"COPYUID {copied.uidvalidity} {sources} {targets}"

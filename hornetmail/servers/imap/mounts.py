@@ -1,0 +1,82 @@
+"""Several folder trees side by side under one root: the portal's, the archive's below ``Archive/`` (L1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from hornetmail.core.folder import FolderError, FolderInfo
+from hornetmail.interfaces import IFolder, IFolderTree
+from hornetmail.wire.imap.names import DELIMITER
+
+
+class Listed(msgspec.Struct, frozen=True, gc=False):
+    """A folder by its full name. ``exists`` false: a level that is only there for what lies below it, or a subscription to what has gone."""
+
+    name: str
+    use: str = ""
+    subscribed: bool = False
+    selectable: bool = True
+    exists: bool = True
+
+
+class Mounts:
+    """``trees``: (prefix, tree); a prefix is ``""`` or ends with ``/``. The longest prefix that fits a name owns it."""
+
+    __slots__ = ("_trees",)
+
+    def __init__(self, trees: Sequence[tuple[str, IFolderTree]]) -> None:
+        self._trees = tuple(sorted(trees, key=lambda mount: -len(mount[0])))
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """All prefixes, the root first."""
+        return tuple(sorted(prefix for prefix, _ in self._trees))
+
+    def locate(self, name: str) -> tuple[IFolderTree, str]:
+        """The tree that a full name belongs to, and the name within it. Raises FolderError NONEXISTENT."""
+        for prefix, tree in self._trees:
+            if name.startswith(prefix) and len(name) > len(prefix):
+                return tree, name[len(prefix) :]
+        raise FolderError("NONEXISTENT", "No such mailbox")
+
+    async def open(self, name: str) -> IFolder:
+        """Raises FolderError."""
+        tree, inner = self.locate(name)
+        return await tree.open(inner)
+
+    async def folders(self) -> list[Listed]:
+        """All folders of all trees and the levels above them, by name, INBOX first."""
+        found: dict[str, Listed] = {}
+        for prefix, tree in self._trees:
+            for info in await tree.folders():
+                found[prefix + info.name] = _listed(prefix, info)
+        return _with_levels(found)
+
+    async def subscriptions(self) -> list[str]:
+        """Full names, folders that have gone included."""
+        return sorted([prefix + name for prefix, tree in self._trees for name in await tree.subscriptions()], key=_order)
+
+    def target(self, source: IFolderTree, name: str) -> str:
+        """How a folder of ``source`` is told to copy to the full name: its own tree's name, or ``/`` and the full name when
+        that belongs to another tree (then it is for the tree to allow it, rule 27)."""
+        tree, inner = self.locate(name)
+        return inner if tree is source else DELIMITER + name
+
+
+def _listed(prefix: str, info: FolderInfo) -> Listed:
+    return Listed(prefix + info.name, info.use, info.subscribed, info.selectable)
+
+
+def _with_levels(found: dict[str, Listed]) -> list[Listed]:
+    for name in list(found):
+        level = name.rpartition(DELIMITER)[0]
+        while level and level not in found:
+            found[level] = Listed(level, selectable=False, exists=False)
+            level = level.rpartition(DELIMITER)[0]
+    return [found[name] for name in sorted(found, key=_order)]
+
+
+def _order(name: str) -> tuple[bool, str]:
+    return name != "INBOX", name

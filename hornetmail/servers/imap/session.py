@@ -1,0 +1,427 @@
+"""One IMAP conversation: log-in, and which command is done by whom. Runs in ``net/pump``."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectionLost
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from hornetmail.access.login import AccessRefused
+from hornetmail.core.folder import FolderError
+from hornetmail.core.served import Person
+from hornetmail.net.pump import Answer, Result, Session, Wire
+from hornetmail.servers.imap import mailboxes, messages
+from hornetmail.servers.imap.append import Appending
+from hornetmail.servers.imap.fetch import fetch
+from hornetmail.servers.imap.mounts import Mounts
+from hornetmail.servers.imap.search import search
+from hornetmail.servers.imap.site import ImapSite
+from hornetmail.servers.imap.view import View
+from hornetmail.wire.engine import Broken, Chunk, End, Event, Out
+from hornetmail.wire.imap import commands as c
+from hornetmail.wire.imap.render import string
+from hornetmail.wire.imap.server import Bye, Continuation, Greeting, Tagged, Untagged
+
+STRANGER = "IMAP4rev1 SASL-IR LITERAL+ ID ENABLE IDLE"
+INSIDE = (
+    "IMAP4rev1 LITERAL+ ID ENABLE IDLE NAMESPACE UIDPLUS MOVE UNSELECT CHILDREN SPECIAL-USE CREATE-SPECIAL-USE "
+    "LIST-EXTENDED LIST-STATUS ESEARCH STATUS=SIZE"
+)
+REREAD_SECONDS = 30.0
+"""NOOP looks at the folder anew without a hint when it did not for so long: hints may be lost, and other programs give none."""
+
+
+class ImapSession(Session):
+    """See ``net.pump.Session``. Attributes are for the modules beside this one."""
+
+    log = Logger()
+
+    def __init__(self, site: ImapSite) -> None:
+        self.site = site
+        self.person: Person | None = None
+        self.mounts = Mounts(())
+        self.view: View | None = None
+        self._exchange: Callable[[bytes], Result] | None = None
+        self._user = b""
+        self._tries = 0
+        self._broken = 0
+        self._appending: Appending | None = None
+        self._idle_read: Deferred[None] | None = None
+
+    # ---- the pump's side
+
+    def attach(self, wire: Wire) -> Result:
+        """Keeps the wire and greets."""
+        self.wire = wire
+        return Greeting(f"{self.site.policy.hostname} HornetMail", "CAPABILITY " + self.capabilities())
+
+    def on(self, event: Event) -> Result:
+        """The answer to an event."""
+        result = _ON[type(event)](self, event)
+        if result is None or isinstance(result, (Out, list, tuple)):
+            return result
+        return self._guarded(cast("Awaitable[Answer]", result))
+
+    async def _guarded(self, answer: Awaitable[Answer]) -> Answer:
+        try:
+            return await answer
+        except FolderError as error:
+            return refusal(error)
+
+    def failed(self, event: Event, failure: Failure) -> Answer:
+        """Ours is the fault: the command may be tried again."""
+        if self._appending is not None:
+            self._appending.forget()
+            self._appending = None
+        if isinstance(event, Chunk):
+            return Bye("Internal error")
+        return Tagged("NO", "Internal error, try again later", "UNAVAILABLE")
+
+    def lost(self, reason: Failure) -> None:
+        """Let go of everything."""
+        self.deselect()
+        if self._idle_read is not None:
+            self._idle_read.cancel()
+        if self._appending is not None:
+            self._appending.forget()
+            self._appending = None
+
+    def timed_out(self) -> Answer:
+        """RFC 3501 section 5.4."""
+        return Bye("Idle for too long")
+
+    def goodbye(self) -> Answer:
+        """We go down."""
+        return Bye("Server shutting down", "UNAVAILABLE")
+
+    def busy(self) -> bool:
+        """A message is arriving."""
+        return self._appending is not None
+
+    # ---- any state
+
+    def capabilities(self) -> str:
+        """What is spoken in the present state."""
+        if self.person is not None:
+            return INSIDE
+        policy = self.site.policy
+        words = STRANGER
+        if self.wire.tls is None and policy.starttls:
+            words += " STARTTLS"
+        return words + (" AUTH=PLAIN AUTH=LOGIN" if self._may_log_in() else " LOGINDISABLED")
+
+    def _capability(self, event: c.Capability) -> Result:
+        return Tagged("OK", "Done", data=f"* CAPABILITY {self.capabilities()}\r\n".encode("ascii"))
+
+    def _noop(self, event: c.Noop) -> Result:
+        view = self.view
+        if view is not None and self.site.reactor.seconds() - view.checked > REREAD_SECONDS:
+            return self._look(view)
+        return self.done("Done")
+
+    def _check(self, event: c.Check) -> Result:
+        return self._look(self.selected)
+
+    async def _look(self, view: View) -> Answer:
+        """Opening the folder again takes in what other programs did to it."""
+        view.dirty = True
+        try:
+            await view.tree.open(view.folder.info.name)
+        except FolderError as error:
+            if error.code != "NONEXISTENT":
+                raise
+        return await self.finish("Done")
+
+    def _logout(self, event: c.Logout) -> Result:
+        self.deselect()
+        return Tagged("OK", "Logged out", data=b"* BYE Logging out\r\n")
+
+    def _id(self, event: c.Id) -> Result:
+        return Tagged("OK", "Done", data=b'* ID ("name" "HornetMail")\r\n')
+
+    def _literal(self, event: c.LiteralWanted) -> Result:
+        return Continuation("Ready")
+
+    def _on_broken(self, event: Broken) -> Result:
+        if self._appending is not None:
+            self._appending.forget()
+            self._appending = None
+        if event.fatal:
+            return event.suggested
+        self._broken += 1
+        if self._broken > self.site.policy.broken_commands * (1 if self.person is None else 10):
+            return Bye("Too many broken commands")
+        return event.suggested
+
+    # ---- log-in
+
+    def _may_log_in(self) -> bool:
+        return self.wire.tls is not None or self.site.policy.plaintext_login
+
+    def _starttls(self, event: c.Starttls) -> Result:
+        if not self.site.policy.starttls:
+            return Tagged("NO", "There is no certificate")
+        return Tagged("OK", "Begin TLS now")
+
+    def _login(self, event: c.Login) -> Result:
+        return self._log_in(event.user, event.password)
+
+    def _authenticate(self, event: c.Authenticate) -> Result:
+        if not self._may_log_in():
+            return Tagged("NO", "Log in over TLS only", "PRIVACYREQUIRED")
+        if event.mechanism == "PLAIN":
+            self._exchange = self._sasl_plain
+            return Continuation() if event.initial is None else self._sasl_plain(event.initial)
+        if event.mechanism == "LOGIN":
+            self._exchange = self._sasl_user
+            return Continuation("VXNlcm5hbWU6") if event.initial is None else self._sasl_user(event.initial)
+        return Tagged("NO", "Unknown mechanism", "CANNOT")
+
+    def _response(self, event: c.Response) -> Result:
+        step, self._exchange = self._exchange, None
+        if event.data is None or step is None:
+            return Tagged("BAD", "Cancelled")
+        return step(event.data)
+
+    def _sasl_plain(self, data: bytes) -> Result:
+        parts = data.split(b"\0")
+        if len(parts) != 3 or not parts[1] or (parts[0] and parts[0] != parts[1]):
+            return Tagged("NO", "Not possible", "AUTHENTICATIONFAILED")
+        return self._log_in(parts[1], parts[2])
+
+    def _sasl_user(self, data: bytes) -> Result:
+        self._user = data
+        self._exchange = self._sasl_password
+        return Continuation("UGFzc3dvcmQ6")
+
+    def _sasl_password(self, data: bytes) -> Result:
+        return self._log_in(self._user, data)
+
+    def _log_in(self, user: bytes, password: bytes) -> Result:
+        if not self._may_log_in():
+            return Tagged("NO", "Log in over TLS only", "PRIVACYREQUIRED")
+        return self._check_password(user, password)
+
+    async def _check_password(self, user: bytes, password: bytes) -> Answer:
+        try:
+            name, secret = user.decode(), password.decode()
+            person = await self.site.access.login(name, secret, "imap", self.wire.peer[0])
+        except (AccessRefused, UnicodeDecodeError):
+            self._tries += 1
+            policy = self.site.policy
+            await deferLater(self.site.reactor, policy.login_delay * self._tries)
+            if self._tries >= policy.login_tries:
+                return [Tagged("NO", "Log-in failed", "AUTHENTICATIONFAILED"), Bye("Too many failed log-ins")]
+            return Tagged("NO", "Log-in failed", "AUTHENTICATIONFAILED")
+        self.person = person
+        self.mounts = Mounts(self.site.trees(person))
+        return Tagged("OK", "Logged in", "CAPABILITY " + self.capabilities())
+
+    def _enable(self, event: c.Enable) -> Result:
+        return Tagged("OK", "Done", data=b"* ENABLED\r\n")
+
+    def _namespace(self, event: c.Namespace) -> Result:
+        own = b"".join(b'(%b "/")' % string(prefix.encode("ascii")) for prefix in self.mounts.prefixes)
+        return Tagged("OK", "Done", data=b"* NAMESPACE (%b) NIL NIL\r\n" % own)
+
+    # ---- the selected folder
+
+    @property
+    def selected(self) -> View:
+        """The view. Raises FolderError when its folder has gone."""
+        if self.view is None:
+            raise FolderError("UNAVAILABLE", "The selected mailbox has gone")
+        return self.view
+
+    def select(self, view: View, mailbox: int) -> None:
+        """Look at a folder from now on."""
+        self.view = view
+        view.checked = self.site.reactor.seconds()
+        view.place = (mailbox, view.folder.info.name)
+        self.site.watch.add(view.place, view.touch)
+
+    def deselect(self) -> View | None:
+        """Look at none; the view that was."""
+        view, self.view = self.view, None
+        if view is not None:
+            view.wake = None
+            self.site.watch.remove(view.place, view.touch)
+        return view
+
+    def done(self, text: str, code: str = "", data: bytes = b"", *, expunge: bool = True) -> Result:
+        """The tagged OK, behind ``data`` and what else the client has to be told."""
+        view = self.view
+        if view is None or not view.waiting:
+            return Tagged("OK", text, code, data)
+        if not view.dirty:
+            return Tagged("OK", text, code, data + view.news(expunge))
+        return self._done_read(view, text, code, data, expunge)
+
+    async def finish(self, text: str, code: str = "", data: bytes = b"", *, expunge: bool = True) -> Answer:
+        """The same, inside a coroutine."""
+        answer = self.done(text, code, data, expunge=expunge)
+        if answer is None or isinstance(answer, (Out, list, tuple)):
+            return answer
+        return await cast("Awaitable[Answer]", answer)
+
+    async def _done_read(self, view: View, text: str, code: str, data: bytes, expunge: bool) -> Answer:
+        try:
+            await self.read(view)
+        except FolderError as error:
+            if error.code != "NONEXISTENT":
+                raise
+            self.deselect()
+            return [Untagged(data), Tagged("OK", text, code), Bye("The selected mailbox has gone")]
+        return Tagged("OK", text, code, data + view.news(expunge))
+
+    async def read(self, view: View) -> None:
+        """Take in what changed."""
+        view.checked = self.site.reactor.seconds()
+        name = view.folder.info.name
+        if name != view.place[1]:  # it was renamed meanwhile
+            self.site.watch.remove(view.place, view.touch)
+            view.place = (view.place[0], name)
+            self.site.watch.add(view.place, view.touch)
+        await view.read()
+
+    # ---- IDLE
+
+    def _idle(self, event: c.Idle) -> Result:
+        view = self.view
+        if view is None:
+            return Continuation("idling")
+        view.wake = self._woken
+        if view.waiting:
+            self._woken()
+        return Continuation("idling")
+
+    def _woken(self) -> None:
+        """Something changed while the client idles; one reading at a time."""
+        if self._idle_read is None and self.view is not None:
+            reading = Deferred.fromCoroutine(self._tell_idler(self.view))
+            if not reading.called:
+                self._idle_read = reading
+                reading.addBoth(self._idle_over)
+            reading.addErrback(self._idle_failed)
+
+    def _idle_over(self, result: Any) -> Any:
+        self._idle_read = None
+        return result
+
+    def _idle_failed(self, failure: Failure) -> None:
+        if isinstance(failure.value, ConnectionLost | CancelledError):
+            return
+        if not isinstance(failure.value, FolderError):
+            self.log.failure("IDLE failed", failure)
+        if self.view is not None:
+            self.deselect()
+            self.wire.send(Bye("The selected mailbox is out of reach"))
+
+    async def _tell_idler(self, view: View) -> None:
+        await deferLater(self.site.reactor, 0)
+        while view.waiting and view is self.view:
+            if view.dirty:
+                await self.read(view)
+            data = view.news(True) if view is self.view else b""
+            if data:
+                self.wire.send(Untagged(data))
+                await self.wire.drained()
+
+    def _idle_done(self, event: c.Done) -> Result:
+        if self.view is not None:
+            self.view.wake = None
+        if self._idle_read is not None:
+            return self._after_reading(self._idle_read)
+        return self.done("IDLE done")
+
+    async def _after_reading(self, reading: Deferred[None]) -> Answer:
+        waiting: Deferred[None] = Deferred()
+
+        def over(result: Any) -> Any:
+            waiting.callback(None)
+            return result
+
+        reading.addBoth(over)
+        await waiting
+        return await self.finish("IDLE done")
+
+    # ---- APPEND
+
+    def _append(self, event: c.Append) -> Result:
+        policy = self.site.policy
+        if event.size > policy.append_bytes:
+            return Tagged("NO", f"No message may be larger than {policy.append_bytes} bytes", "TOOBIG")
+        if not event.size:
+            return Tagged("NO", "The message is empty")
+        return self._begin_append(event)
+
+    async def _begin_append(self, event: c.Append) -> Answer:
+        try:
+            folder = await self.mounts.open(event.mailbox)
+        except FolderError as error:
+            raise mailboxes.trycreate(error) from None
+        deposit = folder.append(messages.storable(event.flags), event.date)
+        self._appending = Appending(deposit, event.mailbox)
+        return Continuation()
+
+    def _chunk(self, event: Chunk) -> Result:
+        return None if self._appending is None else self._appending.take(event.data)
+
+    def _end(self, event: End) -> Result:
+        appending, self._appending = self._appending, None
+        if appending is None:
+            return Tagged("NO", "The message was not taken", "UNAVAILABLE")
+        return self._finish_append(appending)
+
+    async def _finish_append(self, appending: Appending) -> Answer:
+        copied = await appending.commit()
+        if self.view is not None and self.view.name == appending.mailbox:
+            self.view.dirty = True
+        code = f"APPENDUID {copied.uidvalidity} {copied.targets[0]}" if copied.uidvalidity and copied.targets else ""
+        return await self.finish("Appended", code)
+
+
+def refusal(error: FolderError) -> Tagged:
+    """What a folder's error is on the wire."""
+    return Tagged("NO", error.text, error.code)
+
+
+_ON: dict[type[Event], Callable[[Any, Any], Any]] = {
+    c.Capability: ImapSession._capability,
+    c.Noop: ImapSession._noop,
+    c.Check: ImapSession._check,
+    c.Logout: ImapSession._logout,
+    c.Id: ImapSession._id,
+    c.LiteralWanted: ImapSession._literal,
+    c.Starttls: ImapSession._starttls,
+    c.Login: ImapSession._login,
+    c.Authenticate: ImapSession._authenticate,
+    c.Response: ImapSession._response,
+    c.Enable: ImapSession._enable,
+    c.Namespace: ImapSession._namespace,
+    c.Idle: ImapSession._idle,
+    c.Done: ImapSession._idle_done,
+    c.Append: ImapSession._append,
+    Chunk: ImapSession._chunk,
+    End: ImapSession._end,
+    Broken: ImapSession._on_broken,
+    c.Select: mailboxes.select,
+    c.Close: mailboxes.close,
+    c.Create: mailboxes.create,
+    c.Delete: mailboxes.delete,
+    c.Rename: mailboxes.rename,
+    c.Subscribe: mailboxes.subscribe,
+    c.Listing: mailboxes.listing,
+    c.Status: mailboxes.status,
+    c.Fetch: fetch,
+    c.Search: search,
+    c.Store: messages.store,
+    c.Copy: messages.copy,
+    c.Expunge: messages.expunge,
+}
+"""Who does what."""

@@ -1,0 +1,182 @@
+"""The selected folder as one client counts it: its sequence numbers, and what it has to be told (RFC 3501 section 7.4)."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
+
+from hornetmail.core.folder import Entry, FolderError
+from hornetmail.interfaces import IFolder, IFolderTree
+from hornetmail.servers.imap.watch import Place
+from hornetmail.wire.imap.render import flag_list
+from hornetmail.wire.imap.sequences import SequenceSet, spans_of_numbers, spans_of_uids
+
+RECENT = frozenset({"\\Recent"})
+
+
+class View:
+    r"""``uids`` is the client's numbering: message n has ``uids[n - 1]``. It shrinks only when EXPUNGE was rendered.
+
+    ``dirty``: the bus hinted at changes that were not read yet. ``place``: where the watch hears of it. ``\Recent`` is what arrived while this session had the folder
+    selected for writing. Memory: four bytes a message.
+    """
+
+    __slots__ = (
+        "_changed",
+        "_gone",
+        "_grown",
+        "_told",
+        "checked",
+        "dirty",
+        "folder",
+        "modseq",
+        "name",
+        "place",
+        "readonly",
+        "recent_from",
+        "tree",
+        "uids",
+        "wake",
+    )
+
+    def __init__(self, name: str, tree: IFolderTree, folder: IFolder, readonly: bool) -> None:
+        self.name = name
+        self.tree = tree
+        self.folder = folder
+        self.readonly = readonly
+        self.place: Place = (0, "")
+        self.uids: array[int] = array("I")
+        self.modseq = 0
+        self.recent_from = 0
+        self.checked = 0.0
+        self.dirty = False
+        self.wake: Callable[[], None] | None = None
+        self._gone: set[int] = set()
+        self._changed: dict[int, Entry] = {}
+        self._told: dict[int, int] = {}
+        self._grown = False
+
+    def touch(self) -> None:
+        """The bus says that something changed."""
+        self.dirty = True
+        if self.wake is not None:
+            self.wake()
+
+    @property
+    def waiting(self) -> bool:
+        """The client has to be told something, or there is something to read."""
+        return self.dirty or self._grown or bool(self._gone) or bool(self._changed)
+
+    def is_recent(self, uid: int) -> bool:
+        r"""Whether the message is \Recent here."""
+        return uid >= self.recent_from
+
+    def flags(self, entry: Entry) -> bytes:
+        r"""The flag list of a message, \Recent included."""
+        return flag_list(entry.flags if entry.uid < self.recent_from else entry.flags | RECENT)
+
+    def number(self, uid: int) -> int:
+        """The sequence number of a UID, 0 if the client does not know it."""
+        at = bisect_left(self.uids, uid)
+        return at + 1 if at < len(self.uids) and self.uids[at] == uid else 0
+
+    def spans(self, wanted: SequenceSet, uid: bool) -> list[tuple[int, int]]:
+        """Half-open spans of indexes into ``uids``."""
+        return spans_of_uids(wanted, self.uids) if uid else spans_of_numbers(wanted, len(self.uids))
+
+    def picked(self, wanted: SequenceSet, uid: bool) -> Sequence[int]:
+        """The UIDs that a set names."""
+        found: array[int] = array("I")
+        for start, end in self.spans(wanted, uid):
+            found += self.uids[start:end]
+        return found
+
+    def told(self, entries: Iterable[Entry]) -> None:
+        """The client knows these flags already: its own command made them so."""
+        for entry in entries:
+            self._told[entry.uid] = entry.modseq
+            self._changed.pop(entry.uid, None)
+
+    async def read(self) -> None:
+        """Read what changed since the last time. Raises FolderError, NONEXISTENT when the folder has gone."""
+        self.dirty = False
+        top = self.uids[-1] if self.uids else 0
+        changes = await self.folder.changes(self.modseq)
+        if not changes:
+            await self._exists()
+        for entry in changes:
+            uid = entry.uid
+            self.modseq = max(self.modseq, entry.modseq)
+            if entry.gone:
+                if self.number(uid):
+                    self._gone.add(uid)
+                self._changed.pop(uid, None)
+            elif uid > top:
+                if not self.number(uid):
+                    self._arrived(uid)
+            elif self.number(uid) and self._told.get(uid, 0) < entry.modseq:
+                self._changed[uid] = entry
+        self._told.clear()
+        figures = await self.folder.status()
+        if figures.messages != len(self.uids) - len(self._gone):
+            await self._compare()
+
+    async def _exists(self) -> None:
+        info = self.folder.info
+        for other in await self.tree.folders():
+            if other.name == info.name and other.uidvalidity == info.uidvalidity:
+                return
+        raise FolderError("NONEXISTENT", "The selected mailbox has gone")
+
+    async def _compare(self) -> None:
+        """Changes are remembered for a limited time, removals above all: compare the folder with what the client knows."""
+        present = {entry.uid for entry in await self.folder.entries()}
+        known = frozenset(self.uids)
+        self._gone.update(known - present)
+        for uid in sorted(present - known):
+            self._arrived(uid)
+
+    def _arrived(self, uid: int) -> None:
+        uids = self.uids
+        if uids and uid < uids[-1]:
+            uids.insert(bisect_left(uids, uid), uid)
+        else:
+            uids.append(uid)
+        self._grown = True
+
+    def news(self, expunge: bool) -> bytes:
+        """Untagged responses for what was read. Without ``expunge`` messages that have gone keep their numbers (section 7.4.1)."""
+        pieces: list[bytes] = []
+        if expunge and self._gone:
+            pieces.append(self.expunged(tuple(self._gone)))
+        if self._grown:
+            self._grown = False
+            pieces.append(self.counts())
+        if self._changed:
+            for uid, entry in sorted(self._changed.items()):
+                number = self.number(uid)
+                if number and uid not in self._gone:
+                    pieces.append(b"* %d FETCH (UID %d FLAGS %b)\r\n" % (number, uid, self.flags(entry)))
+            self._changed.clear()
+        return b"".join(pieces)
+
+    def counts(self) -> bytes:
+        """EXISTS and RECENT."""
+        recent = len(self.uids) - bisect_left(self.uids, self.recent_from)
+        return b"* %d EXISTS\r\n* %d RECENT\r\n" % (len(self.uids), recent)
+
+    def expunged(self, uids: Iterable[int]) -> bytes:
+        """EXPUNGE for those the client knows, the last first, so that each number stands as it is; they leave the numbering."""
+        uids = sorted(uids)
+        numbers = [n for n in map(self.number, uids) if n]
+        self._gone.difference_update(uids)
+        if not numbers:
+            return b""
+        if len(numbers) < 20:
+            for n in reversed(numbers):
+                del self.uids[n - 1]
+        else:
+            dropped = set(numbers)
+            self.uids = array("I", [uid for n, uid in enumerate(self.uids, 1) if n not in dropped])
+        return b"".join([b"* %d EXPUNGE\r\n" % n for n in reversed(numbers)])

@@ -1,0 +1,352 @@
+"""A mailbox in memory behind ``IFolderTree``, a bus that calls at once, and a log-in: what tests of IMAP, POP and webmail stand on."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from typing import Any
+
+from zope.interface import implementer
+
+from hornetmail.access.login import AccessRefused
+from hornetmail.core.events import FolderChanged
+from hornetmail.core.folder import Copied, Entry, FolderError, FolderInfo, FolderStatus
+from hornetmail.core.served import Person, Scope
+from hornetmail.interfaces import IAccess, IBody, IBus, IDeposit, IFolder, IFolderTree
+from hornetmail.mime.structure import Part, scan
+
+
+@implementer(IBus)
+class MemoryBus:
+    """Calls every subscriber at once, so that a test need not turn a reactor."""
+
+    def __init__(self) -> None:
+        self._listeners: dict[type, list[Callable[[Any], Any]]] = {}
+
+    def publish(self, event: Any) -> None:
+        """Tell it."""
+        for listener in tuple(self._listeners.get(type(event), ())):
+            listener(event)
+
+    def subscribe(self, kind: type, listener: Callable[[Any], Any]) -> Callable[[], None]:
+        """Listen."""
+        listeners = self._listeners.setdefault(kind, [])
+        listeners.append(listener)
+        return lambda: listeners.remove(listener)
+
+
+@implementer(IAccess)
+class MemoryAccess:
+    """``passwords`` by address; the place in it is the mailbox's ID, from 1."""
+
+    def __init__(self, passwords: dict[str, str]) -> None:
+        self.passwords = passwords
+        self.asked: list[tuple[str, str, str, str]] = []
+
+    async def login(self, user: str, password: str, door: str, peer: str) -> Person:
+        """Raises AccessRefused."""
+        self.asked.append((user, password, door, peer))
+        if self.passwords.get(user.lower()) != password:
+            raise AccessRefused("credentials", "wrong")
+        return Person(list(self.passwords).index(user.lower()) + 1, user.lower(), 1)
+
+    def scope(self, person: Person) -> Scope:
+        """Own mail."""
+        return Scope(1, frozenset(person.addresses))
+
+
+@implementer(IBody)
+class MemoryBody:
+    """Bytes."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.size = len(data)
+
+    async def read(self, start: int = 0, length: int = -1) -> bytes:
+        """A part."""
+        return self._data[start:] if length < 0 else self._data[start : start + length]
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """In pieces."""
+        for start in range(0, self.size, 65_536):
+            yield self._data[start : start + 65_536]
+
+
+class _Kept:
+    def __init__(self, entry: Entry, data: bytes) -> None:
+        self.entry = entry
+        self.data = data
+        self.part: Part | None = None
+
+
+@implementer(IFolder)
+class MemoryFolder:
+    """A folder. ``inuse``: UIDs that a drain has claimed."""
+
+    def __init__(self, tree: MemoryTree, info: FolderInfo) -> None:
+        self.info = info
+        self.inuse: set[int] = set()
+        self.messages: dict[int, _Kept] = {}
+        self.uidnext = 1
+        self.modseq = 1
+        self._tree = tree
+        self._gone: list[Entry] = []
+
+    def add(self, data: bytes, flags: Collection[str] = (), date: float = 1.7e9) -> int:
+        """A message, as delivery would; its UID."""
+        uid = self.uidnext
+        self.uidnext += 1
+        self.modseq += 1
+        self.messages[uid] = _Kept(Entry(uid, self.modseq, frozenset(flags), len(data), date, f"n{uid}"), data)
+        self.changed()
+        return uid
+
+    def changed(self) -> None:
+        """The hint."""
+        self._tree.bus.publish(FolderChanged(self._tree.mailbox, self.info.name))
+
+    def remove(self, uid: int) -> None:
+        """A message goes, as a drain would take it."""
+        entry = self.messages.pop(uid).entry
+        self.modseq += 1
+        self._gone.append(Entry(uid, self.modseq, entry.flags, entry.size, entry.date, entry.name, gone=True))
+        self.changed()
+
+    async def status(self) -> FolderStatus:
+        """Figures."""
+        await self._tree.hop()
+        kept = [m.entry for m in self.messages.values()]
+        unseen = sum("\\Seen" not in e.flags for e in kept)
+        return FolderStatus(self.info.uidvalidity, self.uidnext, len(kept), unseen, self.modseq, sum(e.size for e in kept))
+
+    async def entries(self, uids: Collection[int] | None = None) -> Sequence[Entry]:
+        """By UID."""
+        await self._tree.hop()
+        if uids is None:
+            return [m.entry for m in self.messages.values()]
+        return [self.messages[uid].entry for uid in sorted(uids) if uid in self.messages]
+
+    async def changes(self, modseq: int) -> Sequence[Entry]:
+        """Since then."""
+        await self._tree.hop()
+        found = [m.entry for m in self.messages.values() if m.entry.modseq > modseq]
+        return sorted(found + [e for e in self._gone if e.modseq > modseq], key=lambda e: e.modseq)
+
+    async def structures(self, uids: Sequence[int]) -> dict[int, Any]:
+        """Trees."""
+        await self._tree.hop()
+        found = {}
+        for uid in uids:
+            if uid in self.messages:
+                kept = self.messages[uid]
+                if kept.part is None:
+                    kept.part = scan(kept.data)
+                found[uid] = kept.part
+        return found
+
+    async def body(self, uid: int) -> IBody:
+        """Raises FolderError EXPUNGEISSUED."""
+        await self._tree.hop()
+        if uid not in self.messages:
+            raise FolderError("EXPUNGEISSUED", "gone")
+        return IBody(MemoryBody(self.messages[uid].data))
+
+    def _writable(self, uids: Collection[int] = ()) -> None:
+        if self.info.readonly:
+            raise FolderError("NOPERM", "read-only")
+        if self.inuse.intersection(uids):
+            raise FolderError("INUSE", "being delivered")
+
+    async def store(
+        self,
+        uids: Collection[int],
+        add: Collection[str] = (),
+        remove: Collection[str] = (),
+        replace: Collection[str] | None = None,
+    ) -> Sequence[Entry]:
+        """Flags."""
+        await self._tree.hop()
+        self._writable(uids)
+        self.modseq += 1
+        out = []
+        for uid in sorted(uids):
+            kept = self.messages.get(uid)
+            if kept is None:
+                continue
+            e = kept.entry
+            flags = frozenset(replace) if replace is not None else (e.flags | frozenset(add)) - frozenset(remove)
+            if flags != e.flags:
+                kept.entry = Entry(uid, self.modseq, flags, e.size, e.date, e.name)
+            out.append(kept.entry)
+        self.changed()
+        return out
+
+    async def expunge(self, uids: Collection[int] | None = None) -> Sequence[int]:
+        r"""Those marked \Deleted."""
+        await self._tree.hop()
+        gone = [u for u, m in self.messages.items() if "\\Deleted" in m.entry.flags and (uids is None or u in uids)]
+        self._writable(gone)
+        for uid in gone:
+            self.remove(uid)
+        return gone
+
+    async def copy(self, uids: Collection[int], target: str) -> Copied:
+        """All or nothing."""
+        await self._tree.hop()
+        folder = self._tree.found(target)
+        folder._writable()
+        sources = sorted(uid for uid in uids if uid in self.messages)
+        targets = [folder.add(m.data, m.entry.flags, m.entry.date) for m in [self.messages[u] for u in sources]]
+        return Copied(folder.info.uidvalidity, tuple(sources), tuple(targets))
+
+    async def move(self, uids: Collection[int], target: str) -> Copied:
+        """And away."""
+        self._writable(uids)
+        copied = await self.copy(uids, target)
+        for uid in copied.sources:
+            self.remove(uid)
+        return copied
+
+    def append(self, flags: Collection[str], date: float | None) -> IDeposit:
+        """A new message."""
+        self._writable()
+        return IDeposit(MemoryDeposit(self, flags, 1.7e9 if date is None else date))
+
+
+@implementer(IDeposit)
+class MemoryDeposit:
+    """Collects."""
+
+    def __init__(self, folder: MemoryFolder, flags: Collection[str], date: float) -> None:
+        self._folder = folder
+        self._flags = flags
+        self._date = date
+        self._data = bytearray()
+        self._open = True
+
+    @property
+    def size(self) -> int:
+        """So far."""
+        return len(self._data)
+
+    async def write(self, data: bytes) -> None:
+        """A piece."""
+        await self._folder._tree.hop()
+        if self._folder._tree.full:
+            raise FolderError("OVERQUOTA", "full")
+        self._data += data
+
+    async def commit(self, *args: Any, **keywords: Any) -> Copied:
+        """There."""
+        await self._folder._tree.hop()
+        self._open = False
+        return Copied(self._folder.info.uidvalidity, (), (self._folder.add(bytes(self._data), self._flags, self._date),))
+
+    async def abort(self) -> None:
+        """Forgotten."""
+        self._open = False
+        self._data.clear()
+
+
+@implementer(IFolderTree)
+class MemoryTree:
+    """A mailbox. ``pause`` is awaited by every asynchronous step, so that tests can let other things happen in between."""
+
+    def __init__(self, mailbox: int, bus: IBus, *, readonly: bool = False, inbox: bool = True) -> None:
+        self.mailbox = mailbox
+        self.bus = bus
+        self.readonly = readonly
+        self.full = False
+        self.pause: Callable[[], Awaitable[None]] | None = None
+        self._validity = 1000
+        self._folders: dict[str, MemoryFolder] = {}
+        self._subscribed: dict[str, None] = {}
+        if inbox:
+            self.make("INBOX")
+
+    async def hop(self) -> None:
+        """A step."""
+        if self.pause is not None:
+            await self.pause()
+
+    def make(self, name: str, use: str = "", selectable: bool = True) -> MemoryFolder:
+        """A folder, at once."""
+        self._validity += 1
+        folder = MemoryFolder(self, FolderInfo(name, self._validity, use, False, selectable, self.readonly))
+        self._folders[name] = folder
+        return folder
+
+    def found(self, name: str) -> MemoryFolder:
+        """Raises FolderError."""
+        folder = self._folders.get(name)
+        if folder is None:
+            raise FolderError("NONEXISTENT", "no such folder")
+        return folder
+
+    async def folders(self) -> Sequence[FolderInfo]:
+        """All, INBOX first."""
+        await self.hop()
+        names = sorted(self._folders, key=lambda n: (n != "INBOX", n))
+        infos = [self._folders[n].info for n in names]
+        return [FolderInfo(i.name, i.uidvalidity, i.use, i.name in self._subscribed, i.selectable, i.readonly) for i in infos]
+
+    async def open(self, name: str) -> IFolder:
+        """Raises FolderError."""
+        await self.hop()
+        return IFolder(self.found(name))
+
+    async def create(self, name: str, use: str = "") -> None:
+        """Raises FolderError."""
+        await self.hop()
+        if self.readonly:
+            raise FolderError("NOPERM", "read-only")
+        if name in self._folders:
+            raise FolderError("ALREADYEXISTS", "it exists")
+        levels = name.split("/")
+        for n in range(1, len(levels)):
+            if "/".join(levels[:n]) not in self._folders:
+                self.make("/".join(levels[:n]))
+        self.make(name, use)
+
+    async def delete(self, name: str) -> None:
+        """Raises FolderError."""
+        await self.hop()
+        if any(other.startswith(name + "/") for other in self._folders):
+            raise FolderError("CANNOT", "it has children")
+        self.drop(name)
+
+    def drop(self, name: str) -> None:
+        """A folder goes, at once. Raises FolderError."""
+        folder = self.found(name)
+        del self._folders[name]
+        folder.changed()
+
+    async def rename(self, old: str, new: str) -> None:
+        """Raises FolderError."""
+        await self.hop()
+        source = self.found(old)
+        if new in self._folders:
+            raise FolderError("ALREADYEXISTS", "it exists")
+        if old == "INBOX":
+            self.make(new)
+            await source.move(list(source.messages), new)
+            return
+        for name in [n for n in self._folders if n == old or n.startswith(old + "/")]:
+            folder = self._folders.pop(name)
+            info = folder.info
+            folder.info = FolderInfo(new + name[len(old) :], info.uidvalidity, info.use, info.subscribed, info.selectable)
+            self._folders[folder.info.name] = folder
+            folder.changed()
+
+    async def subscribe(self, name: str, wanted: bool) -> None:
+        """Outlives the folder."""
+        await self.hop()
+        if wanted:
+            self._subscribed[name] = None
+        else:
+            self._subscribed.pop(name, None)
+
+    async def subscriptions(self) -> Sequence[str]:
+        """Names."""
+        await self.hop()
+        return sorted(self._subscribed)

@@ -1,0 +1,204 @@
+"""Rooms in memory, small enough to read, for tests of what stands on top of them: modes, queue, archive, redelivery, a bus, a site on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any
+
+import msgspec
+from zope.interface import implementer
+
+from hornetmail.core.archived import ArchivedMail, ArchiveFigures, Finding, Hit, Page
+from hornetmail.core.events import ModeChanged
+from hornetmail.core.mode import Mode
+from hornetmail.core.queued import DONE, Backlog, Message, Row, RowKind, RowState
+from hornetmail.core.served import Person, Scope
+from hornetmail.interfaces import IArchive, IBus, IModes, IRedelivery
+from hornetmail.testing.folders import MemoryTree
+
+
+@implementer(IModes)
+class MemoryModes:
+    """Switches as told; ``primaries`` is what ``explain`` says of a domain's hosts."""
+
+    def __init__(self, bus: IBus, now: Callable[[], float]) -> None:
+        self._bus = bus
+        self._now = now
+        self._modes: dict[str, tuple[Mode, str, str, float]] = {}
+        self.primaries: dict[str, list[dict[str, Any]]] = {}
+
+    def mode(self, domain: str) -> Mode:
+        """Normal until switched."""
+        return self._modes.get(domain, (Mode.NORMAL, "", "", 0.0))[0]
+
+    def explain(self, domain: str) -> dict[str, Any]:
+        """What the panel shows."""
+        mode, by, reason, since = self._modes.get(domain, (Mode.NORMAL, "", "", 0.0))
+        return {
+            "mode": mode.value,
+            "since": since,
+            "by": by,
+            "reason": reason,
+            "next_probe": 0.0,
+            "primaries": self.primaries.get(domain, []),
+        }
+
+    async def switch(self, domain: str, mode: Mode, by: str, reason: str = "") -> None:
+        """At once."""
+        if self.mode(domain) is mode:
+            raise ValueError(f"{domain} is in {mode.value} mode already")
+        self._modes[domain] = (mode, by, reason, self._now())
+        self._bus.publish(ModeChanged(domain, mode, by, reason))
+
+
+class MemoryQueue:
+    """Rows in a list; what administration asks of ``IQueue``."""
+
+    def __init__(self) -> None:
+        self.held: dict[int, tuple[Message, Row]] = {}
+
+    def add(self, message: Message, *rows: Row) -> None:
+        """Put a message into it."""
+        for row in rows:
+            self.held[row.id] = (message, row)
+
+    async def rows(
+        self,
+        *,
+        domain: str = "",
+        states: Collection[RowState] = (),
+        kinds: Collection[RowKind] = (),
+        message: int = 0,
+        mailbox: int = 0,
+        limit: int = 500,
+        after: int = 0,
+    ) -> Sequence[tuple[Message, Row]]:
+        """In order of row ID."""
+        found = [
+            (owner, row)
+            for identifier, (owner, row) in sorted(self.held.items())
+            if identifier > after
+            and (not domain or owner.domain == domain)
+            and (not states or row.state in states)
+            and (not kinds or row.kind in kinds)
+            and (not message or owner.id == message)
+        ]
+        return found[:limit]
+
+    async def change(self, rows: Iterable[int], state: RowState, *, due: float = 0.0, reason: str = "") -> int:
+        """Those that are not done."""
+        changed = 0
+        for identifier in rows:
+            owner, row = self.held[identifier]
+            if row.state not in DONE:
+                self.held[identifier] = (owner, msgspec.structs.replace(row, state=state, due=due, reason=reason))
+                changed += 1
+        return changed
+
+    def backlog(self) -> Backlog:
+        """Counted anew."""
+        live = [(message, row) for message, row in self.held.values() if row.state not in DONE]
+        return Backlog(
+            messages=len({message.id for message, _ in live}),
+            deliver=sum(row.kind is RowKind.DELIVER for _, row in live),
+            drain=sum(row.kind is RowKind.DRAIN for _, row in live),
+            held=sum(row.state is RowState.HELD for _, row in live),
+            archive=sum(row.kind is RowKind.ARCHIVE for _, row in live),
+        )
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """A mail in the archive: what is shown of it, its bytes, and whose it is."""
+
+    mail: ArchivedMail
+    data: bytes
+    owners: frozenset[str]
+
+
+@implementer(IArchive)
+class MemoryArchive:
+    """Finds words in addresses, subject and text."""
+
+    def __init__(self) -> None:
+        self.kept: dict[int, Kept] = {}
+
+    async def stage(self, item: Any, body: Any) -> None:
+        """Nothing arrives by delivery here."""
+        raise NotImplementedError
+
+    def _seen(self, scope: Scope, kept: Kept) -> bool:
+        return scope.addresses is None or bool(scope.addresses & kept.owners)
+
+    async def search(self, scope: Scope, query: str, *, limit: int = 50, after: str = "") -> Page:
+        """Every word must occur; terms with a colon are looked for in their value."""
+        words = [word.rpartition(":")[2].strip('"').casefold() for word in query.split()]
+        hits: list[Hit] = []
+        for kept in self.kept.values():
+            hit = kept.mail.hit
+            text = " ".join(
+                (hit.sender, *hit.recipients, hit.subject if scope.subjects else "", kept.mail.text if scope.content else "")
+            ).casefold()
+            if self._seen(scope, kept) and all(word in text for word in words):
+                hits.append(hit if scope.subjects else msgspec.structs.replace(hit, subject=""))
+        hits.sort(key=lambda hit: -hit.date)
+        start = int(after or 0)
+        shown = hits[start : start + limit]
+        return Page(len(hits), tuple(shown), str(start + limit) if start + limit < len(hits) else "")
+
+    async def mail(self, scope: Scope, identifier: int) -> ArchivedMail:
+        """Without its text for those who have no right to content."""
+        kept = self.kept[identifier]
+        if not self._seen(scope, kept):
+            raise KeyError(identifier)
+        return kept.mail if scope.content else msgspec.structs.replace(kept.mail, text="")
+
+    async def read(self, scope: Scope, identifier: int) -> bytes:
+        """The bytes."""
+        if not self._seen(scope, self.kept[identifier]):
+            raise KeyError(identifier)
+        return self.kept[identifier].data
+
+    async def figures(self) -> ArchiveFigures:
+        """Counted anew."""
+        raw = sum(len(kept.data) for kept in self.kept.values())
+        return ArchiveFigures(mails=len(self.kept), packs=1, bytes_raw=raw, bytes_stored=raw * 2 // 3)
+
+    async def verify(self, full: bool = False) -> Sequence[Finding]:
+        """All is well."""
+        return ()
+
+    async def flush(self, seal: bool = False) -> None:
+        """Everything is indexed at once."""
+
+    async def purge(self, now: float) -> int:
+        """Nothing expires."""
+        return 0
+
+
+@implementer(IRedelivery)
+class MemoryRedelivery:
+    """Remembers what was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, tuple[int, ...], str]] = []
+
+    async def redeliver(self, person: Person, identifiers: Sequence[int], to: str = "", request: str = "") -> Sequence[int]:
+        """One message ID each."""
+        self.asked.append((person.address, tuple(identifiers), to))
+        return [9000 + identifier for identifier in identifiers]
+
+
+class MemoryPortal:
+    """A tree of folders for every mailbox."""
+
+    def __init__(self, bus: IBus) -> None:
+        self._bus = bus
+        self.trees: dict[int, MemoryTree] = {}
+
+    def tree(self, mailbox: int) -> MemoryTree:
+        """Made on first use."""
+        return self.trees.setdefault(mailbox, MemoryTree(mailbox, self._bus))
+
+    async def figures(self) -> dict[str, int]:
+        """Mailboxes and messages."""
+        return {"mailboxes": len(self.trees)}

@@ -1,0 +1,293 @@
+"""The site: one Klein application, and one gate that every request passes: session, origin, right, headers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+from urllib.parse import unquote
+
+from klein import Klein
+from twisted.logger import Logger
+from twisted.web.iweb import IRequest
+from twisted.web.resource import IResource, Resource
+from werkzeug.exceptions import HTTPException
+from zope.interface import implementer
+
+from hornetmail.access.rights import Right
+from hornetmail.access.sessions import csrf_token
+from hornetmail.core.address import domain_of
+from hornetmail.core.mode import Mode
+from hornetmail.web import security
+from hornetmail.web.api.api import Api
+from hornetmail.web.api.operations import ApiError
+from hornetmail.web.api.rooms import Rooms
+from hornetmail.web.languages import Languages
+from hornetmail.web.pages.account import AccountPages
+from hornetmail.web.pages.archive import ArchivePages
+from hornetmail.web.pages.dashboard import DashboardPages
+from hornetmail.web.pages.directory import DirectoryPages
+from hornetmail.web.pages.mail_read import MailReadPages
+from hornetmail.web.pages.mail_write import MailWritePages
+from hornetmail.web.pages.own_folders import OwnFolders
+from hornetmail.web.pages.playground import PlaygroundPages
+from hornetmail.web.pages.queue import QueuePages
+from hornetmail.web.pulse import Pulse
+from hornetmail.web.render import Asset, Renderer, load_assets
+from hornetmail.web.signin import SignIn
+from hornetmail.web.site_tools import Offload, Submit
+from hornetmail.web.visit import Answer, Form, Route, Visit, read_form, read_query
+
+SLICE = 256 * 1024
+"""Forms beyond that are read in a thread."""
+
+
+@implementer(IResource)
+class Mounted(Resource):
+    """The site at the root and, for reverse proxies that keep it, under its path prefix too (A45). ``below`` are resources by first segment."""
+
+    isLeaf = True
+
+    def __init__(self, prefix: str, inner: IResource, below: dict[bytes, IResource]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._prefix = [part.encode() for part in prefix.split("/") if part]
+        self._inner = inner
+        self._below = below
+
+    def render(self, request: Any) -> Any:
+        """Takes the prefix off and hands on."""
+        length = len(self._prefix)
+        if length and request.postpath[:length] == self._prefix:
+            request.prepath, request.postpath = request.prepath + request.postpath[:length], request.postpath[length:]
+            request.path = b"/" + b"/".join(request.path.split(b"/")[length + 1 :])
+        for key, resource in self._below.items():
+            segments = key.split(b"/")
+            if request.postpath[: len(segments)] == segments:
+                return resource.render(request)
+        return self._inner.render(request)
+
+
+class Gate:
+    """What every request passes. ``prefix`` like ``/archive`` or ``""``; ``proxied``: TLS ends at a proxy in front, which says so with
+    ``X-Forwarded-Proto`` and names the client in ``X-Forwarded-For``; ``largest`` bytes a form may have."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        signin: SignIn,
+        renderer: Renderer,
+        assets: dict[str, Asset],
+        offload: Offload,
+        *,
+        prefix: str = "",
+        proxied: bool = False,
+        largest: int = 48 << 20,
+    ) -> None:
+        self._signin = signin
+        self._renderer = renderer
+        self._assets = assets
+        self._offload = offload
+        self._prefix = prefix
+        self._proxied = proxied
+        self._largest = largest
+
+    def klein(self, routes: Sequence[Route]) -> Klein:
+        """A Klein application that serves these routes and the static files; whatever is not there gets a page that says so."""
+        app = Klein()
+        for number, route in enumerate(routes):
+            methods = ["GET", "HEAD"] if route.method == "GET" else [route.method]
+            app.route(route.path, methods=methods, endpoint=f"page{number}")(self._serve(route))
+        app.route("/static/<name>", methods=["GET", "HEAD"], endpoint="static")(self._static)
+        app.handle_errors(HTTPException)(self._unrouted)
+        return app
+
+    def _serve(self, route: Route) -> Callable[..., Awaitable[bytes]]:
+        async def serve(request: IRequest, **keywords: Any) -> bytes:
+            visit = await self._visit(request)
+            try:
+                answer = await self._answer(request, visit, route, keywords)
+            except ApiError as error:
+                answer = self._refuse(visit, error)
+            except Exception:  # noqa: BLE001 - the visitor gets a page, the log the reason
+                self.log.failure("page {path} failed", path=visit.path)
+                answer = self._refuse(visit, ApiError(500, "failed", "Something went wrong on our side. The log has the reason."))
+            return self._write(request, visit, answer)
+
+        return serve
+
+    async def _visit(self, request: Any) -> Visit:
+        cookies = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.received_cookies.items()}
+        headers = {
+            name: (request.getHeader(name) or "")
+            for name in (
+                "accept-language",
+                "user-agent",
+                "origin",
+                "sec-fetch-site",
+                "host",
+                "content-type",
+                "x-forwarded-proto",
+                "x-forwarded-for",
+            )
+        }
+        secure = bool(request.isSecure()) or (self._proxied and headers["x-forwarded-proto"] == "https")
+        peer = str(getattr(request.getClientAddress(), "host", "") or "")
+        if self._proxied and headers["x-forwarded-for"]:
+            peer = headers["x-forwarded-for"].rpartition(",")[2].strip()[:45]
+        uri = request.uri.decode("latin-1")
+        caller, must_change, secret = await self._signin.recognise(cookies, peer)
+        return Visit(
+            path=unquote(request.path.decode("latin-1")),
+            query=read_query(uri.partition("?")[2]),
+            form=Form(),
+            cookies=cookies,
+            headers=headers,
+            caller=caller,
+            token=csrf_token(secret) if secret else "",
+            prefix=self._prefix,
+            secure=secure,
+            must_change=must_change,
+        )
+
+    async def _answer(self, request: Any, visit: Visit, route: Route, keywords: dict[str, Any]) -> Answer:
+        if route.method == "POST":
+            visit.form = await self._read(request, visit)
+        if not visit.caller.may(route.right):
+            if visit.caller.person is None:
+                return self._signin.ask(visit, route.method == "GET")
+            raise ApiError(403, "refused", "This page belongs to another role. Ask your administrator if you need it.")
+        if visit.must_change and not visit.path.endswith(("/account", "/account/password", "/logout", "/theme")):
+            return self._signin.make_change(visit)
+        return await route.run(visit, **keywords)
+
+    async def _read(self, request: Any, visit: Visit) -> Form:
+        request.content.seek(0, 2)
+        size = request.content.tell()
+        request.content.seek(0)
+        if size > self._largest:
+            raise ApiError(413, "too_large", f"That is too large: at most {self._largest >> 20} MiB at once.")
+        body = request.content.read()
+        kind = visit.headers["content-type"]
+        form: Form = read_form(kind, body) if size <= SLICE else await self._offload(read_form, kind, body)
+        secret = self._signin.secret(visit.cookies)
+        if not security.is_ours(
+            form.get("token"),
+            secret,
+            origin=visit.headers["origin"],
+            fetch_site=visit.headers["sec-fetch-site"],
+            host=visit.headers["host"],
+        ):
+            raise ApiError(
+                403,
+                "form",
+                "This form is no longer valid: the session ended or the page is old. Go back, reload it, and try again.",
+            )
+        return form
+
+    def _refuse(self, visit: Visit, error: ApiError) -> Answer:
+        if error.status == 401:
+            return self._signin.ask(visit, True)
+        return self._renderer.page(visit, "error.html", status=error.status, error=error)
+
+    def _write(self, request: Any, visit: Visit, answer: Answer) -> bytes:
+        request.setResponseCode(answer.status)
+        for name, value in security.safe_headers(answer.policy, secure=visit.secure, cache=answer.cache):
+            request.setHeader(name, value)
+        request.setHeader("Content-Type", answer.content_type)
+        for name, value in answer.headers:
+            request.setHeader(name, value)
+        for cookie in answer.cookies:
+            request.responseHeaders.addRawHeader("Set-Cookie", security.cookie_header(cookie, f"{self._prefix}/", visit.secure))
+        request.setHeader("Content-Length", str(len(answer.body)))
+        return b"" if request.method == b"HEAD" else answer.body
+
+    async def _static(self, request: Any, name: str) -> bytes:
+        asset = self._assets.get(name)
+        if asset is None:
+            request.setResponseCode(404)
+            request.setHeader("Content-Type", "text/plain")
+            return b"no such file\n"
+        versioned = asset.version.encode() in request.args.get(b"v", ())
+        cache = "public, max-age=31536000, immutable" if versioned else "no-cache"
+        for header, value in security.safe_headers(security.DOWNLOAD_POLICY, secure=False, cache=cache):
+            request.setHeader(header, value)
+        request.setHeader("Content-Type", asset.content_type)
+        request.setHeader("Content-Length", str(len(asset.body)))
+        return b"" if request.method == b"HEAD" else asset.body
+
+    async def _unrouted(self, request: Any, failure: Any) -> bytes:
+        status = failure.value.code or 500
+        visit = await self._visit(request)
+        text = {
+            404: "There is no such page. It may have been moved, or the address was cut off.",
+            405: "That cannot be done here.",
+        }.get(status, "That cannot be done.")
+        where = failure.value.get_headers() if status in (301, 302, 307, 308) else []
+        answer = self._refuse(visit, ApiError(status, "not_found", text))
+        for name, value in where:
+            if name == "Location":
+                answer = Answer(status=status, headers=(("Location", value),))
+        return self._write(request, visit, answer)
+
+
+def Site(
+    api: Api,
+    *,
+    now: Callable[[], float],
+    offload: Offload,
+    submit: Submit | None = None,
+    playground: Any = None,
+    prefix: str = "",
+    proxied: bool = False,
+    below: Mapping[str, IResource] | None = None,
+) -> IResource:
+    """The whole site as a resource. ``now`` gives Unix seconds; ``offload(function, *args)`` runs pure functions in a thread; ``submit`` takes
+    what webmail sends; ``playground`` provides ``IPlayground`` where there is one; ``prefix`` is the path that a reverse proxy shows it under
+    (A45), ``proxied`` says that there is one. ``below`` are other resources by path: ``{"api/v1": …, "healthz": …}``."""
+    rooms = api.rooms
+    assets = load_assets()
+    prefix = "/" + prefix.strip("/") if prefix.strip("/") else ""
+    renderer = Renderer(now, assets, Languages())
+    renderer.hostname = rooms.hostname
+    renderer.common = lambda visit: common(rooms, visit, playground is not None)
+    pulse = Pulse(now)
+    if rooms.bus is not None:
+        pulse.listen(rooms.bus)
+    signin = SignIn(rooms, renderer)
+    folders = OwnFolders(rooms, offload)
+    pages: list[Any] = [
+        signin,
+        DashboardPages(api, renderer, pulse, now),
+        MailReadPages(folders, renderer, offload),
+        MailWritePages(folders, renderer, offload, submit, now),
+        ArchivePages(api, renderer, offload),
+        DirectoryPages(api, renderer),
+        QueuePages(api, renderer),
+        AccountPages(api, renderer, now),
+    ]
+    if playground is not None:
+        pages.append(PlaygroundPages(playground, renderer))
+    gate = Gate(signin, renderer, assets, offload, prefix=prefix, proxied=proxied)
+    app = gate.klein([route for page in pages for route in page.routes()])
+    return Mounted(prefix, app.resource(), {path.encode(): resource for path, resource in (below or {}).items()})
+
+
+def common(rooms: Rooms, visit: Visit, playground: bool) -> dict[str, Any]:
+    """What the frame of every page shows: emergencies that concern the visitor, mail that is held."""
+    person = visit.caller.person
+    if person is None:
+        return {"emergencies": [], "held": 0, "playground": False, "here": "/", "section": ""}
+    if rooms.modes is None:
+        concerned = []
+    elif visit.caller.may(Right.ADMINISTER):
+        concerned = [domain.name for domain in rooms.directory.domains() if visit.caller.reaches(domain.tenant)]
+    else:
+        own = rooms.directory.domain(domain_of(person.address))
+        concerned = [own.name] if own is not None else []
+    return {
+        "emergencies": [name for name in concerned if rooms.modes.mode(name) is Mode.EMERGENCY],
+        "held": rooms.queue.backlog().held if rooms.queue is not None else 0,
+        "playground": playground,
+        "here": visit.path if visit.path.startswith("/") else "/",
+        "section": "",
+    }

@@ -1,0 +1,68 @@
+"""Dates of IMAP: ``date-time`` of INTERNALDATE and ``date`` of SEARCH (RFC 3501 section 9)."""
+
+from __future__ import annotations
+
+import datetime
+import re
+
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_NUMBERS = {name.upper().encode("ascii"): n for n, name in enumerate(MONTHS, 1)}
+
+_DATE_TIME = re.compile(rb"([ 0-9]?[0-9])-([A-Za-z]{3})-([0-9]{4}) ([0-9]{2}):([0-9]{2}):([0-9]{2}) ([+-])([0-9]{2})([0-9]{2})")
+_DATE = re.compile(rb"([0-9]{1,2})-([A-Za-z]{3})-([0-9]{4})")
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+
+
+def parse_date_time(raw: bytes) -> float | None:
+    """Unix seconds; None if it is no date."""
+    match = _DATE_TIME.fullmatch(raw)
+    if match is None or match[2].upper() not in _NUMBERS:
+        return None
+    offset = (int(match[8]) * 60 + int(match[9])) * (-60 if match[7] == b"-" else 60)
+    try:
+        local = datetime.datetime(
+            int(match[3]),
+            _NUMBERS[match[2].upper()],
+            int(match[1]),
+            int(match[4]),
+            int(match[5]),
+            min(int(match[6]), 59),
+            tzinfo=datetime.UTC,
+        )
+    except ValueError:
+        return None
+    return (local - _EPOCH).total_seconds() - offset
+
+
+def parse_date(raw: bytes) -> int | None:
+    """The day's ordinal (as ``datetime.date.toordinal``); None if it is no date."""
+    match = _DATE.fullmatch(raw)
+    if match is None or match[2].upper() not in _NUMBERS:
+        return None
+    try:
+        return datetime.date(int(match[3]), _NUMBERS[match[2].upper()], int(match[1])).toordinal()
+    except ValueError:
+        return None
+
+
+_DAYS: int = datetime.date(1970, 1, 1).toordinal()
+
+
+def day_of(moment: float) -> int:
+    """The ordinal of the day in UTC."""
+    return int(moment // 86400) + _DAYS
+
+
+def render_date_time(moment: float) -> bytes:
+    """INTERNALDATE, quoted, in UTC."""
+    seconds = int(min(max(moment, -62_135_596_800), 253_402_300_799))
+    days, rest = divmod(seconds, 86400)
+    day = datetime.date.fromordinal(days + _DAYS)
+    return b'"%2d-%b-%04d %02d:%02d:%02d +0000"' % (
+        day.day,
+        MONTHS[day.month - 1].encode("ascii"),
+        day.year,
+        rest // 3600,
+        rest // 60 % 60,
+        rest % 60,
+    )

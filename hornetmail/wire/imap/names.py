@@ -1,0 +1,100 @@
+"""Mailbox names: modified UTF-7 (RFC 3501 section 5.1.3) and the wildcards of LIST (section 6.3.8)."""
+
+from __future__ import annotations
+
+import binascii
+import re
+
+DELIMITER = "/"
+"""Between the levels of a name; the same for every tree."""
+
+NAME_BYTES = 1000
+"""No mailbox name is longer on the wire."""
+
+
+def decode_name(raw: bytes) -> str:
+    """The text of a mailbox name. ``INBOX`` in any case becomes ``INBOX``, as a first level too.
+
+    Raises ValueError if it is no modified UTF-7. UTF-8 is understood as well: clients that send it mean it.
+    """
+    if raw.isascii():
+        name = _decode_utf7(raw) if b"&" in raw else raw.decode("ascii")
+    else:
+        name = raw.decode("utf-8")
+    if any(c < " " or c == "\x7f" for c in name):
+        raise ValueError("a control character in a mailbox name")
+    if name[:5].upper() == "INBOX" and (len(name) == 5 or name[5] == DELIMITER):
+        name = "INBOX" + name[5:]
+    return name
+
+
+def _decode_utf7(raw: bytes) -> str:
+    pieces: list[str] = []
+    at = 0
+    while (start := raw.find(b"&", at)) >= 0:
+        end = raw.find(b"-", start)
+        if end < 0:
+            raise ValueError("a shift in a mailbox name does not end")
+        pieces.append(raw[at:start].decode("ascii"))
+        shifted = raw[start + 1 : end]
+        if not shifted:
+            pieces.append("&")
+        else:
+            padded = shifted.replace(b",", b"/") + b"=" * (-len(shifted) % 4)
+            try:
+                units = binascii.a2b_base64(padded, strict_mode=True)
+            except binascii.Error:
+                raise ValueError("broken base64 in a mailbox name") from None
+            pieces.append(units.decode("utf-16-be"))
+        at = end + 1
+    pieces.append(raw[at:].decode("ascii"))
+    return "".join(pieces)
+
+
+_PRINTABLE = re.compile(r"[ -~]+|[^ -~]+")
+
+
+def encode_name(name: str) -> bytes:
+    """The modified UTF-7 of a name, not yet quoted."""
+    if name.isascii() and name.isprintable():
+        return name.encode("ascii").replace(b"&", b"&-")
+    pieces: list[bytes] = []
+    for run in _PRINTABLE.findall(name):
+        if " " <= run[0] <= "~":
+            pieces.append(run.encode("ascii").replace(b"&", b"&-"))
+        else:
+            units = run.encode("utf-16-be", "surrogatepass")
+            pieces.append(b"&" + binascii.b2a_base64(units, newline=False).rstrip(b"=").replace(b"/", b",") + b"-")
+    return b"".join(pieces)
+
+
+def pattern_matches(pattern: str, name: str) -> bool:
+    """Whether a LIST pattern matches: ``*`` anything, ``%`` anything within a level. Linear in pattern times name; INBOX in any case."""
+    if pattern[:5].upper() == "INBOX" and (len(pattern) == 5 or pattern[5] in "/*%"):
+        pattern = "INBOX" + pattern[5:]
+    reached = _closure({0}, pattern)
+    for c in name:
+        stepped = set()
+        for at in reached:
+            if at == len(pattern):
+                continue
+            p = pattern[at]
+            if p == "*" or (p == "%" and c != DELIMITER):
+                stepped.add(at)
+            elif p == c and p != "%":
+                stepped.add(at + 1)
+        if not stepped:
+            return False
+        reached = _closure(stepped, pattern)
+    return len(pattern) in reached
+
+
+def _closure(states: set[int], pattern: str) -> set[int]:
+    """Wildcards may match nothing."""
+    out = set(states)
+    for start in states:
+        at = start
+        while at < len(pattern) and pattern[at] in "*%":
+            at += 1
+            out.add(at)
+    return out

@@ -1,0 +1,202 @@
+"""The tree of SEARCH keys (RFC 3501 section 6.4.4) and its parser."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from hornetmail.wire.imap.dates import parse_date
+from hornetmail.wire.imap.grammar import Bad, Cursor, flag_name
+from hornetmail.wire.imap.sequences import SequenceSet
+
+KEYS = 1000
+"""No search has more keys."""
+
+
+class Key(msgspec.Struct, frozen=True, gc=False):
+    """A condition."""
+
+
+class All(Key, frozen=True, gc=False):
+    """Every message."""
+
+
+class Flagged(Key, frozen=True, gc=False):
+    r"""Has the flag or keyword (``\Recent`` too), or has it not."""
+
+    flag: str
+    present: bool = True
+
+
+class Day(Key, frozen=True, gc=False):
+    """INTERNALDATE or, with ``sent``, the Date header: ``<``, ``=`` or ``>=`` a day's ordinal, zones disregarded."""
+
+    op: Literal["<", "=", ">="]
+    day: int
+    sent: bool = False
+
+
+class Size(Key, frozen=True, gc=False):
+    """Larger or smaller than ``octets``."""
+
+    op: Literal["<", ">"]
+    octets: int
+
+
+class Header(Key, frozen=True, gc=False):
+    """A header field that holds the text (any, if empty). ``name`` in lower case."""
+
+    name: str
+    text: bytes
+
+
+class Text(Key, frozen=True, gc=False):
+    """Text in the body or, with ``headers``, in the header too."""
+
+    text: bytes
+    headers: bool
+
+
+class Numbers(Key, frozen=True, gc=False):
+    """Sequence numbers, or UIDs."""
+
+    wanted: SequenceSet
+    uid: bool
+
+
+class Not(Key, frozen=True, gc=False):
+    """The opposite."""
+
+    key: Key
+
+
+class Or(Key, frozen=True, gc=False):
+    """One of two."""
+
+    left: Key
+    right: Key
+
+
+class And(Key, frozen=True, gc=False):
+    """All of them."""
+
+    keys: tuple[Key, ...]
+
+
+_PLAIN: dict[str, Key] = {
+    "ALL": All(),
+    "ANSWERED": Flagged("\\Answered"),
+    "DELETED": Flagged("\\Deleted"),
+    "DRAFT": Flagged("\\Draft"),
+    "FLAGGED": Flagged("\\Flagged"),
+    "NEW": And((Flagged("\\Recent"), Flagged("\\Seen", False))),
+    "OLD": Flagged("\\Recent", False),
+    "RECENT": Flagged("\\Recent"),
+    "SEEN": Flagged("\\Seen"),
+    "UNANSWERED": Flagged("\\Answered", False),
+    "UNDELETED": Flagged("\\Deleted", False),
+    "UNDRAFT": Flagged("\\Draft", False),
+    "UNFLAGGED": Flagged("\\Flagged", False),
+    "UNSEEN": Flagged("\\Seen", False),
+}
+_DAYS: dict[str, tuple[Literal["<", "=", ">="], bool]] = {
+    "BEFORE": ("<", False),
+    "ON": ("=", False),
+    "SINCE": (">=", False),
+    "SENTBEFORE": ("<", True),
+    "SENTON": ("=", True),
+    "SENTSINCE": (">=", True),
+}
+_FIELDS = {"BCC": "bcc", "CC": "cc", "FROM": "from", "SUBJECT": "subject", "TO": "to"}
+
+
+def parse_search(cursor: Cursor) -> Key:
+    """One or more keys up to the end of the command."""
+    return _Parser(cursor).several(closing=False)
+
+
+class _Parser:
+    __slots__ = ("count", "cursor")
+
+    def __init__(self, cursor: Cursor) -> None:
+        self.cursor = cursor
+        self.count = 0
+
+    def several(self, closing: bool) -> Key:
+        cursor = self.cursor
+        keys = [self.one()]
+        while not (cursor.skip(b")") if closing else cursor.peek() < 0):
+            cursor.space()
+            keys.append(self.one())
+        return keys[0] if len(keys) == 1 else And(tuple(keys))
+
+    def one(self) -> Key:
+        cursor = self.cursor
+        self.count += 1
+        if self.count > KEYS:
+            raise cursor.bad("too many search keys")
+        if cursor.skip(b"("):
+            cursor.deeper()
+            key = self.several(closing=True)
+            cursor.depth -= 1
+            return key
+        if 0x30 <= cursor.peek() <= 0x39 or cursor.peek() == 0x2A:
+            return Numbers(cursor.sequence_set(), uid=False)
+        at = cursor.at
+        word = cursor.word()
+        plain = _PLAIN.get(word)
+        if plain is not None:
+            return plain
+        try:
+            return self.with_argument(word)
+        except KeyError:
+            raise Bad(f"search key {word[:40]} unknown", at) from None
+
+    def with_argument(self, word: str) -> Key:
+        cursor = self.cursor
+        if word in _FIELDS:
+            cursor.space()
+            return Header(_FIELDS[word], cursor.astring())
+        if word in _DAYS:
+            op, sent = _DAYS[word]
+            cursor.space()
+            at = cursor.at
+            day = parse_date(cursor.astring())
+            if day is None:
+                raise Bad("date expected", at)
+            return Day(op, day, sent)
+        match word:
+            case "BODY" | "TEXT":
+                cursor.space()
+                return Text(cursor.astring(), headers=word == "TEXT")
+            case "HEADER":
+                cursor.space()
+                name = cursor.astring().decode("latin-1").lower()
+                cursor.space()
+                return Header(name, cursor.astring())
+            case "KEYWORD" | "UNKEYWORD":
+                cursor.space()
+                return Flagged(flag_name(cursor.flag()), word == "KEYWORD")
+            case "LARGER" | "SMALLER":
+                cursor.space()
+                return Size(">" if word == "LARGER" else "<", cursor.number((1 << 63) - 1))
+            case "UID":
+                cursor.space()
+                return Numbers(cursor.sequence_set(), uid=True)
+            case "NOT" | "OR":
+                return self.combined(word)
+        raise KeyError(word)
+
+    def combined(self, word: str) -> Key:
+        cursor = self.cursor
+        cursor.deeper()
+        cursor.space()
+        left = self.one()
+        if word == "NOT":
+            cursor.depth -= 1
+            return Not(left)
+        cursor.space()
+        right = self.one()
+        cursor.depth -= 1
+        return Or(left, right)

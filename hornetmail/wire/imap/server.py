@@ -1,0 +1,509 @@
+"""The IMAP4rev1 server engine, sans-IO (RFC 3501; IDLE, UIDPLUS, MOVE, LITERAL+, SASL-IR, ENABLE and their kin in ``commands``).
+
+A command is gathered whole, its literals in place, then parsed at once. The exception is the message of an APPEND: the command
+is an event when its head is complete, its message follows as ``Chunk`` … ``End``. Every other synchronising literal is the event
+``LiteralWanted``; the session answers it with a ``Continuation``.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from typing import Literal
+
+import msgspec
+
+from hornetmail.wire.engine import (
+    CHUNK_BYTES,
+    NEED_DATA,
+    WAITING,
+    Broken,
+    Chunk,
+    End,
+    Event,
+    LocalProtocolError,
+    Lost,
+    Out,
+    Step,
+    TLSPeer,
+)
+from hornetmail.wire.imap import commands as c
+from hornetmail.wire.imap.grammar import Bad
+from hornetmail.wire.imap.parse import decode_base64, parse_append, parse_command, parse_head, readable_tag
+
+
+class Phase(enum.Enum):
+    """The states of RFC 3501 section 3, and the greeting before them."""
+
+    GREETING = "greeting"
+    NOT_AUTHENTICATED = "not authenticated"
+    AUTHENTICATED = "authenticated"
+    SELECTED = "selected"
+    CLOSED = "closed"
+
+
+class Greeting(Out, frozen=True, gc=False):
+    """The first words."""
+
+    text: str
+    code: str = ""
+
+
+class Tagged(Out, frozen=True, gc=False):
+    """Completes the command. ``data``: rendered untagged responses that go before it. ``code`` without its brackets."""
+
+    status: Literal["OK", "NO", "BAD"]
+    text: str
+    code: str = ""
+    data: bytes = b""
+
+
+class Untagged(Out, frozen=True, gc=False):
+    """Rendered untagged responses, or a piece of them; completes nothing."""
+
+    data: bytes
+
+
+class Continuation(Out, frozen=True, gc=False):
+    """``+``: the rest of the command may come."""
+
+    text: str = ""
+
+
+class Bye(Out, frozen=True, gc=False):
+    """``* BYE`` and the end of the connection, at any time."""
+
+    text: str
+    code: str = ""
+
+
+_ANY = frozenset({Phase.NOT_AUTHENTICATED, Phase.AUTHENTICATED, Phase.SELECTED})
+_BEFORE = frozenset({Phase.NOT_AUTHENTICATED})
+_INSIDE = frozenset({Phase.AUTHENTICATED, Phase.SELECTED})
+_OPEN = frozenset({Phase.SELECTED})
+
+ALLOWED: dict[type[Event], frozenset[Phase]] = {
+    c.Capability: _ANY,
+    c.Noop: _ANY,
+    c.Logout: _ANY,
+    c.Id: _ANY,
+    c.Starttls: _BEFORE,
+    c.Authenticate: _BEFORE,
+    c.Login: _BEFORE,
+    c.Enable: _INSIDE,
+    c.Namespace: _INSIDE,
+    c.Select: _INSIDE,
+    c.Create: _INSIDE,
+    c.Delete: _INSIDE,
+    c.Rename: _INSIDE,
+    c.Subscribe: _INSIDE,
+    c.Listing: _INSIDE,
+    c.Status: _INSIDE,
+    c.Append: _INSIDE,
+    c.Idle: _INSIDE,
+    c.Check: _OPEN,
+    c.Close: _OPEN,
+    c.Expunge: _OPEN,
+    c.Search: _OPEN,
+    c.Fetch: _OPEN,
+    c.Store: _OPEN,
+    c.Copy: _OPEN,
+}
+"""In which phases a command is understood."""
+
+FOLLOWS: dict[tuple[type[Event], str], Phase] = {
+    (c.Login, "OK"): Phase.AUTHENTICATED,
+    (c.Authenticate, "OK"): Phase.AUTHENTICATED,
+    (c.Response, "OK"): Phase.AUTHENTICATED,
+    (c.Select, "OK"): Phase.SELECTED,
+    (c.Select, "NO"): Phase.AUTHENTICATED,
+    (c.Close, "OK"): Phase.AUTHENTICATED,
+    (c.Logout, "OK"): Phase.CLOSED,
+}
+"""The phase that an answer leads to; all others stay."""
+
+CONTINUES: frozenset[type[Event]] = frozenset({c.LiteralWanted, c.Idle, c.Authenticate, c.Response, c.Append})
+"""Events that a ``Continuation`` may answer."""
+
+
+class Bounds(msgspec.Struct, frozen=True, gc=False):
+    """How much of what is taken, in bytes and seconds. ``stranger`` ones hold before log-in. ``discard``: a message literal that was
+    refused but comes all the same (LITERAL+) is skipped up to this size; above it the connection ends."""
+
+    line: int = 65_536
+    literal: int = 65_536
+    command: int = 262_144
+    stranger_line: int = 16_384
+    stranger_literal: int = 4_096
+    discard: int = 64 << 20
+    stranger_seconds: float = 180.0
+    seconds: float = 1800.0
+    message_seconds: float = 300.0
+
+
+class _Mode(enum.Enum):
+    COMMAND = "command"
+    LITERAL = "literal"
+    MESSAGE = "message"
+    AFTER_MESSAGE = "after message"
+    DISCARD = "discard"
+    EXCHANGE = "exchange"
+    IDLE = "idle"
+
+
+_MARKER = re.compile(rb"\{([0-9]{1,20})(\+?)\}\Z")
+_CLEAN = re.compile(r"[\x00-\x1f\x7f]")
+
+
+class ImapServerEngine:
+    """See ``wire/engine.py``. ``tls``: the connection is encrypted from its start."""
+
+    __slots__ = (
+        "_append",
+        "_bounds",
+        "_buffer",
+        "_command",
+        "_eof",
+        "_left",
+        "_lost",
+        "_mode",
+        "_pending",
+        "_phase",
+        "_scanned",
+        "_tag",
+        "_upgrade",
+        "tls",
+    )
+
+    def __init__(self, *, tls: bool = False, bounds: Bounds = Bounds()) -> None:
+        self.tls = tls
+        self._bounds = bounds
+        self._phase = Phase.GREETING
+        self._mode = _Mode.COMMAND
+        self._buffer = bytearray()
+        self._scanned = 0
+        self._command = b""
+        self._left = 0
+        self._tag = b"*"
+        self._pending: Event | None = None
+        self._append: tuple[int, bool] = (0, False)
+        self._eof = False
+        self._lost = False
+        self._upgrade = False
+
+    @property
+    def buffered(self) -> int:
+        """Bytes received and not yet consumed."""
+        return len(self._buffer)
+
+    @property
+    def deadline(self) -> float:
+        """RFC 3501 section 5.4: at least 30 minutes once logged in; IDLE is no exception."""
+        if self._phase in (Phase.GREETING, Phase.NOT_AUTHENTICATED):
+            return self._bounds.stranger_seconds
+        return self._bounds.message_seconds if self._mode is _Mode.MESSAGE else self._bounds.seconds
+
+    @property
+    def phase(self) -> Phase:
+        """The state."""
+        return self._phase
+
+    @property
+    def upgrade(self) -> bool:
+        """TLS must be started now."""
+        return self._upgrade
+
+    @property
+    def closing(self) -> bool:
+        """Nothing more will be said."""
+        return self._phase is Phase.CLOSED
+
+    @property
+    def idling(self) -> bool:
+        """IDLE is under way."""
+        return self._mode is _Mode.IDLE
+
+    def receive(self, data: bytes) -> None:
+        """Bytes from the peer, or ``b""`` at its end."""
+        if not data:
+            self._eof = True
+        elif self._phase is not Phase.CLOSED:
+            self._buffer += data
+
+    def tls_started(self, peer: TLSPeer) -> None:
+        """RFC 3501 section 6.2.1: what was known before is forgotten."""
+        self.tls = True
+        self._upgrade = False
+        self._buffer.clear()
+        self._scanned = 0
+
+    # ---- in
+
+    def next_event(self) -> Step:
+        """One step."""
+        if self._pending is not None or self._phase is Phase.GREETING or self._upgrade:
+            return WAITING
+        if self._phase is Phase.CLOSED:
+            self._buffer.clear()
+            return self._ended()
+        step = self._step()
+        if step is NEED_DATA:
+            return self._ended()
+        if isinstance(step, Event) and step.answered:
+            self._pending = step
+        return step
+
+    def _ended(self) -> Step:
+        if self._eof and not self._lost:
+            self._lost = True
+            return Lost()
+        return NEED_DATA
+
+    def _step(self) -> Step:
+        mode = self._mode
+        if mode is _Mode.COMMAND:
+            return self._gather()
+        if mode is _Mode.MESSAGE:
+            return self._message()
+        if mode is _Mode.LITERAL:
+            if len(self._buffer) < self._left:
+                return NEED_DATA
+            self._command += self._take(self._left)
+            self._mode = _Mode.COMMAND
+            return self._gather()
+        if mode is _Mode.DISCARD:
+            return self._discard()
+        line = self._line()
+        if not isinstance(line, bytes):
+            return line
+        if mode is _Mode.EXCHANGE:
+            return self._exchange(line)
+        self._mode = _Mode.COMMAND
+        if mode is _Mode.AFTER_MESSAGE:
+            if line:
+                return self._broken("the command should end behind its message (one message a command)", line)
+            return End()
+        if line.upper() == b"DONE":
+            return c.Done()
+        return self._broken("DONE expected", line)
+
+    def _take(self, count: int) -> bytes:
+        data = bytes(memoryview(self._buffer)[:count])
+        del self._buffer[:count]
+        self._scanned = 0
+        return data
+
+    def _line(self) -> Step | bytes:
+        """The next line without its CRLF."""
+        limit = self._bounds.stranger_line if self._phase is Phase.NOT_AUTHENTICATED else self._bounds.line
+        end = self._buffer.find(b"\n", self._scanned)
+        if end > limit or (end < 0 and len(self._buffer) > limit):
+            return self._fatal("a line is too long")
+        if end < 0:
+            self._scanned = len(self._buffer)
+            return NEED_DATA
+        line = self._take(end + 1)
+        if line[-2:-1] != b"\r":
+            self._tag = readable_tag(self._command + line[:-1]) if self._mode is _Mode.COMMAND else self._tag
+            self._command = b""
+            self._mode = _Mode.COMMAND
+            return Broken("a line ends in a bare LF", Tagged("BAD", "A line ends in a bare LF"))
+        return line[:-2]
+
+    def _gather(self) -> Step:
+        line = self._line()
+        if not isinstance(line, bytes):
+            return line
+        marker = _MARKER.search(line, max(0, len(line) - 24)) if line.endswith(b"}") else None
+        if marker is not None:
+            return self._literal(line, marker)
+        data = self._command + line if self._command else line
+        self._command = b""
+        try:
+            command = parse_command(data)
+        except Bad as why:
+            return self._refuse(data, str(why))
+        self._tag = command.tag
+        return self._admit(command)
+
+    def _refuse(self, data: bytes, why: str) -> Broken:
+        self._tag = readable_tag(data)
+        return Broken(why, Tagged("BAD", f"{why[:1].upper()}{why[1:]}"))
+
+    def _admit(self, command: c.Command) -> Event:
+        if self._phase not in ALLOWED[type(command)]:
+            why = f"not possible while {self._phase.value}"
+            return Broken(why, Tagged("BAD", why.capitalize()))
+        if isinstance(command, c.Starttls):
+            if self.tls:
+                return Broken("TLS twice", Tagged("BAD", "TLS is active already"))
+            if self._buffer:
+                return self._fatal("plaintext behind STARTTLS")
+        return command
+
+    def _literal(self, line: bytes, marker: re.Match[bytes]) -> Step:
+        """A literal announced at the end of ``line``."""
+        size, waits = int(marker[1]), not marker[2]
+        data = self._command + line[: marker.start()]
+        try:
+            tag, word, _ = parse_head(data)
+            append = parse_append(data, size) if word == "APPEND" else None
+        except Bad as why:
+            return self._skip(self._refuse(data, str(why)), size, waits)
+        self._tag = tag
+        if append is not None:
+            event = self._admit(append)
+            if isinstance(event, Broken):
+                return self._skip(event, size, waits)
+            self._command = b""
+            self._append = (size, waits)
+            return event
+        stranger = self._phase is Phase.NOT_AUTHENTICATED
+        if size > (self._bounds.stranger_literal if stranger else self._bounds.literal):
+            return self._skip(Broken("a literal is too long", Tagged("BAD", "A literal is too long", "TOOBIG")), size, waits)
+        if len(data) + size > self._bounds.command:
+            return self._skip(Broken("the command is too long", Tagged("BAD", "The command is too long", "TOOBIG")), size, waits)
+        self._command = data + marker[0] + b"\r\n"
+        self._left = size
+        self._mode = _Mode.LITERAL
+        return c.LiteralWanted(size) if waits else self._step()
+
+    def _skip(self, broken: Broken, size: int, waits: bool) -> Broken:
+        """The command is refused at its literal; one that does not wait comes all the same."""
+        self._command = b""
+        if waits:
+            return broken
+        if size > self._bounds.discard:
+            return self._fatal("a literal is far too long")
+        self._left = size
+        self._mode = _Mode.DISCARD
+        return broken
+
+    def _discard(self) -> Step:
+        """Pass over literals of a refused command, and the lines between them, up to its end."""
+        while True:
+            dropped = min(self._left, len(self._buffer))
+            if dropped:
+                del self._buffer[:dropped]
+                self._left -= dropped
+                self._scanned = 0
+            if self._left:
+                return NEED_DATA
+            line = self._line()
+            if not isinstance(line, bytes):
+                return line
+            marker = _MARKER.search(line, max(0, len(line) - 24)) if line.endswith(b"+}") else None
+            if marker is None:
+                self._mode = _Mode.COMMAND
+                return self._gather()
+            self._left = int(marker[1])
+            if self._left > self._bounds.discard:
+                return self._fatal("a literal is far too long")
+
+    def _message(self) -> Step:
+        if self._left:
+            if not self._buffer:
+                return NEED_DATA
+            data = self._take(min(self._left, len(self._buffer), CHUNK_BYTES))
+            self._left -= len(data)
+            return Chunk(data)
+        self._mode = _Mode.AFTER_MESSAGE
+        return self._step()
+
+    def _exchange(self, line: bytes) -> Step:
+        if line == b"*":
+            return c.Response(None)
+        data = decode_base64(line)
+        if data is None:
+            return self._broken("base64 expected", line)
+        return c.Response(data)
+
+    def _broken(self, why: str, line: bytes) -> Broken:
+        """A wrong line inside a command; that command is answered. What a literal at its end brings is passed over."""
+        broken = Broken(why, Tagged("BAD", why.capitalize()))
+        self._mode = _Mode.COMMAND
+        marker = _MARKER.search(line, max(0, len(line) - 24)) if line.endswith(b"+}") else None
+        return broken if marker is None else self._skip(broken, int(marker[1]), False)
+
+    def _fatal(self, why: str) -> Broken:
+        self._command = b""
+        self._buffer.clear()
+        self._scanned = 0
+        self._mode = _Mode.COMMAND
+        return Broken(why, Bye(why.capitalize()), fatal=True)
+
+    # ---- out
+
+    def send(self, out: Out) -> bytes:
+        """The bytes for ``out``. Raises LocalProtocolError."""
+        if isinstance(out, Untagged):
+            if self._phase in (Phase.GREETING, Phase.CLOSED):
+                raise LocalProtocolError(f"nothing can be said in phase {self._phase.value}")
+            return out.data
+        if isinstance(out, Tagged):
+            return self._completion(out)
+        if isinstance(out, Continuation):
+            return self._continuation(out)
+        if isinstance(out, Greeting):
+            if self._phase is not Phase.GREETING:
+                raise LocalProtocolError("greeted already")
+            self._phase = Phase.NOT_AUTHENTICATED
+            return b"* OK " + _text(out.code, out.text)
+        if isinstance(out, Bye):
+            if self._phase is Phase.CLOSED:
+                raise LocalProtocolError("closed already")
+            self._close()
+            return b"* BYE " + _text(out.code, out.text)
+        raise LocalProtocolError(f"{type(out).__name__} is not spoken here")
+
+    def _close(self) -> None:
+        self._phase = Phase.CLOSED
+        self._pending = None
+        self._buffer.clear()
+
+    def _completion(self, out: Tagged) -> bytes:
+        pending = self._pending
+        if pending is None or isinstance(pending, c.LiteralWanted):
+            raise LocalProtocolError("no command waits for its completion")
+        if isinstance(pending, Broken) and pending.fatal:
+            raise LocalProtocolError("only BYE answers this")
+        if isinstance(pending, c.Starttls) and out.status == "OK":
+            if self._buffer:
+                self._close()
+                return b"* BYE Plaintext behind STARTTLS\r\n"
+            self._upgrade = True
+        if isinstance(pending, c.Append):
+            size, waits = self._append
+            if not waits and size > self._bounds.discard:
+                self._close()
+                return b"* BYE The message is far too long\r\n"
+            if not waits:
+                self._mode, self._left = _Mode.DISCARD, size
+        elif self._mode is _Mode.EXCHANGE:
+            self._mode = _Mode.COMMAND
+        self._pending = None
+        self._phase = FOLLOWS.get((type(pending), out.status), self._phase)
+        tag, self._tag = self._tag, b"*"
+        return b"%b%b %b %b" % (out.data, tag, out.status.encode("ascii"), _text(out.code, out.text))
+
+    def _continuation(self, out: Continuation) -> bytes:
+        pending = self._pending
+        if type(pending) not in CONTINUES:
+            raise LocalProtocolError("nothing waits for a continuation")
+        if isinstance(pending, c.Append):
+            self._left, waits = self._append
+            self._mode = _Mode.MESSAGE
+            self._pending = None
+            return b"+ Ready\r\n" if waits else b""
+        if isinstance(pending, c.Idle):
+            self._mode = _Mode.IDLE
+        elif not isinstance(pending, c.LiteralWanted):
+            self._mode = _Mode.EXCHANGE
+        self._pending = None
+        return f"+ {_CLEAN.sub(' ', out.text)}\r\n".encode("utf-8", "replace")
+
+
+def _text(code: str, text: str) -> bytes:
+    """``resp-text`` and the end of its line."""
+    line = f"[{_CLEAN.sub(' ', code)}] {text}" if code else text
+    return (_CLEAN.sub(" ", line) if _CLEAN.search(line) else line).encode("utf-8", "replace") + b"\r\n"

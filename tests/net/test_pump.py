@@ -1,0 +1,352 @@
+"""The pump, driven with a toy engine: lines in, lines out."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ConnectionLost
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+
+from hornetmail.net.limits import ConnectionCount, Limits, network_of
+from hornetmail.net.pump import Pump, PumpFactory, Session
+from hornetmail.wire.engine import NEED_DATA, WAITING, End, Event, LocalProtocolError, Out, Step, TLSPeer
+
+
+class Line(Event, frozen=True, gc=False):
+    text: bytes
+
+
+class Say(Out, frozen=True, gc=False):
+    text: bytes
+    answers: bool = True
+    last: bool = False
+
+
+class Phase(enum.Enum):
+    OPEN = 1
+
+
+class ToyEngine:
+    """A line is an event; ``END`` is an End."""
+
+    phase = Phase.OPEN
+    upgrade = False
+
+    def __init__(self) -> None:
+        self.buffer = b""
+        self.waiting = False
+        self.closing = False
+        self.deadline = 30.0
+
+    @property
+    def buffered(self) -> int:
+        return len(self.buffer)
+
+    def receive(self, data: bytes) -> None:
+        self.buffer += data
+
+    def next_event(self) -> Step:
+        if self.waiting:
+            return WAITING
+        line, nl, rest = self.buffer.partition(b"\n")
+        if not nl:
+            return NEED_DATA
+        self.buffer = rest
+        self.waiting = True
+        return End() if line == b"END" else Line(line)
+
+    def send(self, out: Out) -> bytes:
+        assert isinstance(out, Say)
+        if out.answers:
+            if not self.waiting:
+                raise LocalProtocolError("nobody asked")
+            self.waiting = False
+        self.closing = self.closing or out.last
+        return out.text + b"\n"
+
+    def tls_started(self, peer: TLSPeer) -> None:
+        self.upgrade = False
+
+
+class Transport(StringTransport):
+    """Counts writes and notes the abort."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes = 0
+        self.aborted = False
+
+    def write(self, data: bytes) -> None:
+        self.writes += 1
+        super().write(data)
+
+    def abortConnection(self) -> None:
+        self.aborted = True
+
+
+class ToySession(Session):
+    def __init__(self) -> None:
+        self.open: Deferred[Any] | None = None
+        self.ended: list[str] = []
+        self.reasons: list[Failure] = []
+        self.is_busy = False
+
+    def attach(self, wire: Any) -> Any:
+        super().attach(wire)
+        return Say(b"hello", answers=False)
+
+    def on(self, event: Event) -> Any:
+        if isinstance(event, End) or (isinstance(event, Line) and event.text == b"wait"):
+            return self.wait()
+        assert isinstance(event, Line)
+        if event.text == b"boom":
+            raise ValueError("boom")
+        if event.text == b"now":
+            return succeed(Say(b"at once"))
+        if event.text == b"two":
+            return [Say(b"one", answers=False), Say(b"two")]
+        if event.text == b"quit":
+            return Say(b"bye", last=True)
+        return Say(event.text)
+
+    async def wait(self) -> Out:
+        self.open = Deferred()
+        try:
+            await self.open
+        except BaseException as error:
+            self.ended.append(type(error).__name__)
+            raise
+        self.ended.append("done")
+        return Say(b"waited")
+
+    def failed(self, event: Event, failure: Failure) -> Any:
+        return Say(b"sorry")
+
+    def lost(self, reason: Failure) -> None:
+        self.reasons.append(reason)
+
+    def timed_out(self) -> Any:
+        return Say(b"too slow", answers=False)
+
+    def goodbye(self) -> Any:
+        return Say(b"going down", answers=False)
+
+    def busy(self) -> bool:
+        return self.is_busy
+
+
+class Rig:
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.session = ToySession()
+        self.engine = ToyEngine()
+        self.closed: list[Pump] = []
+        self.pump = Pump(self.engine, lambda: self.session, self.clock, on_closed=self.closed.append)
+        self.transport = Transport()
+        self.transport.protocol = self.pump
+        self.pump.makeConnection(self.transport)
+
+    def said(self) -> bytes:
+        value = self.transport.value()
+        self.transport.clear()
+        return value
+
+
+def test_greets_and_answers_in_order() -> None:
+    """Would catch a lost greeting, answers out of order, or one write an answer where input was pipelined."""
+    rig = Rig()
+    assert rig.said() == b"hello\n"
+    rig.transport.writes = 0
+    rig.pump.dataReceived(b"a\nb\ntwo\nnow\nc\n")
+    assert rig.said() == b"a\nb\none\ntwo\nat once\nc\n"
+    assert rig.transport.writes == 1
+
+
+def test_nothing_is_parsed_while_an_answer_is_open() -> None:
+    """Would catch replies to pipelined commands overtaking an asynchronous one, and a read side that is never paused."""
+    rig = Rig()
+    rig.said()
+    rig.pump.dataReceived(b"a\nwait\nb\n")
+    assert rig.said() == b"a\n"
+    rig.pump.dataReceived(b"x" * 70_000 + b"\n")
+    assert rig.transport.producerState == "paused"
+    assert rig.session.open is not None
+    rig.session.open.callback(None)
+    assert rig.said() == b"waited\nb\n" + b"x" * 70_000 + b"\n"
+    assert rig.transport.producerState == "producing"
+
+
+def test_lost_connection_cancels_the_session() -> None:
+    """Would catch work that goes on for a client that left before the end of data."""
+    rig = Rig()
+    rig.pump.dataReceived(b"wait\n")
+    rig.pump.connectionLost(Failure(ConnectionLost()))
+    assert rig.session.ended == ["CancelledError"]
+    assert len(rig.session.reasons) == 1
+    assert rig.closed == [rig.pump]
+
+
+def test_after_end_the_work_goes_on() -> None:
+    """Would catch a message lost because its client went away while it was being written (250 or not, it is ours)."""
+    rig = Rig()
+    rig.pump.dataReceived(b"END\n")
+    rig.pump.connectionLost(Failure(ConnectionLost()))
+    assert rig.session.ended == []
+    assert rig.closed == []
+    assert rig.session.open is not None
+    rig.session.open.callback(None)
+    assert rig.session.ended == ["done"]
+    assert rig.closed == [rig.pump]
+
+
+def test_deadline_runs_anew_with_each_event() -> None:
+    """Would catch a deadline that counts from the connection's start, or never fires."""
+    rig = Rig()
+    rig.clock.advance(29)
+    rig.pump.dataReceived(b"a\n")
+    rig.clock.advance(29)
+    assert not rig.transport.disconnecting
+    rig.said()
+    rig.clock.advance(1)
+    assert rig.said() == b"too slow\n"
+    assert rig.transport.disconnecting
+
+
+def test_half_a_line_does_not_extend_the_deadline() -> None:
+    """Would catch a peer that keeps a connection by trickling bytes."""
+    rig = Rig()
+    rig.clock.advance(20)
+    rig.pump.dataReceived(b"a")
+    rig.clock.advance(10)
+    assert rig.transport.disconnecting
+
+
+def test_deadline_stands_still_while_we_work() -> None:
+    """Would catch a client thrown out because our disk is slow."""
+    rig = Rig()
+    rig.pump.dataReceived(b"wait\n")
+    rig.clock.advance(100)
+    assert not rig.transport.disconnecting
+    assert rig.session.open is not None
+    rig.session.open.callback(None)
+    rig.clock.advance(29)
+    assert not rig.transport.disconnecting
+
+
+def test_a_peer_that_does_not_read_is_dropped() -> None:
+    """Would catch a connection kept for ever by a client that takes no answers, and answers piling up in memory."""
+    rig = Rig()
+    rig.said()
+    rig.pump.pauseProducing()
+    rig.pump.dataReceived(b"a\n")
+    assert rig.said() == b""
+    rig.pump.resumeProducing()
+    assert rig.said() == b"a\n"
+    rig.pump.pauseProducing()
+    rig.clock.advance(31)
+    assert rig.transport.aborted
+
+
+def test_drained_waits_for_the_transport() -> None:
+    """Would catch a whole folder being put into the transport's buffer."""
+    rig = Rig()
+    fired: list[str] = []
+    d = rig.pump.drained()
+    assert isinstance(d, Deferred)
+    d.addCallback(lambda _: fired.append("at once"))
+    rig.pump.pauseProducing()
+    d = rig.pump.drained()
+    assert isinstance(d, Deferred)
+    d.addCallback(lambda _: fired.append("later"))
+    assert fired == ["at once"]
+    rig.pump.resumeProducing()
+    assert fired == ["at once", "later"]
+
+
+def test_linger_ends() -> None:
+    """Would catch sockets that stay open because the peer never takes the last bytes."""
+    rig = Rig()
+    rig.pump.dataReceived(b"quit\nmore\n")
+    assert rig.said() == b"hello\nbye\n"
+    assert rig.transport.disconnecting
+    rig.clock.advance(11)
+    assert rig.transport.aborted
+
+
+def test_shutdown_lets_transactions_finish() -> None:
+    """Would catch a SIGTERM that cuts a running transaction, or one that hangs on an idle connection."""
+    idle = Rig()
+    idle.said()
+    idle.pump.shutdown()
+    assert idle.said() == b"going down\n"
+    rig = Rig()
+    rig.session.is_busy = True
+    rig.pump.shutdown()
+    rig.pump.dataReceived(b"wait\n")
+    rig.said()
+    rig.session.is_busy = False
+    assert rig.session.open is not None
+    rig.session.open.callback(None)
+    assert rig.said() == b"waited\ngoing down\n"
+    assert rig.transport.disconnecting
+
+
+def test_a_raising_session_apologises(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would catch a connection that hangs after an error of ours."""
+    logged: list[Any] = []
+    monkeypatch.setattr(Pump, "log", type("Log", (), {"failure": lambda *a, **k: logged.append(a)})())
+    rig = Rig()
+    rig.said()
+    rig.pump.dataReceived(b"boom\na\n")
+    assert rig.said() == b"sorry\na\n"
+    assert logged
+
+
+def test_factory_limits_and_refuses() -> None:
+    """Would catch a door without limits, or one that forgets to count out (rule 8)."""
+    clock = Clock()
+    factory = PumpFactory(
+        lambda peer: ToyEngine(), lambda peer: ToySession(), clock, limits=Limits(total=3, network=2), refusal=b"421 no\r\n"
+    )
+
+    class From:
+        def __init__(self, host: str) -> None:
+            self.host = host
+            self.port = 1
+
+    def connect(host: str) -> tuple[Any, Transport]:
+        protocol = factory.buildProtocol(From(host))  # type: ignore[arg-type]
+        transport = Transport()
+        assert protocol is not None
+        protocol.makeConnection(transport)
+        return protocol, transport
+
+    first, _ = connect("2001:db8::1")
+    connect("2001:db8::2")
+    _, refused = connect("2001:db8::3")
+    assert refused.value() == b"421 no\r\n"
+    assert refused.disconnecting
+    connect("192.0.2.1")
+    assert connect("192.0.2.2")[1].value() == b"421 no\r\n"
+    first.connectionLost(Failure(ConnectionLost()))
+    assert connect("192.0.2.2")[1].value() == b"hello\n"
+    assert len(factory.pumps) == 3
+    stopped = Deferred.fromCoroutine(factory.stop(5))
+    for pump in list(factory.pumps):
+        pump.connectionLost(Failure(ConnectionLost()))
+    assert stopped.called
+    assert connect("192.0.2.9")[1].value() == b"421 no\r\n"
+
+
+def test_networks() -> None:
+    """Would catch limits that a client walks around with the addresses of its /64 (rule 8)."""
+    assert network_of("2001:db8:1:2:3::4") == "2001:db8:1:2::/64"
+    assert network_of("::ffff:192.0.2.7") == network_of("192.0.2.7") == "192.0.2.7"
+    count = ConnectionCount(Limits(1, 1))
+    assert count.admit("192.0.2.1") == ""
+    assert count.admit("192.0.2.1") == "total"
