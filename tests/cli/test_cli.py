@@ -42,7 +42,9 @@ def run(directory: Path, *arguments: str, stdin: bytes = b"", password: str | No
     if password is not None:
         environment["HORNETMAIL_PASSWORD"] = password
     command = [sys.executable, "-m", "hornetmail.cli", *arguments]
-    return Done(subprocess.run(command, input=stdin, capture_output=True, env=environment, cwd=directory, timeout=60, check=False))
+    return Done(
+        subprocess.run(command, input=stdin, capture_output=True, env=environment, cwd=directory, timeout=60, check=False)
+    )
 
 
 class CliCase(TestCase):
@@ -92,7 +94,18 @@ class TestCommands(CliCase):
         """The contract's options must reach the directory, and come back in tables and JSON."""
         rooms = await self.open()
         added = await self.cli(
-            "domain", "add", "new.test", "--primary", "127.0.0.1:10025", "--failover", "manual", "--scope", "picked", "--tls", "verify", "--json"
+            "domain",
+            "add",
+            "new.test",
+            "--primary",
+            "127.0.0.1:10025",
+            "--failover",
+            "manual",
+            "--scope",
+            "picked",
+            "--tls",
+            "verify",
+            "--json",
         )
         assert (added.code, added.json["primaries"], added.json["scope"]) == (0, ["127.0.0.1:10025"], "picked")
         domain = rooms.control.directory.domain("new.test")
@@ -121,7 +134,9 @@ class TestCommands(CliCase):
         """Passwords come from standard input or are made; a role as often as wanted."""
         rooms = await self.open()
         login = rooms.control.access.login
-        assert (await self.cli("mailbox", "add", "carol@example.test", "--password-stdin", stdin="gr\u00fcn s\n".encode())).code == 0
+        assert (
+            await self.cli("mailbox", "add", "carol@example.test", "--password-stdin", stdin="gr\u00fcn s\n".encode())
+        ).code == 0
         await login("carol@example.test", "gr\u00fcn s", "imap", "")
         added = await self.cli("mailbox", "add", "dave@example.test", "--role", "admin", "--role", "auditor", "--json")
         person = await login("dave@example.test", added.json["password"], "imap", "")
@@ -173,9 +188,13 @@ class TestCommands(CliCase):
         await self.cli("--as", "alice@example.test", "archive", "export", "7", "--output", "x.eml", **alice)
         assert (self.directory / "x.eml").read_bytes() == rooms.archive.mails[7][1]
         assert "no mail 8" in await self.refused("--as", "alice@example.test", "archive", "export", "8", **alice)
-        assert "x.eml" in (await self.cli("--as", "alice@example.test", "archive", "export", "7", "--output", "x.eml", **alice)).err
+        assert (
+            "x.eml" in (await self.cli("--as", "alice@example.test", "archive", "export", "7", "--output", "x.eml", **alice)).err
+        )
         assert "wrong address or password" in await self.refused("--as", "alice@example.test", "status", password="wrong")
-        assert (await self.cli("--as", "auditor@example.test", "archive", "export", "8", **alice)).raw == rooms.archive.mails[8][1]
+        assert (await self.cli("--as", "auditor@example.test", "archive", "export", "8", **alice)).raw == rooms.archive.mails[8][
+            1
+        ]
         assert "may not" in await self.refused("--as", "alice@example.test", "domain", "list", **alice)
         assert "1 on the way to alice@example.test" in (await self.cli("archive", "redeliver", "7")).out
         assert (await self.cli("archive", "verify", "--full")).out == "all is well\n"
@@ -195,7 +214,9 @@ class TestCommands(CliCase):
         assert (await self.cli("archive", "key", "backup", "key.txt", "--password-stdin", stdin=b"long enough\n")).code == 0
         paper = self.directory / "key.txt"
         assert (paper.read_text(), paper.stat().st_mode & 0o777) == ("KEY PAPER of 11 characters\n", 0o600)
-        assert "exists already" in await self.refused("archive", "key", "backup", "key.txt", "--password-stdin", stdin=b"long enough\n")
+        assert "exists already" in await self.refused(
+            "archive", "key", "backup", "key.txt", "--password-stdin", stdin=b"long enough\n"
+        )
         assert "at least 8" in await self.refused("archive", "key", "backup", "-", "--password-stdin", stdin=b"short\n")
 
     async def test_status_and_audit(self) -> None:
@@ -203,7 +224,9 @@ class TestCommands(CliCase):
         rooms = await self.open()
         rooms.health["smtp"] = "cannot listen"
         status = (await self.cli("status", "--json")).json
-        assert status["domains"] == [{"name": "example.test", "mode": "normal", "primary": {"up": True, "hosts": [{"host": "[::1]:25", "up": True}]}}]
+        assert status["domains"] == [
+            {"name": "example.test", "mode": "normal", "primary": {"up": True, "hosts": [{"host": "[::1]:25", "up": True}]}}
+        ]
         assert "DOWN: cannot listen" in (await self.cli("status")).out
         await self.cli("domain", "mode", "example.test", "emergency")
         assert "domain.mode" in (await self.cli("audit")).out
@@ -253,9 +276,27 @@ def test_check_config(tmp_path: Path) -> None:
     done = run(tmp_path, "check-config")
     assert (done.code, "$.tls.certificate" in done.err, done.err.count("\n")) == (1, True, 1)
     (tmp_path / "tls").mkdir()
-    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=mx", "-days", "2"]
+    make = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-subj",
+        "/CN=mx",
+        "-days",
+        "2",
+    ]
     for name in ("cert", "other"):
-        files = ["-out", str(tmp_path / f"tls/{name}.pem"), "-keyout", str(tmp_path / f"tls/{name.replace('cert', 'key')}-key.pem")]
+        files = [
+            "-out",
+            str(tmp_path / f"tls/{name}.pem"),
+            "-keyout",
+            str(tmp_path / f"tls/{name.replace('cert', 'key')}-key.pem"),
+        ]
         subprocess.run([*make, *files], check=True, capture_output=True)
     (tmp_path / "tls/key.pem").write_bytes((tmp_path / "tls/other-key.pem").read_bytes())
     assert "the key is not the certificate's" in run(tmp_path, "check-config").err
