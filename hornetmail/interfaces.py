@@ -125,8 +125,8 @@ class IModes(Interface):
         """Now, from memory; NORMAL for domains it has not heard of."""
 
     def explain(domain: str) -> dict[str, Any]:
-        """For people: mode, since when, by whom, why, next probe, health of every primary. ``primary`` is
-        ``{"up": bool | None, "hosts": [{"host", "up", …}]}``."""
+        """For people: mode, since when, by whom, why, next probe, health of every primary. Always there: ``up`` (True if
+        some primary answers, None while nobody knows) and ``primaries``, a list of ``{"host", "up", "since", "seen", "reason"}``."""
 
     async def switch(domain: str, mode: Mode, by: str, reason: str = "") -> None:
         """By hand. Raises KeyError (no such domain) or ValueError (that switch makes no sense, says why)."""

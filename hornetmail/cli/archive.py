@@ -99,10 +99,15 @@ def rebuild(session: Session, as_json: bool) -> None:
     from hornetmail.compose import setup
 
     answer = _offline(setup.rebuild, session.config())
+    unreadable = answer["unreadable"]
     if as_json:
         emit(answer)
     else:
-        click.echo(_summary(answer) or "the archive is rebuilt")
+        click.echo(f"{answer['mails']} mails")
+        if unreadable:
+            table(("Where", "What"), [(one["where"], one["what"]) for one in unreadable])
+    if unreadable:
+        raise Failure(f"{len(unreadable)} things could not be read, the first: {unreadable[0]['where']}: {unreadable[0]['what']}")
 
 
 @archive.command("timestamp")
@@ -169,8 +174,8 @@ def key_import(session: Session, file: str, password_stdin: bool) -> None:
     with click.open_file(file, encoding="utf-8", errors="replace") as source:
         text = source.read(1 << 20)
     password = password_from(True, "") if password_stdin else click.prompt("Password of the backup", hide_input=True, err=True)
-    answer = _offline(setup.import_key, config, text, password)
-    click.echo(_summary(answer) or "the key is imported")
+    _offline(setup.import_key, config, text, password)
+    click.echo("the key is imported")
 
 
 @click.command()

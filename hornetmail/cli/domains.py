@@ -52,7 +52,7 @@ def _given(settings: dict[str, Any]) -> dict[str, Any]:
 @_settings
 @json_option
 @with_client
-def domain_add(client: Client, name: str, as_json: bool, **settings: Any) -> None:
+def domain_add(client: Client, /, name: str, as_json: bool, **settings: Any) -> None:
     """Serve a domain; without --primary the portal is its mail server for good."""
     answer = client.call("POST", "domains", name=name, **_given(settings))
     if as_json:

@@ -343,6 +343,11 @@ class TestArchive(ApiCase):
         assert (await self.call("auditor", "archive.export", id="2")).data
         entry = (await self.site.rooms.audit.entries())[0]
         assert (entry.actor, entry.action, entry.subject) == ("auditor@example.test", "archive.export", "2")
+        await self.call("admin", "archive.redeliver", ids=["1", "2"])
+        await self.call("admin", "archive.verify", full=True)
+        verified, redelivered = (await self.site.rooms.audit.entries())[:2]
+        assert (redelivered.subject, redelivered.detail) == ("1 2", "")
+        assert (verified.subject, verified.detail) == ("", '{"full":true}')
 
     async def test_redeliver(self) -> None:
         """C16-C18: users to themselves, administrators to the owners, outgoing mail to its sender."""

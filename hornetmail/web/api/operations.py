@@ -122,13 +122,14 @@ class Operation(Generic[Q, R]):
 
     @property
     def _subjects(self) -> tuple[str, ...]:
-        """The fields in the path, else the first field."""
-        fields = msgspec.structs.fields(self.request)[:1]
-        return self.in_path or tuple(field.name for field in fields if field.encode_name not in self.secrets)
+        """The fields in the path, else the first field if it names something."""
+        first = [field.name for field in msgspec.structs.fields(self.request)[:1] if field.type in (str, list[str])]
+        return self.in_path or tuple(first)
 
     def subject(self, request: Q) -> str:
         """What it is done to, for the audit log."""
-        return " ".join(str(getattr(request, name)) for name in self._subjects)[:500]
+        values = [getattr(request, name) for name in self._subjects]
+        return " ".join(" ".join(map(str, value)) if isinstance(value, list) else str(value) for value in values)[:500]
 
     def detail(self, request: Q) -> str:
         """The other fields as JSON, without secrets and fields left at their default."""
