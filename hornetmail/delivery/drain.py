@@ -28,7 +28,7 @@ from hornetmail.core.machine import Drained
 from hornetmail.core.mode import Mode
 from hornetmail.core.queued import Claim, Message, Portal, Row, RowKind, RowState, Settled
 from hornetmail.core.reply import Reply
-from hornetmail.core.verdict import Outcome, Stage, Verdict
+from hornetmail.core.verdict import Outcome, Verdict
 from hornetmail.delivery.couriers.exchange import Load
 from hornetmail.delivery.couriers.primary import PrimaryCourier
 from hornetmail.delivery.judge import Judge
@@ -108,26 +108,6 @@ class Drain:
         self._started = 0.0
 
     # -- life
-
-    async def recover(self) -> None:
-        """After a crash: hand-overs that were under way. A copy that is gone was delivered; another may have been (rule 11) and waits
-        like an uncertain one."""
-        while True:
-            page = await self._queue.rows(kinds=(RowKind.DRAIN,), states=(RowState.CLAIMED,))
-            if not page:
-                return
-            settled = [await self._recovered(message, row) for message, row in page]
-            await self._queue.settle(settled)
-
-    async def _recovered(self, message: Message, row: Row) -> Settled:
-        assert row.portal is not None
-        if await self._portal.begin_drain(row.portal) is None:
-            return Settled(row.id, RowState.REMOVED, row.last, reason="gone from the portal before a restart")
-        await self._portal.end_drain(row.portal, delivered=False)
-        verdict = Verdict(
-            Outcome.UNCERTAIN, Reply(451, "4.4.2", "the service stopped during the hand-over"), "primary", Stage.DOT
-        )
-        return self._back(row, verdict)
 
     def start(self) -> None:
         """Passes may run from now on."""
@@ -222,7 +202,7 @@ class Drain:
 
     def next_due(self, row: Row) -> float:
         """For claims: when the attempt after this one is due."""
-        return self._clock.seconds() + self._backoff.delay(row.attempts + 1, self._jitter())
+        return self._clock.seconds() + self._backoff.delay(row.attempts, self._jitter())
 
     async def run(self, claim: Claim) -> None:
         """Copies whose back-off is over, from the scheduler's lane."""
