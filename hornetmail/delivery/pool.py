@@ -84,7 +84,8 @@ class Destination:
             try:
                 result = await self._once(job)
             except Broken as error:
-                others = len(self._open)
+                # Connections at work, or on the way: if they fail too, the last of them has no others.
+                others = max(len(self._open), self.busy - 1)
                 if error.reply.code == 421:
                     self.ceiling = max(1, min(self.ceiling, others or self.ceiling // 2))
                 self._release()
