@@ -33,7 +33,7 @@ from hornetmail.delivery.pool import Connect, Limits, Pool
 from hornetmail.delivery.recovery import Recovery
 from hornetmail.delivery.redelivery import Redelivery
 from hornetmail.delivery.scheduler import Lane
-from hornetmail.delivery.tasks import Tasks
+from hornetmail.delivery.tasks import Tasks, together
 from hornetmail.interfaces import IAccess, IArchive, IBus, IDirectory, IMeters, IPortal, IQueue
 from hornetmail.net.smtp import SMTPClient, Timeouts
 
@@ -186,8 +186,7 @@ class Delivery:
         await self.drain.stop(max(0.0, grace - (self._clock.seconds() - began)))
         await self._tasks.stop(0)
         await self.modes.stop()
-        for each in (self._primaries, self._exchangers, self._probes):
-            await each.close()
+        await together(each.close() for each in (self._primaries, self._exchangers, self._probes))
 
     async def give_up(self, rows: Sequence[int], reason: str) -> int:
         """See Agent.give_up."""
@@ -223,7 +222,6 @@ class Delivery:
             self._sweeping = self._clock.callLater(self.settings.sweep, self._sweep)
 
     async def _swept(self) -> None:
-        for domain in self._directory.domains():
-            await self.modes.release(domain.name)
+        await self.modes.release()
         await self.drain.sweep()
         await self.recipients.test(self._directory.domains())
