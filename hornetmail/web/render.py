@@ -99,6 +99,10 @@ class Clock:
         """For ``<time datetime>``."""
         return self.local(at).isoformat(timespec="seconds")
 
+    def stamp(self) -> str:
+        """This moment, for marks that make a form count once."""
+        return f"{self._now * 1000:.0f}"
+
     def ago(self, at: float) -> str:
         """How long ago."""
         return span_text(self._now - at)
@@ -164,7 +168,9 @@ def read_flash(cookie: str) -> tuple[str, str] | None:
     return (tone, text) if text and tone in ("ok", "bad", "warn", "info") else None
 
 
-def redirect(visit: Visit, path: str, *, tone: str = "ok", say: str = "", cookies: tuple[Cookie, ...] = (), **query: Any) -> Answer:
+def redirect(
+    visit: Visit, path: str, *, tone: str = "ok", say: str = "", cookies: tuple[Cookie, ...] = (), **query: Any
+) -> Answer:
     """On to another page after a form (303), with a message for it."""
     if say:
         cookies = (*cookies, Cookie("flash", urllib.parse.quote(f"{tone}:{say[:500]}", safe=""), seconds=60))

@@ -13,19 +13,24 @@ from twisted.web.resource import IResource, Resource
 from werkzeug.exceptions import HTTPException
 from zope.interface import implementer
 
-from hornetmail.access.sessions import csrf_token
-from hornetmail.web import security
 from hornetmail.access.rights import Right
+from hornetmail.access.sessions import csrf_token
 from hornetmail.core.address import domain_of
 from hornetmail.core.mode import Mode
+from hornetmail.web import security
 from hornetmail.web.api.api import Api
 from hornetmail.web.api.operations import ApiError
 from hornetmail.web.api.rooms import Rooms
 from hornetmail.web.languages import Languages
+from hornetmail.web.pages.account import AccountPages
+from hornetmail.web.pages.archive import ArchivePages
 from hornetmail.web.pages.dashboard import DashboardPages
+from hornetmail.web.pages.directory import DirectoryPages
 from hornetmail.web.pages.mail_read import MailReadPages
 from hornetmail.web.pages.mail_write import MailWritePages
 from hornetmail.web.pages.own_folders import OwnFolders
+from hornetmail.web.pages.playground import PlaygroundPages
+from hornetmail.web.pages.queue import QueuePages
 from hornetmail.web.pulse import Pulse
 from hornetmail.web.render import Asset, Renderer, load_assets
 from hornetmail.web.signin import SignIn
@@ -43,7 +48,7 @@ class Mounted(Resource):
     isLeaf = True
 
     def __init__(self, prefix: str, inner: IResource, below: dict[bytes, IResource]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._prefix = [part.encode() for part in prefix.split("/") if part]
         self._inner = inner
         self._below = below
@@ -57,15 +62,8 @@ class Mounted(Resource):
         for key, resource in self._below.items():
             segments = key.split(b"/")
             if request.postpath[: len(segments)] == segments:
-                for segment in segments:
-                    request.prepath.append(request.postpath.pop(0))
-                found: Any = resource
-                while request.postpath and not found.isLeaf:
-                    segment = request.postpath.pop(0)
-                    request.prepath.append(segment)
-                    found = found.getChildWithDefault(segment, request)
-                return found.render(request)
-        return self._inner.render(request)  # type: ignore[attr-defined]
+                return resource.render(request)
+        return self._inner.render(request)
 
 
 class Gate:
@@ -121,7 +119,16 @@ class Gate:
         cookies = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.received_cookies.items()}
         headers = {
             name: (request.getHeader(name) or "")
-            for name in ("accept-language", "user-agent", "origin", "sec-fetch-site", "host", "content-type", "x-forwarded-proto", "x-forwarded-for")
+            for name in (
+                "accept-language",
+                "user-agent",
+                "origin",
+                "sec-fetch-site",
+                "host",
+                "content-type",
+                "x-forwarded-proto",
+                "x-forwarded-for",
+            )
         }
         secure = bool(request.isSecure()) or (self._proxied and headers["x-forwarded-proto"] == "https")
         peer = str(getattr(request.getClientAddress(), "host", "") or "")
@@ -164,9 +171,17 @@ class Gate:
         form: Form = read_form(kind, body) if size <= SLICE else await self._offload(read_form, kind, body)
         secret = self._signin.secret(visit.cookies)
         if not security.is_ours(
-            form.get("token"), secret, origin=visit.headers["origin"], fetch_site=visit.headers["sec-fetch-site"], host=visit.headers["host"]
+            form.get("token"),
+            secret,
+            origin=visit.headers["origin"],
+            fetch_site=visit.headers["sec-fetch-site"],
+            host=visit.headers["host"],
         ):
-            raise ApiError(403, "form", "This form is no longer valid: the session ended or the page is old. Go back, reload it, and try again.")
+            raise ApiError(
+                403,
+                "form",
+                "This form is no longer valid: the session ended or the page is old. Go back, reload it, and try again.",
+            )
         return form
 
     def _refuse(self, visit: Visit, error: ApiError) -> Answer:
@@ -215,8 +230,7 @@ class Gate:
         return self._write(request, visit, answer)
 
 
-
-def Site(  # noqa: N802 - reads as what it makes
+def Site(
     api: Api,
     *,
     now: Callable[[], float],
@@ -246,7 +260,13 @@ def Site(  # noqa: N802 - reads as what it makes
         DashboardPages(api, renderer, pulse, now),
         MailReadPages(folders, renderer, offload),
         MailWritePages(folders, renderer, offload, submit, now),
+        ArchivePages(api, renderer, offload),
+        DirectoryPages(api, renderer),
+        QueuePages(api, renderer),
+        AccountPages(api, renderer, now),
     ]
+    if playground is not None:
+        pages.append(PlaygroundPages(playground, renderer))
     gate = Gate(signin, renderer, assets, offload, prefix=prefix, proxied=proxied)
     app = gate.klein([route for page in pages for route in page.routes()])
     return Mounted(prefix, app.resource(), {path.encode(): resource for path, resource in (below or {}).items()})

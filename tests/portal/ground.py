@@ -21,7 +21,7 @@ from hornetmail.interfaces import IBody, IDirectory
 from hornetmail.portal.schema import MIGRATIONS
 from hornetmail.portal.store import PortalStore
 from hornetmail.testing.databases import fresh_url
-from hornetmail.testing.rooms import MemoryBus
+from hornetmail.testing.folders import MemoryBus
 
 MAIL = b"From: Alice <alice@example.test>\r\nTo: bob@example.test\r\nSubject: one\r\n\r\nHello\r\n.\r\nBob\r\n"
 TRACE = b"Received: from somewhere\r\n\tby mx.example.test; Sun, 22 Nov 2026 17:00:00 +0000\r\n"
