@@ -75,6 +75,9 @@ class IQueue(Interface):
     async def settle(verdicts: Sequence[Settled]) -> None:
         """Record what became of claimed rows, and drain rows born with them, durable on return. A message with nothing left leaves."""
 
+    def claimed_at_start() -> Sequence[tuple[Message, Row]]:
+        """Rows whose attempt the last death interrupted, as they were then; by now they are queued for the time recorded with the attempt."""
+
     async def body(message: int) -> IBody:
         """The body as received. Raises KeyError once the message has left."""
 
