@@ -125,7 +125,8 @@ class IModes(Interface):
         """Now, from memory; NORMAL for domains it has not heard of."""
 
     def explain(domain: str) -> dict[str, Any]:
-        """For people: mode, since when, by whom, why, next probe, health of every primary."""
+        """For people: mode, since when, by whom, why, next probe, health of every primary. ``primary`` is
+        ``{"up": bool | None, "hosts": [{"host", "up", …}]}``."""
 
     async def switch(domain: str, mode: Mode, by: str, reason: str = "") -> None:
         """By hand. Raises KeyError (no such domain) or ValueError (that switch makes no sense, says why)."""

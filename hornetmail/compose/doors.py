@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from twisted.logger import Logger
 
 from hornetmail.compose.foundations import Foundations
+from hornetmail.delivery.tasks import together
 from hornetmail.net.pump import PumpFactory
 
 GRACE = 3.0
@@ -28,7 +30,6 @@ class Doors:
         self._base = base
         self._ports: list[IListeningPort] = []
         self._pumps: list[PumpFactory] = []
-        self.open: list[str] = []
 
     async def listen(self, door: str, factory: PumpFactory | IProtocolFactory) -> None:
         """Open every endpoint of a door. Raises CannotListen."""
@@ -37,14 +38,17 @@ class Doors:
             listener: Any = factory.listener
         else:
             listener = factory
-        for endpoint in self._base.config.listen.door(door):
-            try:
-                port = await serverFromString(self._base.reactor, endpoint).listen(listener)
-            except Exception as error:
-                raise CannotListen(f"{door}: {endpoint}: {error}") from error
-            self._ports.append(port)
-            self.open.append(f"{door} {endpoint}")
-            self.log.info("{door} listens on {address}", door=door, address=port.getHost())
+        for text in self._base.config.listen.door(door):
+            await self.listen_at(door, serverFromString(self._base.reactor, text), listener)
+
+    async def listen_at(self, door: str, endpoint: IStreamServerEndpoint, listener: Any) -> None:
+        """Open one endpoint. Raises CannotListen."""
+        try:
+            port = await endpoint.listen(listener)
+        except (OSError, CannotListenError, ValueError) as error:
+            raise CannotListen(f"{door}: {error}") from error
+        self._ports.append(port)
+        self.log.info("{door} listens on {address}", door=door, address=port.getHost())
 
     async def shut(self) -> None:
         """Take no new connection, say goodbye to idle ones, let running transactions finish within ``GRACE``."""
@@ -52,8 +56,6 @@ class Doors:
         for port in ports:
             await _stopped(port)
         pumps, self._pumps = self._pumps, []
-        from hornetmail.delivery.tasks import together
-
         await together(pump.stop(GRACE) for pump in pumps)
 
 

@@ -19,19 +19,24 @@ from hornetmail.wire.smtp.server import ServerEngine
 IMPLICIT = frozenset({"submissions"})
 
 
-async def listen(base: Foundations, people: People, rooms: MailRooms, tls: ServerTLS, doors: Doors) -> None:
-    """Open the SMTP doors that are configured."""
-    config = base.config
-    services = Services(
+def services_of(base: Foundations, people: People, rooms: MailRooms) -> Services:
+    """What everything that takes mail works with."""
+    return Services(
         queue=rooms.queue,
         directory=people.directory,
         access=people.access,
         recipients=rooms.delivery.recipients,
-        relay=RelayNetworks(people.directory, config.relay.networks),
+        relay=RelayNetworks(people.directory, base.config.relay.networks),
         bus=base.bus,
         meters=base.meters,
         clock=base.reactor,
     )
+
+
+async def listen(base: Foundations, people: People, rooms: MailRooms, tls: ServerTLS, doors: Doors) -> None:
+    """Open the SMTP doors that are configured."""
+    config = base.config
+    services = services_of(base, people, rooms)
     for door, policy in {
         "mx": mx(config.hostname),
         "relay": relay(config.hostname),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from OpenSSL import SSL
-from twisted.application.service import IService, Service
+from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger, globalLogPublisher
 from twisted.python.failure import Failure
@@ -29,8 +29,9 @@ class HornetMail(Service):
 
     log = Logger()
 
-    def __init__(self, base: Foundations, tls: ServerTLS, roles: frozenset[str]) -> None:
+    def __init__(self, base: Foundations, tls: ServerTLS, roles: frozenset[str], playground: Any = None) -> None:
         self.base = base
+        self.playground = playground
         self.tls = tls
         self.roles = roles
         self.whole: Whole | None = None
@@ -51,7 +52,7 @@ class HornetMail(Service):
         self._starting.addErrback(self._fail)
 
     async def _start(self) -> None:
-        self.whole = Whole(self.base, self.tls, self.roles)
+        self.whole = Whole(self.base, self.tls, self.roles, self.playground)
         await self.whole.start()
         self.log.info("HornetMail is up: {roles}", roles=", ".join(sorted(self.roles)))
         notify("READY=1")
@@ -94,8 +95,8 @@ class HornetMail(Service):
             await self.base.close()
 
 
-def build(reactor: Any, path: Path, roles: frozenset[str]) -> IService:
-    """The service for a configuration file. Raises SystemExit(1) after one line on stderr when it cannot be built."""
+def build(reactor: Any, path: Path, roles: frozenset[str], playground: Any = None) -> HornetMail:
+    """The service for a configuration file; ``playground`` gets a page of its own in the panel. Raises SystemExit(1) after one line on stderr when it cannot be built."""
     try:
         config = configuration.load(path)
         base = Foundations(reactor, config)
@@ -108,4 +109,4 @@ def build(reactor: Any, path: Path, roles: frozenset[str]) -> IService:
         base.lock.release()
         print(f"hornetmail: {path}: $.tls: {error or 'certificate and key cannot be used'}", file=sys.stderr, flush=True)
         raise SystemExit(1) from None
-    return HornetMail(base, tls, roles)
+    return HornetMail(base, tls, roles, playground)

@@ -6,7 +6,9 @@ web; doors open last and shut first.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+from typing import Any
 
 from hornetmail.compose import mail, mailboxes, site
 from hornetmail.compose.doors import Doors
@@ -23,8 +25,9 @@ STOP_SECONDS = 1.5
 class Whole:
     """``roles`` choose which doors open; behind them every room works, since one process owns the data directory."""
 
-    def __init__(self, base: Foundations, tls: ServerTLS, roles: frozenset[str]) -> None:
+    def __init__(self, base: Foundations, tls: ServerTLS, roles: frozenset[str], playground: Any = None) -> None:
         self.base = base
+        self.playground = playground
         self.tls = tls
         self.roles = roles
         self.doors = Doors(base)
@@ -41,7 +44,7 @@ class Whole:
         self.rooms = rooms = await MailRooms.open(base, people)
         await rooms.delivery.start()
         base.at_close(lambda: rooms.delivery.stop(STOP_SECONDS))
-        pages = site.Pages(base, people, rooms, self.health)
+        pages = site.Pages(base, people, rooms, self.health, self.playground)
         await pages.listen_locally(self.doors)
         if "smtp" in self.roles:
             await mail.listen(base, people, rooms, self.tls, self.doors)
@@ -68,7 +71,5 @@ class Whole:
 
 
 def _local_minutes(now: float) -> float:
-    import time
-
     there = time.localtime(now)
     return there.tm_hour * 60 + there.tm_min + there.tm_sec / 60

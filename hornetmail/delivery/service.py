@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -25,6 +25,7 @@ from hornetmail.delivery.couriers.portal import PortalCourier
 from hornetmail.delivery.couriers.primary import PrimaryCourier
 from hornetmail.delivery.drain import Drain, DrainLimits
 from hornetmail.delivery.health import Health, Pace
+from hornetmail.delivery.judge import Judge
 from hornetmail.delivery.known import Known, KnownLimits
 from hornetmail.delivery.modes import Modes
 from hornetmail.delivery.notices import Notices
@@ -98,6 +99,7 @@ class Delivery:
         self._exchangers = pool(chosen.connections)
         self._probes = pool(Limits(most=4, first=4, idle=10.0, budget=5.0, rest=0.5))
         self.known = Known(clock, queue, directory, chosen.known)
+        judge = Judge(directory, self.known, self.modes)
         notices = Notices(clock, queue, directory, bus, hostname, unique, chosen.backoff)
         self.recipients = CallForward(
             clock, queue, directory, self.modes, self.known, self._probes, bus, unique, self.modes.refused
@@ -113,7 +115,7 @@ class Delivery:
             queue,
             directory,
             self.modes,
-            self.known,
+            judge,
             couriers,
             ArchiveCourier(archive, queue, directory),
             notices,
@@ -123,6 +125,7 @@ class Delivery:
             chosen.backoff,
             jitter,
             self._expect,
+            self._drain_domain,
         )
         self.drain = Drain(
             clock,
@@ -130,7 +133,7 @@ class Delivery:
             portal,
             directory,
             self.modes,
-            self.known,
+            judge,
             primary,
             notices,
             bus,
@@ -187,16 +190,30 @@ class Delivery:
             await each.close()
 
     async def _recover(self) -> None:
-        """Attempts that a crash cut off are made anew, now; the portal's file names and the archive's tokens keep them single."""
-        kinds = (RowKind.DELIVER, RowKind.ARCHIVE)
+        """Attempts that a crash cut off are made anew, now, not after the back-off that was recorded for them; the portal's file names and
+        the archive's tokens keep them single. They are known by a claim that no verdict followed."""
+        now = self._clock.seconds()
+        after = 0
         while True:
-            page = await self._queue.rows(kinds=kinds, states=(RowState.CLAIMED,))
-            if not page:
+            page = await self._queue.rows(states=(RowState.CLAIMED, RowState.QUEUED), after=after)
+            claimed = [row for _, row in page if row.state is RowState.CLAIMED and row.kind is not RowKind.DRAIN]
+            cut_off = [row.id for _, row in page if row.state is RowState.QUEUED and row.attempts and row.last is None]
+            if claimed:
+                await self._queue.settle(
+                    [
+                        Settled(row.id, RowState.QUEUED, row.last, now, reason=row.reason, delay_told=row.delay_told)
+                        for row in claimed
+                    ]
+                )
+            if cut_off:
+                await self._queue.change(cut_off, RowState.QUEUED, due=now)
+            if len(page) < 500:
                 return
-            now = self._clock.seconds()
-            await self._queue.settle(
-                [Settled(row.id, RowState.QUEUED, row.last, now, reason=row.reason, delay_told=row.delay_told) for _, row in page]
-            )
+            after = page[-1][1].id
+
+    async def give_up(self, rows: Sequence[int], reason: str) -> int:
+        """See Agent.give_up."""
+        return await self.agent.give_up(rows, reason)
 
     def _wake(self) -> None:
         for lane in self._lanes:

@@ -162,18 +162,9 @@ class Box:
         modseq = snapshot.modseq + 1
         uidnext = max([snapshot.uidnext, *(one.entry.uid + 1 for one in added)])
         buried = [Gone(uid, modseq, snapshot.places[uid].base) for uid in gone]
+        entries = [entry for entry, _ in changed]
         await self.means.database.run(
-            *(
-                index.store,
-                self.tenant,
-                self.mailbox,
-                snapshot.id,
-                uidnext,
-                modseq,
-                added,
-                [entry for entry, _ in changed],
-                buried,
-            )
+            index.store, self.tenant, self.mailbox, snapshot.id, uidnext, modseq, added, entries, buried
         )
         snapshot.uidnext = uidnext
         for entry, place in changed:
@@ -200,7 +191,7 @@ class Box:
 
     async def _land_all(self, name: str) -> None:
         async with self.lock:
-            snapshot = await self.opened(name)
+            snapshot = self._snapshots.get(name) or await self.opened(name)
             while waiting := self._arrivals.get(name, []):
                 batch = waiting[:BATCH]
                 try:

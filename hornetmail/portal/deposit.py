@@ -52,10 +52,11 @@ class Inflow:
         pieces, append = self._pieces, self._path is not None
         self._pieces = []
         scanned = not append and self.size <= SCANNED_BYTES
-        self._path, tree = await self._box.means.thread(
+        path, tree = await self._box.means.thread(
             _finish, self._box.maildir, self._folder, self._base, pieces, date, append, hidden if scanned else -1
         )
-        return self._path, tree
+        self._path = path
+        return path, tree
 
     async def discard(self) -> None:
         """Forget it."""

@@ -56,7 +56,7 @@ def read(lines: bytes) -> Kept | None:
         headers.to_text(headers.first(lines, name) or b"")
         for name in (b"return-path", b"delivered-to", b"x-original-to", b"x-hornetmail-envelope")
     )
-    words = dict((word.partition("=")[0], unquote(word.partition("=")[2])) for word in rest.split(" "))
+    words = {word.partition("=")[0]: unquote(word.partition("=")[2]) for word in rest.split(" ")}
     notify = words.get("NOTIFY", "")
     return Kept(
         Envelope(

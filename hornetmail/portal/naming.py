@@ -63,9 +63,9 @@ def safe_host(host: str) -> str:
     return re.sub(r"[^A-Za-z0-9.\-]", "_", host)[:64] or "localhost"
 
 
-def delivered_base(seconds: float, row: int, message: int, host: str, size: int, hidden: int) -> str:
-    """The name is the same whenever the same row is delivered: twice is once."""
-    return f"{int(seconds)}.R{row}P{message}.{host},S={size},E={hidden}"
+def delivered_base(seconds: float, row: int, number: int, host: str, size: int, hidden: int) -> str:
+    """The name is the same whenever the same row is delivered: twice is once. ``number``: the recipient's place in the envelope."""
+    return f"{int(seconds)}.R{row}P{number}.{host},S={size},E={hidden}"
 
 
 def copied_base(base: str, number: int) -> str:

@@ -140,7 +140,8 @@ class PortalStore:
 
     async def _inbox(self, mailbox: int) -> tuple[Box, Snapshot]:
         box = await self._box(mailbox)
-        return box, box.snapshot_in_memory(naming.INBOX) or await shielded(box.open(naming.INBOX))
+        inbox = box.snapshot_in_memory(naming.INBOX)
+        return box, inbox if inbox is not None else await shielded(box.open(naming.INBOX))
 
     def tree(self, mailbox: int) -> Tree:
         """See IPortal."""
@@ -163,7 +164,7 @@ class PortalStore:
         owner = self._directory.mailbox_by_id(mailbox)
         lines = envelope.write(message, row, owner.address if owner is not None else row.address, uncertain=uncertain)
         size = len(message.trace) + message.size
-        base = naming.delivered_base(message.arrived, row.id, message.id, self._means.host, len(lines) + size, len(lines))
+        base = naming.delivered_base(message.arrived, row.id, row.number, self._means.host, len(lines) + size, len(lines))
         inflow = Inflow(box, naming.INBOX, base)
         try:
             await inflow.write(lines + message.trace)
@@ -292,7 +293,7 @@ class PortalStore:
     async def copies(self, mailbox: int) -> Sequence[Portal]:
         """All of INBOX that has an envelope and is not marked for deletion, oldest first: what a drain may take home, also what was moved
         away and back after its drain row had been settled."""
-        box, inbox = await self._inbox(mailbox)
+        _box, inbox = await self._inbox(mailbox)
         return [
             Portal(mailbox, place.base)
             for uid, place in inbox.places.items()
@@ -302,7 +303,7 @@ class PortalStore:
     async def unaddressed(self, mailbox: int) -> Sequence[Entry]:
         """Messages in INBOX without an envelope (APPENDed, foreign): they stay, unless somebody chooses to drain them with ``<>`` (rule 10)
         through ``begin_drain(Portal(mailbox, entry.name))``."""
-        box, inbox = await self._inbox(mailbox)
+        _box, inbox = await self._inbox(mailbox)
         return [inbox.entries[uid] for uid, place in inbox.places.items() if not place.hidden]
 
     async def notes(self, mailbox: int) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.python.threadpool import ThreadPool
 from twisted.trial.unittest import TestCase
+from zope.interface import implementer
 
 from hornetmail.access.login import Access
 from hornetmail.access.passwords import Passwords
@@ -18,12 +19,14 @@ from hornetmail.core.served import Mailbox, Role
 from hornetmail.db.pool import Database
 from hornetmail.directory.schema import CONTROL
 from hornetmail.directory.store import DirectoryStore
+from hornetmail.interfaces import IBus
 from hornetmail.runtime.audit import Audit
 from hornetmail.testing.databases import fresh_url
 
 NOW = 1_800_000_000.0
 
 
+@implementer(IBus)
 class ListeningBus:
     """Calls subscribers at once and keeps what was published."""
 
@@ -65,7 +68,7 @@ class Control:
     @classmethod
     async def open(cls, test: TestCase, engine: str = "sqlite", *, queue: int = 64, now: float = NOW) -> Control:
         """A fresh one, closed when the test ends. Passwords are hashed with cheap parameters."""
-        from twisted.internet import reactor
+        from twisted.internet import reactor  # noqa: TID251 - SQL and argon2 need the real one
 
         self = cls(now)
         self.reactor = reactor

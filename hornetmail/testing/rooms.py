@@ -14,32 +14,14 @@ from hornetmail.core.mode import Mode
 from hornetmail.core.queued import DONE, Backlog, Message, Row, RowKind, RowState
 from hornetmail.core.served import Person, Scope
 from hornetmail.interfaces import IArchive, IBus, IModes, IRedelivery
-
-
-@implementer(IBus)
-class MemoryBus:
-    """Delivers at once."""
-
-    def __init__(self) -> None:
-        self._listeners: dict[type, list[Callable[[Any], Any]]] = {}
-
-    def publish(self, event: Any) -> None:
-        """To all listeners of its class."""
-        for listener in list(self._listeners.get(type(event), ())):
-            listener(event)
-
-    def subscribe(self, kind: type, listener: Callable[[Any], Any]) -> Callable[[], None]:
-        """Until the answer is called."""
-        listeners = self._listeners.setdefault(kind, [])
-        listeners.append(listener)
-        return lambda: listeners.remove(listener)
+from hornetmail.testing.folders import MemoryTree
 
 
 @implementer(IModes)
 class MemoryModes:
     """Switches as told; ``primaries`` is what ``explain`` says of a domain's hosts."""
 
-    def __init__(self, bus: MemoryBus, now: Callable[[], float]) -> None:
+    def __init__(self, bus: IBus, now: Callable[[], float]) -> None:
         self._bus = bus
         self._now = now
         self._modes: dict[str, tuple[Mode, str, str, float]] = {}
@@ -52,14 +34,7 @@ class MemoryModes:
     def explain(self, domain: str) -> dict[str, Any]:
         """What the panel shows."""
         mode, by, reason, since = self._modes.get(domain, (Mode.NORMAL, "", "", 0.0))
-        return {
-            "mode": mode.value,
-            "since": since,
-            "by": by,
-            "reason": reason,
-            "next_probe": 0.0,
-            "primaries": self.primaries.get(domain, []),
-        }
+        return {"mode": mode.value, "since": since, "by": by, "reason": reason, "next_probe": 0.0, "primaries": self.primaries.get(domain, [])}
 
     async def switch(self, domain: str, mode: Mode, by: str, reason: str = "") -> None:
         """At once."""
@@ -153,9 +128,7 @@ class MemoryArchive:
         hits: list[Hit] = []
         for kept in self.kept.values():
             hit = kept.mail.hit
-            text = " ".join(
-                (hit.sender, *hit.recipients, hit.subject if scope.subjects else "", kept.mail.text if scope.content else "")
-            ).casefold()
+            text = " ".join((hit.sender, *hit.recipients, hit.subject if scope.subjects else "", kept.mail.text if scope.content else "")).casefold()
             if self._seen(scope, kept) and all(word in text for word in words):
                 hits.append(hit if scope.subjects else msgspec.structs.replace(hit, subject=""))
         hits.sort(key=lambda hit: -hit.date)
@@ -204,3 +177,19 @@ class MemoryRedelivery:
         """One message ID each."""
         self.asked.append((person.address, tuple(identifiers), to))
         return [9000 + identifier for identifier in identifiers]
+
+
+class MemoryPortal:
+    """A tree of folders for every mailbox."""
+
+    def __init__(self, bus: IBus) -> None:
+        self._bus = bus
+        self.trees: dict[int, MemoryTree] = {}
+
+    def tree(self, mailbox: int) -> MemoryTree:
+        """Made on first use."""
+        return self.trees.setdefault(mailbox, MemoryTree(mailbox, self._bus))
+
+    async def figures(self) -> dict[str, int]:
+        """Mailboxes and messages."""
+        return {"mailboxes": len(self.trees)}

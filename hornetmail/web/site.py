@@ -23,16 +23,14 @@ from hornetmail.web.api.operations import ApiError
 from hornetmail.web.api.rooms import Rooms
 from hornetmail.web.languages import Languages
 from hornetmail.web.pages.dashboard import DashboardPages
+from hornetmail.web.pages.mail_read import MailReadPages
+from hornetmail.web.pages.mail_write import MailWritePages
+from hornetmail.web.pages.own_folders import OwnFolders
 from hornetmail.web.pulse import Pulse
 from hornetmail.web.render import Asset, Renderer, load_assets
 from hornetmail.web.signin import SignIn
+from hornetmail.web.site_tools import Offload, Submit
 from hornetmail.web.visit import Answer, Form, Route, Visit, read_form, read_query
-
-Offload = Callable[..., Awaitable[Any]]
-"""``offload(function, *args)`` runs a pure function in a thread."""
-
-Submit = Callable[..., Awaitable[int]]
-"""``submit(person, data, recipients)`` queues a message that a person wrote, as the submission door would; its ID."""
 
 SLICE = 256 * 1024
 """Forms beyond that are read in a thread."""
@@ -40,7 +38,8 @@ SLICE = 256 * 1024
 
 @implementer(IResource)
 class Mounted(Resource):
-    """The site at the root and, for reverse proxies that keep it, under its path prefix too (A45). ``below`` are resources by first segment."""
+    """The site at the root and, for reverse proxies that keep it, under its path prefix too (A45). ``below`` are resources by first
+    segment; they see the whole path."""
 
     isLeaf = True
 
@@ -56,17 +55,9 @@ class Mounted(Resource):
         if length and request.postpath[:length] == self._prefix:
             request.prepath, request.postpath = request.prepath + request.postpath[:length], request.postpath[length:]
             request.path = b"/" + b"/".join(request.path.split(b"/")[length + 1 :])
-        for key, resource in self._below.items():
-            segments = key.split(b"/")
-            if request.postpath[: len(segments)] == segments:
-                for segment in segments:
-                    request.prepath.append(request.postpath.pop(0))
-                found: Any = resource
-                while request.postpath and not found.isLeaf:
-                    segment = request.postpath.pop(0)
-                    request.prepath.append(segment)
-                    found = found.getChildWithDefault(segment, request)
-                return found.render(request)
+        for segment, resource in self._below.items():
+            if request.postpath[:1] == [segment]:
+                return resource.render(request)  # type: ignore[attr-defined]
         return self._inner.render(request)  # type: ignore[attr-defined]
 
 
@@ -123,16 +114,7 @@ class Gate:
         cookies = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.received_cookies.items()}
         headers = {
             name: (request.getHeader(name) or "")
-            for name in (
-                "accept-language",
-                "user-agent",
-                "origin",
-                "sec-fetch-site",
-                "host",
-                "content-type",
-                "x-forwarded-proto",
-                "x-forwarded-for",
-            )
+            for name in ("accept-language", "user-agent", "origin", "sec-fetch-site", "host", "content-type", "x-forwarded-proto", "x-forwarded-for")
         }
         secure = bool(request.isSecure()) or (self._proxied and headers["x-forwarded-proto"] == "https")
         peer = str(getattr(request.getClientAddress(), "host", "") or "")
@@ -175,17 +157,9 @@ class Gate:
         form: Form = read_form(kind, body) if size <= SLICE else await self._offload(read_form, kind, body)
         secret = self._signin.secret(visit.cookies)
         if not security.is_ours(
-            form.get("token"),
-            secret,
-            origin=visit.headers["origin"],
-            fetch_site=visit.headers["sec-fetch-site"],
-            host=visit.headers["host"],
+            form.get("token"), secret, origin=visit.headers["origin"], fetch_site=visit.headers["sec-fetch-site"], host=visit.headers["host"]
         ):
-            raise ApiError(
-                403,
-                "form",
-                "This form is no longer valid: the session ended or the page is old. Go back, reload it, and try again.",
-            )
+            raise ApiError(403, "form", "This form is no longer valid: the session ended or the page is old. Go back, reload it, and try again.")
         return form
 
     def _refuse(self, visit: Visit, error: ApiError) -> Answer:
@@ -234,6 +208,7 @@ class Gate:
         return self._write(request, visit, answer)
 
 
+
 def Site(  # noqa: N802 - reads as what it makes
     api: Api,
     *,
@@ -247,7 +222,7 @@ def Site(  # noqa: N802 - reads as what it makes
 ) -> IResource:
     """The whole site as a resource. ``now`` gives Unix seconds; ``offload(function, *args)`` runs pure functions in a thread; ``submit`` takes
     what webmail sends; ``playground`` provides ``IPlayground`` where there is one; ``prefix`` is the path that a reverse proxy shows it under
-    (A45), ``proxied`` says that there is one. ``below`` are other resources by path: ``{"api/v1": …, "healthz": …}``."""
+    (A45), ``proxied`` says that there is one. ``below`` are other resources by first segment: ``{"api": …, "healthz": …}``."""
     rooms = api.rooms
     assets = load_assets()
     prefix = "/" + prefix.strip("/") if prefix.strip("/") else ""
@@ -258,7 +233,13 @@ def Site(  # noqa: N802 - reads as what it makes
     if rooms.bus is not None:
         pulse.listen(rooms.bus)
     signin = SignIn(rooms, renderer)
-    pages: list[Any] = [signin, DashboardPages(api, renderer, pulse, now)]
+    folders = OwnFolders(rooms, offload)
+    pages: list[Any] = [
+        signin,
+        DashboardPages(api, renderer, pulse, now),
+        MailReadPages(folders, renderer, offload),
+        MailWritePages(folders, renderer, offload, submit, now),
+    ]
     gate = Gate(signin, renderer, assets, offload, prefix=prefix, proxied=proxied)
     app = gate.klein([route for page in pages for route in page.routes()])
     return Mounted(prefix, app.resource(), {path.encode(): resource for path, resource in (below or {}).items()})

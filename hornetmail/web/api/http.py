@@ -10,6 +10,7 @@ from urllib.parse import unquote
 import msgspec
 from klein import Klein
 from twisted.logger import Logger
+from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
 from hornetmail.access.login import AccessRefused
@@ -55,9 +56,9 @@ class HttpFace:
         self.app.route(f"{PREFIX}/events", methods=["GET"])(self._events)
         self.app.route(f"{PREFIX}/", branch=True)(self._serve)
 
-    def resource(self) -> Any:
-        """For a ``Site``."""
-        return self.app.resource()
+    def resource(self) -> Resource:
+        """For a ``Site``, or below another resource at any place: it goes by the request's whole path."""
+        return _ByPath(self.app.resource())
 
     async def _healthz(self, request: Any) -> bytes:
         """200 when all roles work, 503 with reasons otherwise."""
@@ -180,6 +181,21 @@ class HttpFace:
         if error.status == 401 and self._door == "http" and not self._visitors.token(request):
             request.setHeader(b"WWW-Authenticate", b'Basic realm="HornetMail", charset="UTF-8"')
         return self._json(request, ErrorBody(Problem(error.code, error.text)), error.status)
+
+
+class _ByPath(Resource):
+    """Gives Klein the whole path of a request, whatever resources it came through."""
+
+    isLeaf = True
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._inner = inner
+
+    def render(self, request: Any) -> Any:
+        """As if Klein stood at the root."""
+        request.prepath, request.postpath = [], request.path.split(b"/")[1:]
+        return self._inner.render(request)
 
 
 class BoundedRequest(Request):

@@ -1,4 +1,4 @@
-"""Who a web request comes from: the socket, Basic credentials, or the session of a browser. Shared by API and pages."""
+"""Who a request to the API comes from: the socket, Basic credentials, or the session of a browser."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hornetmail.access.login import Access
-from hornetmail.access.sessions import Sessions, csrf_matches, csrf_token
-from hornetmail.core.served import Person
+from hornetmail.access.sessions import Sessions, csrf_matches
 from hornetmail.web.api.operations import ApiError, Caller
 
 COOKIE = "hornetmail"
@@ -60,15 +59,11 @@ class Visitors:
         """The session token in the cookie, or ``""``."""
         return (request.getCookie(COOKIE.encode()) or b"").decode("ascii", "replace")
 
-    def csrf(self, request: Any) -> str:
-        """What forms and scripts of our pages must send back: the field ``csrf`` or the header ``X-CSRF-Token``."""
-        return csrf_token(self.token(request))
-
     def csrf_ok(self, request: Any, given: str) -> bool:
         """Whether that came from one of our own pages."""
         return csrf_matches(self.token(request), given)
 
-    async def by_session(self, request: Any, door: str = "page") -> Caller:
+    async def by_session(self, request: Any, door: str = "http") -> Caller:
         """The caller by the browser's session; ``person`` None without one. CSRF is the caller's to check."""
         session = await self._sessions.find(self.token(request))
         person = self._access.person(session.mailbox) if session is not None else None
@@ -84,7 +79,7 @@ class Visitors:
                 raise ApiError(403, "tls_needed", "passwords are taken over TLS only")
             peer = self.peer(request)
             return Caller(await self._access.login(*basic, "http", peer), "http", peer=peer)
-        caller = await self.by_session(request, "http")
+        caller = await self.by_session(request)
         if (
             caller.person is not None
             and request.method not in SAFE
@@ -102,23 +97,6 @@ class Visitors:
         if basic is None or (named is not None and basic[0] != named):
             raise ApiError(401, "login_needed", f"acting as {named or 'somebody'} needs that person's password")
         return Caller(await self._access.login(*basic, "socket", ""), "socket")
-
-    async def sign_in(self, request: Any, user: str, password: str) -> Person:
-        """Log in and set the cookie. Raises AccessRefused, ApiError (no TLS)."""
-        if not self.may_send_password(request):
-            raise ApiError(403, "tls_needed", "passwords are taken over TLS only")
-        peer = self.peer(request)
-        person = await self._access.login(user, password, "web", peer)
-        token, _ = await self._sessions.create(person, peer, request.getHeader("user-agent") or "")
-        request.addCookie(COOKIE, token, path="/", secure=self.secure(request), httpOnly=True, sameSite="lax")
-        return person
-
-    async def sign_out(self, request: Any) -> None:
-        """End the session and take the cookie back."""
-        session = await self._sessions.find(self.token(request))
-        if session is not None:
-            await self._sessions.revoke(session.id, session.mailbox)
-        request.addCookie(COOKIE, "", path="/", max_age="0", secure=self.secure(request), httpOnly=True, sameSite="lax")
 
     def _believed(self, host: str) -> bool:
         if not self._proxies or not _is_address(host):

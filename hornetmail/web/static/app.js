@@ -57,6 +57,11 @@ document.addEventListener("change", (event) => {
   if (event.target.matches("[data-all]")) {
     event.target.form.querySelectorAll(`input[name="${event.target.dataset.all}"]`).forEach((box) => { box.checked = event.target.checked; });
   }
+  if (event.target.matches("[data-files]")) {
+    const files = [...event.target.files];
+    const size = files.reduce((sum, file) => sum + file.size, 0) / 1e6;
+    document.getElementById(event.target.dataset.files).textContent = files.length ? `${files.map((file) => file.name).join(", ")} (${size.toFixed(1)} MB)` : "";
+  }
   if (event.target.matches("select[data-go]")) event.target.form.requestSubmit();
   const form = event.target.form;
   if (form && form.querySelector("[data-needs]")) mark(form);

@@ -1,6 +1,5 @@
 // Parts marked data-live are fetched again from the same page and put in place when they differ. Nothing that has the focus is touched.
 
-const EVERY = 2000;
 
 function put(fresh) {
   for (const part of document.querySelectorAll("[data-live]")) {
@@ -9,7 +8,7 @@ function put(fresh) {
       if (part.dataset.live.startsWith("domain-")) location.reload();
       continue;
     }
-    const busy = part.contains(document.activeElement) || part.querySelector("dialog[open]");
+    const busy = part.contains(document.activeElement) || part.querySelector("dialog[open], input:checked");
     if (busy || part.isEqualNode(other)) continue;
     part.replaceWith(document.importNode(other, true));
   }
@@ -18,6 +17,8 @@ function put(fresh) {
 export function live(state) {
   const word = state.textContent;
   const away = state.dataset.away;
+  const every = 1000 * (state.dataset.every || 2);
+  const quiet = state.classList.contains("sr");
   async function turn() {
     if (!document.hidden) {
       try {
@@ -25,13 +26,13 @@ export function live(state) {
         if (!answer.ok) throw new Error(String(answer.status));
         put(new DOMParser().parseFromString(await answer.text(), "text/html"));
         state.textContent = word;
-        state.className = "badge ok";
+        if (!quiet) state.className = "badge ok";
       } catch {
         state.textContent = away;
-        state.className = "badge bad";
+        if (!quiet) state.className = "badge bad";
       }
     }
-    setTimeout(turn, EVERY);
+    setTimeout(turn, every);
   }
-  setTimeout(turn, EVERY);
+  setTimeout(turn, every);
 }
