@@ -241,6 +241,8 @@ class Queue:
 
     async def body(self, message: int) -> IBody:
         """The body as received. Raises KeyError once deliver and archive rows are done, SpoolError if it is damaged or cannot be read."""
+        if self._closed:
+            raise SpoolError("the queue is closed")
         entry = self.live.messages[message]
         if not entry.needs_body:
             raise KeyError(message)
