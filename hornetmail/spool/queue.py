@@ -280,7 +280,8 @@ class Queue:
             return 0
         self.live.busy.update(wanted)
         due = (due or now) if state is RowState.QUEUED else due
-        await self._submit(Kind.CHANGED, Changed(now, wanted, state, due, reason), rows=wanted)
+        worked = [self.live.uptime(self.live.rows[number], now) for number in wanted]
+        await self._submit(Kind.CHANGED, Changed(now, wanted, worked, state, due, reason), rows=wanted)
         return len(wanted)
 
     async def adopt(self, domain: str, now: float) -> int:

@@ -74,7 +74,7 @@ def history(steps: list[tuple[int, int, int]]) -> list[tuple[Kind, Record]]:
                 )
             record = Kind.SETTLED, SettledRows(at, [settled])
         elif what == 4:
-            record = Kind.CHANGED, Changed(at, [row.id], BY_HAND[two % len(BY_HAND)], at, "by hand")
+            record = Kind.CHANGED, Changed(at, [row.id], [live.uptime(row, at)], BY_HAND[two % len(BY_HAND)], at, "by hand")
         elif what == 5:
             record = Kind.ADOPTED, Adopted(at, [row.id for row in open_rows if row.state is RowState.QUEUED])
         elif two % 2:
