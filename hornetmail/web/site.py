@@ -21,6 +21,7 @@ from hornetmail.web import security
 from hornetmail.web.api.api import Api
 from hornetmail.web.api.operations import ApiError
 from hornetmail.web.api.rooms import Rooms
+from hornetmail.web.api.visitors import Visitors
 from hornetmail.web.languages import Languages
 from hornetmail.web.pages.account import AccountPages
 from hornetmail.web.pages.archive import ArchivePages
@@ -67,28 +68,27 @@ class Mounted(Resource):
 
 
 class Gate:
-    """What every request passes. ``prefix`` like ``/archive`` or ``""``; ``proxied``: TLS ends at a proxy in front, which says so with
-    ``X-Forwarded-Proto`` and names the client in ``X-Forwarded-For``; ``largest`` bytes a form may have."""
+    """What every request passes. ``prefix`` like ``/archive`` or ``""``; ``largest`` bytes a form may have."""
 
     log = Logger()
 
     def __init__(
         self,
         signin: SignIn,
+        visitors: Visitors,
         renderer: Renderer,
         assets: dict[str, Asset],
         offload: Offload,
         *,
         prefix: str = "",
-        proxied: bool = False,
         largest: int = 48 << 20,
     ) -> None:
         self._signin = signin
+        self._visitors = visitors
         self._renderer = renderer
         self._assets = assets
         self._offload = offload
         self._prefix = prefix
-        self._proxied = proxied
         self._largest = largest
 
     def klein(self, routes: Sequence[Route]) -> Klein:
@@ -119,37 +119,25 @@ class Gate:
         cookies = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.received_cookies.items()}
         headers = {
             name: (request.getHeader(name) or "")
-            for name in (
-                "accept-language",
-                "user-agent",
-                "origin",
-                "sec-fetch-site",
-                "host",
-                "content-type",
-                "x-forwarded-proto",
-                "x-forwarded-for",
-            )
+            for name in ("accept-language", "user-agent", "origin", "sec-fetch-site", "host", "content-type")
         }
-        secure = bool(request.isSecure()) or (self._proxied and headers["x-forwarded-proto"] == "https")
-        peer = str(getattr(request.getClientAddress(), "host", "") or "")
-        if self._proxied and headers["x-forwarded-for"]:
-            peer = headers["x-forwarded-for"].rpartition(",")[2].strip()[:45]
-        uri = request.uri.decode("latin-1")
-        caller, must_change, secret = await self._signin.recognise(cookies, peer)
+        caller, must_change, secret = await self._signin.recognise(cookies, self._visitors.peer(request))
         return Visit(
             path=unquote(request.path.decode("latin-1")),
-            query=read_query(uri.partition("?")[2]),
+            query=Form(),
             form=Form(),
             cookies=cookies,
             headers=headers,
             caller=caller,
             token=csrf_token(secret) if secret else "",
             prefix=self._prefix,
-            secure=secure,
+            secure=self._visitors.secure(request),
             must_change=must_change,
+            may_send_password=self._visitors.may_send_password(request),
         )
 
     async def _answer(self, request: Any, visit: Visit, route: Route, keywords: dict[str, Any]) -> Answer:
+        visit.query = read_query(request.uri.decode("latin-1").partition("?")[2])
         if route.method == "POST":
             visit.form = await self._read(request, visit)
         if not visit.caller.may(route.right):
@@ -170,18 +158,10 @@ class Gate:
         kind = visit.headers["content-type"]
         form: Form = read_form(kind, body) if size <= SLICE else await self._offload(read_form, kind, body)
         secret = self._signin.secret(visit.cookies)
-        if not security.is_ours(
-            form.get("token"),
-            secret,
-            origin=visit.headers["origin"],
-            fetch_site=visit.headers["sec-fetch-site"],
-            host=visit.headers["host"],
-        ):
-            raise ApiError(
-                403,
-                "form",
-                "This form is no longer valid: the session ended or the page is old. Go back, reload it, and try again.",
-            )
+        origin, fetch_site = visit.headers["origin"], visit.headers["sec-fetch-site"]
+        if not security.is_ours(form.get("csrf"), secret, origin=origin, fetch_site=fetch_site, host=visit.headers["host"]):
+            text = "This form is no longer valid: the session ended or the page is old. Go back, reload it, and try again."
+            raise ApiError(403, "form", text)
         return form
 
     def _refuse(self, visit: Visit, error: ApiError) -> Answer:
@@ -232,18 +212,18 @@ class Gate:
 
 def Site(
     api: Api,
+    visitors: Visitors,
     *,
     now: Callable[[], float],
     offload: Offload,
     submit: Submit | None = None,
     playground: Any = None,
     prefix: str = "",
-    proxied: bool = False,
     below: Mapping[str, IResource] | None = None,
 ) -> IResource:
     """The whole site as a resource. ``now`` gives Unix seconds; ``offload(function, *args)`` runs pure functions in a thread; ``submit`` takes
     what webmail sends; ``playground`` provides ``IPlayground`` where there is one; ``prefix`` is the path that a reverse proxy shows it under
-    (A45), ``proxied`` says that there is one. ``below`` are other resources by path: ``{"api/v1": …, "healthz": …}``."""
+    (A45). ``below`` are other resources, whole, by first path segments: ``{"api": …, "healthz": …}`` with ``HttpFace.resource()``."""
     rooms = api.rooms
     assets = load_assets()
     prefix = "/" + prefix.strip("/") if prefix.strip("/") else ""
@@ -267,7 +247,7 @@ def Site(
     ]
     if playground is not None:
         pages.append(PlaygroundPages(playground, renderer))
-    gate = Gate(signin, renderer, assets, offload, prefix=prefix, proxied=proxied)
+    gate = Gate(signin, visitors, renderer, assets, offload, prefix=prefix)
     app = gate.klein([route for page in pages for route in page.routes()])
     return Mounted(prefix, app.resource(), {path.encode(): resource for path, resource in (below or {}).items()})
 
