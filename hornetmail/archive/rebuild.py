@@ -200,7 +200,7 @@ def restore_leaves(leaves: LeafLog, media: Media, node: int) -> None:
     problems: list[str] = []
     runs: dict[int, list[bytes]] = {}
     for medium in media.all():
-        for first, hashes in runs_on(medium, node, lambda name, what: problems.append(f"{name}: {what}")):
+        for first, hashes in runs_on(medium, node, lambda name, what: problems.append(f"{name}: {what}"), leaves.size):
             runs[first] = hashes
     for first in sorted(runs):
         if first > leaves.size:

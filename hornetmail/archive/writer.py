@@ -109,7 +109,7 @@ class Archive:
         self._codec = RecordCodec(self._keys.current)
         writer = f"n{settings.node}"
         self._log_records = RecordLog(directory / "staging", disk, writer=writer, seal=None, segment_bytes=settings.seal_bytes)
-        self._leaf_records = RecordLog(directory / "leaves", disk, writer=writer, seal=None)
+        self._leaf_records = self._new_leaf_records()
         self._leaves = LeafLog(self._leaf_records, settings.node)
         self._staging = Staging(
             reactor,
@@ -171,10 +171,27 @@ class Archive:
                 if medium is self._media.active:
                     raise
                 self.log.failure("medium {number} cannot be used", number=medium.number)
-        self._leaves.replay()
+        self._open_leaves()
         replayed = self._staging.replay(self._leaves.size)
         if replayed.damage:
             self._alarm("archive-staging-damaged", f"{len(replayed.damage)} damaged stretches in the staging log")
+
+    def _open_leaves(self) -> None:
+        """The leaf log; what it lacks is taken from the media, so that no leaf number is ever given twice (rule 17)."""
+        try:
+            self._leaves.replay()
+        except (ArchiveError, ValueError) as error:
+            self._alarm("archive-leaves", f"the leaf log was damaged, and was restored from the media: {error}")
+            self._leaf_records.close()
+            place = self._directory / "leaves"
+            self._disk.rename(place, place.with_name(f"leaves-damaged-{int(self._reactor.seconds() * 1000)}"))
+            self._leaf_records = self._new_leaf_records()
+            self._leaves = LeafLog(self._leaf_records, self._settings.node)
+            self._leaves.replay()
+        restore_leaves(self._leaves, self._media, self._settings.node)
+
+    def _new_leaf_records(self) -> RecordLog:
+        return RecordLog(self._directory / "leaves", self._disk, writer=f"n{self._settings.node}", seal=None)
 
     async def _try_index(self) -> None:
         """Mail is taken without the index too: it can be rebuilt, and must not hold up the queue."""

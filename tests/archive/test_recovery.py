@@ -146,6 +146,29 @@ class Crashes(ArchiveCase):
         assert again._leaves.size == 3
         assert await again.verify(True) == ()
 
+    async def test_leaf_log_lost_or_damaged(self) -> None:
+        """Catches leaf numbers that begin anew, or an archive that does not start, when the local leaf log is gone (rule 17)."""
+        archive = await self.fresh()
+        for n in range(3):
+            await self.put(archive, mail(f"m{n}"))
+            await archive.flush(seal=True)
+        root = archive._leaves.root()
+        await archive.stop()
+        shutil.rmtree(self.top / "archive" / "leaves")
+        again = await self.reopened()
+        assert again._leaves.root() == root
+        await again.stop()
+        (log,) = (self.top / "archive" / "leaves").glob("*.log")
+        data = bytearray(log.read_bytes())
+        data[-10] ^= 1
+        log.write_bytes(data)
+        again = await self.reopened()
+        assert again._leaves.root() == root
+        await self.put(again, mail("next"))
+        await again.flush(seal=True)
+        assert again._leaves.size == 4
+        assert await again.verify(True) == ()
+
 
 class Verifying(ArchiveCase):
     async def filled(self) -> Archive:
