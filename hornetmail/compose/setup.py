@@ -12,6 +12,7 @@ import msgspec
 from hornetmail import config as configuration
 from hornetmail.archive import paper
 from hornetmail.archive.keys import new_root
+from hornetmail.archive.media import MediumError
 from hornetmail.compose import offline
 from hornetmail.compose.certificate import self_signed
 from hornetmail.compose.foundations import Foundations
@@ -20,13 +21,20 @@ from hornetmail.compose.people import People
 from hornetmail.compose.rooms import archive_of, root_file
 from hornetmail.config import Config
 from hornetmail.core.address import AddressError, fold_domain
+from hornetmail.core.archived import ArchiveError
 from hornetmail.core.served import Role
 from hornetmail.disk.files import Disk
+from hornetmail.disk.lock import AlreadyRunning
+from hornetmail.disk.mounts import NetworkFileSystem
 
 T = TypeVar("T")
 
 
-class NotEmpty(Exception):
+class SetupError(RuntimeError):
+    """It cannot be done; the message says why in one line."""
+
+
+class NotEmpty(SetupError):
     """The directory for a new installation holds something already; the message names it."""
 
 
@@ -82,7 +90,7 @@ async def _first_steps(base: Foundations, root: bytes, admin: str) -> str:
 
 
 def with_foundations(config: Config, task: Callable[[Foundations], Awaitable[T]]) -> T:
-    """Run a task on the foundations of a data directory that no service holds. Raises AlreadyRunning and whatever the task raises."""
+    """Run a task on the foundations of a data directory that no service holds. Raises SetupError and what else the task raises."""
 
     async def run(reactor: Any) -> T:
         base = Foundations(reactor, config)
@@ -92,24 +100,32 @@ def with_foundations(config: Config, task: Callable[[Foundations], Awaitable[T]]
         finally:
             await base.close()
 
-    return offline.run(run)
+    try:
+        return offline.run(run)
+    except (AlreadyRunning, NetworkFileSystem, ArchiveError, MediumError) as error:
+        raise SetupError(str(error)) from error
 
 
-def rebuild(config: Config) -> int:
-    """``archive.db`` anew, from medium and key alone (L3); the number of mails. Raises ArchiveError, AlreadyRunning."""
+def rebuild(config: Config) -> dict[str, Any]:
+    """``archive.db`` anew, from medium and key alone (L3): the number of mails, and what could not be read. Raises SetupError."""
 
-    async def task(base: Foundations) -> int:
+    async def task(base: Foundations) -> dict[str, Any]:
         archive = archive_of(base, root_file(config, base.disk).read())
+        if not base.directory("archive/leaves").exists():
+            await base.offload(archive.restore)
+        await archive.start()
         try:
-            return await archive.rebuild()
+            found = await archive.rebuild()
+            figures = await archive.figures()
         finally:
             await archive.stop()
+        return {"mails": figures.mails, "unreadable": [{"where": each.where, "what": each.what} for each in found]}
 
     return with_foundations(config, task)
 
 
 def import_key(config: Config, text: str, password: str) -> None:
-    """Put the key of a paper in force. Raises ValueError that names the bad line, or AlreadyRunning."""
+    """Put the key of a paper in force. Raises ValueError that names the bad line, or SetupError."""
     root = paper.restore(text, password)
 
     async def task(base: Foundations) -> None:

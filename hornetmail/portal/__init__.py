@@ -9,7 +9,7 @@ On disk, below ``DIR/portal``::
 
 Names of message files, up to the info part that begins with ``:2,``::
 
-    <seconds>.R<row>P<number>[C<n>].<host>,S=<bytes>,E=<bytes>   delivered by us for that row of the queue; the first E bytes are the envelope
+    <seconds>.R<row>P<number>[C<token>].<host>,S=<bytes>,E=<bytes>   delivered by us for that row of the queue; the first E bytes are the envelope
     <seconds>.M<µs>Q<n>P<random>.<host>,S=<bytes>,W=<bytes>       appended by a client, line ends CRLF
     anything else                                                  from another program; bare LF line ends are served as CRLF
 

@@ -6,12 +6,14 @@ or rows without files; ``_look`` settles both whenever a folder is opened.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from weakref import WeakValueDictionary
 
 import msgspec
 from twisted.internet.defer import Deferred, DeferredLock
+from twisted.logger import Logger
 
 from hornetmail.core.folder import Copied, Entry, FolderError
 from hornetmail.portal import index, naming
@@ -38,6 +40,8 @@ class Arrival(msgspec.Struct, frozen=True):
 
 class Box:
     """A mailbox in memory. There is never more than one of the same mailbox."""
+
+    log = Logger()
 
     def __init__(self, means: Means, mailbox: int, tenant: int, maildir: Maildir) -> None:
         self.means = means
@@ -115,6 +119,13 @@ class Box:
             raise FolderError("NONEXISTENT", f"the directory of {snapshot.name} has gone") from None
         if listing is None:
             return
+        if listing.unreadable:
+            self.log.warn(
+                "{count} files in {path} are no readable messages, {name} for one",
+                count=len(listing.unreadable),
+                path=str(self.maildir.folder(snapshot.name)),
+                name=listing.unreadable[0],
+            )
         await self._take_in(snapshot, listing)
         snapshot.looked = listing.looked
 
@@ -228,7 +239,13 @@ class Box:
             uid += 1
         if fresh:
             await self.means.thread(self.maildir.land, snapshot.name, [(one.tmp, one.place) for one in fresh])
-            await self.commit(snapshot, added=stored)
+            try:
+                await self.commit(snapshot, added=stored)
+            except BaseException:
+                # said to have failed, so it must not show up at the next look
+                with contextlib.suppress(OSError):
+                    await self.means.thread(self.maildir.unlink, snapshot.name, [one.place for one in fresh])
+                raise
         return uids
 
     # Changes. All take the lock; all raise FolderError NONEXISTENT when the folder has gone.
@@ -341,7 +358,7 @@ class Box:
 
     def _copy_name(self, entry: Entry, place: Place) -> str:
         if naming.row_of(place.base):
-            return naming.copied_base(place.base, self.means.number() * 1_000_000 + int(self.means.now()) % 1_000_000)
+            return naming.copied_base(place.base, f"{self.means.number():x}{self.means.token()}")
         if place.bare:
             return f"{self.means.now():.6f}Q{self.means.number()}P{self.means.token()}.{self.means.host}"
         return self.new_base(entry.size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -33,12 +34,14 @@ class Found(msgspec.Struct, frozen=True, gc=False):
 
 
 class Listing(msgspec.Struct, frozen=True, gc=False):
-    """What differs between a folder's files and what was known: new ones, other places of known ones, names that are gone."""
+    """What differs between a folder's files and what was known: new ones, other places of known ones, names that are gone, and names of
+    what is there and no message that we could read."""
 
     looked: tuple[int, int, float]
     added: tuple[Found, ...]
     moved: tuple[Place, ...]
     vanished: tuple[str, ...]
+    unreadable: tuple[str, ...] = ()
 
 
 class Maildir:
@@ -137,15 +140,20 @@ class Maildir:
             gone = [base for base in gone if base not in again]
         added: list[Found] = []
         moved: list[Place] = []
+        unreadable: list[str] = []
         for base, (sub, letters) in seen.items():
             former = known.get(base)
             if former is None:
-                with contextlib.suppress(FileNotFoundError):
+                try:
                     added.append(self._found(folder, base, sub, letters))
+                except FileNotFoundError:
+                    continue  # gone again
+                except OSError:
+                    unreadable.append(base)
             elif (former.sub, former.letters) != (sub, letters):
                 moved.append(Place(base, sub, letters, former.hidden, former.bare))
         added.sort(key=lambda found: (found.date, found.place.base))
-        return Listing((stamps[0], stamps[1], now), tuple(added), tuple(moved), tuple(gone))
+        return Listing((stamps[0], stamps[1], now), tuple(added), tuple(moved), tuple(gone), tuple(unreadable))
 
     def _list(self, folder: Path) -> dict[str, tuple[str, str]]:
         seen: dict[str, tuple[str, str]] = {}
@@ -171,6 +179,8 @@ class Maildir:
             status = os.stat(path)
             self._disk.rename(path, folder / place.file)
             path = folder / place.file
+        if not stat.S_ISREG(status.st_mode):
+            raise IsADirectoryError(path)
         size = status.st_size - min(place.hidden, status.st_size)
         if not naming.is_ours(base, status.st_size):
             bare = _bare_line_feeds(path)
@@ -194,6 +204,10 @@ class Maildir:
             if done:
                 os.utime(fd, (date, date))
                 self._disk.sync_file(fd)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self._disk.unlink(path, missing_ok=True)
+            raise
         finally:
             self._disk.close(fd)
         return path

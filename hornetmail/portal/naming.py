@@ -68,11 +68,11 @@ def delivered_base(seconds: float, row: int, number: int, host: str, size: int, 
     return f"{int(seconds)}.R{row}P{number}.{host},S={size},E={hidden}"
 
 
-def copied_base(base: str, number: int) -> str:
-    """A further name for a copy of a delivered message, which keeps the row's number."""
+def copied_base(base: str, token: str) -> str:
+    """A further name for a copy of a delivered message, which keeps the row's number; ``token`` in lower case makes it unique."""
     head, dot, tail = base.partition(".R")
     unique, point, rest = tail.partition(".")
-    return f"{head}{dot}{unique.partition('C')[0]}C{number}{point}{rest}"
+    return f"{head}{dot}{unique.partition('C')[0]}C{token}{point}{rest}"
 
 
 def appended_base(seconds: float, number: int, token: str, host: str, size: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,10 @@ from hornetmail.core.queued import Message, Row, RowKind, RowState
 from hornetmail.core.served import Domain, Mailbox
 from hornetmail.db.pool import Database
 from hornetmail.disk.files import Disk
-from hornetmail.interfaces import IBody, IDirectory
+from hornetmail.interfaces import IBody, IBus, IDirectory
 from hornetmail.portal.schema import MIGRATIONS
 from hornetmail.portal.store import PortalStore
 from hornetmail.testing.databases import fresh_url
-from hornetmail.testing.folders import MemoryBus
 
 MAIL = b"From: Alice <alice@example.test>\r\nTo: bob@example.test\r\nSubject: one\r\n\r\nHello\r\n.\r\nBob\r\n"
 TRACE = b"Received: from somewhere\r\n\tby mx.example.test; Sun, 22 Nov 2026 17:00:00 +0000\r\n"
@@ -101,13 +100,30 @@ def row(number: int = 1, address: str = "bob@example.test", place: int = 0) -> R
     return Row(1000 + number, number, RowKind.DELIVER, RowState.CLAIMED, address, place)
 
 
+@implementer(IBus)
+class Ears:
+    """A bus that tells at once."""
+
+    def __init__(self) -> None:
+        self._listeners: list[tuple[type, Callable[[Any], Any]]] = []
+
+    def publish(self, event: Any) -> None:
+        for kind, listener in self._listeners:
+            if isinstance(event, kind):
+                listener(event)
+
+    def subscribe(self, kind: type, listener: Callable[[Any], Any]) -> Callable[[], None]:
+        self._listeners.append((kind, listener))
+        return lambda: self._listeners.remove((kind, listener))
+
+
 class Ground:
     """``portal`` below ``root``; ``restart()`` as after a crash of the process, ``boot`` another one for a crash of the machine."""
 
     portal: PortalStore
 
     def __init__(self, engine: str, disk: Disk | None = None) -> None:
-        self.bus = MemoryBus()
+        self.bus = Ears()
         self.disk = disk if disk is not None else Disk()
         self.directory = People()
         self._home = Path(tempfile.mkdtemp(prefix="hm-portal-"))
