@@ -239,13 +239,6 @@ class IFolder(Interface):
         """A new message; ``commit()`` answers ``Copied``."""
 
 
-class IPieces(Interface):
-    """What an ``IFolder`` may provide besides: parts of many messages in one hop. IMAP asks for up to 64 pieces and about 1 MiB at once."""
-
-    async def pieces(wanted: Sequence[tuple[int, int, int]]) -> Sequence[bytes | None]:
-        """For each (UID, start, length) the bytes, fewer at the message's end; None where the message has gone."""
-
-
 class IPortal(Interface):
     """The Maildir store."""
 

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from hornetmail.core.folder import Entry, FolderError
-from hornetmail.interfaces import IFolder, IPieces
+from hornetmail.interfaces import IFolder
 from hornetmail.mime.structure import Part
 from hornetmail.net.pump import Answer
 from hornetmail.servers.imap.messages import NOWHERE, SOME_GONE
@@ -237,9 +237,7 @@ def _labelled(section: Section, text: bytes | None) -> bytes:
 
 
 async def read_pieces(folder: IFolder, wanted: Sequence[tuple[int, int, int]]) -> Sequence[bytes | None]:
-    """(UID, start, length) each; None where the message has gone. In one hop where the folder can."""
-    if IPieces.providedBy(folder):
-        return await IPieces(folder).pieces(wanted)
+    """(UID, start, length) each; None where the message has gone. Small pieces cost no hop: the portal reads them at once."""
     found: list[bytes | None] = []
     for uid, start, length in wanted:
         try:

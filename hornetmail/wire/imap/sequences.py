@@ -34,8 +34,9 @@ class SequenceSet(msgspec.Struct, frozen=True, gc=False):
         return out
 
     def beyond(self, top: int) -> bool:
-        """Whether a number that is spelled out is larger than ``top`` (section 7.4.1's messages that do not exist)."""
-        return any(a > top or b > top for a, b in self.ranges)
+        """Whether a range without ``*`` reaches above ``top``: messages that do not exist (section 9, ``seq-number``). ``1:*`` in an
+        empty folder is no mistake."""
+        return any(a and b and (a > top or b > top) for a, b in self.ranges)
 
 
 def parse_sequence_set(raw: bytes) -> SequenceSet | None:

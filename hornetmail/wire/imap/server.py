@@ -328,12 +328,12 @@ class ImapServerEngine:
 
     def _refuse(self, data: bytes, why: str) -> Broken:
         self._tag = readable_tag(data)
-        return Broken(why, Tagged("BAD", f"{why[:1].upper()}{why[1:]}"))
+        return Broken(why, Tagged("BAD", _sentence(why)))
 
     def _admit(self, command: c.Command) -> Event:
         if self._phase not in ALLOWED[type(command)]:
             why = f"not possible while {self._phase.value}"
-            return Broken(why, Tagged("BAD", why.capitalize()))
+            return Broken(why, Tagged("BAD", _sentence(why)))
         if isinstance(command, c.Starttls):
             if self.tls:
                 return Broken("TLS twice", Tagged("BAD", "TLS is active already"))
@@ -420,7 +420,7 @@ class ImapServerEngine:
 
     def _broken(self, why: str, line: bytes) -> Broken:
         """A wrong line inside a command; that command is answered. What a literal at its end brings is passed over."""
-        broken = Broken(why, Tagged("BAD", why.capitalize()))
+        broken = Broken(why, Tagged("BAD", _sentence(why)))
         self._mode = _Mode.COMMAND
         marker = _MARKER.search(line, max(0, len(line) - 24)) if line.endswith(b"+}") else None
         return broken if marker is None else self._skip(broken, int(marker[1]), False)
@@ -430,7 +430,7 @@ class ImapServerEngine:
         self._buffer.clear()
         self._scanned = 0
         self._mode = _Mode.COMMAND
-        return Broken(why, Bye(why.capitalize()), fatal=True)
+        return Broken(why, Bye(_sentence(why)), fatal=True)
 
     # ---- out
 
@@ -501,6 +501,10 @@ class ImapServerEngine:
             self._mode = _Mode.EXCHANGE
         self._pending = None
         return f"+ {_CLEAN.sub(' ', out.text)}\r\n".encode("utf-8", "replace")
+
+
+def _sentence(why: str) -> str:
+    return why[:1].upper() + why[1:]
 
 
 def _text(code: str, text: str) -> bytes:

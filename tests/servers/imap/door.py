@@ -45,9 +45,15 @@ class Door:
         """A conversation without sockets."""
         return Talk(self)
 
-    def factory(self) -> PumpFactory:
+    def factory(self, tls: Any = None, *, implicit: bool = False) -> PumpFactory:
         """For a listening port."""
-        return PumpFactory(lambda peer: ImapServerEngine(), lambda peer: ImapSession(self.site), self.clock)
+        return PumpFactory(
+            lambda peer: ImapServerEngine(tls=implicit),
+            lambda peer: ImapSession(self.site),
+            self.clock,
+            tls_context_factory=tls,
+            implicit_tls=implicit,
+        )
 
 
 class Talk:

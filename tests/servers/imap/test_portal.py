@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import email
+import email.message
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -20,6 +22,7 @@ from hornetmail.interfaces import IFolderTree
 from hornetmail.net.pump import PumpFactory
 from hornetmail.servers.imap.session import ImapSession
 from hornetmail.servers.imap.site import ImapSite
+from hornetmail.testing.corpus import messages
 from hornetmail.testing.folders import MemoryAccess
 from hornetmail.wire.imap.server import ImapServerEngine
 from tests.portal.ground import Bytes, Ground, message, row
@@ -96,6 +99,28 @@ class OverThePortal(TestCase):
         await self.client(work)
         await self.drained
 
+    async def test_the_corpus(self) -> None:
+        """Catches mail that changes between APPEND and FETCH, structures that a client cannot read or that differ from ``email``'s, and
+        part numbers that give other bytes than the whole has."""
+        await self.start()
+        samples = [
+            sample.data for sample in messages(60, 5, sender="a@outside.test", recipients=[BOB]) if len(sample.data) < 1_000_000
+        ]
+
+        def work(client: imapclient.IMAPClient) -> None:
+            for data in samples:
+                client.append("INBOX", data)
+            client.select_folder("INBOX")
+            found = client.fetch(client.search(), ["BODY.PEEK[]", "BODYSTRUCTURE", "ENVELOPE", "BODY.PEEK[1]", "RFC822.SIZE"])
+            assert len(found) == len(samples)
+            for data, item in zip(samples, found.values(), strict=True):
+                assert item[b"BODY[]"] == data
+                assert item[b"RFC822.SIZE"] == len(data)
+                assert item[b"BODY[1]"] is None or item[b"BODY[1]"] in data
+                assert types_of(item[b"BODYSTRUCTURE"]) == email_types(email.message_from_bytes(data))
+
+        await self.client(work)
+
     async def test_mbsync_both_ways(self) -> None:
         """Catches what does not cross between mbsync and the Maildir store."""
         await self.start()
@@ -121,6 +146,20 @@ class OverThePortal(TestCase):
                 return {number_of(m[b"BODY[]"]) for m in client.fetch(client.search(), ["BODY.PEEK[]"]).values()}
 
             assert await self.client(check) == {*range(40), 500} - {3}
+
+
+def types_of(structure: Any) -> Any:
+    """A BODYSTRUCTURE as nested lists of types."""
+    if structure.is_multipart:
+        return [types_of(part) for part in structure[0]]
+    return b"/".join(structure[:2]).decode().lower()
+
+
+def email_types(found: email.message.Message) -> Any:
+    """The same from the standard library."""
+    if found.get_content_maintype() == "multipart" and found.is_multipart():
+        return [email_types(part) for part in found.get_payload()]  # type: ignore[misc,arg-type]
+    return found.get_content_type()
 
 
 def deferred_drain(portal: Any, kept: Any) -> Any:
