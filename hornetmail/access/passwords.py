@@ -8,6 +8,7 @@ from typing import Any
 
 import argon2
 from argon2.exceptions import InvalidHashError, VerificationError
+from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 
 MEMORY_KIB = 19 * 1024
@@ -24,10 +25,6 @@ _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 
 class WeakPassword(ValueError):
     """A password that is not taken; the message says why."""
-
-
-class Busy(Exception):
-    """Too many verifications wait already."""
 
 
 def normal(password: str) -> str:
@@ -78,18 +75,26 @@ class Passwords:
         """Whether a hash was made with other parameters."""
         return self._hasher.check_needs_rehash(hashed)
 
+    @property
+    def busy(self) -> bool:
+        """Whether as many verifications wait as may."""
+        return self._waiting >= self._queue
+
     async def verify(self, hashed: str, password: str) -> bool:
-        """Whether that is the password. ``hashed`` empty: it is not, and it takes as long to say so. Raises Busy."""
-        if self._waiting >= self._queue:
-            raise Busy
+        """Whether that is the password. ``hashed`` empty: it is not, and it takes as long to say so. Whoever asks looks at ``busy`` first."""
         self._waiting += 1
-        try:
-            right: bool = await deferToThreadPool(
-                self._reactor, self._pool, self._verify, hashed, normal(password).encode("utf-8", "surrogatepass")
-            )
-        finally:
+        work = deferToThreadPool(
+            self._reactor, self._pool, self._verify, hashed, normal(password).encode("utf-8", "surrogatepass")
+        )
+        answer: Deferred[bool] = Deferred()
+
+        def done(result: Any) -> None:
+            # Counted until the thread is done with it, even if nobody waits for the answer any more.
             self._waiting -= 1
-        return right
+            answer.callback(result)
+
+        work.addBoth(done)
+        return await answer
 
     def _verify(self, hashed: str, password: bytes) -> bool:
         if not hashed and not self._decoy:

@@ -128,7 +128,7 @@ def _insert(cursor: Cursor, one: Prepared) -> Stored:
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             place,
-            meta.identifier,
+            _free_id(cursor, meta.identifier),
             one.tenant,
             one.record,
             meta.sha256,
@@ -190,6 +190,13 @@ def _free_place(cursor: Cursor, meta: MailMeta) -> int:
     while cursor.execute("SELECT 1 FROM mail WHERE place = ?", (place,)).fetchone():
         place += 1
     return place
+
+
+def _free_id(cursor: Cursor, identifier: int) -> int:
+    """The mail's own ID, or the next free one: IDs repeat if the clock was set back across a restart."""
+    while cursor.execute("SELECT 1 FROM mail WHERE id = ?", (identifier,)).fetchone():
+        identifier += 1
+    return identifier
 
 
 def place_at(seconds: float) -> int:

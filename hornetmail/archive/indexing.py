@@ -10,10 +10,12 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from hornetmail.archive.index import Outcome, Prepared, Stored, known_records, store_batch
-from hornetmail.archive.records import Kind, RecordBroken
+from hornetmail.archive.parts import PartKey, PartPlace, store_parts
+from hornetmail.archive.records import Kind, RecordBroken, RecordCodec
 from hornetmail.archive.shelf import Shelf
 from hornetmail.archive.staging import Staged, Staging
 from hornetmail.db.pool import Database
+from hornetmail.disk.records import BadRecord
 from hornetmail.mime.text import read_mail
 
 BATCH = 64
@@ -35,6 +37,7 @@ class Indexer:
         pool: Any,
         staging: Staging,
         shelf: Shelf,
+        codec: RecordCodec,
         database: Database,
         indexed: Callable[[Sequence[Stored]], None],
     ) -> None:
@@ -42,6 +45,7 @@ class Indexer:
         self._pool = pool
         self._staging = staging
         self._shelf = shelf
+        self._codec = codec
         self._database = database
         self._indexed = indexed
         self._running = False
@@ -114,6 +118,9 @@ class Indexer:
         mails = [entry for entry in batch if entry.kind == Kind.MESSAGE]
         again = [entry.record for entry in mails if entry.raw is None]
         known = await self._database.read(known_records, again) if again else {}
+        parts: list[PartPlace] = await deferToThreadPool(self._reactor, self._pool, self._parts, batch)
+        if parts:
+            await self._database.run(store_parts, parts)
         fresh = [entry for entry in mails if entry.record not in known]
         prepared: list[Prepared] = await deferToThreadPool(self._reactor, self._pool, self._prepare, fresh) if fresh else []
         stored = await self._database.run(store_batch, prepared) if prepared else []
@@ -127,13 +134,32 @@ class Indexer:
                 entry.month = one.month if one else 0
         self._indexed(stored)
 
+    def _parts(self, batch: Sequence[Staged]) -> list[PartPlace]:
+        """In a thread."""
+        places = []
+        for entry in batch:
+            if entry.kind != Kind.PART:
+                continue
+            try:
+                if entry.part is None:
+                    _, meta, _ = self._codec.open_part(self._staging.read(entry.position))
+                    entry.part = PartKey(entry.tenant, meta.month, meta.digest)
+            except (RecordBroken, BadRecord) as error:
+                self.log.error("staged part {record} cannot be used: {error}", record=entry.record.hex(), error=error)
+                entry.outcome = Outcome.BROKEN
+                continue
+            entry.outcome = Outcome.STORED
+            entry.month = entry.part.month
+            places.append(PartPlace(entry.record, entry.part, None, entry.position.offset, entry.position.segment))
+        return places
+
     def _prepare(self, entries: Sequence[Staged]) -> list[Prepared]:
         """In a thread. A staged record that does not open is left out: verify names it, and it stays where it is."""
         prepared = []
         for entry in entries:
             try:
                 meta, raw = entry.raw if entry.raw is not None else self._shelf.mail(self._staging.read(entry.position))
-            except RecordBroken as error:
+            except (RecordBroken, BadRecord) as error:
                 self.log.error("staged record {record} cannot be indexed: {error}", record=entry.record.hex(), error=error)
                 continue
             entry.leaf_hash = meta.leaf_hash()

@@ -22,7 +22,7 @@ class LeafLog:
         self._runs: list[tuple[int, int, Position]] = []
 
     def replay(self) -> Replayed:
-        """Read the log at start. Raises ArchiveError if runs are missing in it."""
+        """Read the log at start. Raises ArchiveError if it is damaged or runs are missing in it."""
         self._frontier, self._runs = Frontier(), []
         problems: list[str] = []
 
@@ -34,6 +34,8 @@ class LeafLog:
             self._take(first, hashes, position)
 
         replayed = self._records.replay(take)
+        if replayed.damage:
+            raise ArchiveError(f"the leaf log is damaged: {replayed.damage[0]}")
         if problems:
             raise ArchiveError(f"the leaf log has a gap: {problems[0]}")
         return replayed
@@ -84,10 +86,13 @@ class LeafLog:
         return f"leaves/n{self._node}/{first:020d}.run"
 
 
-def runs_on(medium: IMedium, node: int, bad: Callable[[str, str], None]) -> list[tuple[int, list[bytes]]]:
-    """The runs that a medium holds, by number of their first leaf; damaged ones are told to ``bad(where, what)``."""
+def runs_on(medium: IMedium, node: int, bad: Callable[[str, str], None], since: int = 0) -> list[tuple[int, list[bytes]]]:
+    """The runs that a medium holds, by number of their first leaf (from ``since`` on); damaged ones are told to ``bad(where, what)``."""
     found = []
     for name, _ in medium.names(f"leaves/n{node}/"):
+        number = name.rpartition("/")[2].removesuffix(".run")
+        if number.isdigit() and int(number) < since:
+            continue
         try:
             found.append(decode_run(medium.get(name)))
         except ValueError as error:

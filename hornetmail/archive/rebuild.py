@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from twisted.internet.threads import deferToThreadPool
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import blockingCallFromThread, deferToThreadPool
 from twisted.logger import Logger
 
 from hornetmail.archive.index import Prepared, store_batch
@@ -16,9 +17,11 @@ from hornetmail.archive.keystore import KeyStore
 from hornetmail.archive.leaflog import LeafLog, runs_on
 from hornetmail.archive.media import IMedium, MediumError
 from hornetmail.archive.packs import HEADER, Member, PackBroken, SealedPack, open_pack, read_pack_head
+from hornetmail.archive.parts import PartKey, PartPlace, store_parts
 from hornetmail.archive.records import EventMeta, Kind, RecordCodec, What
 from hornetmail.archive.retention import mark_rebuilt
-from hornetmail.archive.shelf import Media, Shelf, enter_pack, pack_row
+from hornetmail.archive.shelf import Located, Media, Shelf, enter_pack, locate_part, pack_row
+from hornetmail.archive.staging import Staging
 from hornetmail.core.archived import ArchiveError, Finding
 from hornetmail.db.engines import Cursor
 from hornetmail.db.pool import Database
@@ -33,7 +36,7 @@ class Rebuild:
     log = Logger()
 
     def __init__(
-        self, reactor: Any, pool: Any, database: Database, keys: KeyStore, codec: RecordCodec, media: Media, shelf: Shelf
+        self, reactor: Any, pool: Any, database: Database, keys: KeyStore, codec: RecordCodec, media: Media, staging: Staging
     ) -> None:
         self._reactor = reactor
         self._pool = pool
@@ -41,7 +44,8 @@ class Rebuild:
         self._keys = keys
         self._codec = codec
         self._media = media
-        self._shelf = shelf
+        self._shelf = Shelf(staging, media, codec, self._locate)
+        self._again: list[tuple[int, int, IMedium, str, Member]] = []
         self._found: list[Finding] = []
         self._later: list[tuple[int, int, bytes, IMedium, str, Member]] = []
 
@@ -52,6 +56,8 @@ class Rebuild:
             await self._replay_journal(medium, name)
         for medium, name in packs:
             await self._take_pack(medium, name)
+        for again in self._again:
+            await self._try_again(*again)
         for at in range(0, len(self._later), BATCH):
             await self._take_facts(self._later[at : at + BATCH])
         await self._database.run(_forget_deleted)
@@ -112,21 +118,58 @@ class Rebuild:
         mails = [m for m in pack.members if m.kind == Kind.MESSAGE]
         tenant = pack.head.group.tenant
         self._later += [(number, tenant, m.record, medium, name, m) for m in pack.members if m.kind == Kind.EVENT]
+        await self._database.run(store_parts, await self._in_thread(self._parts, pack, number))
         for at in range(0, len(mails), BATCH):
-            prepared = await self._in_thread(self._prepare, pack, number, mails[at : at + BATCH])
+            prepared = await self._in_thread(self._prepare, medium, pack, number, mails[at : at + BATCH])
             await self._database.run(store_batch, prepared)
 
-    def _prepare(self, pack: SealedPack, number: int, members: Sequence[Member]) -> list[Prepared]:
+    def _prepare(self, medium: IMedium, pack: SealedPack, number: int, members: Sequence[Member]) -> list[Prepared]:
         prepared = []
         for member in members:
             try:
                 meta, raw = self._shelf.mail(pack.data[member.offset : member.offset + member.length])
-            except ArchiveError as error:
-                self._bad(f"{pack.head.name}: record {member.record.hex()}", error)
+            except ArchiveError:
+                self._again.append((number, pack.head.group.tenant, medium, pack.head.name, member))
                 continue
             text = read_mail(raw)
             prepared.append(Prepared(pack.head.group.tenant, member.record, meta, text, number, member.offset, member.length))
         return prepared
+
+    def _locate(self, record: bytes) -> Located | None:
+        def ask() -> Deferred[Located | None]:
+            return Deferred.fromCoroutine(self._database.read(locate_part, record))
+
+        found: Located | None = blockingCallFromThread(self._reactor, ask)  # type: ignore[arg-type]
+        return found
+
+    def _parts(self, pack: SealedPack, number: int) -> list[PartPlace]:
+        """In a thread."""
+        places = []
+        for member in pack.members:
+            if member.kind == Kind.PART:
+                try:
+                    _, meta, _ = self._codec.open_part(pack.data[member.offset : member.offset + member.length])
+                except ArchiveError as error:
+                    self._bad(f"{pack.head.name}: record {member.record.hex()}", error)
+                    continue
+                key = PartKey(pack.head.group.tenant, meta.month, meta.digest)
+                places.append(PartPlace(member.record, key, number, member.offset, member.length))
+        return places
+
+    async def _try_again(self, number: int, tenant: int, medium: IMedium, name: str, member: Member) -> None:
+        """A mail that did not open at first: its parts may lie in a pack that came later."""
+
+        def open_it() -> Prepared | None:
+            try:
+                meta, raw = self._shelf.mail(medium.get(name, member.offset, member.length))
+            except ArchiveError as error:
+                self._bad(f"{name}: record {member.record.hex()}", error)
+                return None
+            return Prepared(tenant, member.record, meta, read_mail(raw), number, member.offset, member.length)
+
+        prepared = await self._in_thread(open_it)
+        if prepared is not None:
+            await self._database.run(store_batch, [prepared])
 
     async def _take_facts(self, later: Sequence[tuple[int, int, bytes, IMedium, str, Member]]) -> None:
         """Further arrivals of mail that is in the index now: its text is read again, because its full text is written anew."""
@@ -157,7 +200,7 @@ def restore_leaves(leaves: LeafLog, media: Media, node: int) -> None:
     problems: list[str] = []
     runs: dict[int, list[bytes]] = {}
     for medium in media.all():
-        for first, hashes in runs_on(medium, node, lambda name, what: problems.append(f"{name}: {what}")):
+        for first, hashes in runs_on(medium, node, lambda name, what: problems.append(f"{name}: {what}"), leaves.size):
             runs[first] = hashes
     for first in sorted(runs):
         if first > leaves.size:

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from hornetmail.archive.keys import Keyring, KeyTrouble
+from hornetmail.archive.keys import Keyring
 from hornetmail.archive.leaves import leaf_hash, leaf_input
 from hornetmail.core.archived import ArchiveError
 from hornetmail.disk.seal import BrokenSeal, Seal
@@ -104,6 +104,13 @@ class MailMeta(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename
         )
 
 
+class PartMeta(msgspec.Struct, frozen=True, gc=False):
+    """What is known of a shared part: its merge group's month, and the keyed SHA-256 that it is found by."""
+
+    month: int
+    digest: bytes
+
+
 class What(enum.StrEnum):
     """Later facts. ``COPY``: the same bytes arrived once more (rule 13). ``DELETED``: records that went, by purge or by hand.
     ``VOID``: a staged record that says nothing new (a row staged twice around a crash)."""
@@ -136,7 +143,8 @@ class Header(msgspec.Struct, frozen=True, gc=False):
 
 _mail_decoder = msgspec.msgpack.Decoder(MailMeta)
 _event_decoder = msgspec.msgpack.Decoder(EventMeta)
-_M = TypeVar("_M", MailMeta, EventMeta)
+_part_decoder = msgspec.msgpack.Decoder(PartMeta)
+_M = TypeVar("_M", MailMeta, EventMeta, PartMeta)
 
 
 def new_record_id() -> bytes:
@@ -179,9 +187,9 @@ class RecordCodec:
         """An event record."""
         return self._close(Kind.EVENT, tenant, record, msgspec.msgpack.encode(meta), b"", year)
 
-    def close_part(self, tenant: int, record: bytes, body: bytes, year: int) -> bytes:
-        """A shared attachment part; its meta is an empty map."""
-        return self._close(Kind.PART, tenant, record, b"\x80", body, year)
+    def close_part(self, tenant: int, record: bytes, meta: PartMeta, body: bytes, year: int) -> bytes:
+        """A shared attachment part."""
+        return self._close(Kind.PART, tenant, record, msgspec.msgpack.encode(meta), body, year)
 
     def open_mail(self, data: bytes) -> tuple[Header, MailMeta, bytes]:
         """A message record: header, meta, inline stretches. Raises RecordBroken, KeyTrouble."""
@@ -193,10 +201,10 @@ class RecordCodec:
         header, meta, _ = self._open(data, Kind.EVENT)
         return header, _decode(meta, _event_decoder)
 
-    def open_part(self, data: bytes) -> tuple[Header, bytes]:
+    def open_part(self, data: bytes) -> tuple[Header, PartMeta, bytes]:
         """Raises RecordBroken, KeyTrouble."""
-        header, _, body = self._open(data, Kind.PART)
-        return header, body
+        header, meta, body = self._open(data, Kind.PART)
+        return header, _decode(meta, _part_decoder), body
 
     def _close(self, kind: Kind, tenant: int, record: bytes, meta: bytes, body: bytes, year: int) -> bytes:
         plain = self._compressor().compress(b"".join((_META.pack(len(meta)), meta, body)))
@@ -274,8 +282,8 @@ def _pieces(meta: MailMeta, inline: bytes, part: Callable[[bytes], bytes]) -> li
 def base64_lines(data: bytes) -> bytes:
     """Base64 in lines of 76 characters with CRLF between them, none at the end."""
 
-    step = 57
-    return b"\r\n".join(binascii.b2a_base64(data[i : i + step], newline=False) for i in range(0, len(data), step))
+    whole = binascii.b2a_base64(data, newline=False)
+    return b"\r\n".join([whole[i : i + 76] for i in range(0, len(whole), 76)])
 
 
 def _decode(data: bytes, decoder: msgspec.msgpack.Decoder[_M]) -> _M:
@@ -305,23 +313,3 @@ def _open_box(private: X25519PrivateKey, sealed: bytes, context: bytes) -> bytes
     except ValueError as error:
         raise BrokenSeal(str(error)) from None
     return Seal(_box_key(secret, raw, private.public_key().public_bytes_raw())).open(sealed[32:], context)
-
-
-__all__ = [
-    "EventMeta",
-    "Header",
-    "KeyTrouble",
-    "Kind",
-    "MailMeta",
-    "RecordBroken",
-    "RecordCodec",
-    "Scheme",
-    "Segment",
-    "Stretch",
-    "What",
-    "assemble",
-    "base64_lines",
-    "new_record_id",
-    "new_salt",
-    "read_header",
-]

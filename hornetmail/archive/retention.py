@@ -89,7 +89,7 @@ class Retention:
 
     async def _sweep(self, now: float) -> None:
         """Whole packs and whole tables, once nothing lives in them."""
-        for pack in await self._database.read(_dead_packs):
+        for pack in await self._database.read(_dead_packs, month_of(now)):
             await deferToThreadPool(self._reactor, self._pool, self._media.get(pack.medium).delete, pack.name)
             await self._database.run(_forget_pack, pack.number)
         for month in await self._database.read(_dead_months, month_of(now)):
@@ -148,8 +148,8 @@ def _finish(cursor: Cursor, now: float) -> None:
     cursor.execute("DELETE FROM fact WHERE name IN (?, ?)", (CONFIRMED, REBUILT))
 
 
-def _dead_packs(cursor: Cursor) -> list[PackRow]:
-    """Packs in which no mail lives; one that holds later facts waits until its whole group is gone."""
+def _dead_packs(cursor: Cursor, present: int) -> list[PackRow]:
+    """Packs in which no mail lives; one that holds later facts or shared parts waits until its month is over and its group gone."""
     dead = []
     for pack in pack_rows(cursor):
         if pack.month == 0:
@@ -157,13 +157,14 @@ def _dead_packs(cursor: Cursor) -> list[PackRow]:
         if cursor.execute("SELECT 1 FROM mail WHERE pack = ? LIMIT 1", (pack.number,)).fetchone():
             continue
         group = "SELECT 1 FROM mail WHERE tenant = ? AND month = ? LIMIT 1"
-        if pack.events and cursor.execute(group, (pack.tenant, pack.month)).fetchone():
+        if pack.shared and (pack.month >= present or cursor.execute(group, (pack.tenant, pack.month)).fetchone()):
             continue
         dead.append(pack)
     return dead
 
 
 def _forget_pack(cursor: Cursor, number: int) -> None:
+    cursor.execute("DELETE FROM part WHERE pack = ?", (number,))
     cursor.execute("DELETE FROM pack WHERE number = ?", (number,))
 
 

@@ -64,6 +64,17 @@ MIGRATIONS = (
             ) WITHOUT ROWID""",
             "CREATE UNIQUE INDEX arrival_row ON arrival (row) WHERE row != 0 AND outcome != 'repeat'",
             "CREATE INDEX arrival_place ON arrival (place)",
+            """CREATE TABLE part (
+                record BLOB PRIMARY KEY,
+                tenant INTEGER NOT NULL,
+                month INTEGER NOT NULL,
+                digest BLOB NOT NULL,
+                pack INTEGER,
+                start INTEGER NOT NULL,
+                length INTEGER NOT NULL
+            ) WITHOUT ROWID""",
+            "CREATE INDEX part_digest ON part (tenant, month, digest)",
+            "CREATE INDEX part_pack ON part (pack)",
             """CREATE TABLE pack (
                 number INTEGER PRIMARY KEY,
                 tenant INTEGER NOT NULL,
@@ -73,7 +84,7 @@ MIGRATIONS = (
                 size INTEGER NOT NULL,
                 sha256 BLOB NOT NULL,
                 members INTEGER NOT NULL,
-                events INTEGER NOT NULL,
+                shared INTEGER NOT NULL,
                 made REAL NOT NULL,
                 checked REAL NOT NULL
             )""",

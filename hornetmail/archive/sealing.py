@@ -18,7 +18,7 @@ from hornetmail.archive.index import Outcome
 from hornetmail.archive.keystore import KeyStore
 from hornetmail.archive.leaflog import LeafLog
 from hornetmail.archive.media import IMedium, MediumError
-from hornetmail.archive.packs import Group, PackHead, SealedPack, build_pack, open_pack
+from hornetmail.archive.packs import Group, Member, PackHead, SealedPack, build_pack, open_pack
 from hornetmail.archive.records import EventMeta, Kind, RecordCodec, What
 from hornetmail.archive.shelf import Media, enter_pack
 from hornetmail.archive.staging import NO_LEAF, Staged, Staging, year_of
@@ -64,7 +64,7 @@ class Sealer:
             packs = 0
             for segment in sorted(self._staging.segments):
                 entries = self._staging.segments[segment]
-                if any(entry.outcome is None and entry.kind == Kind.MESSAGE for entry in entries):
+                if any(entry.outcome is None and entry.kind != Kind.EVENT for entry in entries):
                     break
                 packs += await self._seal_segment(segment, list(entries))
             return packs
@@ -78,8 +78,7 @@ class Sealer:
         for pack in packs:
             number = await self._database.run(enter_pack, pack, self._reactor.seconds())
             for at in range(0, len(pack.members), ROWS):
-                members = [(number, m.offset, m.length, m.record) for m in pack.members[at : at + ROWS]]
-                await self._database.run(_move, members)
+                await self._database.run(_move, number, pack.members[at : at + ROWS])
         run = self._run(entries)
         if run is not None:
             await self._in_thread(self._log_leaves, medium, run)
@@ -101,7 +100,7 @@ class Sealer:
                 month = 0
             elif entry.outcome != Outcome.STORED:
                 record = self._as_event(entry, record, originals.get(entry.record))
-            elif entry.leaf_hash is None:
+            elif entry.leaf_hash is None and entry.kind == Kind.MESSAGE:
                 entry.leaf_hash = self._codec.open_mail(record)[1].leaf_hash()
             groups.setdefault(Group(entry.tenant, month), []).append(record)
         return [self._put_pack(medium, group, records) for group, records in sorted(groups.items())]
@@ -151,5 +150,7 @@ def _originals(cursor: Cursor, copies: Sequence[bytes]) -> dict[bytes, bytes]:
     return found
 
 
-def _move(cursor: Cursor, members: Sequence[tuple[int, int, int, bytes]]) -> None:
-    cursor.executemany("UPDATE mail SET pack = ?, start = ?, length = ? WHERE record = ?", members)
+def _move(cursor: Cursor, number: int, members: Sequence[Member]) -> None:
+    for table, kind in (("mail", Kind.MESSAGE), ("part", Kind.PART)):
+        moved = [(number, m.offset, m.length, m.record) for m in members if m.kind == kind]
+        cursor.executemany(f"UPDATE {table} SET pack = ?, start = ?, length = ? WHERE record = ?", moved)

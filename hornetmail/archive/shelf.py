@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -25,7 +25,7 @@ class PackRow(msgspec.Struct, frozen=True, gc=False):
     size: int
     sha256: bytes
     members: int
-    events: int
+    shared: int
     made: float
     checked: float
 
@@ -35,7 +35,7 @@ class PackRow(msgspec.Struct, frozen=True, gc=False):
         return PackHead(self.medium, Group(self.tenant, self.month), self.pack, self.made).name
 
 
-_COLUMNS = "number, tenant, pack, medium, month, size, sha256, members, events, made, checked"
+_COLUMNS = "number, tenant, pack, medium, month, size, sha256, members, shared, made, checked"
 
 
 def pack_row(cursor: Cursor, number: int) -> PackRow | None:
@@ -56,7 +56,7 @@ def enter_pack(cursor: Cursor, pack: SealedPack, now: float) -> int:
     (last,) = cursor.execute("SELECT coalesce(max(number), 0) FROM pack").fetchone()
     number: int = known[0] if known else last + 1
     cursor.execute(
-        "INSERT INTO pack (number, tenant, pack, medium, month, size, sha256, members, events, made, checked) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        "INSERT INTO pack (number, tenant, pack, medium, month, size, sha256, members, shared, made, checked) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (number) DO UPDATE SET size = excluded.size, sha256 = excluded.sha256, made = excluded.made",
         (
             number,
@@ -67,12 +67,23 @@ def enter_pack(cursor: Cursor, pack: SealedPack, now: float) -> int:
             pack.size,
             pack.sha256,
             len(pack.members),
-            sum(1 for m in pack.members if m.kind == Kind.EVENT),
+            sum(1 for m in pack.members if m.kind != Kind.MESSAGE),
             head.made,
             now,
         ),
     )
     return number
+
+
+Located = tuple[PackRow | None, int, int]
+
+
+def locate_part(cursor: Cursor, record: bytes) -> Located | None:
+    """Where a part's record lies."""
+    row = cursor.execute("SELECT pack, start, length FROM part WHERE record = ?", (record,)).fetchone()
+    if row is None:
+        return None
+    return (pack_row(cursor, row[0]) if row[0] is not None else None), row[1], row[2]
 
 
 class Media:
@@ -102,9 +113,10 @@ class Media:
 
 
 class Shelf:
-    """Reads records. Blocking; call it in threads."""
+    """Reads records. Blocking; call it in threads. ``locate`` finds a part in the index."""
 
-    def __init__(self, staging: Staging, media: Media, codec: RecordCodec) -> None:
+    def __init__(self, staging: Staging, media: Media, codec: RecordCodec, locate: Callable[[bytes], Located | None]) -> None:
+        self._locate = locate
         self._staging = staging
         self._media = media
         self._codec = codec
@@ -127,5 +139,17 @@ class Shelf:
         return meta, assemble(meta, inline, self.part)
 
     def part(self, record: bytes) -> bytes:
-        """A shared part. Raises RecordBroken."""
-        raise RecordBroken(f"part {record.hex()} is not on any medium")
+        """A shared part. Raises RecordBroken, KeyTrouble, MediumError."""
+        for _ in range(3):
+            position = self._staging.parts.get(record)
+            located = None if position is not None else self._locate(record)
+            if position is None and located is None:
+                break
+            try:
+                data = self._staging.read(position) if position is not None else self.record(*located)  # type: ignore[misc]
+            except KeyError:
+                continue
+            except BadRecord as error:
+                raise RecordBroken(f"staged part {record.hex()}: {error}") from None
+            return self._codec.open_part(data)[2]
+        raise RecordBroken(f"part {record.hex()} is not in the archive")

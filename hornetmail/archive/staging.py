@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
+import msgspec
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
@@ -20,12 +21,16 @@ from twisted.python.failure import Failure
 
 from hornetmail.archive.index import Outcome
 from hornetmail.archive.keystore import KeyStore
+from hornetmail.archive.parts import MIN_PART, PartKey, digest_of, split
 from hornetmail.archive.records import (
     EventMeta,
     Kind,
     MailMeta,
+    PartMeta,
     RecordBroken,
     RecordCodec,
+    Segment,
+    Stretch,
     new_record_id,
     new_salt,
     read_header,
@@ -56,6 +61,7 @@ class Staged:
         "leaf_hash",
         "month",
         "outcome",
+        "part",
         "position",
         "raw",
         "record",
@@ -89,6 +95,7 @@ class Staged:
         self.outcome: Outcome | None = None
         self.month = 0
         self.leaf_hash: bytes | None = None
+        self.part: PartKey | None = None
 
 
 class _Pending:
@@ -128,6 +135,7 @@ class Staging:
         *,
         node: int,
         known: Callable[[Sequence[int]], Awaitable[set[int]]],
+        find_part: Callable[[PartKey], bytes | None],
         arrived: Callable[[], None],
     ) -> None:
         self._reactor = reactor
@@ -148,6 +156,9 @@ class Staging:
         self.next_leaf = 0
         self.unindexed: deque[Staged] = deque()
         self.segments: dict[int, list[Staged]] = {}
+        self.parts: dict[bytes, Position] = {}
+        self._part_records: dict[PartKey, bytes] = {}
+        self._find_part = find_part
         self.bytes = 0
 
     def replay(self, first_leaf: int) -> Replayed:
@@ -174,13 +185,17 @@ class Staging:
         self.bytes += entry.size
         if entry.row:
             self._rows[entry.row] = None
+        if entry.kind == Kind.PART:
+            self.parts[entry.record] = entry.position
+            if entry.part is not None:
+                self._part_records[entry.part] = entry.record
         if entry.leaf != NO_LEAF:
             self.next_leaf = max(self.next_leaf, entry.leaf + 1)
 
     @property
     def count(self) -> int:
-        """Records that are not yet on a medium."""
-        return sum(len(entries) for entries in self.segments.values())
+        """Mails that are not yet on a medium."""
+        return sum(entry.kind == Kind.MESSAGE for entries in self.segments.values() for entry in entries)
 
     def oldest(self) -> float:
         """When the oldest of them came (since the start), or 0."""
@@ -267,20 +282,21 @@ class Staging:
             pending.identifier = self._ids.next()
             self.next_leaf += 1
         entries = await self.alone(lambda: self._append(new))
-        for pending, entry in zip(new, entries, strict=True):
+        for entry in entries:
             self._add(entry)
-            self._keep(entry, pending)
+            self._keep(entry)
+        for pending in new:
             if pending.item.row:
                 self._rows[pending.item.row] = None
             pending.done.callback(None)
         self._arrived()
 
-    def _keep(self, entry: Staged, pending: _Pending) -> None:
+    def _keep(self, entry: Staged) -> None:
         if entry.raw is not None:
-            if self._kept + len(pending.raw) > KEPT_BYTES:
+            if self._kept + len(entry.raw[1]) > KEPT_BYTES:
                 entry.raw = None
             else:
-                self._kept += len(pending.raw)
+                self._kept += len(entry.raw[1])
 
     def release(self, entry: Staged) -> None:
         """Its body is no longer needed in memory."""
@@ -296,14 +312,17 @@ class Staging:
     def _append(self, batch: list[_Pending]) -> list[Staged]:
         """In a thread: seal, append, sync."""
         self._ensure([(p.item.tenant, year_of(p.item.received)) for p in batch])
-        entries = []
+        entries: list[Staged] = []
         now = self._reactor.seconds()
         try:
             for pending in batch:
-                meta = self._meta(pending)
+                meta = self._meta(pending, now)
                 record = new_record_id()
                 tenant = pending.item.tenant
-                sealed = self._codec.close_mail(tenant, record, meta, pending.raw, year_of(meta.received))
+                inline = pending.raw
+                if len(inline) >= MIN_PART and not self._keys.current().locked:
+                    meta, inline = self._share(tenant, meta, inline, entries, now)
+                sealed = self._codec.close_mail(tenant, record, meta, inline, year_of(meta.received))
                 data = PREFIX.pack(meta.row, meta.leaf, meta.identifier) + sealed
                 position = self.records.append(Kind.MESSAGE, data)
                 entry = Staged(position, Kind.MESSAGE, tenant, record, meta.row, meta.leaf, meta.identifier, len(data), now)
@@ -316,7 +335,33 @@ class Staging:
         self.records.sync()
         return entries
 
-    def _meta(self, pending: _Pending) -> MailMeta:
+    def _share(self, tenant: int, meta: MailMeta, raw: bytes, entries: list[Staged], now: float) -> tuple[MailMeta, bytes]:
+        """Large attachments into records of their own, unless the merge group has them; what is left is the mail's own."""
+        stretches = []
+        inline = []
+        lookup = self._keys.current().lookup_key()
+        for piece in split(raw):
+            if piece.kind == Segment.INLINE:
+                inline.append(piece.data)
+                stretches.append(Stretch(piece.kind, piece.length))
+                continue
+            key = PartKey(tenant, meta.month, digest_of(lookup, piece.data))
+            record = (
+                next((e.record for e in entries if e.part == key), None) or self._part_records.get(key) or self._find_part(key)
+            )
+            if record is None:
+                record = new_record_id()
+                sealed = self._codec.close_part(tenant, record, PartMeta(*key[1:]), piece.data, year_of(meta.received))
+                data = PREFIX.pack(0, NO_LEAF, 0) + sealed
+                entry = Staged(self.records.append(Kind.PART, data), Kind.PART, tenant, record, 0, NO_LEAF, 0, len(data), now)
+                entry.part = key
+                entries.append(entry)
+            stretches.append(Stretch(piece.kind, piece.length, record))
+        if not stretches:
+            return meta, raw
+        return msgspec.structs.replace(meta, stretches=tuple(stretches)), b"".join(inline)
+
+    def _meta(self, pending: _Pending, now: float) -> MailMeta:
         item, raw = pending.item, pending.raw
         expires = item.received + item.retention_days * 86400.0
         return MailMeta(
@@ -329,7 +374,7 @@ class Staging:
             size=len(raw),
             received=item.received,
             expires=expires,
-            month=month_of(expires),
+            month=month_of(max(expires, now)),
             feed=clean_text(item.feed),
             direction=item.direction.value,
             sender=clean_text(item.sender),
@@ -357,6 +402,9 @@ class Staging:
         for entry in self.segments.pop(segment, ()):
             self.bytes -= entry.size
             self._rows.pop(entry.row, None)
+            self.parts.pop(entry.record, None)
+            if entry.part is not None:
+                self._part_records.pop(entry.part, None)
 
 
 async def _also(deferred: Deferred[None]) -> None:

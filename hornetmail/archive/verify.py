@@ -210,6 +210,7 @@ class Verification:
 
 def _mails_in(cursor: Cursor, number: int) -> dict[bytes, tuple[int, int]]:
     found = cursor.execute("SELECT record, start, length FROM mail WHERE pack = ?", (number,)).fetchall()
+    found += cursor.execute("SELECT record, start, length FROM part WHERE pack = ?", (number,)).fetchall()
     return {record: (start, length) for record, start, length in found}
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 from twisted.internet.defer import Deferred
-from twisted.internet.threads import deferToThreadPool
+from twisted.internet.threads import blockingCallFromThread, deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
@@ -21,6 +21,7 @@ from hornetmail.archive.keys import KEYRING_NAME, Keyring, KeyTrouble
 from hornetmail.archive.keystore import KeyStore
 from hornetmail.archive.leaflog import LeafLog
 from hornetmail.archive.media import DirectoryMedium, MediumError, MediumMissing, MediumSetting, claim
+from hornetmail.archive.parts import find_part
 from hornetmail.archive.query import parse_query
 from hornetmail.archive.rebuild import Rebuild, restore_leaves
 from hornetmail.archive.records import RecordCodec
@@ -28,7 +29,7 @@ from hornetmail.archive.retention import Retention
 from hornetmail.archive.schema import MIGRATIONS, people_decoder
 from hornetmail.archive.sealing import Sealer
 from hornetmail.archive.search import MailRow
-from hornetmail.archive.shelf import Media, PackRow, Shelf, pack_row
+from hornetmail.archive.shelf import Media, PackRow, Shelf, locate_part, pack_row
 from hornetmail.archive.staging import Staging
 from hornetmail.archive.verify import Verification
 from hornetmail.core.archived import (
@@ -51,6 +52,7 @@ from hornetmail.interfaces import IArchive, IBody, IBus, IMeters
 from hornetmail.mime.text import read_mail
 
 T = TypeVar("T")
+A = TypeVar("A")
 
 DATABASE = "archive.db"
 
@@ -107,7 +109,7 @@ class Archive:
         self._codec = RecordCodec(self._keys.current)
         writer = f"n{settings.node}"
         self._log_records = RecordLog(directory / "staging", disk, writer=writer, seal=None, segment_bytes=settings.seal_bytes)
-        self._leaf_records = RecordLog(directory / "leaves", disk, writer=writer, seal=None)
+        self._leaf_records = self._new_leaf_records()
         self._leaves = LeafLog(self._leaf_records, settings.node)
         self._staging = Staging(
             reactor,
@@ -118,9 +120,10 @@ class Archive:
             ids,
             node=settings.node,
             known=self._known_rows,
+            find_part=lambda key: self._ask(find_part, key),
             arrived=self._arrived,
         )
-        self._shelf = Shelf(self._staging, self._media, self._codec)
+        self._shelf = Shelf(self._staging, self._media, self._codec, lambda record: self._ask(locate_part, record))
         self._database: Database | None = None
         self._broken = ""
         self._indexer: Indexer | None = None
@@ -168,10 +171,27 @@ class Archive:
                 if medium is self._media.active:
                     raise
                 self.log.failure("medium {number} cannot be used", number=medium.number)
-        self._leaves.replay()
+        self._open_leaves()
         replayed = self._staging.replay(self._leaves.size)
         if replayed.damage:
             self._alarm("archive-staging-damaged", f"{len(replayed.damage)} damaged stretches in the staging log")
+
+    def _open_leaves(self) -> None:
+        """The leaf log; what it lacks is taken from the media, so that no leaf number is ever given twice (rule 17)."""
+        try:
+            self._leaves.replay()
+        except (ArchiveError, ValueError) as error:
+            self._alarm("archive-leaves", f"the leaf log was damaged, and was restored from the media: {error}")
+            self._leaf_records.close()
+            place = self._directory / "leaves"
+            self._disk.rename(place, place.with_name(f"leaves-damaged-{int(self._reactor.seconds() * 1000)}"))
+            self._leaf_records = self._new_leaf_records()
+            self._leaves = LeafLog(self._leaf_records, self._settings.node)
+            self._leaves.replay()
+        restore_leaves(self._leaves, self._media, self._settings.node)
+
+    def _new_leaf_records(self) -> RecordLog:
+        return RecordLog(self._directory / "leaves", self._disk, writer=f"n{self._settings.node}", seal=None)
 
     async def _try_index(self) -> None:
         """Mail is taken without the index too: it can be rebuilt, and must not hold up the queue."""
@@ -193,7 +213,7 @@ class Archive:
         key = self._keys.current().database_key()
         self._database = await Database.open(self._reactor, url, MIGRATIONS, key=key, readers=2)
         self._mails, self._raw = await self._database.read(_totals)
-        self._indexer = Indexer(self._reactor, self._pool, self._staging, self._shelf, self._database, self._indexed)
+        self._indexer = Indexer(self._reactor, self._pool, self._staging, self._shelf, self._codec, self._database, self._indexed)
         self._sealer = Sealer(
             self._reactor,
             self._pool,
@@ -256,6 +276,18 @@ class Archive:
         except LogBroken as error:
             raise ArchiveError(f"the staging log is broken; the service must be restarted: {error}") from error
         self._count("archive_staged", 1)
+
+    def _ask(self, fn: Callable[[Cursor, A], T | None], what: A) -> T | None:
+        """From a thread of ours: a question to the index; None if there is no index."""
+        database = self._database
+        if database is None:
+            return None
+
+        def ask() -> Deferred[T | None]:
+            return Deferred.fromCoroutine(database.read(fn, what))
+
+        found: T | None = blockingCallFromThread(self._reactor, ask)  # type: ignore[arg-type]
+        return found
 
     async def _known_rows(self, rows: Sequence[int]) -> set[int]:
         if self._database is None:
@@ -413,7 +445,7 @@ class Archive:
             self._reactor, f"sqlite://{fresh}", MIGRATIONS, key=self._keys.current().database_key(), synchronous="NORMAL"
         )
         try:
-            found = await Rebuild(self._reactor, self._pool, database, self._keys, self._codec, self._media, self._shelf).run()
+            found = await Rebuild(self._reactor, self._pool, database, self._keys, self._codec, self._media, self._staging).run()
         finally:
             await database.close()
         await self._close_index()

@@ -64,11 +64,11 @@ class Pages:
         face = self._face("http").resource()
         self._site = Site(
             self.api,
+            self._visitors,
             now=base.reactor.seconds,
             offload=base.offload,
             submit=Submission(services_of(base, people, rooms), config.hostname),
             playground=playground,
-            proxied=bool(config.web.proxies),
             below=dict.fromkeys(("api", "healthz", "metrics"), face),
         )
 

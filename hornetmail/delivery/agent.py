@@ -12,9 +12,7 @@ from twisted.logger import Logger
 from hornetmail.core.address import domain_of
 from hornetmail.core.backoff import Backoff
 from hornetmail.core.bounce import Bounce
-from hornetmail.core.envelope import Door
-from hornetmail.core.events import Alarm, RecipientSettled
-from hornetmail.core.loops import been_here
+from hornetmail.core.events import RecipientSettled
 from hornetmail.core.mode import Mode
 from hornetmail.core.queued import Claim, Message, Row, RowKind, RowState, Settled
 from hornetmail.core.reply import Reply
@@ -27,8 +25,6 @@ from hornetmail.delivery.modes import PARKED, Modes
 from hornetmail.delivery.notices import Notices
 from hornetmail.delivery.tasks import together
 from hornetmail.interfaces import IBody, IBus, ICourier, IDirectory, IMeters, IQueue
-
-HEAD_BYTES = 65_536
 
 QUICK_LOOKS = 3
 QUICK_LOOK = 0.5
@@ -65,7 +61,6 @@ class Agent:
         notices: Notices,
         bus: IBus,
         meters: IMeters,
-        hostname: str,
         backoff: Backoff,
         jitter: Callable[[], float],
         expect: Callable[[float], None],
@@ -81,15 +76,14 @@ class Agent:
         self._notices = notices
         self._bus = bus
         self._meters = meters
-        self._hostname = hostname
         self._backoff = backoff
         self._jitter = jitter
         self._expect = expect
         self._born = born
 
     def next_due(self, row: Row) -> float:
-        """When the attempt after the one about to start is due; durable before anybody is dialled."""
-        return self._clock.seconds() + self._backoff.delay(row.attempts + 1, self._jitter())
+        """When the attempt after the one about to start is due, which ``row`` counts already; durable before anybody is dialled."""
+        return self._clock.seconds() + self._backoff.delay(row.attempts, self._jitter())
 
     def _again(self, row: Row, more: float = 0.0) -> float:
         due = self._clock.seconds() + self._backoff.delay(max(row.attempts, 1), self._jitter()) + more
@@ -103,11 +97,7 @@ class Agent:
         message = claim.message
         try:
             body = await self._queue.body(message.id)
-            looping = await self._looping(message, claim.rows, body)
-            groups = self._groups([row for row in claim.rows if row.id not in looping])
-            settled = [Settled(row.id, RowState.HELD, row.last, reason=why) for row in claim.rows if (why := looping.get(row.id))]
-            if settled:
-                await self._queue.settle(settled)
+            groups = self._groups(claim.rows)
         except CancelledError:
             raise
         except Exception:  # noqa: BLE001 - a fault of ours delays the message and never loses it
@@ -251,36 +241,11 @@ class Agent:
             kept = row.last
         return Settled(row.id, RowState.QUEUED, kept, self._again(row), delay_told=row.delay_told or told)
 
-    async def _looping(self, message: Message, rows: Sequence[Row], body: IBody) -> dict[int, str]:
-        """Rule 7: rows to hold, with the reason. Only mail that comes from a primary is looked at."""
-        suspects = [row for row in rows if self._from_primary(message, row)]
-        if not suspects:
-            return {}
-        head = await body.read(0, HEAD_BYTES)
-        held = {
-            row.id: "loop: it was here before for this recipient and came back from the primary"
-            for row in suspects
-            if been_here(head, self._hostname, row.address)
-        }
-        for row in suspects:
-            if row.id in held:
-                text = f"mail loop: message {message.id} for <{row.address}> came back from the primary and is held"
-                self._bus.publish(Alarm("loop", text, message.domain))
-        return held
-
-    def _from_primary(self, message: Message, row: Row) -> bool:
-        domain = self._directory.domain(domain_of(row.address))
-        if domain is None or message.origin.door in (Door.NOTICE, Door.REDELIVERY, Door.WEB):
-            return False
-        return (
-            message.origin.door is Door.RELAY
-            or message.origin.trusted
-            or message.origin.peer in {host.name for host in domain.primaries}
-        )
-
     async def give_up(self, rows: Sequence[int], reason: str) -> int:
         """Administration: end the deliveries named and tell their senders as far as rule 6 allows; how many ended."""
         ended = 0
+        # Held rows cannot be claimed; parked ones can, and nobody else does.
+        await self._queue.change(rows, RowState.PARKED, reason=reason)
         for claim in await self._queue.claim_rows(rows, self._clock.seconds(), self.next_due):
             verdict = Verdict(Outcome.FAILED, Reply(554, "5.0.0", reason), "")
             failed = [(row, verdict) for row in claim.rows if row.kind is RowKind.DELIVER]

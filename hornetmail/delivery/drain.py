@@ -28,7 +28,7 @@ from hornetmail.core.machine import Drained
 from hornetmail.core.mode import Mode
 from hornetmail.core.queued import Claim, Message, Portal, Row, RowKind, RowState, Settled
 from hornetmail.core.reply import Reply
-from hornetmail.core.verdict import Outcome, Stage, Verdict
+from hornetmail.core.verdict import Outcome, Verdict
 from hornetmail.delivery.couriers.exchange import Load
 from hornetmail.delivery.couriers.primary import PrimaryCourier
 from hornetmail.delivery.judge import Judge
@@ -109,26 +109,6 @@ class Drain:
 
     # -- life
 
-    async def recover(self) -> None:
-        """After a crash: hand-overs that were under way. A copy that is gone was delivered; another may have been (rule 11) and waits
-        like an uncertain one."""
-        while True:
-            page = await self._queue.rows(kinds=(RowKind.DRAIN,), states=(RowState.CLAIMED,))
-            if not page:
-                return
-            settled = [await self._recovered(message, row) for message, row in page]
-            await self._queue.settle(settled)
-
-    async def _recovered(self, message: Message, row: Row) -> Settled:
-        assert row.portal is not None
-        if await self._portal.begin_drain(row.portal) is None:
-            return Settled(row.id, RowState.REMOVED, row.last, reason="gone from the portal before a restart")
-        await self._portal.end_drain(row.portal, delivered=False)
-        verdict = Verdict(
-            Outcome.UNCERTAIN, Reply(451, "4.4.2", "the service stopped during the hand-over"), "primary", Stage.DOT
-        )
-        return self._back(row, verdict)
-
     def start(self) -> None:
         """Passes may run from now on."""
         self._running = True
@@ -167,18 +147,24 @@ class Drain:
                 self._wanted.discard(domain)
                 self.kick(domain)
 
-    async def waiting(self, domain: str) -> list[tuple[Message, Row]]:
-        """All copies that have to get home, in the order of draining."""
+    async def waiting(self, domain: str = "") -> list[tuple[Message, Row]]:
+        """All copies that have to get home (a domain's, if one is given), in the order of draining."""
         found: list[tuple[Message, Row]] = []
         after = 0
         while True:
             page = await self._queue.rows(domain=domain, kinds=(RowKind.DRAIN,), states=WAITING, after=after)
-            found.extend(page)
+            found.extend(each for each in page if not domain or self._domain_of(each[1]) == domain)
             if len(page) < 500:
                 break
             after = page[-1][1].id
         found.sort(key=lambda each: (is_uncertain(each[1]), -each[0].arrived, -each[1].id))
         return found
+
+    def _domain_of(self, row: Row) -> str:
+        """The served domain of a copy's recipient."""
+        name = domain_of(row.address)
+        served = self._directory.domain(name)
+        return served.name if served else name
 
     async def _pass(self, domain: str) -> tuple[int, int]:
         """One go over everything; how many are still parked, and how many moved."""
@@ -222,7 +208,7 @@ class Drain:
 
     def next_due(self, row: Row) -> float:
         """For claims: when the attempt after this one is due."""
-        return self._clock.seconds() + self._backoff.delay(row.attempts + 1, self._jitter())
+        return self._clock.seconds() + self._backoff.delay(row.attempts, self._jitter())
 
     async def run(self, claim: Claim) -> None:
         """Copies whose back-off is over, from the scheduler's lane."""
@@ -244,7 +230,7 @@ class Drain:
         """One claimed copy to the primary; the row is settled on return."""
         copy = row.portal
         assert copy is not None
-        if self._modes.mode(message.domain or domain_of(row.address)) is Mode.EMERGENCY:
+        if self._modes.mode(domain_of(row.address)) is Mode.EMERGENCY:
             await self._queue.settle([Settled(row.id, RowState.PARKED, row.last, delay_told=row.delay_told)])
             return Result.LATER
         begun = False
@@ -333,20 +319,25 @@ class Drain:
 
     async def sweep(self) -> None:
         """Every few minutes: start passes for copies parked outside an emergency, and tell of what lies too long (rule 3)."""
+        if not self._queue.backlog().drain:
+            return
         now = self._clock.seconds()
-        for domain in self._directory.domains():
-            if not domain.primaries or self._modes.mode(domain.name) is Mode.EMERGENCY:
+        by_domain: dict[str, list[tuple[Message, Row]]] = {}
+        for message, row in await self.waiting():
+            by_domain.setdefault(self._domain_of(row), []).append((message, row))
+        for name, copies in by_domain.items():
+            domain = self._directory.domain(name)
+            if domain is None or not domain.primaries or self._modes.mode(name) is Mode.EMERGENCY:
                 continue
-            copies = await self.waiting(domain.name)
             if any(row.state is RowState.PARKED for _, row in copies):
-                self.kick(domain.name)
+                self.kick(name)
             late = [
                 row
                 for message, row in copies
                 if now - row.queued >= self.limits.undrained and message.origin.door is not Door.NOTICE
             ]
             if late:
-                await self._tell(domain.name, domain.tenant, late)
+                await self._tell(name, domain.tenant, late)
 
     async def _tell(self, domain: str, tenant: int, late: list[Row]) -> None:
         hours = self.limits.undrained / 3600

@@ -59,6 +59,8 @@ class Lane:
     def start(self) -> None:
         """Begin."""
         self._running = True
+        if self._dues:
+            self._arm(self._dues[0])
         self.wake()
 
     async def stop(self, grace: float) -> None:
@@ -80,9 +82,7 @@ class Lane:
 
     def expect(self, due: float) -> None:
         """Something becomes due then."""
-        if not self._running:
-            return
-        if not self._dues or due < self._dues[0]:
+        if self._running and (not self._dues or due < self._dues[0]):
             self._arm(due)
         heapq.heappush(self._dues, due)
 

@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from hornetmail.core import machine
 from hornetmail.core.backoff import Backoff
 from hornetmail.core.events import DirectoryChanged
-from hornetmail.core.queued import RowKind, RowState, Settled
+from hornetmail.core.queued import RowKind
 from hornetmail.core.route import MX, PORTAL, PRIMARY
 from hornetmail.core.served import Host
 from hornetmail.delivery.agent import Agent
@@ -30,9 +30,10 @@ from hornetmail.delivery.known import Known, KnownLimits
 from hornetmail.delivery.modes import Modes
 from hornetmail.delivery.notices import Notices
 from hornetmail.delivery.pool import Connect, Limits, Pool
+from hornetmail.delivery.recovery import Recovery
 from hornetmail.delivery.redelivery import Redelivery
 from hornetmail.delivery.scheduler import Lane
-from hornetmail.delivery.tasks import Tasks
+from hornetmail.delivery.tasks import Tasks, together
 from hornetmail.interfaces import IAccess, IArchive, IBus, IDirectory, IMeters, IPortal, IQueue
 from hornetmail.net.smtp import SMTPClient, Timeouts
 
@@ -121,7 +122,6 @@ class Delivery:
             notices,
             bus,
             meters,
-            hostname,
             chosen.backoff,
             jitter,
             self._expect,
@@ -142,6 +142,7 @@ class Delivery:
             self._expect,
             chosen.drain,
         )
+        self._recovery = Recovery(clock, queue, portal, directory, self.modes, chosen.backoff, jitter, self._expect)
         self.redelivery = Redelivery(queue, archive, directory, access, unique)
         agent = self.agent
         self._lanes = (
@@ -159,8 +160,7 @@ class Delivery:
         self.known.load()
         self.recipients.load()
         self.modes.load()
-        await self.drain.recover()
-        await self._recover()
+        await self._recovery.run()
         self._running = True
         self.drain.start()
         self.health.start()
@@ -186,30 +186,7 @@ class Delivery:
         await self.drain.stop(max(0.0, grace - (self._clock.seconds() - began)))
         await self._tasks.stop(0)
         await self.modes.stop()
-        for each in (self._primaries, self._exchangers, self._probes):
-            await each.close()
-
-    async def _recover(self) -> None:
-        """Attempts that a crash cut off are made anew, now, not after the back-off that was recorded for them; the portal's file names and
-        the archive's tokens keep them single. They are known by a claim that no verdict followed."""
-        now = self._clock.seconds()
-        after = 0
-        while True:
-            page = await self._queue.rows(states=(RowState.CLAIMED, RowState.QUEUED), after=after)
-            claimed = [row for _, row in page if row.state is RowState.CLAIMED and row.kind is not RowKind.DRAIN]
-            cut_off = [row.id for _, row in page if row.state is RowState.QUEUED and row.attempts and row.last is None]
-            if claimed:
-                await self._queue.settle(
-                    [
-                        Settled(row.id, RowState.QUEUED, row.last, now, reason=row.reason, delay_told=row.delay_told)
-                        for row in claimed
-                    ]
-                )
-            if cut_off:
-                await self._queue.change(cut_off, RowState.QUEUED, due=now)
-            if len(page) < 500:
-                return
-            after = page[-1][1].id
+        await together(each.close() for each in (self._primaries, self._exchangers, self._probes))
 
     async def give_up(self, rows: Sequence[int], reason: str) -> int:
         """See Agent.give_up."""
@@ -245,7 +222,6 @@ class Delivery:
             self._sweeping = self._clock.callLater(self.settings.sweep, self._sweep)
 
     async def _swept(self) -> None:
-        for domain in self._directory.domains():
-            await self.modes.release(domain.name)
+        await self.modes.release()
         await self.drain.sweep()
         await self.recipients.test(self._directory.domains())

@@ -63,7 +63,7 @@ def decode(data: bytes, label: str = "") -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError:
         pass
-    return data.decode(declared or guess(data), "replace")
+    return data.decode(declared if declared == "cp1252" else guess(data), "replace")
 
 
 def guess(data: bytes) -> str:

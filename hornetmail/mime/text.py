@@ -28,6 +28,8 @@ _BREAKS = re.compile(
     r"<(?:br|/?p|/?div|/?tr|/?li|/?h[1-6]|/?table|/?blockquote|hr|/?pre|/?ul|/?ol)\b[^<>]{0,512}>", re.IGNORECASE
 )
 _GAPS = re.compile(r"<(?:/?td|/?th|/?option|/?dt|/?dd|/?section|/?article|/?title|img|input)\b[^<>]{0,512}>", re.IGNORECASE)
+_TAG = re.compile(r"<(/?)([A-Za-z][A-Za-z0-9]{0,20})")
+_DEEP = 5000
 _MARK = "\ufdd0"
 
 
@@ -159,12 +161,39 @@ def html_to_text(html: str, *, lines: bool = False) -> str:
     if lines:
         html = " ".join(html.split())
     html = _GAPS.sub(r"\g<0> ", _BREAKS.sub(rf"\g<0>{_MARK}", html))
+    if html.count("<") > _DEEP and _depth(html) > _DEEP:
+        return _crude(html, lines)
     try:
         tree = LexborHTMLParser(html)
         tree.strip_tags(_SILENT)
         text = tree.body.text(separator="") if tree.body is not None else ""
     except Exception:  # noqa: BLE001  a foreign parser; raw words are better than none
-        text = re.sub(r"<[^<>]{0,2000}>", " ", html)
+        return _crude(html, lines)
+    return _laid_out(text, lines)
+
+
+def _depth(html: str) -> int:
+    """About how deep the elements nest. The parser's time grows with the square of that."""
+    depth = deepest = 0
+    counts: dict[str, int] = {}
+    for found in _TAG.finditer(html):
+        name = found.group(2).lower()
+        if not found.group(1):
+            counts[name] = counts.get(name, 0) + 1
+            depth += 1
+            deepest = max(deepest, depth)
+        elif counts.get(name, 0):
+            counts[name] -= 1
+            depth -= 1
+    return deepest
+
+
+def _crude(html: str, lines: bool) -> str:
+    """Without a parser: all but the tags."""
+    return _laid_out(re.sub(r"<[^<>]{0,2000}>", " ", html), lines)
+
+
+def _laid_out(text: str, lines: bool) -> str:
     if lines:
         broken = re.sub(rf"(?:{_MARK}\s*){{2,}}", "\n", text).replace(_MARK, "\n")
         return "\n".join(" ".join(line.split()) for line in broken.split("\n"))

@@ -11,7 +11,7 @@ an answer, unless the peer stops reading what we send.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from typing import Any, cast
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -271,10 +271,21 @@ class Pump(TwistedProtocol):
             if isinstance(result, (Out, list, tuple)):
                 self._answer(result)
                 return
+            if isinstance(result, Deferred):
+                waiting = result
+            else:
+                # Most coroutines have nothing to wait for: those that end at once cost no Deferred.
+                coroutine = cast("Coroutine[Any, Any, Answer]", result)
+                try:
+                    awaited = coroutine.send(None)
+                except StopIteration as ended:
+                    if ended.value is not None:
+                        self._answer(ended.value)
+                    return
+                waiting = Deferred.fromCoroutine(_rest(coroutine, awaited))
         except Exception:  # noqa: BLE001
             self._failed(Failure(), event)
             return
-        waiting = result if isinstance(result, Deferred) else Deferred.fromCoroutine(cast(Any, result))
         self._running = waiting
         waiting.addCallback(self._answered)
         waiting.addErrback(self._broke, event)
@@ -419,6 +430,21 @@ class Pump(TwistedProtocol):
             self._touch()
         else:
             self._part(self._session.timed_out() if self._session is not None else None)
+
+
+def _rest(coroutine: Coroutine[Any, Any, Answer], awaited: Any) -> Generator[Any, Any, Answer]:
+    """A coroutine that was started by hand, from where it waits for ``awaited`` on."""
+    step: Callable[[Any], Any]
+    while True:
+        try:
+            value: Any = yield awaited
+            step = coroutine.send
+        except BaseException as error:  # noqa: BLE001
+            value, step = error, coroutine.throw
+        try:
+            awaited = step(value)
+        except StopIteration as ended:
+            return cast(Answer, ended.value)
 
 
 def tls_peer(transport: Any) -> TLSPeer:

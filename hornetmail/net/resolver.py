@@ -20,8 +20,9 @@ import dns.rcode
 import dns.rdatatype
 import msgspec
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectError, ConnectionDone
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import DatagramProtocol, Protocol
 from twisted.logger import Logger
@@ -167,7 +168,7 @@ class Resolver:
         for server in self._servers * 2:
             try:
                 response = await self._exchange(query, server)
-            except (TimeoutError, OSError, ResolveError, dns.exception.DNSException) as error:
+            except (DeferredTimeout, ConnectError, OSError, ResolveError, dns.exception.DNSException) as error:
                 last = f"{server[0]}: {error or type(error).__name__}"
                 continue
             code = response.rcode()

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -78,6 +78,9 @@ class Transaction:
         try:
             for _, deposit in self._deposits:
                 await deposit.write(data)
+        except CancelledError:
+            await self.abort()
+            raise
         except Exception as error:  # noqa: BLE001
             await self.fail(error)
 
@@ -119,6 +122,10 @@ class Transaction:
     async def commit(self, origin: Origin, traces: dict[Target, bytes], held: dict[str, str]) -> list[Message]:
         """Durable on return. Raises what the queue raises; then nothing of it stays that is not already on its way."""
         self.committing = True
+        if len(self._deposits) == 1:
+            message = await self._commit(*self._deposits[0], origin, traces, held)
+            self._deposits = []
+            return [message]
         waits = [
             Deferred.fromCoroutine(self._commit(target, deposit, origin, traces, held)) for target, deposit in self._deposits
         ]

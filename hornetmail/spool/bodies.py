@@ -77,7 +77,11 @@ class BodyFiles:
     def create(self, file: int) -> int:
         """Blocking: a new file; its descriptor."""
         fd = self._disk.open(self.path(file), os.O_RDWR | os.O_CREAT | os.O_EXCL)
-        self._disk.write(fd, MAGIC + file.to_bytes(8, "big"), 0)
+        try:
+            self._disk.write(fd, MAGIC + file.to_bytes(8, "big"), 0)
+        except OSError:
+            self._disk.close(fd)
+            raise
         return fd
 
     def put(self, fd: int, key: Seal, file: int, first: int, data: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -61,9 +62,11 @@ class Deposit:
         self._key: Seal | None = None
         self._chunks = 0
         self._over = False
+        self._lock = threading.Lock()
+        """Whoever writes was perhaps cancelled, and still writes in its thread when the abort comes."""
 
     async def write(self, data: bytes) -> None:
-        """Take a piece. Raises DiskFull, SpoolError; then abort."""
+        """Take a piece. Raises DiskFull, SpoolError; then it is aborted already."""
         if self._over:
             raise SpoolError("the deposit is over")
         self._hash.update(data)
@@ -71,7 +74,11 @@ class Deposit:
         self.size += len(data)
         self._held += len(data)
         if self._held >= SHORT or (self._file and self._held >= CHUNK):
-            await self._spill(last=False)
+            try:
+                await self._spill(last=False)
+            except BaseException:
+                await self.abort()
+                raise
 
     async def commit(
         self,
@@ -110,13 +117,14 @@ class Deposit:
         self._over = True
         self._parts = []
         if self._file:
-            fd, self._fd = self._fd, -1
-            await self._files.thread(self._discard, fd, self._file)
+            await self._files.thread(self._discard)
 
-    def _discard(self, fd: int, file: int) -> None:
-        if fd >= 0:
-            self._files.close(fd)
-        self._files.remove(file)
+    def _discard(self) -> None:
+        with self._lock:
+            fd, self._fd = self._fd, -1
+            if fd >= 0:
+                self._files.close(fd)
+            self._files.remove(self._file)
 
     async def _spill(self, last: bool) -> None:
         """Write whole chunks, and at the end what is left, to the file."""
@@ -137,11 +145,14 @@ class Deposit:
             raise SpoolError(f"the body cannot be written: {error}") from error
 
     def _put(self, data: bytes) -> int:
-        if self._fd < 0:
-            self._fd = self._files.create(self._file)
-        assert self._key is not None
-        self._files.put(self._fd, self._key, self._file, self._chunks, data)
-        return -(-len(data) // CHUNK)
+        with self._lock:
+            if self._over:
+                raise SpoolError("the deposit is over")
+            if self._fd < 0:
+                self._fd = self._files.create(self._file)
+            assert self._key is not None
+            self._files.put(self._fd, self._key, self._file, self._chunks, data)
+            return -(-len(data) // CHUNK)
 
     async def _finish_file(self) -> None:
         if self._held:

@@ -24,7 +24,6 @@ class Kind(enum.IntEnum):
     CHANGED = 5
     ADOPTED = 6
     REMEMBERED = 7
-    LEFT = 8
 
 
 class Where(enum.IntEnum):
@@ -112,10 +111,11 @@ class SettledRows(msgspec.Struct, array_like=True, gc=False):
 
 
 class Changed(msgspec.Struct, array_like=True, gc=False):
-    """CHANGED."""
+    """CHANGED. ``worked`` goes with ``rows``."""
 
     at: float
     rows: list[int]
+    worked: list[float]
     state: RowState
     due: float
     reason: str
@@ -136,13 +136,7 @@ class Remembered(msgspec.Struct, array_like=True, gc=False):
     value: bytes | None
 
 
-class Left(msgspec.Struct, array_like=True, gc=False):
-    """LEFT: messages that went whatever their rows say (their record was damaged beyond use)."""
-
-    messages: list[int]
-
-
-Record = Snapshot | Claimed | SettledRows | Changed | Adopted | Remembered | Left
+Record = Snapshot | Claimed | SettledRows | Changed | Adopted | Remembered
 
 _encode = msgspec.msgpack.Encoder().encode
 _LENGTH = struct.Struct(">I")
@@ -154,7 +148,6 @@ _decoders: dict[int, msgspec.msgpack.Decoder[Record]] = {
     Kind.CHANGED: msgspec.msgpack.Decoder(Changed),
     Kind.ADOPTED: msgspec.msgpack.Decoder(Adopted),
     Kind.REMEMBERED: msgspec.msgpack.Decoder(Remembered),
-    Kind.LEFT: msgspec.msgpack.Decoder(Left),
 }
 
 

@@ -21,7 +21,6 @@ from hornetmail.spool.journal import (
     Changed,
     Claimed,
     Kind,
-    Left,
     LiveRow,
     Record,
     Remembered,
@@ -190,10 +189,10 @@ class Live:
         elif isinstance(record, SettledRows):
             self._settle(record, place, now)
         elif isinstance(record, Changed):
-            for number in record.rows:
+            for number, worked in zip(record.rows, record.worked, strict=True):
                 row = self._touch(number, place, now)
                 if row is not None:
-                    row.worked, row.mark = self.uptime(row, record.at), record.at
+                    row.worked, row.mark = worked, record.at
                     row.due, row.reason = record.due, record.reason
                     self._set(row, record.state)
                     self._after(row, record.at, place)
@@ -205,11 +204,6 @@ class Live:
                     self.push(row)
         elif isinstance(record, Remembered):
             self.remember(record.space, record.key, record.value, place)
-        elif isinstance(record, Left):
-            for number in record.messages:
-                entry = self.messages.get(number)
-                if entry is not None:
-                    self._leave(entry, place, now)
 
     def remember(self, space: str, key: str, value: bytes | None, place: Position) -> None:
         """A fact."""

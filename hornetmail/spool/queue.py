@@ -246,6 +246,8 @@ class Queue:
 
     async def body(self, message: int) -> IBody:
         """The body as received. Raises KeyError once deliver and archive rows are done, SpoolError if it is damaged or cannot be read."""
+        if self._closed:
+            raise SpoolError("the queue is closed")
         entry = self.live.messages[message]
         if not entry.needs_body:
             raise KeyError(message)
@@ -283,7 +285,8 @@ class Queue:
             return 0
         self.live.busy.update(wanted)
         due = (due or now) if state is RowState.QUEUED else due
-        await self._submit(Kind.CHANGED, Changed(now, wanted, state, due, reason), rows=wanted)
+        worked = [self.live.uptime(self.live.rows[number], now) for number in wanted]
+        await self._submit(Kind.CHANGED, Changed(now, wanted, worked, state, due, reason), rows=wanted)
         return len(wanted)
 
     async def adopt(self, domain: str, now: float) -> int:

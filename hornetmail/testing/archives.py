@@ -18,6 +18,9 @@ from hornetmail.disk.files import Disk
 from hornetmail.interfaces import IBody
 
 ROOT = bytes(range(32))
+NOW = 1_780_000_000.0
+"""2026-05-28, when the mail of the tests arrives."""
+
 AUDITOR = Scope(0, None, all_recipients=True)
 ADMIN = Scope(0, None, content=False, subjects=False)
 
@@ -45,8 +48,26 @@ class BytesBody:
             yield self.data[at : at + 65536]
 
 
+class Clock:
+    """The reactor that is handed in, with a wall clock that stands still; ``skew`` is what it jumped by."""
+
+    def __init__(self, reactor: Any, now: float = NOW) -> None:
+        self._reactor = reactor
+        self.now = now
+        self.skew = 0.0
+
+    def seconds(self) -> float:
+        return self.now + self.skew
+
+    def monotonic(self) -> float:
+        return self.now - NOW + 1000.0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+
 def make_archive(
-    reactor: Any,
+    clock: Clock,
     top: Path,
     *,
     root: bytes | None = ROOT,
@@ -56,12 +77,13 @@ def make_archive(
 ) -> Archive:
     """An archive below ``top``: ``top/archive`` and medium 1 in ``top/medium``. Not created, not started."""
     return Archive(
-        reactor,
+        clock,
         disk or Disk(),
         top / "archive",
         media=(MediumSetting(1, str(top / "medium")),),
         root=root,
-        ids=IdSource(reactor.seconds),
+        ids=IdSource(clock.seconds),
+        uptime=clock.monotonic,
         settings=settings or ArchiveSettings(),
         **more,
     )
@@ -73,7 +95,7 @@ def item(
     sender: str = "alice@example.test",
     recipients: tuple[str, ...] = ("bob@example.test",),
     login: str = "",
-    received: float = 1_780_000_000.0,
+    received: float = NOW,
     tenant: int = 1,
     retention_days: int = 90,
     feed: str = "inline",

@@ -17,7 +17,7 @@ from hornetmail.mime.structure import Part, scan
 
 @implementer(IBus)
 class MemoryBus:
-    """Calls every subscriber at once."""
+    """Calls every subscriber at once, so that a test need not turn a reactor."""
 
     def __init__(self) -> None:
         self._listeners: dict[type, list[Callable[[Any], Any]]] = {}

@@ -91,6 +91,7 @@ class MemoryQueue:
         self.left: list[int] = []
         self.claims = 0
         self._listeners: list[Callable[[], None]] = []
+        self._at_start: list[tuple[Message, Row]] = []
 
     def _number(self) -> int:
         self._next += 1
@@ -163,14 +164,14 @@ class MemoryQueue:
     async def claim_rows(self, rows: Iterable[int], now: float, next_due: Callable[[Row], float]) -> Sequence[Claim]:
         """See IQueue."""
         found = [self.held[each] for each in rows if each in self.held]
-        return self._claimed([r for r in found if r.state is not RowState.CLAIMED and r.state not in DONE], next_due)
+        return self._claimed([r for r in found if r.state in (RowState.QUEUED, RowState.PARKED, RowState.STUCK)], next_due)
 
     def _claimed(self, rows: Sequence[Row], next_due: Callable[[Row], float]) -> list[Claim]:
         groups: dict[int, list[Row]] = {}
         for row in rows:
-            claimed = replace(row, state=RowState.CLAIMED, due=next_due(row), attempts=row.attempts + 1)
-            self.held[row.id] = claimed
-            groups.setdefault(row.message, []).append(claimed)
+            claimed = replace(row, state=RowState.CLAIMED, attempts=row.attempts + 1)
+            self.held[row.id] = replace(claimed, due=next_due(claimed))
+            groups.setdefault(row.message, []).append(self.held[row.id])
         return [Claim(self.messages[number], tuple(members)) for number, members in groups.items()]
 
     async def settle(self, verdicts: Sequence[Settled]) -> None:
@@ -226,6 +227,17 @@ class MemoryQueue:
                 del self.held[row.id]
             self.left.append(number)
             self.bodies.pop(number, None)
+
+    def restart(self) -> None:
+        """The process died: claims become what they are after a start."""
+        self._listeners.clear()
+        self._at_start = [(self.messages[row.message], row) for row in self.held.values() if row.state is RowState.CLAIMED]
+        for _, row in self._at_start:
+            self.held[row.id] = replace(row, state=RowState.QUEUED)
+
+    def claimed_at_start(self) -> Sequence[tuple[Message, Row]]:
+        """See IQueue."""
+        return tuple(self._at_start)
 
     async def body(self, message: int) -> MemoryBody:
         """See IQueue."""
@@ -338,8 +350,8 @@ class MemoryPortal:
         name = f"row-{row.id}"
         portal = Portal(mailbox, name, uncertain)
         if name not in self.copies:
-            envelope = replace(message.envelope, recipients=(Recipient(row.address),))
-            self.copies[name] = Copy(portal, envelope, message.trace + await body.read())
+            data = message.trace + await body.read()
+            self.copies[name] = Copy(portal, replace(message.envelope, recipients=(Recipient(row.address),)), data)
         return portal
 
     async def lock(self, mailbox: int, owner: str) -> bool:

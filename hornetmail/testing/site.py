@@ -94,7 +94,7 @@ class RememberedModes:
 
     def explain(self, domain: str) -> dict[str, Any]:
         """As delivery does."""
-        return {"mode": str(self.mode(domain)), "primary": {"up": True, "hosts": [{"host": "[::1]:25", "up": True}]}}
+        return {"mode": str(self.mode(domain)), "up": True, "primaries": [{"host": "[::1]:25", "up": True}]}
 
     async def switch(self, domain: str, mode: Mode, by: str, reason: str = "") -> None:
         """Remember, and switch."""

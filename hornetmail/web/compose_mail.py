@@ -60,7 +60,9 @@ def read_addresses(text: str, field: str) -> list[Named]:
         except AddressError:
             raise DraftError(field, f"“{(name + ' ' + address).strip()[:80]}” is not a mail address.") from None
         if not parsed.local.isascii():
-            raise DraftError(field, f"“{address[:80]}”: addresses with letters beyond ASCII before the @ cannot be written to yet.")
+            raise DraftError(
+                field, f"“{address[:80]}”: addresses with letters beyond ASCII before the @ cannot be written to yet."
+            )
         found.append(Named(" ".join(name.split()), str(parsed)))
     return found
 
@@ -173,7 +175,9 @@ def answer(shown: Shown, own: Sequence[str], *, everybody: bool, said: str) -> D
         subject=reply_subject(head.subject),
         text=f"\n\n{said}\n{quoted}\n" if quoted else "",
         in_reply_to=head.message_id,
-        references=f"{shown.references} {head.message_id}".strip() if shown.references else f"{head.in_reply_to} {head.message_id}".strip(),
+        references=f"{shown.references} {head.message_id}".strip()
+        if shown.references
+        else f"{head.in_reply_to} {head.message_id}".strip(),
     )
 
 
@@ -189,7 +193,9 @@ def forward(shown: Shown, date: str) -> Draft:
     ]
     if head.cc:
         lines.append(f"Cc: {join(head.cc)}")
-    return Draft(subject=forward_subject(head.subject), text="\n\n" + "\n".join(lines) + f"\n\n{shown.text}", references=head.message_id)
+    return Draft(
+        subject=forward_subject(head.subject), text="\n\n" + "\n".join(lines) + f"\n\n{shown.text}", references=head.message_id
+    )
 
 
 def join(found: Iterable[Named]) -> str:

@@ -26,11 +26,97 @@ MAX_INLINE = 6 << 20
 """Bytes of images inside a mail that are shown in it, all together."""
 
 _TAGS = frozenset(
-    "a abbr address article b bdi bdo big blockquote br caption center code col colgroup dd del details dfn div dl dt em figcaption figure font "
-    "footer h1 h2 h3 h4 h5 h6 header hr i img ins kbd li main mark ol p pre q rp rt ruby s samp section small span strike strong sub summary "
-    "sup table tbody td tfoot th thead time tr tt u ul var wbr".split()
+    [
+        "a",
+        "abbr",
+        "address",
+        "article",
+        "b",
+        "bdi",
+        "bdo",
+        "big",
+        "blockquote",
+        "br",
+        "caption",
+        "center",
+        "code",
+        "col",
+        "colgroup",
+        "dd",
+        "del",
+        "details",
+        "dfn",
+        "div",
+        "dl",
+        "dt",
+        "em",
+        "figcaption",
+        "figure",
+        "font",
+        "footer",
+        "h1",
+        "h2",
+        "h3",
+        "h4",
+        "h5",
+        "h6",
+        "header",
+        "hr",
+        "i",
+        "img",
+        "ins",
+        "kbd",
+        "li",
+        "main",
+        "mark",
+        "ol",
+        "p",
+        "pre",
+        "q",
+        "rp",
+        "rt",
+        "ruby",
+        "s",
+        "samp",
+        "section",
+        "small",
+        "span",
+        "strike",
+        "strong",
+        "sub",
+        "summary",
+        "sup",
+        "table",
+        "tbody",
+        "td",
+        "tfoot",
+        "th",
+        "thead",
+        "time",
+        "tr",
+        "tt",
+        "u",
+        "ul",
+        "var",
+        "wbr",
+    ]
 )
-_COMMON = {"align", "bgcolor", "border", "cellpadding", "cellspacing", "class", "color", "dir", "height", "lang", "style", "title", "valign", "width"}
+_COMMON = {
+    "align",
+    "bgcolor",
+    "border",
+    "cellpadding",
+    "cellspacing",
+    "class",
+    "color",
+    "dir",
+    "height",
+    "lang",
+    "style",
+    "title",
+    "valign",
+    "width",
+}
 _ATTRIBUTES = {
     "*": _COMMON,
     "a": {"href", "name"},
@@ -45,12 +131,67 @@ _ATTRIBUTES = {
     "table": {"summary"},
 }
 _PROPERTIES = frozenset(
-    "background-color border border-bottom border-bottom-color border-bottom-style border-bottom-width border-collapse border-color border-left "
-    "border-radius border-right border-spacing border-style border-top border-width box-sizing clear color direction display float font "
-    "font-family font-size font-style font-variant font-weight height letter-spacing line-height list-style list-style-type margin "
-    "margin-bottom margin-left margin-right margin-top max-height max-width min-height min-width opacity overflow-wrap padding padding-bottom "
-    "padding-left padding-right padding-top table-layout text-align text-decoration text-indent text-transform vertical-align white-space "
-    "width word-break word-spacing word-wrap".split()
+    [
+        "background-color",
+        "border",
+        "border-bottom",
+        "border-bottom-color",
+        "border-bottom-style",
+        "border-bottom-width",
+        "border-collapse",
+        "border-color",
+        "border-left",
+        "border-radius",
+        "border-right",
+        "border-spacing",
+        "border-style",
+        "border-top",
+        "border-width",
+        "box-sizing",
+        "clear",
+        "color",
+        "direction",
+        "display",
+        "float",
+        "font",
+        "font-family",
+        "font-size",
+        "font-style",
+        "font-variant",
+        "font-weight",
+        "height",
+        "letter-spacing",
+        "line-height",
+        "list-style",
+        "list-style-type",
+        "margin",
+        "margin-bottom",
+        "margin-left",
+        "margin-right",
+        "margin-top",
+        "max-height",
+        "max-width",
+        "min-height",
+        "min-width",
+        "opacity",
+        "overflow-wrap",
+        "padding",
+        "padding-bottom",
+        "padding-left",
+        "padding-right",
+        "padding-top",
+        "table-layout",
+        "text-align",
+        "text-decoration",
+        "text-indent",
+        "text-transform",
+        "vertical-align",
+        "white-space",
+        "width",
+        "word-break",
+        "word-spacing",
+        "word-wrap",
+    ]
 )
 _IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp", "image/bmp"})
 
@@ -151,12 +292,16 @@ def show(data: bytes) -> Shown:
     html = [leaf for leaf in chosen if leaf.subtype == "HTML"]
     if html or not plain.strip():
         spare = [leaf for _, leaf, _ in _leaves(tree) if leaf.type == "TEXT" and leaf.subtype == "PLAIN" and not _is_file(leaf)]
-        plain = "\n".join(_text(data, leaf) for leaf in spare) or "\n".join(html_to_text(_text(data, leaf), lines=True) for leaf in html)
+        plain = "\n".join(_text(data, leaf) for leaf in spare) or "\n".join(
+            html_to_text(_text(data, leaf), lines=True) for leaf in html
+        )
     bodies = {id(leaf) for leaf in chosen}
     attachments = tuple(
         Attachment(number, file_name(leaf, number), f"{leaf.type}/{leaf.subtype}".lower(), _size(leaf))
         for number, leaf, inside in _leaves(tree)
-        if id(leaf) not in bodies and (_is_file(leaf) or not (inside or leaf.type == "TEXT")) and not (inside and leaf.id and html)
+        if id(leaf) not in bodies
+        and (_is_file(leaf) or not (inside or leaf.type == "TEXT"))
+        and not (inside and leaf.id and html)
     )
     return Shown(
         head=head_of(tree.summary),
@@ -212,7 +357,9 @@ class _Images:
             if leaf is None or (size := leaf.end - leaf.body) > self._left:
                 return None
             self._left -= size
-            return f"data:{leaf.type.lower()}/{leaf.subtype.lower()};base64,{base64.b64encode(_decoded(self._data, leaf)).decode()}"
+            return (
+                f"data:{leaf.type.lower()}/{leaf.subtype.lower()};base64,{base64.b64encode(_decoded(self._data, leaf)).decode()}"
+            )
         if scheme in ("http", "https"):
             if self._remote:
                 return wanted
@@ -236,7 +383,20 @@ def sanitise(html: str, images: _Images | None = None) -> str:
     return nh3.clean(
         html,
         tags=set(_TAGS),
-        clean_content_tags={"script", "style", "title", "head", "iframe", "object", "svg", "math", "template", "noscript", "textarea", "select"},
+        clean_content_tags={
+            "script",
+            "style",
+            "title",
+            "head",
+            "iframe",
+            "object",
+            "svg",
+            "math",
+            "template",
+            "noscript",
+            "textarea",
+            "select",
+        },
         attributes={tag: set(names) for tag, names in _ATTRIBUTES.items()},
         attribute_filter=allow,
         url_schemes={"http", "https", "mailto", "tel", "data", "cid"},
@@ -270,13 +430,21 @@ def text_html(text: str) -> str:
 
 def file_name(leaf: Part, number: int) -> str:
     """The name of a leaf as a file: no path, no control characters, never empty."""
-    given = headers.decode_parameters(leaf.disposition_params).get("filename") or headers.decode_parameters(leaf.params).get("name") or ""
-    name = "".join(character for character in given.replace("\\", "/").rpartition("/")[2] if character.isprintable()).strip(". ")[:180]
+    given = (
+        headers.decode_parameters(leaf.disposition_params).get("filename")
+        or headers.decode_parameters(leaf.params).get("name")
+        or ""
+    )
+    name = "".join(character for character in given.replace("\\", "/").rpartition("/")[2] if character.isprintable()).strip(". ")[
+        :180
+    ]
     if name:
         return name
     if leaf.type == "MESSAGE":
         return f"message-{number}.eml"
-    return f"part-{number}.{ {'PLAIN': 'txt', 'JPEG': 'jpg', 'OCTET-STREAM': 'bin'}.get(leaf.subtype, leaf.subtype.lower()[:10]) }".replace(" ", "")
+    return f"part-{number}.{ {'PLAIN': 'txt', 'JPEG': 'jpg', 'OCTET-STREAM': 'bin'}.get(leaf.subtype, leaf.subtype.lower()[:10]) }".replace(
+        " ", ""
+    )
 
 
 def disposition(name: str) -> str:
@@ -308,7 +476,11 @@ def _is_file(leaf: Part) -> bool:
 def _bodies(part: Part) -> list[Part]:
     """The text leaves that are shown as the mail's body, in order."""
     if part.type != "MULTIPART":
-        return [part] if part.type == "TEXT" and part.subtype in ("PLAIN", "HTML", "ENRICHED", "MARKDOWN") and not _is_file(part) else []
+        return (
+            [part]
+            if part.type == "TEXT" and part.subtype in ("PLAIN", "HTML", "ENRICHED", "MARKDOWN") and not _is_file(part)
+            else []
+        )
     if part.subtype == "ALTERNATIVE":
         best: list[Part] = []
         for child in part.parts:
@@ -336,7 +508,11 @@ def _decoded(data: bytes, leaf: Part) -> bytes:
 
 
 def _text(data: bytes, leaf: Part) -> str:
-    return headers.decode_charset(_decoded(data, leaf), (leaf.param("charset") or "utf-8").lower()).replace("\r\n", "\n").replace("\x00", "")
+    return (
+        headers.decode_charset(_decoded(data, leaf), (leaf.param("charset") or "utf-8").lower())
+        .replace("\r\n", "\n")
+        .replace("\x00", "")
+    )
 
 
 def _size(leaf: Part) -> int:

@@ -99,6 +99,10 @@ class Clock:
         """For ``<time datetime>``."""
         return self.local(at).isoformat(timespec="seconds")
 
+    def stamp(self) -> str:
+        """This moment, for marks that make a form count once."""
+        return f"{self._now * 1000:.0f}"
+
     def ago(self, at: float) -> str:
         """How long ago."""
         return span_text(self._now - at)

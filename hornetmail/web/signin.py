@@ -11,11 +11,11 @@ from hornetmail.access.sessions import csrf_token
 from hornetmail.web import security
 from hornetmail.web.api.operations import Caller
 from hornetmail.web.api.rooms import Rooms
+from hornetmail.web.api.visitors import COOKIE
 from hornetmail.web.render import Renderer, redirect
 from hornetmail.web.security import Cookie
 from hornetmail.web.visit import Answer, Route, Visit
 
-SESSION = "hornetmail"
 VISITOR = "hornetmail_visitor"
 
 
@@ -38,11 +38,11 @@ class SignIn:
 
     def secret(self, cookies: Mapping[str, str]) -> str:
         """What this browser's forms are bound to: the session, else the visitor's cookie."""
-        return cookies.get(SESSION, "") or cookies.get(VISITOR, "")
+        return cookies.get(COOKIE, "") or cookies.get(VISITOR, "")
 
     async def recognise(self, cookies: Mapping[str, str], peer: str) -> tuple[Caller, bool, str]:
         """The caller, whether the password must be changed first, and the secret that forms are bound to."""
-        token = cookies.get(SESSION, "")
+        token = cookies.get(COOKIE, "")
         found = await self._rooms.sessions.find(token) if token else None
         person = self._rooms.access.person(found.mailbox) if found is not None else None
         if found is None or person is None:
@@ -75,6 +75,10 @@ class SignIn:
 
     async def login(self, visit: Visit) -> Answer:
         """Full address and password. The same answer for an unknown address and a wrong password."""
+        if not visit.may_send_password:
+            return self._page(
+                visit, status=403, problem="Passwords are taken over an encrypted connection only: use the https:// address."
+            )
         user = visit.form.text("user")[:320]
         password = visit.form.get("password")
         if not user or not password:
@@ -86,7 +90,7 @@ class SignIn:
         except AccessRefused as error:
             return self._refused(visit, error.reason, user)
         token, _ = await self._rooms.sessions.create(person, visit.caller.peer, visit.headers["user-agent"])
-        answer = redirect(visit, "/", cookies=(Cookie(SESSION, token), Cookie(VISITOR, "")))
+        answer = redirect(visit, "/", cookies=(Cookie(COOKIE, token), Cookie(VISITOR, "")))
         after = security.local_target(visit.form.get("next"))
         return Answer(status=303, headers=(("Location", visit.prefix + after),), cookies=answer.cookies)
 
@@ -101,7 +105,7 @@ class SignIn:
     async def logout(self, visit: Visit) -> Answer:
         """End this session."""
         await self._rooms.sessions.revoke(visit.caller.session, visit.person.mailbox)
-        return redirect(visit, "/login", say="You are logged out.", cookies=(Cookie(SESSION, ""),))
+        return redirect(visit, "/login", say="You are logged out.", cookies=(Cookie(COOKIE, ""),))
 
     async def theme(self, visit: Visit) -> Answer:
         """Light, dark, or as the system has it: the next of the three (without scripts; with them it happens in the browser)."""

@@ -13,19 +13,25 @@ from twisted.web.resource import IResource, Resource
 from werkzeug.exceptions import HTTPException
 from zope.interface import implementer
 
-from hornetmail.access.sessions import csrf_token
-from hornetmail.web import security
 from hornetmail.access.rights import Right
+from hornetmail.access.sessions import csrf_token
 from hornetmail.core.address import domain_of
 from hornetmail.core.mode import Mode
+from hornetmail.web import security
 from hornetmail.web.api.api import Api
 from hornetmail.web.api.operations import ApiError
 from hornetmail.web.api.rooms import Rooms
+from hornetmail.web.api.visitors import Visitors
 from hornetmail.web.languages import Languages
+from hornetmail.web.pages.account import AccountPages
+from hornetmail.web.pages.archive import ArchivePages
 from hornetmail.web.pages.dashboard import DashboardPages
+from hornetmail.web.pages.directory import DirectoryPages
 from hornetmail.web.pages.mail_read import MailReadPages
 from hornetmail.web.pages.mail_write import MailWritePages
 from hornetmail.web.pages.own_folders import OwnFolders
+from hornetmail.web.pages.playground import PlaygroundPages
+from hornetmail.web.pages.queue import QueuePages
 from hornetmail.web.pulse import Pulse
 from hornetmail.web.render import Asset, Renderer, load_assets
 from hornetmail.web.signin import SignIn
@@ -43,7 +49,7 @@ class Mounted(Resource):
     isLeaf = True
 
     def __init__(self, prefix: str, inner: IResource, below: dict[bytes, IResource]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._prefix = [part.encode() for part in prefix.split("/") if part]
         self._inner = inner
         self._below = below
@@ -57,40 +63,32 @@ class Mounted(Resource):
         for key, resource in self._below.items():
             segments = key.split(b"/")
             if request.postpath[: len(segments)] == segments:
-                for segment in segments:
-                    request.prepath.append(request.postpath.pop(0))
-                found: Any = resource
-                while request.postpath and not found.isLeaf:
-                    segment = request.postpath.pop(0)
-                    request.prepath.append(segment)
-                    found = found.getChildWithDefault(segment, request)
-                return found.render(request)
-        return self._inner.render(request)  # type: ignore[attr-defined]
+                return resource.render(request)
+        return self._inner.render(request)
 
 
 class Gate:
-    """What every request passes. ``prefix`` like ``/archive`` or ``""``; ``proxied``: TLS ends at a proxy in front, which says so with
-    ``X-Forwarded-Proto`` and names the client in ``X-Forwarded-For``; ``largest`` bytes a form may have."""
+    """What every request passes. ``prefix`` like ``/archive`` or ``""``; ``largest`` bytes a form may have."""
 
     log = Logger()
 
     def __init__(
         self,
         signin: SignIn,
+        visitors: Visitors,
         renderer: Renderer,
         assets: dict[str, Asset],
         offload: Offload,
         *,
         prefix: str = "",
-        proxied: bool = False,
         largest: int = 48 << 20,
     ) -> None:
         self._signin = signin
+        self._visitors = visitors
         self._renderer = renderer
         self._assets = assets
         self._offload = offload
         self._prefix = prefix
-        self._proxied = proxied
         self._largest = largest
 
     def klein(self, routes: Sequence[Route]) -> Klein:
@@ -121,28 +119,25 @@ class Gate:
         cookies = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.received_cookies.items()}
         headers = {
             name: (request.getHeader(name) or "")
-            for name in ("accept-language", "user-agent", "origin", "sec-fetch-site", "host", "content-type", "x-forwarded-proto", "x-forwarded-for")
+            for name in ("accept-language", "user-agent", "origin", "sec-fetch-site", "host", "content-type")
         }
-        secure = bool(request.isSecure()) or (self._proxied and headers["x-forwarded-proto"] == "https")
-        peer = str(getattr(request.getClientAddress(), "host", "") or "")
-        if self._proxied and headers["x-forwarded-for"]:
-            peer = headers["x-forwarded-for"].rpartition(",")[2].strip()[:45]
-        uri = request.uri.decode("latin-1")
-        caller, must_change, secret = await self._signin.recognise(cookies, peer)
+        caller, must_change, secret = await self._signin.recognise(cookies, self._visitors.peer(request))
         return Visit(
             path=unquote(request.path.decode("latin-1")),
-            query=read_query(uri.partition("?")[2]),
+            query=Form(),
             form=Form(),
             cookies=cookies,
             headers=headers,
             caller=caller,
             token=csrf_token(secret) if secret else "",
             prefix=self._prefix,
-            secure=secure,
+            secure=self._visitors.secure(request),
             must_change=must_change,
+            may_send_password=self._visitors.may_send_password(request),
         )
 
     async def _answer(self, request: Any, visit: Visit, route: Route, keywords: dict[str, Any]) -> Answer:
+        visit.query = read_query(request.uri.decode("latin-1").partition("?")[2])
         if route.method == "POST":
             visit.form = await self._read(request, visit)
         if not visit.caller.may(route.right):
@@ -163,10 +158,10 @@ class Gate:
         kind = visit.headers["content-type"]
         form: Form = read_form(kind, body) if size <= SLICE else await self._offload(read_form, kind, body)
         secret = self._signin.secret(visit.cookies)
-        if not security.is_ours(
-            form.get("token"), secret, origin=visit.headers["origin"], fetch_site=visit.headers["sec-fetch-site"], host=visit.headers["host"]
-        ):
-            raise ApiError(403, "form", "This form is no longer valid: the session ended or the page is old. Go back, reload it, and try again.")
+        origin, fetch_site = visit.headers["origin"], visit.headers["sec-fetch-site"]
+        if not security.is_ours(form.get("csrf"), secret, origin=origin, fetch_site=fetch_site, host=visit.headers["host"]):
+            text = "This form is no longer valid: the session ended or the page is old. Go back, reload it, and try again."
+            raise ApiError(403, "form", text)
         return form
 
     def _refuse(self, visit: Visit, error: ApiError) -> Answer:
@@ -215,21 +210,20 @@ class Gate:
         return self._write(request, visit, answer)
 
 
-
-def Site(  # noqa: N802 - reads as what it makes
+def Site(
     api: Api,
+    visitors: Visitors,
     *,
     now: Callable[[], float],
     offload: Offload,
     submit: Submit | None = None,
     playground: Any = None,
     prefix: str = "",
-    proxied: bool = False,
     below: Mapping[str, IResource] | None = None,
 ) -> IResource:
     """The whole site as a resource. ``now`` gives Unix seconds; ``offload(function, *args)`` runs pure functions in a thread; ``submit`` takes
     what webmail sends; ``playground`` provides ``IPlayground`` where there is one; ``prefix`` is the path that a reverse proxy shows it under
-    (A45), ``proxied`` says that there is one. ``below`` are other resources by path: ``{"api/v1": …, "healthz": …}``."""
+    (A45). ``below`` are other resources, whole, by first path segments: ``{"api": …, "healthz": …}`` with ``HttpFace.resource()``."""
     rooms = api.rooms
     assets = load_assets()
     prefix = "/" + prefix.strip("/") if prefix.strip("/") else ""
@@ -246,8 +240,14 @@ def Site(  # noqa: N802 - reads as what it makes
         DashboardPages(api, renderer, pulse, now),
         MailReadPages(folders, renderer, offload),
         MailWritePages(folders, renderer, offload, submit, now),
+        ArchivePages(api, renderer, offload),
+        DirectoryPages(api, renderer),
+        QueuePages(api, renderer),
+        AccountPages(api, renderer, now),
     ]
-    gate = Gate(signin, renderer, assets, offload, prefix=prefix, proxied=proxied)
+    if playground is not None:
+        pages.append(PlaygroundPages(playground, renderer))
+    gate = Gate(signin, visitors, renderer, assets, offload, prefix=prefix)
     app = gate.klein([route for page in pages for route in page.routes()])
     return Mounted(prefix, app.resource(), {path.encode(): resource for path, resource in (below or {}).items()})
 

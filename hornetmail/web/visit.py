@@ -144,6 +144,7 @@ class Visit:
         prefix: str,
         secure: bool,
         must_change: bool = False,
+        may_send_password: bool = True,
     ) -> None:
         self.path = path
         self.query = query
@@ -155,6 +156,7 @@ class Visit:
         self.prefix = prefix
         self.secure = secure
         self.must_change = must_change
+        self.may_send_password = may_send_password
         self.flashed = False
 
     @property

@@ -1,7 +1,8 @@
 """Log-in: who gets in, who does not, and what guessing costs."""
 
 import pytest
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.threads import deferToThreadPool
 from twisted.trial.unittest import TestCase
 
 from hornetmail.access.login import AccessRefused
@@ -223,6 +224,32 @@ class TestThrottling(LoginCase):
         reasons = [refused.reason for refused in await gatherResults(attempts)]
         assert reasons.count("throttled") == 8
         assert (await self.refusal(control, "user9@example.test", "x", "198.51.100.9")).reason == "credentials"
+
+    async def test_hanging_up_saves_nothing(self) -> None:
+        """Who sends a guess and drops the connection must be charged all the same, and keep its place in the queue."""
+        control = await self.open(queue=3)
+        attempts = [
+            Deferred.fromCoroutine(control.access.login("alice@example.test", f"guess {n}", "smtp", "198.51.100.1"))
+            for n in range(3)
+        ]
+        for attempt in attempts:
+            attempt.addErrback(lambda failure: failure.trap(CancelledError))
+            attempt.cancel()
+        assert control.passwords.busy
+        assert (await self.refusal(control, "bob@example.test", "x", "198.51.100.2")).reason == "throttled"
+        while control.passwords.busy:
+            await deferToThreadPool(control.reactor, control.passwords._pool, lambda: None)
+        reasons = [(await self.refusal(control, "alice@example.test", f"more {n}", f"198.51.100.{n}")).reason for n in range(4)]
+        assert reasons == ["credentials"] * 3 + ["throttled"]
+
+    async def test_a_right_log_in_outlives_a_lost_connection(self) -> None:
+        """Of two connections with the same pair one is lost: the other must still get in."""
+        control = await self.open()
+        first = Deferred.fromCoroutine(control.access.login("alice@example.test", "correct horse", "imap", "192.0.2.1"))
+        second = Deferred.fromCoroutine(control.access.login("alice@example.test", "correct horse", "imap", "192.0.2.1"))
+        first.addErrback(lambda failure: failure.trap(CancelledError))
+        first.cancel()
+        assert (await second).mailbox == self.alice.id
 
     async def test_old_failures_are_forgotten(self) -> None:
         """An hour without a failure ends it; memory of strangers is bounded."""

@@ -6,6 +6,7 @@ from twisted.trial.unittest import TestCase
 from hornetmail.access.rights import LOCAL_ADMINISTRATOR, Right, may, own_scope, scope
 from hornetmail.access.sessions import IDLE, LIFETIME, csrf_matches, csrf_token
 from hornetmail.core.served import Domain, Person, Role, Scope
+from hornetmail.db.engines import DatabaseFull
 from hornetmail.testing.control import Control
 
 
@@ -67,6 +68,19 @@ class SessionsOnSQLite(TestCase):
         assert await control.sessions.find(other) is not None
         assert await control.sessions.revoke_all(person.mailbox) == 1
         assert await control.sessions.find(other) is None
+
+    async def test_a_full_disk_locks_nobody_out(self) -> None:
+        """L5: people must get at their mail even when control.db cannot be written."""
+        control, person = await self.open()
+
+        async def full(*args: object) -> object:
+            raise DatabaseFull("disk full")
+
+        control.sessions._database.run = full  # type: ignore[method-assign, assignment]
+        token, _ = await control.sessions.create(person)
+        control.clock.advance(61)
+        assert await control.sessions.find(token) is not None
+        assert len(self.flushLoggedErrors(DatabaseFull)) == 2
 
     async def test_garbage_tokens(self) -> None:
         """Whatever a browser sends as cookie must be nobody."""

@@ -14,7 +14,7 @@ from twisted.trial.unittest import TestCase
 from hornetmail.archive.writer import Archive
 from hornetmail.core.archived import ArchiveItem, Finding, Hit
 from hornetmail.core.served import Scope
-from hornetmail.testing.archives import AUDITOR, BytesBody, item, make_archive
+from hornetmail.testing.archives import AUDITOR, BytesBody, Clock, item, make_archive
 
 
 class ArchiveCase(TestCase):
@@ -24,6 +24,7 @@ class ArchiveCase(TestCase):
         self.top = Path(self.mktemp()).resolve()
         self.top.mkdir(parents=True)
         self.row = 0
+        self.clock = Clock(reactor)
 
     @property
     def medium(self) -> Path:
@@ -31,13 +32,13 @@ class ArchiveCase(TestCase):
 
     async def fresh(self, **more: Any) -> Archive:
         """A new archive, started."""
-        archive = make_archive(reactor, self.top, **more)
+        archive = make_archive(self.clock, self.top, **more)
         archive.create()
         return await self.started(archive)
 
     async def reopened(self, **more: Any) -> Archive:
         """The same directory once more, as after a restart."""
-        return await self.started(make_archive(reactor, self.top, **more))
+        return await self.started(make_archive(self.clock, self.top, **more))
 
     async def started(self, archive: Archive) -> Archive:
         await archive.start()

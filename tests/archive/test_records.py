@@ -15,6 +15,7 @@ from hornetmail.archive.records import (
     EventMeta,
     Kind,
     MailMeta,
+    PartMeta,
     RecordBroken,
     RecordCodec,
     Scheme,
@@ -135,8 +136,8 @@ def test_shared_stretches() -> None:
         assemble(meta, b"head\r\n\r\nraw:tail", lambda record: blob[:-1] + b"?")
     with pytest.raises(RecordBroken):
         assemble(meta, b"head\r\n\r\nraw:tai!", lambda record: blob)
-    part = CODEC.close_part(1, b"P" * 16, blob, 2026)
-    assert CODEC.open_part(part)[1] == blob
+    part = CODEC.close_part(1, b"P" * 16, PartMeta(202702, b"D" * 32), blob, 2026)
+    assert CODEC.open_part(part)[1:] == (PartMeta(202702, b"D" * 32), blob)
 
 
 def pack_of(count: int) -> SealedPack:

@@ -244,17 +244,6 @@ class Failures(WorldCase):
         evidence = self.delivery.modes.explain("example.test")["evidence"]
         assert any("refuses known addresses" in each["text"] for each in evidence)
 
-    async def test_loop(self) -> None:
-        """Rule 7: mail that was here before for this recipient and comes back from the primary goes round for ever."""
-        await self.build()
-        looped = b"Received: from x\r\n\tby mx.hornet.test for <bob@example.test>; now\r\n" + MAIL
-        await self.send("bob@example.test", "alice@example.test", data=looped, origin=Origin(Door.RELAY, trusted=True))
-        await self.until(lambda: self.queue.all(RowKind.DELIVER, RowState.HELD), "it is held")
-        await self.until(lambda: self.primary.accepted, "the other recipient's is delivered")
-        assert self.primary.accepted[0].recipients == ("alice@example.test",)
-        await self.until(lambda: self.alarms, "an alarm")
-        assert self.alarms[0].code == "loop"
-
     async def test_given_up_by_hand(self) -> None:
         """``queue bounce``: the sender is told and the row ends."""
         await self.build()

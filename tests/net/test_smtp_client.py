@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -198,7 +200,9 @@ class TLS(ClientCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.authority = Authority(Path(self.mktemp()).absolute().parent)
+        self.folder = Path(tempfile.mkdtemp(prefix="hornetmail-test-"))
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.authority = Authority(self.folder)
         self.world = World(reactor, smtp_policy.submission("mx.test"))
 
     def serve(self, names: list[str], common_name: str = "", *, implicit: bool = False) -> int:
@@ -247,8 +251,8 @@ class TLS(ClientCase):
     async def test_untrusted_authority_is_refused(self) -> None:
         """Would catch a chain that is not checked at all."""
         port = self.serve(["mx.test"])
-        Path("other").mkdir(exist_ok=True)
-        stranger = Authority(Path("other").absolute())
+        (self.folder / "other").mkdir()
+        stranger = Authority(self.folder / "other")
         error = await self.broken(self.connect(port, tls=TLSPolicy.VERIFY, client_tls=ClientTLS(stranger.roots)))
         assert error.stage == Stage.TLS
 

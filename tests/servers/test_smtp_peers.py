@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import smtplib
 import ssl
+import tempfile
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
@@ -36,8 +38,8 @@ class Doors(TestCase):
         world = World(reactor, policy)
         context = None
         if tls:
-            folder = Path(self.mktemp()).absolute()
-            folder.mkdir(parents=True)
+            folder = Path(tempfile.mkdtemp(prefix="hornetmail-test-"))
+            self.addCleanup(shutil.rmtree, folder)
             self.authority = Authority(folder)
             context = ServerTLS(*self.authority.issue("server", names=["localhost", "127.0.0.1"]))
         factory = PumpFactory(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionLost
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -314,9 +314,9 @@ class ImapSession(Session):
         return result
 
     def _idle_failed(self, failure: Failure) -> None:
-        if failure.check(ConnectionLost):  # type: ignore[no-untyped-call]
+        if isinstance(failure.value, ConnectionLost | CancelledError):
             return
-        if not failure.check(FolderError):  # type: ignore[no-untyped-call]
+        if not isinstance(failure.value, FolderError):
             self.log.failure("IDLE failed", failure)
         if self.view is not None:
             self.deselect()

@@ -105,8 +105,7 @@ def find(rooms: Rooms, caller: Caller, name: str) -> Domain:
 
 def health(explanation: dict[str, Any]) -> PrimaryView:
     """The primary's health out of what the modes say about a domain."""
-    primary = explanation.get("primary") or {}
-    return PrimaryView(up=primary.get("up"), hosts=list(primary.get("hosts", ())))
+    return PrimaryView(up=explanation.get("up"), hosts=list(explanation.get("primaries", ())))
 
 
 def view(rooms: Rooms, domain: Domain) -> DomainView:

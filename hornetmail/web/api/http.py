@@ -76,15 +76,13 @@ class HttpFace:
                 return self._problem(request, error)
             if caller.person is None or caller.person.tenant != 1 or not caller.may(self._api.operations["status"].right):
                 return self._problem(request, ApiError(401, "login_needed", "an administrator's log-in, or loopback"))
-        request.setHeader(b"Content-Type", b"text/plain; version=0.0.4; charset=utf-8")
-        return self._figures()
+        return self._whole(request, b"text/plain; version=0.0.4; charset=utf-8", self._figures())
 
     async def _openapi(self, request: Any) -> bytes:
         """The description of everything below ``/api/v1``."""
         if not self._document:
             self._document = msgspec.json.encode(describe(self._api.operations.values(), self._api.rooms.version))
-        request.setHeader(b"Content-Type", b"application/json")
-        return self._document
+        return self._whole(request, b"application/json", self._document)
 
     async def _events(self, request: Any) -> bytes | None:
         """Server-sent events: hints that something changed; the page reads anew."""
@@ -115,10 +113,8 @@ class HttpFace:
         except (ApiError, AccessRefused) as error:
             return self._problem(request, error)
         if isinstance(answer, Raw):
-            request.setHeader(b"Content-Type", answer.content_type.encode("ascii"))
             request.setHeader(b"Content-Disposition", f'attachment; filename="{answer.filename}"'.encode("ascii"))
-            self._guard(request)
-            return answer.data
+            return self._whole(request, answer.content_type.encode("ascii"), answer.data)
         return self._json(request, answer)
 
     def _find(self, request: Any) -> tuple[Operation[Any, Any], dict[str, str]]:
@@ -162,16 +158,17 @@ class HttpFace:
                 raise ApiError(400, "invalid", f"$.{name}: stands in the path already")
         return found
 
-    def _guard(self, request: Any) -> None:
+    def _whole(self, request: Any, content_type: bytes, data: bytes) -> bytes:
+        request.setHeader(b"Content-Type", content_type)
+        request.setHeader(b"Content-Length", str(len(data)).encode())
         request.setHeader(b"Cache-Control", b"no-store")
         request.setHeader(b"X-Content-Type-Options", b"nosniff")
         request.setHeader(b"Content-Security-Policy", b"default-src 'none'; frame-ancestors 'none'; sandbox")
+        return data
 
     def _json(self, request: Any, answer: Any, status: int = 200) -> bytes:
         request.setResponseCode(status)
-        request.setHeader(b"Content-Type", b"application/json")
-        self._guard(request)
-        return msgspec.json.encode(answer, enc_hook=str)
+        return self._whole(request, b"application/json", msgspec.json.encode(answer, enc_hook=str))
 
     def _problem(self, request: Any, error: ApiError | AccessRefused) -> bytes:
         if isinstance(error, AccessRefused):

@@ -13,7 +13,7 @@ from hornetmail.access.sessions import Sessions, csrf_matches
 from hornetmail.web.api.operations import ApiError, Caller
 
 COOKIE = "hornetmail"
-CSRF_HEADER = "X-CSRF-Token"
+CSRF_HEADER = b"x-csrf-token"
 SAFE = frozenset({b"GET", b"HEAD"})
 
 
@@ -38,7 +38,7 @@ class Visitors:
         """The client's IP address; behind a proxy that we believe, what it says."""
         host = str(getattr(request.getClientAddress(), "host", "") or "")
         if self._believed(host):
-            for hop in reversed((request.getHeader("x-forwarded-for") or "").split(",")):
+            for hop in reversed(header(request, b"x-forwarded-for").split(",")):
                 hop = hop.strip().strip("[]")
                 if hop and not self._believed(hop):
                     return hop if _is_address(hop) else host
@@ -49,7 +49,7 @@ class Visitors:
         if request.isSecure():
             return True
         host = str(getattr(request.getClientAddress(), "host", "") or "")
-        return self._believed(host) and (request.getHeader("x-forwarded-proto") or "").strip().lower() == "https"
+        return self._believed(host) and header(request, b"x-forwarded-proto").strip().lower() == "https"
 
     def may_send_password(self, request: Any) -> bool:
         """Whether a password may be taken over this connection."""
@@ -80,21 +80,17 @@ class Visitors:
             peer = self.peer(request)
             return Caller(await self._access.login(*basic, "http", peer), "http", peer=peer)
         caller = await self.by_session(request)
-        if (
-            caller.person is not None
-            and request.method not in SAFE
-            and not self.csrf_ok(request, request.getHeader(CSRF_HEADER) or "")
-        ):
-            raise ApiError(403, "csrf", f"the header {CSRF_HEADER} is missing or wrong")
+        if caller.person is not None and request.method not in SAFE and not self.csrf_ok(request, header(request, CSRF_HEADER)):
+            raise ApiError(403, "csrf", "the header X-CSRF-Token is missing or wrong")
         return caller
 
     async def local_caller(self, request: Any) -> Caller:
         """For the socket in the data directory: the local administrator, or whoever ``X-HornetMail-As`` names and proves to be. Raises
         ApiError, AccessRefused."""
-        named, basic = request.getHeader("x-hornetmail-as"), basic_credentials(request)
-        if named is None and basic is None:
+        named, basic = header(request, b"x-hornetmail-as"), basic_credentials(request)
+        if not named and basic is None:
             return Caller(door="socket", root=True)
-        if basic is None or (named is not None and basic[0] != named):
+        if basic is None or (named and basic[0] != named):
             raise ApiError(401, "login_needed", f"acting as {named or 'somebody'} needs that person's password")
         return Caller(await self._access.login(*basic, "socket", ""), "socket")
 
@@ -106,12 +102,17 @@ class Visitors:
         return any(address in network for network in self._proxies)
 
 
+def header(request: Any, name: bytes) -> str:
+    """A header's last value as UTF-8, or ``""``. Names are bytes throughout: Twisted's cache of names must not mix them with text."""
+    return (request.getHeader(name) or b"").decode("utf-8", "replace")
+
+
 def basic_credentials(request: Any) -> tuple[str, str] | None:
     """User and password of an ``Authorization: Basic`` header (RFC 7617, UTF-8), or None. Raises ApiError on a broken one."""
-    header = request.getHeader("authorization")
-    if header is None:
+    given = header(request, b"authorization")
+    if not given:
         return None
-    scheme, _, encoded = header.partition(" ")
+    scheme, _, encoded = given.partition(" ")
     try:
         if scheme.lower() != "basic":
             raise ValueError

@@ -182,13 +182,25 @@ async def part_answer(offload: Callable[..., Any], data: bytes, number: int) -> 
         name, kind, content = await offload(mailview.part_of, data, number)
     except KeyError:
         raise ApiError(404, "not_found", "This attachment is not there.") from None
-    safe = kind if kind.startswith(("image/", "application/pdf", "audio/", "video/")) and kind != "image/svg+xml" else "application/octet-stream"
-    return Answer(content, content_type=safe, headers=(("Content-Disposition", mailview.disposition(name)),), policy=security.DOWNLOAD_POLICY)
+    safe = (
+        kind
+        if kind.startswith(("image/", "application/pdf", "audio/", "video/")) and kind != "image/svg+xml"
+        else "application/octet-stream"
+    )
+    return Answer(
+        content,
+        content_type=safe,
+        headers=(("Content-Disposition", mailview.disposition(name)),),
+        policy=security.DOWNLOAD_POLICY,
+    )
 
 
 def eml_answer(data: bytes, subject: str) -> Answer:
     """A message as a file named after its subject."""
     name = "".join(c if c.isalnum() or c in " -_" else "_" for c in subject).strip()[:80] or "message"
     return Answer(
-        data, content_type="message/rfc822", headers=(("Content-Disposition", mailview.disposition(f"{name}.eml")),), policy=security.DOWNLOAD_POLICY
+        data,
+        content_type="message/rfc822",
+        headers=(("Content-Disposition", mailview.disposition(f"{name}.eml")),),
+        policy=security.DOWNLOAD_POLICY,
     )

@@ -38,7 +38,9 @@ class MailWritePages:
 
     log = Logger()
 
-    def __init__(self, folders: OwnFolders, renderer: Renderer, offload: Offload, submit: Submit | None, now: Callable[[], float]) -> None:
+    def __init__(
+        self, folders: OwnFolders, renderer: Renderer, offload: Offload, submit: Submit | None, now: Callable[[], float]
+    ) -> None:
         self._folders = folders
         self._renderer = renderer
         self._offload = offload
@@ -119,7 +121,9 @@ class MailWritePages:
         except ApiError as error:
             return self._page(visit, draft, kept, about=about, problem=DraftError("", error.text), status=error.status)
         except FolderError as error:
-            return self._page(visit, draft, kept, about=about, problem=DraftError("", f"The draft could not be kept: {error.text}"), status=409)
+            return self._page(
+                visit, draft, kept, about=about, problem=DraftError("", f"The draft could not be kept: {error.text}"), status=409
+            )
 
     async def _attachments(self, visit: Visit) -> tuple[Kept | None, tuple[File, ...]]:
         form = visit.form
@@ -138,7 +142,10 @@ class MailWritePages:
 
     async def _made(self, visit: Visit, draft: Draft, *, with_bcc: bool, message_id: str, lenient: bool = False) -> bytes:
         if sum(len(file.data) for file in draft.files) > MAX_FILES_BYTES:
-            raise DraftError("files", f"The attachments are larger than {MAX_FILES_BYTES // 1_000_000} MB together. Send them in several mails.")
+            raise DraftError(
+                "files",
+                f"The attachments are larger than {MAX_FILES_BYTES // 1_000_000} MB together. Send them in several mails.",
+            )
         sender = Named(visit.person.name, visit.person.address)
         made: bytes = await self._offload(_compose, draft, sender, message_id, self._now(), with_bcc, lenient)
         return made

@@ -181,7 +181,9 @@ class OwnFolders:
         try:
             return bytes(await (await folder.body(uid)).read())
         except (FolderError, KeyError):
-            raise ApiError(404, "not_found", "This message is no longer here. It was moved, deleted, or delivered to your mail server.") from None
+            raise ApiError(
+                404, "not_found", "This message is no longer here. It was moved, deleted, or delivered to your mail server."
+            ) from None
 
     async def move(self, visit: Visit, folder: Any, uids: Collection[int], target: str) -> None:
         """To another folder. Raises FolderError."""

@@ -26,7 +26,7 @@ document.addEventListener("submit", (event) => {
     event.preventDefault();
     return;
   }
-  if (form.method === "post") form.dataset.sent = "yes";
+  if (form.method === "post" && !("keep" in form.dataset)) form.dataset.sent = "yes";
 });
 
 addEventListener("pageshow", () => document.querySelectorAll("form[data-sent]").forEach((form) => delete form.dataset.sent));

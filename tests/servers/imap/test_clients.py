@@ -13,18 +13,12 @@ import imapclient
 from twisted.internet import reactor
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.threads import deferToThread
-from twisted.internet.utils import getProcessOutputAndValue
 from twisted.trial.unittest import TestCase
 
 from tests.servers.imap.door import SIMPLE, Door
+from tests.servers.imap.mbsync import mbsync, message, number_of
 
 HOST = "127.0.0.1"
-
-
-def message(n: int, size: int = 100) -> bytes:
-    """A message that mbsync can tell from others."""
-    lines = b"".join(b"line %d of %d\r\n" % (k, n) for k in range(max(1, size // 16)))
-    return b"From: bob@example.test\r\nSubject: number %d\r\nMessage-ID: <%d@example.test>\r\n\r\n%b" % (n, n, lines)
 
 
 class OnLoopback(TestCase):
@@ -150,47 +144,8 @@ class Imapclient(OnLoopback):
         await self.client(work)
 
 
-CLEAR = "*** IMAP Warning *** Password is being sent in the clear"
-"""What mbsync says of every plaintext log-in; the password is not the matter here."""
-
-MBSYNC = """
-IMAPStore far
-Host 127.0.0.1
-Port {port}
-User alice@example.test
-Pass secret
-SSLType None
-AuthMechs {mechanism}
-
-MaildirStore near
-Path {path}/
-Inbox {path}/INBOX
-SubFolders Verbatim
-
-Channel all
-Far :far:
-Near :near:
-Patterns *
-Create Both
-Remove Both
-Expunge Both
-SyncState *
-"""
-
-
 class Mbsync(OnLoopback):
     """Both ways, with pipelining and LITERAL+."""
-
-    async def sync(self, path: Path, mechanism: str = "LOGIN") -> str:
-        rc = path / "rc"
-        rc.write_text(MBSYNC.format(port=self.number, path=path, mechanism=mechanism))
-        env = {**os.environ, "HOME": str(path)}
-        out, err, code = await getProcessOutputAndValue("/usr/bin/mbsync", ["-c", str(rc), "-V", "all"], env=env, path=str(path))
-        assert code == 0, (out + err).decode()
-        text: str = (out + err).decode().replace(CLEAR, "")
-        for word in ("error", "warning", "unexpected"):
-            assert word not in text.lower(), text
-        return text
 
     async def test_both_ways(self) -> None:
         """Catches mail, flags, deletions and folders that do not cross in either direction, and any complaint of mbsync."""
@@ -203,25 +158,25 @@ class Mbsync(OnLoopback):
         self.door.tree.make("Ablage").add(message(999))
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder)
-            await self.sync(path)
+            await mbsync(self.number, path)
             files = [*(path / "INBOX" / "cur").iterdir(), *(path / "INBOX" / "new").iterdir()]
             assert len(files) == 150
             assert len([*(path / "Ablage" / "new").iterdir(), *(path / "Ablage" / "cur").iterdir()]) == 1
             # here: one deleted, one flagged, one new; there: one deleted, one new
-            number = {f: f.read_bytes().split(b"Subject: number ")[1].split(b"\n")[0] for f in files}
-            victim = next(f for f, n in number.items() if n == b"3")
+            number = {f: number_of(f.read_bytes()) for f in files}
+            victim = next(f for f, n in number.items() if n == 3)
             victim.unlink()
-            marked = next(f for f, n in number.items() if n == b"5")
+            marked = next(f for f, n in number.items() if n == 5)
             marked.rename(marked.with_name(marked.name.partition(":")[0] + ":2,FS"))
             (path / "INBOX" / "new" / "1.here.example").write_bytes(message(500).replace(b"\r\n", b"\n"))
             inbox.remove(11)
             inbox.add(message(501))
-            await self.sync(path, "PLAIN")
-            kept = {m.data.split(b"Subject: number ")[1].split(b"\r\n")[0]: m for m in inbox.messages.values()}
-            assert b"3" not in kept
-            assert "\\Flagged" in kept[b"5"].entry.flags
-            assert b"line 0 of 500" in kept[b"500"].data
+            await mbsync(self.number, path, "PLAIN")
+            kept = {number_of(m.data): m for m in inbox.messages.values()}
+            assert 3 not in kept
+            assert "\\Flagged" in kept[5].entry.flags
+            assert b"line 0 of 500" in kept[500].data
             files = [*(path / "INBOX" / "cur").iterdir(), *(path / "INBOX" / "new").iterdir()]
             assert len(files) == len(kept) == 150
-            again = await self.sync(path)
+            again = await mbsync(self.number, path)
             assert "F: +0/1 *0/0 #0/0" not in again

@@ -1,0 +1,115 @@
+"""The own account, the archive key's backup, and the audit log."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Sequence
+
+from hornetmail.access.rights import Right
+from hornetmail.web import mailview, security
+from hornetmail.web.api.account import PasswordChange, SessionName
+from hornetmail.web.api.api import Api
+from hornetmail.web.api.keys import KeyBackupRequest
+from hornetmail.web.api.operations import ApiError
+from hornetmail.web.api.status import AuditFilter
+from hornetmail.web.pages.directory import friendly
+from hornetmail.web.render import Renderer, redirect
+from hornetmail.web.visit import Answer, Route, Visit
+
+AUDIT_PAGE = 100
+
+
+class AccountPages:
+    """``now`` gives Unix seconds."""
+
+    def __init__(self, api: Api, renderer: Renderer, now: Callable[[], float]) -> None:
+        self._api = api
+        self._renderer = renderer
+        self._now = now
+
+    def routes(self) -> Sequence[Route]:
+        """Account, archive key, audit log."""
+        return (
+            Route("GET", "/account", Right.PERSON, self.show),
+            Route("POST", "/account/password", Right.PERSON, self.password),
+            Route("POST", "/account/sessions", Right.PERSON, self.end_session),
+            Route("GET", "/archive-key", Right.ADMINISTER, self.key),
+            Route("POST", "/archive-key", Right.ADMINISTER, self.backup),
+            Route("GET", "/audit", Right.AUDIT, self.audit),
+        )
+
+    async def show(self, visit: Visit) -> Answer:
+        """Who is logged in, and where."""
+        return await self._account(visit)
+
+    async def _account(self, visit: Visit, *, problem: str = "", status: int = 200) -> Answer:
+        account = await self._api.call(visit.caller, "account.me")
+        sessions = await self._api.call(visit.caller, "account.sessions")
+        return self._renderer.page(
+            visit,
+            "account.html",
+            status=status,
+            section="/account",
+            account=account,
+            sessions=sessions.sessions,
+            problem=friendly(problem),
+        )
+
+    async def password(self, visit: Visit) -> Answer:
+        """Change the own password (C23)."""
+        form = visit.form
+        if form.get("new") != form.get("again"):
+            return await self._account(visit, problem="The two new passwords differ.", status=400)
+        try:
+            await self._api.call(visit.caller, "account.password", PasswordChange(form.get("old"), form.get("new")))
+        except ApiError as error:
+            text = "The present password is wrong." if error.code == "credentials" else error.text
+            return await self._account(visit, problem=text, status=400)
+        return redirect(
+            visit, "/account", say="Your new password is in force, for mail programs too. Other browsers are logged out."
+        )
+
+    async def end_session(self, visit: Visit) -> Answer:
+        """Log out another browser."""
+        try:
+            await self._api.call(visit.caller, "account.revoke", SessionName(visit.form.get("id")))
+        except ApiError as error:
+            return redirect(visit, "/account", tone="info", say=error.text)
+        return redirect(visit, "/account", say="That browser is logged out.")
+
+    async def key(self, visit: Visit) -> Answer:
+        """Says what the key is, and offers its backup (A3, A4)."""
+        return await self._key(visit)
+
+    async def _key(self, visit: Visit, *, problem: str = "", status: int = 200) -> Answer:
+        state = await self._api.call(visit.caller, "status")
+        return self._renderer.page(
+            visit, "archive_key.html", status=status, section="/archive-key", archive=state.archive, problem=friendly(problem)
+        )
+
+    async def backup(self, visit: Visit) -> Answer:
+        """The key as a text file under a password (A5, A6)."""
+        form = visit.form
+        if form.get("password") != form.get("again"):
+            return await self._key(visit, problem="The two passwords differ.", status=400)
+        try:
+            made = await self._api.call(visit.caller, "key.backup", KeyBackupRequest(form.get("password")))
+        except ApiError as error:
+            return await self._key(visit, problem=error.text, status=error.status)
+        day = datetime.datetime.fromtimestamp(self._now(), datetime.UTC).strftime("%Y-%m-%d")
+        name = f"hornetmail-archive-key-{day}.txt"
+        return Answer(
+            made.text.encode(),
+            content_type="text/plain; charset=utf-8",
+            headers=(("Content-Disposition", mailview.disposition(name)),),
+            policy=security.DOWNLOAD_POLICY,
+        )
+
+    async def audit(self, visit: Visit) -> Answer:
+        """Who did what, newest first."""
+        found = await self._api.call(
+            visit.caller, "audit.list", AuditFilter(before=visit.query.number("before"), limit=AUDIT_PAGE)
+        )
+        return self._renderer.page(
+            visit, "audit.html", section="/audit", entries=found.entries, full=len(found.entries) == AUDIT_PAGE
+        )

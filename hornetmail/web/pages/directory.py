@@ -1,0 +1,250 @@
+"""Domains and mailboxes: list, add, change, remove, passwords, roles (C11, C12, C23, A39-A42)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from hornetmail.access.rights import Right
+from hornetmail.core.served import Coverage, Failover, Role, TLSPolicy
+from hornetmail.web.api.api import Api
+from hornetmail.web.api.domains import DomainAdd, DomainChange, DomainName
+from hornetmail.web.api.mailboxes import MailboxAdd, MailboxChange, MailboxFilter, MailboxName, MailboxPassword
+from hornetmail.web.api.operations import ApiError
+from hornetmail.web.render import Renderer, redirect
+from hornetmail.web.visit import Answer, Form, Route, Visit
+
+PAGE = 100
+
+
+class DirectoryPages:
+    """Forms over the domain and mailbox operations."""
+
+    def __init__(self, api: Api, renderer: Renderer) -> None:
+        self._api = api
+        self._renderer = renderer
+
+    def routes(self) -> Sequence[Route]:
+        """Everything under ``/domains`` and ``/mailboxes`` but the mode."""
+        right = Right.ADMINISTER
+        return (
+            Route("GET", "/domains", right, self.domains),
+            Route("GET", "/domains/new", right, self.new_domain),
+            Route("POST", "/domains/new", right, self.add_domain),
+            Route("GET", "/domains/<name>", right, self.domain),
+            Route("POST", "/domains/<name>", right, self.change_domain),
+            Route("POST", "/domains/<name>/remove", right, self.remove_domain),
+            Route("GET", "/mailboxes", right, self.mailboxes),
+            Route("GET", "/mailboxes/new", right, self.new_mailbox),
+            Route("POST", "/mailboxes/new", right, self.add_mailbox),
+            Route("GET", "/mailboxes/<address>", right, self.mailbox),
+            Route("POST", "/mailboxes/<address>", right, self.change_mailbox),
+            Route("POST", "/mailboxes/<address>/password", right, self.password),
+            Route("POST", "/mailboxes/<address>/remove", right, self.remove_mailbox),
+        )
+
+    # --- domains
+
+    async def domains(self, visit: Visit) -> Answer:
+        """The list."""
+        found = await self._api.call(visit.caller, "domain.list")
+        return self._renderer.page(visit, "domains.html", section="/domains", domains=found.domains)
+
+    async def new_domain(self, visit: Visit) -> Answer:
+        """An empty form."""
+        return self._domain_form(visit, None, visit.form)
+
+    def _domain_form(
+        self, visit: Visit, domain: Any, form: Form, *, problem: str = "", status: int = 200, boxes: int = 0
+    ) -> Answer:
+        typed = form if "csrf" in form else None
+        return self._renderer.page(
+            visit,
+            "domain.html",
+            status=status,
+            section="/domains",
+            domain=domain,
+            typed=typed,
+            problem=friendly(problem),
+            boxes=boxes,
+        )
+
+    async def add_domain(self, visit: Visit) -> Answer:
+        """In force at once."""
+        form = visit.form
+        try:
+            added = await self._api.call(visit.caller, "domain.add", DomainAdd(name=form.text("name"), **_domain_fields(form)))
+        except ApiError as error:
+            return self._domain_form(visit, None, form, problem=error.text, status=400)
+        return redirect(visit, f"/domains/{added.name}", say=f"{added.name} is served now. Point its MX record here.")
+
+    async def domain(self, visit: Visit, name: str) -> Answer:
+        """One, with its settings."""
+        domain = await self._api.call(visit.caller, "domain.show", DomainName(name))
+        return self._domain_form(visit, domain, visit.form)
+
+    async def change_domain(self, visit: Visit, name: str) -> Answer:
+        """Settings, in force at once."""
+        try:
+            await self._api.call(visit.caller, "domain.change", DomainChange(name=name, **_domain_fields(visit.form)))
+        except ApiError as error:
+            domain = await self._api.call(visit.caller, "domain.show", DomainName(name))
+            return self._domain_form(visit, domain, visit.form, problem=error.text, status=400)
+        return redirect(visit, f"/domains/{name}", say="Saved. The new settings are in force.")
+
+    async def remove_domain(self, visit: Visit, name: str) -> Answer:
+        """Refused while it has mailboxes."""
+        try:
+            await self._api.call(visit.caller, "domain.remove", DomainName(name))
+        except ApiError as error:
+            return redirect(visit, f"/domains/{name}", tone="bad", say=error.text)
+        return redirect(visit, "/domains", say=f"{name} is no longer served.")
+
+    # --- mailboxes
+
+    async def mailboxes(self, visit: Visit) -> Answer:
+        """The list, by domain and by a part of the name."""
+        domain, query = visit.query.text("domain"), visit.query.text("q").casefold()
+        found = (await self._api.call(visit.caller, "mailbox.list", MailboxFilter(domain))).mailboxes
+        if query:
+            found = [box for box in found if query in f"{box.name} {box.address} {' '.join(box.aliases)}".casefold()]
+        pages = max(-(-len(found) // PAGE), 1)
+        page = min(max(visit.query.number("page", 1), 1), pages)
+        domains = await self._api.call(visit.caller, "domain.list")
+        return self._renderer.page(
+            visit,
+            "mailboxes.html",
+            section="/mailboxes",
+            mailboxes=found[(page - 1) * PAGE : page * PAGE],
+            total=len(found),
+            page=page,
+            pages=pages,
+            domains=[one.name for one in domains.domains],
+            domain=domain,
+            query=visit.query.text("q"),
+        )
+
+    async def new_mailbox(self, visit: Visit) -> Answer:
+        """An empty form."""
+        return await self._mailbox_form(visit, None)
+
+    async def _mailbox_form(self, visit: Visit, mailbox: Any, *, problem: str = "", status: int = 200, shown: str = "") -> Answer:
+        domains = await self._api.call(visit.caller, "domain.list")
+        return self._renderer.page(
+            visit,
+            "mailbox.html",
+            status=status,
+            section="/mailboxes",
+            mailbox=mailbox,
+            typed=visit.form if problem and "csrf" in visit.form else None,
+            problem=friendly(problem),
+            one_time=shown,
+            roles=list(Role),
+            domains=[one.name for one in domains.domains],
+            preset=visit.query.text("domain"),
+        )
+
+    async def add_mailbox(self, visit: Visit) -> Answer:
+        """With a password, or with a one-time password that is shown once."""
+        form = visit.form
+        wanted = MailboxAdd(
+            address=form.text("address"),
+            password=form.get("password"),
+            name=form.text("name")[:200],
+            roles=_roles(form),
+            aliases=form.lines("aliases"),
+            picked=form.ticked("picked"),
+            archive=form.ticked("archive"),
+        )
+        try:
+            added = await self._api.call(visit.caller, "mailbox.add", wanted)
+        except ApiError as error:
+            return await self._mailbox_form(visit, None, problem=error.text, status=400)
+        if added.password:
+            return await self._mailbox_form(visit, added.mailbox, shown=added.password)
+        return redirect(
+            visit, f"/mailboxes/{added.mailbox.address}", say=f"{added.mailbox.address} can log in and receive mail now."
+        )
+
+    async def mailbox(self, visit: Visit, address: str) -> Answer:
+        """One, with its settings."""
+        return await self._mailbox_form(visit, await self._api.call(visit.caller, "mailbox.show", MailboxName(address)))
+
+    async def change_mailbox(self, visit: Visit, address: str) -> Answer:
+        """Name, roles, aliases, coverage."""
+        form = visit.form
+        wanted = MailboxChange(
+            address=address,
+            name=form.text("name")[:200],
+            roles=_roles(form),
+            aliases=form.lines("aliases"),
+            enabled=form.ticked("enabled"),
+            picked=form.ticked("picked"),
+            archive=form.ticked("archive"),
+        )
+        try:
+            await self._api.call(visit.caller, "mailbox.change", wanted)
+        except ApiError as error:
+            mailbox = await self._api.call(visit.caller, "mailbox.show", MailboxName(address))
+            return await self._mailbox_form(visit, mailbox, problem=error.text, status=400)
+        return redirect(visit, f"/mailboxes/{address}", say="Saved.")
+
+    async def password(self, visit: Visit, address: str) -> Answer:
+        """A new password, or a one-time password that is shown once (C23)."""
+        mailbox = await self._api.call(visit.caller, "mailbox.show", MailboxName(address))
+        try:
+            made = await self._api.call(visit.caller, "mailbox.password", MailboxPassword(address, visit.form.get("password")))
+        except ApiError as error:
+            return await self._mailbox_form(visit, mailbox, problem=error.text, status=400)
+        if made.password:
+            return await self._mailbox_form(visit, msgspec.structs.replace(mailbox, must_change=True), shown=made.password)
+        return redirect(visit, f"/mailboxes/{address}", say="The new password is in force; web sessions of that person ended.")
+
+    async def remove_mailbox(self, visit: Visit, address: str) -> Answer:
+        """Its log-in and addresses."""
+        try:
+            await self._api.call(visit.caller, "mailbox.remove", MailboxName(address))
+        except ApiError as error:
+            return redirect(visit, f"/mailboxes/{address}", tone="bad", say=error.text)
+        return redirect(visit, "/mailboxes", say=f"{address} is removed. Archived mail stays until it expires.")
+
+
+def _domain_fields(form: Form) -> dict[str, Any]:
+    return {
+        "primaries": form.lines("primaries"),
+        "failover": Failover.MANUAL if form.get("failover") == "manual" else Failover.AUTO,
+        "scope": Coverage.PICKED if form.get("scope") == "picked" else Coverage.ALL,
+        "tls": TLSPolicy(form.get("tls")) if form.get("tls") in list(TLSPolicy) else TLSPolicy.MAY,
+        "active": form.ticked("active"),
+        "archive": form.ticked("archive"),
+        "retention_days": form.number("retention_days", 90),
+        "relay_from": form.lines("relay_from"),
+        "smarthost": form.text("smarthost"),
+        "aliases": form.lines("aliases"),
+    }
+
+
+def _roles(form: Form) -> list[Role]:
+    return [role for role in Role if role.value in form.all("role")]
+
+
+_FIELDS = {
+    "$.primaries": "Primary mail servers",
+    "$.relay_from": "Networks that may send",
+    "$.smarthost": "Smarthost",
+    "$.aliases": "Aliases",
+    "$.name": "Name",
+    "$.address": "Address",
+    "$.retention_days": "Days in the archive",
+    "$.password": "Password",
+}
+
+
+def friendly(problem: str) -> str:
+    """An API error's path as the name that the form shows."""
+    for path, label in _FIELDS.items():
+        if problem.startswith(path):
+            return f"{label}: {problem.partition(': ')[2] or problem}"
+    return problem
