@@ -70,7 +70,7 @@ class Queue:
         self.floor = 0.0
         self.ids = IdSource(lambda: max(reactor.seconds(), self.floor), node)
         self.live = Live(self._body_gone)
-        self.keeper = Keeper(reactor, self.live, journal, self._sync, index, self._submit)
+        self.keeper = Keeper(reactor, self.live, journal, self._sync, index, self._submit, alarm)
         self._alarm = alarm
         self._listeners: list[Callable[[], None]] = []
         self._waking = False
@@ -362,7 +362,6 @@ class Queue:
         self._closed = True
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
-        await self._sync.alone(lambda: None)
         await self.keeper.close()
         self._journal.close()
 

@@ -65,7 +65,7 @@ async def open_queue(
     """The queue in ``directory`` (journal and bodies), with its index at ``database_url``.
 
     ``seal``: of the server key. ``node``: 0 to 1023, in IDs and segment names. ``least_free``: the share of the disk below which nothing
-    is accepted. ``alarm(code, text)``: ``queue-broken`` (stop and restart), ``queue-damage`` (at start). ``recent_bytes``: of short bodies kept in memory for the first attempt.
+    is accepted. ``alarm(code, text)``: ``queue-broken`` (stop and restart), ``queue-damage`` (at start), ``queue-index``. ``recent_bytes``: of short bodies kept in memory for the first attempt.
     Raises NetworkFileSystem (rule 8), WrongKey, SpoolError (records of a newer version), OSError, the database's errors.
     """
     disk.make_directory(directory / "bodies")
