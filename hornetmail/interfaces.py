@@ -75,6 +75,9 @@ class IQueue(Interface):
     async def settle(verdicts: Sequence[Settled]) -> None:
         """Record what became of claimed rows, and drain rows born with them, durable on return. A message with nothing left leaves."""
 
+    def claimed_at_start() -> Sequence[tuple[Message, Row]]:
+        """Rows whose attempt the last death interrupted, as they were then; by now they are queued for the time recorded with the attempt."""
+
     async def body(message: int) -> IBody:
         """The body as received. Raises KeyError once the message has left."""
 
@@ -125,7 +128,8 @@ class IModes(Interface):
         """Now, from memory; NORMAL for domains it has not heard of."""
 
     def explain(domain: str) -> dict[str, Any]:
-        """For people: mode, since when, by whom, why, next probe, health of every primary."""
+        """For people: mode, since when, by whom, why, next probe, health of every primary. Always there: ``up`` (True if
+        some primary answers, None while nobody knows) and ``primaries``, a list of ``{"host", "up", "since", "seen", "reason"}``."""
 
     async def switch(domain: str, mode: Mode, by: str, reason: str = "") -> None:
         """By hand. Raises KeyError (no such domain) or ValueError (that switch makes no sense, says why)."""

@@ -1,0 +1,23 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Tests run in a directory of their own: trial's ``mktemp`` makes its files in the current one. Children find the package all the same."""
+    before, path = Path.cwd(), os.environ.get("PYTHONPATH", "")
+    there = tmp_path_factory.mktemp("scratch")
+    os.chdir(there)
+    os.environ["PYTHONPATH"] = f"{ROOT}{os.pathsep}{path}" if path else str(ROOT)
+    yield there
+    os.chdir(before)
+    os.environ["PYTHONPATH"] = path

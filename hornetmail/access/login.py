@@ -13,10 +13,11 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from hornetmail.access import rights
-from hornetmail.access.passwords import MAX_LENGTH, Busy, Passwords, WeakPassword, check, normal, one_time
+from hornetmail.access.passwords import MAX_LENGTH, Passwords, WeakPassword, check, normal, one_time
 from hornetmail.access.sessions import Sessions
 from hornetmail.access.throttle import Throttle, network_of
 from hornetmail.core.served import Mailbox, Person, Scope
+from hornetmail.db.engines import DatabaseError
 from hornetmail.directory.store import Credential, DirectoryStore
 from hornetmail.interfaces import IAccess
 
@@ -78,7 +79,13 @@ class Access:
         try:
             mailbox = await self._verified(user, password, network_of(peer))
         except AccessRefused as refused:
-            self.log.info("login refused: user={user} peer={peer} door={door} reason={why}", user=_shown(user), peer=peer, door=door, why=refused.reason)
+            self.log.info(
+                "login refused: user={user} peer={peer} door={door} reason={why}",
+                user=_shown(user),
+                peer=peer,
+                door=door,
+                why=refused.reason,
+            )
             raise
         return self.person_of(mailbox)
 
@@ -91,12 +98,12 @@ class Access:
         hashed = credential.hash if credential is not None else ""
         digest = self._digest(name, hashed, password)
         right = self._remembered(digest)
-        if right is None and digest in self._running:
+        if right is None:
+            if digest not in self._running:
+                self._start(digest, hashed, password, self._throttle_keys(name, mailbox, network))
             waiter: Deferred[bool] = Deferred()
             self._running[digest].append(waiter)
             right = await waiter
-        if right is None:
-            right = await self._ask(digest, hashed, password, self._throttle_keys(name, mailbox, network))
         if not right or mailbox is None or credential is None:
             raise _wrong()
         mailbox = self._directory.mailbox_by_id(mailbox.id)
@@ -112,33 +119,35 @@ class Access:
         await self._renew(mailbox, credential, password)
         return mailbox
 
-    async def _ask(self, digest: bytes, hashed: str, password: str, keys: dict[str, int]) -> bool:
-        """Verify with argon2, charged to the throttle."""
+    def _start(self, digest: bytes, hashed: str, password: str, keys: dict[str, int]) -> None:
+        """Begin to verify, for everybody who waits for that pair. It goes on when a connection is lost, so that hanging up saves nobody the
+        charge. Raises AccessRefused."""
         wait = self._throttle.wait(tuple(keys))
         if wait > 0:
             raise AccessRefused("throttled", f"too many failed log-ins, try again in {int(wait) + 1} s", wait)
+        if self._passwords.busy:
+            raise AccessRefused("throttled", "too many log-ins at once, try again in a moment", 2.0)
         for key, free in keys.items():
             self._throttle.charge(key, free)
         self._running[digest] = []
-        right: bool | None = None
-        try:
-            right = await self._passwords.verify(hashed, password)
-        except Busy:
-            raise AccessRefused("throttled", "too many log-ins at once, try again in a moment", 2.0) from None
-        finally:
-            if right is not False:
-                for key in keys:
-                    self._throttle.give_back(key)
-            if right:
-                self._throttle.clear(next(iter(keys)))
-            if right is not None:
-                self._remember(digest, _Seen(hashed, right, self._clock.seconds() + REMEMBER))
-            for waiter in self._running.pop(digest):
-                if right is None:
-                    waiter.errback(AccessRefused("throttled", "too many log-ins at once, try again in a moment", 2.0))
-                else:
-                    waiter.callback(right)
+        verified = Deferred.fromCoroutine(self._passwords.verify(hashed, password))
+        verified.addCallback(self._verdict, digest, hashed, keys).addBoth(self._tell, digest)
+
+    def _verdict(self, right: bool, digest: bytes, hashed: str, keys: dict[str, int]) -> bool:
+        """Keep what was found out, and give the charge back if it was no guess."""
+        if right:
+            for key in keys:
+                self._throttle.give_back(key)
+            self._throttle.clear(next(iter(keys)))
+        self._seen[digest] = _Seen(hashed, right, self._clock.seconds() + REMEMBER)
+        self._seen.move_to_end(digest)
+        if len(self._seen) > MOST:
+            self._seen.popitem(last=False)
         return right
+
+    def _tell(self, result: Any, digest: bytes) -> None:
+        for waiter in self._running.pop(digest):
+            waiter.callback(result)
 
     def _throttle_keys(self, name: str, mailbox: Mailbox | None, network: str) -> dict[str, int]:
         """By account and by network. An account seen from a network before has a count of its own there, so that strangers who guess at it
@@ -151,8 +160,10 @@ class Access:
         return keys
 
     def _digest(self, name: str, hashed: str, password: str) -> bytes:
-        parts = (name.encode("utf-8", "replace"), hashed.encode(), normal(password).encode("utf-8", "replace"))
-        return hashlib.blake2b(b"".join(len(part).to_bytes(4, "big") + part for part in parts), key=self._key, digest_size=32).digest()
+        parts = (name.encode("utf-8", "surrogatepass"), hashed.encode(), normal(password).encode("utf-8", "surrogatepass"))
+        return hashlib.blake2b(
+            b"".join(len(part).to_bytes(4, "big") + part for part in parts), key=self._key, digest_size=32
+        ).digest()
 
     def _remembered(self, digest: bytes) -> bool | None:
         seen = self._seen.get(digest)
@@ -163,17 +174,14 @@ class Access:
             return None
         return seen.right
 
-    def _remember(self, digest: bytes, seen: _Seen) -> None:
-        self._seen[digest] = seen
-        self._seen.move_to_end(digest)
-        if len(self._seen) > MOST:
-            self._seen.popitem(last=False)
-
     async def _renew(self, mailbox: Mailbox, credential: Credential, password: str) -> None:
         """Hash anew what was hashed with other parameters; the password stays as old as it is."""
         if self._passwords.stale(credential.hash):
             renewed = msgspec.structs.replace(credential, hash=await self._passwords.hash(password))
-            await self._directory.set_credential(mailbox.id, renewed, instead_of=credential)
+            try:
+                await self._directory.set_credential(mailbox.id, renewed, instead_of=credential)
+            except DatabaseError:
+                self.log.failure("the password of {address} keeps its old hash", address=mailbox.address)
 
     # --- who somebody is and what that person may see
 

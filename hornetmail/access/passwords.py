@@ -8,6 +8,7 @@ from typing import Any
 
 import argon2
 from argon2.exceptions import InvalidHashError, VerificationError
+from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 
 MEMORY_KIB = 19 * 1024
@@ -26,10 +27,6 @@ class WeakPassword(ValueError):
     """A password that is not taken; the message says why."""
 
 
-class Busy(Exception):
-    """Too many verifications wait already."""
-
-
 def normal(password: str) -> str:
     """The form that is hashed: the OpaqueString profile of RFC 8265 section 4.2.2 (NFC, other spaces as U+0020), so that clients that
     compose letters differently send the same password."""
@@ -42,7 +39,7 @@ def check(password: str, *, chosen: bool = False, address: str = "") -> None:
         raise WeakPassword("the password is empty")
     if len(password) > MAX_LENGTH:
         raise WeakPassword(f"the password is longer than {MAX_LENGTH} characters")
-    if any(unicodedata.category(c) == "Cc" for c in password):
+    if any(unicodedata.category(c) in ("Cc", "Cs") for c in password):
         raise WeakPassword("the password holds a control character")
     if chosen and len(password) < MIN_CHOSEN:
         raise WeakPassword(f"the password needs at least {MIN_CHOSEN} characters")
@@ -59,7 +56,9 @@ def one_time() -> str:
 class Passwords:
     """Hashes and verifies. ``pool`` is a started ``ThreadPool(1, 1)`` of its own; ``memory_kib`` and ``time_cost`` are argon2id's."""
 
-    def __init__(self, reactor: Any, pool: Any, *, memory_kib: int = MEMORY_KIB, time_cost: int = TIME_COST, queue: int = QUEUE) -> None:
+    def __init__(
+        self, reactor: Any, pool: Any, *, memory_kib: int = MEMORY_KIB, time_cost: int = TIME_COST, queue: int = QUEUE
+    ) -> None:
         self._reactor = reactor
         self._pool = pool
         self._hasher = argon2.PasswordHasher(time_cost=time_cost, memory_cost=memory_kib, parallelism=1, type=argon2.Type.ID)
@@ -69,25 +68,35 @@ class Passwords:
 
     async def hash(self, password: str) -> str:
         """The PHC string of a password. Never Busy: only administrators and logged-in people come here."""
-        answer: str = await deferToThreadPool(self._reactor, self._pool, self._hasher.hash, normal(password))
+        answer: str = await deferToThreadPool(self._reactor, self._pool, self._hasher.hash, normal(password).encode())
         return answer
 
     def stale(self, hashed: str) -> bool:
         """Whether a hash was made with other parameters."""
         return self._hasher.check_needs_rehash(hashed)
 
-    async def verify(self, hashed: str, password: str) -> bool:
-        """Whether that is the password. ``hashed`` empty: it is not, and it takes as long to say so. Raises Busy."""
-        if self._waiting >= self._queue:
-            raise Busy
-        self._waiting += 1
-        try:
-            right: bool = await deferToThreadPool(self._reactor, self._pool, self._verify, hashed, normal(password))
-        finally:
-            self._waiting -= 1
-        return right
+    @property
+    def busy(self) -> bool:
+        """Whether as many verifications wait as may."""
+        return self._waiting >= self._queue
 
-    def _verify(self, hashed: str, password: str) -> bool:
+    async def verify(self, hashed: str, password: str) -> bool:
+        """Whether that is the password. ``hashed`` empty: it is not, and it takes as long to say so. Whoever asks looks at ``busy`` first."""
+        self._waiting += 1
+        work = deferToThreadPool(
+            self._reactor, self._pool, self._verify, hashed, normal(password).encode("utf-8", "surrogatepass")
+        )
+        answer: Deferred[bool] = Deferred()
+
+        def done(result: Any) -> None:
+            # Counted until the thread is done with it, even if nobody waits for the answer any more.
+            self._waiting -= 1
+            answer.callback(result)
+
+        work.addBoth(done)
+        return await answer
+
+    def _verify(self, hashed: str, password: bytes) -> bool:
         if not hashed and not self._decoy:
             self._decoy = self._hasher.hash(secrets.token_hex(16))
         try:

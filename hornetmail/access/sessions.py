@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
+from twisted.logger import Logger
 
 from hornetmail.core.served import Person
+from hornetmail.db.engines import DatabaseError
 from hornetmail.db.pool import Database
 
 LIFETIME = 7 * 86_400.0
@@ -53,6 +55,8 @@ def csrf_matches(token: str, given: str) -> bool:
 class Sessions:
     """All sessions, from memory; ``control.db`` keeps them over a restart. ``clock`` is an ``IReactorTime``."""
 
+    log = Logger()
+
     def __init__(self, database: Database, clock: Any) -> None:
         self._database = database
         self._clock = clock
@@ -83,8 +87,8 @@ class Sessions:
             agent="".join(c for c in agent[:200] if c.isprintable()),
             token_hash=_hash(token),
         )
-        await self._database.run(_insert, session)
         self._by_hash[session.token_hash] = session
+        await self._keep(_insert, session)
         self._written[session.id] = now
         return token, session
 
@@ -101,13 +105,15 @@ class Sessions:
         self._by_hash[session.token_hash] = session
         if now - self._written.get(session.id, 0.0) >= _WRITE_EVERY:
             self._written[session.id] = now
-            await self._database.run(_touch, session.id, now)
+            await self._keep(_touch, session.id, now)
         return session
 
     async def of(self, mailbox: int) -> Sequence[Session]:
         """A person's live sessions, newest first."""
         now = self._clock.seconds()
-        return sorted((one for one in self._by_hash.values() if one.mailbox == mailbox and one.alive(now)), key=lambda one: -one.created)
+        return sorted(
+            (one for one in self._by_hash.values() if one.mailbox == mailbox and one.alive(now)), key=lambda one: -one.created
+        )
 
     async def revoke(self, identifier: str, mailbox: int) -> bool:
         """End one session of that person; whether there was one."""
@@ -127,6 +133,13 @@ class Sessions:
         found = [one for one in self._by_hash.values() if not one.alive(now)]
         await self._end(found)
         return len(found)
+
+    async def _keep(self, fn: Callable[..., None], *values: Any) -> None:
+        """Into ``control.db``; a full disk must lock nobody out, so a session that cannot be written lasts until the restart."""
+        try:
+            await self._database.run(fn, *values)
+        except DatabaseError:
+            self.log.failure("a session could not be written")
 
     async def _end(self, sessions: Sequence[Session]) -> None:
         for session in sessions:

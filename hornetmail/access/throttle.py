@@ -48,7 +48,9 @@ class Throttle:
     def wait(self, keys: Sequence[str]) -> float:
         """Seconds until these keys may try again; 0 means now."""
         now = self._clock.seconds()
-        return max((entry.until - now for key in keys if (entry := self._entry(key)) is not None), default=0.0)
+        return max(
+            (entry.until - now for key in keys if (entry := self._entry(key)) is not None and entry.until > now), default=0.0
+        )
 
     def charge(self, key: str, free: int) -> None:
         """An attempt begins."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import msgspec
 
 
@@ -56,6 +58,7 @@ def fold_domain(domain: str) -> str:
     return text
 
 
+@functools.lru_cache(maxsize=4096)
 def parse(text: str) -> Address:
     """A bare mailbox (no angle brackets, no display name). Raises AddressError saying what is wrong."""
     local, at, domain = text.rpartition("@")

@@ -27,6 +27,7 @@ class ArchiveItem(msgspec.Struct, frozen=True, gc=False):
     login: str = ""
     trace: bytes = b""
     spam: bool = False
+    owners: tuple[str, ...] = ()
 
 
 class Hit(msgspec.Struct, frozen=True, gc=False):

@@ -156,7 +156,7 @@ def step(state: State, event: Event, now: float, *, automatic: bool = True, poli
 
 def probes_needed(state: State, policy: Policy) -> int:
     """How many probes in a row must be answered before the emergency ends by itself."""
-    return policy.probes * 2 ** min(state.flaps, policy.most_flaps)
+    return policy.probes << min(state.flaps, policy.most_flaps)
 
 
 def _change(state: State, **fields: object) -> State:
@@ -227,7 +227,7 @@ def _answered(state: State, event: ProbeAnswered, now: float, automatic: bool, p
         return Decision(state, (), f"probe answered by {event.host}")
     state = _change(state, streak=state.streak + 1)
     needed = probes_needed(state, policy)
-    stay = policy.stay * 2 ** min(state.flaps, policy.most_flaps)
+    stay = policy.stay * 2.0 ** min(state.flaps, policy.most_flaps)
     if state.streak < needed:
         return Decision(state, (), f"probe {state.streak} of {needed} answered by {event.host}")
     if state.by != HEALTH or not automatic:

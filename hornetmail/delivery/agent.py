@@ -9,27 +9,22 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from hornetmail.core import outage
 from hornetmail.core.address import domain_of
 from hornetmail.core.backoff import Backoff
 from hornetmail.core.bounce import Bounce
-from hornetmail.core.envelope import Door
-from hornetmail.core.events import Alarm, RecipientSettled
-from hornetmail.core.loops import been_here
+from hornetmail.core.events import RecipientSettled
 from hornetmail.core.mode import Mode
-from hornetmail.core.queued import Claim, Message, Row, RowState, Settled
+from hornetmail.core.queued import Claim, Message, Row, RowKind, RowState, Settled
 from hornetmail.core.reply import Reply
 from hornetmail.core.route import ARCHIVE, PRIMARY, Last, Route, route
-from hornetmail.core.verdict import Outcome, Stage, Verdict
+from hornetmail.core.verdict import Outcome, Verdict
 from hornetmail.delivery.couriers.archive import ArchiveCourier, staged_reason
 from hornetmail.delivery.couriers.portal import Placed
-from hornetmail.delivery.known import Known
+from hornetmail.delivery.judge import Judge
 from hornetmail.delivery.modes import PARKED, Modes
 from hornetmail.delivery.notices import Notices
 from hornetmail.delivery.tasks import together
 from hornetmail.interfaces import IBody, IBus, ICourier, IDirectory, IMeters, IQueue
-
-HEAD_BYTES = 65_536
 
 QUICK_LOOKS = 3
 QUICK_LOOK = 0.5
@@ -37,11 +32,16 @@ QUICK_LOOK = 0.5
 
 
 class Group(msgspec.Struct, frozen=True):
-    """Rows of one message that go the same way to the same domain."""
+    """Rows of one message that begin with the same courier to the same domain, each with its own route."""
 
     domain: str
-    route: Route
     rows: tuple[Row, ...]
+    routes: dict[int, Route]
+
+    def couriers(self, row: Row, place: int) -> str:
+        """The courier at that place of a row's route, ``""`` behind its end."""
+        names = self.routes[row.id].couriers
+        return names[place] if place < len(names) else ""
 
 
 class Agent:
@@ -55,38 +55,38 @@ class Agent:
         queue: IQueue,
         directory: IDirectory,
         modes: Modes,
-        known: Known,
+        judge: Judge,
         couriers: Mapping[str, ICourier],
         archive: ArchiveCourier,
         notices: Notices,
         bus: IBus,
         meters: IMeters,
-        hostname: str,
         backoff: Backoff,
         jitter: Callable[[], float],
         expect: Callable[[float], None],
+        born: Callable[[str], None],
     ) -> None:
         self._clock = clock
         self._queue = queue
         self._directory = directory
         self._modes = modes
-        self._known = known
+        self._judge = judge
         self._couriers = couriers
         self._archive = archive
         self._notices = notices
         self._bus = bus
         self._meters = meters
-        self._hostname = hostname
         self._backoff = backoff
         self._jitter = jitter
         self._expect = expect
+        self._born = born
 
     def next_due(self, row: Row) -> float:
-        """When the attempt after the one about to start is due; durable before anybody is dialled."""
-        return self._clock.seconds() + self._backoff.delay(row.attempts + 1, self._jitter())
+        """When the attempt after the one about to start is due, which ``row`` counts already; durable before anybody is dialled."""
+        return self._clock.seconds() + self._backoff.delay(row.attempts, self._jitter())
 
-    def _again(self, row: Row) -> float:
-        due = self._clock.seconds() + self._backoff.delay(max(row.attempts, 1), self._jitter())
+    def _again(self, row: Row, more: float = 0.0) -> float:
+        due = self._clock.seconds() + self._backoff.delay(max(row.attempts, 1), self._jitter()) + more
         self._expect(due)
         return due
 
@@ -97,11 +97,7 @@ class Agent:
         message = claim.message
         try:
             body = await self._queue.body(message.id)
-            looping = await self._looping(message, claim.rows, body)
-            groups = self._groups([row for row in claim.rows if row.id not in looping])
-            settled = [Settled(row.id, RowState.HELD, row.last, reason=why) for row in claim.rows if (why := looping.get(row.id))]
-            if settled:
-                await self._queue.settle(settled)
+            groups = self._groups(claim.rows)
         except CancelledError:
             raise
         except Exception:  # noqa: BLE001 - a fault of ours delays the message and never loses it
@@ -111,7 +107,7 @@ class Agent:
         await together(self._attempt(message, group, body) for group in groups)
 
     def _groups(self, rows: Sequence[Row]) -> list[Group]:
-        found: dict[tuple[str, Route], list[Row]] = {}
+        found: dict[tuple[str, str], list[tuple[Row, Route]]] = {}
         for row in rows:
             name = domain_of(row.address)
             domain = self._directory.domain(name)
@@ -119,8 +115,11 @@ class Agent:
             registered = self._directory.mailbox(row.address) if domain else None
             covered = self._directory.covered(row.address) if domain else None
             way = route(domain, registered, covered, mode)
-            found.setdefault((name, way), []).append(row)
-        return [Group(name, way, tuple(members)) for (name, way), members in found.items()]
+            found.setdefault((name, way.couriers[0] if way.couriers else ""), []).append((row, way))
+        return [
+            Group(name, tuple(row for row, _ in members), {row.id: way for row, way in members})
+            for (name, _), members in found.items()
+        ]
 
     async def _attempt(self, message: Message, group: Group, body: IBody) -> None:
         try:
@@ -134,44 +133,34 @@ class Agent:
 
     async def _walk(self, message: Message, group: Group, body: IBody) -> list[tuple[Row, Verdict]]:
         """Courier after courier until each row has its verdict; unavailable means the next one, now (C20)."""
-        ended: list[tuple[Row, Verdict]] = []
-        left = list(group.rows)
-        couriers = group.route.couriers
-        for place, name in enumerate(couriers):
-            verdicts = await self._couriers[name].deliver(message, left, body)
-            onward: list[Row] = []
+        ended = [(row, _nowhere(group.routes[row.id])) for row in group.rows if not group.couriers(row, 0)]
+        left = [row for row in group.rows if group.couriers(row, 0)]
+        place = 0
+        while left:
+            by_courier: dict[str, list[Row]] = {}
             for row in left:
-                verdict = verdicts[row.id]
-                if name == PRIMARY:
-                    verdict = await self._weighed(group.domain, message, row, verdict)
-                self._meters.count("delivery_attempts_total", courier=name, outcome=str(verdict.outcome))
-                if not verdict.final and verdict.unavailable and place + 1 < len(couriers):
-                    onward.append(msgspec.structs.replace(row, last=verdict))
-                else:
-                    ended.append((row, verdict))
-            left = onward
-            if not left:
-                break
-        if not couriers:
-            reply = (
-                Reply(550, "5.1.1", group.route.why) if group.route.last is Last.FAIL else Reply(451, "4.2.1", group.route.why)
-            )
-            outcome = Outcome.FAILED if group.route.last is Last.FAIL else Outcome.DEFERRED
-            ended = [(row, Verdict(outcome, reply, "")) for row in group.rows]
+                by_courier.setdefault(group.couriers(row, place), []).append(row)
+            left = []
+            for name, rows in by_courier.items():
+                for row, verdict in await self._try(name, message, rows, body):
+                    if not verdict.final and verdict.unavailable and group.couriers(row, place + 1):
+                        # Once uncertain, the primary may have it, whatever it says later: the portal's copy is a marked one.
+                        left.append(row if _is_uncertain(row) else msgspec.structs.replace(row, last=verdict))
+                    else:
+                        ended.append((row, verdict))
+            place += 1
         return ended
 
-    async def _weighed(self, domain: str, message: Message, row: Row, verdict: Verdict) -> Verdict:
-        """A primary's verdict as rule 4 believes it; learns (L7) and tells the mode machine."""
-        name = self._name(domain)
-        if verdict.outcome is Outcome.DELIVERED:
-            await self._known.accepted(row.address)
-        elif verdict.outcome is Outcome.FAILED and verdict.stage is Stage.RCPT and outage.is_unknown(verdict.reply):
-            if self._known.refused(row.address, verdict.reply.text):
-                self._modes.refused(name, f"refused {row.address.casefold()}", verdict)
-                reply = Reply(451, "4.3.0", f"not believed, it refuses known addresses: {verdict.reply}")
-                return Verdict(Outcome.DEFERRED, reply, verdict.courier, verdict.stage, verdict.host, unavailable=True)
-        self._modes.verdict(name, row.address, message.id, verdict)
-        return verdict
+    async def _try(self, name: str, message: Message, rows: Sequence[Row], body: IBody) -> list[tuple[Row, Verdict]]:
+        verdicts = await self._couriers[name].deliver(message, rows, body)
+        tried = []
+        for row in rows:
+            verdict = verdicts[row.id]
+            if name == PRIMARY:
+                verdict = await self._judge.weigh(row.address, message.id, verdict)
+            self._meters.count("delivery_attempts", courier=name, outcome=str(verdict.outcome))
+            tried.append((row, verdict))
+        return tried
 
     def _name(self, domain: str) -> str:
         served = self._directory.domain(domain)
@@ -186,7 +175,7 @@ class Agent:
         for row, verdict in ended:
             if verdict.outcome is Outcome.FAILED:
                 failed.append((row, verdict))
-            elif not verdict.final and group.route.last is Last.RETRY:
+            elif not verdict.final and group.routes[row.id].last is Last.RETRY:
                 if self._backoff.over(row.worked):
                     failed.append((row, self._given_up(verdict)))
                 elif self._backoff.is_late(row.worked, row.delay_told):
@@ -201,6 +190,12 @@ class Agent:
             if row.id not in done:
                 settled.append(self._outcome(group, row, verdict, told=row.id in told))
         await self._queue.settle(settled)
+        if (
+            any(each.drain is not None and each.due == 0 for each in settled)
+            and self._modes.mode(group.domain) is not Mode.EMERGENCY
+        ):
+            # The emergency ended while the copy was being made: it must not be overlooked.
+            self._born(self._name(group.domain))
         for row, verdict in ended:
             self._bus.publish(RecipientSettled(message.id, row.id, self._name(group.domain), _plain(verdict)))
             self.log.info(
@@ -231,47 +226,36 @@ class Agent:
         return Settled(row.id, RowState.FAILED, verdict, reason=why, delay_told=row.delay_told)
 
     def _outcome(self, group: Group, row: Row, verdict: Verdict, *, told: bool) -> Settled:
+        way = group.routes[row.id]
         if verdict.outcome is Outcome.DELIVERED:
-            copy = verdict.copy if isinstance(verdict, Placed) and group.route.drains else None
+            copy = verdict.copy if isinstance(verdict, Placed) and way.drains else None
             due = 0.0
             if copy is not None and self._modes.mode(group.domain) is not Mode.EMERGENCY:
                 # An uncertain copy may be there already: it goes last (rule 1).
-                due = self._again(row) + (self._backoff.first * 4 if copy.uncertain else 0.0)
+                due = self._again(row, self._backoff.first * 4 if copy.uncertain else 0.0)
             return Settled(row.id, RowState.DELIVERED, _plain(verdict), due, copy, delay_told=row.delay_told)
-        if group.route.last is Last.PARK:
-            return Settled(row.id, RowState.PARKED, verdict, reason=PARKED + group.route.why, delay_told=row.delay_told)
+        if way.last is Last.PARK:
+            return Settled(row.id, RowState.PARKED, verdict, reason=PARKED + way.why, delay_told=row.delay_told)
         kept = verdict
-        if row.last is not None and row.last.outcome is Outcome.UNCERTAIN and verdict.outcome is Outcome.DEFERRED:
-            # The primary may have it: whatever comes later must be a marked copy.
+        if _is_uncertain(row) and verdict.outcome is Outcome.DEFERRED and row.last is not None:
             kept = row.last
         return Settled(row.id, RowState.QUEUED, kept, self._again(row), delay_told=row.delay_told or told)
 
-    async def _looping(self, message: Message, rows: Sequence[Row], body: IBody) -> dict[int, str]:
-        """Rule 7: rows to hold, with the reason. Only mail that comes from a primary is looked at."""
-        suspects = [row for row in rows if self._from_primary(message, row)]
-        if not suspects:
-            return {}
-        head = await body.read(0, HEAD_BYTES)
-        held = {
-            row.id: "loop: it was here before for this recipient and came back from the primary"
-            for row in suspects
-            if been_here(head, self._hostname, row.address)
-        }
-        for row in suspects:
-            if row.id in held:
-                text = f"mail loop: message {message.id} for <{row.address}> came back from the primary and is held"
-                self._bus.publish(Alarm("loop", text, message.domain))
-        return held
-
-    def _from_primary(self, message: Message, row: Row) -> bool:
-        domain = self._directory.domain(domain_of(row.address))
-        if domain is None or message.origin.door in (Door.NOTICE, Door.REDELIVERY, Door.WEB):
-            return False
-        return (
-            message.origin.door is Door.RELAY
-            or message.origin.trusted
-            or message.origin.peer in {host.name for host in domain.primaries}
-        )
+    async def give_up(self, rows: Sequence[int], reason: str) -> int:
+        """Administration: end the deliveries named and tell their senders as far as rule 6 allows; how many ended."""
+        ended = 0
+        # Held rows cannot be claimed; parked ones can, and nobody else does.
+        await self._queue.change(rows, RowState.PARKED, reason=reason)
+        for claim in await self._queue.claim_rows(rows, self._clock.seconds(), self.next_due):
+            verdict = Verdict(Outcome.FAILED, Reply(554, "5.0.0", reason), "")
+            failed = [(row, verdict) for row in claim.rows if row.kind is RowKind.DELIVER]
+            others = [row for row in claim.rows if row.kind is not RowKind.DELIVER]
+            _, why = await self._notices.failed(claim.message, failed) if failed else (Bounce.NONE, "")
+            settled = [Settled(row.id, RowState.FAILED, verdict, reason=f"{reason}; {why}") for row, _ in failed]
+            settled += [Settled(row.id, RowState.QUEUED, row.last, self._clock.seconds(), reason=row.reason) for row in others]
+            await self._queue.settle(settled)
+            ended += len(failed)
+        return ended
 
     # -- archive rows
 
@@ -300,7 +284,7 @@ class Agent:
             return Settled(row.id, RowState.QUEUED, row.last, now + QUICK_LOOK, reason=row.reason)
         body = await self._queue.body(message.id)
         verdict = await self._archive.stage(message, row, standing, body)
-        self._meters.count("delivery_attempts_total", courier=ARCHIVE, outcome=str(verdict.outcome))
+        self._meters.count("delivery_attempts", courier=ARCHIVE, outcome=str(verdict.outcome))
         if verdict.outcome is not Outcome.DELIVERED:
             return Settled(row.id, RowState.QUEUED, verdict, self._again(row), reason=row.reason)
         if not standing.pending:
@@ -310,6 +294,17 @@ class Agent:
         due = min(soonest + 30.0, now + self._backoff.ceiling)
         self._expect(due)
         return Settled(row.id, RowState.QUEUED, verdict, due, reason=staged_reason(standing))
+
+
+def _is_uncertain(row: Row) -> bool:
+    return row.last is not None and row.last.outcome is Outcome.UNCERTAIN
+
+
+def _nowhere(way: Route) -> Verdict:
+    """For a route without couriers."""
+    if way.last is Last.FAIL:
+        return Verdict(Outcome.FAILED, Reply(550, "5.1.1", way.why), "")
+    return Verdict(Outcome.DEFERRED, Reply(451, "4.2.1", way.why), "")
 
 
 def _plain(verdict: Verdict) -> Verdict:

@@ -3,7 +3,7 @@
 A domain on its way back is drained in passes: all its copies, newest first, uncertain ones last, one at first and then more side by side,
 throttled. Copies of single failures in normal mode come through the scheduler's lane with the queue's back-off. Either way one hand-over is:
 
-    POP lock → claim in the queue → claim in the portal (gone? then it was removed, C6) → primary → out of the portal → settled
+    no POP session → claim in the queue → claim in the portal (gone? then it was removed, C6) → primary → out of the portal → settled
 
 so that whatever the user did before the claim wins, and a crash at any point leads to at most one second copy.
 """
@@ -14,23 +14,24 @@ import enum
 from collections.abc import Callable
 
 import msgspec
-from twisted.internet.defer import CancelledError, DeferredLock
+from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from hornetmail.core import outage
-from hornetmail.core.address import domain_of, key_of
+from hornetmail.core.address import domain_of
 from hornetmail.core.backoff import Backoff
 from hornetmail.core.envelope import Door, Envelope, Recipient
 from hornetmail.core.events import Alarm
+from hornetmail.core.folder import FolderError
 from hornetmail.core.machine import Drained
 from hornetmail.core.mode import Mode
 from hornetmail.core.queued import Claim, Message, Portal, Row, RowKind, RowState, Settled
 from hornetmail.core.reply import Reply
-from hornetmail.core.verdict import Outcome, Stage, Verdict
+from hornetmail.core.verdict import Outcome, Verdict
 from hornetmail.delivery.couriers.exchange import Load
 from hornetmail.delivery.couriers.primary import PrimaryCourier
-from hornetmail.delivery.known import Known
+from hornetmail.delivery.judge import Judge
 from hornetmail.delivery.modes import Modes
 from hornetmail.delivery.notices import Notices
 from hornetmail.delivery.tasks import Tasks, pause, together
@@ -38,6 +39,9 @@ from hornetmail.interfaces import IBody, IBus, IDirectory, IPortal, IQueue
 
 KEYWORD = "$DrainFailed"
 OWNER = "drain"
+
+IN_USE_SECONDS = 20.0
+"""A copy in a mailbox that a POP session has locked is tried again after this."""
 
 WAITING = (RowState.PARKED, RowState.QUEUED)
 
@@ -75,7 +79,7 @@ class Drain:
         portal: IPortal,
         directory: IDirectory,
         modes: Modes,
-        known: Known,
+        judge: Judge,
         primary: PrimaryCourier,
         notices: Notices,
         bus: IBus,
@@ -89,7 +93,7 @@ class Drain:
         self._portal = portal
         self._directory = directory
         self._modes = modes
-        self._known = known
+        self._judge = judge
         self._primary = primary
         self._notices = notices
         self._bus = bus
@@ -100,32 +104,10 @@ class Drain:
         self._tasks = Tasks(clock)
         self._passes: set[str] = set()
         self._wanted: set[str] = set()
-        self._locks: dict[int, int] = {}
-        self._turn = DeferredLock()
         self._running = False
         self._started = 0.0
 
     # -- life
-
-    async def recover(self) -> None:
-        """After a crash: hand-overs that were under way. A copy that is gone was delivered; another may have been (rule 11) and waits
-        like an uncertain one."""
-        while True:
-            page = await self._queue.rows(kinds=(RowKind.DRAIN,), states=(RowState.CLAIMED,))
-            if not page:
-                return
-            settled = [await self._recovered(message, row) for message, row in page]
-            await self._queue.settle(settled)
-
-    async def _recovered(self, message: Message, row: Row) -> Settled:
-        assert row.portal is not None
-        if await self._portal.begin_drain(row.portal) is None:
-            return Settled(row.id, RowState.REMOVED, row.last, reason="gone from the portal before a restart")
-        await self._portal.end_drain(row.portal, delivered=False)
-        verdict = Verdict(
-            Outcome.UNCERTAIN, Reply(451, "4.4.2", "the service stopped during the hand-over"), "primary", Stage.DOT
-        )
-        return self._back(row, verdict)
 
     def start(self) -> None:
         """Passes may run from now on."""
@@ -165,18 +147,24 @@ class Drain:
                 self._wanted.discard(domain)
                 self.kick(domain)
 
-    async def waiting(self, domain: str) -> list[tuple[Message, Row]]:
-        """All copies that have to get home, in the order of draining."""
+    async def waiting(self, domain: str = "") -> list[tuple[Message, Row]]:
+        """All copies that have to get home (a domain's, if one is given), in the order of draining."""
         found: list[tuple[Message, Row]] = []
         after = 0
         while True:
             page = await self._queue.rows(domain=domain, kinds=(RowKind.DRAIN,), states=WAITING, after=after)
-            found.extend(page)
+            found.extend(each for each in page if not domain or self._domain_of(each[1]) == domain)
             if len(page) < 500:
                 break
             after = page[-1][1].id
         found.sort(key=lambda each: (is_uncertain(each[1]), -each[0].arrived, -each[1].id))
         return found
+
+    def _domain_of(self, row: Row) -> str:
+        """The served domain of a copy's recipient."""
+        name = domain_of(row.address)
+        served = self._directory.domain(name)
+        return served.name if served else name
 
     async def _pass(self, domain: str) -> tuple[int, int]:
         """One go over everything; how many are still parked, and how many moved."""
@@ -205,45 +193,44 @@ class Drain:
 
     async def _by_id(self, row: Row) -> Result:
         assert row.portal is not None
-        if not await self._lock(row.portal.mailbox):
-            # Somebody reads this mailbox over POP: later (rule 10). The row stays as it is, so it must not count as waiting for back-off.
+        if await self._read_by_pop(row.portal.mailbox):
+            # Later (rule 10), and not before: parked, it is the next pass's.
             if row.state is RowState.QUEUED:
                 await self._queue.change([row.id], RowState.PARKED)
             return Result.LATER
-        try:
-            claims = await self._queue.claim_rows([row.id], self._clock.seconds(), self.next_due)
-            for claim in claims:
-                for each in claim.rows:
-                    return await self._hand(claim.message, each, sweeping=True)
-            return Result.LATER
-        finally:
-            await self._unlock(row.portal.mailbox)
+        claims = await self._queue.claim_rows([row.id], self._clock.seconds(), self.next_due)
+        for claim in claims:
+            for each in claim.rows:
+                return await self._hand(claim.message, each, sweeping=True)
+        return Result.LATER
 
     # -- single copies
 
     def next_due(self, row: Row) -> float:
         """For claims: when the attempt after this one is due."""
-        return self._clock.seconds() + self._backoff.delay(row.attempts + 1, self._jitter())
+        return self._clock.seconds() + self._backoff.delay(row.attempts, self._jitter())
 
     async def run(self, claim: Claim) -> None:
         """Copies whose back-off is over, from the scheduler's lane."""
         for row in claim.rows:
             assert row.portal is not None
-            if not await self._lock(row.portal.mailbox):
-                due = self._clock.seconds() + 30.0
-                self._expect(due)
-                await self._queue.settle([Settled(row.id, RowState.QUEUED, row.last, due, delay_told=row.delay_told)])
-                continue
-            try:
+            if await self._read_by_pop(row.portal.mailbox):
+                await self._later(row)
+            else:
                 await self._hand(claim.message, row, sweeping=False)
-            finally:
-                await self._unlock(row.portal.mailbox)
+
+    async def _later(self, row: Row) -> Result:
+        """The mailbox is in use: soon again, whatever the back-off."""
+        due = self._clock.seconds() + IN_USE_SECONDS
+        self._expect(due)
+        await self._queue.settle([Settled(row.id, RowState.QUEUED, row.last, due, delay_told=row.delay_told)])
+        return Result.LATER
 
     async def _hand(self, message: Message, row: Row, *, sweeping: bool) -> Result:
         """One claimed copy to the primary; the row is settled on return."""
         copy = row.portal
         assert copy is not None
-        if self._modes.mode(message.domain or domain_of(row.address)) is Mode.EMERGENCY:
+        if self._modes.mode(domain_of(row.address)) is Mode.EMERGENCY:
             await self._queue.settle([Settled(row.id, RowState.PARKED, row.last, delay_told=row.delay_told)])
             return Result.LATER
         begun = False
@@ -258,6 +245,10 @@ class Drain:
             return await self._concluded(row, copy, verdict, sweeping=sweeping)
         except CancelledError:
             raise
+        except FolderError as error:
+            if begun or error.code != "INUSE":
+                raise
+            return await self._later(row)
         except Exception:  # noqa: BLE001 - a fault of ours: the copy stays and is tried again
             self.log.failure("drain of row {row} failed", row=row.id)
             if begun:
@@ -280,17 +271,7 @@ class Drain:
             message.envelope.envid,
         )
         [verdict] = await self._primary.hand_over(domain, load)
-        served = self._directory.domain(domain)
-        name = served.name if served else domain
-        if verdict.outcome is Outcome.DELIVERED:
-            await self._known.accepted(recipient.address)
-        elif verdict.outcome is Outcome.FAILED and verdict.stage is Stage.RCPT and outage.is_unknown(verdict.reply):
-            if self._known.refused(recipient.address, verdict.reply.text):
-                self._modes.refused(name, f"refused {key_of(recipient.address)}", verdict)
-                reply = Reply(451, "4.3.0", f"not believed, it refuses known addresses: {verdict.reply}")
-                return Verdict(Outcome.DEFERRED, reply, verdict.courier, verdict.stage, verdict.host, unavailable=True)
-        self._modes.verdict(name, recipient.address, message.id, verdict)
-        return verdict
+        return await self._judge.weigh(recipient.address, message.id, verdict)
 
     def _recipient(self, message: Message, row: Row, copy: Portal, envelope: Envelope) -> Recipient:
         """Rule 9: the original recipient if that address is this mailbox's alone, else the mailbox's main address."""
@@ -327,47 +308,36 @@ class Drain:
         self._expect(due)
         return Settled(row.id, RowState.QUEUED, verdict, due, delay_told=row.delay_told)
 
-    # -- the POP lock
-
-    async def _lock(self, mailbox: int) -> bool:
-        """Hand-overs of one mailbox share the lock: the first takes it, the last gives it back."""
-        await self._turn.acquire()
-        try:
-            if not self._locks.get(mailbox) and not await self._portal.lock(mailbox, OWNER):
-                return False
-            self._locks[mailbox] = self._locks.get(mailbox, 0) + 1
+    async def _read_by_pop(self, mailbox: int) -> bool:
+        """Whether a POP session has the mailbox: tried and given back at once. The portal makes sure of it again when it is claimed."""
+        if not await self._portal.lock(mailbox, OWNER):
             return True
-        finally:
-            self._turn.release()
-
-    async def _unlock(self, mailbox: int) -> None:
-        await self._turn.acquire()
-        try:
-            self._locks[mailbox] -= 1
-            if self._locks[mailbox] == 0:
-                del self._locks[mailbox]
-                await self._portal.unlock(mailbox, OWNER)
-        finally:
-            self._turn.release()
+        await self._portal.unlock(mailbox, OWNER)
+        return False
 
     # -- what is overlooked or late
 
     async def sweep(self) -> None:
         """Every few minutes: start passes for copies parked outside an emergency, and tell of what lies too long (rule 3)."""
+        if not self._queue.backlog().drain:
+            return
         now = self._clock.seconds()
-        for domain in self._directory.domains():
-            if not domain.primaries or self._modes.mode(domain.name) is Mode.EMERGENCY:
+        by_domain: dict[str, list[tuple[Message, Row]]] = {}
+        for message, row in await self.waiting():
+            by_domain.setdefault(self._domain_of(row), []).append((message, row))
+        for name, copies in by_domain.items():
+            domain = self._directory.domain(name)
+            if domain is None or not domain.primaries or self._modes.mode(name) is Mode.EMERGENCY:
                 continue
-            copies = await self.waiting(domain.name)
             if any(row.state is RowState.PARKED for _, row in copies):
-                self.kick(domain.name)
+                self.kick(name)
             late = [
                 row
                 for message, row in copies
                 if now - row.queued >= self.limits.undrained and message.origin.door is not Door.NOTICE
             ]
             if late:
-                await self._tell(domain.name, domain.tenant, late)
+                await self._tell(name, domain.tenant, late)
 
     async def _tell(self, domain: str, tenant: int, late: list[Row]) -> None:
         hours = self.limits.undrained / 3600

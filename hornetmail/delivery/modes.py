@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from hornetmail.core import machine, outage
-from hornetmail.core.address import key_of
+from hornetmail.core.address import domain_of, key_of
 from hornetmail.core.events import Alarm, ModeChanged
 from hornetmail.core.mode import Mode
 from hornetmail.core.queued import RowKind, RowState
@@ -156,7 +156,7 @@ class Modes:
     def observe(self, domain: str, event: machine.Event) -> None:
         """Give the machine an event; what follows from it is done in the background."""
         served = self._directory.domain(domain)
-        if served is None or not served.primaries or not served.active:
+        if served is None or not served.primaries or (not served.active and isinstance(event, machine.Trouble)):
             return
         decision = self._decide(served, event)
         if isinstance(event, machine.Trouble) and decision.state.mode is not Mode.EMERGENCY:
@@ -201,16 +201,18 @@ class Modes:
         self._bus.publish(ModeChanged(domain, switch.mode, switch.by, switch.reason))
         self.health.hurry(domain)
 
-    async def release(self, domain: str) -> int:
-        """Let recipients that were parked for want of a mailbox go again, if their domain is back or a mailbox is there now."""
-        emergency = self.mode(domain) is Mode.EMERGENCY
+    async def release(self, domain: str = "") -> int:
+        """Let recipients that were parked for want of a mailbox go again, if their domain is back or a mailbox is there now; of one domain,
+        or of all."""
         released = after = 0
         while True:
             page = await self._queue.rows(domain=domain, kinds=(RowKind.DELIVER,), states=(RowState.PARKED,), after=after)
-            ours = [row for _, row in page if row.reason.startswith(PARKED)]
-            free = [row.id for row in ours if not emergency or self._directory.covered(row.address) is not None]
+            free = [row.id for _, row in page if row.reason.startswith(PARKED) and self._free(row.address)]
             if free:
                 released += await self._queue.change(free, RowState.QUEUED, due=self._clock.seconds())
             if len(page) < 500:
                 return released
             after = page[-1][1].id
+
+    def _free(self, address: str) -> bool:
+        return self.mode(domain_of(address)) is not Mode.EMERGENCY or self._directory.covered(address) is not None

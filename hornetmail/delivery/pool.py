@@ -23,7 +23,7 @@ from twisted.logger import Logger
 from hornetmail.core.reply import Reply
 from hornetmail.core.served import Host, TLSPolicy
 from hornetmail.core.verdict import Stage
-from hornetmail.delivery.tasks import within
+from hornetmail.delivery.tasks import together, within
 from hornetmail.net.smtp import Broken, SMTPClient, Timeouts
 
 T = TypeVar("T")
@@ -84,7 +84,8 @@ class Destination:
             try:
                 result = await self._once(job)
             except Broken as error:
-                others = len(self._open)
+                # Connections at work, or on the way: if they fail too, the last of them has no others.
+                others = max(len(self._open), self.busy - 1)
                 if error.reply.code == 421:
                     self.ceiling = max(1, min(self.ceiling, others or self.ceiling // 2))
                 self._release()
@@ -238,10 +239,13 @@ class Destination:
             if closing.active():
                 closing.cancel()
             self._open.discard(client)
-            try:
-                await within(self._clock, 1.0, client.quit())
-            except (TimeoutError, Broken, CancelledError):
-                client.abort()
+        await together(self._goodbye(client) for client, _ in idle)
+
+    async def _goodbye(self, client: SMTPClient) -> None:
+        try:
+            await within(self._clock, 1.0, client.quit())
+        except (TimeoutError, Broken, CancelledError):
+            client.abort()
 
     def abort(self) -> None:
         """Drop everything at once; jobs under way end with Broken."""
@@ -319,7 +323,8 @@ class Pool:
 
     async def close(self) -> None:
         """QUIT on all that is idle, then drop the rest."""
-        for each in list(self._destinations.values()):
-            await each.close()
+        destinations = list(self._destinations.values())
+        await together(each.close() for each in destinations)
+        for each in destinations:
             each.abort()
         self._destinations.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Collection, Coroutine
 from typing import Any
 
@@ -45,6 +46,8 @@ class Lane:
         self._claiming = Tasks(clock)
         self._again = False
         self._full = False
+        self._refilling = False
+        self._dues: list[float] = []
         self._running = False
         self._call: IDelayedCall | None = None
 
@@ -56,6 +59,8 @@ class Lane:
     def start(self) -> None:
         """Begin."""
         self._running = True
+        if self._dues:
+            self._arm(self._dues[0])
         self.wake()
 
     async def stop(self, grace: float) -> None:
@@ -77,19 +82,28 @@ class Lane:
 
     def expect(self, due: float) -> None:
         """Something becomes due then."""
-        if not self._running:
-            return
-        wait = max(0.0, due - self._clock.seconds())
+        if self._running and (not self._dues or due < self._dues[0]):
+            self._arm(due)
+        heapq.heappush(self._dues, due)
+
+    def _arm(self, due: float) -> None:
         if self._call is not None and self._call.active():
-            if self._call.getTime() - self._clock.seconds() <= wait:
-                return
             self._call.cancel()
-        self._call = self._clock.callLater(wait, self.wake)
+        self._call = self._clock.callLater(max(0.0, due - self._clock.seconds()), self._come)
+
+    def _come(self) -> None:
+        """The earliest of the expected times is here."""
+        now = self._clock.seconds()
+        while self._dues and self._dues[0] <= now:
+            heapq.heappop(self._dues)
+        if self._dues:
+            self._arm(self._dues[0])
+        self.wake()
 
     async def _turn(self) -> None:
         self._again = True
         while self._again and self._running:
-            self._again = False
+            self._again = self._refilling = False
             free = self._limit - len(self._tasks)
             if free <= 0:
                 self._full = True
@@ -99,11 +113,14 @@ class Lane:
             except Exception:  # noqa: BLE001 - the queue is in trouble, it says so itself; look again later
                 self.log.failure("claiming failed")
                 break
-            self._full = len(claims) >= free
+            self._full = sum(len(claim.rows) for claim in claims) >= free
             for claim in claims:
                 self._tasks.start(self._run(claim), f"message {claim.message.id}").addCallback(lambda _: self._ended())
-        self.expect(self._clock.seconds() + self._fallback)
+        look = self._clock.seconds() + self._fallback
+        if not self._dues or self._dues[0] > look:
+            self.expect(look)
 
     def _ended(self) -> None:
-        if self._full:
+        if self._full and not self._refilling:
+            self._refilling = True
             self.expect(self._clock.seconds() + REFILL)

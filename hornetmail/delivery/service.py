@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from hornetmail.core import machine
 from hornetmail.core.backoff import Backoff
 from hornetmail.core.events import DirectoryChanged
-from hornetmail.core.queued import RowKind, RowState, Settled
+from hornetmail.core.queued import RowKind
 from hornetmail.core.route import MX, PORTAL, PRIMARY
 from hornetmail.core.served import Host
 from hornetmail.delivery.agent import Agent
@@ -25,13 +25,15 @@ from hornetmail.delivery.couriers.portal import PortalCourier
 from hornetmail.delivery.couriers.primary import PrimaryCourier
 from hornetmail.delivery.drain import Drain, DrainLimits
 from hornetmail.delivery.health import Health, Pace
+from hornetmail.delivery.judge import Judge
 from hornetmail.delivery.known import Known, KnownLimits
 from hornetmail.delivery.modes import Modes
 from hornetmail.delivery.notices import Notices
 from hornetmail.delivery.pool import Connect, Limits, Pool
+from hornetmail.delivery.recovery import Recovery
 from hornetmail.delivery.redelivery import Redelivery
 from hornetmail.delivery.scheduler import Lane
-from hornetmail.delivery.tasks import Tasks
+from hornetmail.delivery.tasks import Tasks, together
 from hornetmail.interfaces import IAccess, IArchive, IBus, IDirectory, IMeters, IPortal, IQueue
 from hornetmail.net.smtp import SMTPClient, Timeouts
 
@@ -98,6 +100,7 @@ class Delivery:
         self._exchangers = pool(chosen.connections)
         self._probes = pool(Limits(most=4, first=4, idle=10.0, budget=5.0, rest=0.5))
         self.known = Known(clock, queue, directory, chosen.known)
+        judge = Judge(directory, self.known, self.modes)
         notices = Notices(clock, queue, directory, bus, hostname, unique, chosen.backoff)
         self.recipients = CallForward(
             clock, queue, directory, self.modes, self.known, self._probes, bus, unique, self.modes.refused
@@ -113,16 +116,16 @@ class Delivery:
             queue,
             directory,
             self.modes,
-            self.known,
+            judge,
             couriers,
             ArchiveCourier(archive, queue, directory),
             notices,
             bus,
             meters,
-            hostname,
             chosen.backoff,
             jitter,
             self._expect,
+            self._drain_domain,
         )
         self.drain = Drain(
             clock,
@@ -130,7 +133,7 @@ class Delivery:
             portal,
             directory,
             self.modes,
-            self.known,
+            judge,
             primary,
             notices,
             bus,
@@ -139,6 +142,7 @@ class Delivery:
             self._expect,
             chosen.drain,
         )
+        self._recovery = Recovery(clock, queue, portal, directory, self.modes, chosen.backoff, jitter, self._expect)
         self.redelivery = Redelivery(queue, archive, directory, access, unique)
         agent = self.agent
         self._lanes = (
@@ -156,8 +160,7 @@ class Delivery:
         self.known.load()
         self.recipients.load()
         self.modes.load()
-        await self.drain.recover()
-        await self._recover()
+        await self._recovery.run()
         self._running = True
         self.drain.start()
         self.health.start()
@@ -183,20 +186,11 @@ class Delivery:
         await self.drain.stop(max(0.0, grace - (self._clock.seconds() - began)))
         await self._tasks.stop(0)
         await self.modes.stop()
-        for each in (self._primaries, self._exchangers, self._probes):
-            await each.close()
+        await together(each.close() for each in (self._primaries, self._exchangers, self._probes))
 
-    async def _recover(self) -> None:
-        """Attempts that a crash cut off are made anew, now; the portal's file names and the archive's tokens keep them single."""
-        kinds = (RowKind.DELIVER, RowKind.ARCHIVE)
-        while True:
-            page = await self._queue.rows(kinds=kinds, states=(RowState.CLAIMED,))
-            if not page:
-                return
-            now = self._clock.seconds()
-            await self._queue.settle(
-                [Settled(row.id, RowState.QUEUED, row.last, now, reason=row.reason, delay_told=row.delay_told) for _, row in page]
-            )
+    async def give_up(self, rows: Sequence[int], reason: str) -> int:
+        """See Agent.give_up."""
+        return await self.agent.give_up(rows, reason)
 
     def _wake(self) -> None:
         for lane in self._lanes:
@@ -228,7 +222,6 @@ class Delivery:
             self._sweeping = self._clock.callLater(self.settings.sweep, self._sweep)
 
     async def _swept(self) -> None:
-        for domain in self._directory.domains():
-            await self.modes.release(domain.name)
+        await self.modes.release()
         await self.drain.sweep()
         await self.recipients.test(self._directory.domains())

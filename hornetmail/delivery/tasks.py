@@ -79,7 +79,7 @@ class Tasks:
 
         def end(result: Any) -> None:
             self._running.discard(running)
-            if isinstance(result, Failure) and not result.check(CancelledError):
+            if isinstance(result, Failure) and not isinstance(result.value, CancelledError):
                 self.log.failure("{what} failed", failure=result, what=what)
             if not self._running:
                 waiting, self._idle = self._idle, []

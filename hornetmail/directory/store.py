@@ -9,6 +9,7 @@ import msgspec
 from twisted.internet.defer import DeferredLock
 from zope.interface import implementer
 
+from hornetmail.core.address import domain_of
 from hornetmail.core.events import DirectoryChanged
 from hornetmail.core.ids import IdSource
 from hornetmail.core.served import Domain, Mailbox, Role
@@ -18,7 +19,6 @@ from hornetmail.directory.checks import (
     DirectoryError,
     DirectoryMissing,
     checked_domain,
-    domain_name,
     mailbox_address,
 )
 from hornetmail.directory.snapshot import Credential, Snapshot, taken
@@ -158,13 +158,22 @@ class DirectoryStore:
         async with self._changing():
             domain = self._domain(name)
             if left := len(self.snapshot.mailboxes(domain.name)):
-                raise DirectoryConflict(f'domain "{domain.name}": {left} mailbox{"es are" if left > 1 else " is"} still registered')
-            aliased = [one.address for one in self.snapshot.mailboxes() if any(_at(key, domain) for key in self.snapshot.keys_of(one))]
+                raise DirectoryConflict(
+                    f'domain "{domain.name}": {left} mailbox{"es are" if left > 1 else " is"} still registered'
+                )
+            aliased = [
+                one.address
+                for one in self.snapshot.mailboxes()
+                if any(domain_of(key) == domain.name for key in self.snapshot.keys_of(one))
+            ]
             if aliased:
                 raise DirectoryConflict(f'domain "{domain.name}": mailbox "{aliased[0]}" still has an alias in it')
             await self._database.run(
                 _execute,
-                [("DELETE FROM domain_names WHERE domain = ?", (domain.name,)), ("DELETE FROM domains WHERE name = ?", (domain.name,))],
+                [
+                    ("DELETE FROM domain_names WHERE domain = ?", (domain.name,)),
+                    ("DELETE FROM domains WHERE name = ?", (domain.name,)),
+                ],
             )
             self._publish(self.snapshot.without_domain(domain.name))
 
@@ -239,7 +248,9 @@ class DirectoryStore:
         async with self._changing():
             mailbox = self._mailbox(identifier)
             tables = (("credentials", "mailbox"), ("addresses", "mailbox"), ("mailboxes", "id"))
-            await self._database.run(_execute, [(f"DELETE FROM {table} WHERE {column} = ?", (mailbox.id,)) for table, column in tables])
+            await self._database.run(
+                _execute, [(f"DELETE FROM {table} WHERE {column} = ?", (mailbox.id,)) for table, column in tables]
+            )
             self._publish(self.snapshot.without_mailbox(mailbox.id))
 
     async def set_credential(self, identifier: int, credential: Credential, *, instead_of: Credential | None = None) -> bool:
@@ -288,7 +299,9 @@ class DirectoryStore:
             raise DirectoryConflict(f'domain "{domain.name}": "{name}" belongs to another domain')
         for mailbox in self.snapshot.mailboxes():
             if mailbox.domain in domain.aliases:
-                raise DirectoryConflict(f'domain "{domain.name}": mailbox "{mailbox.address}" is registered at its alias "{mailbox.domain}"')
+                raise DirectoryConflict(
+                    f'domain "{domain.name}": mailbox "{mailbox.address}" is registered at its alias "{mailbox.domain}"'
+                )
             if mailbox.domain == domain.name and mailbox.tenant != domain.tenant:
                 raise DirectoryConflict(f'domain "{domain.name}": mailbox "{mailbox.address}" in it belongs to another tenant')
 
@@ -296,13 +309,17 @@ class DirectoryStore:
         """With aliases folded, and none of its addresses another mailbox's."""
         domain = self.snapshot.domain(mailbox.domain)
         if domain is not None and domain.name != mailbox.domain:
-            raise DirectoryConflict(f'mailbox "{mailbox.address}": "{mailbox.domain}" is an alias, register it in "{domain.name}"')
+            raise DirectoryConflict(
+                f'mailbox "{mailbox.address}": "{mailbox.domain}" is an alias, register it in "{domain.name}"'
+            )
         aliases: list[str] = []
         for text in mailbox.aliases:
             alias = mailbox_address(text, f'mailbox "{mailbox.address}": alias')
             served = self.snapshot.domain(alias.domain)
             if served is None or served.tenant != mailbox.tenant:
-                raise DirectoryMissing(f'mailbox "{mailbox.address}": alias "{alias}": domain "{alias.domain}" is not served here')
+                raise DirectoryMissing(
+                    f'mailbox "{mailbox.address}": alias "{alias}": domain "{alias.domain}" is not served here'
+                )
             aliases.append(str(alias))
         own = self.snapshot.key(mailbox.address)
         aliases = [alias for key, alias in {self.snapshot.key(alias): alias for alias in aliases}.items() if key != own]
@@ -382,5 +399,3 @@ def _read_all(cursor: Any, known: int) -> Snapshot | None:
         credentials,
         settings,
     )
-
-

@@ -115,6 +115,11 @@ class Disk:
         if old.parent != new.parent:
             self.sync_directory(old.parent)
 
+    def rename_unsynced(self, old: Path, new: Path) -> None:
+        """Rename, for who renames many and syncs their directories once afterwards with ``sync_directory``."""
+        with full_told():
+            os.rename(old, new)
+
     def unlink(self, path: Path, missing_ok: bool = False) -> None:
         """Remove a file. Not synced: what may come back after a crash is litter, and its owner sweeps it at start."""
         path.unlink(missing_ok=missing_ok)

@@ -110,20 +110,25 @@ class RecordLog:
         """A sync or write failed; see LogBroken."""
         return self._broken is not None
 
-    def replay(self, take: Callable[[Position, int, bytes], None]) -> Replayed:
+    def replay(self, take: Callable[[Position, int, bytes], None], since: Position | None = None) -> Replayed:
         """Hand every intact record to ``take(position, kind, payload)`` in order of writing, and get ready to append.
 
         An incomplete record at the end of the last segment is what a crash left behind and is cut off. Any other damage is
-        reported and left as it is. Raises WrongKey before it changed anything, OSError if the directory cannot be read.
+        reported and left as it is. With ``since``, records before that position are not handed out, and whole segments before it are
+        not even read (``locate`` says first whether the position is still this log's). Raises WrongKey before it changed anything, OSError if the directory cannot be read.
         """
         self._disk.make_directory(self.directory)
-        places = sorted(filter(None, map(Place.of, os.listdir(self.directory))), key=lambda place: (place.number, place.writer))
+        places = self._places()
         records = size = cut = 0
         damage: list[Damage] = []
         for place in places:
             segment = _Segment(place, place.seal(self._seal) if self._seal else None)
-            data, unreadable = self._load(place)
             last = place is places[-1]
+            if since and place.number < since.segment and not last:
+                segment.end = segment.durable = (self.directory / place.name).stat().st_size
+                self._segments[place.number] = segment
+                continue
+            data, unreadable = self._load(place)
             if len(data) < HEADER_BYTES and last:
                 cut += len(data)
                 self._disk.unlink(self.directory / place.name)
@@ -135,7 +140,10 @@ class RecordLog:
             torn = 0
             for item in scan(data, place, segment.seal):
                 if not isinstance(item, Damage):
-                    take(Position(place.number, item.offset), item.kind, item.payload)
+                    position = Position(place.number, item.offset)
+                    if since and position < since:
+                        continue
+                    take(position, item.kind, item.payload)
                     records += 1
                     size += len(item.payload)
                 elif item.torn and last and not unreadable:
@@ -153,6 +161,16 @@ class RecordLog:
         for one in damage:
             self.log.error("damage in {directory}: {damage}", directory=str(self.directory), damage=one)
         return Replayed(records, size, cut, tuple(damage))
+
+    def locate(self, segment: int) -> str:
+        """The name of the file that holds a segment, ``""`` if there is none; before ``replay``, too. It is never reused."""
+        return next((place.name for place in self._places() if place.number == segment), "")
+
+    def _places(self) -> list[Place]:
+        if not self.directory.is_dir():
+            return []
+        found = filter(None, map(Place.of, os.listdir(self.directory)))
+        return sorted(found, key=lambda place: (place.number, place.writer))
 
     def _load(self, place: Place) -> tuple[bytes, list[int]]:
         """A segment's bytes; pieces that the disk refuses are zeros, their offsets are told."""
@@ -317,6 +335,10 @@ class RecordLog:
         """The numbers of all segments, ascending; the last may be the one that is written to."""
         return sorted(self._segments)
 
+    def name(self, segment: int) -> str:
+        """The name of a segment's file; never reused. Raises KeyError."""
+        return self._segments[segment].place.name
+
     def size(self, segment: int) -> int:
         """A segment's bytes, those included that wait for their sync. Raises KeyError."""
         return self._segments[segment].end
@@ -358,6 +380,10 @@ class RecordLog:
             segment.fd = -1
 
 
+Done = Callable[[Position | None, BaseException | None], None]
+"""Told in the reactor what became of a record: its position, or the error."""
+
+
 class GroupSync:
     """The asynchronous face of a log: all who wait share one trip to a thread and one sync.
 
@@ -368,17 +394,28 @@ class GroupSync:
         self._log = log
         self._reactor = reactor
         self._pool = pool
-        self._waiting: list[tuple[int, bytes, Deferred[Position]]] = []
+        self._waiting: list[tuple[int, bytes, Done]] = []
         self._calls: list[tuple[Callable[[], object], Deferred[object]]] = []
         self._busy = False
 
     async def append(self, kind: int, payload: bytes) -> Position:
         """Returns when the record is durable. Raises DiskFull (not kept; may be tried again) and LogBroken."""
         waiter: Deferred[Position] = Deferred()
-        self._waiting.append((kind, payload, waiter))
+
+        def done(position: Position | None, error: BaseException | None) -> None:
+            if position is not None:
+                waiter.callback(position)
+            else:
+                waiter.errback(error)
+
+        self.submit(kind, payload, done)
+        return await waiter
+
+    def submit(self, kind: int, payload: bytes, done: Done) -> None:
+        """``append`` for hot paths: records are durable, and ``done`` is called, in the order of submission. It must not raise."""
+        self._waiting.append((kind, payload, done))
         if not self._busy:
             self._next()
-        return await waiter
 
     async def alone(self, call: Callable[[], T]) -> T:
         """Run a blocking call in the thread while nobody else touches the log (``roll``, ``drop``, a long read)."""
@@ -392,14 +429,14 @@ class GroupSync:
         self._busy = True
         if self._calls:
             call, waiter = self._calls.pop(0)
-            done = deferToThreadPool(self._reactor, self._pool, call)
-            done.addCallbacks(self._called, self._call_failed, callbackArgs=(waiter,), errbackArgs=(waiter,))
+            trip: Deferred[object] = deferToThreadPool(self._reactor, self._pool, call)
+            trip.addCallbacks(self._called, self._call_failed, callbackArgs=(waiter,), errbackArgs=(waiter,))
             return
         batch, self._waiting = self._waiting, []
-        done = deferToThreadPool(self._reactor, self._pool, self._write, batch)
-        done.addCallbacks(self._durable, self._failed, callbackArgs=(batch,), errbackArgs=(batch,))
+        writing = deferToThreadPool(self._reactor, self._pool, self._write, batch)
+        writing.addCallbacks(self._durable, self._failed, callbackArgs=(batch,), errbackArgs=(batch,))
 
-    def _write(self, batch: list[tuple[int, bytes, Deferred[Position]]]) -> list[Position]:
+    def _write(self, batch: list[tuple[int, bytes, Done]]) -> list[Position]:
         try:
             positions = [self._log.append(kind, payload) for kind, payload, _ in batch]
         except BaseException:
@@ -413,15 +450,15 @@ class GroupSync:
         if self._waiting or self._calls:
             self._next()
 
-    def _durable(self, positions: list[Position], batch: list[tuple[int, bytes, Deferred[Position]]]) -> None:
+    def _durable(self, positions: list[Position], batch: list[tuple[int, bytes, Done]]) -> None:
         self._free()
-        for position, (_, _, waiter) in zip(positions, batch, strict=True):
-            waiter.callback(position)
+        for position, (_, _, done) in zip(positions, batch, strict=True):
+            done(position, None)
 
-    def _failed(self, failure: Failure, batch: list[tuple[int, bytes, Deferred[Position]]]) -> None:
+    def _failed(self, failure: Failure, batch: list[tuple[int, bytes, Done]]) -> None:
         self._free()
-        for _, _, waiter in batch:
-            waiter.errback(failure.value)
+        for _, _, done in batch:
+            done(None, failure.value)
 
     def _called(self, result: object, waiter: Deferred[object]) -> None:
         self._free()

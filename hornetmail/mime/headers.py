@@ -44,7 +44,7 @@ class Field(msgspec.Struct, frozen=True, gc=False):
     end: int
 
 
-class Mailaddress(msgspec.Struct, frozen=True, gc=False):
+class Mailaddress(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """An address as RFC 3501 section 7.4.2 shows it, in raw bytes: quotes taken off, encoded words left as they are.
 
     A group begins with ``host`` None and its name in ``mailbox``, and ends with ``mailbox`` and ``host`` both None. An address

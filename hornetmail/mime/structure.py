@@ -19,7 +19,7 @@ PARTS = 1_000
 DELIMITERS = 20_000
 
 
-class Summary(msgspec.Struct, frozen=True, gc=False):
+class Summary(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """The envelope structure of RFC 3501 section 7.4.2 in raw bytes, unfolded; None where the field is missing. ``sender`` and
     ``reply_to`` are ``from_`` where the message has none, as the RFC wants it."""
 
@@ -35,7 +35,7 @@ class Summary(msgspec.Struct, frozen=True, gc=False):
     bcc: tuple[Mailaddress, ...] = ()
 
 
-class Part(msgspec.Struct, frozen=True, gc=False):
+class Part(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A body part. ``start``: first byte of its header; ``body``: first byte of its body; ``end``: behind its last byte (the line
     end before a boundary belongs to the boundary). ``lines``: of the body, a last one without line end included.
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol, cast
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.error import ConnectError
 from twisted.internet.protocol import Factory
@@ -59,7 +60,7 @@ class Dialer:
             addresses = list(await lookup)[:ADDRESSES]
         except ResolveError as error:
             raise DialError(error.text, resolved=False, permanent=error.permanent) from None
-        except TimeoutError:
+        except DeferredTimeout:
             raise DialError(f"looking up {host.name} took too long", resolved=False) from None
         if not addresses:
             raise DialError(f"{host.name} has no address", resolved=False)
@@ -116,7 +117,7 @@ class _Race:
 
     def _failed(self, failure: Failure, address: str) -> None:
         self._open.pop(address, None)
-        failure.trap(ConnectError, CancelledError, OSError)  # type: ignore[no-untyped-call]
+        failure.trap(ConnectError, CancelledError, OSError)
         self._errors.append(f"{address}: {_reason(failure)}")
         if not self._won.called:
             if self._timer is not None:

@@ -3,21 +3,7 @@
 The pump feeds bytes to the engine, takes its events one by one to the session, and writes what the session answers. It
 keeps the clock, the flow control, the TLS handshake and the end of the connection; it knows nothing of the protocol.
 
-What a session is (inherit from ``Session`` for defaults):
-
-* ``attach(wire)``: the connection is up (with TLS from the start: after the handshake). What it returns is sent like an answer: the
-  greeting. Sending it with ``wire.send`` is as good.
-* ``on(event)`` returns ``Out``, a sequence of them, ``None``, or an awaitable of these. ``None`` for an event that wants no
-  answer (``Chunk``), or when the answer is given later with ``wire.send``. Immediate answers cost no Deferred. While an
-  awaitable is open no further event is parsed.
-* ``failed(event, failure)``: ``on`` raised; what the protocol says then (451, NO, -ERR), or ``None`` to close.
-* ``lost(reason)``: the connection is gone. Called once, after the open coroutine was cancelled. After ``End`` that coroutine
-  is *not* cancelled: it runs to its end, and its answer is dropped.
-* ``timed_out()``: the peer let the engine's ``deadline`` pass; the goodbye, or ``None``. The connection closes after it.
-* ``goodbye()``: we are going down; 421, ``* BYE``, ``-ERR`` or ``None``. The connection closes after it.
-* ``busy()``: a transaction is under way that deserves to finish before a shutdown says goodbye.
-
-What a session has is the ``Wire``: ``send``, ``drained``, ``peer``, ``tls``, ``close``.
+What a session is, and what it may do to its connection, is said in ``net.session``.
 
 Deadlines: one timer a connection. It starts anew with each event and each answer, and does not run while the session works on
 an answer, unless the peer stops reading what we send.
@@ -25,8 +11,8 @@ an answer, unless the peer stops reading what we send.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol, cast
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from typing import Any, cast
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.error import ConnectionDone, ConnectionLost
@@ -47,72 +33,16 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from hornetmail.net.limits import ConnectionCount, Limits
+from hornetmail.net.session import Answer, Result, Session, Wire
 from hornetmail.wire.engine import NEED_DATA, PAUSE_BYTES, WAITING, End, Engine, Event, LocalProtocolError, Lost, Out, TLSPeer
 
-Answer = Out | Sequence[Out] | None
-Result = Answer | Awaitable[Answer]
+__all__ = ["Answer", "Pump", "PumpFactory", "Result", "Session", "Wire", "factory"]
 
 WRITE_BYTES = 65_536
 """Answers are collected up to this size before they are written to the transport."""
 
 LINGER_SECONDS = 10.0
 """A closed connection whose peer does not take the last bytes is aborted after this."""
-
-
-class Wire(Protocol):
-    """What a session may do to its connection."""
-
-    peer: tuple[str, int]
-    """IP address and port of the client."""
-
-    tls: TLSPeer | None
-    """Set once TLS is up."""
-
-    def send(self, out: Out) -> None:
-        """Say something that answers no event (untagged responses, late answers). Dropped when the connection is gone."""
-        ...
-
-    def drained(self) -> Awaitable[None]:
-        """Fires when the peer took enough of what was sent that more may come. Await it between large pieces."""
-        ...
-
-    def close(self) -> None:
-        """Close once all that was sent is gone."""
-        ...
-
-
-class Session:
-    """The server's side of a conversation, with defaults for everything but ``on``."""
-
-    wire: Wire
-
-    def attach(self, wire: Wire) -> Result:
-        """Keeps the wire; subclasses return the greeting."""
-        self.wire = wire
-        return None
-
-    def on(self, event: Event) -> Result:
-        """The answer to an event."""
-        raise NotImplementedError
-
-    def failed(self, event: Event, failure: Failure) -> Answer:
-        """What to say when ``on`` raised; ``None`` closes the connection."""
-        return None
-
-    def lost(self, reason: Failure) -> None:
-        """The connection is gone."""
-
-    def timed_out(self) -> Answer:
-        """The goodbye to a silent peer."""
-        return None
-
-    def goodbye(self) -> Answer:
-        """The goodbye when we shut down."""
-        return None
-
-    def busy(self) -> bool:
-        """Whether a shutdown should wait for the present transaction."""
-        return False
 
 
 @implementer(IPushProducer, IHandshakeListener)
@@ -195,7 +125,7 @@ class Pump(TwistedProtocol):
             self._paused_reading = True
             self.transport.pauseProducing()
 
-    def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # type: ignore[no-untyped-call]
+    def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:
         self._alive = False
         self._closing = True
         if self._timer is not None:
@@ -341,10 +271,21 @@ class Pump(TwistedProtocol):
             if isinstance(result, (Out, list, tuple)):
                 self._answer(result)
                 return
+            if isinstance(result, Deferred):
+                waiting = result
+            else:
+                # Most coroutines have nothing to wait for: those that end at once cost no Deferred.
+                coroutine = cast("Coroutine[Any, Any, Answer]", result)
+                try:
+                    awaited = coroutine.send(None)
+                except StopIteration as ended:
+                    if ended.value is not None:
+                        self._answer(ended.value)
+                    return
+                waiting = Deferred.fromCoroutine(_rest(coroutine, awaited))
         except Exception:  # noqa: BLE001
-            self._failed(Failure(), event)  # type: ignore[no-untyped-call]
+            self._failed(Failure(), event)
             return
-        waiting = result if isinstance(result, Deferred) else Deferred.fromCoroutine(cast(Any, result))
         self._running = waiting
         waiting.addCallback(self._answered)
         waiting.addErrback(self._broke, event)
@@ -365,7 +306,7 @@ class Pump(TwistedProtocol):
     def _broke(self, failure: Failure, event: Event | None) -> None:
         self._running = None
         if not self._alive:
-            if not failure.check(CancelledError, ConnectionLost):  # type: ignore[no-untyped-call]
+            if not failure.check(CancelledError, ConnectionLost):
                 self.log.failure("a session failed after its connection was lost", failure)
             self._closed()
             return
@@ -489,6 +430,21 @@ class Pump(TwistedProtocol):
             self._touch()
         else:
             self._part(self._session.timed_out() if self._session is not None else None)
+
+
+def _rest(coroutine: Coroutine[Any, Any, Answer], awaited: Any) -> Generator[Any, Any, Answer]:
+    """A coroutine that was started by hand, from where it waits for ``awaited`` on."""
+    step: Callable[[Any], Any]
+    while True:
+        try:
+            value: Any = yield awaited
+            step = coroutine.send
+        except BaseException as error:  # noqa: BLE001
+            value, step = error, coroutine.throw
+        try:
+            awaited = step(value)
+        except StopIteration as ended:
+            return cast(Answer, ended.value)
 
 
 def tls_peer(transport: Any) -> TLSPeer:

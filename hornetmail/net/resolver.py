@@ -20,8 +20,9 @@ import dns.rcode
 import dns.rdatatype
 import msgspec
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectError, ConnectionDone
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import DatagramProtocol, Protocol
 from twisted.logger import Logger
@@ -167,7 +168,7 @@ class Resolver:
         for server in self._servers * 2:
             try:
                 response = await self._exchange(query, server)
-            except (TimeoutError, OSError, dns.exception.DNSException) as error:
+            except (DeferredTimeout, ConnectError, OSError, ResolveError, dns.exception.DNSException) as error:
                 last = f"{server[0]}: {error or type(error).__name__}"
                 continue
             code = response.rcode()
@@ -197,7 +198,7 @@ class Resolver:
         if response.flags & dns.flags.TC:
             response = dns.message.from_wire(await self._tcp(query, server))
         if not isinstance(response, dns.message.QueryMessage) or not query.is_response(response):
-            raise dns.exception.FormError("an answer to another question")  # type: ignore[no-untyped-call]
+            raise ResolveError(f"{server[0]} answered another question")
         return response
 
     async def _udp(self, query: dns.message.Message, server: tuple[str, int]) -> bytes:
@@ -212,7 +213,7 @@ class Resolver:
     async def _tcp(self, query: dns.message.Message, server: tuple[str, int]) -> bytes:
         protocol = _Stream(query.to_wire(prepend_length=True))
         endpoint = HostnameEndpoint(self._reactor, server[0], server[1], timeout=self._timeout)
-        connected: Any = await connectProtocol(endpoint, protocol)  # type: ignore[no-untyped-call]
+        connected: Any = await connectProtocol(endpoint, protocol)
         try:
             connected.answer.addTimeout(self._timeout, self._reactor)
             answer: bytes = await connected.answer
@@ -264,7 +265,7 @@ class _Stream(Protocol):
             if len(self._buffer) >= length + 2:
                 self.answer.callback(self._buffer[2 : length + 2])
 
-    def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # type: ignore[no-untyped-call]
+    def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:
         if not self.answer.called:
             self.answer.errback(OSError("connection lost"))
 

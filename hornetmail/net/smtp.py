@@ -10,40 +10,31 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import msgspec
-from OpenSSL import SSL
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IPushProducer
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
-from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from hornetmail.core.envelope import Recipient
 from hornetmail.core.reply import Reply
 from hornetmail.core.served import Host, TLSPolicy
 from hornetmail.core.verdict import Stage
 from hornetmail.net.dial import Dialer, DialError
+from hornetmail.net.smtp_link import Gone, Link, LinkFactory
 from hornetmail.net.tls import ClientTLS, TLSRefused, check_peer
-from hornetmail.wire.engine import NEED_DATA, Event, LocalProtocolError, Lost, Out, TLSPeer
+from hornetmail.wire.engine import LocalProtocolError, Out
 from hornetmail.wire.smtp.client import (
     AuthLogin,
     AuthPlain,
     DataCommand,
     Dot,
     Ehlo,
-    Greeted,
     Helo,
     MailFrom,
     QuitCommand,
     RcptTo,
-    Replied,
     Response,
     Rset,
-    SMTPClientEngine,
     StartTLS,
     Text,
-    Violation,
 )
 
 ONE_WRITE_BYTES = 65_536
@@ -81,186 +72,12 @@ class Broken(Exception):
         self.certain = certain
 
 
-class _Gone(Exception):
-    """The connection ended while a reply was awaited; ``replies`` came before."""
-
-    def __init__(self, text: str, replies: Sequence[Reply], last: Reply | None) -> None:
-        super().__init__(text)
-        self.text = text
-        self.replies = replies
-        self.last = last
-
-
-@implementer(IPushProducer, IHandshakeListener)
-class _Link(Protocol):
-    """The connection itself: engine, replies that are awaited, flow control."""
-
-    log = Logger()
-    transport: Any
-
-    def __init__(self, reactor: Any) -> None:
-        self.engine = SMTPClientEngine()
-        self.alive = True
-        self.why = ""
-        self.last: Reply | None = None
-        self.on_lost: Callable[[], None] | None = None
-        self._reactor = reactor
-        self._replies: list[Reply] = []
-        self._need = 0
-        self._wait: Deferred[None] | None = None
-        self._timer: IDelayedCall | None = None
-        self._paused = False
-        self._drain: Deferred[None] | None = None
-        self._handshake: Deferred[None] | None = None
-
-    def connectionMade(self) -> None:
-        self.transport.setTcpNoDelay(True)
-        self.transport.registerProducer(self, True)
-
-    def dataReceived(self, data: bytes) -> None:
-        self.engine.receive(data)
-        while self.alive and not self.engine.upgrade:
-            step = self.engine.next_event()
-            if step is NEED_DATA:
-                return
-            self._event(step)
-
-    def _event(self, step: Any) -> None:
-        if isinstance(step, (Greeted, Replied)):
-            self.last = step.reply
-            self._replies.append(step.reply)
-            if self._timer is not None:
-                self._timer.reset(self._timeout)
-            if self._wait is not None and len(self._replies) >= self._need:
-                self._fire(None)
-        elif isinstance(step, Violation):
-            self.last = step.reply or self.last
-            self.fail(step.reply.text if step.reply is not None else step.reason)
-        elif isinstance(step, (Event, Lost)):
-            self.fail("connection lost")
-
-    def _fire(self, error: BaseException | None) -> None:
-        wait, self._wait = self._wait, None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if wait is not None:
-            if error is None:
-                wait.callback(None)
-            else:
-                wait.errback(error)
-
-    def fail(self, why: str) -> None:
-        """The connection is of no use any more."""
-        if self.alive:
-            self.alive = False
-            self.why = why
-            self.transport.abortConnection()
-            self._ended()
-
-    def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # type: ignore[no-untyped-call]
-        if self.alive:
-            self.alive = False
-            value = reason.value
-            self.why = "the TLS handshake failed" if isinstance(value, SSL.Error) else "connection lost"
-            self._ended()
-
-    def _ended(self) -> None:
-        error = _Gone(self.why, tuple(self._replies), self.last)
-        self._fire(error)
-        for waiting in (self._drain, self._handshake):
-            if waiting is not None and not waiting.called:
-                waiting.errback(error)
-        self._drain = self._handshake = None
-        if self.on_lost is not None:
-            self.on_lost()
-
-    # ---- sending and waiting
-
-    def write(self, outs: Sequence[Out]) -> None:
-        """Commands and text, in one write."""
-        self.transport.write(b"".join(map(self.engine.send, outs)))
-
-    async def expect(self, count: int, timeout: float) -> list[Reply]:
-        """The next replies; ``timeout`` seconds between any two. Raises _Gone."""
-        if not self.alive:
-            raise _Gone(self.why, tuple(self._replies), self.last)
-        if len(self._replies) < count:
-            self._need = count
-            self._timeout = timeout
-            self._wait = Deferred(lambda _: self.fail("cancelled"))
-            self._timer = self._reactor.callLater(timeout, self._slow)
-            await self._wait
-        replies, self._replies = self._replies[:count], self._replies[count:]
-        return replies
-
-    def _slow(self) -> None:
-        self._timer = None
-        self.last = None
-        self.fail(f"no answer within {self._timeout:g} s")
-
-    async def drained(self, timeout: float) -> None:
-        """Until the transport takes more. Raises _Gone."""
-        if not self.alive:
-            raise _Gone(self.why, (), self.last)
-        if self._paused:
-            self._drain = Deferred()
-            timer = self._reactor.callLater(timeout, lambda: self.fail(f"the text was not taken within {timeout:g} s"))
-            try:
-                await self._drain
-            finally:
-                if timer.active():
-                    timer.cancel()
-
-    def pauseProducing(self) -> None:
-        self._paused = True
-
-    def resumeProducing(self) -> None:
-        self._paused = False
-        drain, self._drain = self._drain, None
-        if drain is not None:
-            drain.callback(None)
-
-    def stopProducing(self) -> None:
-        self._paused = True
-
-    # ---- TLS
-
-    async def start_tls(self, creator: Any, timeout: float) -> None:
-        """Handshake. Raises _Gone."""
-        self._handshake = Deferred()
-        timer = self._reactor.callLater(timeout, lambda: self.fail("the TLS handshake took too long"))
-        self.transport.startTLS(creator)
-        try:
-            await self._handshake
-        finally:
-            if timer.active():
-                timer.cancel()
-
-    def handshakeCompleted(self) -> None:
-        handle = self.transport.getHandle()
-        self.engine.tls_started(TLSPeer(handle.get_protocol_version_name(), handle.get_cipher_name() or ""))
-        handshake, self._handshake = self._handshake, None
-        if handshake is not None:
-            handshake.callback(None)
-
-
-class _LinkFactory(Factory):
-    noisy = False
-
-    def __init__(self, reactor: Any) -> None:
-        self._reactor = reactor
-
-    def buildProtocol(self, addr: Any) -> _Link:
-        return _Link(self._reactor)
-
-
 class SMTPClient:
     """A connection that was greeted, secured and logged in as wanted. One conversation at a time: await each call before the next."""
 
     log = Logger()
 
-    def __init__(self, link: _Link, host: Host, peer: str, timeouts: Timeouts) -> None:
+    def __init__(self, link: Link, host: Host, peer: str, timeouts: Timeouts) -> None:
         self.host = host
         self.peer = peer
         self.used = 0
@@ -314,12 +131,12 @@ class SMTPClient:
     @classmethod
     async def _dial(cls, dialer: Dialer, host: Host, timeouts: Timeouts) -> SMTPClient:
         try:
-            link, peer = await dialer.connect(host, _LinkFactory(dialer.reactor), timeout=timeouts.connect)
+            link, peer = await dialer.connect(host, LinkFactory(dialer.reactor), timeout=timeouts.connect)
         except DialError as error:
             if not error.resolved:
                 raise Broken(Stage.RESOLVE, Reply(451, "4.4.4", error.text)) from None
             raise Broken(Stage.CONNECT, Reply(451, "4.4.1", error.text)) from None
-        if not isinstance(link, _Link):
+        if not isinstance(link, Link):
             raise TypeError("the dialer answered with a foreign protocol")
         return cls(link, host, peer, timeouts)
 
@@ -338,7 +155,7 @@ class SMTPClient:
             await self._handshake(tls, context)
         try:
             (greeting,) = await link.expect(1, self._timeouts.reply)
-        except _Gone as gone:
+        except Gone as gone:
             raise self._broken(Stage.GREETING, gone) from None
         if not greeting.positive:
             raise Broken(Stage.GREETING, greeting)
@@ -369,7 +186,7 @@ class SMTPClient:
             await self._link.start_tls(context.to(self.host.name, tls), self._timeouts.reply)
             if tls is TLSPolicy.VERIFY:
                 check_peer(self._link.transport.getHandle(), self.host.name)
-        except (_Gone, TLSRefused) as error:
+        except (Gone, TLSRefused) as error:
             raise Broken(Stage.TLS, Reply(451, "4.7.5", str(error))) from None
 
     async def _login(self, login: tuple[str, str], tls: TLSPolicy) -> None:
@@ -438,7 +255,7 @@ class SMTPClient:
             try:
                 link.write([QuitCommand()])
                 await link.expect(1, QUIT_SECONDS)
-            except (_Gone, LocalProtocolError):
+            except (Gone, LocalProtocolError):
                 self.log.debug("no goodbye from {host}", host=str(self.host))
             self.abort()
 
@@ -482,12 +299,12 @@ class SMTPClient:
         replies: list[Reply] = []
         try:
             if not link.alive:
-                raise _Gone(link.why, (), None)
+                raise Gone(link.why, (), None)
             link.write(outs)
             replies = await link.expect(len(outs) - 1, self._timeouts.reply)
             last = self._timeouts.data if stages[-1] is Stage.DATA else self._timeouts.reply
             return replies + await link.expect(1, last)
-        except _Gone as gone:
+        except Gone as gone:
             said = len(replies) + len(gone.replies)
             raise self._broken(stages[min(said, len(stages) - 1)], gone) from None
 
@@ -520,17 +337,17 @@ class SMTPClient:
                         gathered, size = [], 0
                         await link.drained(timeouts.data)
             if not link.alive:
-                raise _Gone(link.why, (), link.last)
+                raise Gone(link.why, (), link.last)
             link.write([*gathered, Dot()])
             dotted = True
             (reply,) = await link.expect(1, timeouts.dot)
-        except _Gone as gone:
+        except Gone as gone:
             raise self._broken(Stage.DOT if dotted else Stage.BODY, gone, certain=not dotted) from None
         except CancelledError:
             self.abort()
             raise
         except LocalProtocolError:
-            raise self._broken(Stage.BODY, _Gone(link.why or "connection lost", (), link.last)) from None
+            raise self._broken(Stage.BODY, Gone(link.why or "connection lost", (), link.last)) from None
         except Exception as error:
             self.abort()
             self.log.failure("the message could not be read")
@@ -541,13 +358,13 @@ class SMTPClient:
         timeout = self._timeouts.data if stage is Stage.DATA else self._timeouts.reply
         try:
             if not self._link.alive:
-                raise _Gone(self._link.why, (), None)
+                raise Gone(self._link.why, (), None)
             self._link.write(outs)
             return await self._link.expect(len(outs), timeout)
-        except _Gone as gone:
+        except Gone as gone:
             raise self._broken(stage, gone) from None
 
-    def _broken(self, stage: Stage, gone: _Gone, *, certain: bool = True) -> Broken:
+    def _broken(self, stage: Stage, gone: Gone, *, certain: bool = True) -> Broken:
         """421 is kept if that was the server's last word; everything else is told as a lost connection."""
         if gone.last is not None and gone.last.code == 421:
             return Broken(stage, gone.last, certain=certain)

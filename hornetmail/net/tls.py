@@ -13,7 +13,7 @@ from typing import Any
 from OpenSSL import SSL
 from service_identity import CertificateError, VerificationError
 from service_identity.pyopenssl import verify_hostname, verify_ip_address
-from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IOpenSSLContextFactory, IOpenSSLServerConnectionCreator
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -27,7 +27,7 @@ class TLSRefused(Exception):
     """The peer's certificate does not show that it is who we want; the message says why."""
 
 
-@implementer(IOpenSSLServerConnectionCreator)
+@implementer(IOpenSSLServerConnectionCreator, IOpenSSLContextFactory)
 class ServerTLS:
     """Our certificate, from PEM files. Give it as ``tls_context_factory``.
 

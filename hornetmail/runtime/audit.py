@@ -40,7 +40,7 @@ class AuditRow(msgspec.Struct, frozen=True):
     def computed(self) -> bytes:
         """What ``hash`` must be."""
         head = struct.pack(">QQQQ", self.number, self.tenant, round(self.at * 1000), self.refers)
-        texts = [text.encode("utf-8", "surrogatepass") for text in (self.actor, self.action, self.subject, self.detail, self.result)]
+        texts = [text.encode("utf-8") for text in (self.actor, self.action, self.subject, self.detail, self.result)]
         return hashlib.sha256(self.previous + head + b"".join(struct.pack(">I", len(text)) + text for text in texts)).digest()
 
 
@@ -80,13 +80,19 @@ class Audit:
         return ""
 
     def _now(self) -> float:
-        return round(self._clock.seconds() * 1000) / 1000
+        seconds: float = self._clock.seconds()
+        return round(seconds * 1000) / 1000
 
 
 def _row(values: Sequence[Any]) -> AuditRow:
-    return AuditRow(
-        int(values[0]), int(values[1]), float(values[2]), int(values[3]), *map(str, values[4:9]), bytes(values[9]), bytes(values[10])
-    )
+    number, tenant, at, refers, actor, action, subject, detail, result, previous, hashed = values
+    head = (int(number), int(tenant), float(at), int(refers))
+    return AuditRow(*head, actor, action, subject, detail, result, bytes(previous), bytes(hashed))
+
+
+def _storable(text: str) -> str:
+    """PostgreSQL takes no NUL, and nobody takes lone surrogates."""
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
 def _append(cursor: Any, at: float, tenant: int, refers: int, texts: tuple[str, str, str, str, str]) -> int:
@@ -97,10 +103,11 @@ def _append(cursor: Any, at: float, tenant: int, refers: int, texts: tuple[str, 
         cursor.execute("SELECT tenant FROM audit WHERE number = ?", (refers,))
         found = cursor.fetchone()
         tenant = int(found[0]) if found is not None else 0
-    clean = tuple(text.replace("\0", "\ufffd").encode("utf-8", "replace").decode() for text in texts)
-    row = AuditRow(number, tenant, at, refers, *clean, previous, b"")
-    values = (number, tenant, at, refers, *clean, previous, row.computed())
-    cursor.execute(f"INSERT INTO audit ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+    actor, action, subject, detail, result = (_storable(text) for text in texts)
+    row = AuditRow(number, tenant, at, refers, actor, action, subject, detail, result, previous, b"")
+    row = msgspec.structs.replace(row, hash=row.computed())
+    sql = f"INSERT INTO audit ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    cursor.execute(sql, msgspec.structs.astuple(row))
     return number
 
 

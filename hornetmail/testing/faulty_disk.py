@@ -85,6 +85,10 @@ class FaultyDisk(Disk):
         self._check("rename")
         super().rename(old, new)
 
+    def rename_unsynced(self, old: Path, new: Path) -> None:
+        self._check("rename")
+        super().rename_unsynced(old, new)
+
     def unlink(self, path: Path, missing_ok: bool = False) -> None:
         self._check("unlink")
         super().unlink(path, missing_ok)

@@ -17,7 +17,7 @@ from hornetmail.mime.structure import Part, scan
 
 @implementer(IBus)
 class MemoryBus:
-    """Calls every subscriber at once."""
+    """Calls every subscriber at once, so that a test need not turn a reactor."""
 
     def __init__(self) -> None:
         self._listeners: dict[type, list[Callable[[Any], Any]]] = {}
@@ -158,7 +158,11 @@ class MemoryFolder:
             raise FolderError("INUSE", "being delivered")
 
     async def store(
-        self, uids: Collection[int], add: Collection[str] = (), remove: Collection[str] = (), replace: Collection[str] | None = None
+        self,
+        uids: Collection[int],
+        add: Collection[str] = (),
+        remove: Collection[str] = (),
+        replace: Collection[str] | None = None,
     ) -> Sequence[Entry]:
         """Flags."""
         await self._tree.hop()
@@ -307,9 +311,13 @@ class MemoryTree:
     async def delete(self, name: str) -> None:
         """Raises FolderError."""
         await self.hop()
-        folder = self.found(name)
         if any(other.startswith(name + "/") for other in self._folders):
             raise FolderError("CANNOT", "it has children")
+        self.drop(name)
+
+    def drop(self, name: str) -> None:
+        """A folder goes, at once. Raises FolderError."""
+        folder = self.found(name)
         del self._folders[name]
         folder.changed()
 
@@ -328,6 +336,7 @@ class MemoryTree:
             info = folder.info
             folder.info = FolderInfo(new + name[len(old) :], info.uidvalidity, info.use, info.subscribed, info.selectable)
             self._folders[folder.info.name] = folder
+            folder.changed()
 
     async def subscribe(self, name: str, wanted: bool) -> None:
         """Outlives the folder."""

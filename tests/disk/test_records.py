@@ -289,7 +289,7 @@ class GroupSyncTests(TestCase):
         self.pool.start()
         self.addCleanup(self.pool.stop)
         self.disk = FaultyDisk()
-        self.log, _, _ = opened(Path(self.mktemp()), self.disk)
+        self.log, _, _ = opened(Path(self.enterContext(tempfile.TemporaryDirectory())), self.disk)
         self.addCleanup(self.log.close)
         self.sync = GroupSync(self.log, reactor, self.pool)
 

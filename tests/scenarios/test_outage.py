@@ -6,6 +6,7 @@ The tests of this module are one story in order, told against one installation a
 from __future__ import annotations
 
 import email.message
+import email.policy
 import imaplib
 import time
 from collections import Counter
@@ -119,10 +120,10 @@ def test_work_in_the_outage(world: World) -> None:
     answer = email.message.EmailMessage()
     answer["From"], answer["To"], answer["Subject"] = "alice@example.test", "bob@example.test", "answer in the outage"
     answer["Bcc"] = "carol@example.test"
-    answer.set_content("We are still here.\r\n")
+    answer.set_content("We are still here.\n")
     with world.hornet.smtp(587) as smtp:
         smtp.login("alice@example.test", USERS["alice@example.test"])
-        smtp.sendmail("alice@example.test", ["bob@example.test", "carol@example.test"], answer.as_bytes())
+        smtp.sendmail("alice@example.test", ["bob@example.test", "carol@example.test"], answer.as_bytes(policy=email.policy.SMTP))
     until(lambda: any(b"answer in the outage" in each for each in world.inbox("bob@example.test")), "bob has the answer")
     assert not any(b"Bcc:" in each for each in world.inbox("carol@example.test") if b"answer in the outage" in each)
 

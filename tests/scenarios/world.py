@@ -85,8 +85,8 @@ def digest(data: bytes) -> str:
 
 
 def lf(data: bytes) -> bytes:
-    """As a Maildir of Postfix has it."""
-    return data.replace(b"\r\n", b"\n")
+    """As a Maildir of Postfix has it: LF, and without the space that one of the samples has before a colon (Postfix takes it out)."""
+    return data.replace(b"\r\n", b"\n").replace(b"x-odd :", b"x-odd:")
 
 
 def split_trace(stored: bytes, original: bytes) -> bytes:
@@ -96,10 +96,13 @@ def split_trace(stored: bytes, original: bytes) -> bytes:
 
 
 def match(stored: Iterable[bytes], originals: Iterable[bytes]) -> tuple[list[bytes], list[bytes]]:
-    """Pair what arrived with what was sent: (sent but not arrived, arrived beyond that)."""
+    """Pair what arrived with what was sent: (sent but not arrived, arrived beyond that).
+
+    The longest first: a short message may be the end of a longer one.
+    """
     left = list(stored)
     missing = []
-    for original in originals:
+    for original in sorted(originals, key=len, reverse=True):
         for index, one in enumerate(left):
             if one.endswith(original):
                 del left[index]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from hornetmail.core.folder import Copied, FolderError
 from hornetmail.interfaces import IDeposit
@@ -49,4 +48,4 @@ class Appending:
         try:
             await self._deposit.abort()
         except Exception:  # noqa: BLE001
-            self.log.failure("an unfinished message could not be removed", Failure())  # type: ignore[no-untyped-call]
+            self.log.failure("an unfinished message could not be removed")

@@ -28,13 +28,9 @@ def trycreate(error: FolderError) -> FolderError:
     return FolderError("TRYCREATE", error.text) if error.code == "NONEXISTENT" else error
 
 
-def _leave(session: ImapSession) -> None:
-    session.deselect()
-
-
 def select(session: ImapSession, command: c.Select) -> Result:
     """SELECT and EXAMINE."""
-    _leave(session)
+    session.deselect()
     return _select(session, command)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionLost
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -33,7 +33,7 @@ INSIDE = (
     "LIST-EXTENDED LIST-STATUS ESEARCH STATUS=SIZE"
 )
 REREAD_SECONDS = 30.0
-"""NOOP reads the folder anew without a hint when it did not for so long: hints may be lost."""
+"""NOOP looks at the folder anew without a hint when it did not for so long: hints may be lost, and other programs give none."""
 
 
 class ImapSession(Session):
@@ -120,15 +120,22 @@ class ImapSession(Session):
 
     def _noop(self, event: c.Noop) -> Result:
         view = self.view
-        if view is None:
-            return Tagged("OK", "Done")
-        if self.site.reactor.seconds() - view.checked > REREAD_SECONDS:
-            view.dirty = True
+        if view is not None and self.site.reactor.seconds() - view.checked > REREAD_SECONDS:
+            return self._look(view)
         return self.done("Done")
 
     def _check(self, event: c.Check) -> Result:
-        self.selected.dirty = True
-        return self.done("Done")
+        return self._look(self.selected)
+
+    async def _look(self, view: View) -> Answer:
+        """Opening the folder again takes in what other programs did to it."""
+        view.dirty = True
+        try:
+            await view.tree.open(view.folder.info.name)
+        except FolderError as error:
+            if error.code != "NONEXISTENT":
+                raise
+        return await self.finish("Done")
 
     def _logout(self, event: c.Logout) -> Result:
         self.deselect()
@@ -235,14 +242,15 @@ class ImapSession(Session):
         """Look at a folder from now on."""
         self.view = view
         view.checked = self.site.reactor.seconds()
-        self.site.watch.add((mailbox, view.folder.info.name), view.touch)
+        view.place = (mailbox, view.folder.info.name)
+        self.site.watch.add(view.place, view.touch)
 
     def deselect(self) -> View | None:
         """Look at none; the view that was."""
         view, self.view = self.view, None
-        if view is not None and self.person is not None:
+        if view is not None:
             view.wake = None
-            self.site.watch.remove((self.person.mailbox, view.folder.info.name), view.touch)
+            self.site.watch.remove(view.place, view.touch)
         return view
 
     def done(self, text: str, code: str = "", data: bytes = b"", *, expunge: bool = True) -> Result:
@@ -274,6 +282,11 @@ class ImapSession(Session):
     async def read(self, view: View) -> None:
         """Take in what changed."""
         view.checked = self.site.reactor.seconds()
+        name = view.folder.info.name
+        if name != view.place[1]:  # it was renamed meanwhile
+            self.site.watch.remove(view.place, view.touch)
+            view.place = (view.place[0], name)
+            self.site.watch.add(view.place, view.touch)
         await view.read()
 
     # ---- IDLE
@@ -301,9 +314,9 @@ class ImapSession(Session):
         return result
 
     def _idle_failed(self, failure: Failure) -> None:
-        if failure.check(ConnectionLost):  # type: ignore[no-untyped-call]
+        if isinstance(failure.value, ConnectionLost | CancelledError):
             return
-        if not failure.check(FolderError):  # type: ignore[no-untyped-call]
+        if not isinstance(failure.value, FolderError):
             self.log.failure("IDLE failed", failure)
         if self.view is not None:
             self.deselect()

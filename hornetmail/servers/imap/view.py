@@ -6,8 +6,9 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 
-from hornetmail.core.folder import Entry
+from hornetmail.core.folder import Entry, FolderError
 from hornetmail.interfaces import IFolder, IFolderTree
+from hornetmail.servers.imap.watch import Place
 from hornetmail.wire.imap.render import flag_list
 from hornetmail.wire.imap.sequences import SequenceSet, spans_of_numbers, spans_of_uids
 
@@ -17,7 +18,7 @@ RECENT = frozenset({"\\Recent"})
 class View:
     r"""``uids`` is the client's numbering: message n has ``uids[n - 1]``. It shrinks only when EXPUNGE was rendered.
 
-    ``dirty``: the bus hinted at changes that were not read yet. ``\Recent`` is what arrived while this session had the folder
+    ``dirty``: the bus hinted at changes that were not read yet. ``place``: where the watch hears of it. ``\Recent`` is what arrived while this session had the folder
     selected for writing. Memory: four bytes a message.
     """
 
@@ -31,6 +32,7 @@ class View:
         "folder",
         "modseq",
         "name",
+        "place",
         "readonly",
         "recent_from",
         "tree",
@@ -43,6 +45,7 @@ class View:
         self.tree = tree
         self.folder = folder
         self.readonly = readonly
+        self.place: Place = (0, "")
         self.uids: array[int] = array("I")
         self.modseq = 0
         self.recent_from = 0
@@ -96,10 +99,13 @@ class View:
             self._changed.pop(entry.uid, None)
 
     async def read(self) -> None:
-        """Read what changed since the last time. Raises FolderError."""
+        """Read what changed since the last time. Raises FolderError, NONEXISTENT when the folder has gone."""
         self.dirty = False
         top = self.uids[-1] if self.uids else 0
-        for entry in await self.folder.changes(self.modseq):
+        changes = await self.folder.changes(self.modseq)
+        if not changes:
+            await self._exists()
+        for entry in changes:
             uid = entry.uid
             self.modseq = max(self.modseq, entry.modseq)
             if entry.gone:
@@ -112,6 +118,24 @@ class View:
             elif self.number(uid) and self._told.get(uid, 0) < entry.modseq:
                 self._changed[uid] = entry
         self._told.clear()
+        figures = await self.folder.status()
+        if figures.messages != len(self.uids) - len(self._gone):
+            await self._compare()
+
+    async def _exists(self) -> None:
+        info = self.folder.info
+        for other in await self.tree.folders():
+            if other.name == info.name and other.uidvalidity == info.uidvalidity:
+                return
+        raise FolderError("NONEXISTENT", "The selected mailbox has gone")
+
+    async def _compare(self) -> None:
+        """Changes are remembered for a limited time, removals above all: compare the folder with what the client knows."""
+        present = {entry.uid for entry in await self.folder.entries()}
+        known = frozenset(self.uids)
+        self._gone.update(known - present)
+        for uid in sorted(present - known):
+            self._arrived(uid)
 
     def _arrived(self, uid: int) -> None:
         uids = self.uids

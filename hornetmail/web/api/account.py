@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from hornetmail.access.login import AccessRefused
 from hornetmail.access.rights import Right
 from hornetmail.core.served import Role
 from hornetmail.web.api.operations import ApiError, Caller, Done, Nothing, Operation, Secret, missing
@@ -75,9 +76,14 @@ async def password(rooms: Rooms, caller: Caller, request: PasswordChange) -> Don
     """Change the own password (C23); other web sessions end."""
     if caller.person is None:
         raise ApiError(400, "invalid", "the local administrator has no password: name somebody with --as ADDRESS")
-    await rooms.access.change_password(
-        caller.person, request.old, request.new, door=caller.door, peer=caller.peer, keep=caller.session
-    )
+    try:
+        await rooms.access.change_password(
+            caller.person, request.old, request.new, door=caller.door, peer=caller.peer, keep=caller.session
+        )
+    except AccessRefused as refused:
+        if refused.reason == "credentials":
+            raise ApiError(403, "credentials", "$.old: not the present password") from None
+        raise
     return Done()
 
 

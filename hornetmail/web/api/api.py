@@ -8,11 +8,13 @@ from typing import Any
 import msgspec
 from twisted.logger import Logger
 
-from hornetmail.access.login import AccessRefused
+from hornetmail.access.login import AccessRefused, WeakPassword
 from hornetmail.access.rights import Right
 from hornetmail.core.address import AddressError
 from hornetmail.core.archived import ArchiveError, QueryError, Refused
+from hornetmail.db.engines import DatabaseBroken, DatabaseFull
 from hornetmail.directory.store import DirectoryConflict, DirectoryError, DirectoryMissing
+from hornetmail.web.api.catalogue import OPERATIONS
 from hornetmail.web.api.operations import ApiError, Caller, Operation
 from hornetmail.web.api.rooms import Rooms
 
@@ -24,11 +26,7 @@ class Api:
 
     log = Logger()
 
-    def __init__(self, rooms: Rooms, operations: Sequence[Operation[Any, Any]] | None = None) -> None:
-        if operations is None:
-            from hornetmail.web.api.catalogue import OPERATIONS
-
-            operations = OPERATIONS
+    def __init__(self, rooms: Rooms, operations: Sequence[Operation[Any, Any]] = OPERATIONS) -> None:
         self.rooms = rooms
         self.operations: dict[str, Operation[Any, Any]] = {operation.name: operation for operation in operations}
 
@@ -40,21 +38,24 @@ class Api:
             raise ApiError(404, "not_found", f"no operation {name!r}")
         self._permit(caller, operation)
         wanted = self._read(operation, request)
+        try:
+            return await self._run(caller, operation, wanted)
+        except Exception as error:
+            raise self._error(operation, error) from error
+
+    async def _run(self, caller: Caller, operation: Operation[Any, Any], wanted: Any) -> Any:
+        """Audit row first, then the action, then its outcome."""
         audit = self.rooms.audit if operation.audited else None
-        row = 0
-        if audit is not None:
-            row = await audit.begin(
-                caller.label, operation.name, operation.subject(wanted), operation.detail(wanted), max(caller.tenant, 0)
-            )
+        if audit is None:
+            return await operation.run(self.rooms, caller, wanted)
+        subject, detail = operation.subject(wanted), operation.detail(wanted)
+        row = await audit.begin(caller.label, operation.name, subject, detail, max(caller.tenant, 0))
         try:
             answer = await operation.run(self.rooms, caller, wanted)
-        except Exception as error:  # noqa: BLE001 - whatever a room raises becomes an answer, and a line in the log if it is our fault
-            refused = self._error(operation, error)
-            if audit is not None:
-                await audit.outcome(row, f"{refused.code}: {refused.text}"[:1000])
-            raise refused from error
-        if audit is not None:
-            await audit.outcome(row, "done")
+        except Exception as error:
+            await audit.outcome(row, f"{type(error).__name__}: {error}"[:1000])
+            raise
+        await audit.outcome(row, "done")
         return answer
 
     def _permit(self, caller: Caller, operation: Operation[Any, Any]) -> None:
@@ -85,8 +86,10 @@ class Api:
                 return ApiError(404, "not_found", str(error))
             case DirectoryConflict():
                 return ApiError(409, "conflict", str(error))
-            case DirectoryError() | AddressError():
+            case DirectoryError() | AddressError() | WeakPassword():
                 return ApiError(400, "invalid", str(error))
+            case DatabaseFull() | DatabaseBroken():
+                return ApiError(503, "database", str(error))
             case QueryError():
                 return ApiError(400, "query", str(error))
             case Refused():

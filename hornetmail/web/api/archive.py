@@ -5,7 +5,6 @@ from __future__ import annotations
 import msgspec
 
 from hornetmail.access.rights import LOCAL_ADMINISTRATOR, Right, own_scope
-from hornetmail.core.address import domain_of
 from hornetmail.core.archived import ArchivedMail, Hit, Refused
 from hornetmail.core.envelope import Direction
 from hornetmail.core.served import Person, Role, Scope
@@ -201,15 +200,13 @@ async def export(rooms: Rooms, caller: Caller, request: MailName) -> Raw:
 
 
 def owners(rooms: Rooms, mail: ArchivedMail) -> list[str]:
-    """Whose mail it is, for an administrator's redelivery: the local recipients, or the sender of outgoing mail (C17)."""
+    """Whose mail it is, for an administrator's redelivery: the recipients with a mailbox here, or the sender of outgoing mail (C17)."""
     directory = rooms.directory
-    if mail.hit.direction is Direction.OUT:
-        sender = mail.login or mail.hit.sender
-        return [sender] if sender and directory.domain(domain_of(sender)) is not None else []
-    served = [address for address in mail.recipients if directory.domain(domain_of(address)) is not None]
-    if directory.domain(domain_of(mail.hit.sender)) is not None and not served:
-        return [mail.hit.sender]
-    return served
+    sender = [mail.login or mail.hit.sender]
+    candidates = sender if mail.hit.direction is Direction.OUT else [*mail.recipients, *mail.hit.recipients]
+    found = (directory.mailbox(address) for address in candidates)
+    own = {mailbox.id: mailbox.address for mailbox in found if mailbox is not None and mailbox.tenant == mail.tenant}
+    return list(own.values())
 
 
 async def redeliver(rooms: Rooms, caller: Caller, request: RedeliverRequest) -> Redelivered:
@@ -224,7 +221,12 @@ async def redeliver(rooms: Rooms, caller: Caller, request: RedeliverRequest) -> 
     messages: list[str] = []
     for target, wanted in targets.items():
         token = f"{request.request}/{target}" if request.request else ""
-        messages += [str(message) for message in await courier.redeliver(person, wanted, target, token)]
+        try:
+            messages += [str(message) for message in await courier.redeliver(person, wanted, target, token)]
+        except KeyError as error:
+            raise missing(f"no mail {error.args[0] if error.args else ''} in your archive") from None
+        except ValueError as error:
+            raise ApiError(400, "invalid", str(error)) from None
     return Redelivered(messages, list(targets))
 
 

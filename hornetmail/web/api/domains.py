@@ -105,9 +105,7 @@ def find(rooms: Rooms, caller: Caller, name: str) -> Domain:
 
 def health(explanation: dict[str, Any]) -> PrimaryView:
     """The primary's health out of what the modes say about a domain."""
-    hosts = [host for host in explanation.get("primaries", []) if isinstance(host, dict)]
-    known = [host["up"] for host in hosts if host.get("up") is not None]
-    return PrimaryView(up=any(known) if known else None, hosts=hosts)
+    return PrimaryView(up=explanation.get("up"), hosts=list(explanation.get("primaries", ())))
 
 
 def view(rooms: Rooms, domain: Domain) -> DomainView:

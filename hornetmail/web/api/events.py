@@ -10,7 +10,16 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from hornetmail.access.rights import Right
-from hornetmail.core.events import Alarm, ArchiveGrew, DirectoryChanged, FolderChanged, HealthChanged, MessageAccepted, ModeChanged, RecipientSettled
+from hornetmail.core.events import (
+    Alarm,
+    ArchiveGrew,
+    DirectoryChanged,
+    FolderChanged,
+    HealthChanged,
+    MessageAccepted,
+    ModeChanged,
+    RecipientSettled,
+)
 from hornetmail.web.api.operations import Caller
 from hornetmail.web.api.rooms import Rooms
 
@@ -67,7 +76,10 @@ class _Stream:
         bus = self._rooms.bus
         if bus is None:
             return []
-        listeners: list[tuple[type, Callable[[Any], None]]] = [(FolderChanged, self._folder), (ArchiveGrew, lambda _: self._soon("archive", {}))]
+        listeners: list[tuple[type, Callable[[Any], None]]] = [
+            (FolderChanged, self._folder),
+            (ArchiveGrew, lambda _: self._soon("archive", {})),
+        ]
         if self._caller.may(Right.ADMINISTER):
             listeners += [
                 (ModeChanged, lambda event: self._of_domain("mode", event)),

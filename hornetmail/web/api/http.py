@@ -10,6 +10,7 @@ from urllib.parse import unquote
 import msgspec
 from klein import Klein
 from twisted.logger import Logger
+from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
 from hornetmail.access.login import AccessRefused
@@ -31,7 +32,12 @@ class HttpFace:
     log = Logger()
 
     def __init__(
-        self, api: Api, visitors: Visitors, *, door: Literal["http", "socket"] = "http", figures: Callable[[], bytes] | None = None
+        self,
+        api: Api,
+        visitors: Visitors,
+        *,
+        door: Literal["http", "socket"] = "http",
+        figures: Callable[[], bytes] | None = None,
     ) -> None:
         self._api = api
         self._visitors = visitors
@@ -50,9 +56,9 @@ class HttpFace:
         self.app.route(f"{PREFIX}/events", methods=["GET"])(self._events)
         self.app.route(f"{PREFIX}/", branch=True)(self._serve)
 
-    def resource(self) -> Any:
-        """For a ``Site``."""
-        return self.app.resource()
+    def resource(self) -> Resource:
+        """For a ``Site``, or below another resource at any place: it goes by the request's whole path."""
+        return _ByPath(self.app.resource())
 
     async def _healthz(self, request: Any) -> bytes:
         """200 when all roles work, 503 with reasons otherwise."""
@@ -70,15 +76,13 @@ class HttpFace:
                 return self._problem(request, error)
             if caller.person is None or caller.person.tenant != 1 or not caller.may(self._api.operations["status"].right):
                 return self._problem(request, ApiError(401, "login_needed", "an administrator's log-in, or loopback"))
-        request.setHeader(b"Content-Type", b"text/plain; version=0.0.4; charset=utf-8")
-        return self._figures()
+        return self._whole(request, b"text/plain; version=0.0.4; charset=utf-8", self._figures())
 
     async def _openapi(self, request: Any) -> bytes:
         """The description of everything below ``/api/v1``."""
         if not self._document:
             self._document = msgspec.json.encode(describe(self._api.operations.values(), self._api.rooms.version))
-        request.setHeader(b"Content-Type", b"application/json")
-        return self._document
+        return self._whole(request, b"application/json", self._document)
 
     async def _events(self, request: Any) -> bytes | None:
         """Server-sent events: hints that something changed; the page reads anew."""
@@ -109,10 +113,8 @@ class HttpFace:
         except (ApiError, AccessRefused) as error:
             return self._problem(request, error)
         if isinstance(answer, Raw):
-            request.setHeader(b"Content-Type", answer.content_type.encode("ascii"))
             request.setHeader(b"Content-Disposition", f'attachment; filename="{answer.filename}"'.encode("ascii"))
-            self._guard(request)
-            return answer.data
+            return self._whole(request, answer.content_type.encode("ascii"), answer.data)
         return self._json(request, answer)
 
     def _find(self, request: Any) -> tuple[Operation[Any, Any], dict[str, str]]:
@@ -156,16 +158,17 @@ class HttpFace:
                 raise ApiError(400, "invalid", f"$.{name}: stands in the path already")
         return found
 
-    def _guard(self, request: Any) -> None:
+    def _whole(self, request: Any, content_type: bytes, data: bytes) -> bytes:
+        request.setHeader(b"Content-Type", content_type)
+        request.setHeader(b"Content-Length", str(len(data)).encode())
         request.setHeader(b"Cache-Control", b"no-store")
         request.setHeader(b"X-Content-Type-Options", b"nosniff")
         request.setHeader(b"Content-Security-Policy", b"default-src 'none'; frame-ancestors 'none'; sandbox")
+        return data
 
     def _json(self, request: Any, answer: Any, status: int = 200) -> bytes:
         request.setResponseCode(status)
-        request.setHeader(b"Content-Type", b"application/json")
-        self._guard(request)
-        return msgspec.json.encode(answer, enc_hook=str)
+        return self._whole(request, b"application/json", msgspec.json.encode(answer, enc_hook=str))
 
     def _problem(self, request: Any, error: ApiError | AccessRefused) -> bytes:
         if isinstance(error, AccessRefused):
@@ -177,6 +180,21 @@ class HttpFace:
         return self._json(request, ErrorBody(Problem(error.code, error.text)), error.status)
 
 
+class _ByPath(Resource):
+    """Gives Klein the whole path of a request, whatever resources it came through."""
+
+    isLeaf = True
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._inner = inner
+
+    def render(self, request: Any) -> Any:
+        """As if Klein stood at the root."""
+        request.prepath, request.postpath = [], request.path.split(b"/")[1:]
+        return self._inner.render(request)
+
+
 class BoundedRequest(Request):
     """A request whose body stays in memory (Twisted would spool large ones to plain temporary files, against rule 24) and is bounded."""
 
@@ -184,7 +202,7 @@ class BoundedRequest(Request):
 
     def gotLength(self, length: int | None) -> None:
         """Refuse what says that it is too large."""
-        self.content = BytesIO()
+        self.content = self._body = BytesIO()
         self._too_large = length is not None and length > self.most_bytes
         if self._too_large:
             self._refuse()
@@ -193,22 +211,22 @@ class BoundedRequest(Request):
         """Refuse what turns out to be too large."""
         if self._too_large:
             return
-        if self.content.tell() + len(data) > self.most_bytes:
+        if self._body.tell() + len(data) > self.most_bytes:
             self._too_large = True
-            self.content = BytesIO()
+            self.content = self._body = BytesIO()
             self._refuse()
             return
-        self.content.write(data)
+        self._body.write(data)
 
     def _refuse(self) -> None:
-        self.channel.transport.write(b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
-        self.channel.transport.loseConnection()
+        transport: Any = self.channel.transport
+        transport.write(b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+        transport.loseConnection()
 
 
 def site(resource: Any, reactor: Any, *, most_bytes: int = 80 << 20, timeout: float = 60.0) -> Site:
-    """A ``Site`` that bounds requests and logs no addresses of pages (they can hold search words)."""
+    """A ``Site`` that bounds requests and shows no tracebacks. ``timeout``: seconds that a silent connection lasts."""
     kind = type("BoundedRequest", (BoundedRequest,), {"most_bytes": most_bytes})
-    made = Site(resource, requestFactory=kind, timeout=timeout, reactor=reactor)
-    made.noisy = False
+    made = Site(resource, requestFactory=kind, timeout=timeout, reactor=reactor)  # type: ignore[no-untyped-call]
     made.displayTracebacks = False
     return made

@@ -43,13 +43,22 @@ def describe(operations: Iterable[Operation[Any, Any]], version: str) -> dict[st
         components.pop(operation.request.__name__, None)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "HornetMail", "version": version or "0", "description": "Panel, command line and scripts use this one API."},
+        "info": {
+            "title": "HornetMail",
+            "version": version or "0",
+            "description": "Panel, command line and scripts use this one API.",
+        },
         "paths": paths,
         "components": {
             "schemas": components,
             "securitySchemes": {
                 "password": {"type": "http", "scheme": "basic", "description": "Full mail address and password."},
-                "session": {"type": "apiKey", "in": "cookie", "name": "hornetmail", "description": "With the header X-CSRF-Token on writes."},
+                "session": {
+                    "type": "apiKey",
+                    "in": "cookie",
+                    "name": "hornetmail",
+                    "description": "With the header X-CSRF-Token on writes.",
+                },
             },
         },
     }
@@ -91,7 +100,10 @@ def _operation(operation: Operation[Any, Any], references: dict[Any, Any], compo
 
 def _answer(operation: Operation[Any, Any], references: dict[Any, Any]) -> dict[str, Any]:
     if operation.response is Raw:
-        return {"description": "The exact bytes", "content": {"message/rfc822": {"schema": {"type": "string", "contentMediaType": "message/rfc822"}}}}
+        return {
+            "description": "The exact bytes",
+            "content": {"message/rfc822": {"schema": {"type": "string", "contentMediaType": "message/rfc822"}}},
+        }
     return _json("Done", references[operation.response])
 
 

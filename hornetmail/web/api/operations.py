@@ -120,21 +120,25 @@ class Operation(Generic[Q, R]):
         self.in_path: tuple[str, ...] = tuple(re.findall(r"\{(\w+)\}", path))
         self.secrets = frozenset(field.encode_name for field in msgspec.structs.fields(request) if _is_secret(field.type))
 
+    @property
+    def _subjects(self) -> tuple[str, ...]:
+        """The fields in the path, else the first field if it names something."""
+        first = [field.name for field in msgspec.structs.fields(self.request)[:1] if field.type in (str, list[str])]
+        return self.in_path or tuple(first)
+
     def subject(self, request: Q) -> str:
-        """What it is done to, for the audit log: the fields in the path, else the first field."""
-        names = self.in_path or tuple(
-            field.name for field in msgspec.structs.fields(self.request)[:1] if field.encode_name not in self.secrets
-        )
-        return " ".join(str(getattr(request, name)) for name in names)[:500]
+        """What it is done to, for the audit log."""
+        values = [getattr(request, name) for name in self._subjects]
+        return " ".join(" ".join(map(str, value)) if isinstance(value, list) else str(value) for value in values)[:500]
 
     def detail(self, request: Q) -> str:
         """The other fields as JSON, without secrets and fields left at their default."""
         shown: dict[str, Any] = {}
         for field in msgspec.structs.fields(self.request):
             value = getattr(request, field.name)
-            if field.encode_name in self.secrets or field.name in self.in_path or value == field.default:
-                continue
-            shown[field.encode_name] = value
+            default = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+            if field.encode_name not in self.secrets and field.name not in self._subjects and value != default:
+                shown[field.encode_name] = value
         return msgspec.json.encode(shown).decode()[:4000] if shown else ""
 
 

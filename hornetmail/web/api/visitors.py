@@ -1,4 +1,4 @@
-"""Who a web request comes from: the socket, Basic credentials, or the session of a browser. Shared by API and pages."""
+"""Who a request to the API comes from: the socket, Basic credentials, or the session of a browser."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hornetmail.access.login import Access
-from hornetmail.access.sessions import Sessions, csrf_matches, csrf_token
-from hornetmail.core.served import Person
+from hornetmail.access.sessions import Sessions, csrf_matches
 from hornetmail.web.api.operations import ApiError, Caller
 
 COOKIE = "hornetmail"
-CSRF_HEADER = "X-CSRF-Token"
+CSRF_HEADER = b"x-csrf-token"
 SAFE = frozenset({b"GET", b"HEAD"})
 
 
@@ -22,7 +21,14 @@ class Visitors:
     """Tells who is asking. ``proxies``: networks of reverse proxies that are believed about the client's address and TLS.
     ``plain_ok``: whether a client at an address may send a password without TLS (``Config.may_login_plainly``)."""
 
-    def __init__(self, access: Access, sessions: Sessions, *, proxies: Sequence[str] = (), plain_ok: Callable[[str], bool] = lambda peer: False) -> None:
+    def __init__(
+        self,
+        access: Access,
+        sessions: Sessions,
+        *,
+        proxies: Sequence[str] = (),
+        plain_ok: Callable[[str], bool] = lambda peer: False,
+    ) -> None:
         self._access = access
         self._sessions = sessions
         self._proxies = tuple(ipaddress.ip_network(network) for network in proxies)
@@ -32,7 +38,7 @@ class Visitors:
         """The client's IP address; behind a proxy that we believe, what it says."""
         host = str(getattr(request.getClientAddress(), "host", "") or "")
         if self._believed(host):
-            for hop in reversed((request.getHeader("x-forwarded-for") or "").split(",")):
+            for hop in reversed(header(request, b"x-forwarded-for").split(",")):
                 hop = hop.strip().strip("[]")
                 if hop and not self._believed(hop):
                     return hop if _is_address(hop) else host
@@ -43,7 +49,7 @@ class Visitors:
         if request.isSecure():
             return True
         host = str(getattr(request.getClientAddress(), "host", "") or "")
-        return self._believed(host) and (request.getHeader("x-forwarded-proto") or "").strip().lower() == "https"
+        return self._believed(host) and header(request, b"x-forwarded-proto").strip().lower() == "https"
 
     def may_send_password(self, request: Any) -> bool:
         """Whether a password may be taken over this connection."""
@@ -53,15 +59,11 @@ class Visitors:
         """The session token in the cookie, or ``""``."""
         return (request.getCookie(COOKIE.encode()) or b"").decode("ascii", "replace")
 
-    def csrf(self, request: Any) -> str:
-        """What forms and scripts of our pages must send back: the field ``csrf`` or the header ``X-CSRF-Token``."""
-        return csrf_token(self.token(request))
-
     def csrf_ok(self, request: Any, given: str) -> bool:
         """Whether that came from one of our own pages."""
         return csrf_matches(self.token(request), given)
 
-    async def by_session(self, request: Any, door: str = "page") -> Caller:
+    async def by_session(self, request: Any, door: str = "http") -> Caller:
         """The caller by the browser's session; ``person`` None without one. CSRF is the caller's to check."""
         session = await self._sessions.find(self.token(request))
         person = self._access.person(session.mailbox) if session is not None else None
@@ -77,37 +79,20 @@ class Visitors:
                 raise ApiError(403, "tls_needed", "passwords are taken over TLS only")
             peer = self.peer(request)
             return Caller(await self._access.login(*basic, "http", peer), "http", peer=peer)
-        caller = await self.by_session(request, "http")
-        if caller.person is not None and request.method not in SAFE and not self.csrf_ok(request, request.getHeader(CSRF_HEADER) or ""):
-            raise ApiError(403, "csrf", f"the header {CSRF_HEADER} is missing or wrong")
+        caller = await self.by_session(request)
+        if caller.person is not None and request.method not in SAFE and not self.csrf_ok(request, header(request, CSRF_HEADER)):
+            raise ApiError(403, "csrf", "the header X-CSRF-Token is missing or wrong")
         return caller
 
     async def local_caller(self, request: Any) -> Caller:
         """For the socket in the data directory: the local administrator, or whoever ``X-HornetMail-As`` names and proves to be. Raises
         ApiError, AccessRefused."""
-        named, basic = request.getHeader("x-hornetmail-as"), basic_credentials(request)
-        if named is None and basic is None:
+        named, basic = header(request, b"x-hornetmail-as"), basic_credentials(request)
+        if not named and basic is None:
             return Caller(door="socket", root=True)
-        if basic is None or (named is not None and basic[0] != named):
+        if basic is None or (named and basic[0] != named):
             raise ApiError(401, "login_needed", f"acting as {named or 'somebody'} needs that person's password")
         return Caller(await self._access.login(*basic, "socket", ""), "socket")
-
-    async def sign_in(self, request: Any, user: str, password: str) -> Person:
-        """Log in and set the cookie. Raises AccessRefused, ApiError (no TLS)."""
-        if not self.may_send_password(request):
-            raise ApiError(403, "tls_needed", "passwords are taken over TLS only")
-        peer = self.peer(request)
-        person = await self._access.login(user, password, "web", peer)
-        token, _ = await self._sessions.create(person, peer, request.getHeader("user-agent") or "")
-        request.addCookie(COOKIE, token, path="/", secure=self.secure(request), httpOnly=True, sameSite="lax")
-        return person
-
-    async def sign_out(self, request: Any) -> None:
-        """End the session and take the cookie back."""
-        session = await self._sessions.find(self.token(request))
-        if session is not None:
-            await self._sessions.revoke(session.id, session.mailbox)
-        request.addCookie(COOKIE, "", path="/", max_age="0", secure=self.secure(request), httpOnly=True, sameSite="lax")
 
     def _believed(self, host: str) -> bool:
         if not self._proxies or not _is_address(host):
@@ -117,12 +102,17 @@ class Visitors:
         return any(address in network for network in self._proxies)
 
 
+def header(request: Any, name: bytes) -> str:
+    """A header's last value as UTF-8, or ``""``. Names are bytes throughout: Twisted's cache of names must not mix them with text."""
+    return (request.getHeader(name) or b"").decode("utf-8", "replace")
+
+
 def basic_credentials(request: Any) -> tuple[str, str] | None:
     """User and password of an ``Authorization: Basic`` header (RFC 7617, UTF-8), or None. Raises ApiError on a broken one."""
-    header = request.getHeader("authorization")
-    if header is None:
+    given = header(request, b"authorization")
+    if not given:
         return None
-    scheme, _, encoded = header.partition(" ")
+    scheme, _, encoded = given.partition(" ")
     try:
         if scheme.lower() != "basic":
             raise ValueError

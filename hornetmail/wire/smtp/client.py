@@ -137,7 +137,7 @@ _ALONE = (Ehlo, Helo, StartTLS, AuthPlain, AuthLogin, Response, DataCommand, Qui
 """Commands behind which nothing may be sent before their reply (RFC 2920 section 3.1)."""
 
 
-class SMTPClientEngine:
+class ClientEngine:
     """One connection to a server."""
 
     def __init__(self) -> None:

@@ -156,7 +156,7 @@ _FLAWS = {
 }
 
 
-class SMTPServer:
+class ServerEngine:
     """One connection, from greeting to end."""
 
     def __init__(self, policy: Policy) -> None:

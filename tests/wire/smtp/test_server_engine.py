@@ -30,7 +30,7 @@ from hornetmail.wire.smtp.events import (
     StartTLS,
     Welcome,
 )
-from hornetmail.wire.smtp.server import TABLE, Phase, Policy, SMTPServer
+from hornetmail.wire.smtp.server import TABLE, Phase, Policy, ServerEngine
 
 OK = Reply(250, "2.0.0", "ok")
 
@@ -50,7 +50,7 @@ def usual(event: Event) -> Out:
     return Accept(OK)
 
 
-def run(engine: SMTPServer, pieces: list[bytes]) -> tuple[list[Event], bytes]:
+def run(engine: ServerEngine, pieces: list[bytes]) -> tuple[list[Event], bytes]:
     """Feed pieces and answer; the events with chunks joined, and what was said."""
     events: list[Event] = []
     said = b""
@@ -74,8 +74,8 @@ def run(engine: SMTPServer, pieces: list[bytes]) -> tuple[list[Event], bytes]:
     return events, said
 
 
-def fresh(**keywords: object) -> SMTPServer:
-    engine = SMTPServer(Policy(hostname="mx.example.test", **keywords))  # type: ignore[arg-type]
+def fresh(**keywords: object) -> ServerEngine:
+    engine = ServerEngine(Policy(hostname="mx.example.test", **keywords))  # type: ignore[arg-type]
     engine.send(Greeting())
     return engine
 

@@ -1,0 +1,275 @@
+"""The archive's keys (A2-A6, rule 22): a root key on paper that wraps random data keys, and the file that holds the wrapped ones.
+
+The keyring file lies beside ``archive.db`` and on every medium, so that media and root key alone open everything (L3). Its bytes are
+described in ``docs/formats/archive.rst``. The private half of an X25519 pair is wrapped like any other key; its public half lies open, so
+that mail can be sealed while the root key is not there.
+"""
+
+from __future__ import annotations
+
+import binascii
+import enum
+import hashlib
+import hmac
+import secrets
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from hornetmail.core.archived import ArchiveError
+from hornetmail.disk.files import Disk
+from hornetmail.disk.seal import BrokenSeal, Seal
+
+ROOT_BYTES = 32
+KEYRING_NAME = "keyring"
+
+_MAGIC = b"HMKEYS1\n"
+_LENGTH = struct.Struct(">I")
+_CONTEXT = struct.Struct(">BIQI")
+
+
+class KeyTrouble(ArchiveError):
+    """A key is missing, wrong, or its file is damaged; the message says which."""
+
+
+class Purpose(enum.IntEnum):
+    """What a wrapped key is for. The numbers stand in files."""
+
+    DATA = 1
+    DATABASE = 2
+    SEALED_BOX = 3
+    LOOKUP = 4
+
+
+_SIZES = {Purpose.DATA: 32, Purpose.DATABASE: 48, Purpose.SEALED_BOX: 32, Purpose.LOOKUP: 32}
+"""Bytes of each; a database key is 32 bytes of key and 16 of salt, as SQLCipher takes them raw."""
+
+
+class _Entry(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    number: int
+    purpose: int
+    tenant: int
+    year: int
+    wrapped: bytes
+
+
+class _Body(msgspec.Struct, frozen=True, gc=False):
+    serial: int
+    archive: bytes
+    root: bytes
+    public: bytes
+    entries: tuple[_Entry, ...]
+
+
+def new_root() -> bytes:
+    """32 random bytes."""
+    return secrets.token_bytes(ROOT_BYTES)
+
+
+def root_id(root: bytes) -> bytes:
+    """8 bytes that name a root key and tell nothing of it."""
+    return _derive(root, b"hornetmail root id 1", 8)
+
+
+def _derive(secret: bytes, info: bytes, length: int = 32, salt: bytes | None = None) -> bytes:
+    return HKDF(algorithm=hashes.SHA256(), length=length, salt=salt, info=info).derive(secret)
+
+
+def _wrap_context(purpose: int, number: int, tenant: int, year: int) -> bytes:
+    return b"hornetmail key wrap 1" + _CONTEXT.pack(purpose, number, tenant, year)
+
+
+class RootFile:
+    """Where the running service has the root key, so that it starts unattended: one line of text, mode 0600."""
+
+    def __init__(self, path: Path, disk: Disk) -> None:
+        self._path = path
+        self._disk = disk
+
+    def write(self, root: bytes) -> None:
+        """Durable on return."""
+        check = binascii.crc32(root)
+        self._disk.make_directory(self._path.parent)
+        self._disk.write_durably(self._path, b"hornetmail-root-1 %s %08x\n" % (root.hex().encode(), check))
+
+    def read(self) -> bytes | None:
+        """The key, or None if there is none (locked). Raises KeyTrouble if the file is damaged."""
+        try:
+            words = self._path.read_bytes().split()
+        except FileNotFoundError:
+            return None
+        try:
+            tag, text, check = words
+            root = bytes.fromhex(text.decode("ascii"))
+            if tag != b"hornetmail-root-1" or len(root) != ROOT_BYTES or binascii.crc32(root) != int(check, 16):
+                raise ValueError
+        except ValueError:
+            raise KeyTrouble(f"{self._path} is damaged: type the key in again from its paper") from None
+        return root
+
+
+class Keyring:
+    """The wrapped keys of one archive, opened with its root key, or locked without it."""
+
+    def __init__(self, body: _Body, root: bytes | None) -> None:
+        self._body = body
+        self._root = root
+        self._seals: dict[int, Seal] = {}
+        self._data = {(e.tenant, e.year): e.number for e in body.entries if e.purpose == Purpose.DATA}
+        self._private: X25519PrivateKey | None = None
+        self._public = X25519PublicKey.from_public_bytes(body.public)
+        if root is not None:
+            raw = self._unwrap(self._only(Purpose.SEALED_BOX))
+            self._private = X25519PrivateKey.from_private_bytes(raw)
+            if self._private.public_key().public_bytes_raw() != body.public:
+                raise KeyTrouble("the keyring's public key does not belong to its private key")
+
+    @classmethod
+    def create(cls, root: bytes) -> Keyring:
+        """A new archive's keyring: a name, a database key, a lookup key and the X25519 pair."""
+        private = X25519PrivateKey.generate()
+        raw = {
+            Purpose.DATABASE: secrets.token_bytes(_SIZES[Purpose.DATABASE]),
+            Purpose.SEALED_BOX: private.private_bytes_raw(),
+            Purpose.LOOKUP: secrets.token_bytes(_SIZES[Purpose.LOOKUP]),
+        }
+        seal = Seal(root)
+        entries = tuple(
+            _Entry(number, purpose, 0, 0, seal.close(key, _wrap_context(purpose, number, 0, 0)))
+            for number, (purpose, key) in enumerate(raw.items(), 1)
+        )
+        body = _Body(1, secrets.token_bytes(16), root_id(root), private.public_key().public_bytes_raw(), entries)
+        return cls(body, root)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, root: bytes | None) -> Keyring:
+        """Read a keyring file. Raises KeyTrouble: damaged, or of another root key."""
+        if not data.startswith(_MAGIC) or len(data) < 12:
+            raise KeyTrouble("not a keyring")
+        (length,) = _LENGTH.unpack_from(data, 8)
+        end = 12 + length
+        if len(data) != end + 36 or binascii.crc32(data[:end]) != _LENGTH.unpack_from(data, end)[0]:
+            raise KeyTrouble("the keyring is damaged (checksum)")
+        try:
+            body = msgspec.msgpack.decode(data[12:end], type=_Body)
+        except msgspec.DecodeError as error:
+            raise KeyTrouble(f"the keyring is damaged ({error})") from None
+        if root is not None:
+            if body.root != root_id(root):
+                raise KeyTrouble(f"the keyring belongs to root key {body.root.hex()}, not to {root_id(root).hex()}")
+            if not hmac.compare_digest(_mac(root, data[:end]), data[end + 4 :]):
+                raise KeyTrouble("the keyring was changed by somebody without the root key")
+        return cls(body, root)
+
+    def to_bytes(self) -> bytes:
+        """The keyring file. Needs the root key."""
+        if self._root is None:
+            raise KeyTrouble("the archive key is locked")
+        encoded = msgspec.msgpack.encode(self._body)
+        data = _MAGIC + _LENGTH.pack(len(encoded)) + encoded
+        return data + _LENGTH.pack(binascii.crc32(data)) + _mac(self._root, data)
+
+    @property
+    def locked(self) -> bool:
+        """Without the root key: sealing works, opening does not."""
+        return self._root is None
+
+    @property
+    def archive(self) -> bytes:
+        """16 random bytes that name the archive; they stand on each of its media."""
+        return self._body.archive
+
+    @property
+    def serial(self) -> int:
+        """Grows with each key."""
+        return self._body.serial
+
+    @property
+    def numbers(self) -> frozenset[int]:
+        """All key numbers."""
+        return frozenset(e.number for e in self._body.entries)
+
+    @property
+    def public(self) -> X25519PublicKey:
+        """What is sealed to while the key is locked."""
+        return self._public
+
+    @property
+    def private(self) -> X25519PrivateKey:
+        """Raises KeyTrouble while locked."""
+        if self._private is None:
+            raise KeyTrouble("the archive key is locked")
+        return self._private
+
+    def database_key(self) -> bytes:
+        """48 bytes for ``archive.db``."""
+        return self._unwrap(self._only(Purpose.DATABASE))
+
+    def lookup_key(self) -> bytes:
+        """32 bytes for keyed hashes of attachment parts."""
+        return self._unwrap(self._only(Purpose.LOOKUP))
+
+    def data_number(self, tenant: int, year: int) -> int | None:
+        """The number of a tenant's data key of a year, if it has been made."""
+        return self._data.get((tenant, year))
+
+    def with_data(self, wanted: Iterable[tuple[int, int]]) -> Keyring:
+        """This keyring with data keys for these (tenant, year) pairs. It must be on disk before a key of it is used."""
+        if self._root is None:
+            raise KeyTrouble("the archive key is locked")
+        seal = Seal(self._root)
+        entries = list(self._body.entries)
+        number = max(e.number for e in entries)
+        for tenant, year in sorted(set(wanted) - set(self._data)):
+            number += 1
+            raw = secrets.token_bytes(_SIZES[Purpose.DATA])
+            wrapped = seal.close(raw, _wrap_context(Purpose.DATA, number, tenant, year))
+            entries.append(_Entry(number, Purpose.DATA, tenant, year, wrapped))
+        if len(entries) == len(self._body.entries):
+            return self
+        body = msgspec.structs.replace(self._body, serial=self._body.serial + 1, entries=tuple(entries))
+        return Keyring(body, self._root)
+
+    def rewrapped(self, root: bytes) -> Keyring:
+        """The same keys under a new root key."""
+        seal = Seal(root)
+        entries = tuple(
+            msgspec.structs.replace(e, wrapped=seal.close(self._unwrap(e), _wrap_context(e.purpose, e.number, e.tenant, e.year)))
+            for e in self._body.entries
+        )
+        return Keyring(msgspec.structs.replace(self._body, serial=self.serial + 1, root=root_id(root), entries=entries), root)
+
+    def seal(self, number: int) -> Seal:
+        """The data key with a number. Raises KeyTrouble: locked, or there is no such key."""
+        found = self._seals.get(number)
+        if found is None:
+            for entry in self._body.entries:
+                if entry.number == number and entry.purpose == Purpose.DATA:
+                    found = self._seals[number] = Seal(self._unwrap(entry))
+                    return found
+            raise KeyTrouble(f"key {number} is not in the keyring")
+        return found
+
+    def _only(self, purpose: Purpose) -> _Entry:
+        for entry in self._body.entries:
+            if entry.purpose == purpose:
+                return entry
+        raise KeyTrouble(f"the keyring holds no {purpose.name.lower()} key")
+
+    def _unwrap(self, entry: _Entry) -> bytes:
+        if self._root is None:
+            raise KeyTrouble("the archive key is locked")
+        context = _wrap_context(entry.purpose, entry.number, entry.tenant, entry.year)
+        try:
+            return Seal(self._root).open(entry.wrapped, context)
+        except BrokenSeal:
+            raise KeyTrouble(f"wrapped key {entry.number} does not open") from None
+
+
+def _mac(root: bytes, data: bytes) -> bytes:
+    return hmac.new(_derive(root, b"hornetmail keyring mac 1"), data, hashlib.sha256).digest()

@@ -1,0 +1,5 @@
+"""``python -m hornetmail.cli``."""
+
+from hornetmail.cli.main import main
+
+main()

@@ -1,0 +1,215 @@
+"""``archive`` and ``audit``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hornetmail.cli.client import Client, Failure
+from hornetmail.cli.output import clean, emit, json_option, moment, size, table
+from hornetmail.cli.session import Session, password_from, with_client
+
+
+@click.group()
+def archive() -> None:
+    """Old mail."""
+
+
+@archive.command("search")
+@click.argument("query", nargs=-1)
+@click.option("--limit", type=click.IntRange(1, 500), default=50, show_default=True)
+@click.option("--own", is_flag=True, help="Only the own mail.")
+@json_option
+@with_client
+def search(client: Client, query: tuple[str, ...], limit: int, own: bool, as_json: bool) -> None:
+    """Newest first: words, "phrases", from: to: subject: before: after: has:attachment size> id:."""
+    answer = client.call("GET", "archive", query=" ".join(query), limit=limit, own=own)
+    if as_json:
+        emit(answer)
+        return
+    rows = [
+        (one["id"], moment(one["date"]), one["from"], " ".join(one["to"]), size(one["size"]), one["subject"])
+        for one in answer["results"]
+    ]
+    table(("ID", "Date", "From", "To", "Size", "Subject"), rows)
+    click.echo(f"{len(rows)} of {answer['total']}")
+
+
+@archive.command("export")
+@click.argument("id")
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="A new file instead of standard output.")
+@with_client
+def export(client: Client, id: str, output: Path | None) -> None:
+    """The raw message, byte for byte as received."""
+    data = client.raw("GET", "archive", id, "raw")
+    if output is not None:
+        _write_new(output, data)
+        return
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+@archive.command("redeliver")
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@click.option(
+    "--to",
+    default="",
+    metavar="ADDRESS",
+    help="To whom; without, users get it themselves, and administrators send it to its owners.",
+)
+@json_option
+@with_client
+def redeliver(client: Client, ids: tuple[str, ...], to: str, as_json: bool) -> None:
+    """Deliver old mail again, to whichever server is active now."""
+    answer = client.call("POST", "archive", "redeliver", ids=list(ids), to=to)
+    if as_json:
+        emit(answer)
+    else:
+        click.echo(f"{len(answer['messages'])} on the way to {clean(', '.join(answer['to']))}")
+
+
+@archive.command("verify")
+@click.option("--full", is_flag=True, help="Everything, not only what is new and a sample.")
+@json_option
+@with_client
+def verify(client: Client, full: bool, as_json: bool) -> None:
+    """Check seals, order, references and SHA-256; exit code 1 if anything is wrong."""
+    answer = client.call("POST", "archive", "verify", full=full)
+    if as_json:
+        emit(answer)
+    elif answer["ok"]:
+        click.echo("all is well")
+    else:
+        table(("Where", "What"), [(one["where"], one["what"]) for one in answer["findings"]])
+    if not answer["ok"]:
+        first, count = answer["findings"][0], len(answer["findings"])
+        more = f", and {count - 1} more" if count > 1 else ""
+        raise Failure(f"the archive is damaged: {first['where']}: {first['what']}{more}")
+
+
+@archive.command("rebuild")
+@json_option
+@click.pass_obj
+def rebuild(session: Session, as_json: bool) -> None:
+    """Build the database anew from media and key alone; the service must not run."""
+    from hornetmail.compose import setup
+
+    answer = _offline(setup.rebuild, session.config())
+    unreadable = answer["unreadable"]
+    if as_json:
+        emit(answer)
+    else:
+        click.echo(f"{answer['mails']} mails")
+        if unreadable:
+            table(("Where", "What"), [(one["where"], one["what"]) for one in unreadable])
+    if unreadable:
+        raise Failure(f"{len(unreadable)} things could not be read, the first: {unreadable[0]['where']}: {unreadable[0]['what']}")
+
+
+@archive.command("timestamp")
+@with_client
+def timestamp(client: Client) -> None:
+    """Have the newest root stamped."""
+    client.call("POST", "archive", "timestamp")
+
+
+@archive.command("import")
+@click.argument("source")
+@click.option("--owner", required=True, metavar="ADDRESS", help="Whose mail it is.")
+@json_option
+@with_client
+def take_in(client: Client, source: str, owner: str, as_json: bool) -> None:
+    """Take old mail in from mbox, Maildir or eml."""
+    answer = client.call("POST", "archive", "import", source=source, owner=owner)
+    if as_json:
+        emit(answer)
+    else:
+        click.echo(_summary(answer))
+
+
+@archive.command("feed")
+@click.argument("kind", type=click.Choice(["domain"]))
+@click.argument("name")
+@with_client
+def feed(client: Client, kind: str, name: str) -> None:
+    """Set a feed up."""
+    client.call("POST", "archive", "feeds", kind=kind, name=name)
+
+
+@archive.group()
+def key() -> None:
+    """The archive key. Key lost is archive lost."""
+
+
+@key.command("backup")
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
+@with_client
+def key_backup(client: Client, file: str, password_stdin: bool) -> None:
+    """Write the key as text to print, encrypted under a password, to a new FILE, or - for standard output."""
+    if file != "-" and Path(file).exists():
+        raise Failure(f"{file}: exists already")
+    password = password_from(password_stdin, "Password for the backup, needed to import it")
+    text = client.call("POST", "archive", "key", "backup", password=password)["text"]
+    if file == "-":
+        click.echo(text, nl=False)
+    else:
+        _write_new(Path(file), text.encode())
+        click.echo(f"{file} written: print it, and keep it where the archive is not")
+
+
+@key.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@click.option("--password-stdin", is_flag=True, help="Read the backup's password from standard input.")
+@click.pass_obj
+def key_import(session: Session, file: str, password_stdin: bool) -> None:
+    """Take the key from a backup; the service must not run."""
+    from hornetmail.compose import setup
+
+    config = session.config()
+    with click.open_file(file, encoding="utf-8", errors="replace") as source:
+        text = source.read(1 << 20)
+    password = password_from(True, "") if password_stdin else click.prompt("Password of the backup", hide_input=True, err=True)
+    _offline(setup.import_key, config, text, password)
+    click.echo("the key is imported")
+
+
+@click.command()
+@click.option("--limit", type=click.IntRange(1, 500), default=50, show_default=True)
+@json_option
+@with_client
+def audit(client: Client, limit: int, as_json: bool) -> None:
+    """Who did what, newest first."""
+    answer = client.call("GET", "audit", limit=limit)
+    if as_json:
+        emit(answer)
+        return
+    rows = [
+        (one["number"], moment(one["at"]), one["actor"], one["action"], one["subject"], one["result"] or "cut short")
+        for one in answer["entries"]
+    ]
+    table(("Number", "At", "Who", "What", "To", "Result"), rows)
+
+
+def _offline(call: Any, *arguments: Any) -> Any:
+    """A blocking call of ``compose.setup``; what it raises is told in one line."""
+    try:
+        return call(*arguments)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise Failure(str(error) or type(error).__name__) from None
+
+
+def _summary(answer: Any) -> str:
+    return ", ".join(f"{name} {value}" for name, value in answer.items()) if isinstance(answer, dict) else ""
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(data)
+    except OSError as error:
+        raise Failure(f"{path}: {error.strerror or error}") from None

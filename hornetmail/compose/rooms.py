@@ -1,0 +1,149 @@
+"""The rooms that mail goes through: queue, portal, archive, delivery."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hornetmail.archive.keys import RootFile
+from hornetmail.archive.media import MediumSetting
+from hornetmail.archive.writer import Archive, ArchiveSettings
+from hornetmail.compose.foundations import Foundations
+from hornetmail.compose.people import People
+from hornetmail.config import Config, dns_server
+from hornetmail.delivery.service import Delivery
+from hornetmail.disk.files import Disk
+from hornetmail.disk.seal import Seal
+from hornetmail.net.dial import Dialer
+from hornetmail.net.resolver import Resolver
+from hornetmail.portal.schema import MIGRATIONS as PORTAL
+from hornetmail.portal.store import PortalStore
+from hornetmail.runtime.timetable import DailyJob, Job
+from hornetmail.spool.queue import Queue
+from hornetmail.spool.start import open_queue
+
+FIRST_MEDIUM = 1
+"""The numeric ID of the medium that ``init`` makes (A13)."""
+
+
+def root_file(config: Config, disk: Disk) -> RootFile:
+    """Where the running service has the archive's root key."""
+    return RootFile(config.root / "keys" / "archive-root.key", disk)
+
+
+def media_of(config: Config) -> tuple[MediumSetting, ...]:
+    """The media of the configuration; one so far, and it is active (A12)."""
+    return (MediumSetting(FIRST_MEDIUM, str(config.path(config.archive.medium))),)
+
+
+def archive_of(base: Foundations, root: bytes | None) -> Archive:
+    """The archive, not yet started; ``root`` None: locked."""
+    return Archive(
+        base.reactor,
+        base.disk,
+        base.directory("archive"),
+        media=media_of(base.config),
+        root=root,
+        ids=base.ids,
+        bus=base.bus,
+        meters=base.meters,
+        settings=ArchiveSettings(node=base.config.node),
+    )
+
+
+def resolver_of(base: Foundations) -> Resolver:
+    """DNS as configured, else as ``/etc/resolv.conf`` says; ``/etc/hosts`` before it."""
+    servers = [dns_server(text) for text in base.config.dns.servers] or _resolv_conf(Path("/etc/resolv.conf"))
+    return Resolver(base.reactor, servers, hosts=_hosts(Path("/etc/hosts")))
+
+
+def _resolv_conf(path: Path) -> list[tuple[str, int]]:
+    if not path.exists():
+        return [("127.0.0.1", 53)]
+    words = [line.split() for line in path.read_text(errors="replace").splitlines()]
+    found = [(line[1], 53) for line in words if len(line) > 1 and line[0] == "nameserver"]
+    return found or [("127.0.0.1", 53)]
+
+
+def _hosts(path: Path) -> dict[str, list[str]]:
+    hosts: dict[str, list[str]] = {}
+    for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
+        address, *names = line.partition("#")[0].split() or [""]
+        for name in names:
+            hosts.setdefault(name, []).append(address)
+    return hosts
+
+
+class MailRooms:
+    """Opened, not yet delivering."""
+
+    def __init__(self, base: Foundations, queue: Queue, portal: PortalStore, archive: Archive, delivery: Delivery) -> None:
+        self.base = base
+        self.queue = queue
+        self.portal = portal
+        self.archive = archive
+        self.delivery = delivery
+
+    @classmethod
+    async def open(cls, base: Foundations, people: People) -> MailRooms:
+        """Queue, portal and archive are replayed and usable on return; ``delivery`` waits for its ``start``."""
+        config = base.config
+        queue = await open_queue(
+            base.reactor,
+            base.directory("queue"),
+            config.database_url("queue"),
+            disk=base.disk,
+            seal=Seal(base.key.derive("queue")),
+            node=config.node,
+            least_free=1 - config.limits.disk_percent / 100,
+        )
+        base.at_close(queue.close)
+        portal_database = await base.database("portal", PORTAL)
+        portal = PortalStore(
+            base.reactor,
+            base.directory("portal"),
+            base.disk,
+            portal_database,
+            base.bus,
+            people.directory,
+            host=config.hostname,
+            boot=_boot(Path("/proc/sys/kernel/random/boot_id")),
+        )
+        await portal.open()
+        base.at_close(portal.close)
+        archive = archive_of(base, root_file(config, base.disk).read())
+        await archive.start()
+        base.at_close(archive.stop)
+        resolver = resolver_of(base)
+        delivery = Delivery(
+            base.reactor,
+            base.reactor,
+            queue,
+            portal,
+            archive,
+            people.directory,
+            people.access,
+            Dialer(base.reactor, resolver),
+            resolver,
+            base.bus,
+            base.meters,
+            config.hostname,
+        )
+        base.jobs += [
+            Job("foreign files", 300, portal.sweep, first=60),
+            Job("queue segments", 60, queue.tidy, first=60),
+            DailyJob("retention", 3 * 60 + 40, archive.purge),
+        ]
+        base.meters.gauge("queue_messages", lambda: queue.backlog().messages)
+        base.meters.gauge("queue_oldest_seconds", lambda: queue.backlog().oldest)
+        return cls(base, queue, portal, archive, delivery)
+
+    def troubles(self) -> dict[str, str]:
+        """What does not work, by role."""
+        found: dict[str, str] = {}
+        if self.queue.broken:
+            found["smtp"] = found["delivery"] = "the queue's disk failed; restart once it is well"
+        return found
+
+
+def _boot(path: Path) -> str:
+    return path.read_text().strip() if path.exists() else ""

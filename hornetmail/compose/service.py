@@ -1,0 +1,112 @@
+"""The service: everything built, started in order, and stopped in reverse."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from OpenSSL import SSL
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger, globalLogPublisher
+from twisted.python.failure import Failure
+
+from hornetmail import config as configuration
+from hornetmail.compose.foundations import Foundations
+from hornetmail.compose.logfile import LogFile, observer
+from hornetmail.compose.readiness import notify
+from hornetmail.compose.whole import Whole
+from hornetmail.disk.lock import AlreadyRunning
+from hornetmail.disk.mounts import NetworkFileSystem
+from hornetmail.net.tls import ServerTLS
+
+
+class HornetMail(Service):
+    """One process. ``startService`` begins to start it; ``ready`` fires when every role works, and fails with what prevented it."""
+
+    log = Logger()
+
+    def __init__(self, base: Foundations, tls: ServerTLS, roles: frozenset[str], playground: Any = None) -> None:
+        self.base = base
+        self.playground = playground
+        self.tls = tls
+        self.roles = roles
+        self.whole: Whole | None = None
+        self.ready: Deferred[HornetMail] = Deferred()
+        self._starting: Deferred[None] | None = None
+        self._log: LogFile | None = None
+
+    def startService(self) -> None:
+        """Open the log, watch for SIGHUP, start everything. A failure ends the process with exit code 1."""
+        Service.startService(self)
+        log = self.base.config.log
+        if log.file:
+            self._log = LogFile(self.base.config.path(log.file))
+            globalLogPublisher.addObserver(observer(self._log, log.level))
+        self.base.lock.write_pid()
+        signal.signal(signal.SIGHUP, lambda *_: self.base.reactor.callFromThread(self.reload))
+        self._starting = Deferred.fromCoroutine(self._start())
+        self._starting.addErrback(self._fail)
+
+    async def _start(self) -> None:
+        self.whole = Whole(self.base, self.tls, self.roles, self.playground)
+        await self.whole.start()
+        self.log.info("HornetMail is up: {roles}", roles=", ".join(sorted(self.roles)))
+        notify("READY=1")
+        self.ready.callback(self)
+
+    def _fail(self, failure: Failure) -> None:
+        """Say why in one line, then end: half a service is worse than none."""
+        self.log.failure("HornetMail cannot start", failure=failure)
+        print(f"hornetmail: {failure.getErrorMessage()}", file=sys.stderr, flush=True)
+        reactor = self.base.reactor
+        reactor.addSystemEventTrigger("after", "shutdown", os._exit, 1)
+        if reactor.running:
+            reactor.stop()
+        else:
+            reactor.callWhenRunning(reactor.stop)
+
+    def reload(self) -> None:
+        """SIGHUP: certificates and log file anew."""
+        self.log.info("reloading certificates and log file")
+        self.tls.reload()
+        if self._log is not None:
+            try:
+                self._log.reopen()
+            except OSError:
+                self.log.failure("the log file cannot be opened anew; the old one stays in use")
+
+    def stopService(self) -> Deferred[None]:
+        """SIGTERM: no new connections, running transactions finish, within five seconds."""
+        Service.stopService(self)
+        notify("STOPPING=1")
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        if self._starting is not None:
+            await self._starting
+        try:
+            if self.whole is not None:
+                await self.whole.stop()
+        finally:
+            await self.base.close()
+
+
+def build(reactor: Any, path: Path, roles: frozenset[str], playground: Any = None) -> HornetMail:
+    """The service for a configuration file; ``playground`` gets a page of its own in the panel. Raises SystemExit(1) after one line on stderr when it cannot be built."""
+    try:
+        config = configuration.load(path)
+        base = Foundations(reactor, config)
+    except (configuration.ConfigError, AlreadyRunning, NetworkFileSystem, OSError, ValueError) as error:
+        print(f"hornetmail: {error}", file=sys.stderr, flush=True)
+        raise SystemExit(1) from None
+    try:
+        tls = ServerTLS(config.path(config.tls.certificate), config.path(config.tls.key))
+    except (OSError, SSL.Error) as error:
+        base.lock.release()
+        print(f"hornetmail: {path}: $.tls: {error or 'certificate and key cannot be used'}", file=sys.stderr, flush=True)
+        raise SystemExit(1) from None
+    return HornetMail(base, tls, roles, playground)

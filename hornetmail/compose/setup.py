@@ -1,0 +1,134 @@
+"""What is done without a running service: a new data directory, a rebuilt archive, a key typed in from its paper."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from hornetmail import config as configuration
+from hornetmail.archive import paper
+from hornetmail.archive.keys import new_root
+from hornetmail.archive.media import MediumError
+from hornetmail.compose import offline
+from hornetmail.compose.certificate import self_signed
+from hornetmail.compose.foundations import Foundations
+from hornetmail.compose.keys import ServerKey
+from hornetmail.compose.people import People
+from hornetmail.compose.rooms import archive_of, root_file
+from hornetmail.config import Config
+from hornetmail.core.address import AddressError, fold_domain
+from hornetmail.core.archived import ArchiveError
+from hornetmail.core.served import Role
+from hornetmail.disk.files import Disk
+from hornetmail.disk.lock import AlreadyRunning
+from hornetmail.disk.mounts import NetworkFileSystem
+
+T = TypeVar("T")
+
+
+class SetupError(RuntimeError):
+    """It cannot be done; the message says why in one line."""
+
+
+class NotEmpty(SetupError):
+    """The directory for a new installation holds something already; the message names it."""
+
+
+class InitResult(msgspec.Struct, frozen=True):
+    """The administrator's log-in and one-time password, and what to say about the archive key (A3, A4)."""
+
+    admin: str
+    password: str
+    key_backup_hint: str
+
+
+def init(directory: Path, hostname: str, ports: int | None = None) -> InitResult:
+    """A new data directory: configuration, server key, TLS pair, archive with its key, databases, administrator.
+
+    Raises NotEmpty, ConfigError (host name, ports), OSError. What was begun and failed is left for inspection.
+    """
+    directory = directory.absolute()
+    try:
+        hostname = fold_domain(hostname)
+    except AddressError as error:
+        raise configuration.ConfigError(f"--hostname: {error}") from None
+    if directory.exists() and any(directory.iterdir()):
+        raise NotEmpty(f"{directory} is not empty")
+    text = configuration.write_default(directory, hostname, ports)
+    disk = Disk()
+    for name in ("", "keys", "tls", "queue", "portal", "archive"):
+        disk.make_directory(directory / name)
+    ServerKey.create(directory / "keys" / "server.key", disk)
+    certificate, key = self_signed(hostname, datetime.datetime.now(datetime.UTC))
+    disk.write_durably(directory / "tls" / "cert.pem", certificate, 0o644)
+    disk.write_durably(directory / "tls" / "key.pem", key)
+    config_file = directory / "hornetmail.toml"
+    disk.write_durably(config_file, text.encode())
+    config = configuration.load(config_file)
+    root = new_root()
+    root_file(config, disk).write(root)
+    admin = f"admin@{hostname}"
+    password = with_foundations(config, lambda base: _first_steps(base, root, admin))
+    return InitResult(
+        admin,
+        password,
+        "If the archive key is lost, the archive is lost: nobody can restore it. Back it up now:\n"
+        f"  hornetmail -c {config_file} archive key backup key.txt      (with the service running; print the file, keep it in a safe)",
+    )
+
+
+async def _first_steps(base: Foundations, root: bytes, admin: str) -> str:
+    await base.offload(archive_of(base, root).create)
+    people = await People.open(base)
+    secret = await people.access.new_secret()
+    await people.directory.add_mailbox(admin, credential=secret.credential, roles=(Role.ADMIN,), name="Administrator")
+    return secret.shown
+
+
+def with_foundations(config: Config, task: Callable[[Foundations], Awaitable[T]]) -> T:
+    """Run a task on the foundations of a data directory that no service holds. Raises SetupError and what else the task raises."""
+
+    async def run(reactor: Any) -> T:
+        base = Foundations(reactor, config)
+        try:
+            base.start_pool(base.threads)
+            return await task(base)
+        finally:
+            await base.close()
+
+    try:
+        return offline.run(run)
+    except (AlreadyRunning, NetworkFileSystem, ArchiveError, MediumError) as error:
+        raise SetupError(str(error)) from error
+
+
+def rebuild(config: Config) -> dict[str, Any]:
+    """``archive.db`` anew, from medium and key alone (L3): the number of mails, and what could not be read. Raises SetupError."""
+
+    async def task(base: Foundations) -> dict[str, Any]:
+        archive = archive_of(base, root_file(config, base.disk).read())
+        if not base.directory("archive/leaves").exists():
+            await base.offload(archive.restore)
+        await archive.start()
+        try:
+            found = await archive.rebuild()
+            figures = await archive.figures()
+        finally:
+            await archive.stop()
+        return {"mails": figures.mails, "unreadable": [{"where": each.where, "what": each.what} for each in found]}
+
+    return with_foundations(config, task)
+
+
+def import_key(config: Config, text: str, password: str) -> None:
+    """Put the key of a paper in force. Raises ValueError that names the bad line, or SetupError."""
+    root = paper.restore(text, password)
+
+    async def task(base: Foundations) -> None:
+        await base.offload(root_file(config, base.disk).write, root)
+
+    with_foundations(config, task)

@@ -1,0 +1,101 @@
+"""The web site and the API: over HTTP and HTTPS for people and scripts, over a UNIX socket for the command line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from klein import Klein
+from twisted.internet.endpoints import UNIXServerEndpoint
+from twisted.protocols.tls import TLSMemoryBIOFactory
+
+from hornetmail import __version__
+from hornetmail.archive import paper
+from hornetmail.compose.doors import Doors
+from hornetmail.compose.foundations import Foundations
+from hornetmail.compose.mail import services_of
+from hornetmail.compose.people import People
+from hornetmail.compose.rooms import MailRooms, root_file
+from hornetmail.net.tls import ServerTLS
+from hornetmail.servers.submit import Submission
+from hornetmail.web.api.api import Api
+from hornetmail.web.api.http import HttpFace, site
+from hornetmail.web.api.rooms import Rooms
+from hornetmail.web.api.visitors import Visitors
+from hornetmail.web.site import Site
+
+
+class Pages:
+    """Built once; every HTTP door shows the same."""
+
+    def __init__(
+        self,
+        base: Foundations,
+        people: People,
+        rooms: MailRooms,
+        health: Callable[[], Mapping[str, str]],
+        playground: Any = None,
+    ) -> None:
+        self._base = base
+        config = base.config
+        self.api = Api(
+            Rooms(
+                directory=people.directory,
+                access=people.access,
+                sessions=people.sessions,
+                clock=base.reactor,
+                audit=people.audit,
+                bus=base.bus,
+                queue=rooms.queue,
+                modes=rooms.delivery.modes,
+                recipients=rooms.delivery.recipients,
+                portal=rooms.portal,
+                archive=rooms.archive,
+                redelivery=rooms.delivery.redelivery,
+                meters=base.meters,
+                health=health,
+                key_backup=self._key_backup,
+                hostname=config.hostname,
+                version=__version__,
+            )
+        )
+        self._visitors = Visitors(people.access, people.sessions, proxies=config.web.proxies, plain_ok=config.may_login_plainly)
+        face = self._face("http").resource()
+        self._site = Site(
+            self.api,
+            self._visitors,
+            now=base.reactor.seconds,
+            offload=base.offload,
+            submit=Submission(services_of(base, people, rooms), config.hostname),
+            playground=playground,
+            below=dict.fromkeys(("api", "healthz", "metrics"), face),
+        )
+
+    def _face(self, door: Any) -> Klein:
+        return HttpFace(self.api, self._visitors, door=door, figures=self._base.meters.render).app
+
+    async def _key_backup(self, password: str) -> str:
+        base = self._base
+        root = root_file(base.config, base.disk).read()
+        if root is None:
+            raise FileNotFoundError("the archive's key is not here")
+        text: str = await base.offload(paper.backup, root, password, base.reactor.seconds())
+        return text
+
+    async def listen_locally(self, doors: Doors) -> None:
+        """The socket in the data directory: whoever may open it is the local administrator. Raises CannotListen."""
+        path = self._base.config.socket
+        before = os.umask(0o177)
+        try:
+            endpoint = UNIXServerEndpoint(self._base.reactor, str(path), mode=0o600, wantPID=False)
+            self._base.disk.unlink(path, missing_ok=True)
+            await doors.listen_at("socket", endpoint, site(self._face("socket").resource(), self._base.reactor))
+        finally:
+            os.umask(before)
+
+    async def listen(self, tls: ServerTLS, doors: Doors) -> None:
+        """HTTP and HTTPS. Raises CannotListen."""
+        pages = site(self._site, self._base.reactor)
+        await doors.listen("http", pages)
+        await doors.listen("https", TLSMemoryBIOFactory(tls, False, pages, self._base.reactor))

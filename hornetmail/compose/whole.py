@@ -1,0 +1,75 @@
+"""All rooms of a process, opened in the order in which they stand on one another.
+
+Order matters (rules 3 and 10): the queue and the portal settle what a crash left claimed before anybody can log in over IMAP, POP3 or the
+web; doors open last and shut first.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from hornetmail.compose import mail, mailboxes, site
+from hornetmail.compose.doors import Doors
+from hornetmail.compose.foundations import Foundations
+from hornetmail.compose.people import People
+from hornetmail.compose.rooms import MailRooms
+from hornetmail.net.tls import ServerTLS
+from hornetmail.runtime.timetable import Timetable
+
+STOP_SECONDS = 1.5
+"""What deliveries under way get once the doors are shut; cut off ones are made anew at the next start."""
+
+
+class Whole:
+    """``roles`` choose which doors open; behind them every room works, since one process owns the data directory."""
+
+    def __init__(self, base: Foundations, tls: ServerTLS, roles: frozenset[str], playground: Any = None) -> None:
+        self.base = base
+        self.playground = playground
+        self.tls = tls
+        self.roles = roles
+        self.doors = Doors(base)
+        self.people: People | None = None
+        self.rooms: MailRooms | None = None
+        self.timetable: Timetable | None = None
+        self._troubles: dict[str, str] = {}
+
+    async def start(self) -> None:
+        """Everything, or an exception that says what could not start."""
+        base = self.base
+        base.start_pool(base.threads)
+        self.people = people = await People.open(base)
+        self.rooms = rooms = await MailRooms.open(base, people)
+        await rooms.delivery.start()
+        base.at_close(lambda: rooms.delivery.stop(STOP_SECONDS))
+        pages = site.Pages(base, people, rooms, self.health, self.playground)
+        await pages.listen_locally(self.doors)
+        if "smtp" in self.roles:
+            await mail.listen(base, people, rooms, self.tls, self.doors)
+        if "portal" in self.roles:
+            await mailboxes.listen(base, people, rooms, self.tls, self.doors)
+        if "web" in self.roles:
+            await pages.listen(self.tls, self.doors)
+        base.at_close(self.doors.shut)
+        self.timetable = Timetable(base.reactor, base.reactor.seconds, _local_minutes, base.jobs)
+        self.timetable.startService()
+        base.at_close(self._stop_timetable)
+
+    async def _stop_timetable(self) -> None:
+        if self.timetable is not None:
+            await self.timetable.stopService()
+
+    async def stop(self) -> None:
+        """Nothing of its own: ``Foundations.close`` closes everything in reverse order."""
+
+    def health(self) -> Mapping[str, str]:
+        """Each role that should run, with ``""`` or why it does not work; what ``/healthz`` says."""
+        troubles = self.rooms.troubles() if self.rooms is not None else {"delivery": "starting"}
+        return {role: troubles.get(role, "") for role in sorted(self.roles)}
+
+
+def _local_minutes(now: float) -> float:
+    there = time.localtime(now)
+    return there.tm_hour * 60 + there.tm_min + there.tm_sec / 60

@@ -1,0 +1,22 @@
+"""Whether somebody before us tagged a message as spam (A21)."""
+
+from __future__ import annotations
+
+from hornetmail.core.received import fields
+
+
+def tagged(header: bytes) -> bool:
+    """``X-Spam-Flag: YES`` or ``X-Spam-Status: Yes, …`` in a header block (lines end with CRLF), as SpamAssassin and rspamd write them."""
+    if b"x-spam" not in header.lower():
+        return False
+    for field in fields(header):
+        name, _, value = field.partition(b":")
+        word = value.strip().lower()
+        match name.strip().lower():
+            case b"x-spam-flag" if word.startswith((b"yes", b"true")):
+                return True
+            case b"x-spam-status" if word.startswith(b"yes"):
+                return True
+            case b"x-spam" if word.startswith((b"yes", b"true")):
+                return True
+    return False

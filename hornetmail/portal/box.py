@@ -1,0 +1,478 @@
+"""One mailbox: its folders, and the only place where files, index and memory change together, under one lock.
+
+The order is always: files (durable), index (committed), memory, hint on the bus. A crash in between leaves files that the index does not know
+or rows without files; ``_look`` settles both whenever a folder is opened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from weakref import WeakValueDictionary
+
+import msgspec
+from twisted.internet.defer import Deferred, DeferredLock
+from twisted.logger import Logger
+
+from hornetmail.core.folder import Copied, Entry, FolderError
+from hornetmail.portal import index, naming
+from hornetmail.portal.files import Listing, Maildir
+from hornetmail.portal.index import FolderRow, Stored
+from hornetmail.portal.means import Means
+from hornetmail.portal.snapshot import Gone, Place, Snapshot
+
+BATCH = 64
+"""Arrivals that share one sync and one transaction."""
+
+
+class Arrival(msgspec.Struct, frozen=True):
+    """A finished file in ``tmp`` that wants its name. ``waiter`` fires with the UID."""
+
+    tmp: Path
+    place: Place
+    flags: frozenset[str]
+    size: int
+    date: float
+    tree: bytes | None
+    waiter: Deferred[int]
+
+
+class Box:
+    """A mailbox in memory. There is never more than one of the same mailbox."""
+
+    log = Logger()
+
+    def __init__(self, means: Means, mailbox: int, tenant: int, maildir: Maildir) -> None:
+        self.means = means
+        self.mailbox = mailbox
+        self.tenant = tenant
+        self.maildir = maildir
+        self.lock = DeferredLock()
+        self.rows: dict[str, FolderRow] = {}
+        self.subscribed: set[str] = set()
+        self._snapshots: WeakValueDictionary[str, Snapshot] = WeakValueDictionary()
+        self._arrivals: dict[str, list[Arrival]] = {}
+
+    # Loading
+
+    async def load(self) -> None:
+        """Read the folders, make what a new mailbox has, and settle what a crash left. Called once, before anything else."""
+        means, maildir = self.means, self.maildir
+        known = await means.database.read(index.box, self.mailbox)
+        existed = await means.thread(maildir.exists)
+        if not existed:
+            for name in (naming.INBOX, *naming.SPECIAL_USE):
+                await means.thread(maildir.make, name)
+        await means.thread(maildir.sweep)
+        await means.thread(maildir.make, naming.INBOX)
+        present = await means.thread(maildir.folders)
+        rows = {row.name: row for row in known[1]} if known is not None else {}
+        gone = [row for name, row in rows.items() if name not in present]
+        if gone:
+            await means.database.run(index.drop_folders, [row.id for row in gone])
+        missing = [(name, naming.SPECIAL_USE.get(name, "")) for name in present if name not in rows]
+        if missing or known is None:
+            _, made = await means.database.run(index.make_folders, self.tenant, self.mailbox, missing, int(means.now()), 1)
+            rows.update({row.name: row for row in made})
+        self.rows = {name: rows[name] for name in present}
+        subscribed = await means.thread(maildir.subscriptions)
+        self.subscribed = subscribed if subscribed is not None else set(self.rows)
+
+    def snapshot_in_memory(self, name: str) -> Snapshot | None:
+        """The folder, if it is in memory."""
+        return self._snapshots.get(name)
+
+    async def open(self, name: str) -> Snapshot:
+        """The folder as it is now, other programs' changes included. Raises FolderError NONEXISTENT. Takes the lock."""
+        async with self.lock:
+            return await self.opened(name)
+
+    async def opened(self, name: str) -> Snapshot:
+        """The same, for who has the lock."""
+        row = self.rows.get(name)
+        if row is None:
+            raise FolderError("NONEXISTENT", f"no folder {name}")
+        snapshot = self._snapshots.get(name)
+        if snapshot is None:
+            snapshot = await self.means.database.read(index.load, row)
+            await self._look(snapshot)
+            self._snapshots[name] = snapshot
+        else:
+            await self._look(snapshot)
+        self.means.keep(snapshot)
+        return snapshot
+
+    async def look(self, snapshot: Snapshot) -> None:
+        """Take in what other programs did. Takes the lock."""
+        async with self.lock:
+            await self._look(snapshot)
+
+    async def _look(self, snapshot: Snapshot) -> None:
+        if snapshot.removed:
+            raise FolderError("NONEXISTENT", f"no folder {snapshot.name}")
+        try:
+            listing = await self.means.thread(
+                self.maildir.look, snapshot.name, snapshot.places.values(), snapshot.looked, self.means.now()
+            )
+        except FileNotFoundError:
+            raise FolderError("NONEXISTENT", f"the directory of {snapshot.name} has gone") from None
+        if listing is None:
+            return
+        if listing.unreadable:
+            self.log.warn(
+                "{count} files in {path} are no readable messages, {name} for one",
+                count=len(listing.unreadable),
+                path=str(self.maildir.folder(snapshot.name)),
+                name=listing.unreadable[0],
+            )
+        await self._take_in(snapshot, listing)
+        snapshot.looked = listing.looked
+
+    async def _take_in(self, snapshot: Snapshot, listing: Listing) -> None:
+        modseq = snapshot.modseq + 1
+        changed: list[Entry] = []
+        for place in listing.moved:
+            uid = snapshot.uids[place.base]
+            entry = snapshot.entries[uid]
+            flags = _union(naming.flags_of(place.letters), entry.flags)
+            if flags != entry.flags:
+                changed.append(msgspec.structs.replace(entry, flags=flags, modseq=modseq))
+        added = [
+            Stored(
+                Entry(
+                    snapshot.uidnext + number,
+                    modseq,
+                    naming.flags_of(found.place.letters),
+                    found.size,
+                    found.date,
+                    found.place.base,
+                ),
+                found.place,
+                at=self.means.now() if snapshot.name == naming.INBOX else 0.0,
+            )
+            for number, found in enumerate(listing.added)
+        ]
+        gone = [snapshot.uids[base] for base in listing.vanished]
+        for place in listing.moved:
+            snapshot.moved_file(snapshot.uids[place.base], place)
+        if changed or added or gone:
+            await self.commit(
+                snapshot, added=added, changed=[(entry, snapshot.places[entry.uid]) for entry in changed], gone=gone
+            )
+
+    async def commit(
+        self,
+        snapshot: Snapshot,
+        *,
+        added: Sequence[Stored] = (),
+        changed: Sequence[tuple[Entry, Place]] = (),
+        gone: Collection[int] = (),
+    ) -> None:
+        """Index, memory and hint for a change whose files are done. All of it bears ``snapshot.modseq + 1``. The lock is held."""
+        modseq = snapshot.modseq + 1
+        uidnext = max([snapshot.uidnext, *(one.entry.uid + 1 for one in added)])
+        buried = [Gone(uid, modseq, snapshot.places[uid].base) for uid in gone]
+        entries = [entry for entry, _ in changed]
+        await self.means.database.run(
+            index.store, self.tenant, self.mailbox, snapshot.id, uidnext, modseq, added, entries, buried
+        )
+        snapshot.uidnext = uidnext
+        for entry, place in changed:
+            snapshot.put(entry, place)
+        for stored in added:
+            snapshot.put(stored.entry, stored.place)
+        for one in buried:
+            snapshot.remove(one.uid, modseq)
+        self.means.changed(self.mailbox, snapshot.name)
+
+    # Arrivals
+
+    async def land(self, name: str, arrival: Arrival) -> int:
+        """Give a finished file its name and a UID; arrivals that wait share one sync and one transaction. Raises FolderError, OSError."""
+        waiting = self._arrivals.setdefault(name, [])
+        waiting.append(arrival)
+        if len(waiting) == 1:
+            Deferred.fromCoroutine(self._land_all(name)).addErrback(self._landing_broke, name)
+        return await arrival.waiter
+
+    def _landing_broke(self, failure: object, name: str) -> None:
+        for arrival in self._arrivals.pop(name, []):
+            arrival.waiter.errback(failure)  # type: ignore[arg-type]
+
+    async def _land_all(self, name: str) -> None:
+        async with self.lock:
+            snapshot = self._snapshots.get(name) or await self.opened(name)
+            while waiting := self._arrivals.get(name, []):
+                batch = waiting[:BATCH]
+                try:
+                    uids = await self._land(snapshot, batch)
+                except Exception as error:  # noqa: BLE001
+                    del waiting[: len(batch)]
+                    for arrival in batch:
+                        arrival.waiter.errback(error)
+                    continue
+                del waiting[: len(batch)]
+                for arrival, uid in zip(batch, uids, strict=True):
+                    arrival.waiter.callback(uid)
+            self._arrivals.pop(name, None)
+
+    async def _land(self, snapshot: Snapshot, batch: Sequence[Arrival]) -> list[int]:
+        """UIDs of a batch. A name that is there already is the same message again: its new file is dropped."""
+        uids: list[int] = []
+        fresh: list[Arrival] = []
+        stored: list[Stored] = []
+        modseq, uid, now = snapshot.modseq + 1, snapshot.uidnext, self.means.now()
+        given: dict[str, int] = {}
+        for arrival in batch:
+            base = arrival.place.base
+            known = snapshot.uids.get(base) or given.get(base)
+            if known is not None:
+                await self.means.thread(self.maildir.discard, arrival.tmp)
+                uids.append(known)
+                continue
+            entry = Entry(uid, modseq, arrival.flags, arrival.size, arrival.date, base)
+            stored.append(Stored(entry, arrival.place, arrival.tree, now if naming.row_of(base) else 0.0))
+            fresh.append(arrival)
+            uids.append(uid)
+            given[base] = uid
+            uid += 1
+        if fresh:
+            await self.means.thread(self.maildir.land, snapshot.name, [(one.tmp, one.place) for one in fresh])
+            try:
+                await self.commit(snapshot, added=stored)
+            except BaseException:
+                # said to have failed, so it must not show up at the next look
+                with contextlib.suppress(OSError):
+                    await self.means.thread(self.maildir.unlink, snapshot.name, [one.place for one in fresh])
+                raise
+        return uids
+
+    # Changes. All take the lock; all raise FolderError NONEXISTENT when the folder has gone.
+
+    async def store(
+        self, snapshot: Snapshot, uids: Collection[int], change: Callable[[frozenset[str]], frozenset[str]]
+    ) -> list[Entry]:
+        """New flags for messages; the entries as they are then. UIDs that are gone are passed over. Raises FolderError INUSE."""
+        async with self.lock:
+            self._alive(snapshot)
+            self.unclaimed(snapshot, uids)
+            for _ in range(3):
+                if await self._store(snapshot, uids, change):
+                    return [snapshot.entries[uid] for uid in uids if uid in snapshot.entries]
+                snapshot.looked = (0, 0, 0.0)
+                await self._look(snapshot)
+            raise FolderError("UNAVAILABLE", "another program keeps renaming these messages")
+
+    async def _store(self, snapshot: Snapshot, uids: Collection[int], change: Callable[[frozenset[str]], frozenset[str]]) -> bool:
+        """One attempt; false if another program had renamed files, so that not all was done."""
+        modseq = snapshot.modseq + 1
+        changed: list[tuple[Entry, Place]] = []
+        renames: list[tuple[Place, Place]] = []
+        movers: list[int] = []
+        same: dict[frozenset[str], frozenset[str]] = {}
+        for uid in uids:
+            entry = snapshot.entries.get(uid)
+            if entry is None:
+                continue
+            flags = change(entry.flags)
+            flags = same.setdefault(flags, flags)
+            place = snapshot.places[uid]
+            letters = naming.letters_of(flags, place.letters)
+            if letters != place.letters:
+                moved = Place(place.base, "cur", letters, place.hidden, place.bare)
+                renames.append((place, moved))
+                movers.append(uid)
+                place = moved
+            if flags != entry.flags:
+                changed.append((msgspec.structs.replace(entry, flags=flags, modseq=modseq), place))
+        lost = await self.means.thread(self.maildir.relabel, snapshot.name, renames) if renames else []
+        if lost:
+            for number, uid in enumerate(movers):
+                if number not in lost:
+                    snapshot.moved_file(uid, renames[number][1])
+            return False
+        if changed:
+            await self.commit(snapshot, changed=changed)
+        return True
+
+    async def expunge(self, snapshot: Snapshot, uids: Collection[int]) -> list[int]:
+        """Remove messages, durably; the UIDs that went."""
+        async with self.lock:
+            self._alive(snapshot)
+            return await self.expunged(snapshot, uids)
+
+    async def expunged(self, snapshot: Snapshot, uids: Collection[int]) -> list[int]:
+        """The same, for who has the lock."""
+        gone = [uid for uid in uids if uid in snapshot.places]
+        if gone:
+            await self.means.thread(self.maildir.unlink, snapshot.name, [snapshot.places[uid] for uid in gone])
+            await self.commit(snapshot, gone=gone)
+        return gone
+
+    async def transfer(self, source: Snapshot, uids: Collection[int], target: str, *, away: bool) -> Copied:
+        """Copy messages to another folder, or move them there. All or nothing. Raises FolderError TRYCREATE, INUSE, EXPUNGEISSUED."""
+        async with self.lock:
+            self._alive(source)
+            if target not in self.rows:
+                raise FolderError("TRYCREATE", f"no folder {target}")
+            wanted = sorted(uid for uid in set(uids) if uid in source.entries)
+            if away:
+                self.unclaimed(source, wanted)
+                if target == source.name:
+                    raise FolderError("CANNOT", "the messages are in that folder already")
+            goal = await self.opened(target)
+            if not wanted:
+                return Copied(goal.uidvalidity, (), ())
+            try:
+                return await self._transfer(source, wanted, goal, away=away)
+            except FileNotFoundError:
+                source.looked = (0, 0, 0.0)
+                await self._look(source)
+                raise FolderError(
+                    "EXPUNGEISSUED", "another program removed some of these messages; nothing was changed"
+                ) from None
+
+    async def _transfer(self, source: Snapshot, uids: Sequence[int], goal: Snapshot, *, away: bool) -> Copied:
+        modseq = goal.modseq + 1
+        added: list[Stored] = []
+        pairs: list[tuple[Place, Place]] = []
+        twins: list[tuple[int, int]] = []
+        for number, uid in enumerate(uids):
+            entry, place = source.entries[uid], source.places[uid]
+            base = place.base if away and place.base not in goal.uids else self._copy_name(entry, place)
+            letters = naming.letters_of(entry.flags, place.letters)
+            new = Place(base, "cur" if letters else place.sub, letters, place.hidden, place.bare)
+            added.append(
+                Stored(Entry(goal.uidnext + number, modseq, entry.flags, entry.size, entry.date, base), new, at=self.means.now())
+            )
+            pairs.append((place, new))
+            twins.append((uid, goal.uidnext + number))
+        files = self.maildir
+        await self.means.thread(files.move if away else files.link, source.name, goal.name, pairs)
+        await self.means.database.run(index.copy_trees, self.tenant, source.id, goal.id, twins)
+        await self.commit(goal, added=added)
+        if away:
+            await self.commit(source, gone=uids)
+        return Copied(goal.uidvalidity, tuple(uids), tuple(new for _, new in twins))
+
+    def _copy_name(self, entry: Entry, place: Place) -> str:
+        if naming.row_of(place.base):
+            return naming.copied_base(place.base, f"{self.means.number():x}{self.means.token()}")
+        if place.bare:
+            return f"{self.means.now():.6f}Q{self.means.number()}P{self.means.token()}.{self.means.host}"
+        return self.new_base(entry.size)
+
+    def new_base(self, size: int) -> str:
+        """A base name for a message that was not delivered by us."""
+        means = self.means
+        return naming.appended_base(means.now(), means.number(), means.token(), means.host, size)
+
+    # Claims
+
+    def unclaimed(self, snapshot: Snapshot, uids: Collection[int]) -> None:
+        """Raises FolderError INUSE if one of them is being handed over to the primary (rule 10)."""
+        if snapshot.claimed and not snapshot.claimed.isdisjoint(uids):
+            raise FolderError("INUSE", "being handed over to the mail server right now")
+
+    async def claim(self, snapshot: Snapshot, uids: Collection[int], claimed: bool, note: str = "") -> None:
+        """Claim copies for hand-over, or let them go; committed on return. The lock is held."""
+        if claimed:
+            snapshot.claimed.update(uids)
+        try:
+            await self.means.database.run(index.claim, snapshot.id, list(uids), claimed, note)
+        except BaseException:
+            snapshot.claimed.difference_update(uids)
+            raise
+        if not claimed:
+            snapshot.claimed.difference_update(uids)
+
+    def _alive(self, snapshot: Snapshot) -> None:
+        if snapshot.removed:
+            raise FolderError("NONEXISTENT", f"no folder {snapshot.name}")
+
+    # Folders. All take the lock.
+
+    async def make_folder(self, name: str, use: str) -> None:
+        """A folder and the levels above it. Raises FolderError ALREADYEXISTS, CANNOT."""
+        async with self.lock:
+            if name in self.rows:
+                raise FolderError("ALREADYEXISTS", f"{name} is there already")
+            levels = name.split("/")
+            wanted = ["/".join(levels[: depth + 1]) for depth in range(len(levels))]
+            missing = [one for one in wanted if one not in self.rows]
+            for one in missing:
+                await self.means.thread(self.maildir.make, one)
+            await self._make_rows([(one, use if one == name and use else naming.SPECIAL_USE.get(one, "")) for one in missing])
+        self.means.changed(self.mailbox, name)
+
+    async def _make_rows(self, names: Sequence[tuple[str, str]]) -> None:
+        means = self.means
+        _, made = await means.database.run(index.make_folders, self.tenant, self.mailbox, names, int(means.now()), 1)
+        for row in made:
+            self.rows[row.name] = row
+
+    async def drop_folder(self, name: str) -> None:
+        """Remove a folder with its messages. Levels below it stay. Raises FolderError."""
+        async with self.lock:
+            row = self.rows.get(name)
+            if row is None:
+                raise FolderError("NONEXISTENT", f"no folder {name}")
+            await self.means.thread(self.maildir.drop, name, f"{int(self.means.now())}-{self.means.token()}")
+            await self.means.database.run(index.drop_folders, [row.id])
+            del self.rows[name]
+            snapshot = self._snapshots.pop(name, None)
+            if snapshot is not None:
+                snapshot.removed = True
+        self.means.changed(self.mailbox, name)
+
+    async def rename_folder(self, old: str, new: str) -> None:
+        """A folder and those below it. Raises FolderError."""
+        async with self.lock:
+            below = [name for name in self.rows if name.startswith(old + "/")]
+            moving = ([old] if old in self.rows else []) + below
+            if not moving:
+                raise FolderError("NONEXISTENT", f"no folder {old}")
+            names = {name: new + name[len(old) :] for name in moving}
+            taken = [name for name in [new, *names.values()] if name in self.rows]
+            if taken or new.startswith(old + "/"):
+                raise FolderError(
+                    "ALREADYEXISTS" if taken else "CANNOT",
+                    f"{new} is there already" if taken else "a folder cannot move into itself",
+                )
+            if not all(naming.valid_folder(name) for name in names.values()):
+                raise FolderError("CANNOT", f"{new} cannot be the name of a folder")
+            levels = new.split("/")
+            above = [one for depth in range(1, len(levels)) if (one := "/".join(levels[:depth])) not in self.rows]
+            for one in above:
+                await self.means.thread(self.maildir.make, one)
+            await self._make_rows([(one, naming.SPECIAL_USE.get(one, "")) for one in above])
+            for name in moving:
+                await self.means.thread(self.maildir.rename_folder, name, names[name])
+            await self.means.database.run(index.rename_folders, [(self.rows[name].id, names[name]) for name in moving])
+            for name in moving:
+                self._renamed(name, names[name])
+        for name in moving:
+            self.means.changed(self.mailbox, name)
+            self.means.changed(self.mailbox, names[name])
+
+    def _renamed(self, old: str, new: str) -> None:
+        self.rows[new] = msgspec.structs.replace(self.rows.pop(old), name=new)
+        snapshot = self._snapshots.pop(old, None)
+        if snapshot is not None:
+            snapshot.name = new
+            self._snapshots[new] = snapshot
+
+    async def subscribe(self, name: str, wanted: bool) -> None:
+        """Keep or drop a subscription, durably."""
+        async with self.lock:
+            names = set(self.subscribed)
+            (names.add if wanted else names.discard)(name)
+            if names != self.subscribed:
+                await self.means.thread(self.maildir.subscribe, names)
+                self.subscribed = names
+
+
+def _union(lettered: frozenset[str], former: frozenset[str]) -> frozenset[str]:
+    """Flags of a file name, and of what the index knows besides those that file names can say."""
+    return lettered | (former - naming.LETTERED)

@@ -1,0 +1,131 @@
+"""A message that arrives in a folder: from a client (APPEND) or from the queue (a delivery)."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import msgspec
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from hornetmail.core.folder import Copied
+from hornetmail.interfaces import IDeposit
+from hornetmail.mime.structure import scan
+from hornetmail.portal import naming
+from hornetmail.portal.box import Arrival, Box
+from hornetmail.portal.files import PIECE, Maildir
+from hornetmail.portal.means import shielded
+from hornetmail.portal.snapshot import Place, Snapshot
+from hornetmail.portal.trouble import told
+
+SCANNED_BYTES = 1 << 18
+"""The structure of messages up to this size is made on arrival; of larger ones when somebody asks."""
+
+
+class Inflow:
+    """Bytes on their way into a file in ``tmp``: small ones stay in memory until the end, so that one hop writes and syncs them."""
+
+    def __init__(self, box: Box, folder: str, base: str) -> None:
+        self.size = 0
+        self._box = box
+        self._folder = folder
+        self._base = base
+        self._pieces: list[bytes] = []
+        self._held = 0
+        self._path: Path | None = None
+
+    async def write(self, data: bytes) -> None:
+        """Take a piece."""
+        self._pieces.append(data)
+        self._held += len(data)
+        self.size += len(data)
+        if self._held >= PIECE:
+            pieces, self._pieces, self._held = self._pieces, [], 0
+            append = self._path is not None
+            self._path = await self._box.means.thread(
+                self._box.maildir.write, self._folder, self._base, pieces, 0.0, append=append, done=False
+            )
+
+    async def finish(self, date: float, hidden: int) -> tuple[Path, bytes | None]:
+        """Write the rest, synced: the file, and the message's structure if it is small."""
+        pieces, append = self._pieces, self._path is not None
+        self._pieces = []
+        scanned = not append and self.size <= SCANNED_BYTES
+        path, tree = await self._box.means.thread(
+            _finish, self._box.maildir, self._folder, self._base, pieces, date, append, hidden if scanned else -1
+        )
+        self._path = path
+        return path, tree
+
+    async def discard(self) -> None:
+        """Forget it."""
+        self._pieces = []
+        path, self._path = self._path, None
+        if path is not None:
+            await self._box.means.thread(self._box.maildir.discard, path)
+
+
+def _finish(
+    maildir: Maildir, folder: str, base: str, pieces: list[bytes], date: float, append: bool, hidden: int
+) -> tuple[Path, bytes | None]:
+    whole = b"".join(pieces)
+    path = maildir.write(folder, base, [whole], date, append=append)
+    return path, msgspec.msgpack.encode(scan(whole[hidden:])) if hidden >= 0 else None
+
+
+@implementer(IDeposit)
+class Append:
+    """A client's message. Bare LF becomes CRLF; ``commit()`` answers ``Copied``. Raises FolderError."""
+
+    def __init__(self, box: Box, snapshot: Snapshot, flags: frozenset[str], date: float | None) -> None:
+        self._box = box
+        self._snapshot = snapshot
+        self._flags = flags
+        self._date = box.means.now() if date is None else date
+        self._inflow: Inflow | None = Inflow(box, snapshot.name, f"{int(self._date)}.{box.means.number()}.{box.means.token()}")
+        self._last = b""
+        self.size = 0
+
+    async def write(self, data: bytes) -> None:
+        """See IDeposit."""
+        if self._inflow is None or not data:
+            return
+        count = data.count(b"\n")
+        if count:
+            opening = self._last == b"\r" and data[:1] == b"\n"
+            if count != data.count(b"\r\n") + opening:
+                body = data[1:] if opening else data
+                data = (b"\n" if opening else b"") + body.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+        self._last = data[-1:]
+        self.size += len(data)
+        with told():
+            await shielded(self._inflow.write(data))
+
+    async def commit(self) -> Copied:
+        """Durable, with its UID, on return."""
+        if self._inflow is None:
+            raise ValueError("committed or aborted before")
+        inflow, self._inflow = self._inflow, None
+        with told():
+            return await shielded(self._commit(inflow))
+
+    async def _commit(self, inflow: Inflow) -> Copied:
+        box, snapshot = self._box, self._snapshot
+        try:
+            path, tree = await inflow.finish(self._date, 0)
+            letters = naming.letters_of(self._flags)
+            place = Place(box.new_base(inflow.size), "cur" if letters else "new", letters, 0, False)
+            uid = await box.land(snapshot.name, Arrival(path, place, self._flags, inflow.size, self._date, tree, Deferred()))
+        except BaseException:
+            with contextlib.suppress(OSError):
+                await inflow.discard()
+            raise
+        return Copied(snapshot.uidvalidity, (), (uid,))
+
+    async def abort(self) -> None:
+        """See IDeposit."""
+        inflow, self._inflow = self._inflow, None
+        if inflow is not None:
+            with contextlib.suppress(OSError):
+                await shielded(inflow.discard())

@@ -1,0 +1,210 @@
+"""Folders as IMAP, POP3 and webmail see them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Sequence
+
+import msgspec
+from zope.interface import implementer
+
+from hornetmail.core.folder import Copied, Entry, FolderError, FolderInfo, FolderStatus
+from hornetmail.interfaces import IFolder, IFolderTree
+from hornetmail.mime.structure import Part
+from hornetmail.portal import index, naming
+from hornetmail.portal.body import FileBody
+from hornetmail.portal.box import Box
+from hornetmail.portal.deposit import Append
+from hornetmail.portal.means import shielded
+from hornetmail.portal.snapshot import Snapshot
+from hornetmail.portal.trouble import told
+
+DELETED = "\\Deleted"
+_SYSTEM = {flag.lower(): flag for flag in ("\\Seen", "\\Answered", "\\Flagged", "\\Deleted", "\\Draft")}
+Opener = Callable[[int], Awaitable[Box]]
+"""Finds the box of a mailbox, or makes it."""
+
+_TREES = msgspec.msgpack.Decoder(Part)
+
+
+def clean_flags(flags: Collection[str]) -> frozenset[str]:
+    r"""System flags in their usual case; ``\Recent`` and other unknown ``\…`` are dropped, and what is no word. Keywords stay as they are."""
+    return frozenset(
+        _SYSTEM.get(flag.lower(), flag)
+        for flag in flags
+        if flag and (not flag.startswith("\\") or flag.lower() in _SYSTEM) and not any(c.isspace() or c < "!" for c in flag)
+    )
+
+
+@implementer(IFolder)
+class Folder:
+    """One folder, in memory as long as somebody has it."""
+
+    def __init__(self, box: Box, snapshot: Snapshot) -> None:
+        self._box = box
+        self._snapshot = snapshot
+
+    @property
+    def info(self) -> FolderInfo:
+        """See IFolder."""
+        snapshot = self._snapshot
+        return FolderInfo(snapshot.name, snapshot.uidvalidity, snapshot.special, snapshot.name in self._box.subscribed)
+
+    async def status(self) -> FolderStatus:
+        """Figures; ``first_unseen`` is not kept: it is for who wants it."""
+        return self._snapshot.status()
+
+    async def entries(self, uids: Collection[int] | None = None) -> Sequence[Entry]:
+        """In order of UID; UIDs that are gone are left out."""
+        entries = self._snapshot.entries
+        if uids is None:
+            return list(entries.values())
+        return [entries[uid] for uid in sorted(uids) if uid in entries]
+
+    async def changes(self, modseq: int) -> Sequence[Entry]:
+        """See IFolder. Of expunged messages the last 2,000 are remembered."""
+        return self._snapshot.changes(modseq)
+
+    async def structures(self, uids: Sequence[int]) -> dict[int, Part]:
+        """See IFolder. Messages that are gone are left out."""
+        box, snapshot = self._box, self._snapshot
+        found: dict[int, Part] = {}
+        with told():
+            for at in range(0, len(uids), index.TREES):
+                some = uids[at : at + index.TREES]
+                for uid, tree in await box.means.database.read(index.trees, snapshot.id, some):
+                    try:
+                        found[uid] = _TREES.decode(tree)
+                    except msgspec.MsgspecError:
+                        continue  # made by another version: made anew below
+                missing = [(uid, snapshot.places[uid]) for uid in some if uid not in found and uid in snapshot.places]
+                if missing:
+                    made = await box.means.thread(box.maildir.trees, snapshot.name, missing)
+                    kept = [(uid, msgspec.msgpack.encode(tree)) for uid, tree in made.items() if uid in snapshot.places]
+                    await box.means.database.run(index.keep_trees, box.tenant, snapshot.id, kept)
+                    found.update(made)
+        return found
+
+    async def body(self, uid: int) -> FileBody:
+        """See IFolder."""
+        return FileBody(self._box, self._snapshot, uid)
+
+    async def store(
+        self,
+        uids: Collection[int],
+        add: Collection[str] = (),
+        remove: Collection[str] = (),
+        replace: Collection[str] | None = None,
+    ) -> Sequence[Entry]:
+        """See IFolder."""
+        adding, removing = clean_flags(add), clean_flags(remove)
+        start = clean_flags(replace) if replace is not None else None
+
+        def change(flags: frozenset[str]) -> frozenset[str]:
+            return ((flags if start is None else start) | adding) - removing
+
+        with told():
+            return await shielded(self._box.store(self._snapshot, sorted(uids), change))
+
+    async def expunge(self, uids: Collection[int] | None = None) -> Sequence[int]:
+        """See IFolder. Durable on return."""
+        entries = self._snapshot.entries
+        candidates = list(entries.values()) if uids is None else [entries[uid] for uid in sorted(set(uids)) if uid in entries]
+        marked = [entry.uid for entry in candidates if DELETED in entry.flags]
+        if not marked:
+            return ()
+        with told():
+            return await shielded(self._box.expunge(self._snapshot, marked))
+
+    async def copy(self, uids: Collection[int], target: str) -> Copied:
+        """See IFolder."""
+        with told():
+            return await shielded(self._box.transfer(self._snapshot, uids, naming.fold_inbox(target), away=False))
+
+    async def move(self, uids: Collection[int], target: str) -> Copied:
+        """See IFolder."""
+        with told():
+            return await shielded(self._box.transfer(self._snapshot, uids, naming.fold_inbox(target), away=True))
+
+    def append(self, flags: Collection[str], date: float | None) -> Append:
+        """See IFolder. Bare LF becomes CRLF."""
+        return Append(self._box, self._snapshot, clean_flags(flags), date)
+
+
+@implementer(IFolderTree)
+class Tree:
+    """The folders of one mailbox."""
+
+    def __init__(self, mailbox: int, opened: Opener) -> None:
+        self._mailbox = mailbox
+        self._opened = opened
+
+    async def _box(self) -> Box:
+        with told():
+            return await self._opened(self._mailbox)
+
+    async def folders(self) -> Sequence[FolderInfo]:
+        """INBOX first, then by name; levels that exist only as names are not selectable."""
+        box = await self._box()
+        found = {
+            row.name: FolderInfo(row.name, row.uidvalidity, row.special, row.name in box.subscribed) for row in box.rows.values()
+        }
+        for name in list(found):
+            levels = name.split("/")
+            for depth in range(1, len(levels)):
+                above = "/".join(levels[:depth])
+                if above not in found:
+                    found[above] = FolderInfo(above, 0, "", above in box.subscribed, selectable=False)
+        return sorted(found.values(), key=lambda info: (info.name != naming.INBOX, info.name))
+
+    async def open(self, name: str) -> Folder:
+        """See IFolderTree. What other programs did to the folder is seen from now on."""
+        box = await self._box()
+        with told():
+            return Folder(box, await shielded(box.open(naming.fold_inbox(name))))
+
+    async def create(self, name: str, use: str = "") -> None:
+        """See IFolderTree. Raises FolderError ALREADYEXISTS, CANNOT."""
+        name = naming.fold_inbox(name)
+        if not naming.valid_folder(name):
+            raise FolderError("CANNOT", f"{name!r} cannot be the name of a folder")
+        box = await self._box()
+        with told():
+            await shielded(box.make_folder(name, use))
+            await shielded(box.subscribe(name, True))
+
+    async def delete(self, name: str) -> None:
+        """See IFolderTree. Its messages count as removed (C6). Raises FolderError NONEXISTENT, CANNOT (INBOX)."""
+        name = naming.fold_inbox(name)
+        if name == naming.INBOX:
+            raise FolderError("CANNOT", "INBOX cannot be deleted")
+        box = await self._box()
+        with told():
+            await shielded(box.drop_folder(name))
+
+    async def rename(self, old: str, new: str) -> None:
+        """See IFolderTree. Raises FolderError NONEXISTENT, ALREADYEXISTS, CANNOT, INUSE."""
+        old, new = naming.fold_inbox(old), naming.fold_inbox(new)
+        if not naming.valid_folder(new) or new == naming.INBOX:
+            raise FolderError("ALREADYEXISTS" if new == naming.INBOX else "CANNOT", f"{new!r} cannot be the name of a folder")
+        box = await self._box()
+        with told():
+            if old == naming.INBOX:
+                await shielded(self._empty_inbox(box, new))
+            else:
+                await shielded(box.rename_folder(old, new))
+
+    async def _empty_inbox(self, box: Box, new: str) -> None:
+        await box.make_folder(new, "")
+        inbox = await box.open(naming.INBOX)
+        if inbox.entries:
+            await box.transfer(inbox, list(inbox.entries), new, away=True)
+
+    async def subscribe(self, name: str, wanted: bool) -> None:
+        """See IFolderTree."""
+        box = await self._box()
+        with told():
+            await shielded(box.subscribe(naming.fold_inbox(name), wanted))
+
+    async def subscriptions(self) -> Sequence[str]:
+        """See IFolderTree."""
+        return sorted((await self._box()).subscribed)

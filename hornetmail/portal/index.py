@@ -1,0 +1,269 @@
+"""What ``portal.db`` is asked and told. Functions that take a cursor run in database threads and touch nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+import msgspec
+
+from hornetmail.core.folder import Entry
+from hornetmail.db.engines import Cursor
+from hornetmail.portal import naming
+from hornetmail.portal.snapshot import GONE_KEPT, Gone, Place, Snapshot
+
+TREES = 64
+"""Structures read in one hop."""
+
+SKIPPED_UIDS = 100_000
+"""UIDs and modseqs left out after a crash of the machine: more than the index can have forgotten."""
+
+
+class FolderRow(msgspec.Struct, frozen=True, gc=False):
+    """A folder as the index has it."""
+
+    id: int
+    name: str
+    special: str
+    uidvalidity: int
+
+
+class Stored(msgspec.Struct, frozen=True, gc=False):
+    """A message to be put into the index."""
+
+    entry: Entry
+    place: Place
+    tree: bytes | None = None
+    at: float = 0.0
+
+
+def flag_text(flags: Iterable[str]) -> str:
+    """Flags as a column."""
+    return " ".join(sorted(flags))
+
+
+def start(cursor: Cursor, boot: str) -> bool:
+    """Release all claims (they die with the process that made them), and skip UIDs if the machine went down under us. Whether it did."""
+    cursor.execute("UPDATE portal_messages SET claimed = 0 WHERE claimed = 1")
+    cursor.execute("SELECT value FROM portal_facts WHERE tenant = 0 AND name = 'boot'")
+    row = cursor.fetchone()
+    crashed = row is not None and row[0] not in ("", boot)
+    if crashed:
+        cursor.execute("UPDATE portal_folders SET uidnext = uidnext + ?, modseq = modseq + ?", (SKIPPED_UIDS, SKIPPED_UIDS))
+    _fact(cursor, "boot", boot)
+    return crashed
+
+
+def stop(cursor: Cursor) -> None:
+    """An orderly end."""
+    _fact(cursor, "boot", "")
+
+
+def _fact(cursor: Cursor, name: str, value: str) -> None:
+    cursor.execute(
+        "INSERT INTO portal_facts (tenant, name, value) VALUES (0, ?, ?) ON CONFLICT (tenant, name) DO UPDATE SET value = excluded.value",
+        (name, value),
+    )
+
+
+def box(cursor: Cursor, mailbox: int) -> tuple[int, list[FolderRow]] | None:
+    """The mailbox's last UIDVALIDITY and its folders, or None if it is not in the index."""
+    cursor.execute("SELECT uidvalidity FROM portal_boxes WHERE mailbox = ?", (mailbox,))
+    row = cursor.fetchone()
+    if row is None:
+        return None
+    cursor.execute("SELECT id, name, special, uidvalidity FROM portal_folders WHERE mailbox = ?", (mailbox,))
+    return row[0], [FolderRow(*found) for found in cursor.fetchall()]
+
+
+def tenant(cursor: Cursor, mailbox: int) -> int | None:
+    """The tenant that a mailbox was made for."""
+    cursor.execute("SELECT tenant FROM portal_boxes WHERE mailbox = ?", (mailbox,))
+    row = cursor.fetchone()
+    return row[0] if row is not None else None
+
+
+def make_folders(
+    cursor: Cursor, tenant: int, mailbox: int, names: Sequence[tuple[str, str]], now: int, least: int
+) -> tuple[int, list[FolderRow]]:
+    """Folders with UIDVALIDITYs that this mailbox never had (``least`` at least): the last of them, and the rows."""
+    cursor.execute("SELECT uidvalidity FROM portal_boxes WHERE mailbox = ?", (mailbox,))
+    row = cursor.fetchone()
+    last = max(now, least, row[0] + 1 if row is not None else 0)
+    made: list[FolderRow] = []
+    for number, (name, special) in enumerate(names):
+        cursor.execute(
+            "INSERT INTO portal_folders (tenant, mailbox, name, special, uidvalidity, uidnext, modseq) VALUES (?, ?, ?, ?, ?, 1, 1) RETURNING id",
+            (tenant, mailbox, name, special, last + number),
+        )
+        made.append(FolderRow(cursor.fetchone()[0], name, special, last + number))
+    last += max(0, len(names) - 1)
+    cursor.execute(
+        "INSERT INTO portal_boxes (mailbox, tenant, uidvalidity) VALUES (?, ?, ?)"
+        " ON CONFLICT (mailbox) DO UPDATE SET uidvalidity = excluded.uidvalidity",
+        (mailbox, tenant, last),
+    )
+    return last, made
+
+
+def drop_folders(cursor: Cursor, identifiers: Sequence[int]) -> None:
+    """Forget folders and all that was in them."""
+    for identifier in identifiers:
+        for table in ("portal_messages", "portal_trees", "portal_gone"):
+            cursor.execute(f"DELETE FROM {table} WHERE folder = ?", (identifier,))
+        cursor.execute("DELETE FROM portal_folders WHERE id = ?", (identifier,))
+
+
+def rename_folders(cursor: Cursor, names: Sequence[tuple[int, str]]) -> None:
+    """New names by folder ID."""
+    for identifier, name in names:
+        cursor.execute("UPDATE portal_folders SET name = ? WHERE id = ?", (name, identifier))
+
+
+def load(cursor: Cursor, row: FolderRow) -> Snapshot:
+    """A folder with all its messages; their places are only guessed and have to be looked up."""
+    cursor.execute("SELECT uidnext, modseq FROM portal_folders WHERE id = ?", (row.id,))
+    uidnext, modseq = cursor.fetchone()
+    snapshot = Snapshot(row.id, row.name, row.special, row.uidvalidity, uidnext, modseq)
+    cursor.execute(
+        "SELECT uid, modseq, base, flags, size, date, bare, claimed FROM portal_messages WHERE folder = ? ORDER BY uid", (row.id,)
+    )
+    sets: dict[str, frozenset[str]] = {}
+    for uid, changed, base, text, size, date, bare, claimed in cursor.fetchall():
+        flags = sets.get(text)
+        if flags is None:
+            flags = sets[text] = frozenset(text.split())
+        place = Place(base, "", "", naming.hidden_of(base), bool(bare))
+        snapshot.put(Entry(uid=uid, modseq=changed, flags=flags, size=size, date=date, name=base), place)
+        if claimed:
+            snapshot.claimed.add(uid)
+    cursor.execute("SELECT uid, modseq, base FROM portal_gone WHERE folder = ? ORDER BY modseq DESC LIMIT ?", (row.id, GONE_KEPT))
+    snapshot.gone = [Gone(*found) for found in reversed(cursor.fetchall())]
+    snapshot.loaded()
+    return snapshot
+
+
+def store(
+    cursor: Cursor,
+    tenant: int,
+    mailbox: int,
+    folder: int,
+    uidnext: int,
+    modseq: int,
+    added: Sequence[Stored],
+    changed: Sequence[Entry],
+    gone: Sequence[Gone],
+) -> None:
+    """One change of a folder: messages that came, changed, went."""
+    cursor.execute("UPDATE portal_folders SET uidnext = ?, modseq = ? WHERE id = ?", (uidnext, modseq, folder))
+    if gone:
+        uids = [(folder, one.uid) for one in gone]
+        cursor.executemany("DELETE FROM portal_messages WHERE folder = ? AND uid = ?", uids)
+        cursor.executemany("DELETE FROM portal_trees WHERE folder = ? AND uid = ?", uids)
+        cursor.executemany(
+            "INSERT INTO portal_gone (tenant, folder, uid, modseq, base) VALUES (?, ?, ?, ?, ?)",
+            [(tenant, folder, one.uid, one.modseq, one.base) for one in gone],
+        )
+        _forget_gone(cursor, folder)
+    if changed:
+        cursor.executemany(
+            "UPDATE portal_messages SET modseq = ?, flags = ? WHERE folder = ? AND uid = ?",
+            [(one.modseq, flag_text(one.flags), folder, one.uid) for one in changed],
+        )
+    if added:
+        cursor.executemany(
+            "INSERT INTO portal_messages (tenant, folder, uid, modseq, base, flags, size, date, bare) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (tenant, folder, e.uid, e.modseq, p.base, flag_text(e.flags), e.size, e.date, int(p.bare))
+                for e, p in ((one.entry, one.place) for one in added)
+            ],
+        )
+        keep_trees(cursor, tenant, folder, [(one.entry.uid, one.tree) for one in added if one.tree is not None])
+        for one in added:
+            row = naming.row_of(one.place.base) if one.at else 0
+            if row:
+                cursor.execute(
+                    "INSERT INTO portal_received (entry, mailbox, tenant, base, at) VALUES (?, ?, ?, ?, ?)"
+                    " ON CONFLICT (entry, mailbox) DO NOTHING",
+                    (row, mailbox, tenant, one.place.base, one.at),
+                )
+
+
+def _forget_gone(cursor: Cursor, folder: int) -> None:
+    cursor.execute("SELECT modseq FROM portal_gone WHERE folder = ? ORDER BY modseq DESC LIMIT 1 OFFSET ?", (folder, GONE_KEPT))
+    row = cursor.fetchone()
+    if row is not None:
+        cursor.execute("DELETE FROM portal_gone WHERE folder = ? AND modseq <= ?", (folder, row[0]))
+
+
+def received(cursor: Cursor, row: int, mailbox: int) -> str:
+    """The base name that a row was delivered under, or ``""``."""
+    cursor.execute("SELECT base FROM portal_received WHERE entry = ? AND mailbox = ?", (row, mailbox))
+    found = cursor.fetchone()
+    return found[0] if found is not None else ""
+
+
+def forget_received(cursor: Cursor, before: float) -> int:
+    """Drop 200 old rows of what was received; how many went."""
+    cursor.execute("SELECT entry, mailbox FROM portal_received WHERE at < ? LIMIT 200", (before,))
+    rows = cursor.fetchall()
+    cursor.executemany("DELETE FROM portal_received WHERE entry = ? AND mailbox = ?", rows)
+    return len(rows)
+
+
+def claim(cursor: Cursor, folder: int, uids: Collection[int], claimed: bool, note: str) -> None:
+    """Claim messages for hand-over or let them go, with a note why."""
+    cursor.executemany(
+        "UPDATE portal_messages SET claimed = ?, note = ? WHERE folder = ? AND uid = ?",
+        [(int(claimed), note, folder, uid) for uid in uids],
+    )
+
+
+def notes(cursor: Cursor, folder: int) -> dict[int, str]:
+    """Why messages of a folder could not be handed over, by UID."""
+    cursor.execute("SELECT uid, note FROM portal_messages WHERE folder = ? AND note <> ''", (folder,))
+    return dict(cursor.fetchall())
+
+
+def trees(cursor: Cursor, folder: int, uids: Sequence[int]) -> list[tuple[int, bytes]]:
+    """Structures that are kept."""
+    marks = ",".join("?" * len(uids))
+    cursor.execute(f"SELECT uid, tree FROM portal_trees WHERE folder = ? AND uid IN ({marks})", (folder, *uids))
+    return [(uid, bytes(tree)) for uid, tree in cursor.fetchall()]
+
+
+def keep_trees(cursor: Cursor, tenant: int, folder: int, found: Sequence[tuple[int, bytes]]) -> None:
+    """Keep structures."""
+    if found:
+        cursor.executemany(
+            "INSERT INTO portal_trees (tenant, folder, uid, tree) VALUES (?, ?, ?, ?) ON CONFLICT (folder, uid) DO NOTHING",
+            [(tenant, folder, uid, tree) for uid, tree in found],
+        )
+
+
+def copy_trees(cursor: Cursor, tenant: int, source: int, target: int, pairs: Sequence[tuple[int, int]]) -> None:
+    """Give copies the structures of what they were copied from."""
+    cursor.executemany(
+        "INSERT INTO portal_trees (tenant, folder, uid, tree) SELECT tenant, ?, ?, tree FROM portal_trees WHERE folder = ? AND uid = ?"
+        " ON CONFLICT (folder, uid) DO NOTHING",
+        [(target, new, source, old) for old, new in pairs],
+    )
+
+
+def figures(cursor: Cursor) -> dict[str, int]:
+    """Mailboxes, messages, bytes, and how much of it lies in INBOXes."""
+    cursor.execute("SELECT count(*) FROM portal_boxes")
+    boxes = cursor.fetchone()[0]
+    cursor.execute(
+        "SELECT count(*), coalesce(sum(m.size), 0), coalesce(sum(CASE WHEN f.name = 'INBOX' THEN 1 ELSE 0 END), 0),"
+        " coalesce(sum(CASE WHEN f.name = 'INBOX' THEN m.size ELSE 0 END), 0), coalesce(sum(m.claimed), 0)"
+        " FROM portal_messages m JOIN portal_folders f ON f.id = m.folder"
+    )
+    messages, size, inbox, inbox_size, claimed = cursor.fetchone()
+    return {
+        "mailboxes": int(boxes),
+        "messages": int(messages),
+        "bytes": int(size),
+        "inbox_messages": int(inbox),
+        "inbox_bytes": int(inbox_size),
+        "claimed": int(claimed),
+    }

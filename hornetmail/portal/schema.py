@@ -1,0 +1,31 @@
+"""The tables of ``portal.db``. All of it can be made anew from the files, but for UIDs, modseqs and keywords."""
+
+from __future__ import annotations
+
+from hornetmail.db.migrate import Migration
+
+MIGRATIONS = (
+    Migration(
+        1,
+        "first form",
+        (
+            "CREATE TABLE portal_facts (tenant INTEGER NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (tenant, name))",
+            "CREATE TABLE portal_boxes (mailbox INTEGER PRIMARY KEY, tenant INTEGER NOT NULL, uidvalidity INTEGER NOT NULL)",
+            "CREATE TABLE portal_folders (id INTEGER PRIMARY KEY AUTOINCREMENT, tenant INTEGER NOT NULL, mailbox INTEGER NOT NULL,"
+            " name TEXT NOT NULL, special TEXT NOT NULL, uidvalidity INTEGER NOT NULL, uidnext INTEGER NOT NULL,"
+            " modseq INTEGER NOT NULL, UNIQUE (mailbox, name))",
+            "CREATE TABLE portal_messages (tenant INTEGER NOT NULL, folder INTEGER NOT NULL, uid INTEGER NOT NULL,"
+            " modseq INTEGER NOT NULL, base TEXT NOT NULL, flags TEXT NOT NULL, size INTEGER NOT NULL, date REAL NOT NULL,"
+            " bare INTEGER NOT NULL, claimed INTEGER NOT NULL DEFAULT 0, note TEXT NOT NULL DEFAULT '',"
+            " PRIMARY KEY (folder, uid))",
+            "CREATE TABLE portal_trees (tenant INTEGER NOT NULL, folder INTEGER NOT NULL, uid INTEGER NOT NULL,"
+            " tree BLOB NOT NULL, PRIMARY KEY (folder, uid))",
+            "CREATE TABLE portal_gone (tenant INTEGER NOT NULL, folder INTEGER NOT NULL, uid INTEGER NOT NULL,"
+            " modseq INTEGER NOT NULL, base TEXT NOT NULL, PRIMARY KEY (folder, uid))",
+            "CREATE TABLE portal_received (entry INTEGER NOT NULL, mailbox INTEGER NOT NULL, tenant INTEGER NOT NULL,"
+            " base TEXT NOT NULL, at REAL NOT NULL, PRIMARY KEY (entry, mailbox))",
+            "CREATE INDEX portal_received_at ON portal_received (at)",
+            "CREATE INDEX portal_claimed ON portal_messages (claimed) WHERE claimed = 1",
+        ),
+    ),
+)

@@ -1,0 +1,338 @@
+"""The portal as the rest of the service knows it: deliveries, the drain's claims, the POP lock, figures."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from weakref import WeakValueDictionary
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.threadpool import ThreadPool
+from zope.interface import implementer
+
+from hornetmail.core.envelope import Envelope, Recipient
+from hornetmail.core.folder import Entry, FolderError
+from hornetmail.core.queued import Message, Portal, Row
+from hornetmail.db.pool import Database
+from hornetmail.disk.files import Disk
+from hornetmail.interfaces import IBody, IBus, IDirectory, IPortal
+from hornetmail.portal import envelope, index, naming
+from hornetmail.portal.body import FileBody
+from hornetmail.portal.box import Arrival, Box
+from hornetmail.portal.deposit import Inflow
+from hornetmail.portal.files import Maildir
+from hornetmail.portal.folder import DELETED, Folder, Tree
+from hornetmail.portal.means import Means, shielded
+from hornetmail.portal.snapshot import Place, Snapshot
+
+BOXES_KEPT = 5_000
+RECEIVED_KEPT = 30 * 86_400.0
+"""Seconds for which a row that was delivered is remembered, so that it is not delivered again after its message was moved or deleted."""
+
+POP_WAIT = 60.0
+"""Seconds that a drain waits for the POP lock before it is told INUSE."""
+
+THREADS = 12
+
+WHOLE_BYTES = 1 << 20
+"""Bodies up to this size are read in one piece."""
+
+
+@implementer(IPortal)
+class PortalStore:
+    """The Maildir store below ``root`` (``DIR/portal``). ``await open()`` before use, ``await close()`` at the end."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        root: Path,
+        disk: Disk,
+        database: Database,
+        bus: IBus,
+        directory: IDirectory,
+        *,
+        host: str,
+        boot: str = "",
+        threads: int = THREADS,
+    ) -> None:
+        """``database`` was opened with ``schema.MIGRATIONS``. ``boot`` names this run of the machine (the kernel's boot ID)."""
+        self._pool = ThreadPool(0, threads, "portal")
+        self._means = Means(reactor, self._pool, disk, database, bus, directory, host)
+        self._root = root
+        self._directory = directory
+        self._boot = boot or "unknown"
+        self._boxes: WeakValueDictionary[int, Box] = WeakValueDictionary()
+        self._kept: OrderedDict[int, Box] = OrderedDict()
+        self._loading: dict[int, list[Deferred[Box]]] = {}
+        self._locks: dict[int, str] = {}
+        self._lock_waiters: dict[int, list[Deferred[None]]] = {}
+
+    async def open(self) -> None:
+        """Start threads, release claims of the process before, skip UIDs after a crash of the machine. Raises DatabaseError, OSError."""
+        self._pool.start()
+        await self._means.thread(self._means.disk.make_directory, self._root)
+        if await self._means.database.run(index.start, self._boot):
+            self.log.warn("the machine went down under the portal: every folder skips {count} UIDs", count=index.SKIPPED_UIDS)
+
+    async def close(self) -> None:
+        """Wait for what runs, then note an orderly end. The database is its owner's to close."""
+        for box in list(self._boxes.values()):
+            await box.lock.acquire()
+            box.lock.release()
+        await self._means.database.run(index.stop)
+        self._means.forget()
+        self._kept.clear()
+        await self._means.thread(lambda: None)
+        self._pool.stop()
+
+    # Boxes
+
+    async def _box(self, mailbox: int) -> Box:
+        """The one box of a mailbox. Raises FolderError NONEXISTENT if nobody knows the mailbox."""
+        box = self._boxes.get(mailbox)
+        if box is not None:
+            self._keep(box)
+            return box
+        waiting = self._loading.get(mailbox)
+        if waiting is not None:
+            waiter: Deferred[Box] = Deferred()
+            waiting.append(waiter)
+            return await waiter
+        self._loading[mailbox] = []
+        return await shielded(self._load(mailbox))
+
+    async def _load(self, mailbox: int) -> Box:
+        try:
+            tenant = await self._tenant(mailbox)
+            maildir = Maildir(self._root / str(tenant) / str(mailbox) / "Maildir", self._means.disk)
+            box = Box(self._means, mailbox, tenant, maildir)
+            await box.load()
+        except BaseException as error:
+            for waiter in self._loading.pop(mailbox):
+                waiter.errback(error)
+            raise
+        self._boxes[mailbox] = box
+        self._keep(box)
+        for waiter in self._loading.pop(mailbox):
+            waiter.callback(box)
+        return box
+
+    async def _tenant(self, mailbox: int) -> int:
+        known = self._directory.mailbox_by_id(mailbox)
+        if known is not None:
+            return known.tenant
+        tenant = await self._means.database.read(index.tenant, mailbox)
+        if tenant is None:
+            raise FolderError("NONEXISTENT", f"no mailbox {mailbox}")
+        return tenant
+
+    def _keep(self, box: Box) -> None:
+        self._kept[box.mailbox] = box
+        self._kept.move_to_end(box.mailbox)
+        if len(self._kept) > BOXES_KEPT:
+            self._kept.popitem(last=False)
+
+    async def _inbox(self, mailbox: int) -> tuple[Box, Snapshot]:
+        box = await self._box(mailbox)
+        inbox = box.snapshot_in_memory(naming.INBOX)
+        return box, inbox if inbox is not None else await shielded(box.open(naming.INBOX))
+
+    def tree(self, mailbox: int) -> Tree:
+        """See IPortal."""
+        return Tree(mailbox, self._box)
+
+    # Deliveries
+
+    async def deliver(self, mailbox: int, message: Message, row: Row, body: IBody, *, uncertain: bool = False) -> Portal:
+        """See IPortal. Durable on return. Raises DiskFull, OSError, DatabaseError, FolderError: nothing was delivered, try again."""
+        return await shielded(self._deliver(mailbox, message, row, body, uncertain))
+
+    async def _deliver(self, mailbox: int, message: Message, row: Row, body: IBody, uncertain: bool) -> Portal:
+        box, inbox = await self._inbox(mailbox)
+        twins = inbox.rows.get(row.id)
+        if twins:
+            return Portal(mailbox, inbox.places[min(twins)].base, uncertain)
+        former = await self._means.database.read(index.received, row.id, mailbox)
+        if former:
+            return Portal(mailbox, former, uncertain)
+        owner = self._directory.mailbox_by_id(mailbox)
+        lines = envelope.write(message, row, owner.address if owner is not None else row.address, uncertain=uncertain)
+        size = len(message.trace) + message.size
+        base = naming.delivered_base(message.arrived, row.id, row.number, self._means.host, len(lines) + size, len(lines))
+        inflow = Inflow(box, naming.INBOX, base)
+        try:
+            await inflow.write(lines + message.trace)
+            if message.size <= WHOLE_BYTES:
+                await inflow.write(await body.read())
+            else:
+                async for piece in body.chunks():
+                    await inflow.write(piece)
+            if inflow.size != len(lines) + size:
+                raise OSError(
+                    f"the body of message {message.id} has {inflow.size - len(lines) - len(message.trace)} bytes, not {message.size}"
+                )
+            path, tree = await inflow.finish(message.arrived, len(lines))
+            place = Place(base, "new", "", len(lines), False)
+            await box.land(naming.INBOX, Arrival(path, place, frozenset(), size, message.arrived, tree, Deferred()))
+        except BaseException:
+            with contextlib.suppress(OSError):
+                await inflow.discard()
+            raise
+        return Portal(mailbox, base, uncertain)
+
+    # The POP lock
+
+    async def lock(self, mailbox: int, owner: str) -> bool:
+        """See IPortal. False if somebody else has it. In memory: it ends with the process."""
+        return self._locks.setdefault(mailbox, owner) == owner
+
+    async def unlock(self, mailbox: int, owner: str) -> None:
+        """See IPortal. Nothing happens if it is not the owner's."""
+        if self._locks.get(mailbox) == owner:
+            del self._locks[mailbox]
+            for waiter in self._lock_waiters.pop(mailbox, []):
+                waiter.callback(None)
+
+    async def _unlocked(self, mailbox: int) -> None:
+        until = self._means.now() + POP_WAIT
+        while mailbox in self._locks:
+            left = until - self._means.now()
+            if left <= 0:
+                raise FolderError("INUSE", "a POP session has the mailbox")
+            waiter: Deferred[None] = Deferred()
+            self._lock_waiters.setdefault(mailbox, []).append(waiter)
+            timer = self._means.reactor.callLater(left, self._wait_over, mailbox, waiter)
+            await waiter
+            if timer.active():
+                timer.cancel()
+
+    def _wait_over(self, mailbox: int, waiter: Deferred[None]) -> None:
+        waiters = self._lock_waiters.get(mailbox, [])
+        if waiter in waiters:
+            waiters.remove(waiter)
+            waiter.callback(None)
+
+    # The drain
+
+    async def begin_drain(self, copy: Portal) -> tuple[Envelope, IBody] | None:
+        """See IPortal. The claim is committed on return. Waits up to 60 s for a POP session, then raises FolderError INUSE.
+
+        A copy is known by its row's number wherever it was moved or copied to: what lies in INBOX at this moment counts. Without a
+        number (APPENDed, foreign: rule 10) the envelope is ``<>`` to the mailbox's main address.
+        """
+        return await shielded(self._begin_drain(copy))
+
+    async def _begin_drain(self, copy: Portal) -> tuple[Envelope, IBody] | None:
+        box = await self._box(copy.mailbox)
+        while True:
+            await self._unlocked(copy.mailbox)
+            async with box.lock:
+                if copy.mailbox in self._locks:
+                    continue
+                inbox = await box.opened(naming.INBOX)
+                uids = _twins(inbox, copy.name)
+                if not uids:
+                    return None
+                await box.claim(inbox, uids, True)
+                try:
+                    return await self._envelope(box, inbox, uids[0]), FileBody(box, inbox, uids[0])
+                except FileNotFoundError:
+                    await box.claim(inbox, uids, False)
+                    inbox.looked = (0, 0, 0.0)
+                except BaseException:
+                    await box.claim(inbox, uids, False)
+                    raise
+
+    async def _envelope(self, box: Box, inbox: Snapshot, uid: int) -> Envelope:
+        place = inbox.places[uid]
+        owner = self._directory.mailbox_by_id(box.mailbox)
+        kept = envelope.read(await self._means.thread(box.maildir.envelope, inbox.name, place)) if place.hidden else None
+        if kept is None:
+            if owner is None:
+                raise FolderError("NONEXISTENT", f"mailbox {box.mailbox} has no address any more")
+            return Envelope("", (Recipient(owner.address),), eight_bit=True)
+        original = kept.envelope.recipients[0]
+        known = self._directory.mailbox(original.address)
+        if known is not None and known.id == box.mailbox:
+            return kept.envelope
+        address = owner.address if owner is not None else kept.mailbox
+        given = kept.envelope
+        return Envelope(
+            given.sender,
+            (Recipient(address, original.notify, original.orcpt),),
+            given.eight_bit,
+            given.smtputf8,
+            given.ret,
+            given.envid,
+        )
+
+    async def end_drain(self, copy: Portal, *, delivered: bool, keyword: str = "", reason: str = "") -> None:
+        """See IPortal. The removal is durable on return; ``reason`` is kept beside the message (``notes``)."""
+        await shielded(self._end_drain(copy, delivered, keyword, reason))
+
+    async def _end_drain(self, copy: Portal, delivered: bool, keyword: str, reason: str) -> None:
+        box, inbox = await self._inbox(copy.mailbox)
+        async with box.lock:
+            uids = [uid for uid in _twins(inbox, copy.name, marked=True) if uid in inbox.claimed]
+            if delivered:
+                await box.expunged(inbox, uids)
+                return
+            if uids:
+                await box.claim(inbox, uids, False, reason)
+        if uids and keyword:
+            await box.store(inbox, uids, lambda flags: flags | {keyword})
+
+    # Administration
+
+    async def copies(self, mailbox: int) -> Sequence[Portal]:
+        """All of INBOX that has an envelope and is not marked for deletion, oldest first: what a drain may take home, also what was moved
+        away and back after its drain row had been settled."""
+        _box, inbox = await self._inbox(mailbox)
+        return [
+            Portal(mailbox, place.base)
+            for uid, place in inbox.places.items()
+            if place.hidden and DELETED not in inbox.entries[uid].flags
+        ]
+
+    async def unaddressed(self, mailbox: int) -> Sequence[Entry]:
+        """Messages in INBOX without an envelope (APPENDed, foreign): they stay, unless somebody chooses to drain them with ``<>`` (rule 10)
+        through ``begin_drain(Portal(mailbox, entry.name))``."""
+        _box, inbox = await self._inbox(mailbox)
+        return [inbox.entries[uid] for uid, place in inbox.places.items() if not place.hidden]
+
+    async def notes(self, mailbox: int) -> dict[str, str]:
+        """Why messages in INBOX could not be handed over, by name."""
+        _, inbox = await self._inbox(mailbox)
+        found = await self._means.database.read(index.notes, inbox.id)
+        return {inbox.places[uid].base: note for uid, note in found.items() if uid in inbox.places}
+
+    async def figures(self) -> dict[str, int]:
+        """``mailboxes``, ``messages``, ``bytes``, ``inbox_messages``, ``inbox_bytes``, ``claimed``."""
+        return await self._means.database.read(index.figures)
+
+    async def sweep(self) -> None:
+        """A job, every few seconds: see what other programs did to the folders that are in memory, and tell who watches them."""
+        for box in list(self._boxes.values()):
+            for name in list(box.rows):
+                snapshot = box.snapshot_in_memory(name)
+                if snapshot is not None:
+                    with contextlib.suppress(FolderError):
+                        await shielded(box.look(snapshot))
+        await self._means.database.run(index.forget_received, self._means.now() - RECEIVED_KEPT)
+
+    async def folder(self, mailbox: int, name: str) -> Folder:
+        """The same as ``tree(mailbox).open(name)``."""
+        return await self.tree(mailbox).open(name)
+
+
+def _twins(inbox: Snapshot, name: str, *, marked: bool = False) -> list[int]:
+    """UIDs in INBOX of a copy, by row number or else by name; those marked for deletion only if asked for."""
+    row = naming.row_of(name)
+    uids = sorted(inbox.rows.get(row, ())) if row else [inbox.uids[name]] if name in inbox.uids else []
+    return [uid for uid in uids if marked or DELETED not in inbox.entries[uid].flags]

@@ -1,0 +1,217 @@
+"""Keeps the index behind the live messages, and the journal short."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredLock
+from twisted.logger import Logger
+
+from hornetmail.core.queued import DONE
+from hornetmail.db.engines import DatabaseBroken
+from hornetmail.disk.records import GroupSync, Position, RecordLog
+from hornetmail.spool.index import Change, Checkpoint, Index, stored
+from hornetmail.spool.journal import Kind, Record, Remembered, Snapshot, Where, body_of
+from hornetmail.spool.live import REQUESTS, Entry, Live, request_fact
+
+LAG = 2.0
+"""Seconds that a message may change before the index hears of it: one that comes and goes within them never touches it."""
+
+EVERY = 1.0
+AGAIN = 10.0
+"""Seconds until a failed write of the index is tried again."""
+
+PAGE = 500
+REQUEST_DAYS = 7
+
+
+class Keeper:
+    """The background work of one queue. ``submit`` journals a record."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        live: Live,
+        journal: RecordLog,
+        sync: GroupSync,
+        index: Index,
+        submit: Callable[..., Deferred[Position]],
+    ) -> None:
+        self._reactor = reactor
+        self._live = live
+        self._journal = journal
+        self._sync = sync
+        self._index = index
+        self._submit = submit
+        self._writing = DeferredLock()
+        self._tidying = DeferredLock()
+        self._timer: Any = None
+        self._written: Position | None = None
+        self._closed = False
+        self.last = Position(0, 0)
+        """The newest record that was applied."""
+
+    def applied(self, kind: int, record: Record, place: Position, size: int) -> None:
+        """Apply a durable record; called in the order of the journal."""
+        self._live.apply(kind, record, place, size, self._reactor.seconds())
+        self.last = place
+        if self._timer is None:
+            self.soon()
+
+    def replay(self, kind: int, record: Record, place: Position, size: int) -> None:
+        """``applied``, at start and in a thread."""
+        self._live.apply(kind, record, place, size, self._reactor.seconds())
+        self.last = place
+
+    def soon(self) -> None:
+        """Write the index in a while."""
+        if self._timer is None and not self._closed:
+            self._timer = self._reactor.callLater(EVERY, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+
+        def again(seconds: float) -> None:
+            if self._timer is None and not self._closed and (self._live.dirty or self._live.dirty_facts):
+                self._timer = self._reactor.callLater(seconds, self._ring)
+
+        def failed(failure: Any) -> None:
+            self.log.error(
+                "the queue's index cannot be written (the journal is not concerned): {why}", why=failure.getErrorMessage()
+            )
+            if not failure.check(DatabaseBroken):
+                again(AGAIN)
+
+        Deferred.fromCoroutine(self.write()).addCallbacks(lambda _: again(EVERY), failed)
+
+    async def write(self, everything: bool = False) -> None:
+        """Bring the index up to date: with all, or with what has been lasting for a while. Raises the database's errors; nothing is lost."""
+        while True:
+            await self._writing.acquire()
+            try:
+                more = await self._write_some(everything)
+            finally:
+                self._writing.release()
+            if not more:
+                return
+
+    async def _write_some(self, everything: bool) -> bool:
+        live = self._live
+        before = self._reactor.seconds() - LAG
+        taken: dict[int, tuple[Position, float]] = {}
+        for number, since in live.dirty.items():
+            if len(taken) == PAGE or not (everything or since[1] <= before):
+                break
+            taken[number] = since
+        for number in taken:
+            del live.dirty[number]
+        facts, live.dirty_facts = live.dirty_facts, {}
+        change = Change([], [], [], self._checkpoint())
+        for number in taken:
+            entry = live.messages.get(number)
+            if entry is None:
+                change.left.append(number)
+            else:
+                entry.indexed = True
+                change.entries.append(stored(entry))
+        for space, key in facts:
+            place = live.fact_places.get((space, key), self.last)
+            change.facts.append((space, key, place.segment, place.offset, live.facts.get(space, {}).get(key)))
+        goal = change.checkpoint.place if change.checkpoint else None
+        if not taken and not facts and goal == self._written:
+            return False
+        try:
+            await self._index.write(change)
+        except BaseException:
+            live.dirty = {**taken, **{number: since for number, since in live.dirty.items() if number not in taken}}
+            live.dirty_facts = {**facts, **{fact: place for fact, place in live.dirty_facts.items() if fact not in facts}}
+            raise
+        self._written = goal
+        return len(taken) == PAGE
+
+    def _checkpoint(self) -> Checkpoint | None:
+        """Everything before it is, or is about to be, in the index."""
+        live = self._live
+        if not self.last.segment:
+            return None
+        place = Position(self.last.segment, self.last.offset + 1)
+        if live.dirty:
+            place = min(place, next(iter(live.dirty.values()))[0])
+        return Checkpoint(place, self._journal.name(place.segment))
+
+    async def tidy(self) -> int:
+        """Drop old segments. What lives in one is copied forward first, if it is little or the journal is mostly dead."""
+        await self._tidying.acquire()
+        try:
+            self._live.packed()
+            await self._forget_requests()
+            dropped = 0
+            while True:
+                segments = self._journal.segments()
+                if len(segments) < 2 or not self._worth(segments):
+                    return dropped
+                if not await self._empty(segments[0]):
+                    return dropped
+                await self.write(everything=True)
+                await self._sync.alone(partial(self._journal.drop, segments[0]))
+                dropped += 1
+        finally:
+            self._tidying.release()
+
+    def _worth(self, segments: list[int]) -> bool:
+        alive = self._live.segment_bytes
+        oldest = alive.get(segments[0], 0)
+        total = sum(self._journal.size(segment) for segment in segments)
+        return 4 * oldest <= self._journal.size(segments[0]) or 2 * sum(alive.values()) < total
+
+    async def _empty(self, segment: int) -> bool:
+        """Copy forward what lives in a segment; False if something in it is just being changed: another time."""
+        live = self._live
+        for (space, key), place in list(live.fact_places.items()):
+            value = live.facts.get(space, {}).get(key)
+            if place.segment <= segment and value is not None:
+                await self._submit(Kind.REMEMBERED, Remembered(space, key, value))
+        for entry in [entry for entry in live.messages.values() if entry.place.segment <= segment]:
+            if not await self._copy(entry):
+                return False
+        return not any(number <= segment for number in live.segment_bytes)
+
+    async def _copy(self, entry: Entry) -> bool:
+        live = self._live
+        keep = entry.where is Where.RECORD and entry.needs_body
+        body = (body_of(await self._sync.alone(lambda: self._journal.read(entry.place))),) if keep else ()
+        if live.messages.get(entry.id) is not entry:
+            return True
+        numbers = [row.id for row in entry.rows if row.state not in DONE]
+        if any(number in live.busy for number in numbers):
+            return False
+        live.busy.update(numbers)
+        where = entry.where if keep or entry.where is Where.FILE else Where.NOWHERE
+        try:
+            await self._submit(Kind.KEPT, Snapshot(entry.message, list(entry.rows), where, entry.file), body, rows=numbers)
+        finally:
+            live.release(numbers)
+        return True
+
+    async def _forget_requests(self) -> None:
+        before = self._reactor.seconds() - REQUEST_DAYS * 86400
+        for key, value in list(self._live.facts.get(REQUESTS, {}).items()):
+            if request_fact(value)[0] < before:
+                self._live.remember(REQUESTS, key, None, self.last)
+                await self._submit(Kind.REMEMBERED, Remembered(REQUESTS, key, None))
+
+    async def close(self) -> None:
+        """Write all, stop."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        try:
+            await self.write(everything=True)
+        except Exception as error:  # noqa: BLE001  the journal has it all
+            self.log.error("the queue's index was not written: {error}", error=error)
+        await self._index.close()

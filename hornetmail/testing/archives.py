@@ -1,0 +1,136 @@
+"""An archive in a temporary directory, and mail for it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from zope.interface import implementer
+
+from hornetmail.archive.media import MediumSetting
+from hornetmail.archive.writer import Archive, ArchiveSettings
+from hornetmail.core.archived import ArchiveItem
+from hornetmail.core.envelope import Direction
+from hornetmail.core.ids import IdSource
+from hornetmail.core.served import Scope
+from hornetmail.disk.files import Disk
+from hornetmail.interfaces import IBody
+
+ROOT = bytes(range(32))
+NOW = 1_780_000_000.0
+"""2026-05-28, when the mail of the tests arrives."""
+
+AUDITOR = Scope(0, None, all_recipients=True)
+ADMIN = Scope(0, None, content=False, subjects=False)
+
+
+def user(*addresses: str, tenant: int = 1) -> Scope:
+    """What somebody with these addresses may see."""
+    return Scope(tenant, frozenset(addresses))
+
+
+@implementer(IBody)
+class BytesBody:
+    """A body in memory."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.size = len(data)
+
+    async def read(self, start: int = 0, length: int = -1) -> bytes:
+        """A part of it."""
+        return self.data[start:] if length < 0 else self.data[start : start + length]
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """In pieces."""
+        for at in range(0, len(self.data), 65536):
+            yield self.data[at : at + 65536]
+
+
+class Clock:
+    """The reactor that is handed in, with a wall clock that stands still; ``skew`` is what it jumped by."""
+
+    def __init__(self, reactor: Any, now: float = NOW) -> None:
+        self._reactor = reactor
+        self.now = now
+        self.skew = 0.0
+
+    def seconds(self) -> float:
+        return self.now + self.skew
+
+    def monotonic(self) -> float:
+        return self.now - NOW + 1000.0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+
+def make_archive(
+    clock: Clock,
+    top: Path,
+    *,
+    root: bytes | None = ROOT,
+    disk: Disk | None = None,
+    settings: ArchiveSettings | None = None,
+    **more: Any,
+) -> Archive:
+    """An archive below ``top``: ``top/archive`` and medium 1 in ``top/medium``. Not created, not started."""
+    return Archive(
+        clock,
+        disk or Disk(),
+        top / "archive",
+        media=(MediumSetting(1, str(top / "medium")),),
+        root=root,
+        ids=IdSource(clock.seconds),
+        uptime=clock.monotonic,
+        settings=settings or ArchiveSettings(),
+        **more,
+    )
+
+
+def item(
+    row: int,
+    *,
+    sender: str = "alice@example.test",
+    recipients: tuple[str, ...] = ("bob@example.test",),
+    login: str = "",
+    received: float = NOW,
+    tenant: int = 1,
+    retention_days: int = 90,
+    feed: str = "inline",
+    direction: Direction = Direction.IN,
+    **more: Any,
+) -> ArchiveItem:
+    """An archive item with sensible values."""
+    return ArchiveItem(
+        row=row,
+        tenant=tenant,
+        feed=feed,
+        direction=direction,
+        sender=sender,
+        recipients=recipients,
+        received=received,
+        retention_days=retention_days,
+        login=login,
+        **more,
+    )
+
+
+def mail(
+    subject: str = "Hello",
+    body: str = "Some words.",
+    *,
+    sender: str = "Alice <alice@example.test>",
+    to: str = "Bob <bob@example.test>",
+    cc: str = "",
+    extra: str = "",
+) -> bytes:
+    """A small mail, CRLF line ends, UTF-8."""
+    lines = [f"From: {sender}", f"To: {to}", f"Subject: {subject}", "Date: Mon, 25 May 2026 10:00:00 +0000"]
+    if cc:
+        lines.append(f"Cc: {cc}")
+    if extra:
+        lines.append(extra)
+    lines += ["MIME-Version: 1.0", "Content-Type: text/plain; charset=utf-8", "Content-Transfer-Encoding: 8bit", "", body, ""]
+    return "\r\n".join(lines).encode()

@@ -1,0 +1,453 @@
+"""A queue, a portal and a directory in memory for tests of delivery. They keep the rules of the real ones; nothing is durable."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from typing import Any
+
+import msgspec
+from twisted.internet.defer import Deferred, succeed
+from zope.interface import implementer
+
+from hornetmail.core.address import domain_of, key_of
+from hornetmail.core.archived import ArchiveItem
+from hornetmail.core.envelope import Direction, Envelope, Origin, Recipient
+from hornetmail.core.folder import FolderError
+from hornetmail.core.queued import DONE, Backlog, Claim, Message, Portal, Row, RowKind, RowState, Settled
+from hornetmail.core.served import Coverage, Domain, Mailbox
+from hornetmail.interfaces import IBody, IDeposit, IDirectory, IPortal, IQueue
+
+replace = msgspec.structs.replace
+
+
+@implementer(IBody)
+class MemoryBody:
+    """Bytes."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.size = len(data)
+
+    async def read(self, start: int = 0, length: int = -1) -> bytes:
+        """See IBody."""
+        return self._data[start:] if length < 0 else self._data[start : start + length]
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """See IBody."""
+        for start in range(0, len(self._data), 65_536):
+            yield self._data[start : start + 65_536]
+
+
+@implementer(IDeposit)
+class _Deposit:
+    def __init__(self, queue: MemoryQueue, tenant: int) -> None:
+        self._queue = queue
+        self._tenant = tenant
+        self._parts: list[bytes] = []
+        self.size = 0
+
+    async def write(self, data: bytes) -> None:
+        """See IDeposit."""
+        self._parts.append(data)
+        self.size += len(data)
+
+    async def commit(
+        self,
+        envelope: Envelope,
+        origin: Origin,
+        direction: Direction,
+        trace: bytes,
+        *,
+        domain: str,
+        archive: bool,
+        hold: str = "",
+        request: str = "",
+    ) -> Message:
+        """See IQueue.begin."""
+        return self._queue.take(
+            self._tenant, b"".join(self._parts), envelope, origin, direction, trace, domain, archive, hold, request
+        )
+
+    async def abort(self) -> None:
+        """See IDeposit."""
+        self._parts = []
+
+
+@implementer(IQueue)
+class MemoryQueue:
+    """``seconds`` is the clock. ``settled`` keeps every transition for tests to look at; ``left`` the messages that left."""
+
+    def __init__(self, seconds: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self._next = 1
+        self.messages: dict[int, Message] = {}
+        self.bodies: dict[int, bytes] = {}
+        self.held: dict[int, Row] = {}
+        self.facts: dict[str, dict[str, bytes]] = {}
+        self.requests: dict[str, Message] = {}
+        self.settled: list[Settled] = []
+        self.left: list[int] = []
+        self.claims = 0
+        self._listeners: list[Callable[[], None]] = []
+        self._at_start: list[tuple[Message, Row]] = []
+
+    def _number(self) -> int:
+        self._next += 1
+        return self._next
+
+    def take(
+        self,
+        tenant: int,
+        data: bytes,
+        envelope: Envelope,
+        origin: Origin,
+        direction: Direction,
+        trace: bytes,
+        domain: str,
+        archive: bool,
+        hold: str,
+        request: str,
+    ) -> Message:
+        """Accept a message."""
+        if request and request in self.requests:
+            return self.requests[request]
+        now = self._seconds()
+        message = Message(
+            self._number(),
+            tenant,
+            envelope,
+            origin,
+            direction,
+            now,
+            len(data),
+            hashlib.sha256(data).digest(),
+            trace,
+            domain,
+            request,
+        )
+        self.messages[message.id] = message
+        self.bodies[message.id] = data
+        if request:
+            self.requests[request] = message
+        state = RowState.HELD if hold else RowState.QUEUED
+        for number, recipient in enumerate(envelope.recipients):
+            self._row(
+                Row(self._number(), message.id, RowKind.DELIVER, state, recipient.address, number, now, 0, now, reason=hold)
+            )
+        if archive:
+            self._row(Row(self._number(), message.id, RowKind.ARCHIVE, RowState.WAITING, queued=now))
+        self._call()
+        return message
+
+    def _row(self, row: Row) -> None:
+        self.held[row.id] = row
+
+    def _call(self) -> None:
+        for each in self._listeners:
+            each()
+
+    def begin(self, tenant: int) -> _Deposit:
+        """See IQueue."""
+        return _Deposit(self, tenant)
+
+    async def claim(
+        self, now: float, limit: int, next_due: Callable[[Row], float], kinds: Collection[RowKind] = ()
+    ) -> Sequence[Claim]:
+        """See IQueue."""
+        self.claims += 1
+        due = [r for r in self.held.values() if r.state is RowState.QUEUED and r.due <= now and (not kinds or r.kind in kinds)]
+        chosen = heapq.nsmallest(limit, due, key=lambda r: (r.due, r.id))
+        return self._claimed(chosen, next_due)
+
+    async def claim_rows(self, rows: Iterable[int], now: float, next_due: Callable[[Row], float]) -> Sequence[Claim]:
+        """See IQueue."""
+        found = [self.held[each] for each in rows if each in self.held]
+        return self._claimed([r for r in found if r.state in (RowState.QUEUED, RowState.PARKED, RowState.STUCK)], next_due)
+
+    def _claimed(self, rows: Sequence[Row], next_due: Callable[[Row], float]) -> list[Claim]:
+        groups: dict[int, list[Row]] = {}
+        for row in rows:
+            claimed = replace(row, state=RowState.CLAIMED, attempts=row.attempts + 1)
+            self.held[row.id] = replace(claimed, due=next_due(claimed))
+            groups.setdefault(row.message, []).append(self.held[row.id])
+        return [Claim(self.messages[number], tuple(members)) for number, members in groups.items()]
+
+    async def settle(self, verdicts: Sequence[Settled]) -> None:
+        """See IQueue. A drain row born with ``due`` 0 is parked."""
+        touched = set()
+        for one in verdicts:
+            self.settled.append(one)
+            row = self.held.get(one.row)
+            if row is None or row.state in DONE:
+                continue
+            touched.add(row.message)
+            told = row.delay_told or one.delay_told
+            self.held[row.id] = replace(
+                row, state=one.state, due=one.due, last=one.verdict or row.last, reason=one.reason, delay_told=told
+            )
+            if one.drain is not None:
+                state = RowState.QUEUED if one.due else RowState.PARKED
+                now = self._seconds()
+                self._row(
+                    Row(
+                        self._number(),
+                        row.message,
+                        RowKind.DRAIN,
+                        state,
+                        row.address,
+                        row.number,
+                        one.due,
+                        0,
+                        now,
+                        portal=one.drain,
+                    )
+                )
+            if row.kind is RowKind.DELIVER:
+                self._wake_archive(row.message)
+        for number in touched:
+            self._leave(number)
+        self._call()
+
+    def _wake_archive(self, message: int) -> None:
+        rows = [row for row in self.held.values() if row.message == message]
+        delivering = [row for row in rows if row.kind is RowKind.DELIVER]
+        for row in rows:
+            if row.kind is RowKind.ARCHIVE and row.state is RowState.WAITING:
+                if any(each.state is RowState.DELIVERED for each in delivering):
+                    self.held[row.id] = replace(row, state=RowState.QUEUED, due=self._seconds())
+                elif all(each.state in DONE for each in delivering):
+                    self.held[row.id] = replace(row, state=RowState.REMOVED)
+
+    def _leave(self, number: int) -> None:
+        rows = [row for row in self.held.values() if row.message == number]
+        if all(row.state in DONE for row in rows):
+            for row in rows:
+                del self.held[row.id]
+            self.left.append(number)
+            self.bodies.pop(number, None)
+
+    def restart(self) -> None:
+        """The process died: claims become what they are after a start."""
+        self._listeners.clear()
+        self._at_start = [(self.messages[row.message], row) for row in self.held.values() if row.state is RowState.CLAIMED]
+        for _, row in self._at_start:
+            self.held[row.id] = replace(row, state=RowState.QUEUED)
+
+    def claimed_at_start(self) -> Sequence[tuple[Message, Row]]:
+        """See IQueue."""
+        return tuple(self._at_start)
+
+    async def body(self, message: int) -> MemoryBody:
+        """See IQueue."""
+        return MemoryBody(self.bodies[message])
+
+    async def change(self, rows: Iterable[int], state: RowState, *, due: float = 0.0, reason: str = "") -> int:
+        """See IQueue."""
+        changed = 0
+        for each in rows:
+            row = self.held.get(each)
+            if row is not None and row.state is not RowState.CLAIMED and row.state not in DONE:
+                self.held[each] = replace(row, state=state, due=due, reason=reason)
+                changed += 1
+        self._call()
+        return changed
+
+    async def adopt(self, domain: str, now: float) -> int:
+        """See IQueue."""
+        adopted = [
+            row
+            for row in self.held.values()
+            if row.kind is RowKind.DELIVER and row.state is RowState.QUEUED and domain_of(row.address) == domain
+        ]
+        for row in adopted:
+            self.held[row.id] = replace(row, due=now)
+        self._call()
+        return len(adopted)
+
+    async def rows(
+        self,
+        *,
+        domain: str = "",
+        states: Collection[RowState] = (),
+        kinds: Collection[RowKind] = (),
+        message: int = 0,
+        mailbox: int = 0,
+        limit: int = 500,
+        after: int = 0,
+    ) -> Sequence[tuple[Message, Row]]:
+        """See IQueue."""
+        found = [
+            (self.messages[row.message], row)
+            for row in sorted(self.held.values(), key=lambda each: each.id)
+            if row.id > after
+            and (not domain or self.messages[row.message].domain == domain)
+            and (not states or row.state in states)
+            and (not kinds or row.kind in kinds)
+            and (not message or row.message == message)
+            and (not mailbox or (row.portal is not None and row.portal.mailbox == mailbox))
+        ]
+        return found[:limit]
+
+    async def remember(self, space: str, key: str, value: bytes | None) -> None:
+        """See IQueue."""
+        if value is None:
+            self.facts.get(space, {}).pop(key, None)
+        else:
+            self.facts.setdefault(space, {})[key] = value
+
+    def remembered(self, space: str) -> dict[str, bytes]:
+        """See IQueue."""
+        return dict(self.facts.get(space, {}))
+
+    def backlog(self) -> Backlog:
+        """See IQueue."""
+        live = [row for row in self.held.values() if row.state not in DONE]
+        count = {kind: sum(1 for row in live if row.kind is kind) for kind in RowKind}
+        messages = len({row.message for row in live})
+        return Backlog(messages, count[RowKind.DELIVER], count[RowKind.DRAIN], count[RowKind.ARCHIVE])
+
+    def wake(self, listener: Callable[[], None]) -> None:
+        """See IQueue."""
+        self._listeners.append(listener)
+
+    def all(self, kind: RowKind, *states: RowState) -> list[Row]:
+        """Rows of a kind in these states (any, if none)."""
+        return [row for row in self.held.values() if row.kind is kind and (not states or row.state in states)]
+
+
+class Copy(msgspec.Struct):
+    """A message in INBOX. ``moved``: it is in another folder now."""
+
+    portal: Portal
+    envelope: Envelope
+    data: bytes
+    claimed: bool = False
+    moved: bool = False
+    keywords: tuple[str, ...] = ()
+    reason: str = ""
+
+
+@implementer(IPortal)
+class MemoryPortal:
+    """``fail`` makes deliveries raise. ``locks`` are POP sessions. ``stall``: begin_drain waits for it."""
+
+    def __init__(self) -> None:
+        self.copies: dict[str, Copy] = {}
+        self.locks: dict[int, str] = {}
+        self.fail: Exception | None = None
+        self.stall: Deferred[None] | None = None
+
+    def tree(self, mailbox: int) -> Any:
+        """Not here."""
+        raise NotImplementedError
+
+    async def deliver(self, mailbox: int, message: Message, row: Row, body: Any, *, uncertain: bool = False) -> Portal:
+        """See IPortal."""
+        if self.fail is not None:
+            raise self.fail
+        name = f"row-{row.id}"
+        portal = Portal(mailbox, name, uncertain)
+        if name not in self.copies:
+            data = message.trace + await body.read()
+            self.copies[name] = Copy(portal, replace(message.envelope, recipients=(Recipient(row.address),)), data)
+        return portal
+
+    async def lock(self, mailbox: int, owner: str) -> bool:
+        """See IPortal."""
+        return self.locks.setdefault(mailbox, owner) == owner
+
+    async def unlock(self, mailbox: int, owner: str) -> None:
+        """See IPortal."""
+        if self.locks.get(mailbox) == owner:
+            del self.locks[mailbox]
+
+    async def begin_drain(self, copy: Portal) -> tuple[Envelope, MemoryBody] | None:
+        """See IPortal."""
+        if copy.mailbox in self.locks:
+            raise FolderError("INUSE", "a POP session has the mailbox")
+        await (self.stall or succeed(None))
+        found = self.copies.get(copy.name)
+        if found is None or found.moved:
+            return None
+        found.claimed = True
+        return found.envelope, MemoryBody(found.data)
+
+    async def end_drain(self, copy: Portal, *, delivered: bool, keyword: str = "", reason: str = "") -> None:
+        """See IPortal."""
+        found = self.copies[copy.name]
+        found.claimed = False
+        if delivered:
+            del self.copies[copy.name]
+        elif keyword:
+            found.keywords = (*found.keywords, keyword)
+            found.reason = reason
+
+    async def figures(self) -> dict[str, int]:
+        """See IPortal."""
+        return {"messages": len(self.copies)}
+
+    def inbox(self, mailbox: int) -> list[Copy]:
+        """What a person sees."""
+        return [each for each in self.copies.values() if each.portal.mailbox == mailbox and not each.moved]
+
+
+@implementer(IDirectory)
+class MemoryDirectory:
+    """Domains and mailboxes in lists that tests change."""
+
+    version = 1
+
+    def __init__(self, domains: Sequence[Domain], mailboxes: Sequence[Mailbox]) -> None:
+        self.served = list(domains)
+        self.registered = list(mailboxes)
+
+    def domain(self, name: str) -> Domain | None:
+        """See IDirectory."""
+        return next((each for each in self.served if each.name == name or name in each.aliases), None)
+
+    def domains(self) -> Sequence[Domain]:
+        """See IDirectory."""
+        return tuple(self.served)
+
+    def mailbox(self, address: str) -> Mailbox | None:
+        """See IDirectory."""
+        key = key_of(address)
+        for each in self.registered:
+            if key in (key_of(each.address), *map(key_of, each.aliases)):
+                return each
+        return None
+
+    def mailbox_by_id(self, identifier: int) -> Mailbox | None:
+        """See IDirectory."""
+        return next((each for each in self.registered if each.id == identifier), None)
+
+    def mailboxes(self, domain: str = "") -> Sequence[Mailbox]:
+        """See IDirectory."""
+        return tuple(each for each in self.registered if not domain or each.domain == domain)
+
+    def covered(self, address: str) -> Mailbox | None:
+        """See IDirectory."""
+        mailbox = self.mailbox(address)
+        domain = self.domain(domain_of(address))
+        if mailbox is None or domain is None or not domain.active:
+            return None
+        return mailbox if domain.coverage is Coverage.ALL or mailbox.picked else None
+
+
+class StagedArchive:
+    """The part of IArchive that couriers use: keeps items once for a token; ``fail`` makes it raise."""
+
+    def __init__(self) -> None:
+        self.items: dict[int, ArchiveItem] = {}
+        self.bodies: dict[int, bytes] = {}
+        self.fail: Exception | None = None
+
+    async def stage(self, item: ArchiveItem, body: Any) -> None:
+        """See IArchive."""
+        if self.fail is not None:
+            raise self.fail
+        if item.row not in self.items:
+            self.items[item.row] = item
+            self.bodies[item.row] = await body.read()

@@ -1,0 +1,210 @@
+"""The API on ``control.db`` with rooms that remember what they were asked, for tests of API, command line and pages."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+import msgspec
+from zope.interface import implementer
+
+from hornetmail.core.archived import ArchivedMail, ArchiveFigures, Finding, Hit, Page, QueryError, Refused
+from hornetmail.core.envelope import Direction, Door, Envelope, Origin, Recipient
+from hornetmail.core.mode import Mode
+from hornetmail.core.queued import Backlog, Message, Row, RowKind, RowState
+from hornetmail.core.reply import Reply
+from hornetmail.core.served import Person, Scope
+from hornetmail.core.verdict import Outcome, Stage, Verdict
+from hornetmail.interfaces import IModes, IRedelivery
+from hornetmail.testing.control import NOW, Control
+from hornetmail.web.api.api import Api
+from hornetmail.web.api.rooms import Rooms
+
+
+def queued(number: int, *recipients: str, tenant: int = 1, state: RowState = RowState.QUEUED) -> list[tuple[Message, Row]]:
+    """A message and its rows as the queue would hold them."""
+    envelope = Envelope("sender@elsewhere.test", tuple(Recipient(address) for address in recipients))
+    domain = recipients[0].rpartition("@")[2]
+    message = Message(number, tenant, envelope, Origin(Door.MX, "192.0.2.1"), Direction.IN, NOW, 1234, b"\0" * 32, b"", domain)
+    verdict = Verdict(Outcome.DEFERRED, Reply(451, "4.3.0", "later"), "primary", Stage.RCPT, "mx.example.test")
+    rows = [
+        Row(number + place, number, RowKind.DELIVER, state, address, place, NOW + 60, 1, NOW, last=verdict)
+        for place, address in enumerate(recipients, 1)
+    ]
+    rows.append(Row(number + 500, number, RowKind.ARCHIVE, RowState.WAITING, queued=NOW))
+    return [(message, row) for row in rows]
+
+
+class RememberedQueue:
+    """Of ``IQueue`` the part that administration uses."""
+
+    def __init__(self) -> None:
+        self.content: list[tuple[Message, Row]] = []
+        self.asked: list[tuple[list[int], RowState, float, str]] = []
+
+    async def rows(
+        self,
+        *,
+        domain: str = "",
+        states: Collection[RowState] = (),
+        kinds: Collection[RowKind] = (),
+        message: int = 0,
+        mailbox: int = 0,
+        limit: int = 500,
+        after: int = 0,
+    ) -> Sequence[tuple[Message, Row]]:
+        """By row ID."""
+        found = [
+            (one, row)
+            for one, row in sorted(self.content, key=lambda pair: pair[1].id)
+            if row.id > after
+            and (not domain or one.domain == domain)
+            and (not states or row.state in states)
+            and (not kinds or row.kind in kinds)
+            and (not message or one.id == message)
+        ]
+        return found[:limit]
+
+    async def change(self, rows: Iterable[int], state: RowState, *, due: float = 0.0, reason: str = "") -> int:
+        """Remember, and change."""
+        wanted = list(rows)
+        self.asked.append((wanted, state, due, reason))
+        self.content = [
+            (one, msgspec.structs.replace(row, state=state, reason=reason) if row.id in wanted else row)
+            for one, row in self.content
+        ]
+        return len(wanted)
+
+    def backlog(self) -> Backlog:
+        """Some figures."""
+        return Backlog(messages=3, deliver=4, drain=1, archive=2, held=1, oldest=12.34)
+
+
+@implementer(IModes)
+class RememberedModes:
+    """Modes by domain; a domain named ``fixed.test`` has no primary."""
+
+    def __init__(self) -> None:
+        self.modes: dict[str, Mode] = {}
+        self.asked: list[tuple[str, Mode, str, str]] = []
+
+    def mode(self, domain: str) -> Mode:
+        """Normal unless switched."""
+        return self.modes.get(domain, Mode.NORMAL)
+
+    def explain(self, domain: str) -> dict[str, Any]:
+        """As delivery does."""
+        return {"mode": str(self.mode(domain)), "up": True, "primaries": [{"host": "[::1]:25", "up": True}]}
+
+    async def switch(self, domain: str, mode: Mode, by: str, reason: str = "") -> None:
+        """Remember, and switch."""
+        if domain == "fixed.test":
+            raise ValueError("fixed.test has no primary: the portal is its mail server for good")
+        self.asked.append((domain, mode, by, reason))
+        self.modes[domain] = mode
+
+
+class RememberedArchive:
+    """Of ``IArchive`` the part that people ask; scopes are kept as asked. ``mails``: content by ID with its owner keys."""
+
+    def __init__(self) -> None:
+        self.mails: dict[int, tuple[ArchivedMail, bytes, frozenset[str]]] = {}
+        self.scopes: list[Scope] = []
+        self.findings: list[Finding] = []
+
+    def add(self, number: int, sender: str, *recipients: str, direction: Direction = Direction.IN, tenant: int = 1) -> None:
+        """A mail of the sender and the recipients."""
+        hit = Hit(number, NOW, sender, recipients, "Subject", 99, direction, NOW)
+        mail = ArchivedMail(hit, tenant, "inline", "", "<m@x>", b"\1" * 32, 1, NOW + 1, recipients, recipients, "the text")
+        self.mails[number] = (mail, f"From: {sender}\r\n\r\nbody {number}\r\n".encode(), frozenset({sender, *recipients}))
+
+    def _seen(self, scope: Scope) -> list[int]:
+        self.scopes.append(scope)
+        return [
+            number
+            for number, (mail, _, owners) in sorted(self.mails.items(), reverse=True)
+            if scope.tenant in (0, mail.tenant) and (scope.addresses is None or owners & scope.addresses)
+        ]
+
+    async def search(self, scope: Scope, query: str, *, limit: int = 50, after: str = "") -> Page:
+        """Everything that the scope sees, whatever the words."""
+        if query == "size>":
+            raise QueryError("size>: a number is missing")
+        found = self._seen(scope)
+        return Page(len(found), tuple(self.mails[number][0].hit for number in found[:limit]))
+
+    async def mail(self, scope: Scope, identifier: int) -> ArchivedMail:
+        """One of them."""
+        if identifier not in self._seen(scope):
+            raise KeyError(identifier)
+        mail = self.mails[identifier][0]
+        return mail if scope.content else msgspec.structs.replace(mail, text="")
+
+    async def read(self, scope: Scope, identifier: int) -> bytes:
+        """Its bytes."""
+        await self.mail(scope, identifier)
+        if not scope.content:
+            raise Refused("no right to content")
+        return self.mails[identifier][1]
+
+    async def figures(self) -> ArchiveFigures:
+        """Some figures."""
+        return ArchiveFigures(mails=len(self.mails), packs=1, bytes_raw=1000, bytes_stored=400)
+
+    async def verify(self, full: bool = False) -> Sequence[Finding]:
+        """What the test put there."""
+        return self.findings
+
+    async def flush(self, seal: bool = False) -> None:
+        """Nothing waits."""
+
+
+@implementer(IRedelivery)
+class RememberedRedelivery:
+    """Remembers who asked for what."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Person, list[int], str, str]] = []
+
+    async def redeliver(self, person: Person, identifiers: Sequence[int], to: str = "", request: str = "") -> Sequence[int]:
+        """One message ID a mail."""
+        self.asked.append((person, list(identifiers), to, request))
+        return [9_007_199_254_740_993 + number for number in identifiers]
+
+
+class ApiOnControl:
+    """``Api`` with all rooms; ``health`` and ``given_up`` are the test's to look at and change."""
+
+    def __init__(self, control: Control) -> None:
+        self.control = control
+        self.queue = RememberedQueue()
+        self.modes = RememberedModes()
+        self.archive = RememberedArchive()
+        self.redelivery = RememberedRedelivery()
+        self.health: dict[str, str] = {"smtp": "", "delivery": ""}
+        self.given_up: list[tuple[list[int], str]] = []
+        self.rooms = Rooms(
+            directory=control.directory,
+            access=control.access,
+            sessions=control.sessions,
+            clock=control.clock,
+            audit=control.audit,
+            bus=control.bus,
+            queue=self.queue,
+            modes=self.modes,
+            archive=self.archive,
+            redelivery=self.redelivery,
+            health=lambda: self.health,
+            bounce=self._bounce,
+            key_backup=self._key_backup,
+            hostname="mx.example.test",
+            version="1.2.3",
+        )
+        self.api = Api(self.rooms)
+
+    async def _bounce(self, rows: Sequence[int], reason: str) -> int:
+        self.given_up.append((list(rows), reason))
+        return len(rows)
+
+    async def _key_backup(self, password: str) -> str:
+        return f"KEY PAPER of {len(password)} characters\n"

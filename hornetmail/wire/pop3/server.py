@@ -1,0 +1,383 @@
+"""The server's side of POP3, sans-IO: RFC 1939 without APOP, CAPA and response codes (2449, 3206), STLS (2595), AUTH PLAIN (5034).
+
+Commands that do not fit the phase never reach the session as themselves but as ``Broken``. ``TABLE`` is the whole state machine.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import enum
+
+import msgspec
+
+from hornetmail.wire.engine import NEED_DATA, WAITING, Broken, Event, LocalProtocolError, Lost, Out, Step, TLSPeer
+from hornetmail.wire.pop3.events import (
+    Auth,
+    AuthResponse,
+    Begin,
+    Body,
+    Capa,
+    Capabilities,
+    Challenge,
+    Dele,
+    Err,
+    Farewell,
+    Finish,
+    Greeting,
+    List,
+    Listing,
+    Noop,
+    Ok,
+    Pass,
+    Quit,
+    Retr,
+    Rset,
+    Stat,
+    Stls,
+    Top,
+    Uidl,
+    User,
+    Welcome,
+)
+
+COMMAND_BYTES = 2_048
+"""Longest command line; RFC 2449 section 4 has 255, but passwords and initial responses may be longer."""
+
+AUTH_BYTES = 12_288
+"""Longest line of a SASL exchange (RFC 4954 section 4, which RFC 5034 follows)."""
+
+ENDLESS_BYTES = 65_536
+"""A line beyond this ends the connection."""
+
+
+class Phase(enum.Enum):
+    """Where the conversation stands; ``BODY``: a message is under way."""
+
+    GREETING = "greeting"
+    AUTHORIZATION = "authorization"
+    SASL = "sasl"
+    TLS = "tls"
+    TRANSACTION = "transaction"
+    BODY = "body"
+    CLOSING = "closing"
+
+
+class POP3Policy(msgspec.Struct, frozen=True, gc=False):
+    """What the engine offers. ``plaintext_login``: USER and AUTH without TLS too. ``idle``: seconds after log-in (RFC 1939 section 3: ten
+    minutes at least); ``login``: seconds before."""
+
+    hostname: str = "localhost"
+    starttls: bool = False
+    plaintext_login: bool = False
+    idle: float = 600.0
+    login: float = 120.0
+
+
+_BEFORE, _AFTER = (Phase.AUTHORIZATION,), (Phase.TRANSACTION,)
+
+# In these phases, this event may be met by these answers, each leading to that phase (None: it stays). An event that is in no row for the phase
+# becomes Broken. Besides: Farewell is allowed in every phase but BODY and leads to CLOSING; Broken is met by Err.
+TABLE: tuple[tuple[tuple[Phase, ...], type[Event] | None, dict[type[Out], Phase | None]], ...] = (
+    ((Phase.GREETING,), None, {Greeting: Phase.AUTHORIZATION}),
+    (_BEFORE + _AFTER, Capa, {Capabilities: None}),
+    (_BEFORE, User, {Ok: None, Err: None}),
+    (_BEFORE, Pass, {Welcome: Phase.TRANSACTION, Err: None}),
+    (_BEFORE, Auth, {Challenge: Phase.SASL, Welcome: Phase.TRANSACTION, Err: None}),
+    ((Phase.SASL,), AuthResponse, {Challenge: Phase.SASL, Welcome: Phase.TRANSACTION, Err: Phase.AUTHORIZATION}),
+    (_BEFORE, Stls, {Ok: Phase.TLS, Err: None}),
+    (_AFTER, Stat, {Ok: None, Err: None}),
+    (_AFTER, List, {Ok: None, Listing: None, Err: None}),
+    (_AFTER, Uidl, {Ok: None, Listing: None, Err: None}),
+    (_AFTER, Retr, {Begin: Phase.BODY, Err: None}),
+    (_AFTER, Top, {Begin: Phase.BODY, Err: None}),
+    ((Phase.BODY,), Retr, {Body: None, Finish: Phase.TRANSACTION}),
+    ((Phase.BODY,), Top, {Body: None, Finish: Phase.TRANSACTION}),
+    (_AFTER, Dele, {Ok: None, Err: None}),
+    (_AFTER, Rset, {Ok: None, Err: None}),
+    (_AFTER, Noop, {Ok: None, Err: None}),
+    (_BEFORE + _AFTER, Quit, {Ok: Phase.CLOSING, Err: Phase.CLOSING}),
+)
+
+_MOVES: dict[tuple[Phase, type[Event] | None], dict[type[Out], Phase | None]] = {
+    (phase, event): outs for phases, event, outs in TABLE for phase in phases
+}
+_VERBS: dict[str, type[Event]] = {
+    event.__name__.upper(): event for event in (Capa, User, Pass, Auth, Stls, Stat, List, Uidl, Retr, Top, Dele, Rset, Noop, Quit)
+}
+_FOREIGN = frozenset({"GET", "POST", "PUT", "HEAD", "CONNECT", "OPTIONS", "HELO", "EHLO"})
+
+
+class _Unfit(Exception):
+    """A command with wrong arguments; the message is for the client."""
+
+
+class POP3ServerEngine:
+    """One connection, from greeting to end."""
+
+    def __init__(self, policy: POP3Policy) -> None:
+        self.policy = policy
+        self.phase = Phase.GREETING
+        self.upgrade = False
+        self.tls = False
+        self._buffer = b""
+        self._at = 0
+        self._ended = False
+        self._skipped = 0
+        self._pending: Event | None = None
+        self._user = ""
+        self._tail = b"\r\n"
+
+    # ---- the shape
+
+    @property
+    def buffered(self) -> int:
+        return len(self._buffer) - self._at
+
+    @property
+    def closing(self) -> bool:
+        return self.phase is Phase.CLOSING
+
+    @property
+    def deadline(self) -> float:
+        return self.policy.idle if self.phase in (Phase.TRANSACTION, Phase.BODY) else self.policy.login
+
+    def receive(self, data: bytes) -> None:
+        if not data:
+            self._ended = True
+        elif self.phase is Phase.CLOSING:
+            pass
+        elif self._at == len(self._buffer):
+            self._buffer, self._at = data, 0
+        else:
+            self._buffer, self._at = self._buffer[self._at :] + data, 0
+
+    def next_event(self) -> Step:
+        if self._pending is not None or self.phase is Phase.GREETING:
+            return WAITING
+        if self.phase is Phase.CLOSING:
+            return Lost() if self._ended else NEED_DATA
+        if self.phase is Phase.TLS:
+            if self.buffered:
+                return self._wait(self._injected())
+            return Lost() if self._ended else NEED_DATA
+        line = self._line()
+        if line is None:
+            return Lost() if self._ended else NEED_DATA
+        if isinstance(line, Broken):
+            return self._wait(line)
+        return self._wait(self._response(line) if self.phase is Phase.SASL else self._command(line))
+
+    def tls_started(self, peer: TLSPeer) -> None:
+        self.tls = True
+        self.upgrade = False
+        self._buffer, self._at, self._skipped = b"", 0, 0
+        self._pending = None
+        self._user = ""
+        if self.phase is not Phase.GREETING:
+            self.phase = Phase.AUTHORIZATION
+
+    def send(self, out: Out) -> bytes:
+        if self.phase is Phase.CLOSING:
+            raise LocalProtocolError("the conversation is over")
+        pending = self._pending
+        if isinstance(out, Farewell) and self.phase is not Phase.BODY:
+            self._pending = None
+            self.phase = Phase.CLOSING
+            return _err(Err(out.text, out.code))
+        if pending is None and self.phase is not Phase.GREETING:
+            raise LocalProtocolError(f"nothing waits for {type(out).__name__} in phase {self.phase.value}")
+        if isinstance(pending, Broken):
+            return self._to_broken(pending, out)
+        moves = _MOVES.get((self.phase, None if pending is None else type(pending)), {})
+        if type(out) not in moves:
+            raise LocalProtocolError(f"{type(out).__name__} does not answer {type(pending).__name__} in phase {self.phase.value}")
+        if isinstance(pending, Stls) and isinstance(out, Ok) and self.buffered:
+            broken = self._injected()
+            return self._to_broken(broken, broken.suggested)
+        return self._move(pending, out, moves[type(out)])
+
+    # ---- answers
+
+    def _move(self, pending: Event | None, out: Out, target: Phase | None) -> bytes:
+        data = self._render(out)
+        if not isinstance(out, (Begin, Body)):
+            self._pending = None
+        if target is not None:
+            self.phase = target
+        if isinstance(pending, User):
+            self._user = pending.name if isinstance(out, Ok) else ""
+        elif isinstance(pending, (Pass, Auth, AuthResponse)):
+            self._user = ""
+        elif isinstance(pending, Stls) and isinstance(out, Ok):
+            self.upgrade = True
+        return data
+
+    def _to_broken(self, broken: Broken, out: Out) -> bytes:
+        if not isinstance(out, Err):
+            raise LocalProtocolError(f"{type(out).__name__} does not answer Broken")
+        self._pending = None
+        if broken.fatal:
+            self.phase = Phase.CLOSING
+        elif self.phase is Phase.SASL:
+            self.phase = Phase.AUTHORIZATION
+        return _err(out)
+
+    def _render(self, out: Out) -> bytes:
+        if isinstance(out, Body):
+            return self._stuffed(out.data)
+        if isinstance(out, Finish):
+            end = b".\r\n" if self._tail == b"\r\n" else b"\r\n.\r\n"
+            self._tail = b"\r\n"
+            return end
+        if isinstance(out, Err):
+            return _err(out)
+        if isinstance(out, Challenge):
+            return b"+ " + base64.b64encode(out.data) + b"\r\n"
+        if isinstance(out, Listing):
+            return _ok(out.text) + out.data + b".\r\n"
+        if isinstance(out, Capabilities):
+            return self._capabilities()
+        if isinstance(out, Greeting):
+            return _ok(f"{self.policy.hostname} HornetMail POP3")
+        return _ok(out.text) if isinstance(out, (Ok, Welcome, Begin)) else b""
+
+    def _stuffed(self, data: bytes) -> bytes:
+        """Dots at the beginning of lines doubled (RFC 1939 section 3), also where a piece begins with the line."""
+        if not data:
+            return b""
+        out = data.replace(b"\n.", b"\n..")
+        if data[0] == 46 and self._tail.endswith(b"\n"):
+            out = b"." + out
+        self._tail = (self._tail + data[-2:])[-2:]
+        return out
+
+    def _capabilities(self) -> bytes:
+        words = ["TOP", "UIDL", "RESP-CODES", "AUTH-RESP-CODE", "PIPELINING", "EXPIRE NEVER"]
+        if self.phase is Phase.AUTHORIZATION:
+            if self._may_log_in():
+                words += ["USER", "SASL PLAIN"]
+            if self.policy.starttls and not self.tls:
+                words.append("STLS")
+        words.append("IMPLEMENTATION HornetMail")
+        return b"+OK\r\n" + "".join(f"{word}\r\n" for word in words).encode("ascii") + b".\r\n"
+
+    def _may_log_in(self) -> bool:
+        return self.tls or self.policy.plaintext_login
+
+    def _injected(self) -> Broken:
+        self._buffer, self._at = b"", 0
+        return Broken("plaintext behind STLS", Err("plaintext behind STLS"), fatal=True)
+
+    def _wait(self, event: Event) -> Event:
+        self._pending = event
+        return event
+
+    # ---- lines
+
+    def _line(self) -> bytes | Broken | None:
+        """The next line without its end, None if it is not complete."""
+        limit = AUTH_BYTES if self.phase is Phase.SASL else COMMAND_BYTES
+        end = self._buffer.find(b"\n", self._at)
+        size = (end if end >= 0 else len(self._buffer)) - self._at + self._skipped
+        if size > ENDLESS_BYTES:
+            self._buffer, self._at = b"", 0
+            return Broken("endless line", Err("this line has no end"), fatal=True)
+        if end < 0:
+            if size > limit + 1:  # its content is of no interest any more, only its length
+                self._skipped, self._buffer, self._at = size, b"", 0
+            return None
+        line = self._buffer[self._at : end]
+        self._at = end + 1
+        self._skipped = 0
+        if size > limit + 1:
+            return Broken("long line", Err(f"at most {limit} bytes a line"))
+        return line.removesuffix(b"\r")
+
+    def _response(self, line: bytes) -> Event:
+        if line == b"*":
+            return Broken("cancelled", Err("cancelled"))
+        try:
+            return AuthResponse(binascii.a2b_base64(line, strict_mode=True))
+        except binascii.Error:
+            return Broken("no base64", Err("that is no base64"))
+
+    def _command(self, line: bytes) -> Event:
+        verb, _, rest = line.partition(b" ")
+        try:
+            name = verb.decode("ascii").upper()
+            text = rest.decode("utf-8")
+        except UnicodeDecodeError:
+            return Broken("no UTF-8", Err("commands are UTF-8"))
+        if any(c < " " or c == "\x7f" for c in text):
+            return Broken("control characters", Err("control characters in a command"))
+        if name in _FOREIGN:
+            return Broken("another protocol", Err("this is POP3"), fatal=True)
+        kind = _VERBS.get(name)
+        if kind is None:
+            return Broken("unknown command", Err("unknown command"))
+        if (self.phase, kind) not in _MOVES:
+            return Broken("out of sequence", Err("not now" if self.phase is Phase.TRANSACTION else "log in first"))
+        try:
+            return self._parsed(kind, text)
+        except _Unfit as unfit:
+            return Broken(f"wrong {name}", Err(str(unfit)))
+
+    def _parsed(self, kind: type[Event], text: str) -> Event:
+        if kind in (User, Pass, Auth):
+            return self._login(kind, text)
+        words = text.split()
+        if kind in (List, Uidl):
+            if len(words) > 1:
+                raise _Unfit("at most one number")
+            return List(_number(words[0]) if words else 0) if kind is List else Uidl(_number(words[0]) if words else 0)
+        if kind is Retr or kind is Dele:
+            if len(words) != 1:
+                raise _Unfit("one number is wanted")
+            return Retr(_number(words[0])) if kind is Retr else Dele(_number(words[0]))
+        if kind is Top:
+            if len(words) != 2:
+                raise _Unfit("two numbers are wanted")
+            return Top(_number(words[0]), _number(words[1], least=0))
+        if words:
+            raise _Unfit("no arguments are wanted")
+        if kind is Stls and (self.tls or not self.policy.starttls):
+            raise _Unfit("TLS is active already" if self.tls else "no TLS here")
+        return Quit(update=self.phase is Phase.TRANSACTION) if kind is Quit else kind()
+
+    def _login(self, kind: type[Event], text: str) -> Event:
+        if kind is Auth and not text.strip():
+            raise _Unfit("which mechanism? CAPA lists them")
+        if not self._may_log_in():
+            raise _Unfit("log in over TLS only: use STLS")
+        if kind is User:
+            if not text.strip():
+                raise _Unfit("a name is wanted")
+            return User(text.strip())
+        if kind is Pass:
+            if not self._user:
+                raise _Unfit("USER comes first")
+            return Pass(self._user, text)
+        mechanism, _, initial = text.strip().partition(" ")
+        if mechanism.upper() != "PLAIN":
+            raise _Unfit("PLAIN is the only mechanism")
+        if not initial:
+            return Auth("PLAIN")
+        try:
+            return Auth("PLAIN", b"" if initial == "=" else binascii.a2b_base64(initial, strict_mode=True))
+        except (binascii.Error, ValueError):
+            raise _Unfit("that is no base64") from None
+
+
+def _number(word: str, least: int = 1) -> int:
+    if not word.isascii() or not word.isdigit() or len(word) > 10 or int(word) < least:
+        raise _Unfit(f"not a number: {word[:20]}")
+    return int(word)
+
+
+def _ok(text: str) -> bytes:
+    return f"+OK {text}\r\n".encode() if text else b"+OK\r\n"
+
+
+def _err(out: Err) -> bytes:
+    return f"-ERR [{out.code}] {out.text}\r\n".encode() if out.code else f"-ERR {out.text}\r\n".encode()

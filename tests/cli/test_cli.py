@@ -1,0 +1,327 @@
+"""The command line against the API over a real UNIX socket: exit codes, outputs, refusals (the contract)."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet import reactor
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from hornetmail import config
+from hornetmail.core.archived import Finding
+from hornetmail.core.served import Domain, Role
+from hornetmail.disk.files import Disk
+from hornetmail.testing.control import Control
+from hornetmail.testing.site import ApiOnControl, queued
+from hornetmail.web.api.http import HttpFace, site
+from hornetmail.web.api.local import listen_locally
+from hornetmail.web.api.visitors import Visitors
+
+
+class Done:
+    """What a command did."""
+
+    def __init__(self, ended: "subprocess.CompletedProcess[bytes]") -> None:
+        self.code = ended.returncode
+        self.raw = ended.stdout
+        self.out = ended.stdout.decode("utf-8", "replace")
+        self.err = ended.stderr.decode()
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def run(directory: Path, *arguments: str, stdin: bytes = b"", password: str | None = None) -> Done:
+    """The real command as a process."""
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(Path(__file__).parents[2]), "LC_ALL": "C"}
+    if password is not None:
+        environment["HORNETMAIL_PASSWORD"] = password
+    command = [sys.executable, "-m", "hornetmail.cli", *arguments]
+    return Done(
+        subprocess.run(command, input=stdin, capture_output=True, env=environment, cwd=directory, timeout=60, check=False)
+    )
+
+
+class CliCase(TestCase):
+    """A service's socket with example.test, alice, and an auditor."""
+
+    depth = 0
+
+    def setUp(self) -> None:
+        self.addCleanup(self.flush)
+
+    def flush(self) -> None:
+        """Under ``-b``, Twisted's UNIX port compares the bytes of its path with text."""
+        assert {warning["message"] for warning in self.flushWarnings()} <= {"Comparison between bytes and string"}
+
+    async def open(self) -> ApiOnControl:
+        control = await Control.open(self)
+        self.site = ApiOnControl(control)
+        await control.directory.add_domain(Domain("example.test"))
+        await control.person("alice@example.test")
+        await control.person("auditor@example.test", roles=(Role.AUDITOR,))
+        self.directory = Path(self.mktemp(), *(["a-rather-long-name-of-a-directory"] * self.depth)).absolute()
+        self.directory.mkdir(parents=True, mode=0o700)
+        (self.directory / "hornetmail.toml").write_text(config.write_default(self.directory, "mx.example.test", 20000))
+        face = HttpFace(self.site.api, Visitors(control.access, control.sessions), door="socket")
+        self.socket = self.directory / "hornetmail.sock"
+        port = await listen_locally(reactor, Disk(), self.socket, site(face.resource(), reactor))
+        self.addCleanup(port.stopListening)
+        return self.site
+
+    async def cli(self, *arguments: str, stdin: bytes = b"", password: str | None = None) -> Done:
+        done: Done = await deferToThread(run, self.directory, *arguments, stdin=stdin, password=password)
+        return done
+
+    async def refused(self, *arguments: str, code: int = 1, stdin: bytes = b"", password: str | None = None) -> str:
+        done = await self.cli(*arguments, stdin=stdin, password=password)
+        assert (done.code, done.out) == (code, ""), done.err
+        if code == 1:
+            assert done.err.count("\n") == 1, done.err
+            assert done.err.startswith("hornetmail: ")
+        return done.err
+
+
+class TestCommands(CliCase):
+    """One scenario a group of commands; each command is a process of its own."""
+
+    async def test_domains(self) -> None:
+        """The contract's options must reach the directory, and come back in tables and JSON."""
+        rooms = await self.open()
+        added = await self.cli(
+            "domain",
+            "add",
+            "new.test",
+            "--primary",
+            "127.0.0.1:10025",
+            "--failover",
+            "manual",
+            "--scope",
+            "picked",
+            "--tls",
+            "verify",
+            "--json",
+        )
+        assert (added.code, added.json["primaries"], added.json["scope"]) == (0, ["127.0.0.1:10025"], "picked")
+        domain = rooms.control.directory.domain("new.test")
+        assert domain is not None
+        assert (domain.failover, domain.tls, str(domain.primaries[0])) == ("manual", "verify", "127.0.0.1:10025")
+        listed = await self.cli("domain", "list")
+        assert [line.split()[:3] for line in listed.out.splitlines()] == [
+            ["DOMAIN", "MODE", "UP"],
+            ["example.test", "normal", "yes"],
+            ["new.test", "normal", "yes"],
+        ]
+        assert (await self.cli("domain", "mode", "new.test", "emergency", "--reason", "drill")).out == "new.test: emergency\n"
+        assert rooms.modes.asked == [("new.test", "emergency", "local administrator", "drill")]
+        shown = (await self.cli("domain", "show", "new.test", "--json")).json
+        assert (shown["mode"], shown["primary"]["up"]) == ("emergency", True)
+        assert "mode" in (await self.cli("domain", "show", "new.test")).out
+        assert 'domain "x y": not a domain' in await self.refused("domain", "add", "x y")
+        assert "served already" in await self.refused("domain", "add", "example.test")
+        assert '$.primaries[0]: "mx:0"' in await self.refused("domain", "add", "b.test", "--primary", "mx:0")
+        assert "not served here" in await self.refused("domain", "mode", "nowhere.test", "normal")
+        await self.refused("domain", "mode", "new.test", "draining", code=2)
+        await self.refused("domain", "add", "b.test", "--failover", "never", code=2)
+        await self.refused("domain", "add", code=2)
+
+    async def test_mailboxes(self) -> None:
+        """Passwords come from standard input or are made; a role as often as wanted."""
+        rooms = await self.open()
+        login = rooms.control.access.login
+        assert (
+            await self.cli("mailbox", "add", "carol@example.test", "--password-stdin", stdin="gr\u00fcn s\n".encode())
+        ).code == 0
+        await login("carol@example.test", "gr\u00fcn s", "imap", "")
+        added = await self.cli("mailbox", "add", "dave@example.test", "--role", "admin", "--role", "auditor", "--json")
+        person = await login("dave@example.test", added.json["password"], "imap", "")
+        assert person.roles == (Role.ADMIN, Role.AUDITOR)
+        assert added.json["id"] == str(person.mailbox)
+        shown = await self.cli("mailbox", "add", "erin@example.test")
+        await login("erin@example.test", shown.out.splitlines()[-1].removeprefix("one-time password: "), "imap", "")
+        assert (await self.cli("mailbox", "passwd", "carol@example.test", "--password-stdin", stdin=b"second\n")).code == 0
+        await login("carol@example.test", "second", "imap", "")
+        reset = await self.cli("mailbox", "passwd", "carol@example.test", "--json")
+        await login("carol@example.test", reset.json["password"], "imap", "")
+        listed = (await self.cli("mailbox", "list", "example.test", "--json")).json
+        assert len(listed["mailboxes"]) == 5
+        assert "admin auditor" in (await self.cli("mailbox", "list")).out
+        assert "registered already" in await self.refused("mailbox", "add", "alice@example.test")
+        assert "no password on standard input" in await self.refused("mailbox", "add", "x@example.test", "--password-stdin")
+        assert 'domain "nowhere.test" is not served' in await self.refused("mailbox", "add", "x@nowhere.test")
+        await self.refused("mailbox", "add", "x@example.test", "--role", "king", code=2)
+
+    async def test_queue(self) -> None:
+        """Look at it and change it; a command that names nothing is a wrong use, but for flush."""
+        rooms = await self.open()
+        rooms.queue.content = [*queued(1000, "a@example.test", "b@example.test"), *queued(2000, "c@example.test")]
+        assert [one["id"] for one in (await self.cli("queue", "list", "--json")).json["messages"]] == ["1000", "2000"]
+        assert "451 4.3.0 later" in (await self.cli("queue", "list")).out
+        assert "mx.example.test" in (await self.cli("queue", "show", "1000")).out
+        assert (await self.cli("queue", "hold", "1000", "--json")).json == {"changed": 2}
+        assert (await self.cli("queue", "release", "--all")).out == "2 released\n"
+        assert (await self.cli("queue", "flush")).out == "3 will be tried now\n"
+        assert (await self.cli("queue", "bounce", "2000", "--reason", "moved")).out == "1 returned\n"
+        assert (await self.cli("queue", "delete", "--domain", "example.test")).out == "3 deleted\n"
+        assert "not in the queue" in await self.refused("queue", "show", "99")
+        await self.refused("queue", "delete", code=2)
+
+    async def test_archive(self) -> None:
+        """Without --as an administrator's view and no export; with it that person's mail, byte for byte."""
+        rooms = await self.open()
+        rooms.archive.add(7, "x@elsewhere.test", "alice@example.test")
+        rooms.archive.add(8, "evil\x1b[2J@elsewhere.test", "bob@example.test")
+        found = (await self.cli("archive", "search", "from:x", "invoice", "--json")).json
+        assert found["total"] == 2
+        assert set(found["results"][0]) >= {"id", "date", "from", "to", "subject", "size"}
+        assert "\x1b" not in (await self.cli("archive", "search", "")).out
+        alice = {"password": "correct horse"}
+        assert (await self.cli("--as", "alice@example.test", "archive", "search", "x", "--json", **alice)).json["total"] == 1
+        assert "--as" in await self.refused("archive", "export", "7")
+        exported = await self.cli("--as", "alice@example.test", "archive", "export", "7", **alice)
+        assert (exported.code, exported.raw) == (0, rooms.archive.mails[7][1])
+        await self.cli("--as", "alice@example.test", "archive", "export", "7", "--output", "x.eml", **alice)
+        assert (self.directory / "x.eml").read_bytes() == rooms.archive.mails[7][1]
+        assert "no mail 8" in await self.refused("--as", "alice@example.test", "archive", "export", "8", **alice)
+        assert (
+            "x.eml" in (await self.cli("--as", "alice@example.test", "archive", "export", "7", "--output", "x.eml", **alice)).err
+        )
+        assert "wrong address or password" in await self.refused("--as", "alice@example.test", "status", password="wrong")
+        assert (await self.cli("--as", "auditor@example.test", "archive", "export", "8", **alice)).raw == rooms.archive.mails[8][
+            1
+        ]
+        assert "may not" in await self.refused("--as", "alice@example.test", "domain", "list", **alice)
+        assert "1 on the way to alice@example.test" in (await self.cli("archive", "redeliver", "7")).out
+        assert (await self.cli("archive", "verify", "--full")).out == "all is well\n"
+        rooms.archive.findings = [Finding("pack 7", "a seal is broken"), Finding("pack 8", "gone")]
+        verified = await self.cli("archive", "verify")
+        assert (verified.code, "pack 8" in verified.out) == (1, True)
+        assert verified.err == "hornetmail: the archive is damaged: pack 7: a seal is broken, and 1 more\n"
+        assert (await self.cli("archive", "verify", "--json")).json["ok"] is False
+        assert "no stamp authority" in await self.refused("archive", "timestamp")
+        assert "cannot import" in await self.refused("archive", "import", "/tmp/x", "--owner", "alice@example.test")
+        assert "cannot set up" in await self.refused("archive", "feed", "domain", "journal.test")
+        await self.refused("archive", "import", "/tmp/x", code=2)
+
+    async def test_key_backup(self) -> None:
+        """The key goes into a new file for the owner alone, never over an older backup (A3-A6)."""
+        await self.open()
+        assert (await self.cli("archive", "key", "backup", "key.txt", "--password-stdin", stdin=b"long enough\n")).code == 0
+        paper = self.directory / "key.txt"
+        assert (paper.read_text(), paper.stat().st_mode & 0o777) == ("KEY PAPER of 11 characters\n", 0o600)
+        assert "exists already" in await self.refused(
+            "archive", "key", "backup", "key.txt", "--password-stdin", stdin=b"long enough\n"
+        )
+        assert "at least 8" in await self.refused("archive", "key", "backup", "-", "--password-stdin", stdin=b"short\n")
+
+    async def test_status_and_audit(self) -> None:
+        """Status for people and programs; everything above stands in the audit log."""
+        rooms = await self.open()
+        rooms.health["smtp"] = "cannot listen"
+        status = (await self.cli("status", "--json")).json
+        assert status["domains"] == [
+            {"name": "example.test", "mode": "normal", "primary": {"up": True, "hosts": [{"host": "[::1]:25", "up": True}]}}
+        ]
+        assert "DOWN: cannot listen" in (await self.cli("status")).out
+        await self.cli("domain", "mode", "example.test", "emergency")
+        assert "domain.mode" in (await self.cli("audit")).out
+
+    async def test_the_socket_is_nobody_elses(self) -> None:
+        """Whoever can open the socket is the administrator: it must be closed to everybody else."""
+        await self.open()
+        assert self.socket.stat().st_mode & 0o777 == 0o600
+
+    async def test_passwords_are_asked_for(self) -> None:
+        """--as without the environment's password must ask, not act as the local administrator."""
+        await self.open()
+        done = await self.cli("--as", "alice@example.test", "status")
+        assert done.code == 1
+        assert "Password of alice@example.test" in done.err
+
+
+class TestDeepDirectory(CliCase):
+    """A data directory whose socket has a longer path than the kernel takes."""
+
+    depth = 5
+
+    async def test_works(self) -> None:
+        """Test runs and customers with long paths must get the command line too."""
+        await self.open()
+        assert len(str(self.socket)) > 107
+        assert (await self.cli("status", "--json")).code == 0
+
+
+def test_no_service(tmp_path: Path) -> None:
+    """The commonest mistake must be told in one line."""
+    (tmp_path / "hornetmail.toml").write_text(config.write_default(tmp_path, "mx.example.test", 20000))
+    done = run(tmp_path, "status")
+    assert (done.code, done.out) == (1, "")
+    assert done.err == f"hornetmail: the service does not run (nobody listens at {tmp_path.resolve()}/hornetmail.sock)\n"
+    done = run(tmp_path, "-c", "elsewhere.toml", "status")
+    assert (done.code, done.err) == (1, "hornetmail: elsewhere.toml: No such file or directory\n")
+    assert run(tmp_path, "no-such-command").code == 2
+    assert run(tmp_path).code == 2
+    assert run(tmp_path, "--help").code == 0
+
+
+def test_check_config(tmp_path: Path) -> None:
+    """It works without the service, and finds what would stop the start."""
+    file = tmp_path / "hornetmail.toml"
+    file.write_text(config.write_default(tmp_path, "mx.example.test", 20000))
+    done = run(tmp_path, "check-config")
+    assert (done.code, "$.tls.certificate" in done.err, done.err.count("\n")) == (1, True, 1)
+    (tmp_path / "tls").mkdir()
+    make = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-subj",
+        "/CN=mx",
+        "-days",
+        "2",
+    ]
+    for name in ("cert", "other"):
+        files = [
+            "-out",
+            str(tmp_path / f"tls/{name}.pem"),
+            "-keyout",
+            str(tmp_path / f"tls/{name.replace('cert', 'key')}-key.pem"),
+        ]
+        subprocess.run([*make, *files], check=True, capture_output=True)
+    (tmp_path / "tls/key.pem").write_bytes((tmp_path / "tls/other-key.pem").read_bytes())
+    assert "the key is not the certificate's" in run(tmp_path, "check-config").err
+    (tmp_path / "tls/key.pem").write_bytes((tmp_path / "tls/key-key.pem").read_bytes())
+    done = run(tmp_path, "check-config")
+    assert (done.code, done.out) == (0, "hornetmail.toml is well\n")
+    assert json.loads(run(tmp_path, "check-config", "--json").out) == {"ok": True, "problems": []}
+    file.write_text(file.read_text().replace("relay = ", "relay = 7 #"))
+    done = run(tmp_path, "check-config")
+    assert (done.code, "$.listen.relay" in done.err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--dir", "full"), "is not empty"),
+        (("--dir", "new", "--hostname", "a b"), "not a domain"),
+        (("--dir", "new", "--hostname", "mx.example.test", "--ports", "65000"), "--ports 65000"),
+        ((), "--dir"),
+    ],
+)
+def test_init_refuses(tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
+    """Wrong use of ``init`` exits 2 and touches nothing; above all no directory that holds something."""
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/mail").write_text("precious")
+    done = run(tmp_path, "init", *arguments)
+    assert (done.code, words in done.err) == (2, True), done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["full"]

@@ -1,0 +1,117 @@
+"""Notifications (RFC 3464, RFC 3461, RFC 6533) and bounces (rule 6)."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hornetmail.core.bounce import Bounce, answerable, wants
+from hornetmail.core.dsn import Action, Fate, Notification, compose, header_of, plain_notice
+from hornetmail.core.envelope import Door, Envelope, Origin, Recipient
+from hornetmail.core.reply import Reply
+
+HEAD = b"From: a@x.test\r\nSubject: hello\r\nMessage-ID: <1@x.test>\r\n"
+
+
+def note(*fates: Fate, action: Action = Action.FAILED, head: bytes = HEAD) -> Notification:
+    date = "Sun, 22 Nov 2026 17:00:00 -0000"
+    return Notification(action, "mx.test", "a@x.test", date, "token123", date, fates, head, "envid+2B1")
+
+
+def parts(data: bytes) -> list[email.message.Message]:
+    message = email.message_from_bytes(data, policy=email.policy.compat32)
+    assert message.get_content_type() == "multipart/report"
+    assert message.get_param("report-type") == "delivery-status"
+    assert not message.defects
+    return list(message.get_payload())  # type: ignore[arg-type]
+
+
+def test_failed() -> None:
+    """A report that other programs cannot read: parts, fields and the original's header as the RFC has them."""
+    fates = (
+        Fate("bob@y.test", Reply(550, "5.1.1", "no such user"), "mx.y.test:25", "rfc822;Bob@y.test"),
+        Fate("eve@y.test", Reply(451, "4.4.1", "given up")),
+    )
+    data = compose(note(*fates))
+    text, status, original = parts(data)
+    assert "<bob@y.test>" in text.get_payload()
+    blocks = status.get_payload()
+    assert [block["Final-Recipient"] for block in blocks[1:]] == ["rfc822; bob@y.test", "rfc822; eve@y.test"]  # type: ignore[union-attr, index]
+    assert [block["Status"] for block in blocks[1:]] == ["5.1.1", "5.4.1"]  # type: ignore[union-attr, index]
+    assert blocks[0]["Original-Envelope-Id"] == "envid+2B1"  # type: ignore[index, call-overload]
+    assert blocks[1]["Original-Recipient"] == "rfc822;Bob@y.test"  # type: ignore[index, call-overload]
+    assert "Subject: hello" in original.get_payload()
+    assert data.isascii()
+    assert b"\n" not in data.replace(b"\r\n", b"")
+
+
+def test_delayed() -> None:
+    """A delay that reads like a failure."""
+    fate = Fate("bob@y.test", Reply(451, "4.4.1", "refused"), until="Fri, 27 Nov 2026 17:00:00 -0000")
+    _, status, _ = parts(compose(note(fate, action=Action.DELAYED)))
+    block = status.get_payload()[1]
+    assert block["Action"] == "delayed"  # type: ignore[index]
+    assert block["Status"] == "4.4.1"  # type: ignore[index]
+    assert block["Will-Retry-Until"]  # type: ignore[index]
+
+
+def test_beyond_ascii() -> None:
+    """RFC 6533: addresses and headers in UTF-8 are mangled or make the report undeliverable as 7bit."""
+    data = compose(note(Fate("jürgen@y.test", Reply(550, "5.1.1", "unbekannt: jürgen")), head="Subject: Grüße\r\n".encode()))
+    _, status, original = parts(data)
+    assert status.get_content_type() == "message/global-delivery-status"
+    assert original.get_content_type() == "message/global-headers"
+    assert "Final-Recipient: utf-8; jürgen@y.test".encode() in data
+
+
+@given(st.text(max_size=600), st.binary(max_size=400))
+def test_anything_said(said: str, head: bytes) -> None:
+    """What a remote server says, or an odd header, breaks the report's structure or its line length."""
+    data = compose(note(Fate("bob@y.test", Reply(550, "5.0.0", said)), head=header_of(head)))
+    mine = data[: data.index(b"Content-Type: text/rfc822-headers")] if b"text/rfc822-headers" in data else data[:500]
+    assert all(len(line) <= 998 for line in mine.split(b"\r\n"))
+    assert mine.count(b"--=_token123\r\n") >= 2 or b"text/rfc822-headers" not in data
+
+
+def test_header_of() -> None:
+    """Body text sent back to somebody who did not ask for it."""
+    assert header_of(HEAD + b"\r\nsecret") == HEAD
+    assert header_of(b"A: b\nC: d\n\nsecret") == b"A: b\nC: d\n"
+    assert header_of(b"A: b\r\nC: cut in the mid") == b"A: b\r\n"
+
+
+def test_plain_notice() -> None:
+    """A subject that smuggles header lines in."""
+    data = plain_notice(hostname="mx.test", to="a@x.test", subject="a\r\nBcc: all", date="d", unique="u", lines=["Grüße"])
+    message = email.message_from_bytes(data)
+    assert message["Bcc"] is None
+    assert message["Auto-Submitted"] == "auto-generated"
+
+
+@pytest.mark.parametrize(
+    ("sender", "origin", "own", "bounce"),
+    [
+        ("a@x.test", Origin(Door.MX), False, Bounce.HOLD),
+        ("a@x.test", Origin(Door.MX, aligned=True), False, Bounce.SEND),
+        ("a@x.test", Origin(Door.SUBMISSION, login="a@x.test"), True, Bounce.SEND),
+        ("a@x.test", Origin(Door.RELAY, trusted=True), True, Bounce.SEND),
+        ("a@x.test", Origin(Door.RELAY, trusted=True), False, Bounce.HOLD),
+        ("", Origin(Door.SUBMISSION, login="a@x.test"), True, Bounce.NONE),
+    ],
+)
+def test_rule_6(sender: str, origin: Origin, own: bool, bounce: Bounce) -> None:
+    """Backscatter, a bounce of a bounce, or a sender who never hears."""
+    assert answerable(Envelope(sender, ()), origin, own)[0] is bounce
+
+
+def test_notify() -> None:
+    """RFC 3461: NOTIFY=NEVER and wishes for one condition only."""
+    assert wants(None, "DELAY")
+    assert wants(Recipient("b"), "FAILURE")
+    assert not wants(Recipient("b", ("NEVER",)), "FAILURE")
+    assert wants(Recipient("b", ("delay",)), "DELAY")
+    assert not wants(Recipient("b", ("SUCCESS", "FAILURE")), "DELAY")

@@ -1,0 +1,56 @@
+"""What answers say about a primary (rule 4, L6)."""
+
+from __future__ import annotations
+
+import pytest
+
+from hornetmail.core import outage
+from hornetmail.core.outage import Breadth
+from hornetmail.core.reply import Reply
+from hornetmail.core.verdict import Outcome, Stage, Verdict
+
+
+def deferred(stage: Stage, code: int, enhanced: str = "", text: str = "") -> Verdict:
+    return Verdict(Outcome.DEFERRED, Reply(code, enhanced, text), "primary", stage, unavailable=True)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "breadth"),
+    [
+        (deferred(Stage.CONNECT, 451, "4.4.1"), Breadth.SERVER),
+        (deferred(Stage.GREETING, 451, "4.4.1", "the server said: 554"), Breadth.SERVER),
+        (deferred(Stage.RCPT, 421, "4.3.2"), Breadth.SERVER),
+        (deferred(Stage.RESOLVE, 451, "4.4.4"), Breadth.DNS),
+        (deferred(Stage.RCPT, 451, "4.3.0", "local error"), Breadth.RECIPIENT),
+        (deferred(Stage.DOT, 452, "4.3.1", "disk full"), Breadth.RECIPIENT),
+        (deferred(Stage.RCPT, 452, "4.2.2", "mailbox full"), Breadth.NOBODY),
+        (deferred(Stage.RCPT, 452, "", "user is over quota"), Breadth.NOBODY),
+        (deferred(Stage.RCPT, 450, "4.7.1", "come again"), Breadth.NOBODY),
+        (deferred(Stage.RCPT, 451, "", "Greylisted, please try again"), Breadth.NOBODY),
+        (Verdict(Outcome.UNCERTAIN, Reply(421, "4.4.2"), "primary", Stage.DOT, unavailable=True), Breadth.SERVER),
+        (Verdict(Outcome.FAILED, Reply(550, "5.1.1"), "primary", Stage.RCPT), Breadth.NOBODY),
+        (Verdict(Outcome.DELIVERED, Reply(250), "primary", Stage.DOT), Breadth.NOBODY),
+        (Verdict(Outcome.DEFERRED, Reply(451, "4.3.0"), "primary", Stage.LOCAL), Breadth.NOBODY),
+    ],
+)
+def test_signs(verdict: Verdict, breadth: Breadth) -> None:
+    """A full mailbox or greylisting counted against the server, or a dead server counted against one recipient."""
+    assert outage.read(verdict).breadth is breadth
+
+
+@pytest.mark.parametrize(
+    ("reply", "unknown"),
+    [
+        (Reply(550, "5.1.1"), True),
+        (Reply(550), True),
+        (Reply(551, "5.1.6"), True),
+        (Reply(553, "5.1.3"), True),
+        (Reply(550, "5.7.1"), False),
+        (Reply(554, "5.1.1"), False),
+        (Reply(552, "5.2.2"), False),
+        (Reply(450, "4.1.1"), False),
+    ],
+)
+def test_unknown(reply: Reply, unknown: bool) -> None:
+    """Rule 4: policy refusals taken for unknown recipients."""
+    assert outage.is_unknown(reply) is unknown

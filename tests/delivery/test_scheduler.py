@@ -1,0 +1,172 @@
+"""The scheduler's lanes and the coroutines behind them, on a clock that tests advance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import TestCase
+
+from hornetmail.core.envelope import Direction, Door, Envelope, Origin, Recipient
+from hornetmail.core.queued import Claim, RowKind, RowState, Settled
+from hornetmail.delivery.scheduler import Lane
+from hornetmail.delivery.tasks import Tasks, pause, together, within
+from hornetmail.testing.memory_queue import MemoryQueue
+
+
+class Lanes(TestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.queue = MemoryQueue(self.clock.seconds)
+        self.ran: list[Claim] = []
+        self.gates: list[Deferred[None]] = []
+
+    async def run_gated(self, claim: Claim) -> None:
+        self.ran.append(claim)
+        gate: Deferred[None] = Deferred()
+        self.gates.append(gate)
+        await gate
+        await self.queue.settle([Settled(row.id, RowState.DELIVERED) for row in claim.rows])
+
+    def lane(self, limit: int = 10) -> Lane:
+        lane = Lane(self.clock, self.queue, (RowKind.DELIVER,), limit, self.run_gated, lambda row: self.clock.seconds() + 60)
+        self.queue.wake(lane.wake)
+        lane.start()
+        return lane
+
+    def accept(self, count: int = 1) -> None:
+        for _ in range(count):
+            envelope = Envelope("", (Recipient("a@x.test"),))
+            self.queue.take(1, b"", envelope, Origin(Door.MX), Direction.IN, b"", "x.test", False, "", "")
+
+    def test_wakes_at_once(self) -> None:
+        """A message that waits for a poll."""
+        self.lane()
+        self.accept()
+        assert len(self.ran) == 1
+
+    def test_idle_is_idle(self) -> None:
+        """Polling: an hour without mail costs more than a look every half minute."""
+        self.lane()
+        before = self.queue.claims
+        for _ in range(3600):
+            self.clock.advance(1)
+        assert self.queue.claims - before <= 121
+
+    def test_limit_and_refill(self) -> None:
+        """More side by side than allowed; or a full lane that never goes on; or a claim for each end."""
+        self.lane(limit=10)
+        self.accept(30)
+        assert len(self.ran) == 10
+        claims = self.queue.claims
+        for gate in self.gates[:5]:
+            gate.callback(None)
+        self.clock.advance(0.006)
+        assert len(self.ran) == 15
+        assert self.queue.claims - claims <= 7
+        while any(not gate.called for gate in self.gates):
+            for gate in list(self.gates):
+                if not gate.called:
+                    gate.callback(None)
+            self.clock.advance(0.006)
+        assert len(self.ran) == 30
+
+    def test_expected_times(self) -> None:
+        """Of several expected times only the first is kept."""
+        self.lane()
+        looks = []
+        claim = self.queue.claim
+
+        async def counted(*args: Any) -> Any:
+            looks.append(self.clock.seconds())
+            return await claim(*args)
+
+        self.queue.claim = counted  # type: ignore[method-assign]
+        lane = self.lane()
+        for due in (5.0, 1.0, 3.0):
+            lane.expect(due)
+        looks.clear()
+        for _ in range(24):
+            self.clock.advance(0.25)
+        assert [round(each, 1) for each in looks] == [1.0, 3.0, 5.0]
+
+    def test_stop(self) -> None:
+        """A stopped lane claims on, or does not wait for what is under way."""
+        lane = self.lane()
+        self.accept()
+        stopping = Deferred.fromCoroutine(lane.stop(5.0))
+        self.accept()
+        assert len(self.ran) == 1
+        self.assertNoResult(stopping)
+        self.gates[0].callback(None)
+        self.successResultOf(stopping)
+
+    def test_claiming_that_fails(self) -> None:
+        """A queue in trouble ends the lane for good."""
+
+        async def broken(*args: Any) -> Any:
+            raise OSError("disk")
+
+        lane = self.lane()
+        good, self.queue.claim = self.queue.claim, broken  # type: ignore[method-assign, assignment]
+        self.accept()
+        assert len(self.flushLoggedErrors(OSError)) >= 1
+        self.queue.claim = good  # type: ignore[method-assign]
+        self.clock.advance(31)
+        assert len(self.ran) == 1
+        assert lane.busy == 1
+
+
+class Coroutines(TestCase):
+    def test_within(self) -> None:
+        """A time-out that does not cancel, or that hides another's cancellation."""
+        clock = Clock()
+        cancelled: list[bool] = []
+
+        async def endless() -> None:
+            try:
+                await Deferred()
+            except BaseException:
+                cancelled.append(True)
+                raise
+
+        waiting = Deferred.fromCoroutine(within(clock, 5, endless()))
+        clock.advance(5)
+        self.failureResultOf(waiting, TimeoutError)
+        assert cancelled == [True]
+        assert not clock.getDelayedCalls()
+
+    def test_together_waits_for_all(self) -> None:
+        """The first error leaves the others running behind one's back."""
+        gate: Deferred[None] = Deferred()
+
+        async def fails() -> None:
+            raise ValueError
+
+        async def waits() -> None:
+            await gate
+
+        both = Deferred.fromCoroutine(together([fails(), waits()]))
+        self.assertNoResult(both)
+        gate.callback(None)
+        self.failureResultOf(both, ValueError)
+
+    def test_errors_are_logged(self) -> None:
+        """A background error that nobody sees."""
+
+        async def fails() -> None:
+            raise KeyError("x")
+
+        tasks = Tasks(Clock())
+        self.successResultOf(tasks.start(fails(), "a test"))
+        assert len(self.flushLoggedErrors(KeyError)) == 1
+        assert len(tasks) == 0
+
+    def test_pause(self) -> None:
+        """A cancelled sleep leaves its call behind."""
+        clock = Clock()
+        waiting = Deferred.fromCoroutine(pause(clock, 5))
+        waiting.cancel()
+        self.failureResultOf(waiting)
+        assert not clock.getDelayedCalls()

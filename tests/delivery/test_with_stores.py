@@ -1,0 +1,164 @@
+"""The same story on the real queue and the real portal: that the rooms mean the same by their interfaces."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from hornetmail.core.mode import Mode
+from hornetmail.core.queued import RowKind, RowState
+from hornetmail.db.pool import Database
+from hornetmail.delivery.service import Delivery
+from hornetmail.disk.files import Disk
+from hornetmail.disk.seal import Seal
+from hornetmail.net.dial import Dialer
+from hornetmail.portal.schema import MIGRATIONS
+from hornetmail.portal.store import PortalStore
+from hornetmail.spool.start import open_queue
+from tests.delivery.world import HOSTNAME, MAIL, SENDER, TRACE, Access, Meters, WorldCase, reactor
+
+
+class Stores(WorldCase):
+    async def launch(self) -> None:
+        if not hasattr(self, "home"):
+            self.home = Path(tempfile.mkdtemp(prefix="hm-delivery-"))
+            self.addCleanup(shutil.rmtree, self.home)
+        queue: Any = await open_queue(
+            reactor,
+            self.home / "queue",
+            f"sqlite:///{self.home}/queue.db",
+            disk=Disk(),
+            seal=Seal(b"k" * 32),
+            least_free=0.0,
+        )
+        database = await Database.open(reactor, f"sqlite:///{self.home}/portal.db", MIGRATIONS)
+        portal: Any = PortalStore(
+            reactor, self.home / "portal", Disk(), database, self.bus, self.directory, host=HOSTNAME, boot="one"
+        )
+        await portal.open()
+        self.queue, self.portal, self.database = queue, portal, database
+        self.delivery = Delivery(
+            reactor,
+            reactor,
+            queue,
+            portal,
+            self.archive,  # type: ignore[arg-type]
+            self.directory,
+            Access(),  # type: ignore[arg-type]
+            Dialer(reactor, self.resolver),
+            self.resolver,
+            self.bus,
+            Meters(),  # type: ignore[arg-type]
+            HOSTNAME,
+            settings=self.settings,
+        )
+        await self.delivery.start()
+
+    async def shut(self) -> None:
+        await self.delivery.stop(0.2)
+        await self.portal.close()  # type: ignore[attr-defined]
+        await self.database.close()
+        await self.queue.close()  # type: ignore[attr-defined]
+
+    async def tearDown(self) -> None:
+        await self.shut()
+        await super().tearDown()
+
+    async def inbox(self, mailbox: int) -> list[bytes]:
+        folder = await self.portal.tree(mailbox).open("INBOX")
+        return [await (await folder.body(entry.uid)).read() for entry in await folder.entries()]
+
+    async def wait(self, true: Any, what: str) -> None:
+        """``until`` for coroutines."""
+        give_up = reactor.seconds() + 15
+        while not await true():
+            assert reactor.seconds() < give_up, f"never: {what}; {[r for _, r in await self.queue.rows()]}"
+            waited: Deferred[None] = Deferred()
+            reactor.callLater(0.01, waited.callback, None)
+            await waited
+
+    async def test_story(self) -> None:
+        """Normal, outage, restart in it, return: each message once at the primary, byte for byte, and the queue empty."""
+        await self.build()
+        await self.send("alice@example.test", "bob@example.test")
+
+        async def idle() -> bool:
+            return self.queue.backlog().messages == 0
+
+        await self.wait(idle, "the queue is empty")
+        assert self.primary.accepted[0].data == TRACE + MAIL
+        assert len(self.archive.items) == 1
+
+        await self.primary.stop()
+        await self.until_mode(Mode.EMERGENCY)
+        for number in range(5):
+            await self.send("alice@example.test", data=MAIL + b"%d\r\n" % number)
+        await self.send("stranger@example.test", sender="parked@outside.test")
+
+        async def five() -> bool:
+            return len(await self.inbox(1)) == 5
+
+        await self.wait(five, "five in the portal")
+        assert (await self.inbox(1))[0].startswith(TRACE + MAIL)
+        folder = await self.portal.tree(1).open("INBOX")
+        first, second, *_ = [entry.uid for entry in await folder.entries()]
+        await self.portal.tree(1).create("Kept")
+        await folder.move([first], "Kept")
+        await folder.store([second], add=["\\Deleted"])
+
+        async def settled() -> bool:
+            rows = [row for _, row in await self.queue.rows(kinds=(RowKind.DRAIN,))]
+            parked = await self.queue.rows(kinds=(RowKind.DELIVER,), states=(RowState.PARKED,))
+            return len(rows) == 5 and all(row.state is RowState.PARKED for row in rows) and len(parked) == 1
+
+        await self.wait(settled, "everything waits")
+        await self.shut()
+        await self.launch()
+        assert self.delivery.modes.mode("example.test") is Mode.EMERGENCY
+        before = len(self.primary.accepted)
+        await self.primary.listen()
+        await self.until_mode(Mode.NORMAL)
+        await self.wait(idle, "the queue is empty again")
+        home = self.primary.accepted[before:]
+        assert sorted(each.sender for each in home) == ["parked@outside.test", SENDER, SENDER, SENDER]
+        assert {each.data[-3:-2] for each in home if each.sender == SENDER} <= {b"%d" % n for n in range(5)}
+        assert len({each.data for each in home}) == 4
+        [left] = await self.inbox(1)
+        assert left.startswith(TRACE + MAIL), "what was marked deleted stays and did not drain (rule 10)"
+        assert len(self.archive.items) == 7
+
+    async def test_refused_at_drain(self) -> None:
+        """Rule 10: 5xx at drain on the real portal: keyword, no bounce, retried by hand."""
+        await self.build()
+        await self.delivery.modes.switch("example.test", Mode.EMERGENCY, "admin")
+        await self.send("bob@example.test")
+
+        async def there() -> bool:
+            return len(await self.queue.rows(kinds=(RowKind.DRAIN,), states=(RowState.PARKED,))) == 1
+
+        await self.wait(there, "in the portal")
+        self.primary.script.replies = {"DOT": "554 5.6.0 spam"}
+        await self.delivery.modes.switch("example.test", Mode.NORMAL, "admin")
+        await self.until_mode(Mode.NORMAL)
+        folder = await self.portal.tree(2).open("INBOX")
+        [entry] = await folder.entries()
+        assert "$DrainFailed" in entry.flags
+        [(_, row)] = await self.queue.rows(kinds=(RowKind.DRAIN,))
+        assert row.state is RowState.STUCK
+        self.primary.script.replies = {}
+        await self.queue.change([row.id], RowState.QUEUED)
+
+        async def home() -> bool:
+            return not await self.inbox(2)
+
+        await self.wait(home, "it got home")
+
+    async def until_mode(self, mode: Mode) -> None:
+        async def there() -> bool:
+            return self.delivery.modes.mode("example.test") is mode
+
+        await self.wait(there, f"{mode} mode")

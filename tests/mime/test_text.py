@@ -1,0 +1,135 @@
+"""Mail as text: nothing raises, words are found, forms people use are read."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hornetmail.mime import text as text_module
+from hornetmail.mime.charset import codec_for, decode
+from hornetmail.mime.text import MAX_TEXT, MailText, Named, html_to_text, read_mail
+
+RAW = (
+    b'From: =?utf-8?q?M=C3=BCller?= <a@b.test>\r\nTo: x@y.test, "Z" <z@y.test>\r\nCc: c@y.test\r\nBcc: h@y.test\r\n'
+    b"Subject: =?iso-8859-1?q?Gr=FC=DFe?=\r\n =?iso-8859-1?q?_aus_K=F6ln?=\r\nDate: Mon, 02 Feb 2026 10:00:00 +0100\r\nMessage-ID: <1@x>\r\n"
+    b"Content-Type: text/html; charset=iso-8859-1\r\n\r\n"
+    b"<html><head><style>x{}</style></head><body><p>Hallo M\xfcller<br>zweite</p><script>evil()</script><b>en</b>de</body>\r\n"
+)
+
+
+def test_a_mail() -> None:
+    """Catches header fields or text that are not what a reader would see."""
+    assert read_mail(RAW) == MailText(
+        subject="Grüße aus Köln",
+        sender=Named("Müller", "a@b.test"),
+        to=(Named("", "x@y.test"), Named("Z", "z@y.test")),
+        cc=(Named("", "c@y.test"),),
+        bcc=(Named("", "h@y.test"),),
+        message_id="<1@x>",
+        date=1770022800.0,
+        text="Hallo Müller zweite ende",
+    )
+    assert read_mail(RAW, lines=True).text == "Hallo Müller\nzweite\nende"
+
+
+def test_the_fallback_reads_the_same_headers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches mail that cannot be found once the fast parser gives up."""
+
+    def refuse(*args: object, **more: object) -> None:
+        raise RuntimeError("no")
+
+    fast = read_mail(RAW)
+    monkeypatch.setattr(text_module.fast_mail_parser, "parse_email", refuse)
+    slow = read_mail(RAW)
+    assert not slow.whole
+    for name in ("subject", "sender", "to", "cc", "bcc", "message_id", "date"):
+        assert getattr(slow, name) == getattr(fast, name), name
+    assert "Müller" in slow.text
+
+
+def test_text_and_html_of_one_mail() -> None:
+    """Catches words of the HTML form that are not found because there is a plain form too, and text shown twice."""
+    raw = (
+        b"Content-Type: multipart/alternative; boundary=b\r\n\r\n--b\r\nContent-Type: text/plain\r\n\r\nplain words\r\n"
+        b"--b\r\nContent-Type: text/html\r\n\r\n<p>plain words</p><p>only here</p>\r\n--b--\r\n"
+    )
+    assert "only here" in read_mail(raw).text
+    assert read_mail(raw, lines=True).text == "plain words"
+
+
+@settings(max_examples=100)
+@given(st.binary(max_size=600))
+def test_nothing_raises(data: bytes) -> None:
+    """Catches a mail that stops the archive (findings: silent skips)."""
+    for raw in (data, b"Subject: " + data, b"Content-Type: text/html\r\n\r\n" + data, b"From: " + data + b"\r\n\r\n" + data):
+        for lines in (False, True):
+            mail = read_mail(raw, lines=lines)
+            mail.text.encode()
+            mail.subject.encode()
+            assert "\x00" not in mail.text + mail.subject
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"Content-Type: text/html\r\n\r\n" + b"<div>" * 200_000,
+        b"Content-Type: text/html\r\n\r\n" + b"<" * 500_000,
+        b"Content-Type: text/html\r\n\r\n" + b"<p " * 200_000,
+        b"To: " + b"(" * 200_000 + b"\r\n\r\n",
+        b"To: " + b"a@b.test, " * 50_000 + b"\r\n\r\n",
+        b"Subject: " + b"=?utf-8?q?" * 20_000 + b"\r\n\r\n",
+        b"Content-Type: multipart/mixed; boundary=x\r\n\r\n" + b"--x\r\n" * 50_000,
+        b"Content-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\n" * 5_000,
+        b"\r\n" * 300_000,
+        b"Subject: x\r\n" + b" y\r\n" * 100_000 + b"\r\n",
+        b"Content-Type: text/plain\r\n\r\n" + b"word " * 1_000_000,
+    ],
+    ids=range(11),
+)
+def test_crafted_mail_is_bounded(raw: bytes) -> None:
+    """Catches time or text that grows without bound on attacker bytes."""
+    began = time.process_time()
+    for lines in (False, True):
+        assert len(read_mail(raw, lines=lines).text) <= MAX_TEXT
+    assert time.process_time() - began < 5
+
+
+def test_html_blocks_and_words() -> None:
+    """Catches words glued together over block borders, or torn apart by inline markup."""
+    html = "<p>a<b>b</b>c</p><p>second</p><table><tr><td>x<td>y</table><title>t</title>"
+    assert html_to_text(html).split()[:4] == ["abc", "second", "x", "y"]
+    assert html_to_text(html, lines=True).split("\n")[1:3] == ["abc", "second"]
+    assert html_to_text("<!-- gone --> kept &amp; &uuml;") == "kept & ü"
+
+
+@pytest.mark.parametrize(
+    ("data", "label", "wanted"),
+    [
+        ("Grüße".encode(), "utf-8", "Grüße"),
+        ("Grüße".encode(), "us-ascii", "Grüße"),
+        ("Grüße".encode("latin-1"), "iso-8859-1", "Grüße"),
+        ("Grüße".encode("latin-1"), "", "Grüße"),
+        ("Grüße".encode("latin-1"), "utf-8", "Grüße"),
+        ("„Grüße“ €".encode("cp1252"), "iso-8859-1", "„Grüße“ €"),
+        ("日本語".encode("iso2022_jp"), "iso-2022-jp", "日本語"),
+        ("привет, как дела".encode("koi8-r"), "koi8-r", "привет, как дела"),
+        ("中文".encode("gb18030"), "gb2312", "中文"),
+        (b"plain", "no-such-charset", "plain"),
+        (b"plain", "rot13", "plain"),
+        (b"\\u0041", "unicode_escape", "\\u0041"),
+    ],
+)
+def test_charsets(data: bytes, label: str, wanted: str) -> None:
+    """Catches umlauts that are not found, and labels that name no charset of text."""
+    assert decode(data, label) == wanted
+
+
+@settings(max_examples=60)
+@given(st.binary(max_size=200), st.text(max_size=20))
+def test_decode_never_raises(data: bytes, label: str) -> None:
+    """Catches a label or bytes that stop a reader."""
+    assert isinstance(decode(data, label), str)
+    assert codec_for(label) is None or isinstance(codec_for(label), str)

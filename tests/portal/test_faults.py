@@ -1,0 +1,132 @@
+"""The portal on a disk or a database that fails: what is refused has not happened, and what happened is seen."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.trial.unittest import TestCase
+
+from hornetmail.core.folder import FolderError
+from hornetmail.core.queued import Portal
+from hornetmail.db.engines import DatabaseError
+from hornetmail.disk.files import DiskFull
+from hornetmail.testing.faulty_disk import FaultyDisk
+from tests.portal.ground import MAIL, TRACE, Bytes, Ground, message, row
+
+
+class OnAFailingDisk(TestCase):
+    """Each operation of the disk fails once."""
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        self.disk = FaultyDisk()
+        self.ground = Ground("sqlite", self.disk)
+        await self.ground.start()
+        self.inbox = await self.ground.portal.folder(1, "INBOX")
+
+    async def tearDown(self) -> None:  # type: ignore[override]
+        self.disk.heal()
+        await self.ground.stop()
+        self.ground.clean()
+
+    async def delivered(self, number: int = 1) -> Portal:
+        return await self.ground.portal.deliver(1, message(MAIL, number), row(number), Bytes(MAIL))
+
+    def files(self, name: str = "") -> list[str]:
+        return [path.name for sub in ("new", "cur", "tmp") for path in (self.ground.maildir() / name / sub).iterdir()]
+
+    async def test_delivery(self) -> None:
+        """Open, write, sync or rename fails: not delivered, nothing left behind; the next attempt succeeds."""
+        for operation in ("open", "write", "sync_file", "rename"):
+            self.disk.fail(operation, times=1, partial=20)
+            with pytest.raises(OSError, match="Input/output"):
+                await self.delivered()
+            self.disk.heal()
+            assert self.files() == []
+            assert await (await self.ground.portal.folder(1, "INBOX")).entries() == []
+        await self.delivered()
+        assert len(self.files()) == 1
+
+    async def test_full(self) -> None:
+        """No room is told as such: DiskFull to the courier (452), OVERQUOTA to IMAP."""
+        self.disk.fail("write", errno.ENOSPC)
+        with pytest.raises(DiskFull):
+            await self.delivered()
+        deposit = self.inbox.append([], None)
+        await deposit.write(MAIL)
+        with pytest.raises(FolderError) as caught:
+            await deposit.commit()
+        assert caught.value.code == "OVERQUOTA"
+        self.disk.heal()
+        assert self.files() == []
+
+    async def test_one_of_many(self) -> None:
+        """A rename that fails in a batch fails that batch and no other; each message is there once or refused."""
+        self.disk.fail("rename", after=3, times=1)
+
+        async def one(number: int) -> int:
+            try:
+                await self.delivered(number)
+            except OSError:
+                return 0
+            return number
+
+        numbers = await gatherResults([Deferred.fromCoroutine(one(number)) for number in range(1, 81)])
+        done = {number for number in numbers if number}
+        rows = {int(name.partition(".R")[2].partition("P")[0]) - 1000 for name in self.files()}
+        assert rows == done
+        assert len(done) < 80
+        assert len(await self.inbox.entries()) == len(done)
+
+    async def test_changes(self) -> None:
+        """A failed change is refused with UNAVAILABLE, and memory and disk agree afterwards."""
+        for number in (1, 2, 3):
+            await self.delivered(number)
+        await self.inbox.store([3], add=["\\Deleted"])
+        for operation, change in (
+            ("rename", lambda: self.inbox.store([1], add=["\\Seen"])),
+            ("unlink", lambda: self.inbox.expunge()),
+            ("rename", lambda: self.inbox.move([1, 2], "Trash")),
+            ("sync_file", lambda: self.inbox.copy([1, 2], "Trash")),
+        ):
+            self.disk.fail(operation, after=1 if operation == "rename" and self.disk.calls.count("unlink") else 0, times=1)
+            with pytest.raises(FolderError) as caught:
+                await change()
+            assert caught.value.code == "UNAVAILABLE"
+            self.disk.heal()
+        await self.ground.portal.sweep()
+        assert [entry.uid for entry in await self.inbox.entries()] == [1, 2, 3]
+        for uid in (1, 2, 3):
+            assert await (await self.inbox.body(uid)).read() == TRACE + MAIL
+        assert len(self.files()) == 3
+
+    async def test_index(self) -> None:
+        """The index refuses: what was refused does not show up later by itself."""
+        database: Any = self.ground.database
+        true = database.run
+
+        async def refuse(*args: object) -> None:
+            raise DatabaseError("no")
+
+        self.patch(database, "run", refuse)
+        with pytest.raises(DatabaseError):
+            await self.delivered()
+        self.patch(database, "run", true)
+        assert self.files() == []
+        await self.delivered()
+        assert [entry.uid for entry in await (await self.ground.portal.folder(1, "INBOX")).entries()] == [1]
+
+    async def test_no_messages(self) -> None:
+        """A directory, a dangling link and an odd name among the messages disturb nothing."""
+        new = self.ground.maildir() / "new"
+        (new / "directory").mkdir()
+        (new / "dangling").symlink_to("/nowhere")
+        (new / ".hidden").write_bytes(b"x")
+        with open(bytes(new) + b"/odd\xff", "wb") as file:
+            file.write(b"x")
+        (self.ground.maildir() / "cur" / "without-info").write_bytes(b"Subject: x\r\n\r\n")
+        inbox = await self.ground.portal.folder(1, "INBOX")
+        (entry,) = await inbox.entries()
+        assert await (await inbox.body(entry.uid)).read() == b"Subject: x\r\n\r\n"

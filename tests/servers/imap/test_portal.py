@@ -1,0 +1,133 @@
+"""The door over the real portal store: what the mailbox in memory cannot show."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import imapclient
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from hornetmail.core.served import Person
+from hornetmail.interfaces import IFolderTree
+from hornetmail.net.pump import PumpFactory
+from hornetmail.servers.imap.session import ImapSession
+from hornetmail.servers.imap.site import ImapSite
+from hornetmail.testing.folders import MemoryAccess
+from hornetmail.wire.imap.server import ImapServerEngine
+from tests.portal.ground import Bytes, Ground, message, row
+from tests.servers.imap.door import PLAIN
+from tests.servers.imap.mbsync import mbsync, number_of
+from tests.servers.imap.mbsync import message as numbered
+
+BOB = "bob@example.test"
+
+
+class OverThePortal(TestCase):
+    """A listening door."""
+
+    async def start(self) -> None:
+        self.ground = Ground("sqlite")
+        self.addCleanup(self.ground.clean)
+        await self.ground.start()
+        self.addCleanup(self.ground.stop)
+        access = MemoryAccess({BOB: "secret"})
+        self.site = ImapSite(reactor, reactor.getThreadPool(), access, self.trees, self.ground.bus, PLAIN)
+        self.factory = PumpFactory(lambda peer: ImapServerEngine(), lambda peer: ImapSession(self.site), reactor)
+        self.port = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(self.factory.listener)
+        self.number = self.port.getHost().port
+        self.addCleanup(self.stop)
+
+    def trees(self, person: Person) -> Sequence[tuple[str, IFolderTree]]:
+        return [("", self.ground.portal.tree(person.mailbox))]
+
+    async def stop(self) -> None:
+        await self.port.stopListening()
+        await self.factory.stop(0)
+
+    async def client(self, work: Callable[[imapclient.IMAPClient], Any]) -> Any:
+        def run() -> Any:
+            client = imapclient.IMAPClient("127.0.0.1", self.number, ssl=False)
+            try:
+                client.login(BOB, "secret")
+                return work(client)
+            finally:
+                client.shutdown()
+
+        return await deferToThread(run)
+
+    async def test_delivered_read_moved_drained(self) -> None:
+        """Catches a portal copy that IMAP shows with its envelope lines, miscounts, or does not see go (rules 9 and 10)."""
+        await self.start()
+        portal = self.ground.portal
+        body = Bytes(numbered(1, 2000))
+        kept = await portal.deliver(1, message(body.data), row(), body)
+        second = Bytes(numbered(2))
+        await portal.deliver(1, message(second.data, 2), row(2), second)
+
+        def work(client: imapclient.IMAPClient) -> None:
+            assert client.select_folder("INBOX")[b"EXISTS"] == 2
+            found = client.fetch(client.search(), ["BODY[]", "RFC822.SIZE", "BODYSTRUCTURE", "ENVELOPE", "FLAGS"])
+            text = found[1][b"BODY[]"]
+            assert text.endswith(body.data)
+            assert b"X-HornetMail-Envelope" not in text
+            assert found[1][b"RFC822.SIZE"] == len(text)
+            assert b"\\Seen" in found[1][b"FLAGS"]
+            assert client.search(["SUBJECT", "number 2"]) == [2]
+            assert client.search(["BODY", "line 3 of 1"]) == [1]
+            client.move([2], "Trash")
+            assert client.search() == [1]
+            client.idle()
+
+            def drain() -> None:
+                self.drained = deferred_drain(portal, kept)
+
+            reactor.callFromThread(drain)
+            assert client.idle_check(10) == [(1, b"EXPUNGE")]
+            client.idle_done()
+
+        await self.client(work)
+        await self.drained
+
+    async def test_mbsync_both_ways(self) -> None:
+        """Catches what does not cross between mbsync and the Maildir store."""
+        await self.start()
+        if not os.path.exists("/usr/bin/mbsync"):
+            self.skipTest("mbsync (Debian: isync) is not installed")
+
+        def fill(client: imapclient.IMAPClient) -> None:
+            for n in range(40):
+                client.append("INBOX", numbered(n), ["\\Seen"] if n % 2 else [])
+
+        await self.client(fill)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder)
+            await mbsync(self.number, path, user=BOB)
+            files = [*(path / "INBOX" / "cur").iterdir(), *(path / "INBOX" / "new").iterdir()]
+            assert len(files) == 40
+            next(f for f in files if number_of(f.read_bytes()) == 3).unlink()
+            (path / "INBOX" / "new" / "1.here.example").write_bytes(numbered(500).replace(b"\r\n", b"\n"))
+            await mbsync(self.number, path, user=BOB)
+
+            def check(client: imapclient.IMAPClient) -> set[int]:
+                client.select_folder("INBOX")
+                return {number_of(m[b"BODY[]"]) for m in client.fetch(client.search(), ["BODY.PEEK[]"]).values()}
+
+            assert await self.client(check) == {*range(40), 500} - {3}
+
+
+def deferred_drain(portal: Any, kept: Any) -> Any:
+    """Hand a copy over, as drain does after the primary's 250."""
+
+    async def drain() -> None:
+        assert await portal.begin_drain(kept) is not None
+        await portal.end_drain(kept, delivered=True)
+
+    return Deferred.fromCoroutine(drain())
