@@ -62,7 +62,9 @@ def read_addresses(text: str, field: str) -> list[Named]:
         except AddressError:
             raise DraftError(field, f"“{str(one)[:80]}” is not a mail address.") from None
         if not parsed.local.isascii():
-            raise DraftError(field, f"“{str(parsed)[:80]}”: addresses with letters beyond ASCII before the @ cannot be written to yet.")
+            raise DraftError(
+                field, f"“{str(parsed)[:80]}”: addresses with letters beyond ASCII before the @ cannot be written to yet."
+            )
         found.append(Named(" ".join(one.name.split()), str(parsed)))
     return found
 

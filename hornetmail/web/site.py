@@ -177,7 +177,9 @@ class Gate:
         for name, value in answer.headers:
             request.setHeader(name.encode(), value.encode())
         for cookie in answer.cookies:
-            request.responseHeaders.addRawHeader(b"Set-Cookie", security.cookie_header(cookie, f"{self._prefix}/", visit.secure).encode())
+            request.responseHeaders.addRawHeader(
+                b"Set-Cookie", security.cookie_header(cookie, f"{self._prefix}/", visit.secure).encode()
+            )
         request.setHeader(b"Content-Length", b"%d" % len(answer.body))
         return b"" if request.method == b"HEAD" else answer.body
 

@@ -232,7 +232,13 @@ class Browser:
             kind, data = multipart(data, files)
             sent["Content-Type"] = kind
         treq = StubTreq(self._resource)  # a new one each time: it keeps cookies of its own
-        made = treq.request(method, ORIGIN + path, data=data, headers={name.encode(): value.encode() for name, value in sent.items()}, allow_redirects=False)
+        made = treq.request(
+            method,
+            ORIGIN + path,
+            data=data,
+            headers={name.encode(): value.encode() for name, value in sent.items()},
+            allow_redirects=False,
+        )
         treq.flush()
         response = _now(made)
         body = _now(treq.content(response))

@@ -57,7 +57,9 @@ def queued(house: House, state: RowState = RowState.QUEUED) -> None:
     """A message in the queue."""
     envelope = Envelope("s<b>@example.com", (Recipient("alice@example.test"),))
     message = Message(500, 1, envelope, Origin(Door.MX), Direction.IN, NOW - 600, 1000, b"", b"", domain="example.test")
-    house.queue.add(message, Row(501, 500, RowKind.DELIVER, state, address="alice@example.test", due=NOW + 300, attempts=2, reason="why <x>"))
+    house.queue.add(
+        message, Row(501, 500, RowKind.DELIVER, state, address="alice@example.test", due=NOW + 300, attempts=2, reason="why <x>")
+    )
 
 
 def test_the_queue_is_shown_held_released_and_deleted() -> None:

@@ -11,7 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hornetmail.web import mailview
-from hornetmail.web.compose_mail import Draft, DraftError, File, answer, compose, forward, read_addresses, recipients, reply_subject
+from hornetmail.web.compose_mail import (
+    Draft,
+    DraftError,
+    File,
+    answer,
+    compose,
+    forward,
+    read_addresses,
+    recipients,
+    reply_subject,
+)
 
 SENDER = mailview.Named("Alice Ärcher", "alice@example.test")
 ID = "<1@example.test>"
@@ -37,7 +47,10 @@ def test_what_was_typed_reads_back() -> None:
     )
     message = made(draft)
     assert message["Subject"] == "Grüße – 你好"
-    assert [(one.display_name, one.addr_spec) for one in message["To"].addresses] == [("Núñez, Clara", "clara@example.com"), ("", "bob@example.org")]
+    assert [(one.display_name, one.addr_spec) for one in message["To"].addresses] == [
+        ("Núñez, Clara", "clara@example.com"),
+        ("", "bob@example.org"),
+    ]
     assert message["From"].addresses[0].display_name == "Alice Ärcher"
     assert message["Message-ID"] == ID
     assert message.get_body().get_content().replace("\r\n", "\n") == draft.text + "\n"
@@ -55,7 +68,10 @@ def test_bcc_is_in_nobodys_copy_but_the_writers() -> None:
     assert "secret" in made(draft, with_bcc=True)["Bcc"]
 
 
-@pytest.mark.parametrize("text", ["nobody", "a@", "@b.example", "a b@c.example x", "a b@c.example", "a@b.example c@d.example", "a@b@c.example", "Müller"])
+@pytest.mark.parametrize(
+    "text",
+    ["nobody", "a@", "@b.example", "a b@c.example x", "a b@c.example", "a@b.example c@d.example", "a@b@c.example", "Müller"],
+)
 def test_what_is_no_address_is_named(text: str) -> None:
     """Catches mail to nowhere, and an error that does not say which of many is wrong."""
     with pytest.raises(DraftError) as caught:
@@ -82,7 +98,9 @@ def test_recipients_come_once() -> None:
 @settings(max_examples=100, deadline=None)
 def test_no_field_becomes_another(subject: str, to: str, text: str, ids: str) -> None:
     """Catches header injection and text that makes a message nobody can read."""
-    message = made(Draft(to=to, subject=subject + "\r\nBcc: x@example.com", text=text, in_reply_to=ids, references=ids), lenient=True)
+    message = made(
+        Draft(to=to, subject=subject + "\r\nBcc: x@example.com", text=text, in_reply_to=ids, references=ids), lenient=True
+    )
     assert message["Bcc"] is None
     assert set(map(str.lower, message.keys())) <= {
         *("date", "from", "to", "subject", "message-id", "in-reply-to", "references", "user-agent"),

@@ -9,7 +9,16 @@ from hornetmail.web.security import local_target
 
 from .people import PASSWORD, House
 
-ADMIN_ONLY = ["/dashboard", "/queue", "/domains", "/domains/new", "/domains/example.test", "/mailboxes", "/mailboxes/new", "/archive-key"]
+ADMIN_ONLY = [
+    "/dashboard",
+    "/queue",
+    "/domains",
+    "/domains/new",
+    "/domains/example.test",
+    "/mailboxes",
+    "/mailboxes/new",
+    "/archive-key",
+]
 EVERYBODY = ["/mail", "/mail/write", "/archive", "/account"]
 
 
@@ -116,7 +125,9 @@ def test_every_answer_carries_its_guards(path: str) -> None:
     assert answer.header("referrer-policy")
 
 
-@pytest.mark.parametrize("path", ["/login", "/dashboard", "/mail", "/archive", "/domains/new", "/queue", "/account", "/archive-key"])
+@pytest.mark.parametrize(
+    "path", ["/login", "/dashboard", "/mail", "/archive", "/domains/new", "/queue", "/account", "/archive-key"]
+)
 def test_pages_have_no_inline_script_or_style(path: str) -> None:
     """Catches markup that the policy would silently switch off."""
     text = House().browser("admin@example.test" if path != "/login" else "").get(path).text
@@ -160,7 +171,9 @@ def test_behind_a_prefix_every_link_carries_it() -> None:
     assert browser.get("/archive-portal/mail").status == 200
 
 
-@pytest.mark.parametrize("wanted", ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)", "", "mail", "/a\nb"])
+@pytest.mark.parametrize(
+    "wanted", ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)", "", "mail", "/a\nb"]
+)
 def test_after_login_nobody_is_sent_elsewhere(wanted: str) -> None:
     """Catches an open redirect."""
     assert local_target(wanted) == "/"
@@ -181,7 +194,9 @@ def test_a_form_beyond_the_bound_is_refused() -> None:
 def test_damaged_multipart_is_told_and_not_obeyed() -> None:
     """Catches a broken upload raising into a 500."""
     browser = House().browser("alice@example.test")
-    answer = browser.ask("POST", "/mail/write", data=b"--x\r\nnonsense", headers={"Content-Type": "multipart/form-data; boundary=x"})
+    answer = browser.ask(
+        "POST", "/mail/write", data=b"--x\r\nnonsense", headers={"Content-Type": "multipart/form-data; boundary=x"}
+    )
     assert answer.status == 400
 
 

@@ -108,7 +108,9 @@ def test_an_answer_is_sent_kept_and_marked() -> None:
         "about_uid": uid,
         "how": "reply",
     }
-    answer = desk.browser.post("/mail/write", fields, files=[("files", "a.txt", "text/plain", b"attached"), ("files", "", "", b"")])
+    answer = desk.browser.post(
+        "/mail/write", fields, files=[("files", "a.txt", "text/plain", b"attached"), ("files", "", "", b"")]
+    )
     assert answer.status == 303, answer.text
     ((who, data, to),) = desk.house.sent
     assert (who, to) == ("alice@example.test", ("jonas@example.com", "boss@example.test"))
@@ -157,7 +159,9 @@ def test_a_draft_is_kept_taken_up_and_sent_once() -> None:
     answer = desk.browser.post("/mail/write", {"do": "send", "to": "jonas@example.com", "subject": "D", "text": "done", **about})
     assert answer.status == 303, answer.text
     ((_, data, _),) = desk.house.sent
-    assert [(part.get_filename(), part.get_content()) for part in desk.message(data).iter_attachments()] == [("ä.bin", b"\x00\x01")]
+    assert [(part.get_filename(), part.get_content()) for part in desk.message(data).iter_attachments()] == [
+        ("ä.bin", b"\x00\x01")
+    ]
     assert not desk.folder("Drafts").messages
 
 

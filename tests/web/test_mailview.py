@@ -32,8 +32,8 @@ ATTACKS = [
     '<img src="//evil.example/p.gif">',
     '<img src="data:image/svg+xml,<svg onload=alert(1)>">',
     '<table background="https://evil.example/p.gif"><tr><td>x</td></tr></table>',
-    '<math><mtext><table><mglyph><style><img src=x onerror=alert(1)>',
-    "<noscript><p title=\"</noscript><img src=x onerror=alert(1)>\">",
+    "<math><mtext><table><mglyph><style><img src=x onerror=alert(1)>",
+    '<noscript><p title="</noscript><img src=x onerror=alert(1)>">',
     '<video src="https://evil.example/v"></video>',
     '<img srcset="https://evil.example/p.gif 2x">',
 ]
@@ -43,7 +43,20 @@ ATTACKS = [
 def test_html_of_strangers_does_not_act_or_fetch(attack: str) -> None:
     """Catches script, forms, foreign frames, and everything that would tell a sender that the mail was read."""
     made = mailview.document(HEAD + HTML + attack.encode(), remote=False).html.lower()
-    for bad in ("<script", "onerror", "onload", "javascript:", "evil.example", "<iframe", "<form", "<meta", "<base", "<style", "<svg", "url("):
+    for bad in (
+        "<script",
+        "onerror",
+        "onload",
+        "javascript:",
+        "evil.example",
+        "<iframe",
+        "<form",
+        "<meta",
+        "<base",
+        "<style",
+        "<svg",
+        "url(",
+    ):
         assert bad not in made, made
 
 
@@ -76,10 +89,10 @@ def test_links_open_elsewhere_without_a_referrer() -> None:
 
 RELATED = (
     HEAD
-    + b'MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=m\r\n\r\n--m\r\nContent-Type: multipart/alternative; boundary=a\r\n\r\n'
+    + b"MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=m\r\n\r\n--m\r\nContent-Type: multipart/alternative; boundary=a\r\n\r\n"
     + b"--a\r\nContent-Type: text/plain; charset=iso-8859-1\r\n\r\nGr\xfc\xdfe\r\n"
     + b"--a\r\nContent-Type: multipart/related; boundary=r\r\n\r\n--r\r\nContent-Type: text/html; charset=utf-8\r\n"
-    + b"Content-Transfer-Encoding: quoted-printable\r\n\r\n<p>Gr=C3=BC=C3=9Fe</p><img src=3D\"cid:one@x\"><img src=3D\"cid:none\">\r\n"
+    + b'Content-Transfer-Encoding: quoted-printable\r\n\r\n<p>Gr=C3=BC=C3=9Fe</p><img src=3D"cid:one@x"><img src=3D"cid:none">\r\n'
     + b"--r\r\nContent-Type: image/png\r\nContent-ID: <one@x>\r\nContent-Transfer-Encoding: base64\r\n\r\niVBORw0K\r\n--r--\r\n--a--\r\n"
     + b'--m\r\nContent-Type: application/pdf; name="../../x/Angebot.pdf"\r\nContent-Disposition: attachment;\r\n'
     + b" filename*=utf-8''Angebot%20Fr%C3%BChjahr.pdf\r\nContent-Transfer-Encoding: base64\r\n\r\nJVBERi0x\r\n"
@@ -104,7 +117,9 @@ def test_a_usual_mail_is_taken_apart_rightly() -> None:
 
 def test_names_of_files_hold_no_path() -> None:
     """Catches a download that writes where it should not, and header injection through a name."""
-    data = HEAD + b'Content-Type: application/x; name="..\\..\\a\x0d\x0ab/..//evil.exe"\r\nContent-Disposition: attachment\r\n\r\nx'
+    data = (
+        HEAD + b'Content-Type: application/x; name="..\\..\\a\x0d\x0ab/..//evil.exe"\r\nContent-Disposition: attachment\r\n\r\nx'
+    )
     name = mailview.show(data).attachments[0].name
     assert "/" not in name
     assert "\\" not in name
