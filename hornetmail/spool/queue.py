@@ -80,11 +80,6 @@ class Queue:
         self._closed = False
         self._told = False
 
-    @property
-    def broken(self) -> bool:
-        """A sync failed: nothing more is written before a restart."""
-        return self._journal.broken
-
     # Arrivals
 
     def begin(self, tenant: int) -> IDeposit:
