@@ -19,7 +19,8 @@ DAY = 86400.0
 
 class KnownLimits(msgspec.Struct, frozen=True, gc=False):
     """Seconds, and how many at most. ``positive``, ``negative``: how long the cache answers; ``learnt``: an accepted address is known;
-    ``emergency``: it is accepted in an emergency (C13); ``sick``: window in which ``refusals`` known addresses refused make a primary sick."""
+    ``emergency``: it is accepted in an emergency (C13); ``sick``: window in which ``refusals`` known addresses refused make a primary sick;
+    ``gaps``: how long a list of them is shown before it is made anew."""
 
     positive: float = 7 * DAY
     negative: float = 300.0
@@ -27,6 +28,7 @@ class KnownLimits(msgspec.Struct, frozen=True, gc=False):
     emergency: float = 90 * DAY
     sick: float = 600.0
     refusals: int = 3
+    gaps: float = 60.0
     most: int = 100_000
     most_negative: int = 20_000
 
@@ -43,6 +45,7 @@ class Known:
         self._written: dict[str, float] = {}
         self._refused: OrderedDict[str, tuple[float, str]] = OrderedDict()
         self._doubts: dict[str, dict[str, float]] = {}
+        self._gaps: dict[str, tuple[float, list[str]]] = {}
 
     def load(self) -> None:
         """Read what was remembered."""
@@ -130,10 +133,16 @@ class Known:
         return text
 
     def gaps(self, domain: str) -> list[str]:
-        """L7: addresses that the primary accepts and that nobody registered; in an emergency their mail would have to wait."""
+        """L7: addresses that the primary accepts and that nobody registered; in an emergency their mail would have to wait.
+        Looked up anew once a minute, for it walks over everything."""
         now = self._clock.seconds()
-        return sorted(
-            key
-            for key, at in self._accepted.items()
-            if domain_of(key) == domain and now - at <= self.limits.emergency and self._directory.mailbox(key) is None
-        )
+        made, found = self._gaps.get(domain, (float("-inf"), []))
+        if now - made >= self.limits.gaps:
+            end = f"@{domain}"
+            found = sorted(
+                key
+                for key, at in self._accepted.items()
+                if key.endswith(end) and now - at <= self.limits.emergency and self._directory.mailbox(key) is None
+            )
+            self._gaps[domain] = (now, found)
+        return found

@@ -31,7 +31,8 @@ mailbox was assigned, rows that an administrator parked are not."""
 
 @implementer(IModes)
 class Modes:
-    """``health`` is set by whoever builds both, since each needs the other. ``draining(domain)`` is called when a domain goes back."""
+    """``health`` is set by whoever builds both, since each needs the other. ``draining(domain)`` is called when a domain goes back;
+    ``recipients(domain)`` says what ``explain`` tells of a domain's recipients."""
 
     log = Logger()
     health: Health
@@ -44,7 +45,9 @@ class Modes:
         bus: IBus,
         draining: Callable[[str], None],
         policy: machine.Policy | None = None,
+        recipients: Callable[[str], dict[str, Any]] = lambda domain: {},
     ) -> None:
+        self._recipients = recipients
         self._clock = clock
         self._queue = queue
         self._directory = directory
@@ -103,6 +106,7 @@ class Modes:
                 "up": self.health.up(served) if served else None,
                 "hosts": [{"host": str(h.host), "up": h.up, "since": h.since, "seen": h.seen, "reason": h.reason} for h in hosts],
             },
+            "recipients": self._recipients(name),
             "next_probe": self.health.next_probe(name),
             "probes_answered": state.streak,
             "probes_needed": machine.probes_needed(state, self.policy),

@@ -85,7 +85,7 @@ class Delivery:
         self._directory = directory
         self._bus = bus
         chosen = self.settings
-        self.modes = Modes(clock, queue, directory, bus, self._drain_domain, chosen.policy)
+        self.modes = Modes(clock, queue, directory, bus, self._drain_domain, chosen.policy, self._about_recipients)
         self.health = Health(
             clock, directory, bus, dialer, hostname, self._probed, self.modes.suspicious, connect=connect, pace=chosen.pace
         )
@@ -202,6 +202,11 @@ class Delivery:
 
     def _drain_domain(self, domain: str) -> None:
         self.drain.kick(domain)
+
+    def _about_recipients(self, domain: str) -> dict[str, Any]:
+        """For the panel: whether registration is required (rule 4), and whose mail would have to wait in an emergency (L7)."""
+        gaps = self.known.gaps(domain)
+        return {"accepts_everything": self.recipients.accepts_everything(domain), "gaps": gaps[:100], "gaps_total": len(gaps)}
 
     def _probed(self, domain: str, event: machine.Event) -> None:
         if isinstance(event, machine.ProbeAnswered):

@@ -89,6 +89,7 @@ class Recipients(WorldCase):
         assert await self.asked("alice@example.test") == 250
         assert await self.asked("real@example.test") == 250
         assert self.delivery.known.gaps("example.test") == ["real@example.test"], "L7: the gap is shown"
+        assert self.delivery.modes.explain("example.test")["recipients"]["gaps"] == ["real@example.test"]
         self.delivery.known._accepted["real@example.test"] -= 91 * DAY
         assert await self.asked("real@example.test") == 550
 
@@ -106,6 +107,7 @@ class Recipients(WorldCase):
         await self.until(lambda: self.delivery.recipients.accepts_everything("example.test"), "found out")
         assert await self.asked("stranger@example.test") == 550
         assert await self.asked("alice@example.test") == 250
+        assert self.delivery.modes.explain("example.test")["recipients"]["accepts_everything"] is True
         await self.until(lambda: self.alarms, "told")
         assert self.alarms[0].code == "accept-all"
 
