@@ -19,7 +19,7 @@ class Options(usage.Options):
     optParameters = [["config", "c", "hornetmail.toml", "The configuration file that `hornetmail init` wrote."]]
 
     def __init__(self) -> None:
-        super().__init__()
+        usage.Options.__init__(self)  # type: ignore[no-untyped-call]
         self.roles: list[str] = []
 
     def opt_role(self, role: str) -> None:

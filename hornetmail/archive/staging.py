@@ -247,11 +247,11 @@ class Staging:
                 try:
                     await self._write(batch)
                 except Exception:  # noqa: BLE001  whatever it was, each caller is told and tries again later
-                    failure = Failure()  # type: ignore[no-untyped-call]
+                    failure = Failure()
                     for pending in batch:
                         if not pending.done.called:
                             self._rows.pop(pending.item.row, None)
-                            pending.done.errback(Failure(failure.value))  # type: ignore[no-untyped-call]
+                            pending.done.errback(Failure(failure.value))
         finally:
             self._writing = False
 
@@ -413,7 +413,7 @@ async def _also(deferred: Deferred[None]) -> None:
 
     def fire(result: Any) -> Any:
         if isinstance(result, Failure):
-            mine.errback(Failure(result.value))  # type: ignore[no-untyped-call]
+            mine.errback(Failure(result.value))
             return None
         mine.callback(None)
         return result

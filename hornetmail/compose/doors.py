@@ -47,6 +47,10 @@ class Doors:
             port = await endpoint.listen(listener)
         except (OSError, CannotListenError, ValueError) as error:
             raise CannotListen(f"{door}: {error}") from error
+        self.keep(door, port)
+
+    def keep(self, door: str, port: IListeningPort) -> None:
+        """A port that is open already: it is shut with the others."""
         self._ports.append(port)
         self.log.info("{door} listens on {address}", door=door, address=port.getHost())
 

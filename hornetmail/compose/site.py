@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
-from klein import Klein
-from twisted.internet.endpoints import UNIXServerEndpoint
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from hornetmail import __version__
@@ -21,6 +18,7 @@ from hornetmail.net.tls import ServerTLS
 from hornetmail.servers.submit import Submission
 from hornetmail.web.api.api import Api
 from hornetmail.web.api.http import HttpFace, site
+from hornetmail.web.api.local import listen_locally
 from hornetmail.web.api.rooms import Rooms
 from hornetmail.web.api.visitors import Visitors
 from hornetmail.web.site import Site
@@ -55,6 +53,7 @@ class Pages:
                 redelivery=rooms.delivery.redelivery,
                 meters=base.meters,
                 health=health,
+                bounce=rooms.delivery.give_up,
                 key_backup=self._key_backup,
                 hostname=config.hostname,
                 version=__version__,
@@ -72,8 +71,8 @@ class Pages:
             below=dict.fromkeys(("api", "healthz", "metrics"), face),
         )
 
-    def _face(self, door: Any) -> Klein:
-        return HttpFace(self.api, self._visitors, door=door, figures=self._base.meters.render).app
+    def _face(self, door: Literal["http", "socket"]) -> HttpFace:
+        return HttpFace(self.api, self._visitors, door=door, figures=self._base.meters.render)
 
     async def _key_backup(self, password: str) -> str:
         base = self._base
@@ -84,15 +83,10 @@ class Pages:
         return text
 
     async def listen_locally(self, doors: Doors) -> None:
-        """The socket in the data directory: whoever may open it is the local administrator. Raises CannotListen."""
-        path = self._base.config.socket
-        before = os.umask(0o177)
-        try:
-            endpoint = UNIXServerEndpoint(self._base.reactor, str(path), mode=0o600, wantPID=False)
-            self._base.disk.unlink(path, missing_ok=True)
-            await doors.listen_at("socket", endpoint, site(self._face("socket").resource(), self._base.reactor))
-        finally:
-            os.umask(before)
+        """The socket in the data directory: whoever may open it is the local administrator. Raises OSError."""
+        base = self._base
+        pages = site(self._face("socket").resource(), base.reactor)
+        doors.keep("socket", await listen_locally(base.reactor, base.disk, base.config.socket, pages))
 
     async def listen(self, tls: ServerTLS, doors: Doors) -> None:
         """HTTP and HTTPS. Raises CannotListen."""

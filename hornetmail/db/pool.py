@@ -25,7 +25,7 @@ class _Pool(adbapi.ConnectionPool):
     """Transactions are ended by ``commit.py`` alone, so nothing is committed or rolled back here."""
 
     def _runWithConnection(self, func: Callable[..., T], *args: Any, **kw: Any) -> T:
-        connection: Any = adbapi.Connection(self)  # type: ignore[no-untyped-call]
+        connection: Any = adbapi.Connection(self)
         return func(connection, *args, **kw)
 
     def hop(self, func: Callable[..., T], *args: Any) -> Deferred[T]:

@@ -242,7 +242,8 @@ class Agent:
         return Settled(row.id, RowState.QUEUED, kept, self._again(row), delay_told=row.delay_told or told)
 
     async def give_up(self, rows: Sequence[int], reason: str) -> int:
-        """Administration: end the deliveries named and tell their senders as far as rule 6 allows; how many ended."""
+        """Administration: end the deliveries named and tell their senders. Where rule 6 forbids that, the
+        message is held and shown; ``delete`` is the word for ending it in silence. How many ended."""
         ended = 0
         # Held rows cannot be claimed; parked ones can, and nobody else does.
         await self._queue.change(rows, RowState.PARKED, reason=reason)
@@ -250,11 +251,11 @@ class Agent:
             verdict = Verdict(Outcome.FAILED, Reply(554, "5.0.0", reason), "")
             failed = [(row, verdict) for row in claim.rows if row.kind is RowKind.DELIVER]
             others = [row for row in claim.rows if row.kind is not RowKind.DELIVER]
-            _, why = await self._notices.failed(claim.message, failed) if failed else (Bounce.NONE, "")
-            settled = [Settled(row.id, RowState.FAILED, verdict, reason=f"{reason}; {why}") for row, _ in failed]
+            bounce, why = await self._notices.failed(claim.message, failed) if failed else (Bounce.NONE, "")
+            settled = [self._failure(row, verdict, bounce, why) for row, _ in failed]
             settled += [Settled(row.id, RowState.QUEUED, row.last, self._clock.seconds(), reason=row.reason) for row in others]
             await self._queue.settle(settled)
-            ended += len(failed)
+            ended += len(failed) if bounce is not Bounce.HOLD else 0
         return ended
 
     # -- archive rows

@@ -390,6 +390,8 @@ class GroupSync:
     While a sync runs the others gather; the next starts the moment it ends. No timers. Only this object touches the log then.
     """
 
+    log = Logger()
+
     def __init__(self, log: RecordLog, reactor: Any, pool: ThreadPool) -> None:
         self._log = log
         self._reactor = reactor
@@ -425,6 +427,11 @@ class GroupSync:
             self._next()
         return await waiter
 
+    async def idle(self) -> None:
+        """Returns when nothing waits or runs; whoever asks sees to it that nothing new comes, and may then close the log."""
+        while self._busy:
+            await self.alone(lambda: None)
+
     def _next(self) -> None:
         self._busy = True
         if self._calls:
@@ -453,12 +460,19 @@ class GroupSync:
     def _durable(self, positions: list[Position], batch: list[tuple[int, bytes, Done]]) -> None:
         self._free()
         for position, (_, _, done) in zip(positions, batch, strict=True):
-            done(position, None)
+            self._tell(done, position, None)
 
     def _failed(self, failure: Failure, batch: list[tuple[int, bytes, Done]]) -> None:
         self._free()
         for _, _, done in batch:
-            done(None, failure.value)
+            self._tell(done, None, failure.value)
+
+    def _tell(self, done: Done, position: Position | None, error: BaseException | None) -> None:
+        """One caller's mistake does not leave the others of the batch waiting."""
+        try:
+            done(position, error)
+        except Exception:  # noqa: BLE001
+            self.log.failure("a record's outcome could not be told")
 
     def _called(self, result: object, waiter: Deferred[object]) -> None:
         self._free()

@@ -83,9 +83,9 @@ def main() -> None:
         print(f"the playground cannot start: {reason}", file=sys.stderr)
 
     reactor = installed
-    reactor.callWhenRunning(lambda: Deferred.fromCoroutine(start()).addErrback(failed))  # type: ignore[attr-defined]
-    reactor.addSystemEventTrigger("before", "shutdown", service.stopService)  # type: ignore[attr-defined]
-    reactor.run()  # type: ignore[attr-defined]
+    reactor.callWhenRunning(lambda: Deferred.fromCoroutine(start()).addErrback(failed))
+    reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+    reactor.run()
 
 
 if __name__ == "__main__":

@@ -60,13 +60,7 @@ class Box:
         """Read the folders, make what a new mailbox has, and settle what a crash left. Called once, before anything else."""
         means, maildir = self.means, self.maildir
         known = await means.database.read(index.box, self.mailbox)
-        existed = await means.thread(maildir.exists)
-        if not existed:
-            for name in (naming.INBOX, *naming.SPECIAL_USE):
-                await means.thread(maildir.make, name)
-        await means.thread(maildir.sweep)
-        await means.thread(maildir.make, naming.INBOX)
-        present = await means.thread(maildir.folders)
+        present, subscribed = await means.thread(maildir.prepare, tuple(naming.SPECIAL_USE))
         rows = {row.name: row for row in known[1]} if known is not None else {}
         gone = [row for name, row in rows.items() if name not in present]
         if gone:
@@ -76,7 +70,6 @@ class Box:
             _, made = await means.database.run(index.make_folders, self.tenant, self.mailbox, missing, int(means.now()), 1)
             rows.update({row.name: row for row in made})
         self.rows = {name: rows[name] for name in present}
-        subscribed = await means.thread(maildir.subscriptions)
         self.subscribed = subscribed if subscribed is not None else set(self.rows)
 
     def snapshot_in_memory(self, name: str) -> Snapshot | None:

@@ -50,6 +50,8 @@ class Maildir:
     def __init__(self, path: Path, disk: Disk) -> None:
         self.path = path
         self._disk = disk
+        self._settled: set[Path] = set()
+        """Folders whose own ``new`` and ``cur`` are known to be durable."""
 
     def folder(self, name: str) -> Path:
         """A folder's directory."""
@@ -57,9 +59,26 @@ class Maildir:
 
     # Folders
 
-    def exists(self) -> bool:
-        """Whether the mailbox was ever made."""
-        return (self.path / "cur").is_dir()
+    def prepare(self, first: Sequence[str]) -> tuple[list[str], set[str] | None]:
+        """Make a new mailbox with these folders, or mend an old one (``sweep``); the folders that are there, and ``subscriptions()``."""
+        if not (self.path / "cur").is_dir():
+            self._disk.make_directory(self.path)
+            for name in (*first, naming.INBOX):  # INBOX last: it says that the mailbox was made
+                self._mend(self.folder(name))
+            self._disk.sync_directory(self.path)
+            return [naming.INBOX, *first], None
+        self._mend(self.path)
+        self.sweep()
+        found = self.folders()
+        for name in found:
+            self._mend(self.folder(name))
+        return found, self.subscriptions()
+
+    def _mend(self, folder: Path) -> None:
+        """Directories that are missing. Not synced one by one: what a crash takes away is mended at the next start."""
+        for sub in ("tmp", *SUBS):
+            if not (folder / sub).is_dir():
+                os.makedirs(folder / sub, 0o700, exist_ok=True)
 
     def make(self, name: str) -> None:
         """A folder's directories, durable on return."""
@@ -92,6 +111,7 @@ class Maildir:
     def drop(self, name: str, token: str) -> None:
         """Remove a folder with all that is in it. It is out of sight, durably, before anything is deleted."""
         away = self.path / f"..gone{token}"
+        self._settled.discard(self.folder(name))
         self._disk.rename(self.folder(name), away)
         self._remove_tree(away)
 
@@ -106,6 +126,7 @@ class Maildir:
     def rename_folder(self, old: str, new: str) -> None:
         """Durable on return."""
         self._disk.rename(self.folder(old), self.folder(new))
+        self._settled.discard(self.folder(new))
 
     # Subscriptions
 
@@ -220,8 +241,15 @@ class Maildir:
         """Give finished files their names; one sync of each directory for all of them."""
         folder = self.folder(name)
         self._rename([(tmp, folder / place.file) for tmp, place in arrivals])
-        for sub in {place.sub for _, place in arrivals}:
+        self._sync(folder, {place.sub for _, place in arrivals})
+
+    def _sync(self, folder: Path, subs: Collection[str]) -> None:
+        """Make new names in a folder durable, and once the folder itself, which ``_mend`` may have made."""
+        for sub in subs:
             self._disk.sync_directory(folder / sub)
+        if folder not in self._settled:
+            self._disk.sync_directory(folder)
+            self._settled.add(folder)
 
     def relabel(self, name: str, changes: Sequence[tuple[Place, Place]]) -> list[int]:
         """Rename files to their new info parts; the positions of those that are gone. Flags are not worth a sync: the index has them too."""
@@ -260,8 +288,7 @@ class Maildir:
             for path in done:
                 self._disk.unlink(path, missing_ok=True)
             raise
-        for sub in {place.sub for _, place in pairs}:
-            self._disk.sync_directory(new / sub)
+        self._sync(new, {place.sub for _, place in pairs})
 
     def _copy(self, source: Path, target: Path) -> None:
         tmp = target.parent.parent / "tmp" / (target.name + LITTER)
@@ -277,8 +304,7 @@ class Maildir:
         """Move messages into another folder, all or none; the new place is durable before the old one is given up."""
         old, new = self.folder(source), self.folder(target)
         self._rename([(old / former.file, new / place.file) for former, place in pairs])
-        for sub in {place.sub for _, place in pairs}:
-            self._disk.sync_directory(new / sub)
+        self._sync(new, {place.sub for _, place in pairs})
         for sub in {former.sub for former, _ in pairs}:
             self._disk.sync_directory(old / sub)
 

@@ -50,7 +50,7 @@ class Folder:
         return FolderInfo(snapshot.name, snapshot.uidvalidity, snapshot.special, snapshot.name in self._box.subscribed)
 
     async def status(self) -> FolderStatus:
-        """Figures; ``first_unseen`` is not kept: it is for who wants it."""
+        """Figures, computed once after each change."""
         return self._snapshot.status()
 
     async def entries(self, uids: Collection[int] | None = None) -> Sequence[Entry]:

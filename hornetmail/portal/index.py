@@ -75,6 +75,12 @@ def box(cursor: Cursor, mailbox: int) -> tuple[int, list[FolderRow]] | None:
     return row[0], [FolderRow(*found) for found in cursor.fetchall()]
 
 
+def mailboxes(cursor: Cursor) -> set[int]:
+    """IDs of all mailboxes that were ever made."""
+    cursor.execute("SELECT mailbox FROM portal_boxes")
+    return {row[0] for row in cursor.fetchall()}
+
+
 def tenant(cursor: Cursor, mailbox: int) -> int | None:
     """The tenant that a mailbox was made for."""
     cursor.execute("SELECT tenant FROM portal_boxes WHERE mailbox = ?", (mailbox,))

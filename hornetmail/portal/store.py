@@ -17,6 +17,7 @@ from zope.interface import implementer
 from hornetmail.core.envelope import Envelope, Recipient
 from hornetmail.core.folder import Entry, FolderError
 from hornetmail.core.queued import Message, Portal, Row
+from hornetmail.db.engines import DatabaseError
 from hornetmail.db.pool import Database
 from hornetmail.disk.files import Disk
 from hornetmail.interfaces import IBody, IBus, IDirectory, IPortal
@@ -315,6 +316,20 @@ class PortalStore:
     async def figures(self) -> dict[str, int]:
         """``mailboxes``, ``messages``, ``bytes``, ``inbox_messages``, ``inbox_bytes``, ``claimed``."""
         return await self._means.database.read(index.figures)
+
+    async def make_missing(self) -> int:
+        """A job, every minute: make the mailboxes of the directory that have no Maildir yet, one after the other, so that an outage
+        finds them ready. How many there were."""
+        there = await self._means.database.read(index.mailboxes)
+        made = 0
+        for mailbox in self._directory.mailboxes():
+            if mailbox.id not in there:
+                try:
+                    await self._box(mailbox.id)
+                    made += 1
+                except (FolderError, OSError, DatabaseError):
+                    self.log.failure("mailbox {mailbox} could not be made", mailbox=mailbox.address)
+        return made
 
     async def sweep(self) -> None:
         """A job, every few seconds: see what other programs did to the folders that are in memory, and tell who watches them."""

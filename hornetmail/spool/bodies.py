@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Collection
 from pathlib import Path
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, execute
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
@@ -63,7 +63,9 @@ class BodyFiles:
         self._syncing = False
 
     def thread(self, call: Callable[..., T], *args: Any) -> Deferred[T]:
-        """Run a blocking call in the pool."""
+        """Run a blocking call in the pool; at once if the pool has ended (an abort after the queue's close)."""
+        if self._pool.joined:
+            return execute(call, *args)
         return deferToThreadPool(self._reactor, self._pool, call, *args)
 
     def path(self, file: int) -> Path:

@@ -40,6 +40,7 @@ class Keeper:
         sync: GroupSync,
         index: Index,
         submit: Callable[..., Deferred[Position]],
+        alarm: Callable[[str, str], None],
     ) -> None:
         self._reactor = reactor
         self._live = live
@@ -47,6 +48,7 @@ class Keeper:
         self._sync = sync
         self._index = index
         self._submit = submit
+        self._alarm = alarm
         self._writing = DeferredLock()
         self._tidying = DeferredLock()
         self._timer: Any = None
@@ -83,7 +85,13 @@ class Keeper:
             self.log.error(
                 "the queue's index cannot be written (the journal is not concerned): {why}", why=failure.getErrorMessage()
             )
-            if not failure.check(DatabaseBroken):
+            if failure.check(DatabaseBroken):
+                self._closed = True
+                self._alarm(
+                    "queue-index",
+                    f"the queue's index is broken; mail flows, a restart makes it again: {failure.getErrorMessage()}",
+                )
+            else:
                 again(AGAIN)
 
         Deferred.fromCoroutine(self.write()).addCallbacks(lambda _: again(EVERY), failed)
@@ -152,7 +160,7 @@ class Keeper:
             dropped = 0
             while True:
                 segments = self._journal.segments()
-                if len(segments) < 2 or not self._worth(segments):
+                if self._closed or len(segments) < 2 or not self._worth(segments):
                     return dropped
                 if not await self._empty(segments[0]):
                     return dropped
@@ -176,7 +184,7 @@ class Keeper:
             if place.segment <= segment and value is not None:
                 await self._submit(Kind.REMEMBERED, Remembered(space, key, value))
         for entry in [entry for entry in live.messages.values() if entry.place.segment <= segment]:
-            if not await self._copy(entry):
+            if self._closed or not await self._copy(entry):
                 return False
         return not any(number <= segment for number in live.segment_bytes)
 
@@ -207,6 +215,9 @@ class Keeper:
     async def close(self) -> None:
         """Write all, stop."""
         self._closed = True
+        await self._tidying.acquire()
+        self._tidying.release()
+        await self._sync.idle()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

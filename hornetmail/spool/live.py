@@ -88,6 +88,7 @@ class Live:
         self._order: list[int] = []
         self._open: dict[RowKind, int] = dict.fromkeys(RowKind, 0)
         self._held = 0
+        self._undelivered: dict[int, None] = {}
         self._started = 0.0
 
     # What is asked
@@ -95,12 +96,9 @@ class Live:
     def backlog(self, now: float) -> Backlog:
         """Figures."""
         oldest = 0.0
-        if self._open[RowKind.DELIVER]:
-            for entry in self.messages.values():
-                since = [row.queued for row in entry.rows if row.kind is RowKind.DELIVER and row.state not in DONE]
-                if since:
-                    oldest = max(0.0, now - min(since))
-                    break
+        first = next(iter(self._undelivered), None)
+        if first is not None:
+            oldest = max(0.0, now - min(row.queued for row in self.messages[first].rows if row.kind is RowKind.DELIVER))
         opened = self._open
         return Backlog(
             len(self.messages), opened[RowKind.DELIVER], opened[RowKind.DRAIN], opened[RowKind.ARCHIVE], self._held, oldest
@@ -258,6 +256,8 @@ class Live:
             if order[place] != row.id:
                 order.insert(place, row.id)
         if row.state not in DONE:
+            if row.kind is RowKind.DELIVER:
+                self._undelivered[row.message] = None
             self._open[row.kind] += 1
             self._held += row.state is RowState.HELD
             if row.state is RowState.QUEUED:
@@ -265,6 +265,7 @@ class Live:
 
     def _forget(self, entry: Entry) -> None:
         del self.messages[entry.id]
+        self._undelivered.pop(entry.id, None)
         self._unplace(entry)
         if entry.request:
             self.requests.pop(entry.request, None)
@@ -334,6 +335,10 @@ class Live:
         if old is not state:
             self._held += (state is RowState.HELD) - (old is RowState.HELD)
             self._open[row.kind] += (state not in DONE) - (old not in DONE)
+            if state in DONE and row.kind is RowKind.DELIVER and row.message in self._undelivered:
+                entry = self.messages[row.message]
+                if all(other.state in DONE for other in entry.rows if other.kind is RowKind.DELIVER):
+                    del self._undelivered[row.message]
         if state is RowState.QUEUED:
             self.push(row)
 

@@ -57,7 +57,7 @@ class Queue:
 
     def __init__(
         self, reactor: Any, journal: RecordLog, files: BodyFiles, index: Index, disk: Disk, pool: ThreadPool,
-        *, node: int, least_free: float, recent_bytes: int,
+        *, node: int, least_free: float, recent_bytes: int, alarm: Callable[[str, str], None],
     ) -> None:  # fmt: skip
         self._reactor = reactor
         self._journal = journal
@@ -70,18 +70,15 @@ class Queue:
         self.floor = 0.0
         self.ids = IdSource(lambda: max(reactor.seconds(), self.floor), node)
         self.live = Live(self._body_gone)
-        self.keeper = Keeper(reactor, self.live, journal, self._sync, index, self._submit)
+        self.keeper = Keeper(reactor, self.live, journal, self._sync, index, self._submit, alarm)
+        self._alarm = alarm
         self._listeners: list[Callable[[], None]] = []
         self._waking = False
         self._timer: Any = None
         self._requests: dict[str, list[Deferred[Message]]] = {}
         self._at_start: list[tuple[Message, Row]] = []
         self._closed = False
-
-    @property
-    def broken(self) -> bool:
-        """A sync failed: nothing more is written before a restart."""
-        return self._journal.broken
+        self._told = False
 
     # Arrivals
 
@@ -365,9 +362,13 @@ class Queue:
         self._closed = True
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
-        await self._sync.alone(lambda: None)
         await self.keeper.close()
         self._journal.close()
+
+    @property
+    def broken(self) -> bool:
+        """The journal failed for good: nothing is taken or settled until a restart. For /healthz."""
+        return self._journal.broken
 
     # Beneath
 
@@ -399,7 +400,10 @@ class Queue:
                 return
             self.live.release(rows)
             if isinstance(error, LogBroken):
-                self.log.critical("the queue's journal is broken: {error}", error=error)
+                if not self._told:
+                    self._told = True
+                    self.log.critical("the queue's journal is broken: {error}", error=error)
+                    self._alarm("queue-broken", f"the queue's journal failed, restart the service: {error}")
                 error = SpoolBroken(str(error))
             elif not isinstance(error, DiskFull):
                 error = SpoolError(str(error))

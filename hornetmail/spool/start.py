@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -59,11 +60,12 @@ async def open_queue(
     least_free: float = 0.1,
     recent_bytes: int = 64 << 20,
     database_key: bytes | None = None,
+    alarm: Callable[[str, str], None] = lambda code, text: None,
 ) -> OpenedQueue:
     """The queue in ``directory`` (journal and bodies), with its index at ``database_url``.
 
     ``seal``: of the server key. ``node``: 0 to 1023, in IDs and segment names. ``least_free``: the share of the disk below which nothing
-    is accepted. ``recent_bytes``: of short bodies kept in memory for the first attempt.
+    is accepted. ``alarm(code, text)``: ``queue-broken`` (stop and restart), ``queue-damage`` (at start), ``queue-index``. ``recent_bytes``: of short bodies kept in memory for the first attempt.
     Raises NetworkFileSystem (rule 8), WrongKey, SpoolError (records of a newer version), OSError, the database's errors.
     """
     disk.make_directory(directory / "bodies")
@@ -79,7 +81,16 @@ async def open_queue(
         )
         files = BodyFiles(directory / "bodies", disk, seal.derive(b"queue bodies"), reactor, pools[1])
         queue = OpenedQueue(
-            reactor, journal, files, index, disk, pools[0], node=node, least_free=least_free, recent_bytes=recent_bytes
+            reactor,
+            journal,
+            files,
+            index,
+            disk,
+            pools[0],
+            node=node,
+            least_free=least_free,
+            recent_bytes=recent_bytes,
+            alarm=alarm,
         )
         queue.use(pools)
         queue.replayed = await _fill(queue, reactor, journal, index, pools[0])
@@ -94,6 +105,8 @@ async def open_queue(
     queue.floor = (milliseconds_of(newest) + 1) / 1000 if newest else 0.0
     needed = {entry.file for entry in live.messages.values() if entry.where is Where.FILE}
     await files.thread(files.sweep, needed)
+    if queue.replayed.damage:
+        alarm("queue-damage", f"{len(queue.replayed.damage)} damaged places in the queue's journal were left aside; see the log")
     queue.started(live.start(reactor.seconds()))
     return queue
 

@@ -34,7 +34,14 @@ class MemoryModes:
     def explain(self, domain: str) -> dict[str, Any]:
         """What the panel shows."""
         mode, by, reason, since = self._modes.get(domain, (Mode.NORMAL, "", "", 0.0))
-        return {"mode": mode.value, "since": since, "by": by, "reason": reason, "next_probe": 0.0, "primaries": self.primaries.get(domain, [])}
+        return {
+            "mode": mode.value,
+            "since": since,
+            "by": by,
+            "reason": reason,
+            "next_probe": 0.0,
+            "primaries": self.primaries.get(domain, []),
+        }
 
     async def switch(self, domain: str, mode: Mode, by: str, reason: str = "") -> None:
         """At once."""
@@ -128,7 +135,9 @@ class MemoryArchive:
         hits: list[Hit] = []
         for kept in self.kept.values():
             hit = kept.mail.hit
-            text = " ".join((hit.sender, *hit.recipients, hit.subject if scope.subjects else "", kept.mail.text if scope.content else "")).casefold()
+            text = " ".join(
+                (hit.sender, *hit.recipients, hit.subject if scope.subjects else "", kept.mail.text if scope.content else "")
+            ).casefold()
             if self._seen(scope, kept) and all(word in text for word in words):
                 hits.append(hit if scope.subjects else msgspec.structs.replace(hit, subject=""))
         hits.sort(key=lambda hit: -hit.date)

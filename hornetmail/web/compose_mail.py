@@ -13,7 +13,8 @@ from email.policy import SMTP
 import msgspec
 
 from hornetmail.core.address import AddressError, parse
-from hornetmail.web.mailview import Head, Named, Shown
+from hornetmail.mime import headers
+from hornetmail.web.mailview import Head, Named, Shown, named
 
 POLICY = SMTP.clone(cte_type="7bit", max_line_length=78)
 MAX_RECIPIENTS = 500
@@ -52,18 +53,19 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
 def read_addresses(text: str, field: str) -> list[Named]:
     """Addresses separated by commas, semicolons or line ends. Raises DraftError that names the one that is none."""
     found = []
-    for name, address in email.utils.getaddresses([_commas(text)], strict=False):
-        if not name and not address:
-            continue
+    typed = _commas(text)
+    for one in named(headers.addresses(typed.encode("utf-8", "replace"))):
         try:
-            parsed = parse(address.strip())
+            if one.address.partition("@")[0] and one.address not in typed:
+                raise AddressError("pieced together from words")
+            parsed = parse(one.address)
         except AddressError:
-            raise DraftError(field, f"“{(name + ' ' + address).strip()[:80]}” is not a mail address.") from None
+            raise DraftError(field, f"“{str(one)[:80]}” is not a mail address.") from None
         if not parsed.local.isascii():
             raise DraftError(
-                field, f"“{address[:80]}”: addresses with letters beyond ASCII before the @ cannot be written to yet."
+                field, f"“{str(parsed)[:80]}”: addresses with letters beyond ASCII before the @ cannot be written to yet."
             )
-        found.append(Named(" ".join(name.split()), str(parsed)))
+        found.append(Named(" ".join(one.name.split()), str(parsed)))
     return found
 
 
@@ -80,9 +82,9 @@ def _commas(text: str) -> str:
 def recipients(draft: Draft) -> list[str]:
     """Every address once, in order. Raises DraftError for none, too many, or one that is none."""
     every = [
-        named.address
+        one.address
         for field, text in (("to", draft.to), ("cc", draft.cc), ("bcc", draft.bcc))
-        for named in read_addresses(text, field)
+        for one in read_addresses(text, field)
     ]
     unique = list({address.casefold(): address for address in every}.values())
     if not unique:
@@ -123,11 +125,10 @@ def compose(draft: Draft, sender: Named, *, message_id: str, date: float, with_b
 
 def _header(found: Iterable[Named]) -> list[HeaderAddress]:
     made = []
-    for named in found:
-        local, _, domain = named.address.rpartition("@")
-        parsed = parse(named.address)
-        name = "".join(character for character in named.name if character.isprintable())[:200]
-        made.append(HeaderAddress(name, parsed.local if local else "", parsed.domain or domain))
+    for one in found:
+        parsed = parse(one.address)
+        name = "".join(character for character in one.name if character.isprintable())[:200]
+        made.append(HeaderAddress(name, parsed.local, parsed.domain))
     return made
 
 
@@ -163,11 +164,11 @@ def answer(shown: Shown, own: Sequence[str], *, everybody: bool, said: str) -> D
     head = shown.head
     mine = set(own)
     back = head.reply_to or head.sender
-    if back and all(named.address.casefold() in mine for named in back):
+    if back and all(one.address.casefold() in mine for one in back):
         back = head.to
-    others = [named for named in (*head.to, *head.cc) if named not in back] if everybody else []
-    seen = {named.address.casefold() for named in back}
-    copies = [named for named in others if named.address.casefold() not in mine | seen]
+    others = [one for one in (*head.to, *head.cc) if one not in back] if everybody else []
+    seen = {one.address.casefold() for one in back}
+    copies = [one for one in others if one.address.casefold() not in mine | seen]
     quoted = "\n".join(f">{line}" if line.startswith(">") else f"> {line}" for line in shown.text.rstrip().splitlines())
     return Draft(
         to=join(back),
@@ -200,7 +201,7 @@ def forward(shown: Shown, date: str) -> Draft:
 
 def join(found: Iterable[Named]) -> str:
     """Addresses as they are typed."""
-    return ", ".join(f"{_quoted(named.name)} <{named.address}>" if named.name else named.address for named in found)
+    return ", ".join(f"{_quoted(one.name)} <{one.address}>" if one.name else one.address for one in found)
 
 
 def _quoted(name: str) -> str:

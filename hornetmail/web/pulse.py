@@ -93,11 +93,17 @@ class Pulse:
         }[event.mode]
         by = "automatically" if event.by == "health" else f"by {event.by}"
         detail = f"{by}: {event.reason}" if event.reason else by
-        self._news.append(News(self._now(), tone, "bolt" if tone == "bad" else "refresh" if tone == "info" else "ok", title, detail, event.domain))
+        self._news.append(
+            News(
+                self._now(), tone, "bolt" if tone == "bad" else "refresh" if tone == "info" else "ok", title, detail, event.domain
+            )
+        )
 
     def _on_health(self, event: HealthChanged) -> None:
         title = f"{event.host} answers again" if event.up else f"{event.host} does not answer"
-        self._news.append(News(self._now(), "ok" if event.up else "warn", "ok" if event.up else "warn", title, event.reason, event.domain))
+        self._news.append(
+            News(self._now(), "ok" if event.up else "warn", "ok" if event.up else "warn", title, event.reason, event.domain)
+        )
 
     def _on_alarm(self, event: Alarm) -> None:
         self._news.append(News(self._now(), "warn", "bell", event.text, "", event.domain))
@@ -106,4 +112,6 @@ class Pulse:
 def points(counts: Sequence[int], width: int, height: int, top: int) -> str:
     """``points`` of an SVG polyline for counts, ``top`` being the value at the upper edge."""
     step = width / max(len(counts) - 1, 1)
-    return " ".join(f"{number * step:.1f},{height - 2 - (height - 6) * count / max(top, 1):.1f}" for number, count in enumerate(counts))
+    return " ".join(
+        f"{number * step:.1f},{height - 2 - (height - 6) * count / max(top, 1):.1f}" for number, count in enumerate(counts)
+    )

@@ -168,7 +168,9 @@ def read_flash(cookie: str) -> tuple[str, str] | None:
     return (tone, text) if text and tone in ("ok", "bad", "warn", "info") else None
 
 
-def redirect(visit: Visit, path: str, *, tone: str = "ok", say: str = "", cookies: tuple[Cookie, ...] = (), **query: Any) -> Answer:
+def redirect(
+    visit: Visit, path: str, *, tone: str = "ok", say: str = "", cookies: tuple[Cookie, ...] = (), **query: Any
+) -> Answer:
     """On to another page after a form (303), with a message for it."""
     if say:
         cookies = (*cookies, Cookie("flash", urllib.parse.quote(f"{tone}:{say[:500]}", safe=""), seconds=60))

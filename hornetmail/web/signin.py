@@ -84,7 +84,9 @@ class SignIn:
         if not user or not password:
             return self._page(visit, status=400, problem="Enter your full mail address and your password.", user=user)
         if "@" not in user:
-            return self._page(visit, status=400, problem="The log-in is your full mail address, like name@example.com.", user=user)
+            return self._page(
+                visit, status=400, problem="The log-in is your full mail address, like name@example.com.", user=user
+            )
         try:
             person = await self._rooms.access.login(user, password, "web", visit.caller.peer)
         except AccessRefused as error:
@@ -109,10 +111,14 @@ class SignIn:
 
     async def theme(self, visit: Visit) -> Answer:
         """Light, dark, or as the system has it: the next of the three (without scripts; with them it happens in the browser)."""
-        following = {"": "dark", "dark": "light", "light": ""}[visit.cookies.get("theme", "") if visit.cookies.get("theme") in ("dark", "light") else ""]
+        following = {"": "dark", "dark": "light", "light": ""}[
+            visit.cookies.get("theme", "") if visit.cookies.get("theme") in ("dark", "light") else ""
+        ]
         back = security.local_target(visit.form.get("back") or "/")
         return Answer(
-            status=303, headers=(("Location", visit.prefix + back),), cookies=(Cookie("theme", following, seconds=31536000, script=True),)
+            status=303,
+            headers=(("Location", visit.prefix + back),),
+            cookies=(Cookie("theme", following, seconds=31536000, script=True),),
         )
 
     async def home(self, visit: Visit) -> Answer:

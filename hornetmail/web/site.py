@@ -118,7 +118,7 @@ class Gate:
     async def _visit(self, request: Any) -> Visit:
         cookies = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.received_cookies.items()}
         headers = {
-            name: (request.getHeader(name) or "")
+            name: (request.getHeader(name.encode()) or b"").decode("latin-1")
             for name in ("accept-language", "user-agent", "origin", "sec-fetch-site", "host", "content-type")
         }
         caller, must_change, secret = await self._signin.recognise(cookies, self._visitors.peer(request))
@@ -172,27 +172,29 @@ class Gate:
     def _write(self, request: Any, visit: Visit, answer: Answer) -> bytes:
         request.setResponseCode(answer.status)
         for name, value in security.safe_headers(answer.policy, secure=visit.secure, cache=answer.cache):
-            request.setHeader(name, value)
-        request.setHeader("Content-Type", answer.content_type)
+            request.setHeader(name.encode(), value.encode())
+        request.setHeader(b"Content-Type", answer.content_type.encode())
         for name, value in answer.headers:
-            request.setHeader(name, value)
+            request.setHeader(name.encode(), value.encode())
         for cookie in answer.cookies:
-            request.responseHeaders.addRawHeader("Set-Cookie", security.cookie_header(cookie, f"{self._prefix}/", visit.secure))
-        request.setHeader("Content-Length", str(len(answer.body)))
+            request.responseHeaders.addRawHeader(
+                b"Set-Cookie", security.cookie_header(cookie, f"{self._prefix}/", visit.secure).encode()
+            )
+        request.setHeader(b"Content-Length", b"%d" % len(answer.body))
         return b"" if request.method == b"HEAD" else answer.body
 
     async def _static(self, request: Any, name: str) -> bytes:
         asset = self._assets.get(name)
         if asset is None:
             request.setResponseCode(404)
-            request.setHeader("Content-Type", "text/plain")
+            request.setHeader(b"Content-Type", b"text/plain")
             return b"no such file\n"
         versioned = asset.version.encode() in request.args.get(b"v", ())
         cache = "public, max-age=31536000, immutable" if versioned else "no-cache"
         for header, value in security.safe_headers(security.DOWNLOAD_POLICY, secure=False, cache=cache):
-            request.setHeader(header, value)
-        request.setHeader("Content-Type", asset.content_type)
-        request.setHeader("Content-Length", str(len(asset.body)))
+            request.setHeader(header.encode(), value.encode())
+        request.setHeader(b"Content-Type", asset.content_type.encode())
+        request.setHeader(b"Content-Length", b"%d" % len(asset.body))
         return b"" if request.method == b"HEAD" else asset.body
 
     async def _unrouted(self, request: Any, failure: Any) -> bytes:

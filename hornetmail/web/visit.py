@@ -110,7 +110,9 @@ def _take_segment(segment: Any, data: bytes, pairs: list[tuple[str, str]], files
     elif segment.filename or data:
         if len(files) >= MAX_FORM_FILES:
             raise ApiError(413, "invalid", f"more than {MAX_FORM_FILES} files")
-        files.append((segment.name, Upload(segment.filename.replace("\\", "/").rpartition("/")[2], segment.content_type or "", data)))
+        files.append(
+            (segment.name, Upload(segment.filename.replace("\\", "/").rpartition("/")[2], segment.content_type or "", data))
+        )
 
 
 class Answer(msgspec.Struct, frozen=True):

@@ -256,6 +256,25 @@ def test_unreadable_pieces_are_isolated(tmp_path: Path) -> None:
     log.close()
 
 
+@pytest.mark.parametrize("first", [0, 7, 15, 29])
+def test_a_replay_from_a_position(tmp_path: Path, first: int) -> None:
+    """Would catch records before the position that are handed out again, or later ones that are skipped; and appends that go astray."""
+    payloads = [bytes([n]) * 300 for n in range(30)]
+    positions = written(tmp_path, payloads, segment_bytes=2000)
+    log = RecordLog(tmp_path, Disk(), writer="n0", seal=KEY, segment_bytes=2000)
+    assert log.locate(positions[first].segment) in os.listdir(tmp_path)
+    assert log.locate(999) == ""
+    seen: list[bytes] = []
+    log.replay(lambda _position, _kind, payload: seen.append(payload), positions[first])
+    assert seen == payloads[first:]
+    assert [log.read(position) for position in positions] == payloads
+    assert log.append(1, b"more") > positions[-1]
+    log.sync()
+    log.close()
+    _, everything, _ = opened(tmp_path)
+    assert len(everything) == 31
+
+
 def test_drop_and_roll(tmp_path: Path) -> None:
     """Would catch a dropped segment that comes back, a number that is used twice, and a drop of what is not yet synced."""
     log, _, _ = opened(tmp_path)

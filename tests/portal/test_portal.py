@@ -14,6 +14,7 @@ from hornetmail.core.events import FolderChanged
 from hornetmail.core.folder import FolderError
 from hornetmail.core.queued import Portal
 from hornetmail.mime import headers
+from hornetmail.testing import corpus
 from tests.portal.ground import MAIL, TRACE, Bytes, Ground, message, row
 
 
@@ -79,6 +80,19 @@ class OnEveryDatabase(TestCase):
         assert (await self.delivered()).name == first.name
         assert await inbox.entries() == []
 
+    async def test_corpus(self) -> None:
+        """Every kind of mail is served, and goes home, as it came: byte for byte; none breaks the scanner."""
+        samples = list(corpus.messages(2 * len(corpus.KINDS), 11, sender="x@outside.test", recipients=["bob@example.test"]))
+        copies = [await self.delivered(number, sample.data, sender=sample.sender) for number, sample in enumerate(samples, 1)]
+        inbox = await self.inbox()
+        assert len(await inbox.structures(range(1, len(samples) + 1))) == len(samples)
+        for uid, (sample, copy) in enumerate(zip(samples, copies, strict=True), 1):
+            assert await (await inbox.body(uid)).read() == TRACE + sample.data
+            claimed = await self.ground.portal.begin_drain(copy)
+            assert claimed is not None
+            assert claimed[0].sender == sample.sender
+            assert b"".join([piece async for piece in claimed[1].chunks()]) == TRACE + sample.data
+
     async def test_many_at_once(self) -> None:
         """200 deliveries at once, one of them asked for twice: each is there once, with a UID of its own."""
         numbers = [*range(1, 201), 7]
@@ -113,6 +127,22 @@ class OnEveryDatabase(TestCase):
         assert [info.name for info in infos] == ["INBOX", "Archive", "Drafts", "Junk", "Sent", "Trash"]
         assert {info.use for info in infos} == {"", "\\Archive", "\\Drafts", "\\Junk", "\\Sent", "\\Trash"}
         assert all(info.subscribed for info in infos)
+
+    async def test_make_missing(self) -> None:
+        """An outage must not begin with making Maildirs; made ones are left alone."""
+        await self.ground.portal.tree(1).folders()
+        assert await self.ground.portal.make_missing() == 1
+        assert (self.ground.maildir(2, 7) / ".Sent" / "cur").is_dir()
+        assert await self.ground.portal.make_missing() == 0
+
+    async def test_mended(self) -> None:
+        """Directories that a crash of the machine took, synced too late, are there again at the next start."""
+        await self.ground.portal.tree(1).folders()
+        (self.ground.maildir() / ".Sent" / "cur").rmdir()
+        (self.ground.maildir() / "new").rmdir()
+        await self.ground.restart()
+        await self.delivered()
+        assert (await (await self.ground.portal.folder(1, "Sent")).status()).messages == 0
 
     async def test_folder_names(self) -> None:
         """Umlauts, dots and levels survive the way to disk and back, and a restart."""

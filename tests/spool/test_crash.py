@@ -34,11 +34,12 @@ class Base(TestCase):
     def setUp(self) -> None:
         self.directory = Path(self.enterContext(tempfile.TemporaryDirectory(prefix="hm-crash-")))
 
-    async def open(self, disk: Disk | None = None) -> OpenedQueue:
+    async def open(self, disk: Disk | None = None, alarms: list[str] | None = None) -> OpenedQueue:
         url = f"sqlite://{self.directory}/queue.db"
         queue = await open_queue(
-            reactor, self.directory, url, disk=disk or Disk(), seal=Seal(b"s" * 32), segment_bytes=100_000, least_free=0.0
-        )
+            reactor, self.directory, url, disk=disk or Disk(), seal=Seal(b"s" * 32), segment_bytes=100_000, least_free=0.0,
+            alarm=lambda code, _text: alarms.append(code) if alarms is not None else None,
+        )  # fmt: skip
         self.addCleanup(lambda: Deferred.fromCoroutine(queue.close()))
         return queue
 
@@ -157,8 +158,8 @@ class FaultyDiskTests(Base):
 
     async def test_after_a_failed_sync_nothing_is_taken(self) -> None:
         """Would catch a 250 after a failed fsync (design: 4xx, stop, restart)."""
-        disk = FaultyDisk()
-        queue = await self.open(disk)
+        disk, alarms = FaultyDisk(), []  # type: FaultyDisk, list[str]
+        queue = await self.open(disk, alarms)
         first = await self.accept(queue, b"one")
         disk.fail("sync_data", errno.EIO, times=1)
         outcomes = await gatherResults(
@@ -168,6 +169,8 @@ class FaultyDiskTests(Base):
             ]
         )
         assert outcomes == [SpoolBroken] * 5
+        assert alarms == ["queue-broken"]
+        assert queue.broken
         disk.heal()
         for attempt in (
             queue.claim(reactor.seconds(), 5, lambda _row: 4e9),
@@ -178,3 +181,20 @@ class FaultyDiskTests(Base):
                 await attempt
         await queue.close()
         await self.check({first.id: b"one"})
+
+    async def test_damage_costs_only_what_it_hits(self) -> None:
+        """Would catch one flipped bit that costs more than one message, or goes unnoticed."""
+        queue = await self.open()
+        messages = [await self.accept(queue, bytes([65 + n]) * 2000) for n in range(6)]
+        await queue.close()
+        (path,) = (self.directory / "journal").glob("*.log")
+        raw = bytearray(path.read_bytes())
+        raw[len(raw) // 2] ^= 4
+        path.write_bytes(raw)
+        (self.directory / "queue.db").unlink()
+        alarms: list[str] = []
+        queue = await self.open(alarms=alarms)
+        kept = [message for message, _ in await queue.rows()]
+        assert len(kept) == 5
+        assert set(kept) < set(messages)
+        assert alarms == ["queue-damage"]

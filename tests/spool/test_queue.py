@@ -20,6 +20,7 @@ from hornetmail.core.envelope import Direction, Door, Envelope, Origin, Recipien
 from hornetmail.core.queued import Message, Portal, Row, RowKind, RowState, Settled
 from hornetmail.core.reply import Reply
 from hornetmail.core.verdict import Outcome, Verdict
+from hornetmail.db.engines import DatabaseBroken
 from hornetmail.disk.files import Disk, DiskFull
 from hornetmail.disk.mounts import NetworkFileSystem
 from hornetmail.disk.records import WrongKey
@@ -485,6 +486,21 @@ class QueueTests(Base):
             await open_queue(reactor, self.directory, self.url, disk=Disk(), seal=SEAL)
         await deferLater(reactor, 0)
 
+    async def test_close_lets_what_is_under_way_end(self) -> None:
+        """Would catch a close that pulls the journal away under a batch or a tidying, so that somebody waits for ever or is told wrongly."""
+        queue = await self.open(segment_bytes=20_000)
+        waits: list[Deferred[Any]] = [Deferred.fromCoroutine(self.accept(queue, b"x" * 3000)) for _ in range(30)]
+        first = await waits.pop(0)
+        waits += [Deferred.fromCoroutine(self.accept(queue, b"y" * 200_000)) for _ in range(2)]
+        waits.append(Deferred.fromCoroutine(queue.tidy()).addBoth(lambda _: None))
+        closing = Deferred.fromCoroutine(queue.close())
+        accepted = await gatherResults([wait.addErrback(lambda f: f.trap(SpoolError)) for wait in waits])
+        await closing
+        queue = await self.open()
+        kept = {message.id for message, _ in await queue.rows()}
+        assert {first.id} | {outcome.id for outcome in accepted if isinstance(outcome, Message)} == kept
+        assert len(kept) >= 30
+
 
 class OnPostgreSQL(QueueTests):
     """The same with the index in PostgreSQL."""
@@ -503,3 +519,18 @@ class DamagedIndexTests(Base):
         Path(self.url.removeprefix("sqlite://")).write_bytes(b"garbage" * 1000)
         queue = await self.open()
         assert [found.id for found, _ in await queue.rows(kinds={D})] == [message.id]
+
+    async def test_a_broken_index_stops_nothing(self) -> None:
+        """Would catch mail that is refused because queue.db fails while the journal is sound."""
+        queue = await self.open()
+        first = await self.accept(queue)
+
+        async def broken(_change: Any) -> None:
+            raise DatabaseBroken("disk I/O error")
+
+        queue.keeper._index.write = broken  # type: ignore[method-assign]
+        with pytest.raises(DatabaseBroken):
+            await queue.keeper.write(everything=True)
+        second = await self.accept(queue)
+        queue = await self.reopen(queue)
+        assert [message for message, _ in await queue.rows(kinds={D})] == [first, second]

@@ -206,7 +206,7 @@ async def delete(rooms: Rooms, caller: Caller, request: QueueChange) -> Done:
 async def bounce(rooms: Rooms, caller: Caller, request: QueueChange) -> Done:
     """Give up deliveries and tell their senders, as far as rule 6 allows."""
     give_up = need(rooms.bounce, "delivery")
-    rows = await picked(rooms, caller, request, (*_STOPPABLE, RowState.HELD))
+    rows = await picked(rooms, caller, request, (*_STOPPABLE, RowState.HELD), (RowKind.DELIVER,))
     return Done(await give_up(rows, request.reason or f"returned by {caller.label}") if rows else 0)
 
 

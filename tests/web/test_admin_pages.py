@@ -1,0 +1,151 @@
+"""Dashboard, queue, archive, key and playground: what administrators, auditors and users see and do."""
+
+from __future__ import annotations
+
+from hornetmail.core.archived import ArchivedMail, Hit
+from hornetmail.core.envelope import Direction, Door, Envelope, Origin, Recipient
+from hornetmail.core.events import Alarm, HealthChanged, MessageAccepted
+from hornetmail.core.queued import Message, Row, RowKind, RowState
+from hornetmail.testing.rooms import Kept
+
+from .people import NOW, House
+
+MAIL = b"From: x@example.com\r\nTo: alice@example.test\r\nSubject: <i>Offer</i>\r\n\r\nthe secret text\r\n"
+
+
+def fill(house: House, identifier: int, owner: str) -> None:
+    """A mail of somebody's in the archive."""
+    hit = Hit(identifier, NOW - 60, "x@example.com", (owner,), "<i>Offer</i>", len(MAIL), Direction.IN, NOW - 60)
+    mail = ArchivedMail(hit, 1, "inline", "", "<1@x>", b"\x01" * 32, 1, NOW + 86400, (owner,), (owner,), "the secret text")
+    house.archive.kept[identifier] = Kept(mail, MAIL, frozenset({owner}))
+
+
+def test_the_dashboard_shows_mode_health_rates_and_news() -> None:
+    """Catches figures that stand still, and events that reach nobody."""
+    house = House()
+    house.modes.primaries["example.test"] = [{"host": "primary.example.test:25", "up": False, "reason": "<refused>"}]
+    admin = house.browser("admin@example.test")
+    for _ in range(7):
+        house.bus.publish(MessageAccepted(1, "example.test"))
+    house.bus.publish(HealthChanged("example.test", "primary.example.test:25", False, "refused"))
+    house.bus.publish(Alarm("disk", "Disk <b>full</b>"))
+    page = admin.get("/dashboard").text
+    assert "7 <small>" in page
+    assert "&lt;refused&gt;" in page
+    assert "does not answer" in page
+    assert "Disk &lt;b&gt;full&lt;/b&gt;" in page
+    house.clock.advance(120)
+    assert "7 <small>" not in admin.get("/dashboard").text
+
+
+def test_one_click_switches_and_a_second_says_what_is_wrong() -> None:
+    """Catches a switch that does not switch, and an error that is swallowed."""
+    house = House()
+    admin = house.browser("admin@example.test")
+    assert admin.post("/domains/example.test/mode", {"mode": "emergency"}).header("location") == "/dashboard"
+    assert house.modes.mode("example.test") == "emergency"
+    assert "is in emergency mode" in admin.get("/dashboard").text
+    admin.post("/domains/example.test/mode", {"mode": "emergency"})
+    assert "already" in admin.get("/dashboard").text
+    admin.post("/domains/example.test/mode", {"mode": "normal"})
+    assert house.modes.mode("example.test") == "normal"
+    assert admin.get("/domains/example.test/mode").status == 200
+    assert admin.get("/domains/nowhere.test/mode").status == 404
+
+
+def queued(house: House, state: RowState = RowState.QUEUED) -> None:
+    """A message in the queue."""
+    envelope = Envelope("s<b>@example.com", (Recipient("alice@example.test"),))
+    message = Message(500, 1, envelope, Origin(Door.MX), Direction.IN, NOW - 600, 1000, b"", b"", domain="example.test")
+    house.queue.add(
+        message, Row(501, 500, RowKind.DELIVER, state, address="alice@example.test", due=NOW + 300, attempts=2, reason="why <x>")
+    )
+
+
+def test_the_queue_is_shown_held_released_and_deleted() -> None:
+    """Catches buttons without effect, and senders' markup in the list."""
+    house = House()
+    queued(house)
+    admin = house.browser("admin@example.test")
+    page = admin.get("/queue").text
+    assert "s&lt;b&gt;@example.com" in page
+    assert "why &lt;x&gt;" in page
+    assert admin.get("/queue/500").status == 200
+    for action, state in (("hold", RowState.HELD), ("release", RowState.QUEUED), ("delete", RowState.REMOVED)):
+        assert admin.post("/queue", {"action": action, "message": "500"}).status == 303
+        assert house.queue.held[501][1].state is state
+    assert "Nothing waits here" in admin.get("/queue").text
+
+
+def test_users_find_open_and_redeliver_their_own_mail_only() -> None:
+    """Catches the archive of one person open to another (C18, A43)."""
+    house = House()
+    fill(house, 900, "alice@example.test")
+    fill(house, 901, "bob@example.test")
+    alice = house.browser("alice@example.test")
+    page = alice.get("/archive?q=offer").text
+    assert "/archive/900" in page
+    assert "/archive/901" not in page
+    assert "<i>Offer" not in page
+    assert "the secret text" in alice.get("/archive/900").text
+    assert alice.get("/archive/900/raw").body == MAIL
+    for path in ("/archive/901", "/archive/901/raw", "/archive/901/html", "/archive/901/part?n=1"):
+        assert alice.get(path).status == 404
+    assert alice.post("/archive/redeliver", {"id": ["900"], "once": "1"}).status == 303
+    assert house.redelivery.asked == [("alice@example.test", (900,), "alice@example.test")]
+    alice.post("/archive/redeliver", {"id": ["901"], "once": "2"})
+    assert len(house.redelivery.asked) == 1
+
+
+def test_administrators_redeliver_and_do_not_read() -> None:
+    """Catches content shown to an administrator (A39, rule 15)."""
+    house = House()
+    fill(house, 900, "alice@example.test")
+    admin = house.browser("admin@example.test")
+    page = admin.get("/archive/900")
+    assert page.status == 200
+    assert "the secret text" not in page.text
+    assert "Closed to administrators" in page.text
+    assert admin.get("/archive/900/raw").status == 403
+    assert admin.get("/archive/900/html").status == 403
+    assert admin.post("/archive/redeliver", {"id": ["900"], "once": "1"}).status == 303
+    assert house.redelivery.asked == [("admin@example.test", (900,), "alice@example.test")]
+
+
+def test_auditors_read_everything() -> None:
+    """Catches an auditor who sees less than all (A40)."""
+    house = House()
+    fill(house, 900, "alice@example.test")
+    assert "the secret text" in house.browser("auditor@example.test").get("/archive/900").text
+
+
+def test_the_key_backup_is_a_download_and_says_what_is_at_stake() -> None:
+    """Catches a backup that a browser shows and keeps, or one without the warning (A3-A6)."""
+    admin = House().browser("admin@example.test")
+    assert "Key lost means archive lost." in admin.get("/archive-key").text
+    assert admin.post("/archive-key", {"password": "long enough", "again": "different!"}).status == 400
+    assert admin.post("/archive-key", {"password": "short", "again": "short"}).status == 400
+    made = admin.post("/archive-key", {"password": "long enough", "again": "long enough"})
+    assert made.body == b"KEY 11"
+    assert made.header("content-disposition").startswith("attachment;")
+    assert made.header("cache-control") == "no-store"
+
+
+def test_the_playground_is_only_there_when_there_is_one() -> None:
+    """Catches its buttons in a real installation."""
+    assert House().browser("admin@example.test").get("/playground").status == 404
+    house = House(playground=True)
+    admin = house.browser("admin@example.test")
+    assert "&lt;b&gt;x&lt;/b&gt;" in admin.get("/playground").text
+    assert admin.post("/playground", {"action": "stop"}).status == 303
+    assert "stopped" in admin.get("/playground").text
+    assert house.browser("alice@example.test").get("/playground").status == 403
+
+
+def test_theme_goes_round_without_scripts() -> None:
+    """Catches a switch that needs a script."""
+    browser = House().browser("alice@example.test")
+    browser.post("/theme", {"back": "/mail"})
+    assert 'data-theme="dark"' in browser.get("/mail").text
+    browser.post("/theme", {"back": "//evil.example"})
+    assert 'data-theme="light"' in browser.get("/mail").text
