@@ -230,7 +230,8 @@ class IFolder(Interface):
         r"""Remove messages marked \Deleted (all, or those among ``uids``); the UIDs that went. They count as removed (C6)."""
 
     async def copy(uids: Collection[int], target: str) -> Copied:
-        """To another folder of the same tree, keeping flags and date. All or nothing."""
+        """To another folder of the same tree, keeping flags and date. All or nothing. A target that begins with ``/`` lies in the tree
+        mounted at the root: only trees that are mounted elsewhere are asked that (rule 27)."""
 
     async def move(uids: Collection[int], target: str) -> Copied:
         """The same, and away from here (RFC 6851)."""

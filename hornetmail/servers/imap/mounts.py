@@ -59,10 +59,14 @@ class Mounts:
         return sorted([prefix + name for prefix, tree in self._trees for name in await tree.subscriptions()], key=_order)
 
     def target(self, source: IFolderTree, name: str) -> str:
-        """How a folder of ``source`` is told to copy to the full name: its own tree's name, or ``/`` and the full name when
-        that belongs to another tree (then it is for the tree to allow it, rule 27)."""
+        """How a folder of ``source`` is told to copy to the full name: the name within its own tree, or from another tree into the root's
+        ``/`` and the full name (rule 27: what that means is for the source to say). Raises FolderError CANNOT for other ways."""
         tree, inner = self.locate(name)
-        return inner if tree is source else DELIMITER + name
+        if tree is source:
+            return inner
+        if inner != name:
+            raise FolderError("CANNOT", "Messages cannot be copied there")
+        return DELIMITER + name
 
 
 def _listed(prefix: str, info: FolderInfo) -> Listed:

@@ -129,7 +129,7 @@ class ImapSession(Session):
 
     async def _look(self, view: View) -> Answer:
         """Opening the folder again takes in what other programs did to it."""
-        view.dirty = True
+        view.dirty = view.thorough = True
         try:
             await view.tree.open(view.folder.info.name)
         except FolderError as error:
@@ -361,10 +361,14 @@ class ImapSession(Session):
         return self._begin_append(event)
 
     async def _begin_append(self, event: c.Append) -> Answer:
-        try:
-            folder = await self.mounts.open(event.mailbox)
-        except FolderError as error:
-            raise mailboxes.trycreate(error) from None
+        view = self.view
+        if view is not None and view.name == event.mailbox:
+            folder = view.folder  # opening it again would wait for what others do to it
+        else:
+            try:
+                folder = await self.mounts.open(event.mailbox)
+            except FolderError as error:
+                raise mailboxes.trycreate(error) from None
         deposit = folder.append(messages.storable(event.flags), event.date)
         self._appending = Appending(deposit, event.mailbox)
         return Continuation()

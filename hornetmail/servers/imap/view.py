@@ -14,11 +14,15 @@ from hornetmail.wire.imap.sequences import SequenceSet, spans_of_numbers, spans_
 
 RECENT = frozenset({"\\Recent"})
 
+REMEMBERED = 1000
+"""A store remembers removals for a limited time, but at least so many: an answer with fewer is complete."""
+
 
 class View:
     r"""``uids`` is the client's numbering: message n has ``uids[n - 1]``. It shrinks only when EXPUNGE was rendered.
 
-    ``dirty``: the bus hinted at changes that were not read yet. ``place``: where the watch hears of it. ``\Recent`` is what arrived while this session had the folder
+    ``dirty``: the bus hinted at changes that were not read yet. ``place``: where the watch hears of it. ``thorough``: the next
+    reading compares everything. ``\Recent`` is what arrived while this session had the folder
     selected for writing. Memory: four bytes a message.
     """
 
@@ -35,6 +39,7 @@ class View:
         "place",
         "readonly",
         "recent_from",
+        "thorough",
         "tree",
         "uids",
         "wake",
@@ -51,6 +56,7 @@ class View:
         self.recent_from = 0
         self.checked = 0.0
         self.dirty = False
+        self.thorough = False
         self.wake: Callable[[], None] | None = None
         self._gone: set[int] = set()
         self._changed: dict[int, Entry] = {}
@@ -118,8 +124,8 @@ class View:
             elif self.number(uid) and self._told.get(uid, 0) < entry.modseq:
                 self._changed[uid] = entry
         self._told.clear()
-        figures = await self.folder.status()
-        if figures.messages != len(self.uids) - len(self._gone):
+        if self.thorough or sum(entry.gone for entry in changes) >= REMEMBERED:
+            self.thorough = False
             await self._compare()
 
     async def _exists(self) -> None:

@@ -132,7 +132,7 @@ def test_changes_that_were_forgotten() -> None:
         door.inbox.remove(uid)
     door.inbox._gone.clear()
     door.inbox.add(SIMPLE)
-    heard = talk.say(b"b NOOP")
+    heard = talk.say(b"b CHECK")
     assert heard.count(b"EXPUNGE") == 29
     assert heard.endswith(b"* 2 EXISTS\r\n* 1 RECENT\r\nb OK Done\r\n")
     assert b"* 29 EXPUNGE\r\n* 28 EXPUNGE" in heard
