@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import poplib
 import shutil
 import socket
+import ssl
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -18,10 +20,12 @@ from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
 from hornetmail.access.login import AccessRefused
+from hornetmail.compose.certificate import self_signed
 from hornetmail.core.queued import Portal
 from hornetmail.core.served import Person, Scope
 from hornetmail.interfaces import IAccess
 from hornetmail.net.pump import PumpFactory
+from hornetmail.net.tls import ServerTLS
 from hornetmail.servers.pop3 import POP3Policy, POP3Session, POP3Site, top, unique_id
 from hornetmail.wire.pop3.server import POP3ServerEngine
 from tests.portal.ground import MAIL, TRACE, Bytes, Ground, message, row
@@ -241,6 +245,69 @@ class OverLoopback(TestCase):
         assert code == 0, (out, errors)
         assert (home / "taken").read_bytes().count(b"Subject:") == 5
         assert (await (await self.ground.portal.folder(1, "INBOX")).status()).messages == 0
+
+
+class OverTLS(TestCase):
+    """STLS with a real handshake, no log-in without it."""
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        self.ground = Ground("sqlite")
+        await self.ground.start()
+        certificate, key = self_signed("localhost", datetime.datetime.now(datetime.UTC))
+        (self.ground.root / "cert.pem").write_bytes(certificate)
+        (self.ground.root / "key.pem").write_bytes(key)
+        tls = ServerTLS(self.ground.root / "cert.pem", self.ground.root / "key.pem")
+        policy = POP3Policy(hostname="localhost", starttls=True)
+        site = POP3Site(reactor, Doorman(), self.ground.portal, login_delay=0.0)
+        self.factory = PumpFactory(
+            lambda peer: POP3ServerEngine(policy),
+            lambda peer: POP3Session(site),
+            reactor,
+            tls_context_factory=tls,  # type: ignore[arg-type]
+        )
+        self.port: Any = reactor.listenTCP(0, self.factory.listener, interface="127.0.0.1")  # type: ignore[attr-defined]
+        self.number = self.port.getHost().port
+
+    async def tearDown(self) -> None:  # type: ignore[override]
+        await self.port.stopListening()
+        await self.factory.stop(2.0)
+        await self.ground.stop()
+        self.ground.clean()
+
+    async def test_stls(self) -> None:
+        """The password goes over TLS only; afterwards everything works as before."""
+        await self.ground.portal.deliver(1, message(), row(), Bytes(MAIL))
+
+        def work() -> int:
+            client = poplib.POP3("127.0.0.1", self.number, timeout=10)
+            with pytest.raises(poplib.error_proto):
+                client.user("bob@example.test")
+            context = ssl.create_default_context()
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+            client.stls(context)
+            client.user("bob@example.test")
+            client.pass_("pa ss")
+            count = client.stat()[0]
+            client.quit()
+            return count
+
+        assert await deferToThread(work) == 1
+
+    async def test_injection(self) -> None:
+        """Commands sent along with STLS are not run inside TLS: the connection ends."""
+
+        def work() -> bytes:
+            with socket.create_connection(("127.0.0.1", self.number), timeout=10) as connection:
+                connection.sendall(b"STLS\r\nUSER mallory\r\n")
+                said = b""
+                while piece := connection.recv(65_536):
+                    said += piece
+                return said
+
+        said = await deferToThread(work)
+        assert said.count(b"+OK") == 1
+        assert b"-ERR plaintext behind STLS" in said
 
 
 @pytest.mark.parametrize("cut", range(1, 40))
