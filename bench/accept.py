@@ -107,8 +107,8 @@ class Hornet:
         ).returncode == 0  # fmt: skip
 
     def close(self) -> None:
-        """End it and remove what it took."""
-        self.process.terminate()
+        """End it, threads of the queue included, and remove what it took."""
+        self.process.kill()
         self.process.wait()
         shutil.rmtree(self.root, ignore_errors=True)
 
