@@ -10,6 +10,7 @@ from hornetmail.archive.writer import Archive, ArchiveSettings
 from hornetmail.compose.foundations import Foundations
 from hornetmail.compose.people import People
 from hornetmail.config import Config, dns_server
+from hornetmail.core.events import Alarm
 from hornetmail.delivery.service import Delivery
 from hornetmail.disk.files import Disk
 from hornetmail.disk.seal import Seal
@@ -95,9 +96,10 @@ class MailRooms:
             seal=Seal(base.key.derive("queue")),
             node=config.node,
             least_free=1 - config.limits.disk_percent / 100,
+            alarm=lambda code, text: base.bus.publish(Alarm(code, text)),
         )
         base.at_close(queue.close)
-        portal_database = await base.database("portal", PORTAL)
+        portal_database = await base.database("portal", PORTAL, synchronous="NORMAL")
         portal = PortalStore(
             base.reactor,
             base.directory("portal"),
@@ -129,7 +131,8 @@ class MailRooms:
             config.hostname,
         )
         base.jobs += [
-            Job("foreign files", 300, portal.sweep, first=60),
+            Job("mailboxes", 60, portal.make_missing, first=5),
+            Job("foreign files", 30, portal.sweep, first=30),
             Job("queue segments", 60, queue.tidy, first=60),
             DailyJob("retention", 3 * 60 + 40, archive.purge),
         ]

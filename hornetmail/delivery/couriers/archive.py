@@ -11,12 +11,14 @@ from zope.interface import implementer
 
 from hornetmail.core.address import domain_of
 from hornetmail.core.archived import ArchiveItem
+from hornetmail.core.dsn import HEAD_BYTES, header_of
 from hornetmail.core.envelope import Direction, Door
 from hornetmail.core.queued import DONE, Message, Row, RowKind, RowState
 from hornetmail.core.reply import Reply
 from hornetmail.core.route import ARCHIVE
 from hornetmail.core.served import Coverage
 from hornetmail.core.verdict import Outcome, Verdict
+from hornetmail.filter.spam import tagged
 from hornetmail.interfaces import IArchive, IBody, ICourier, IDirectory, IQueue
 
 FEEDS = {Door.MX: "inline", Door.LMTP: "inline", Door.RELAY: "relay", Door.SUBMISSION: "submission", Door.WEB: "submission"}
@@ -87,25 +89,30 @@ class ArchiveCourier:
         try:
             if fresh:
                 token = row.id if not staged and not standing.pending else _token(row, fresh)
-                await self._archive.stage(self._item(message, token, fresh), body)
+                spam = tagged(header_of(await body.read(0, HEAD_BYTES)))
+                await self._archive.stage(self._item(message, token, fresh, spam=spam), body)
         except Exception:  # noqa: BLE001 - an archive that cannot take it now delays archiving only
             self.log.failure("archiving message {message} failed, it is tried again", message=message.id)
             return Verdict(Outcome.DEFERRED, Reply(451, "4.3.0", "the archive did not take it"), ARCHIVE)
         return Verdict(Outcome.DELIVERED, Reply(250, "2.0.0", "archived"), ARCHIVE)
 
-    def _item(self, message: Message, token: int, rows: Sequence[Row]) -> ArchiveItem:
+    def _item(self, message: Message, token: int, rows: Sequence[Row], *, spam: bool) -> ArchiveItem:
         domain = self._directory.domain(message.domain) if message.domain else None
+        sender = message.envelope.sender
+        # The primary vouches for the senders of its own domains: they have a right to what they sent (C9, C17, rule 14).
+        vouched = sender if message.origin.trusted and self._directory.domain(domain_of(sender)) is not None else ""
         return ArchiveItem(
             row=token,
             tenant=message.tenant,
             feed=FEEDS.get(message.origin.door, str(message.origin.door)),
             direction=message.direction,
-            sender=message.envelope.sender,
+            sender=sender,
             recipients=tuple(each.address for each in rows),
             received=message.arrived,
             retention_days=domain.retention_days if domain else 90,
-            login=message.origin.login,
+            login=message.origin.login or vouched,
             trace=message.trace,
+            spam=spam,
         )
 
 
