@@ -149,3 +149,19 @@ def test_theme_goes_round_without_scripts() -> None:
     assert 'data-theme="dark"' in browser.get("/mail").text
     browser.post("/theme", {"back": "//evil.example"})
     assert 'data-theme="light"' in browser.get("/mail").text
+
+
+def test_the_domain_page_explains_the_mode() -> None:
+    """Catches decisions that stand only in a log (L6), and markup in a server's answer coming alive."""
+    house = House()
+    explain = house.modes.explain
+    house.modes.explain = lambda domain: {**explain(domain), "decisions": [{"at": NOW, "why": "sign 3 of 3: 451 <b>no</b>"}]}  # type: ignore[method-assign]
+    page = house.browser("admin@example.test").get("/domains/example.test").text
+    assert "sign 3 of 3: 451 &lt;b&gt;no&lt;/b&gt;" in page
+
+
+def test_the_dashboard_stands_without_delivery() -> None:
+    """Catches a start page that fails where a role is off."""
+    house = House()
+    house.modes.explain = lambda domain: {}  # type: ignore[method-assign]
+    assert house.browser("admin@example.test").get("/dashboard").status == 200
