@@ -183,7 +183,7 @@ class Outage(WorldCase):
         explained = self.delivery.modes.explain("example.test")
         assert explained["by"] == "admin"
         assert explained["reason"] == "moving"
-        assert explained["primary"]["hosts"][0]["up"] is True
+        assert explained["primaries"][0]["up"] is True
         assert explained["decisions"]
         with pytest.raises(ValueError, match="draining"):
             await self.delivery.modes.switch("example.test", Mode.DRAINING, "admin")
