@@ -21,11 +21,12 @@ class Accepted(NamedTuple):
 
 class ScriptedServer:
     """``script``: stage to a reply, ``HANG`` or ``DROP``. Stages: GREETING EHLO MAIL RCPT DATA BODY DOT. What is dropped or hung on at DOT was
-    kept all the same. ``unknown``, ``full``: recipients refused; ``asked``: how often each was named in RCPT.
+    kept all the same. ``times``: how often a stage follows its script, if not always. ``unknown``, ``full``: recipients refused; ``asked``: how often each was named in RCPT.
     """
 
     def __init__(self) -> None:
         self.script: dict[str, str] = {}
+        self.times: dict[str, int] = {}
         self.unknown: set[str] = set()
         self.full: set[str] = set()
         self.accepted: list[Accepted] = []
@@ -62,7 +63,7 @@ class ScriptedServer:
 
     def well(self) -> None:
         """Forget the script: an ordinary server from now on."""
-        self.script = {}
+        self.script, self.times = {}, {}
         self.full = set()
         self.drop()
 
@@ -112,6 +113,10 @@ class _Dialogue:
         told = self.server.script.get(stage)
         if told is None:
             return False
+        if stage in self.server.times:
+            self.server.times[stage] -= 1
+            if not self.server.times[stage]:
+                del self.server.script[stage], self.server.times[stage]
         if told == DROP:
             raise _Ended
         if told == HANG:
