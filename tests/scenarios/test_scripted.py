@@ -84,7 +84,10 @@ def stage() -> Iterator[Stage]:
     try:
         text = hornet.config.read_text()
         for name, seconds in TIMEOUTS.items():
-            lines = [f"{name} = {seconds}" if line.startswith(f"{name} = ") and line[-1].isdigit() else line for line in text.splitlines()]
+            lines = [
+                f"{name} = {seconds}" if line.startswith(f"{name} = ") and line[-1].isdigit() else line
+                for line in text.splitlines()
+            ]
             text = "\n".join(lines) + "\n"
         hornet.config.write_text(text)
         hornet.start()
@@ -145,7 +148,9 @@ KEPT = [(*case, True) for case in UNAVAILABLE if case[0] not in ("GREETING", "EH
 """The same on a connection that was kept from the message before."""
 
 
-@pytest.mark.parametrize(("at", "told", "reused"), [(*case, False) for case in UNAVAILABLE] + KEPT, ids=lambda value: str(value)[:8])
+@pytest.mark.parametrize(
+    ("at", "told", "reused"), [(*case, False) for case in UNAVAILABLE] + KEPT, ids=lambda value: str(value)[:8]
+)
 def test_unavailable(stage: Stage, at: str, told: str, reused: bool) -> None:
     """C20, rules 2 and 4: into the portal within the same attempt, whatever the stage; home by itself, once and unchanged (rule 3)."""
     if not reused:

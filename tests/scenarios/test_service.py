@@ -48,6 +48,23 @@ def running(hornet: Installation) -> Iterator[Installation]:
         hornet.stop(kill=True)
 
 
+OPENED: list[socket.socket] = []
+
+
+def dial(hornet: Installation, offset: int) -> socket.socket:
+    """A socket that is closed after the test."""
+    OPENED.append(socket.create_connection(("127.0.0.1", hornet.port(offset)), 10))
+    return OPENED[-1]
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """Sockets of a test do not outlive it."""
+    yield
+    while OPENED:
+        OPENED.pop().close()
+
+
 def inbox(hornet: Installation) -> list[bytes]:
     box = imaplib.IMAP4("127.0.0.1", hornet.port(143), timeout=30)
     box.login(USER, PASSWORD)
@@ -78,11 +95,11 @@ def test_sigterm_finishes_what_runs(running: Installation) -> None:
     """SIGTERM in the middle of DATA: the transaction ends with its 250, idle SMTP connections get 421, IMAP ones BYE; code 0 within 5 s."""
     process = running.process
     assert process is not None
-    idle = socket.create_connection(("127.0.0.1", running.port(25)), 10)
+    idle = dial(running, 25)
     idle.recv(1000)
-    box = socket.create_connection(("127.0.0.1", running.port(143)), 10)
+    box = dial(running, 143)
     box.recv(1000)
-    pop = socket.create_connection(("127.0.0.1", running.port(110)), 10)
+    pop = dial(running, 110)
     pop.recv(1000)
     busy = running.smtp()
     busy.ehlo()
@@ -116,7 +133,7 @@ def test_sigterm_waits_for_nobody(running: Installation) -> None:
     stuck.mail("a@outside.test")
     stuck.rcpt(USER)
     assert stuck.docmd("DATA")[0] == 354
-    web = socket.create_connection(("127.0.0.1", running.port(80)), 10)
+    web = dial(running, 80)
     web.sendall(b"GET / HTTP/1.1\r\n")
     began = time.monotonic()
     process.send_signal(signal.SIGTERM)
@@ -140,8 +157,7 @@ def test_sighup(hornet: Installation) -> None:
         def shown() -> str:
             context = ssl.create_default_context()
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-            raw = socket.create_connection(("127.0.0.1", hornet.port(993)), 10)
-            with context.wrap_socket(raw) as tls:
+            with context.wrap_socket(dial(hornet, 993)) as tls:
                 return ssl.DER_cert_to_PEM_cert(tls.getpeercert(binary_form=True) or b"")
 
         before = shown()
@@ -157,6 +173,7 @@ def test_sighup(hornet: Installation) -> None:
         until(lambda: shown() != before, "the new certificate is shown")
         assert shown().split() == certificate.decode().split()
         assert up.noop()[0] == "OK"
+        up.logout()
         size = moved.stat().st_size
         hornet.send("a@outside.test", [USER], mail("logged"))
         until(lambda: "delivered" in log.read_text(), "the new file is written")
@@ -254,11 +271,8 @@ def damaged_keyring(hornet: Installation) -> str:
 
 def port_taken(hornet: Installation) -> str:
     taken = socket.create_server(("127.0.0.1", hornet.port(143)))
-    TAKEN.append(taken)
+    OPENED.append(taken)
     return str(hornet.port(143))
-
-
-TAKEN: list[socket.socket] = []
 
 
 @pytest.mark.parametrize(
@@ -273,7 +287,10 @@ def test_refuses_to_start(hornet: Installation, damage: Callable[[Installation],
     try:
         names = damage(hornet)
         done = subprocess.run(
-            [BIN / "twistd", "-n", "--pidfile=", "hornetmail", "-c", hornet.config], capture_output=True, timeout=60, cwd=hornet.root
+            [BIN / "twistd", "-n", "--pidfile=", "hornetmail", "-c", hornet.config],
+            capture_output=True,
+            timeout=60,
+            cwd=hornet.root,
         )
         error = done.stderr.decode()
         assert done.returncode == 1, error
@@ -282,8 +299,8 @@ def test_refuses_to_start(hornet: Installation, damage: Callable[[Installation],
         assert len(told) == 1, error
         assert names in told[0]
     finally:
-        while TAKEN:
-            TAKEN.pop().close()
+        while OPENED:
+            OPENED.pop().close()
         shutil.rmtree(hornet.dir)
         saved.rename(hornet.dir)
     hornet.start()
