@@ -28,7 +28,6 @@ from hornetmail.disk.lock import AlreadyRunning
 from hornetmail.disk.mounts import NetworkFileSystem
 from hornetmail.net.tls import ServerTLS
 
-
 REFUSALS = (OSError, ValueError, ArchiveError, CannotListen, DatabaseError)
 """What prevents a start and explains itself; anything else is a fault of the program, with its traceback in the log."""
 
