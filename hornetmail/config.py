@@ -40,6 +40,7 @@ _LOCAL_DOORS = frozenset({"relay", "lmtp"})
 _KINDS = frozenset({"tcp", "tcp4", "tcp6", "unix", "systemd", "haproxy"})
 
 Positive = Annotated[int, msgspec.Meta(gt=0)]
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class ConfigError(ValueError):
@@ -105,9 +106,24 @@ class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
 
 class Archive(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``medium``: directory of the first medium, which ``init`` makes."""
+    """``medium``: directory of the first medium, which ``init`` makes. ``seal_seconds``: how long mail waits in the local staging pack until
+    it goes to the medium (rule 20)."""
 
     medium: str = "archive/medium"
+    seal_seconds: Seconds = 900.0
+
+
+class Delivery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Seconds. Time-outs towards other servers (rule 1): ``connect``; ``reply`` to a command; ``data``: for 354, and for taking a piece of text;
+    ``dot``: for the verdict. ``retry`` until the second attempt, doubled up to ``retry_most``; after ``give_up`` mail goes back."""
+
+    connect: Seconds = 10.0
+    reply: Seconds = 60.0
+    data: Seconds = 120.0
+    dot: Seconds = 600.0
+    retry: Seconds = 60.0
+    retry_most: Seconds = 3_600.0
+    give_up: Seconds = 432_000.0
 
 
 class Relay(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -141,6 +157,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     limits: Limits = msgspec.field(default_factory=Limits)
     log: Log = msgspec.field(default_factory=Log)
     archive: Archive = msgspec.field(default_factory=Archive)
+    delivery: Delivery = msgspec.field(default_factory=Delivery)
     relay: Relay = msgspec.field(default_factory=Relay)
     dns: DNS = msgspec.field(default_factory=DNS)
     web: Web = msgspec.field(default_factory=Web)
@@ -307,6 +324,20 @@ level = "info"
 # The first medium of the archive. The mail lies only there: back it up.
 [archive]
 medium = "archive/medium"
+# Seconds that mail waits in the local staging pack until it goes to the medium.
+seal_seconds = {archive.seal_seconds:g}
+
+# Seconds.
+[delivery]
+# Time-outs towards other servers: connecting, the reply to a command, to DATA (and to take a piece of text), after the final dot.
+connect = {delivery.connect:g}
+reply = {delivery.reply:g}
+data = {delivery.data:g}
+dot = {delivery.dot:g}
+# Until the second attempt; doubled each time, up to retry_most. After give_up, mail goes back to its sender.
+retry = {delivery.retry:g}
+retry_most = {delivery.retry_most:g}
+give_up = {delivery.give_up:g}
 
 # Networks that may send for any served domain through the relay door, without a password. Domains name further ones of their own.
 [relay]
@@ -342,7 +373,12 @@ def write_default(directory: str | Path, hostname: str, ports: int | None = None
     listen = default_listen(ports)
     lines = [f"{door} = [{', '.join(_quoted(one) for one in listen.door(door))}]" for door in DOORS]
     text = _DEFAULT.format(
-        hostname=_quoted(hostname), plaintext="false" if ports is None else '"loopback"', listen="\n".join(lines), limits=Limits()
+        hostname=_quoted(hostname),
+        plaintext="false" if ports is None else '"loopback"',
+        listen="\n".join(lines),
+        limits=Limits(),
+        archive=Archive(),
+        delivery=Delivery(),
     )
     read(tomllib.loads(text), Path(directory).absolute())
     return text

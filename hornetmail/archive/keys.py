@@ -206,6 +206,15 @@ class Keyring:
             raise KeyTrouble("the archive key is locked")
         return self._private
 
+    def copy_of(self, data: bytes) -> Keyring:
+        """Another file of this archive's keys, as it lay on a medium. Raises KeyTrouble: damaged, changed, or not an earlier state of this one."""
+        found = Keyring.from_bytes(data, self._root)
+        if found.archive != self.archive:
+            raise KeyTrouble(f"the keyring belongs to another archive ({found.archive.hex()})")
+        if found.serial > self.serial or not set(found._body.entries) <= set(self._body.entries):
+            raise KeyTrouble("its wrapped keys are not those in force")
+        return found
+
     def database_key(self) -> bytes:
         """48 bytes for ``archive.db``."""
         return self._unwrap(self._only(Purpose.DATABASE))

@@ -18,6 +18,7 @@ class KeyStore:
         self._path = directory / KEYRING_NAME
         self._disk = disk
         self._lock = threading.Lock()
+        self._publishing = threading.Lock()
         self._current: Keyring | None = None
         self._published: dict[int, int] = {}
 
@@ -74,16 +75,18 @@ class KeyStore:
 
     def publish(self, medium: IMedium) -> None:
         """Put the keyring on a medium, unless it has the newest. Raises MediumError, DiskFull, KeyTrouble (locked)."""
-        keyring = self.current()
-        if self._published.get(medium.number) == keyring.serial:
+        if self._published.get(medium.number) == self.current().serial:
             return
-        data = keyring.to_bytes()
-        try:
-            same = medium.get(KEYRING_NAME) == data
-        except MediumMissing:
-            same = False
-        if not same:
-            medium.put(KEYRING_NAME, data)
-            if medium.get(KEYRING_NAME) != data:
-                raise MediumError(f"medium {medium.number} did not keep the keyring")
-        self._published[medium.number] = keyring.serial
+        with self._publishing:
+            # One at a time, so that an earlier keyring never takes the place of a later one.
+            keyring = self.current()
+            data = keyring.to_bytes()
+            try:
+                same = medium.get(KEYRING_NAME) == data
+            except MediumMissing:
+                same = False
+            if not same:
+                medium.put(KEYRING_NAME, data)
+                if medium.get(KEYRING_NAME) != data:
+                    raise MediumError(f"medium {medium.number} did not keep the keyring")
+            self._published[medium.number] = keyring.serial

@@ -129,6 +129,13 @@ def open_pack(data: bytes, keyring: Keyring) -> SealedPack:
     return SealedPack(read_pack_head(data), members, data, hashlib.sha256(data).digest(), len(data))
 
 
+def keys_of(data: bytes, members: Sequence[Member]) -> set[int]:
+    """The numbers of the data keys that a pack and its records need."""
+    numbers = {FOOTER.unpack_from(data, len(data) - FOOTER.size)[1]}
+    headers = (read_header(data[m.offset : m.offset + m.length]) for m in members)
+    return numbers | {header.key for header in headers if header.key}
+
+
 def _open_trailer(header: bytes, sealed: bytes, keyring: Keyring, key: int) -> tuple[Member, ...]:
     try:
         plain = zstandard.ZstdDecompressor().decompress(keyring.seal(key).open(sealed, _CONTEXT + header))

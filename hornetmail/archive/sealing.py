@@ -7,8 +7,8 @@ the same steps with the same names, because a pack's ID is derived from the reco
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
 
 from twisted.internet.defer import DeferredLock
 from twisted.internet.threads import deferToThreadPool
@@ -24,6 +24,8 @@ from hornetmail.archive.shelf import Media, enter_pack
 from hornetmail.archive.staging import NO_LEAF, Staged, Staging, year_of
 from hornetmail.db.engines import Cursor
 from hornetmail.db.pool import Database
+
+T = TypeVar("T")
 
 ROWS = 500
 
@@ -68,6 +70,14 @@ class Sealer:
                     break
                 packs += await self._seal_segment(segment, list(entries))
             return packs
+        finally:
+            self._lock.release()
+
+    async def between(self, look: Callable[[], Awaitable[T]]) -> T:
+        """Run ``look`` while nothing is being sealed: medium, index and leaf log agree then. Keep it short, mail is waiting."""
+        await self._lock.acquire()
+        try:
+            return await look()
         finally:
             self._lock.release()
 

@@ -12,9 +12,10 @@ from hornetmail.archive.keys import KEYRING_NAME, KeyTrouble
 from hornetmail.archive.keystore import KeyStore
 from hornetmail.archive.leaflog import LeafLog, runs_on
 from hornetmail.archive.media import MediumError, MediumMissing, claim
-from hornetmail.archive.packs import PackBroken, open_pack
+from hornetmail.archive.packs import PackBroken, keys_of, open_pack
 from hornetmail.archive.records import Kind, MailMeta, RecordCodec
 from hornetmail.archive.schema import ANY, table_of
+from hornetmail.archive.sealing import Sealer
 from hornetmail.archive.shelf import Media, PackRow, Shelf, pack_rows
 from hornetmail.archive.staging import Staging
 from hornetmail.core.archived import ArchiveError, Finding
@@ -40,6 +41,7 @@ class Verification:
         shelf: Shelf,
         leaves: LeafLog,
         staging: Staging,
+        sealer: Sealer,
         directory: Path,
         node: int,
     ) -> None:
@@ -54,15 +56,14 @@ class Verification:
         self._staging = staging
         self._directory = directory
         self._node = node
+        self._sealer = sealer
+        self._on_media: dict[int, frozenset[int]] = {}
         self._found: list[Finding] = []
         self._hashes: list[bytes] = []
 
     async def run(self, full: bool) -> Sequence[Finding]:
         """Findings; empty if all is well."""
-        await self._in_thread(self._check_keys)
-        await self._in_thread(self._check_leaves)
-        packs = await self._database.read(pack_rows)
-        await self._in_thread(self._check_presence, packs)
+        packs = await self._sealer.between(self._compared)
         oldest = sorted(packs, key=lambda p: (p.checked > p.made, p.checked))
         for pack in packs if full else oldest[:SAMPLE]:
             members = await self._database.read(_mails_in, pack.number)
@@ -72,6 +73,14 @@ class Verification:
         for where, what in await self._database.read(_check_index, full):
             self._bad(where, what)
         return tuple(self._found)
+
+    async def _compared(self) -> list[PackRow]:
+        """What medium, index and leaf log say of one another; the packs that the index has."""
+        await self._in_thread(self._check_keys)
+        await self._in_thread(self._check_leaves)
+        packs = await self._database.read(pack_rows)
+        await self._in_thread(self._check_presence, packs)
+        return packs
 
     async def _in_thread(self, call: Any, *args: Any) -> Any:
         return await deferToThreadPool(self._reactor, self._pool, call, *args)
@@ -93,10 +102,12 @@ class Verification:
             except MediumError as error:
                 self._bad(where, str(error))
             try:
-                if medium.get(KEYRING_NAME) != wanted:
-                    self._bad(f"{where}: keyring", "the wrapped keys on it are not those in force")
+                # A new key is on the medium before a pack that needs it, and may be missing there until then.
+                self._on_media[medium.number] = self._keys.current().copy_of(medium.get(KEYRING_NAME)).numbers
             except MediumMissing:
                 self._bad(f"{where}: keyring", "the wrapped keys are missing")
+            except KeyTrouble as error:
+                self._bad(f"{where}: keyring", f"the wrapped keys are of no use: {error}")
             except MediumError as error:
                 self._bad(where, str(error))
 
@@ -157,6 +168,8 @@ class Verification:
             return False
         if opened.sha256 != pack.sha256:
             self._bad(where, "a whole pack, but not the one that was put there")
+        for key in sorted(keys_of(data, opened.members) - self._on_media.get(pack.medium, self._keys.current().numbers)):
+            self._bad(where, f"it needs key {key}, which is not in the medium's keyring")
         members = {m.record: m for m in opened.members}
         for record, place in mails.items():
             member = members.get(record)

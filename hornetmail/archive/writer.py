@@ -8,7 +8,7 @@ from time import monotonic
 from typing import Any, TypeVar
 
 import msgspec
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.threads import blockingCallFromThread, deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
@@ -130,6 +130,7 @@ class Archive:
         self._sealer: Sealer | None = None
         self._ticker: Any = None
         self._sealing: Deferred[None] | None = None
+        self._publishing: Deferred[None] = succeed(None)
         self._mails = 0
         self._raw = 0
         self._running = False
@@ -240,6 +241,7 @@ class Archive:
         self._running = False
         if self._ticker is not None and self._ticker.active():
             self._ticker.cancel()
+        await self._publishing
         if self._sealing is not None:
             await self._sealing
         if self._indexer is not None:
@@ -310,9 +312,19 @@ class Archive:
 
     def _tick(self) -> None:
         self._ticker = self._reactor.callLater(self._settings.tick_seconds, self._tick)
+        self._publishing = Deferred.fromCoroutine(self._publish_keys())
         oldest = self._staging.oldest()
         if oldest and self._reactor.seconds() - oldest >= self._settings.seal_seconds:
             self._seal_soon()
+
+    async def _publish_keys(self) -> None:
+        """The wrapped keys lie on every medium (rule 22); the sealer sees to the active one before it needs them there."""
+        if not self._keys.current().locked:
+            for medium in self._media.all():
+                try:
+                    await self._in_thread(self._keys.publish, medium)
+                except (ArchiveError, OSError) as error:
+                    self.log.error("medium {number} did not take the keyring: {error}", number=medium.number, error=error)
 
     def _seal_soon(self) -> None:
         if self._sealing is None and self._sealer is not None and self._running:
@@ -408,9 +420,12 @@ class Archive:
     # -- care -----------------------------------------------------------------------------------------------------------------
 
     async def verify(self, full: bool = False) -> Sequence[Finding]:
+        database, sealer = self._index(), self._sealer
+        if sealer is None:
+            raise ArchiveError(self._why_no_index())
         verification = Verification(
-            self._reactor, self._pool, self._index(), self._keys, self._codec, self._media, self._shelf, self._leaves, self._staging,
-            self._directory, self._settings.node,
+            self._reactor, self._pool, database, self._keys, self._codec, self._media, self._shelf, self._leaves, self._staging,
+            sealer, self._directory, self._settings.node,
         )  # fmt: skip
         return await verification.run(full)
 

@@ -14,6 +14,7 @@ from twisted.python.threadpool import ThreadPool
 from hornetmail.compose.keys import ServerKey
 from hornetmail.config import Config
 from hornetmail.core.ids import IdSource
+from hornetmail.db.engines import DatabaseError
 from hornetmail.db.migrate import Migration
 from hornetmail.db.pool import Database
 from hornetmail.disk.files import Disk
@@ -67,8 +68,12 @@ class Foundations:
         return await deferred
 
     async def database(self, name: str, migrations: Sequence[Migration], **options: Any) -> Database:
-        """``control``, ``queue`` or ``portal``: opened now, closed with the rest. Raises what ``Database.open`` raises."""
-        database = await Database.open(self.reactor, self.config.database_url(name), migrations, **options)
+        """``control``, ``queue`` or ``portal``: opened now, closed with the rest. Raises DatabaseError that names it."""
+        try:
+            database = await Database.open(self.reactor, self.config.database_url(name), migrations, **options)
+        except Exception as error:
+            # Drivers say "file is not a database", and not which one.
+            raise DatabaseError(f"the {name} database cannot be opened: {error}") from error
         self.closing.push_async_callback(database.close)
         return database
 

@@ -5,23 +5,31 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from OpenSSL import SSL
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger, globalLogPublisher
 from twisted.python.failure import Failure
 
 from hornetmail import config as configuration
+from hornetmail.compose.doors import CannotListen
 from hornetmail.compose.foundations import Foundations
 from hornetmail.compose.logfile import LogFile, observer
 from hornetmail.compose.readiness import notify
 from hornetmail.compose.whole import Whole
+from hornetmail.core.archived import ArchiveError
+from hornetmail.db.engines import DatabaseError
 from hornetmail.disk.lock import AlreadyRunning
 from hornetmail.disk.mounts import NetworkFileSystem
 from hornetmail.net.tls import ServerTLS
+
+REFUSALS = (OSError, ValueError, ArchiveError, CannotListen, DatabaseError)
+"""What prevents a start and explains itself; anything else is a fault of the program, with its traceback in the log."""
 
 
 class HornetMail(Service):
@@ -48,8 +56,18 @@ class HornetMail(Service):
             globalLogPublisher.addObserver(observer(self._log, log.level))
         self.base.lock.write_pid()
         signal.signal(signal.SIGHUP, lambda *_: self.base.reactor.callFromThread(self.reload))
+        self.base.reactor.callWhenRunning(signal.signal, signal.SIGTERM, self._terminate)
         self._starting = Deferred.fromCoroutine(self._start())
         self._starting.addErrback(self._fail)
+
+    def _terminate(self, *_: object) -> None:
+        """SIGTERM is how this service is stopped, and no failure: the reactor's own answer ends the process by the signal, this one with 0."""
+
+        def stop() -> None:
+            with suppress(ReactorNotRunning):
+                self.base.reactor.stop()
+
+        self.base.reactor.callFromThread(stop)
 
     async def _start(self) -> None:
         self.whole = Whole(self.base, self.tls, self.roles, self.playground)
@@ -60,8 +78,13 @@ class HornetMail(Service):
 
     def _fail(self, failure: Failure) -> None:
         """Say why in one line, then end: half a service is worse than none."""
-        self.log.failure("HornetMail cannot start", failure=failure)
-        print(f"hornetmail: {failure.getErrorMessage()}", file=sys.stderr, flush=True)
+        why = " ".join(failure.getErrorMessage().split()) or "unknown error"
+        if failure.check(*REFUSALS):
+            self.log.error("HornetMail cannot start: {why}", why=why)
+        else:
+            self.log.failure("HornetMail cannot start", failure=failure)
+        # The log has taken sys.stderr over by now.
+        print(f"hornetmail: {why}", file=sys.__stderr__, flush=True)
         reactor = self.base.reactor
         reactor.addSystemEventTrigger("after", "shutdown", os._exit, 1)
         if reactor.running:
@@ -104,7 +127,10 @@ def build(reactor: Any, path: Path, roles: frozenset[str], playground: Any = Non
         print(f"hornetmail: {error}", file=sys.stderr, flush=True)
         raise SystemExit(1) from None
     try:
-        tls = ServerTLS(config.path(config.tls.certificate), config.path(config.tls.key))
+        pair = config.path(config.tls.certificate), config.path(config.tls.key)
+        for file in pair:
+            file.open("rb").close()  # OpenSSL does not name what it cannot read.
+        tls = ServerTLS(*pair)
     except (OSError, SSL.Error) as error:
         base.lock.release()
         print(f"hornetmail: {path}: $.tls: {error or 'certificate and key cannot be used'}", file=sys.stderr, flush=True)
