@@ -21,6 +21,7 @@ from hornetmail.core.queued import Message, Portal, Row, RowKind, RowState, Sett
 from hornetmail.core.reply import Reply
 from hornetmail.core.route import PORTAL, PRIMARY
 from hornetmail.core.verdict import Outcome, Stage, Verdict
+from hornetmail.delivery.moved import Moved
 from hornetmail.interfaces import IBody, IDirectory, IModes, IPortal, IQueue
 
 
@@ -56,6 +57,7 @@ class Recovery:
         portal: IPortal,
         directory: IDirectory,
         modes: IModes,
+        moved: Moved,
         backoff: Backoff,
         jitter: Callable[[], float],
         expect: Callable[[float], None],
@@ -65,6 +67,7 @@ class Recovery:
         self._portal = portal
         self._directory = directory
         self._modes = modes
+        self._moved = moved
         self._backoff = backoff
         self._jitter = jitter
         self._expect = expect
@@ -75,7 +78,9 @@ class Recovery:
         settled: list[Settled] = []
         for message, row in rows:
             try:
-                settled.append(await self._drained(row) if row.kind is RowKind.DRAIN else await self._tried(message, row))
+                settled.append(
+                    await self._drained(message, row) if row.kind is RowKind.DRAIN else await self._tried(message, row)
+                )
             except Exception:  # noqa: BLE001 - it is tried again at its recorded time then
                 self.log.failure("row {row} could not be looked into after the restart", row=row.id)
         if settled:
@@ -88,9 +93,10 @@ class Recovery:
         self._expect(due)
         return due
 
-    async def _drained(self, row: Row) -> Settled:
+    async def _drained(self, message: Message, row: Row) -> Settled:
         assert row.portal is not None
         if await self._portal.begin_drain(row.portal) is None:
+            await self._moved.note(message, row)
             return Settled(row.id, RowState.REMOVED, row.last, reason="gone from the portal before the restart")
         await self._portal.end_drain(row.portal, delivered=False)
         reply = Reply(451, "4.4.2", "the service stopped during the hand-over")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -288,6 +288,18 @@ class PortalStore:
                 await box.claim(inbox, uids, False, reason)
         if uids and keyword:
             await box.store(inbox, uids, lambda flags: flags | {keyword})
+
+    async def returned(self, mailbox: int, names: Collection[str]) -> dict[str, tuple[Envelope, int]]:
+        """See IPortal."""
+        box, inbox = await self._inbox(mailbox)
+        found: dict[str, tuple[Envelope, int]] = {}
+        for name in names:
+            uids = _twins(inbox, name)
+            if uids and inbox.places[uids[0]].hidden:
+                size = inbox.entries[uids[0]].size
+                with contextlib.suppress(FileNotFoundError):  # moved on this very moment
+                    found[name] = await self._envelope(box, inbox, uids[0]), size
+        return found
 
     # Administration
 
