@@ -268,6 +268,9 @@ class IPortal(Interface):
     async def end_drain(copy: Portal, *, delivered: bool, keyword: str = "", reason: str = "") -> None:
         """Remove it after the primary's 250 (open sessions see EXPUNGE), or let it go again, marked with ``keyword``."""
 
+    async def received(mailbox: int, row: Row) -> Portal | None:
+        """The copy that ``deliver`` made for this row, wherever it was moved since; None if there never was one. Asked after a crash."""
+
     async def returned(mailbox: int, names: Collection[str]) -> dict[str, tuple[Envelope, int]]:
         """Which of the copies of these names lie in INBOX now, unmarked: their original envelope, and their size without its lines. Copies
         keep their identity wherever they were moved (rule 10)."""

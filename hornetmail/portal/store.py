@@ -150,18 +150,24 @@ class PortalStore:
 
     # Deliveries
 
+    async def received(self, mailbox: int, row: Row) -> Portal | None:
+        """See IPortal. Remembered for 30 days after it left INBOX."""
+        _, inbox = await self._inbox(mailbox)
+        twins = inbox.rows.get(row.id)
+        if twins:
+            return Portal(mailbox, inbox.places[min(twins)].base)
+        former = await self._means.database.read(index.received, row.id, mailbox)
+        return Portal(mailbox, former) if former else None
+
     async def deliver(self, mailbox: int, message: Message, row: Row, body: IBody, *, uncertain: bool = False) -> Portal:
         """See IPortal. Durable on return. Raises DiskFull, OSError, DatabaseError, FolderError: nothing was delivered, try again."""
         return await shielded(self._deliver(mailbox, message, row, body, uncertain))
 
     async def _deliver(self, mailbox: int, message: Message, row: Row, body: IBody, uncertain: bool) -> Portal:
-        box, inbox = await self._inbox(mailbox)
-        twins = inbox.rows.get(row.id)
-        if twins:
-            return Portal(mailbox, inbox.places[min(twins)].base, uncertain)
-        former = await self._means.database.read(index.received, row.id, mailbox)
-        if former:
-            return Portal(mailbox, former, uncertain)
+        known = await self.received(mailbox, row)
+        if known is not None:
+            return Portal(mailbox, known.name, uncertain)
+        box = await self._box(mailbox)
         owner = self._directory.mailbox_by_id(mailbox)
         lines = envelope.write(message, row, owner.address if owner is not None else row.address, uncertain=uncertain)
         size = len(message.trace) + message.size

@@ -398,6 +398,13 @@ class MemoryPortal:
             found.keywords = (*found.keywords, keyword)
             found.reason = reason
 
+    async def received(self, mailbox: int, row: Row) -> Portal | None:
+        """See IPortal."""
+        if self.fail is not None:
+            raise self.fail
+        found = self.copies.get(f"row-{row.id}")
+        return found.portal if found is not None else None
+
     async def returned(self, mailbox: int, names: Collection[str]) -> dict[str, tuple[Envelope, int]]:
         """See IPortal."""
         there = {each.portal.name: each for each in self.inbox(mailbox)}
