@@ -10,12 +10,14 @@ from hornetmail.archive.writer import Archive, ArchiveSettings
 from hornetmail.compose.foundations import Foundations
 from hornetmail.compose.people import People
 from hornetmail.config import Config, dns_server
+from hornetmail.core.backoff import Backoff
 from hornetmail.core.events import Alarm
-from hornetmail.delivery.service import Delivery
+from hornetmail.delivery.service import Delivery, Settings
 from hornetmail.disk.files import Disk
 from hornetmail.disk.seal import Seal
 from hornetmail.net.dial import Dialer
 from hornetmail.net.resolver import Resolver
+from hornetmail.net.smtp import Timeouts
 from hornetmail.portal.schema import MIGRATIONS as PORTAL
 from hornetmail.portal.store import PortalStore
 from hornetmail.runtime.timetable import DailyJob, Job
@@ -47,7 +49,20 @@ def archive_of(base: Foundations, root: bytes | None) -> Archive:
         ids=base.ids,
         bus=base.bus,
         meters=base.meters,
-        settings=ArchiveSettings(node=base.config.node),
+        settings=ArchiveSettings(
+            node=base.config.node,
+            seal_seconds=base.config.archive.seal_seconds,
+            tick_seconds=min(15.0, base.config.archive.seal_seconds),
+        ),
+    )
+
+
+def settings_of(config: Config) -> Settings:
+    """Delivery's settings, as far as the file sets them."""
+    chosen = config.delivery
+    return Settings(
+        backoff=Backoff(first=chosen.retry, ceiling=max(chosen.retry, chosen.retry_most), give_up=chosen.give_up),
+        timeouts=Timeouts(connect=chosen.connect, reply=chosen.reply, data=chosen.data, dot=chosen.dot),
     )
 
 
@@ -129,6 +144,7 @@ class MailRooms:
             base.bus,
             base.meters,
             config.hostname,
+            settings=settings_of(config),
         )
         base.jobs += [
             Job("mailboxes", 60, portal.make_missing, first=5),
