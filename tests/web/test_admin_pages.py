@@ -121,7 +121,10 @@ def test_auditors_read_everything() -> None:
 
 def test_the_key_backup_is_a_download_and_says_what_is_at_stake() -> None:
     """Catches a backup that a browser shows and keeps, or one without the warning (A3-A6)."""
-    admin = House().browser("admin@example.test")
+    house = House()
+    admin = house.browser("admin@example.test")
+    assert "The archive key has no backup yet." in admin.get("/dashboard").text
+    assert "The archive key has no backup yet." not in house.browser("alice@example.test").get("/mail").text
     assert "Key lost means archive lost." in admin.get("/archive-key").text
     assert admin.post("/archive-key", {"password": "long enough", "again": "different!"}).status == 400
     assert admin.post("/archive-key", {"password": "short", "again": "short"}).status == 400
@@ -129,6 +132,7 @@ def test_the_key_backup_is_a_download_and_says_what_is_at_stake() -> None:
     assert made.body == b"KEY 11"
     assert made.header("content-disposition").startswith("attachment;")
     assert made.header("cache-control") == "no-store"
+    assert "The archive key has no backup yet." not in admin.get("/dashboard").text
 
 
 def test_the_playground_is_only_there_when_there_is_one() -> None:
