@@ -151,6 +151,7 @@ def test_queue(office: Office) -> None:
     office.command("queue", "bounce", ids["four"])
     until(lambda: office.states("queue.test").count(("deliver", "held")) == 2, "rule 6: no bounce to a stranger, held instead")
     office.command("queue", "delete", ids["four"])
+    assert office.states("queue.test").count(("deliver", "held")) == 1
     office.command("queue", "flush", "--domain", "queue.test")
     until(lambda: any(each.data.endswith(stays) for each in primary.accepted), "what was flushed arrives")
     assert office.states("queue.test") == [("deliver", "held")], "held mail is not flushed"
@@ -238,6 +239,9 @@ def test_adoption(office: Office) -> None:
     office.command("domain", "mode", "adopt.test", "emergency")
     until(lambda: all(office.has("late@adopt.test", data) for data in datas), "all are in the portal", seconds=10)
     assert not primary.accepted
+    primary.well()
+    office.command("domain", "mode", "adopt.test", "normal")
+    until(lambda: len(primary.to("late@adopt.test")) == 5, "and go home from there")
 
 
 def test_picked(office: Office) -> None:
@@ -252,11 +256,16 @@ def test_picked(office: Office) -> None:
     assert not any(each.data.endswith(hers) for each in primary.accepted)
     assert office.inbox("bob@picked.test") == []
     office.archived(hers)
-    until(lambda: not any(row["recipient"] == "bob@picked.test" for one in office.queued("picked.test") for row in one["rows"]), "done")
+    until(
+        lambda: not any(row["recipient"] == "bob@picked.test" for one in office.queued("picked.test") for row in one["rows"]),
+        "done",
+    )
     assert office.found(his.split(b"text of ")[1][:11].decode()) == []
     office.command("mailbox", "change", "bob@picked.test", "--picked")
     now = office.send("bob@picked.test")
     until(lambda: office.has("bob@picked.test", now), "bob is covered at once")
+    office.command("domain", "mode", "picked.test", "normal")
+    until(lambda: len(primary.accepted) == 3, "all went home")
 
 
 def test_inactive(office: Office) -> None:
@@ -337,8 +346,13 @@ def test_rights(office: Office) -> None:
     hers, his = office.send("alice@rights.test"), office.send("bob@rights.test")
     mine, other = office.archived(hers), office.archived(his)
     assert [hit["id"] for hit in office.found(person="alice@rights.test")] == [mine]
-    assert office.command("archive", "export", mine, person="alice@rights.test").encode().endswith(hers.replace(b"\r\n", b"\n")) or True
-    for person, allowed in (("", False), ("boss@rights.test", False), ("bob@rights.test", False), (AUDITOR, True), ("alice@rights.test", True)):
+    for person, allowed in (
+        ("", False),
+        ("boss@rights.test", False),
+        ("bob@rights.test", False),
+        (AUDITOR, True),
+        ("alice@rights.test", True),
+    ):
         target = office.hornet.root / "out.eml"
         target.unlink(missing_ok=True)
         try:
@@ -351,7 +365,9 @@ def test_rights(office: Office) -> None:
         else:
             assert allowed, person
             assert target.read_bytes() == hers
-    assert mine in {hit["id"] for hit in json.loads(office.command("archive", "search", "--json", "to:alice@rights.test"))["results"]}
+    assert mine in {
+        hit["id"] for hit in json.loads(office.command("archive", "search", "--json", "to:alice@rights.test"))["results"]
+    }
     assert not json.loads(office.command("archive", "search", "--json", hers.split(b"text of ")[1][:11].decode()))["results"]
     with pytest.raises(Failed):
         office.command("archive", "redeliver", other, person="alice@rights.test")
@@ -393,24 +409,6 @@ def test_redelivery(office: Office) -> None:
     assert len(office.found()) == total
 
 
-def everything(office: Office) -> dict[str, Any]:
-    """All that the auditor finds, with the SHA-256 of each."""
-    hits = office.found()
-    return {hit["id"]: (hit, office.command("archive", "show", hit["id"]) if False else None) for hit in hits}
-
-
-def sealed(office: Office) -> None:
-    """All mail is on the medium."""
-
-    def done() -> bool:
-        office.client.call("POST", "archive", "flush")
-        return not [path for path in (office.hornet.dir / "archive" / "staging").iterdir() if path.stat().st_size > 4096]
-
-    until(lambda: office.hornet.idle(), "the queue is empty", seconds=60)
-    packs = office.hornet.status()["archive"]["packs"]
-    until(lambda: office.hornet.status()["archive"]["packs"] > packs or done(), "sealed", seconds=30, every=0.3)
-
-
 def test_verify_new_keys(office: Office) -> None:
     """A healthy archive has nothing wrong with it, also right after the first mail of a new year, sealed or not (rules 20 to 22)."""
     office.domain("verify.test")
@@ -423,7 +421,6 @@ def test_verify_new_keys(office: Office) -> None:
 
 def test_verify_names_the_damaged_pack(office: Office) -> None:
     """One flipped byte in a pack: exit 1, and the pack's name."""
-    packs = sorted((office.hornet.dir / "archive" / "medium" / "packs").rglob("*.pack"))
     until(lambda: sorted((office.hornet.dir / "archive" / "medium" / "packs").rglob("*.pack")), "there are packs")
     packs = sorted((office.hornet.dir / "archive" / "medium" / "packs").rglob("*.pack"))
     victim = packs[len(packs) // 2]
@@ -444,8 +441,6 @@ def test_verify_names_the_damaged_pack(office: Office) -> None:
 def test_rebuild(office: Office) -> None:
     """L3, A4-A6: the index from medium and key alone; then everything from medium and key paper, and the search finds the same."""
     hornet = office.hornet
-    mails = [office.send("alice@office.test") for _ in range(0)]
-    assert mails == []
     backup = hornet.root / "key.txt"
     hornet.command("archive", "key", "backup", str(backup), "--password-stdin", stdin="paper-secret-9\n")
     assert "paper-secret-9" not in backup.read_text()
@@ -454,8 +449,7 @@ def test_rebuild(office: Office) -> None:
     assert len(before) > 10
     sample = before[:: len(before) // 8]
     bodies = {hit["id"]: office.command("archive", "export", hit["id"], person=AUDITOR) for hit in sample}
-    staging = hornet.dir / "archive" / "staging"
-    until(lambda: office.client.call("GET", "status")["archive"]["staged"] == 0, f"everything is on the medium: {staging}", seconds=30)
+    until(lambda: hornet.status()["archive"]["staged"] == 0, "everything is on the medium", seconds=30)
 
     def compare() -> None:
         hornet.start()
@@ -465,9 +459,8 @@ def test_rebuild(office: Office) -> None:
         assert office.command("archive", "verify", "--full") == "all is well\n"
 
     assert hornet.stop() == 0
-    for path in (hornet.dir / "archive.db", hornet.dir / "archive" / "archive.db"):
-        for suffix in ("", "-wal", "-shm"):
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
+    for suffix in ("", "-wal", "-shm"):
+        (hornet.dir / "archive" / f"archive.db{suffix}").unlink(missing_ok=bool(suffix))
     answer = json.loads(hornet.command("archive", "rebuild", "--json"))
     assert answer == {"mails": len(before), "unreadable": []}
     compare()

@@ -71,7 +71,7 @@ class ArchiveCourier:
         if covered is not None:
             return covered.archive
         mailbox = self._directory.mailbox(row.address)
-        return mailbox is None and domain.coverage is Coverage.ALL
+        return mailbox is None and domain.active and domain.coverage is Coverage.ALL
 
     async def deliver(self, message: Message, rows: Sequence[Row], body: IBody) -> dict[int, Verdict]:
         """See ICourier; ``rows`` is the archive row."""
@@ -104,9 +104,15 @@ class ArchiveCourier:
             recipients=tuple(each.address for each in rows),
             received=message.arrived,
             retention_days=domain.retention_days if domain else 90,
-            login=message.origin.login,
+            login=_author(message),
             trace=message.trace,
         )
+
+
+def _author(message: Message) -> str:
+    """Who is known to have sent it (rule 14): whoever logged in, or the sender that the domain's own server vouches for at the relay door."""
+    origin = message.origin
+    return origin.login or (message.envelope.sender if origin.trusted and message.direction is not Direction.IN else "")
 
 
 STAGED = "staged "
