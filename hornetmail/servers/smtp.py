@@ -260,7 +260,8 @@ class SMTPSession(Session):
         domain = self._services.directory.domain(domain_of(recipient.address))
         if domain is None:
             return self._outside(transaction, recipient)
-        if not domain.active:
+        if not domain.active and not domain.primaries:
+            # With a primary, its mail passes (C11): the MX record may point here before and after the service is on.
             return refuse(550, "5.7.1", "that domain is not active here")
         if not self._policy.callforward:
             return self._take(transaction, recipient, domain)

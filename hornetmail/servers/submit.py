@@ -64,7 +64,7 @@ class Submission:
         sender = directory.domain(own)
         if domain is None and sender is not None:
             return Target(sender.tenant, sender.name, Direction.OUT, sender.archive)
-        if domain is None or not domain.active:
+        if domain is None or not (domain.active or domain.primaries):
             raise SubmitRefused(f"{text}: that domain is not active here")
         reply = await self._services.recipients.verify(text, person.address)
         if reply.permanent:
