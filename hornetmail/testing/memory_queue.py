@@ -264,6 +264,7 @@ class MemoryQueue:
             row = self.held.get(each)
             if row is not None and row.state is not RowState.CLAIMED and row.state not in DONE:
                 self.held[each] = replace(row, state=state, due=due, reason=reason)
+                self._leave(row.message)
                 changed += 1
         self._call()
         return changed
