@@ -75,6 +75,12 @@ class IQueue(Interface):
     async def settle(verdicts: Sequence[Settled]) -> None:
         """Record what became of claimed rows, and drain rows born with them, durable on return. A message with nothing left leaves."""
 
+    async def take_back(
+        copy: Portal, envelope: Envelope, address: str, *, tenant: int, domain: str, arrived: float, size: int, due: float
+    ) -> Message:
+        """A portal copy whose drain row was settled has to get home after all (rule 10): a message without a body whose one row is a DRAIN
+        row for ``address``, QUEUED for ``due``, or PARKED if that is 0. Durable on return."""
+
     def claimed_at_start() -> Sequence[tuple[Message, Row]]:
         """Rows whose attempt the last death interrupted, as they were then; by now they are queued for the time recorded with the attempt."""
 
@@ -261,6 +267,13 @@ class IPortal(Interface):
 
     async def end_drain(copy: Portal, *, delivered: bool, keyword: str = "", reason: str = "") -> None:
         """Remove it after the primary's 250 (open sessions see EXPUNGE), or let it go again, marked with ``keyword``."""
+
+    async def received(mailbox: int, row: Row) -> Portal | None:
+        """The copy that ``deliver`` made for this row, wherever it was moved since; None if there never was one. Asked after a crash."""
+
+    async def returned(mailbox: int, names: Collection[str]) -> dict[str, tuple[Envelope, int]]:
+        """Which of the copies of these names lie in INBOX now, unmarked: their original envelope, and their size without its lines. Copies
+        keep their identity wherever they were moved (rule 10)."""
 
     async def figures() -> dict[str, int]:
         """Mailboxes, messages, bytes, and how much lies in INBOXes."""

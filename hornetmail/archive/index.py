@@ -186,9 +186,12 @@ def _unite(
 def _free_place(cursor: Cursor, meta: MailMeta) -> int:
     """By time of receipt; within a millisecond, by the low bits of the ID's time and sequence, so that a rebuild comes to the same."""
     low = (milliseconds_of(meta.identifier) & 0x3FF) << 8 | meta.identifier & 0xFF
-    place = (max(0, int(meta.received * 1000)) << PLACE_BITS) | low
+    start = max(0, int(meta.received * 1000)) << PLACE_BITS
+    place = start | low
     while cursor.execute("SELECT 1 FROM mail WHERE place = ?", (place,)).fetchone():
-        place += 1
+        end = start + (1 << PLACE_BITS)
+        (last,) = cursor.execute("SELECT max(place) FROM mail WHERE place >= ? AND place < ?", (start, end)).fetchone()
+        place, start = (place if last is None else last) + 1, end
     return place
 
 

@@ -11,6 +11,7 @@ from hornetmail.compose.foundations import Foundations
 from hornetmail.compose.people import People
 from hornetmail.config import Config, dns_server
 from hornetmail.core.backoff import Backoff
+from hornetmail.core.events import Alarm
 from hornetmail.delivery.service import Delivery, Settings
 from hornetmail.disk.files import Disk
 from hornetmail.disk.seal import Seal
@@ -110,9 +111,10 @@ class MailRooms:
             seal=Seal(base.key.derive("queue")),
             node=config.node,
             least_free=1 - config.limits.disk_percent / 100,
+            alarm=lambda code, text: base.bus.publish(Alarm(code, text)),
         )
         base.at_close(queue.close)
-        portal_database = await base.database("portal", PORTAL)
+        portal_database = await base.database("portal", PORTAL, synchronous="NORMAL")
         portal = PortalStore(
             base.reactor,
             base.directory("portal"),
@@ -145,7 +147,8 @@ class MailRooms:
             settings=settings_of(config),
         )
         base.jobs += [
-            Job("foreign files", 300, portal.sweep, first=60),
+            Job("mailboxes", 60, portal.make_missing, first=5),
+            Job("foreign files", 30, portal.sweep, first=30),
             Job("queue segments", 60, queue.tidy, first=60),
             DailyJob("retention", 3 * 60 + 40, archive.purge),
         ]

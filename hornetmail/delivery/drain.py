@@ -33,6 +33,7 @@ from hornetmail.delivery.couriers.exchange import Load
 from hornetmail.delivery.couriers.primary import PrimaryCourier
 from hornetmail.delivery.judge import Judge
 from hornetmail.delivery.modes import Modes
+from hornetmail.delivery.moved import Moved
 from hornetmail.delivery.notices import Notices
 from hornetmail.delivery.tasks import Tasks, pause, together
 from hornetmail.interfaces import IBody, IBus, IDirectory, IPortal, IQueue
@@ -82,6 +83,7 @@ class Drain:
         judge: Judge,
         primary: PrimaryCourier,
         notices: Notices,
+        moved: Moved,
         bus: IBus,
         backoff: Backoff,
         jitter: Callable[[], float],
@@ -96,6 +98,7 @@ class Drain:
         self._judge = judge
         self._primary = primary
         self._notices = notices
+        self._moved = moved
         self._bus = bus
         self._backoff = backoff
         self._jitter = jitter
@@ -238,6 +241,7 @@ class Drain:
             found = await self._portal.begin_drain(copy)
             if found is None:
                 reason = "removed from INBOX before it was drained (C6)"
+                await self._moved.note(message, row)
                 await self._queue.settle([Settled(row.id, RowState.REMOVED, row.last, reason=reason)])
                 return Result.GONE
             begun = True

@@ -3,45 +3,26 @@
 * A drain copy that is gone from INBOX is settled; another may be at the primary already and is handed over again, among the last.
 * A recipient whose copy reached the portal, but not the queue's record, gets that record and its drain row now: tried anew it might be
   delivered to a primary that came back meanwhile, and lie in INBOX for ever besides.
-* Everything else is tried anew, at once; archive tokens keep it single.
+* Everything else is tried anew, at once: as uncertain if it may have been at the primary; archive tokens keep it single.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 
+import msgspec
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from zope.interface import implementer
 
 from hornetmail.core.address import domain_of
 from hornetmail.core.backoff import Backoff
 from hornetmail.core.mode import Mode
-from hornetmail.core.queued import Message, Portal, Row, RowKind, RowState, Settled
+from hornetmail.core.queued import Message, Row, RowKind, RowState, Settled
 from hornetmail.core.reply import Reply
 from hornetmail.core.route import PORTAL, PRIMARY
 from hornetmail.core.verdict import Outcome, Stage, Verdict
-from hornetmail.interfaces import IBody, IDirectory, IModes, IPortal, IQueue
-
-
-class _Absent(OSError):
-    """The copy is not there."""
-
-
-@implementer(IBody)
-class _NoBody:
-    """Asks the portal whether it has a row's copy: ``deliver`` answers with it, or wants a body and gets none."""
-
-    size = 0
-
-    async def read(self, start: int = 0, length: int = -1) -> bytes:
-        """Never."""
-        raise _Absent
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """Never."""
-        raise _Absent
-        yield b""
+from hornetmail.delivery.moved import Moved
+from hornetmail.interfaces import IDirectory, IModes, IPortal, IQueue
 
 
 class Recovery:
@@ -56,6 +37,7 @@ class Recovery:
         portal: IPortal,
         directory: IDirectory,
         modes: IModes,
+        moved: Moved,
         backoff: Backoff,
         jitter: Callable[[], float],
         expect: Callable[[float], None],
@@ -65,6 +47,7 @@ class Recovery:
         self._portal = portal
         self._directory = directory
         self._modes = modes
+        self._moved = moved
         self._backoff = backoff
         self._jitter = jitter
         self._expect = expect
@@ -75,9 +58,12 @@ class Recovery:
         settled: list[Settled] = []
         for message, row in rows:
             try:
-                settled.append(await self._drained(row) if row.kind is RowKind.DRAIN else await self._tried(message, row))
-            except Exception:  # noqa: BLE001 - it is tried again at its recorded time then
+                settled.append(
+                    await self._drained(message, row) if row.kind is RowKind.DRAIN else await self._tried(message, row)
+                )
+            except Exception:  # noqa: BLE001 - it is tried again at its recorded time
                 self.log.failure("row {row} could not be looked into after the restart", row=row.id)
+                settled.append(self._unknown(row, max(row.due, self._clock.seconds())))
         if settled:
             await self._queue.settle(settled)
             self.log.info("{count} attempts were cut off by the last stop and are settled", count=len(settled))
@@ -88,31 +74,36 @@ class Recovery:
         self._expect(due)
         return due
 
-    async def _drained(self, row: Row) -> Settled:
+    async def _drained(self, message: Message, row: Row) -> Settled:
         assert row.portal is not None
         if await self._portal.begin_drain(row.portal) is None:
+            await self._moved.note(message, row)
             return Settled(row.id, RowState.REMOVED, row.last, reason="gone from the portal before the restart")
         await self._portal.end_drain(row.portal, delivered=False)
-        reply = Reply(451, "4.4.2", "the service stopped during the hand-over")
-        return Settled(row.id, RowState.QUEUED, Verdict(Outcome.UNCERTAIN, reply, PRIMARY, Stage.DOT), self._later(row))
+        return self._unknown(row, self._later(row))
+
+    def _unknown(self, row: Row, due: float) -> Settled:
+        """Tried again; where a primary was or may have been dialled, it may have the message (rules 1 and 11)."""
+        last = row.last
+        if row.kind is RowKind.DRAIN or (row.kind is RowKind.DELIVER and self._dials_primary(row)):
+            reply = Reply(451, "4.4.2", "the service stopped during the hand-over")
+            last = Verdict(Outcome.UNCERTAIN, reply, PRIMARY, Stage.DOT)
+        return Settled(row.id, RowState.QUEUED, last, due, reason=row.reason, delay_told=row.delay_told)
+
+    def _dials_primary(self, row: Row) -> bool:
+        domain = self._directory.domain(domain_of(row.address))
+        return domain is not None and bool(domain.primaries)
 
     async def _tried(self, message: Message, row: Row) -> Settled:
-        copy = await self._copy(message, row) if row.kind is RowKind.DELIVER else None
-        if copy is None:
-            return Settled(row.id, RowState.QUEUED, row.last, self._clock.seconds(), reason=row.reason, delay_told=row.delay_told)
+        mailbox = self._directory.mailbox(row.address) if row.kind is RowKind.DELIVER else None
+        found = await self._portal.received(mailbox.id, row) if mailbox is not None else None
+        if found is None:
+            return self._unknown(row, self._clock.seconds())
+        # Marked as uncertain: whether the primary has it too, nobody knows any more.
+        copy = msgspec.structs.replace(found, uncertain=True)
         domain = self._directory.domain(domain_of(row.address))
         verdict = Verdict(Outcome.DELIVERED, Reply(250, "2.0.0", "in the portal"), PORTAL)
         if domain is None or not domain.primaries:
             return Settled(row.id, RowState.DELIVERED, verdict)
         parked = self._modes.mode(domain.name) is Mode.EMERGENCY
         return Settled(row.id, RowState.DELIVERED, verdict, 0.0 if parked else self._later(row), copy)
-
-    async def _copy(self, message: Message, row: Row) -> Portal | None:
-        mailbox = self._directory.mailbox(row.address)
-        if mailbox is None:
-            return None
-        try:
-            # Marked as uncertain: whether the primary has it too, nobody knows any more.
-            return await self._portal.deliver(mailbox.id, message, row, _NoBody(), uncertain=True)
-        except _Absent:
-            return None

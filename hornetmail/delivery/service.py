@@ -28,6 +28,7 @@ from hornetmail.delivery.health import Health, Pace
 from hornetmail.delivery.judge import Judge
 from hornetmail.delivery.known import Known, KnownLimits
 from hornetmail.delivery.modes import Modes
+from hornetmail.delivery.moved import Moved
 from hornetmail.delivery.notices import Notices
 from hornetmail.delivery.pool import Connect, Limits, Pool
 from hornetmail.delivery.recovery import Recovery
@@ -127,6 +128,7 @@ class Delivery:
             self._expect,
             self._drain_domain,
         )
+        self._moved = Moved(clock, queue, portal, directory, self.modes, bus)
         self.drain = Drain(
             clock,
             queue,
@@ -136,13 +138,14 @@ class Delivery:
             judge,
             primary,
             notices,
+            self._moved,
             bus,
             chosen.backoff,
             jitter,
             self._expect,
             chosen.drain,
         )
-        self._recovery = Recovery(clock, queue, portal, directory, self.modes, chosen.backoff, jitter, self._expect)
+        self._recovery = Recovery(clock, queue, portal, directory, self.modes, self._moved, chosen.backoff, jitter, self._expect)
         self.redelivery = Redelivery(queue, archive, directory, access, unique)
         agent = self.agent
         self._lanes = (
@@ -160,9 +163,11 @@ class Delivery:
         self.known.load()
         self.recipients.load()
         self.modes.load()
+        self._moved.load()
         await self._recovery.run()
         self._running = True
         self.drain.start()
+        self._moved.start()
         self.health.start()
         self.modes.resume()
         self._unsubscribe = self._bus.subscribe(DirectoryChanged, lambda event: self._sweep_soon())
@@ -184,6 +189,7 @@ class Delivery:
         for lane in self._lanes:
             await lane.stop(max(0.0, grace - (self._clock.seconds() - began)))
         await self.drain.stop(max(0.0, grace - (self._clock.seconds() - began)))
+        await self._moved.stop(0)
         await self._tasks.stop(0)
         await self.modes.stop()
         await together(each.close() for each in (self._primaries, self._exchangers, self._probes))
@@ -228,5 +234,6 @@ class Delivery:
 
     async def _swept(self) -> None:
         await self.modes.release()
+        await self._moved.sweep()
         await self.drain.sweep()
         await self.recipients.test(self._directory.domains())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -150,18 +150,24 @@ class PortalStore:
 
     # Deliveries
 
+    async def received(self, mailbox: int, row: Row) -> Portal | None:
+        """See IPortal. Remembered for 30 days after it left INBOX."""
+        _, inbox = await self._inbox(mailbox)
+        twins = inbox.rows.get(row.id)
+        if twins:
+            return Portal(mailbox, inbox.places[min(twins)].base)
+        former = await self._means.database.read(index.received, row.id, mailbox)
+        return Portal(mailbox, former) if former else None
+
     async def deliver(self, mailbox: int, message: Message, row: Row, body: IBody, *, uncertain: bool = False) -> Portal:
         """See IPortal. Durable on return. Raises DiskFull, OSError, DatabaseError, FolderError: nothing was delivered, try again."""
         return await shielded(self._deliver(mailbox, message, row, body, uncertain))
 
     async def _deliver(self, mailbox: int, message: Message, row: Row, body: IBody, uncertain: bool) -> Portal:
-        box, inbox = await self._inbox(mailbox)
-        twins = inbox.rows.get(row.id)
-        if twins:
-            return Portal(mailbox, inbox.places[min(twins)].base, uncertain)
-        former = await self._means.database.read(index.received, row.id, mailbox)
-        if former:
-            return Portal(mailbox, former, uncertain)
+        known = await self.received(mailbox, row)
+        if known is not None:
+            return Portal(mailbox, known.name, uncertain)
+        box = await self._box(mailbox)
         owner = self._directory.mailbox_by_id(mailbox)
         lines = envelope.write(message, row, owner.address if owner is not None else row.address, uncertain=uncertain)
         size = len(message.trace) + message.size
@@ -288,6 +294,18 @@ class PortalStore:
                 await box.claim(inbox, uids, False, reason)
         if uids and keyword:
             await box.store(inbox, uids, lambda flags: flags | {keyword})
+
+    async def returned(self, mailbox: int, names: Collection[str]) -> dict[str, tuple[Envelope, int]]:
+        """See IPortal."""
+        box, inbox = await self._inbox(mailbox)
+        found: dict[str, tuple[Envelope, int]] = {}
+        for name in names:
+            uids = _twins(inbox, name)
+            if uids and inbox.places[uids[0]].hidden:
+                size = inbox.entries[uids[0]].size
+                with contextlib.suppress(FileNotFoundError):  # moved on this very moment
+                    found[name] = await self._envelope(box, inbox, uids[0]), size
+        return found
 
     # Administration
 

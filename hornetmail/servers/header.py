@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 from hornetmail.core.received import count, fields, own
+
+_FIELD = re.compile(rb"[!-9;-~]+[ \t]*:")
+"""How a field begins (RFC 5322 section 3.6.8; blanks before the colon as in section 4.5)."""
 
 HEADER_BYTES = 262_144
 """A header that has not ended by then is taken as it is: the rest is body."""
@@ -60,6 +65,12 @@ class HeaderScan:
         """Whether a field is there; ``name`` in lower case."""
         lowered = self.header.lower()
         return lowered.startswith(name + b":") or b"\r\n" + name + b":" in lowered
+
+    @property
+    def headless(self) -> bool:
+        """The message begins with text: what we put in front needs an empty line behind it, or that text would become header."""
+        first = self.header.partition(b"\r\n")[0]
+        return bool(first) and _FIELD.match(first) is None
 
     def hops(self) -> int:
         """Received fields."""

@@ -35,7 +35,8 @@ class Where(enum.IntEnum):
 
 
 class LiveRow(msgspec.Struct, array_like=True, gc=False):
-    """A row as it is kept in memory, journal and index. ``mark``: since when uptime counts (this process only)."""
+    """A row as it is kept in memory, journal and index. ``mark``: since when uptime counts (this process only).
+    ``interrupted``: its attempt was cut off by a death, and nobody has settled it since."""
 
     id: int
     message: int
@@ -52,6 +53,7 @@ class LiveRow(msgspec.Struct, array_like=True, gc=False):
     reason: str = ""
     delay_told: bool = False
     mark: float = 0.0
+    interrupted: bool = False
 
     def row(self) -> Row:
         """As others see it."""

@@ -159,14 +159,18 @@ class Live:
     # What happens
 
     def start(self, now: float) -> list[LiveRow]:
-        """Replay is over. Rows that were claimed at death are queued at their recorded time; they are answered as they were."""
+        """Replay is over. Rows that were claimed at death are queued at their recorded time; they are answered as they were, and again
+        after a further death until they are settled."""
         self._started = now
         self._replaying = False
         self.became_due = False
         claimed = []
         for row in self.rows.values():
-            if row.state is RowState.CLAIMED:
+            if row.interrupted and row.state is RowState.QUEUED:
+                claimed.append(msgspec.structs.replace(row, state=RowState.CLAIMED))
+            elif row.state is RowState.CLAIMED:
                 claimed.append(msgspec.structs.replace(row))
+                row.interrupted = True
                 self._set(row, RowState.QUEUED)
                 self.push(row)
         return claimed
@@ -318,6 +322,7 @@ class Live:
             row.due, row.worked, row.reason, row.mark = one.due, one.worked, one.reason, record.at
             row.delay_told = row.delay_told or one.delay_told
             row.last = one.last or row.last
+            row.interrupted = False
             self._set(row, one.state)
             entry = self.messages[row.message]
             if one.born and one.portal is not None and one.born not in self.rows:

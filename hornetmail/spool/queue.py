@@ -12,9 +12,9 @@ from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
-from hornetmail.core.envelope import Direction, Envelope, Origin
+from hornetmail.core.envelope import Direction, Door, Envelope, Origin
 from hornetmail.core.ids import IdSource
-from hornetmail.core.queued import DONE, Backlog, Claim, Message, Row, RowKind, RowState, Settled
+from hornetmail.core.queued import DONE, Backlog, Claim, Message, Portal, Row, RowKind, RowState, Settled
 from hornetmail.disk.files import Disk, DiskFull
 from hornetmail.disk.records import BadRecord, GroupSync, LogBroken, Position, RecordLog
 from hornetmail.disk.segment import stored_length
@@ -235,6 +235,22 @@ class Queue:
             rows.append(settled)
         if rows:
             await self._submit(Kind.SETTLED, SettledRows(now, rows), rows=[row.row for row in rows])
+
+    async def take_back(
+        self, copy: Portal, envelope: Envelope, address: str, *, tenant: int, domain: str, arrived: float, size: int, due: float
+    ) -> Message:
+        """See IQueue. In the journal it is a message accepted without a body."""
+        self._check()
+        now, number = self._reactor.seconds(), self.ids.next()
+        message = Message(
+            number, tenant, envelope, Origin(Door.REDELIVERY), Direction.IN, arrived, size, b"", b"", domain
+        )  # fmt: skip
+        state = RowState.QUEUED if due else RowState.PARKED
+        row = LiveRow(
+            self.ids.next(), number, RowKind.DRAIN, state, address, 0, due, queued=now, portal=copy, mark=now
+        )  # fmt: skip
+        await self._submit(Kind.ACCEPTED, Snapshot(message, [row], Where.NOWHERE))
+        return message
 
     def claimed_at_start(self) -> list[tuple[Message, Row]]:
         """Rows whose attempt the last death interrupted, as they were. By now they are queued for the time that was recorded with the

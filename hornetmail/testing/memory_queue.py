@@ -13,7 +13,7 @@ from zope.interface import implementer
 
 from hornetmail.core.address import domain_of, key_of
 from hornetmail.core.archived import ArchiveItem
-from hornetmail.core.envelope import Direction, Envelope, Origin, Recipient
+from hornetmail.core.envelope import Direction, Door, Envelope, Origin, Recipient
 from hornetmail.core.folder import FolderError
 from hornetmail.core.queued import DONE, Backlog, Claim, Message, Portal, Row, RowKind, RowState, Settled
 from hornetmail.core.served import Coverage, Domain, Mailbox
@@ -235,6 +235,20 @@ class MemoryQueue:
         for _, row in self._at_start:
             self.held[row.id] = replace(row, state=RowState.QUEUED)
 
+    async def take_back(
+        self, copy: Portal, envelope: Envelope, address: str, *, tenant: int, domain: str, arrived: float, size: int, due: float
+    ) -> Message:
+        """See IQueue."""
+        now = self._seconds()
+        message = Message(
+            self._number(), tenant, envelope, Origin(Door.REDELIVERY), Direction.IN, arrived, size, b"", b"", domain
+        )
+        self.messages[message.id] = message
+        state = RowState.QUEUED if due else RowState.PARKED
+        self._row(Row(self._number(), message.id, RowKind.DRAIN, state, address, 0, due, 0, now, portal=copy))
+        self._call()
+        return message
+
     def claimed_at_start(self) -> Sequence[tuple[Message, Row]]:
         """See IQueue."""
         return tuple(self._at_start)
@@ -383,6 +397,18 @@ class MemoryPortal:
         elif keyword:
             found.keywords = (*found.keywords, keyword)
             found.reason = reason
+
+    async def received(self, mailbox: int, row: Row) -> Portal | None:
+        """See IPortal."""
+        if self.fail is not None:
+            raise self.fail
+        found = self.copies.get(f"row-{row.id}")
+        return found.portal if found is not None else None
+
+    async def returned(self, mailbox: int, names: Collection[str]) -> dict[str, tuple[Envelope, int]]:
+        """See IPortal."""
+        there = {each.portal.name: each for each in self.inbox(mailbox)}
+        return {name: (there[name].envelope, len(there[name].data)) for name in names if name in there}
 
     async def figures(self) -> dict[str, int]:
         """See IPortal."""

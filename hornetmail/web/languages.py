@@ -34,7 +34,8 @@ class Languages:
     def __init__(self) -> None:
         self.english = Language("en", gettext.NullTranslations())
         self._known = {"en": self.english}
-        for folder in resources.files("hornetmail.web").joinpath("locale").iterdir():
+        translated = resources.files("hornetmail.web").joinpath("locale")
+        for folder in translated.iterdir() if translated.is_dir() else ():
             source = folder.joinpath("messages.po")
             if source.is_file():
                 compiled = io.BytesIO()

@@ -152,6 +152,16 @@ class InAndOut(ArchiveCase):
         assert len(seen) == len(set(seen)) == 25
         assert seen == sorted(seen, reverse=True)
 
+    async def test_many_mails_of_one_moment(self) -> None:
+        """Catches places that run out, or a search for a free one that grows with each mail, when all bear the same time."""
+        archive = await self.fresh()
+        for n in range(600):
+            await self.put(archive, mail(f"Same{n}"), received=0.0)
+        await archive.flush()
+        page = await archive.search(AUDITOR, "", limit=500)
+        rest = await archive.search(AUDITOR, "", limit=500, after=page.after)
+        assert len({hit.id for hit in (*page.results, *rest.results)}) == 600
+
     async def test_spam_is_marked(self) -> None:
         """Catches a spam mark that is lost (A21)."""
         archive = await self.fresh()

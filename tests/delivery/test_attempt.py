@@ -334,3 +334,17 @@ class Archiving(WorldCase):
         assert item.recipients == ("alice@example.test",)
         await self.gone(await self.send("bob@example.test"))
         assert len(self.archive.items) == 1
+
+    async def test_marks_of_the_archive(self) -> None:
+        """A21: mail that was tagged as spam and is not marked so. C9, rule 14: a sender whom the primary vouches for has no right to the
+        mail that it sent through us, or somebody outside gets one by naming a served address."""
+        await self.build()
+        tagged = b"X-Spam-Flag: YES\r\n" + MAIL
+        await self.gone(await self.send("alice@example.test", data=tagged))
+        relay = Origin(Door.RELAY, peer="127.0.0.1", trusted=True)
+        await self.gone(await self.send("alice@example.test", sender="bob@example.test", origin=relay))
+        await self.gone(await self.send("alice@example.test", sender="bob@example.test"))
+        spam, vouched, claimed = self.archive.items.values()
+        assert (spam.spam, spam.login) == (True, "")
+        assert (vouched.spam, vouched.login) == (False, "bob@example.test")
+        assert claimed.login == ""

@@ -8,6 +8,7 @@ import pytest
 from hornetmail.core.mode import Mode
 from hornetmail.core.queued import RowKind, RowState
 from hornetmail.core.served import Domain, Failover, Host, Mailbox
+from hornetmail.core.verdict import Outcome
 from hornetmail.testing.scripted_primary import ScriptedPrimary
 from tests.delivery.world import MAIL, QUICK, SENDER, TRACE, WorldCase, reactor
 
@@ -43,6 +44,7 @@ class Outage(WorldCase):
         assert all(each.recipients == ("alice@example.test",) for each in home)
         assert moved.portal.name in self.portal.copies, "what was moved away stays where it was put (C6)"
         await self.until(lambda: not self.queue.held, "the queue is empty")
+        await self.until(lambda: len(self.changes) >= 3, "everybody is told")
         assert [each.mode for each in self.changes] == [Mode.EMERGENCY, Mode.DRAINING, Mode.NORMAL]
         assert all(each.reason for each in self.changes)
 
@@ -183,7 +185,7 @@ class Outage(WorldCase):
         explained = self.delivery.modes.explain("example.test")
         assert explained["by"] == "admin"
         assert explained["reason"] == "moving"
-        assert explained["primary"]["hosts"][0]["up"] is True
+        assert explained["primaries"][0]["up"] is True
         assert explained["decisions"]
         with pytest.raises(ValueError, match="draining"):
             await self.delivery.modes.switch("example.test", Mode.DRAINING, "admin")
@@ -279,6 +281,30 @@ class Crash(WorldCase):
         await self.launch()
         await self.until(lambda: not self.queue.held, "everything is settled")
         assert sorted(each.sender for each in self.primary.accepted) == ["claimed@outside.test", SENDER]
+
+    async def test_may_have_been_at_the_primary(self) -> None:
+        """Rules 1 and 11: an attempt that a crash cut off may have reached the primary, so the portal's copy of it is a marked one; a second
+        crash before the next attempt changes nothing, and neither does a portal that cannot be asked."""
+        await self.build()
+        await self.delivery.stop(0.1)
+        await self.send("alice@example.test")
+        await self.primary.stop()
+        await self.crash()
+        self.portal.fail = OSError("away")
+        await self.launch()
+        await self.delivery.stop(0.1)
+        assert self.flushLoggedErrors(OSError)
+        [row] = self.queue.all(RowKind.DELIVER)
+        assert row.last is not None
+        assert row.last.outcome is Outcome.UNCERTAIN
+        await self.crash()
+        self.portal.fail = None
+        await self.launch()
+        await self.until(lambda: self.portal.inbox(1), "in the portal")
+        await self.until(self.drains, "its drain row")
+        [drain] = self.drains()
+        assert drain.portal is not None
+        assert drain.portal.uncertain
 
     async def test_in_the_portal_but_not_recorded(self) -> None:
         """A crash between the portal's file and the queue's record: the mail reaches the primary and stays in INBOX besides."""

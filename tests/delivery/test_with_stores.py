@@ -157,6 +157,50 @@ class Stores(WorldCase):
 
         await self.wait(home, "it got home")
 
+    async def test_moved_away_and_back(self) -> None:
+        """Rule 10: what was moved away, and so was settled at the drain, drains when it comes back into INBOX, with its original envelope,
+        once, also after a restart in between; what is marked deleted does not."""
+        await self.build()
+        await self.delivery.modes.switch("example.test", Mode.EMERGENCY, "admin")
+        await self.send("al@example.test", data=MAIL + b"kept\r\n")
+        await self.send("alice@example.test", data=MAIL + b"marked\r\n")
+
+        async def parked() -> bool:
+            return len(await self.queue.rows(kinds=(RowKind.DRAIN,), states=(RowState.PARKED,))) == 2
+
+        await self.wait(parked, "both in the portal")
+        tree = self.portal.tree(1)
+        await tree.create("Kept")
+        inbox = await tree.open("INBOX")
+        sizes = {entry.uid: await (await inbox.body(entry.uid)).read() for entry in await inbox.entries()}
+        [kept] = [uid for uid, data in sizes.items() if b"kept" in data]
+        await inbox.move([kept], "Kept")
+        await inbox.store([uid for uid in sizes if uid != kept], add=["\\Deleted"])
+        await self.delivery.modes.switch("example.test", Mode.NORMAL, "admin")
+        await self.until_mode(Mode.NORMAL)
+
+        async def idle() -> bool:
+            return self.queue.backlog().messages == 0
+
+        await self.wait(idle, "nothing is left to drain")
+        assert not self.primary.accepted
+        await self.shut()
+        await self.launch()
+        folder = await self.portal.tree(1).open("Kept")
+        [entry] = await folder.entries()
+        await folder.move([entry.uid], "INBOX")
+
+        async def home() -> bool:
+            return bool(self.primary.accepted)
+
+        await self.wait(home, "it went home")
+        await self.wait(idle, "the queue is empty")
+        [mail] = self.primary.accepted
+        assert (mail.sender, mail.data) == (SENDER, TRACE + MAIL + b"kept\r\n")
+        assert [str(each) for each in mail.recipients] == ["al@example.test"], "the original recipient (rule 9)"
+        assert not self.queue.remembered("moved").keys() & {f"1/{entry.name}"}
+        assert len(await self.inbox(1)) == 1, "the marked one stays"
+
     async def until_mode(self, mode: Mode) -> None:
         async def there() -> bool:
             return self.delivery.modes.mode("example.test") is mode

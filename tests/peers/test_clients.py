@@ -15,6 +15,12 @@ from hornetmail.testing.corpus import messages
 from tests.peers.installation import Installation
 from tests.peers.waiting import until
 
+SAMPLES = [
+    sample
+    for sample in messages(42, 5, sender="sender@outside.test", recipients=["alice@example.test"])
+    if sample.kind != "header only"  # mbsync skips mail whose header has no empty line behind it, and says so
+]
+
 USER, PASSWORD = "alice@example.test", "alice-secret-1"
 
 
@@ -26,9 +32,9 @@ def hornet() -> Iterator[Installation]:
         installation.start()
         installation.add_domain("example.test", None)
         installation.add_mailbox(USER, PASSWORD)
-        for sample in messages(40, 5, sender="sender@outside.test", recipients=[USER]):
+        for sample in SAMPLES:
             installation.send(sample.sender, [USER], sample.data)
-        until(lambda: count(installation) == 40, "all are delivered")
+        until(lambda: count(installation) == len(SAMPLES), "all are delivered")
         yield installation
     finally:
         installation.close()
@@ -73,7 +79,7 @@ def test_mbsync_both_ways(hornet: Installation, tmp_path: Path) -> None:
     local = tmp_path / "mail"
     local.mkdir()
     (tmp_path / "rc").write_text(
-        f"IMAPAccount h\nHost 127.0.0.1\nPort {hornet.port(143)}\nUser {USER}\nPass {PASSWORD}\nSSLType None\nAuthMechs PLAIN\n\n"
+        f"IMAPAccount h\nHost localhost\nPort {hornet.port(143)}\nUser {USER}\nPass {PASSWORD}\nSSLType STARTTLS\nCertificateFile {hornet.dir}/tls/cert.pem\nAuthMechs PLAIN\n\n"
         f"IMAPStore far\nAccount h\n\nMaildirStore near\nPath {local}/\nInbox {local}/INBOX\nSubFolders Verbatim\n\n"
         "Channel c\nFar :far:\nNear :near:\nPatterns *\nCreate Both\nExpunge Both\nSync All\nSyncState *\nCopyArrivalDate yes\n"
     )
@@ -107,14 +113,14 @@ def test_mbsync_both_ways(hornet: Installation, tmp_path: Path) -> None:
 def test_fetchmail(hornet: Installation, tmp_path: Path, protocol: str, offset: int) -> None:
     """fetchmail takes everything and leaves it on the server, byte for byte."""
     (tmp_path / "rc").write_text(
-        f"poll 127.0.0.1 service {hornet.port(offset)} protocol {protocol}\n"
-        f'user "{USER}" password "{PASSWORD}" is root here keep fetchall no rewrite sslproto ""\n'
+        f"poll localhost service {hornet.port(offset)} protocol {protocol}\n"
+        f'user "{USER}" password "{PASSWORD}" is root here keep fetchall no rewrite sslproto "auto" sslcertck sslcertfile "{hornet.dir}/tls/cert.pem"\n'
         f'mda "cat >> {tmp_path}/taken; echo >> {tmp_path}/taken"\n'
     )
     (tmp_path / "rc").chmod(0o600)
     said = run("fetchmail", "-f", tmp_path / "rc", "-v", "--nosyslog", "--pidfile", tmp_path / "pid", FETCHMAILHOME=str(tmp_path))
-    assert not [line for line in complaints(said) if "sslproto" not in line.lower()], said
+    assert not [line for line in complaints(said) if "running as root" not in line.lower()], said
     taken = (tmp_path / "taken").read_bytes()
-    for sample in messages(40, 5, sender="sender@outside.test", recipients=[USER]):
+    for sample in SAMPLES:
         tail = sample.data.replace(b"\r\n", b"\n")
         assert tail.rpartition(b"\n\n")[2] in taken, sample.kind

@@ -69,10 +69,13 @@ class OnEveryDatabase(TestCase):
 
     async def test_twice_is_once(self) -> None:
         """The same row again, at once or after it was read, moved or deleted, makes no second copy (rule 11)."""
+        assert await self.ground.portal.received(1, row()) is None
         first = await self.delivered()
         assert await self.delivered() == first
+        assert await self.ground.portal.received(1, row()) == first
         inbox = await self.inbox()
         await inbox.move([1], "Trash")
+        assert await self.ground.portal.received(1, row()) == first
         assert await self.delivered() == first
         trash = await self.ground.portal.tree(1).open("Trash")
         await trash.store([1], add=["\\Deleted"])

@@ -52,6 +52,7 @@ def test_normal(world: World) -> None:
     stored = next(each for each in world.primary.messages(one) if each.endswith(expected[one][0]))
     assert b"by mx.hornet.test" in split_trace(stored, expected[one][0])
     until(lambda: world.hornet.status()["archive"]["mails"] >= len(Story.normal), "everything is archived")
+    assert world.hornet.status()["domains"][0]["primary"]["up"] is True
     assert world.archived_digests() == Counter({digest(s.data): 1 for s in Story.normal})
 
 
@@ -85,6 +86,7 @@ def test_portal_within_a_second(world: World) -> None:
         assert match(fetched, originals) == ([], [])
         boxes[user].logout()
     until(lambda: world.hornet.mode() == "emergency", "the domain is in emergency mode (C7)")
+    assert world.hornet.status()["domains"][0]["primary"]["up"] is False
 
 
 def exists(box: imaplib.IMAP4) -> int:

@@ -57,3 +57,20 @@ def test_facts() -> None:
     assert scan.has(b"date")
     assert not scan.has(b"message-id")
     assert scan.eight_bit
+
+
+def test_headless() -> None:
+    """Catches trace lines that make a text without header into one, or an empty line that splits a header in two."""
+    for text, headless in (
+        (b"Hello there\r\nSubject: no\r\n", True),
+        (b"Subject: x\r\n\r\ntext\r\n", False),
+        (b"Subject : x\r\n\r\ntext\r\n", False),
+        (b"\r\ntext\r\n", False),
+        (b"", False),
+        (b"https: not\r\n", False),
+        (b" folded from nowhere\r\n", True),
+    ):
+        scan = HeaderScan(submission=False)
+        scan.take(text)
+        scan.finish()
+        assert scan.headless is headless, text

@@ -240,6 +240,37 @@ class QueueTests(Base):
         await again.settle([Settled(row.id, RowState.DELIVERED, drain=Portal(1, "n"))])
         assert await self.states(again, kinds={D, R}) == [("deliver", "delivered"), ("drain", "parked")]
 
+    async def test_claims_of_the_dead_are_told_until_they_are_settled(self) -> None:
+        """Rule 11: a second death before the first one's attempts were settled, the index written in between, would lose that they may have
+        been hand-overs."""
+        queue = await self.open()
+        await self.accept(queue)
+        (row,) = await self.claimed(queue)
+        second = await self.reopen(await self.reopen(queue))
+        assert [(told.id, told.state) for _, told in second.claimed_at_start()] == [(row.id, RowState.CLAIMED)]
+        await second.settle([Settled(row.id, RowState.QUEUED, due=LATER)])
+        third = await self.reopen(second)
+        assert not third.claimed_at_start()
+
+    async def test_taken_back(self) -> None:
+        """Rule 10: a copy that came back is one drain row, durable, without a body; its message leaves with it."""
+        queue = await self.open()
+        copy = Portal(7, "1.R2P0.h,S=9,E=4", True)
+        envelope = Envelope("from@example.org", (Recipient("a@example.test"),), ret="HDRS")
+        message = await queue.take_back(
+            copy, envelope, "a@example.test", tenant=3, domain="example.test", arrived=5.0, size=5, due=LATER
+        )
+        for life in (await self.crash(queue), await self.reopen(queue)):
+            ((found, row),) = await life.rows(mailbox=7)
+            assert found == message
+            assert (row.kind, row.state, row.portal, row.due) == (R, RowState.QUEUED, copy, LATER)
+        with pytest.raises(KeyError):
+            await life.body(message.id)
+        ((_, row),) = await life.rows()
+        await life.claim_rows([row.id], 1.0, never)
+        await life.settle([Settled(row.id, RowState.DELIVERED, DELIVERED)])
+        assert life.backlog().messages == 0
+
     async def test_a_claim_is_one_owners(self) -> None:
         """Would catch two claims of one row while the first is on its way to disk, and changes under an attempt."""
         queue = await self.open()

@@ -32,6 +32,7 @@ class Directory:
     def __init__(self, domains: Sequence[Domain], mailboxes: Sequence[Mailbox]) -> None:
         self._domains = {domain.name: domain for domain in domains}
         self._mailboxes = {mailbox.id: mailbox for mailbox in mailboxes}
+        self._settings: dict[str, str] = {}
 
     def domain(self, name: str) -> Domain | None:
         return self._domains.get(name)
@@ -50,6 +51,12 @@ class Directory:
 
     def credential(self, identifier: int) -> Credential:
         return Credential("hash", changed=NOW)
+
+    def setting(self, name: str, default: str, tenant: int = 0) -> str:
+        return self._settings.get(name, default)
+
+    async def set_setting(self, name: str, value: str, tenant: int = 0) -> None:
+        self._settings[name] = value
 
 
 class Access:

@@ -121,7 +121,10 @@ def test_auditors_read_everything() -> None:
 
 def test_the_key_backup_is_a_download_and_says_what_is_at_stake() -> None:
     """Catches a backup that a browser shows and keeps, or one without the warning (A3-A6)."""
-    admin = House().browser("admin@example.test")
+    house = House()
+    admin = house.browser("admin@example.test")
+    assert "The archive key has no backup yet." in admin.get("/dashboard").text
+    assert "The archive key has no backup yet." not in house.browser("alice@example.test").get("/mail").text
     assert "Key lost means archive lost." in admin.get("/archive-key").text
     assert admin.post("/archive-key", {"password": "long enough", "again": "different!"}).status == 400
     assert admin.post("/archive-key", {"password": "short", "again": "short"}).status == 400
@@ -129,6 +132,7 @@ def test_the_key_backup_is_a_download_and_says_what_is_at_stake() -> None:
     assert made.body == b"KEY 11"
     assert made.header("content-disposition").startswith("attachment;")
     assert made.header("cache-control") == "no-store"
+    assert "The archive key has no backup yet." not in admin.get("/dashboard").text
 
 
 def test_the_playground_is_only_there_when_there_is_one() -> None:
@@ -149,3 +153,19 @@ def test_theme_goes_round_without_scripts() -> None:
     assert 'data-theme="dark"' in browser.get("/mail").text
     browser.post("/theme", {"back": "//evil.example"})
     assert 'data-theme="light"' in browser.get("/mail").text
+
+
+def test_the_domain_page_explains_the_mode() -> None:
+    """Catches decisions that stand only in a log (L6), and markup in a server's answer coming alive."""
+    house = House()
+    explain = house.modes.explain
+    house.modes.explain = lambda domain: {**explain(domain), "decisions": [{"at": NOW, "why": "sign 3 of 3: 451 <b>no</b>"}]}  # type: ignore[method-assign]
+    page = house.browser("admin@example.test").get("/domains/example.test").text
+    assert "sign 3 of 3: 451 &lt;b&gt;no&lt;/b&gt;" in page
+
+
+def test_the_dashboard_stands_without_delivery() -> None:
+    """Catches a start page that fails where a role is off."""
+    house = House()
+    house.modes.explain = lambda domain: {}  # type: ignore[method-assign]
+    assert house.browser("admin@example.test").get("/dashboard").status == 200

@@ -11,12 +11,14 @@ from zope.interface import implementer
 
 from hornetmail.core.address import domain_of
 from hornetmail.core.archived import ArchiveItem
+from hornetmail.core.dsn import HEAD_BYTES, header_of
 from hornetmail.core.envelope import Direction, Door
 from hornetmail.core.queued import DONE, Message, Row, RowKind, RowState
 from hornetmail.core.reply import Reply
 from hornetmail.core.route import ARCHIVE
 from hornetmail.core.served import Coverage
 from hornetmail.core.verdict import Outcome, Verdict
+from hornetmail.filter.spam import tagged
 from hornetmail.interfaces import IArchive, IBody, ICourier, IDirectory, IQueue
 
 FEEDS = {Door.MX: "inline", Door.LMTP: "inline", Door.RELAY: "relay", Door.SUBMISSION: "submission", Door.WEB: "submission"}
@@ -71,7 +73,7 @@ class ArchiveCourier:
         if covered is not None:
             return covered.archive
         mailbox = self._directory.mailbox(row.address)
-        return mailbox is None and domain.active and domain.coverage is Coverage.ALL
+        return mailbox is None and domain.coverage is Coverage.ALL
 
     async def deliver(self, message: Message, rows: Sequence[Row], body: IBody) -> dict[int, Verdict]:
         """See ICourier; ``rows`` is the archive row."""
@@ -87,32 +89,31 @@ class ArchiveCourier:
         try:
             if fresh:
                 token = row.id if not staged and not standing.pending else _token(row, fresh)
-                await self._archive.stage(self._item(message, token, fresh), body)
+                spam = tagged(header_of(await body.read(0, HEAD_BYTES)))
+                await self._archive.stage(self._item(message, token, fresh, spam=spam), body)
         except Exception:  # noqa: BLE001 - an archive that cannot take it now delays archiving only
             self.log.failure("archiving message {message} failed, it is tried again", message=message.id)
             return Verdict(Outcome.DEFERRED, Reply(451, "4.3.0", "the archive did not take it"), ARCHIVE)
         return Verdict(Outcome.DELIVERED, Reply(250, "2.0.0", "archived"), ARCHIVE)
 
-    def _item(self, message: Message, token: int, rows: Sequence[Row]) -> ArchiveItem:
+    def _item(self, message: Message, token: int, rows: Sequence[Row], *, spam: bool) -> ArchiveItem:
         domain = self._directory.domain(message.domain) if message.domain else None
+        sender = message.envelope.sender
+        # The primary vouches for the senders of its own domains: they have a right to what they sent (C9, C17, rule 14).
+        vouched = sender if message.origin.trusted and self._directory.domain(domain_of(sender)) is not None else ""
         return ArchiveItem(
             row=token,
             tenant=message.tenant,
             feed=FEEDS.get(message.origin.door, str(message.origin.door)),
             direction=message.direction,
-            sender=message.envelope.sender,
+            sender=sender,
             recipients=tuple(each.address for each in rows),
             received=message.arrived,
             retention_days=domain.retention_days if domain else 90,
-            login=_author(message),
+            login=message.origin.login or vouched,
             trace=message.trace,
+            spam=spam,
         )
-
-
-def _author(message: Message) -> str:
-    """Who is known to have sent it (rule 14): whoever logged in, or the sender that the domain's own server vouches for at the relay door."""
-    origin = message.origin
-    return origin.login or (message.envelope.sender if origin.trusted and message.direction is not Direction.IN else "")
 
 
 STAGED = "staged "

@@ -227,6 +227,6 @@ class BoundedRequest(Request):
 def site(resource: Any, reactor: Any, *, most_bytes: int = 80 << 20, timeout: float = 60.0) -> Site:
     """A ``Site`` that bounds requests and shows no tracebacks. ``timeout``: seconds that a silent connection lasts."""
     kind = type("BoundedRequest", (BoundedRequest,), {"most_bytes": most_bytes})
-    made = Site(resource, requestFactory=kind, timeout=timeout, reactor=reactor)
+    made = Site(resource, requestFactory=kind, timeout=timeout, reactor=reactor, parsePOSTFormSubmission=False)
     made.displayTracebacks = False
     return made

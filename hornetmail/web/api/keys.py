@@ -23,13 +23,23 @@ class KeyBackup(msgspec.Struct, frozen=True):
 
 MIN_PASSWORD = 8
 
+KEY_BACKED_UP = "archive_key_backed_up"
+"""Setting of the installation: Unix seconds of the newest backup."""
+
 
 async def backup(rooms: Rooms, caller: Caller, request: KeyBackupRequest) -> KeyBackup:
     """Encrypted under the password with AES-256."""
     write = need(rooms.key_backup, "archive")
     if len(request.password) < MIN_PASSWORD:
         raise ApiError(400, "invalid", f"$.password: at least {MIN_PASSWORD} characters")
-    return KeyBackup(await write(request.password))
+    text = await write(request.password)
+    await rooms.directory.set_setting(KEY_BACKED_UP, str(int(rooms.clock.seconds())))
+    return KeyBackup(text)
+
+
+def key_backed_up(rooms: Rooms) -> bool:
+    """Whether a backup of the key was ever made (A4, rule 22)."""
+    return bool(rooms.directory.setting(KEY_BACKED_UP, ""))
 
 
 OPERATIONS = (
