@@ -103,9 +103,7 @@ class Modes:
             "reason": state.reason,
             "automatic": served is not None and served.failover is Failover.AUTO,
             "up": self.health.up(served) if served else None,
-            "primaries": [
-                {"host": str(h.host), "up": h.up, "since": h.since, "seen": h.seen, "reason": h.reason} for h in hosts
-            ],
+            "primaries": [{"host": str(h.host), "up": h.up, "since": h.since, "seen": h.seen, "reason": h.reason} for h in hosts],
             "recipients": self._recipients(name),
             "next_probe": self.health.next_probe(name),
             "probes_answered": state.streak,

@@ -184,15 +184,20 @@ def test_daemon(hornet: Installation) -> None:
         capture_output=True, timeout=60, cwd=hornet.root,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    until(lambda: answers(hornet), "it answers")
     pid = int(pidfile.read_text())
-    second = subprocess.run(
-        [BIN / "twistd", "-n", "--pidfile=", "hornetmail", "-c", hornet.config], capture_output=True, timeout=60, cwd=hornet.root
-    )
-    assert second.returncode == 1
-    assert str(pid) in second.stderr.decode()
-    os.kill(pid, signal.SIGTERM)
-    until(lambda: not pidfile.exists(), "it is gone", seconds=5)
+    try:
+        until(lambda: answers(hornet), "it answers")
+        second = subprocess.run(
+            [BIN / "twistd", "-n", "--pidfile=", "hornetmail", "-c", hornet.config],
+            capture_output=True,
+            timeout=60,
+            cwd=hornet.root,
+        )
+        assert second.returncode == 1
+        assert str(pid) in second.stderr.decode()
+    finally:
+        os.kill(pid, signal.SIGTERM)
+        until(lambda: not pidfile.exists(), "it is gone", seconds=5)
     hornet.start()
     assert hornet.stop() == 0
 
