@@ -21,7 +21,7 @@ class Accepted(NamedTuple):
 
 class ScriptedServer:
     """``script``: stage to a reply, ``HANG`` or ``DROP``. Stages: GREETING EHLO MAIL RCPT DATA BODY DOT. What is dropped or hung on at DOT was
-    kept all the same. ``times``: how often a stage follows its script, if not always. ``unknown``, ``full``: recipients refused; ``asked``: how often each was named in RCPT.
+    kept all the same. ``times``: how often a stage follows its script, if not always. ``unknown``, ``full``: recipients refused; ``most``: recipients of a transaction, 0 any number; ``asked``: how often each was named in RCPT.
     """
 
     def __init__(self) -> None:
@@ -29,6 +29,7 @@ class ScriptedServer:
         self.times: dict[str, int] = {}
         self.unknown: set[str] = set()
         self.full: set[str] = set()
+        self.most = 0
         self.accepted: list[Accepted] = []
         self.asked: dict[str, int] = {}
         self.seen: dict[str, int] = {}
@@ -65,6 +66,7 @@ class ScriptedServer:
         """Forget the script: an ordinary server from now on."""
         self.script, self.times = {}, {}
         self.full = set()
+        self.most = 0
         self.drop()
 
     def to(self, recipient: str) -> list[Accepted]:
@@ -165,6 +167,8 @@ class _Dialogue:
             self.say(f"550 5.1.1 <{address}>: no such user")
         elif address in server.full:
             self.say("452 4.2.2 mailbox full")
+        elif server.most and len(self.recipients) >= server.most:
+            self.say("452 4.5.3 too many recipients")
         elif not self.staged("RCPT"):
             self.recipients.append(address)
             self.say("250 2.1.5 ok")

@@ -306,3 +306,31 @@ def test_unknown_at_delivery(stage: Stage) -> None:
     stage.send(stage.mail(CAROL), CAROL)
     one = stage.held()
     stage.client.call("POST", "queue", "delete", messages=[one["id"]])
+
+
+def test_too_many_recipients(stage: Stage) -> None:
+    """Rule 2: 452 4.5.3 after an accepted recipient opens a further transaction, and is no reason for the portal."""
+    stage.primary.most = 1
+    data = stage.mail()
+    stage.hornet.send(OUTSIDE, [ALICE, BOB, CAROL], data)
+    until(lambda: all(stage.home(data, address) for address in (ALICE, BOB, CAROL)), "each has it")
+    assert [len(each.recipients) for each in stage.primary.accepted if each.data.endswith(data)] == [1, 1, 1]
+    assert not stage.inbox()
+
+
+def test_sick_primary(stage: Stage) -> None:
+    """Rule 4: a primary that refuses its known addresses is not believed from the third one on: the portal, and a sign of an outage."""
+    stage.primary.unknown = {ALICE, BOB, CAROL}
+    for address in (ALICE, BOB):
+        data = stage.mail(address)
+        stage.send(data, address)
+        stage.client.call("POST", "queue", "delete", messages=[stage.held()["id"]])
+        stage.settled()
+    data = stage.mail(CAROL)
+    stage.send(data, CAROL)
+    until(lambda: stage.has(data, CAROL), "it is in the portal", seconds=6)
+    evidence = stage.client.call("GET", "domains", "scripted.test")["explanation"]["evidence"]
+    assert any("refuses known addresses" in each["text"] for each in evidence)
+    stage.primary.unknown = set()
+    stage.settled()
+    assert len(stage.home(data, CAROL)) == 1

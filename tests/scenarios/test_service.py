@@ -15,8 +15,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from hornetmail.cli.client import Client
 from hornetmail.compose.certificate import self_signed
 from tests.peers.installation import BIN, Installation
+from tests.peers.scripted import HANG, ScriptedServer
 from tests.peers.waiting import until
 
 USER, PASSWORD = "alice@example.test", "alice-secret-1"
@@ -142,6 +144,62 @@ def test_sigterm_waits_for_nobody(running: Installation) -> None:
     running.process = None
     stuck.close()
     web.close()
+
+
+def test_sigterm_in_a_delivery(running: Installation) -> None:
+    """A primary that says nothing after the final dot does not keep the service; after the restart the mail is handed over again,
+    byte for byte the same (rules 1 and 11)."""
+    primary = ScriptedServer()
+    try:
+        process = running.process
+        assert process is not None
+        running.add_domain("slow.test", primary.port, "--failover", "manual")
+        running.add_mailbox("alice@slow.test", PASSWORD)
+        primary.script = {"DOT": HANG}
+        data = mail("on the way")
+        running.send("a@outside.test", ["alice@slow.test"], data)
+        until(lambda: primary.to("alice@slow.test"), "the dot was sent")
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+        assert time.monotonic() - began < 5
+        running.process = None
+        primary.well()
+        running.start()
+        Client(running.dir / "hornetmail.sock").call("POST", "queue", "flush", all=True)
+        until(lambda: len(primary.to("alice@slow.test")) == 2, "it is handed over again")
+        first, second = primary.to("alice@slow.test")
+        assert first == second
+        assert first.data.endswith(data)
+        running.until_idle()
+    finally:
+        primary.stop()
+
+
+def test_daemon(hornet: Installation) -> None:
+    """Without ``-n`` twistd goes into the background; lock and PID file are the daemon's."""
+    pidfile = hornet.root / "twistd.pid"
+    done = subprocess.run(
+        [BIN / "twistd", f"--pidfile={pidfile}", f"--logfile={hornet.root / 'daemon.log'}", "hornetmail", "-c", hornet.config],
+        capture_output=True, timeout=60, cwd=hornet.root,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    pid = int(pidfile.read_text())
+    try:
+        until(lambda: answers(hornet), "it answers")
+        second = subprocess.run(
+            [BIN / "twistd", "-n", "--pidfile=", "hornetmail", "-c", hornet.config],
+            capture_output=True,
+            timeout=60,
+            cwd=hornet.root,
+        )
+        assert second.returncode == 1
+        assert str(pid) in second.stderr.decode()
+    finally:
+        os.kill(pid, signal.SIGTERM)
+        until(lambda: not pidfile.exists(), "it is gone", seconds=5)
+    hornet.start()
+    assert hornet.stop() == 0
 
 
 def test_sighup(hornet: Installation) -> None:
