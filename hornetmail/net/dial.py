@@ -9,7 +9,7 @@ from typing import Any, Protocol, cast
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
-from twisted.internet.error import ConnectError
+from twisted.internet.error import ConnectError, ConnectingCancelledError
 from twisted.internet.protocol import Factory
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.logger import Logger
@@ -86,6 +86,7 @@ class _Race:
         self._until = dialer.reactor.seconds() + timeout
         self._open: dict[str, Deferred[Any]] = {}
         self._errors: list[str] = []
+        self._over = False
         self._won: Deferred[tuple[TwistedProtocol, str]] = Deferred(lambda _: self._stop())
         self._timer: Any = None
 
@@ -118,14 +119,16 @@ class _Race:
 
     def _failed(self, failure: Failure, address: str) -> None:
         self._open.pop(address, None)
-        failure.trap(ConnectError, CancelledError, OSError)
+        failure.trap(ConnectError, ConnectingCancelledError, CancelledError, OSError)
         self._errors.append(f"{address}: {_reason(failure)}")
-        if not self._won.called:
+        if not self._over:
             if self._timer is not None:
                 self._timer.cancel()
             self._next()
 
     def _stop(self) -> None:
+        """It is decided, or nobody waits any more: attempts under way are cancelled, and their failures mean nothing."""
+        self._over = True
         self._left.clear()
         if self._timer is not None:
             self._timer.cancel()

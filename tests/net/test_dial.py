@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.error import ConnectingCancelledError, ConnectionRefusedError
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
@@ -28,9 +29,9 @@ class Rig:
     def dialled(self) -> list[str]:
         return [client[0] for client in self.reactor.tcpClients]
 
-    def refuse(self, number: int) -> None:
+    def refuse(self, number: int, error: Exception | None = None) -> None:
         client = self.reactor.tcpClients[number]
-        client[2].clientConnectionFailed(self.reactor.connectors[number], Failure(ConnectionRefusedError()))
+        client[2].clientConnectionFailed(self.reactor.connectors[number], Failure(error or ConnectionRefusedError()))
 
     def connect(self, number: int) -> Any:
         protocol = self.reactor.tcpClients[number][2].buildProtocol(None)
@@ -61,6 +62,14 @@ def test_a_refused_address_is_followed_at_once() -> None:
     error = rig.result[0].value
     assert isinstance(error, DialError)
     assert error.text.count("refused") == 2
+
+
+def test_a_cancelled_attempt_is_no_error_of_ours() -> None:
+    """Would catch an attempt that Twisted cancels underneath us, and whose failure nobody takes."""
+    rig = Rig("192.0.2.1", "192.0.2.2")
+    rig.refuse(0, ConnectingCancelledError(IPv4Address("TCP", "192.0.2.1", 25)))
+    rig.connect(1)
+    assert rig.result[0][1] == "192.0.2.2"
 
 
 def test_no_answer_at_all() -> None:

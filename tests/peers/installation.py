@@ -61,6 +61,14 @@ class Installation:
         """Its configuration file."""
         return self.dir / "hornetmail.toml"
 
+    def set(self, **values: object) -> None:
+        """Other values for keys of the configuration that ``init`` wrote; each key stands there once, on a line of its own."""
+        text = self.config.read_text()
+        for name, value in values.items():
+            text, found = re.subn(rf"^{name} = .*$", f"{name} = {value}", text, flags=re.MULTILINE)
+            assert found == 1, name
+        self.config.write_text(text)
+
     @property
     def admin_password(self) -> str:
         """The one-time password that init printed."""
