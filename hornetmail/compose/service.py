@@ -22,6 +22,7 @@ from hornetmail.compose.whole import Whole
 from hornetmail.disk.lock import AlreadyRunning
 from hornetmail.disk.mounts import NetworkFileSystem
 from hornetmail.net.tls import ServerTLS
+from hornetmail.runtime.collector import calm
 
 
 class HornetMail(Service):
@@ -54,6 +55,7 @@ class HornetMail(Service):
     async def _start(self) -> None:
         self.whole = Whole(self.base, self.tls, self.roles, self.playground)
         await self.whole.start()
+        calm()
         self.log.info("HornetMail is up: {roles}", roles=", ".join(sorted(self.roles)))
         notify("READY=1")
         self.ready.callback(self)
