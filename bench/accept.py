@@ -47,6 +47,7 @@ def serve(port: int, directory: Path) -> None:
     from hornetmail.net.limits import Limits
     from hornetmail.net.pump import PumpFactory
     from hornetmail.runtime.bus import Bus
+    from hornetmail.runtime.collector import calm
     from hornetmail.servers.relay import RelayNetworks
     from hornetmail.servers.smtp import Services, SMTPSession
     from hornetmail.servers.smtp_policy import mx
@@ -79,6 +80,7 @@ def serve(port: int, directory: Path) -> None:
             reactor,  # type: ignore[arg-type]
             limits=Limits(2000, 2000),
         )
+        calm()  # as the service does
         running.listenTCP(port, factory.listener, backlog=1000, interface="127.0.0.1")  # type: ignore[attr-defined]
 
     def failed(failure: object) -> None:

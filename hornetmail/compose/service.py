@@ -27,6 +27,7 @@ from hornetmail.db.engines import DatabaseError
 from hornetmail.disk.lock import AlreadyRunning
 from hornetmail.disk.mounts import NetworkFileSystem
 from hornetmail.net.tls import ServerTLS
+from hornetmail.runtime.collector import calm
 
 REFUSALS = (OSError, ValueError, ArchiveError, CannotListen, DatabaseError)
 """What prevents a start and explains itself; anything else is a fault of the program, with its traceback in the log."""
@@ -72,6 +73,7 @@ class HornetMail(Service):
     async def _start(self) -> None:
         self.whole = Whole(self.base, self.tls, self.roles, self.playground)
         await self.whole.start()
+        calm()
         self.log.info("HornetMail is up: {roles}", roles=", ".join(sorted(self.roles)))
         notify("READY=1")
         self.ready.callback(self)
