@@ -58,6 +58,16 @@ class IDeposit(Interface):
         """Forget it. Safe to call at any time, also twice, also after commit (then it does nothing)."""
 
 
+class IShare(Interface):
+    """Who may have how much of the attempts under way, so that one slow destination does not keep others waiting."""
+
+    def destination(domain: str, address: str) -> str:
+        """Where a row of a message of that domain to that address goes; rows with the same answer share."""
+
+    def room(destination: str) -> int:
+        """How many messages more it may have under way now."""
+
+
 class IQueue(Interface):
     """The spool: a message is in it from its 250 until all its rows are done and it is archived."""
 
@@ -66,8 +76,15 @@ class IQueue(Interface):
         ``Message``, durable, with one DELIVER row a recipient (HELD with that reason if ``hold``) and, if ``archive``, an ARCHIVE row
         that waits. Raises DiskFull or SpoolError: answer 4xx."""
 
-    async def claim(now: float, limit: int, next_due: Callable[[Row], float], kinds: Collection[RowKind] = ()) -> Sequence[Claim]:
-        """Claim rows that are due, oldest first, newest arrivals from memory; attempt and next time are durable on return."""
+    async def claim(
+        now: float,
+        limit: int,
+        next_due: Callable[[Row], float],
+        kinds: Collection[RowKind] = (),
+        share: IShare | None = None,
+    ) -> Sequence[Claim]:
+        """Claim rows that are due, oldest first, newest arrivals from memory; attempt and next time are durable on return. Rows whose
+        destination has no room in ``share`` wait unclaimed."""
 
     async def claim_rows(rows: Iterable[int], now: float, next_due: Callable[[Row], float]) -> Sequence[Claim]:
         """Claim just these, if they are not claimed or done: what drain and flush use."""

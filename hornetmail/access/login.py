@@ -15,11 +15,12 @@ from zope.interface import implementer
 from hornetmail.access import rights
 from hornetmail.access.passwords import MAX_LENGTH, Passwords, WeakPassword, check, normal, one_time
 from hornetmail.access.sessions import Sessions
-from hornetmail.access.throttle import Throttle, network_of
+from hornetmail.access.throttle import Throttle
 from hornetmail.core.served import Mailbox, Person, Scope
 from hornetmail.db.engines import DatabaseError
 from hornetmail.directory.store import Credential, DirectoryStore
 from hornetmail.interfaces import IAccess
+from hornetmail.net.limits import network_of
 
 __all__ = ["Access", "AccessRefused", "NewSecret", "WeakPassword"]
 

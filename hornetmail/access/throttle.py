@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
@@ -21,18 +20,6 @@ class _Entry(msgspec.Struct, gc=False):
     failures: int
     last: float
     until: float
-
-
-def network_of(peer: str) -> str:
-    """The network that an address counts for: IPv4 alone, IPv6 by /64, IPv4-mapped IPv6 as IPv4; ``""`` for what is no address."""
-    try:
-        address = ipaddress.ip_address(peer.partition("%")[0])
-    except ValueError:
-        return ""
-    mapped = getattr(address, "ipv4_mapped", None)
-    if mapped is not None:
-        return str(mapped)
-    return str(address) if address.version == 4 else str(ipaddress.ip_network((address, 64), strict=False))
 
 
 class Throttle:

@@ -9,14 +9,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
-from hornetmail.archive.index import Outcome, Prepared, Stored, known_records, store_batch
+from hornetmail.archive.index import Outcome, Prepared, Stored, known_records
 from hornetmail.archive.parts import PartKey, PartPlace, store_parts
+from hornetmail.archive.poison import store_each, text_of
 from hornetmail.archive.records import Kind, RecordBroken, RecordCodec
 from hornetmail.archive.shelf import Shelf
 from hornetmail.archive.staging import Staged, Staging
 from hornetmail.db.pool import Database
 from hornetmail.disk.records import BadRecord
-from hornetmail.mime.text import read_mail
 
 BATCH = 64
 BATCH_BYTES = 4 << 20
@@ -27,7 +27,8 @@ RETRY = 30.0
 
 
 class Indexer:
-    """One loop over what is staged and not yet indexed. ``indexed`` is called after each commit, with its outcomes."""
+    """One loop over what is staged and not yet indexed. ``indexed`` is called after each commit, with its outcomes; ``alarm``
+    (in any thread) once, with the first mail that could be indexed by its headers only."""
 
     log = Logger()
 
@@ -40,6 +41,7 @@ class Indexer:
         codec: RecordCodec,
         database: Database,
         indexed: Callable[[Sequence[Stored]], None],
+        alarm: Callable[[str, str], None],
     ) -> None:
         self._reactor = reactor
         self._pool = pool
@@ -48,6 +50,8 @@ class Indexer:
         self._codec = codec
         self._database = database
         self._indexed = indexed
+        self._alarm = alarm
+        self._told = False
         self._running = False
         self._stopped = False
         self._timer: Any = None
@@ -123,7 +127,7 @@ class Indexer:
             await self._database.run(store_parts, parts)
         fresh = [entry for entry in mails if entry.record not in known]
         prepared: list[Prepared] = await deferToThreadPool(self._reactor, self._pool, self._prepare, fresh) if fresh else []
-        stored = await self._database.run(store_batch, prepared) if prepared else []
+        stored = await store_each(self._database, prepared, self._poisoned) if prepared else []
         outcomes = known | {one.record: one for one in stored}
         for entry in batch:
             self._staging.unindexed.popleft()
@@ -163,7 +167,12 @@ class Indexer:
                 self.log.error("staged record {record} cannot be indexed: {error}", record=entry.record.hex(), error=error)
                 continue
             entry.leaf_hash = meta.leaf_hash()
-            prepared.append(
-                Prepared(entry.tenant, entry.record, meta, read_mail(raw), None, entry.position.offset, entry.position.segment)
-            )
+            text = text_of(entry.record, raw, self._poisoned)
+            prepared.append(Prepared(entry.tenant, entry.record, meta, text, None, entry.position.offset, entry.position.segment))
         return prepared
+
+    def _poisoned(self, record: bytes, why: str) -> None:
+        self.log.error("record {record} is in the index by its headers only: {why}", record=record.hex(), why=why)
+        if not self._told:
+            self._told = True
+            self._alarm("archive-unreadable", f"mail is in the archive's index by its headers only, see the log; first: {why}")

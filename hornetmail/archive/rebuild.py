@@ -12,12 +12,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import blockingCallFromThread, deferToThreadPool
 from twisted.logger import Logger
 
-from hornetmail.archive.index import Prepared, store_batch
+from hornetmail.archive.index import Prepared
 from hornetmail.archive.keystore import KeyStore
 from hornetmail.archive.leaflog import LeafLog, runs_on
 from hornetmail.archive.media import IMedium, MediumError
 from hornetmail.archive.packs import HEADER, Member, PackBroken, SealedPack, open_pack, read_pack_head
 from hornetmail.archive.parts import PartKey, PartPlace, store_parts
+from hornetmail.archive.poison import store_each, text_of
 from hornetmail.archive.records import EventMeta, Kind, RecordCodec, What
 from hornetmail.archive.retention import mark_rebuilt
 from hornetmail.archive.shelf import Located, Media, Shelf, enter_pack, locate_part, pack_row
@@ -25,7 +26,6 @@ from hornetmail.archive.staging import Staging
 from hornetmail.core.archived import ArchiveError, Finding
 from hornetmail.db.engines import Cursor
 from hornetmail.db.pool import Database
-from hornetmail.mime.text import read_mail
 
 BATCH = 64
 
@@ -67,9 +67,12 @@ class Rebuild:
     async def _in_thread(self, call: Any, *args: Any) -> Any:
         return await deferToThreadPool(self._reactor, self._pool, call, *args)
 
-    def _bad(self, where: str, error: Exception) -> None:
+    def _bad(self, where: str, error: Exception | str) -> None:
         self.log.error("rebuild: {where}: {error}", where=where, error=error)
         self._found.append(Finding(where, str(error)))
+
+    def _poisoned(self, record: bytes, why: str) -> None:
+        self._bad(f"record {record.hex()}, in the index by its headers only", why)
 
     def _list(self) -> tuple[list[tuple[IMedium, str]], list[tuple[IMedium, str]]]:
         """Journals and packs of all media, oldest first."""
@@ -121,7 +124,7 @@ class Rebuild:
         await self._database.run(store_parts, await self._in_thread(self._parts, pack, number))
         for at in range(0, len(mails), BATCH):
             prepared = await self._in_thread(self._prepare, medium, pack, number, mails[at : at + BATCH])
-            await self._database.run(store_batch, prepared)
+            await store_each(self._database, prepared, self._poisoned)
 
     def _prepare(self, medium: IMedium, pack: SealedPack, number: int, members: Sequence[Member]) -> list[Prepared]:
         prepared = []
@@ -131,7 +134,7 @@ class Rebuild:
             except ArchiveError:
                 self._again.append((number, pack.head.group.tenant, medium, pack.head.name, member))
                 continue
-            text = read_mail(raw)
+            text = text_of(member.record, raw, self._poisoned)
             prepared.append(Prepared(pack.head.group.tenant, member.record, meta, text, number, member.offset, member.length))
         return prepared
 
@@ -165,11 +168,12 @@ class Rebuild:
             except ArchiveError as error:
                 self._bad(f"{name}: record {member.record.hex()}", error)
                 return None
-            return Prepared(tenant, member.record, meta, read_mail(raw), number, member.offset, member.length)
+            text = text_of(member.record, raw, self._poisoned)
+            return Prepared(tenant, member.record, meta, text, number, member.offset, member.length)
 
         prepared = await self._in_thread(open_it)
         if prepared is not None:
-            await self._database.run(store_batch, [prepared])
+            await store_each(self._database, [prepared], self._poisoned)
 
     async def _take_facts(self, later: Sequence[tuple[int, int, bytes, IMedium, str, Member]]) -> None:
         """Further arrivals of mail that is in the index now: its text is read again, because its full text is written anew."""
@@ -183,9 +187,9 @@ class Rebuild:
                 continue
             pack, start, length = found
             _, raw = await self._in_thread(lambda p=pack, s=start, n=length: self._shelf.mail(self._shelf.record(p, s, n)))
-            text = await self._in_thread(read_mail, raw)
+            text = await self._in_thread(text_of, record, raw, self._poisoned)
             prepared.append(Prepared(tenant, record, event.copy, text, number, member.offset, member.length, event=True))
-        await self._database.run(store_batch, prepared)
+        await store_each(self._database, prepared, self._poisoned)
 
     def _fact(self, medium: IMedium, name: str, member: Member) -> EventMeta | None:
         try:

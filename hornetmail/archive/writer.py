@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import monotonic
@@ -214,7 +215,9 @@ class Archive:
         key = self._keys.current().database_key()
         self._database = await Database.open(self._reactor, url, MIGRATIONS, key=key, readers=2)
         self._mails, self._raw = await self._database.read(_totals)
-        self._indexer = Indexer(self._reactor, self._pool, self._staging, self._shelf, self._codec, self._database, self._indexed)
+        self._indexer = Indexer(
+            self._reactor, self._pool, self._staging, self._shelf, self._codec, self._database, self._indexed, self._alarm
+        )  # fmt: skip
         self._sealer = Sealer(
             self._reactor,
             self._pool,
@@ -462,9 +465,15 @@ class Archive:
         try:
             found = await Rebuild(self._reactor, self._pool, database, self._keys, self._codec, self._media, self._staging).run()
         finally:
+            # A call that failed leaves its cursor in a cycle with its traceback, and SQLite writes its WAL out only when no cursor is left.
+            await self._in_thread(gc.collect)
             await database.close()
         await self._close_index()
-        await self._in_thread(self._swap_database, fresh)
+        try:
+            await self._in_thread(self._swap_database, fresh)
+        except ArchiveError:
+            await self._open_index()
+            raise
         self._staging.index_again()
         await self._open_index()
         await self.flush()
@@ -475,6 +484,9 @@ class Archive:
             self._disk.unlink(path.with_name(path.name + suffix), missing_ok=True)
 
     def _swap_database(self, fresh: Path) -> None:
+        log = fresh.with_name(fresh.name + "-wal")
+        if log.exists() and log.stat().st_size:
+            raise ArchiveError("the new index was not written out when it was closed; the old one stays")
         self._remove_database(self._directory / DATABASE)
         self._disk.rename(fresh, self._directory / DATABASE)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 
 import msgspec
 
@@ -35,6 +36,12 @@ class Hop(msgspec.Struct, frozen=True, gc=False):
 
 def rfc5322_date(seconds: float) -> str:
     """Unix seconds as a date-time of RFC 5322 section 3.3, in UTC."""
+    return _date(int(seconds // 1))
+
+
+@functools.lru_cache(maxsize=8)
+def _date(seconds: int) -> str:
+    """Messages of the same second share it."""
     at = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
     return f"{_DAYS[at.weekday()]}, {at.day} {_MONTHS[at.month - 1]} {at.year} {at:%H:%M:%S} +0000"
 

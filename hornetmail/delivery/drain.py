@@ -11,7 +11,7 @@ so that whatever the user did before the claim wins, and a crash at any point le
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import msgspec
 from twisted.internet.defer import CancelledError
@@ -44,18 +44,20 @@ OWNER = "drain"
 IN_USE_SECONDS = 20.0
 """A copy in a mailbox that a POP session has locked is tried again after this."""
 
+UNSETTLED = (RowState.PARKED, RowState.QUEUED, RowState.STUCK)
 WAITING = (RowState.PARKED, RowState.QUEUED)
 
 
 class DrainLimits(msgspec.Struct, frozen=True, gc=False):
     """``most`` hand-overs of a domain side by side, ``per_second`` started; passes that end early are repeated after ``again`` s, doubled up
-    to ``slowest``; a copy undrained for ``undrained`` s is told."""
+    to ``slowest``; a copy undrained for ``undrained`` s is told; one whose domain has had no primary for ``orphaned`` s stays for good."""
 
     most: int = 10
     per_second: float = 50.0
     again: float = 5.0
     slowest: float = 120.0
     undrained: float = 4 * 3600.0
+    orphaned: float = 3600.0
 
 
 class Result(enum.Enum):
@@ -106,6 +108,7 @@ class Drain:
         self.limits = limits or DrainLimits()
         self._tasks = Tasks(clock)
         self._passes: set[str] = set()
+        self._orphans: dict[str, float] = {}
         self._wanted: set[str] = set()
         self._running = False
         self._started = 0.0
@@ -150,12 +153,12 @@ class Drain:
                 self._wanted.discard(domain)
                 self.kick(domain)
 
-    async def waiting(self, domain: str = "") -> list[tuple[Message, Row]]:
+    async def waiting(self, domain: str = "", states: Collection[RowState] = WAITING) -> list[tuple[Message, Row]]:
         """All copies that have to get home (a domain's, if one is given), in the order of draining."""
         found: list[tuple[Message, Row]] = []
         after = 0
         while True:
-            page = await self._queue.rows(domain=domain, kinds=(RowKind.DRAIN,), states=WAITING, after=after)
+            page = await self._queue.rows(domain=domain, kinds=(RowKind.DRAIN,), states=states, after=after)
             found.extend(each for each in page if not domain or self._domain_of(each[1]) == domain)
             if len(page) < 500:
                 break
@@ -327,21 +330,39 @@ class Drain:
             return
         now = self._clock.seconds()
         by_domain: dict[str, list[tuple[Message, Row]]] = {}
-        for message, row in await self.waiting():
+        for message, row in await self.waiting(states=UNSETTLED):
             by_domain.setdefault(self._domain_of(row), []).append((message, row))
+        self._orphans = {name: since for name, since in self._orphans.items() if name in by_domain}
         for name, copies in by_domain.items():
             domain = self._directory.domain(name)
-            if domain is None or not domain.primaries or self._modes.mode(name) is Mode.EMERGENCY:
+            if domain is None or not domain.primaries:
+                await self._orphaned(name, [row for _, row in copies])
+                continue
+            self._orphans.pop(name, None)
+            if self._modes.mode(name) is Mode.EMERGENCY:
                 continue
             if any(row.state is RowState.PARKED for _, row in copies):
                 self.kick(name)
             late = [
                 row
                 for message, row in copies
-                if now - row.queued >= self.limits.undrained and message.origin.door is not Door.NOTICE
+                if row.state in WAITING and now - row.queued >= self.limits.undrained and message.origin.door is not Door.NOTICE
             ]
             if late:
                 await self._tell(name, domain.tenant, late)
+
+    async def _orphaned(self, name: str, rows: list[Row]) -> None:
+        """Nobody is left to take these home: after a while (a primary may just be being replaced) they stay where they are."""
+        now = self._clock.seconds()
+        if now - self._orphans.setdefault(name, now) < self.limits.orphaned:
+            return
+        reason = f"{name} has no primary any more: the copy stays in the portal, which is its mail server for good"
+        count = await self._queue.change([row.id for row in rows], RowState.REMOVED, reason=reason)
+        if not count:
+            return
+        text = f"{name} has no primary any more: {count} messages that were to be drained stay in the portal for good"
+        self._bus.publish(Alarm("drain-orphaned", text, name))
+        await self._notices.tell_administrators(name, f"Mail of {name} stays in the portal", [text + "."], f"orphaned:{name}")
 
     async def _tell(self, domain: str, tenant: int, late: list[Row]) -> None:
         hours = self.limits.undrained / 3600

@@ -12,7 +12,7 @@ message that went well, at most ``most``. 421 lowers that. What happens here hap
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -76,13 +76,13 @@ class Destination:
         self._resting: tuple[float, Broken] | None = None
         self.used = clock.seconds()
 
-    async def exchange(self, job: Callable[[SMTPClient], Awaitable[T]]) -> T:
-        """Run ``job`` on a connection of its own, reused or fresh. Raises Broken as rule 2 leaves it."""
+    async def exchange(self, job: Callable[[SMTPClient], Awaitable[T]], but: Collection[Host] = ()) -> T:
+        """Run ``job`` on a connection of its own, reused or fresh, to any host ``but`` these. Raises Broken as rule 2 leaves it."""
         waited_from = self._clock.seconds()
         while True:
             await self._slot()
             try:
-                result = await self._once(job)
+                result = await self._once(job, but)
             except Broken as error:
                 # Connections at work, or on the way: if they fail too, the last of them has no others.
                 others = max(len(self._open), self.busy - 1)
@@ -102,11 +102,11 @@ class Destination:
             self._release()
             return result
 
-    async def _once(self, job: Callable[[SMTPClient], Awaitable[T]]) -> T:
-        client = self._take()
+    async def _once(self, job: Callable[[SMTPClient], Awaitable[T]], but: Collection[Host]) -> T:
+        client = self._take(but)
         reused = client is not None
         if client is None:
-            client = await self._dial()
+            client = await self._dial(but)
         try:
             result = await self._run(client, job)
         except Broken as error:
@@ -115,7 +115,7 @@ class Destination:
             self.log.debug(
                 "a kept connection to {host} broke ({error}), repeating on a fresh one", host=str(client.host), error=str(error)
             )
-            client = await self._dial()
+            client = await self._dial(but)
             result = await self._run(client, job)
         self._keep(client)
         return result
@@ -145,9 +145,10 @@ class Destination:
             self.busy += 1
             self._waiting.popleft().callback(None)
 
-    def _take(self) -> SMTPClient | None:
-        while self._idle:
-            client, closing = self._idle.pop()
+    def _take(self, but: Collection[Host]) -> SMTPClient | None:
+        for entry in [entry for entry in reversed(self._idle) if entry[0].host not in but]:
+            self._idle.remove(entry)
+            client, closing = entry
             if closing.active():
                 closing.cancel()
             if client.alive:
@@ -173,7 +174,7 @@ class Destination:
         self._open.discard(client)
         Deferred.fromCoroutine(client.quit()).addErrback(lambda failure: client.abort())
 
-    async def _dial(self) -> SMTPClient:
+    async def _dial(self, but: Collection[Host]) -> SMTPClient:
         now = self._clock.seconds()
         if self._resting is not None:
             until, error = self._resting
@@ -182,6 +183,8 @@ class Destination:
             self._resting = None
         error = broken(Stage.CONNECT, Reply(451, "4.4.1", "no host to dial"))
         for host in sorted(self.hosts, key=lambda each: self._failed.get(each, 0.0)):
+            if host in but:
+                continue
             left = now + self._limits.budget - self._clock.seconds()
             if left <= 0:
                 break
@@ -191,7 +194,7 @@ class Destination:
                 error = failed
                 continue
             return client
-        if not self._open:
+        if not self._open and not but:
             self._resting = (self._clock.seconds() + self._limits.rest, error)
         raise error
 

@@ -8,19 +8,53 @@ from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
+from zope.interface import implementer
 
 from hornetmail.core.queued import Claim, Row, RowKind
 from hornetmail.delivery.tasks import Tasks
-from hornetmail.interfaces import IQueue
+from hornetmail.interfaces import IQueue, IShare
 
 REFILL = 0.005
 """Seconds in which ends of attempts are gathered before a full lane claims again: one claim then serves many."""
 
 
+@implementer(IShare)
+class Share:
+    """Each destination may have ``most`` messages under way. ``goal(domain, address)`` names it."""
+
+    def __init__(self, most: int, goal: Callable[[str, str], str]) -> None:
+        self._most = most
+        self.destination = goal
+        self._busy: dict[str, int] = {}
+        self.denied = False
+
+    def room(self, destination: str) -> int:
+        """See IShare."""
+        left = self._most - self._busy.get(destination, 0)
+        self.denied = self.denied or left <= 0
+        return left
+
+    def take(self, claim: Claim) -> tuple[str, ...]:
+        """A message goes under way; what to ``give`` back when it ended."""
+        goals = tuple({self.destination(claim.message.domain, row.address) for row in claim.rows})
+        for goal in goals:
+            self._busy[goal] = self._busy.get(goal, 0) + 1
+            # Others may wait for it, now or soon.
+            self.denied = self.denied or self._busy[goal] >= self._most
+        return goals
+
+    def give(self, goals: tuple[str, ...]) -> None:
+        """It ended."""
+        for goal in goals:
+            self._busy[goal] -= 1
+            if not self._busy[goal]:
+                del self._busy[goal]
+
+
 class Lane:
     """Rows of some kinds, at most ``limit`` messages at a time. Claims run one after another.
 
-    ``fallback``: seconds after which it looks without being woken, for times that were due before this process started.
+    ``share``: how much of it a destination may have, if that is limited. ``fallback``: seconds after which it looks without being woken, for times that were due before this process started.
     """
 
     log = Logger()
@@ -34,6 +68,7 @@ class Lane:
         run: Callable[[Claim], Coroutine[Any, Any, None]],
         next_due: Callable[[Row], float],
         fallback: float = 30.0,
+        share: Share | None = None,
     ) -> None:
         self._clock = clock
         self._queue = queue
@@ -42,6 +77,7 @@ class Lane:
         self._run = run
         self._next_due = next_due
         self._fallback = fallback
+        self._share = share
         self._tasks = Tasks(clock)
         self._claiming = Tasks(clock)
         self._again = False
@@ -108,19 +144,30 @@ class Lane:
             if free <= 0:
                 self._full = True
                 break
+            if self._share is not None:
+                self._share.denied = False
             try:
-                claims = await self._queue.claim(self._clock.seconds(), free, self._next_due, self._kinds)
+                claims = await self._queue.claim(self._clock.seconds(), free, self._next_due, self._kinds, self._share)
             except Exception:  # noqa: BLE001 - the queue is in trouble, it says so itself; look again later
                 self.log.failure("claiming failed")
                 break
             self._full = sum(len(claim.rows) for claim in claims) >= free
             for claim in claims:
-                self._tasks.start(self._run(claim), f"message {claim.message.id}").addCallback(lambda _: self._ended())
+                self._tasks.start(self._attempt(claim), f"message {claim.message.id}").addCallback(lambda _: self._ended())
         look = self._clock.seconds() + self._fallback
         if not self._dues or self._dues[0] > look:
             self.expect(look)
 
+    async def _attempt(self, claim: Claim) -> None:
+        goals = self._share.take(claim) if self._share is not None else ()
+        try:
+            await self._run(claim)
+        finally:
+            if self._share is not None:
+                self._share.give(goals)
+
     def _ended(self) -> None:
-        if self._full and not self._refilling:
+        more = self._full or (self._share is not None and self._share.denied)
+        if more and not self._refilling:
             self._refilling = True
             self.expect(self._clock.seconds() + REFILL)

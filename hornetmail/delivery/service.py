@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from hornetmail.core import machine
+from hornetmail.core.address import domain_of
 from hornetmail.core.backoff import Backoff
 from hornetmail.core.events import DirectoryChanged
 from hornetmail.core.queued import RowKind
@@ -33,14 +34,15 @@ from hornetmail.delivery.notices import Notices
 from hornetmail.delivery.pool import Connect, Limits, Pool
 from hornetmail.delivery.recovery import Recovery
 from hornetmail.delivery.redelivery import Redelivery
-from hornetmail.delivery.scheduler import Lane
+from hornetmail.delivery.scheduler import Lane, Share
 from hornetmail.delivery.tasks import Tasks, together
 from hornetmail.interfaces import IAccess, IArchive, IBus, IDirectory, IMeters, IPortal, IQueue
 from hornetmail.net.smtp import SMTPClient, Timeouts
 
 
 class Settings(msgspec.Struct, frozen=True, gc=False):
-    """Everything that can be set. ``deliveries`` and ``archivings`` count messages side by side; ``sweep`` is in seconds."""
+    """Everything that can be set. ``deliveries`` and ``archivings`` count messages side by side, of
+    which one destination may have the part ``share``; ``sweep`` is in seconds."""
 
     backoff: Backoff = Backoff()
     policy: machine.Policy = machine.Policy()
@@ -50,6 +52,7 @@ class Settings(msgspec.Struct, frozen=True, gc=False):
     drain: DrainLimits = DrainLimits()
     known: KnownLimits = KnownLimits()
     deliveries: int = 300
+    share: float = 0.2
     archivings: int = 64
     drains: int = 20
     sweep: float = 60.0
@@ -149,7 +152,15 @@ class Delivery:
         self.redelivery = Redelivery(queue, archive, directory, access, unique)
         agent = self.agent
         self._lanes = (
-            Lane(clock, queue, (RowKind.DELIVER,), chosen.deliveries, agent.run, agent.next_due),
+            Lane(
+                clock,
+                queue,
+                (RowKind.DELIVER,),
+                chosen.deliveries,
+                agent.run,
+                agent.next_due,
+                share=Share(max(1, int(chosen.deliveries * chosen.share)), self._destination),
+            ),
             Lane(clock, queue, (RowKind.ARCHIVE,), chosen.archivings, agent.archive, agent.next_due),
             Lane(clock, queue, (RowKind.DRAIN,), chosen.drains, self.drain.run, self.drain.next_due),
         )
@@ -205,6 +216,15 @@ class Delivery:
     def _expect(self, due: float) -> None:
         for lane in self._lanes:
             lane.expect(due)
+
+    def _destination(self, domain: str, address: str) -> str:
+        """What a delivery shares connections with: a served domain's primary, a sender's smarthost, else the recipient's domain."""
+        name = domain_of(address)
+        served = self._directory.domain(name)
+        if served is not None:
+            return served.name
+        sender = self._directory.domain(domain) if domain else None
+        return str(sender.smarthost) if sender is not None and sender.smarthost is not None else name
 
     def _drain_domain(self, domain: str) -> None:
         self.drain.kick(domain)

@@ -34,7 +34,7 @@ def full_told() -> Iterator[None]:
 class Disk:
     """The file system, as far as durability is concerned. Raises OSError, and DiskFull when there is no room."""
 
-    def open(self, path: Path, flags: int, mode: int = 0o600) -> int:
+    def open(self, path: Path | str, flags: int, mode: int = 0o600) -> int:
         """A file descriptor that children do not inherit."""
         with full_told():
             return os.open(path, flags | os.O_CLOEXEC, mode)

@@ -40,8 +40,8 @@ class Part(msgspec.Struct, frozen=True, gc=False, array_like=True):
     end before a boundary belongs to the boundary). ``lines``: of the body, a last one without line end included.
 
     ``type``, ``subtype``, ``encoding`` and ``disposition`` are in upper case, parameter names in lower case. Texts hold no control
-    characters and always have a UTF-8 form. A multipart has at least one part. ``summary`` is there at the root and on MESSAGE/RFC822, whose
-    message is the single child in ``parts``; the child itself has none.
+    characters and always have a UTF-8 form. A multipart has at least one part. ``summary`` is there on messages: the root, and the single
+    child of a MESSAGE/RFC822, which is the message in it; so a root of that type and what it holds have one each.
     """
 
     start: int
@@ -86,7 +86,7 @@ Fields = dict[bytes, bytes]
 
 def scan(data: bytes) -> Part:
     """The tree of a whole message. Never raises."""
-    return _Scanner(data).part(0, len(data), 0, digest=False, message=True)[0]
+    return _Scanner(data).part(0, len(data), 0, digest=False, message=True)
 
 
 class _Scanner:
@@ -110,29 +110,26 @@ class _Scanner:
             found[name] = b", ".join(values)
         return found, body
 
-    def part(self, start: int, end: int, depth: int, *, digest: bool, message: bool) -> tuple[Part, Summary | None]:
-        """The part that fills ``start`` to ``end``, and with ``message`` the summary of its header, which only the root bears itself."""
+    def part(self, start: int, end: int, depth: int, *, digest: bool, message: bool) -> Part:
+        """The part that fills ``start`` to ``end``, with the summary of its header if it is a ``message``."""
         self._parts -= 1
         found, body = self._fields(start, end)
         kind, subtype, params = _content_type(found.get(b"content-type"), digest)
         encoding = _token(found.get(b"content-transfer-encoding")) or "7BIT"
         parts: tuple[Part, ...] = ()
-        inner: Summary | None = None
         if kind == "MULTIPART" or (kind == "MESSAGE" and subtype == "RFC822"):
             if depth >= DEPTH or self._parts <= 0 or (kind == "MESSAGE" and encoding in _OPAQUE):
                 kind, subtype, params = "APPLICATION", "OCTET-STREAM", ()
             elif kind == "MESSAGE":
-                child, inner = self.part(body, end, depth + 1, digest=False, message=True)
-                parts = (child,)
+                parts = (self.part(body, end, depth + 1, digest=False, message=True),)
             else:
                 parts = self._multipart(body, end, depth, _boundary(params), subtype == "DIGEST")
-        summary = _summary(found) if message else None
         disposition, disposition_params = None, ()  # type: str | None, Parameters
         if b"content-disposition" in found:
             value, disposition_params = parameters(found[b"content-disposition"])
             disposition = value.upper() or None
         language = found.get(b"content-language")
-        made = Part(
+        return Part(
             start=start,
             body=body,
             end=end,
@@ -149,9 +146,8 @@ class _Scanner:
             disposition_params=disposition_params,
             language=tuple(word.strip() for word in to_text(clean(language)).split(",")[:20] if word.strip()) if language else (),
             parts=parts,
-            summary=inner if inner is not None else summary if depth == 0 else None,
+            summary=_summary(found) if message else None,
         )
-        return made, summary
 
     def _multipart(self, body: int, end: int, depth: int, boundary: bytes, digest: bool) -> tuple[Part, ...]:
         regions = self._regions(body, end, boundary) if boundary else []
@@ -162,7 +158,7 @@ class _Scanner:
         for start, stop in regions:
             if self._parts <= 0:
                 break
-            out.append(self.part(start, stop, depth + 1, digest=digest, message=False)[0])
+            out.append(self.part(start, stop, depth + 1, digest=digest, message=False))
         return tuple(out)
 
     def _regions(self, body: int, end: int, boundary: bytes) -> list[tuple[int, int]]:

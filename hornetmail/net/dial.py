@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any, Protocol, cast
 
@@ -136,7 +137,8 @@ class _Race:
 
 def _reason(failure: Failure) -> str:
     value: Any = failure.value
-    text = getattr(value, "osError", None) or str(value)
+    number = getattr(value, "osError", None)
+    text = os.strerror(number) if isinstance(number, int) else number or value
     return str(text).rstrip(".").lower() or type(value).__name__
 
 

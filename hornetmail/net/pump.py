@@ -32,6 +32,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from hornetmail.net import prompt
 from hornetmail.net.limits import ConnectionCount, Limits
 from hornetmail.net.session import Answer, Result, Session, Wire
 from hornetmail.wire.engine import NEED_DATA, PAUSE_BYTES, WAITING, End, Engine, Event, LocalProtocolError, Lost, Out, TLSPeer
@@ -353,7 +354,7 @@ class Pump(TwistedProtocol):
             self._out.clear()
             self._out_bytes = 0
             if self._alive:
-                self.transport.write(data)
+                prompt.write(self.transport, data)
 
     def _after(self) -> None:
         """Whatever changed: end, reading, deadline, shutdown."""

@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from hornetmail.core.reply import Reply
+from hornetmail.net import prompt
 from hornetmail.wire.engine import NEED_DATA, Event, Lost, Out, TLSPeer
 from hornetmail.wire.smtp.client import ClientEngine, Greeted, Replied, Violation
 
@@ -117,7 +118,7 @@ class Link(Protocol):
 
     def write(self, outs: Sequence[Out]) -> None:
         """Commands and text, in one write."""
-        self.transport.write(b"".join(map(self.engine.send, outs)))
+        prompt.write(self.transport, b"".join(map(self.engine.send, outs)))
 
     async def expect(self, count: int, timeout: float) -> list[Reply]:
         """The next replies; ``timeout`` seconds between any two. Raises Gone."""

@@ -83,7 +83,7 @@ class Append:
         self._snapshot = snapshot
         self._flags = flags
         self._date = box.means.now() if date is None else date
-        self._inflow: Inflow | None = Inflow(box, snapshot.name, f"{int(self._date)}.{box.means.number()}.{box.means.token()}")
+        self._inflow: Inflow | None = Inflow(box, snapshot.name, f"{int(self._date)}.{box.means.number()}.{box.means.host}")
         self._last = b""
         self.size = 0
 

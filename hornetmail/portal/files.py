@@ -49,6 +49,7 @@ class Maildir:
 
     def __init__(self, path: Path, disk: Disk) -> None:
         self.path = path
+        self._text = str(path)
         self._disk = disk
         self._settled: set[Path] = set()
         """Folders whose own ``new`` and ``cur`` are known to be durable."""
@@ -323,7 +324,10 @@ class Maildir:
 
     def read(self, name: str, place: Place, start: int, length: int) -> bytes:
         """Bytes of a message as served; ``length`` -1 is up to the end. Raises FileNotFoundError."""
-        fd = self._disk.open(self.folder(name) / place.file, os.O_RDONLY)
+        directory = naming.directory_of(name)
+        # Joined as text: a Path costs more than the read.
+        path = f"{self._text}/{directory}/{place.file}" if directory else f"{self._text}/{place.file}"
+        fd = self._disk.open(path, os.O_RDONLY)
         try:
             if place.bare:
                 whole = with_crlf(self._disk.read(fd, os.fstat(fd).st_size, 0))

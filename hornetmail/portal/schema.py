@@ -28,4 +28,5 @@ MIGRATIONS = (
             "CREATE INDEX portal_claimed ON portal_messages (claimed) WHERE claimed = 1",
         ),
     ),
+    Migration(2, "structures anew: the summary of a message in a message stands on the inner one", ("DELETE FROM portal_trees",)),
 )

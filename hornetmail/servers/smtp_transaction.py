@@ -117,7 +117,7 @@ class Transaction:
 
     def addresses(self, target: Target) -> tuple[Recipient, ...]:
         """The recipients of one queue message."""
-        return tuple(recipient for recipient, there in self._targets.values() if there == target)
+        return tuple(recipient for recipient, there in self._targets.values() if there is target or there == target)
 
     async def commit(self, origin: Origin, traces: dict[Target, bytes], held: dict[str, str]) -> list[Message]:
         """Durable on return. Raises what the queue raises; then nothing of it stays that is not already on its way."""

@@ -16,6 +16,7 @@ from hornetmail.core.address import domain_of
 from hornetmail.core.envelope import Direction
 from hornetmail.core.queued import DONE, Backlog, Message, RowKind, RowState
 from hornetmail.disk.records import Position
+from hornetmail.interfaces import IShare
 from hornetmail.spool.journal import (
     Adopted,
     Changed,
@@ -85,6 +86,7 @@ class Live:
         self._tell_gone = gone
         self._replaying = True
         self._heaps: dict[RowKind, list[tuple[float, int]]] = {kind: [] for kind in RowKind}
+        self._aside: dict[str, list[tuple[float, int]]] = {}
         self._order: list[int] = []
         self._open: dict[RowKind, int] = dict.fromkeys(RowKind, 0)
         self._held = 0
@@ -109,11 +111,17 @@ class Live:
         tops = [heap[0][0] for heap in self._heaps.values() if heap]
         return min(tops, default=None)
 
-    def due(self, now: float, limit: int, kinds: Collection[RowKind]) -> list[LiveRow]:
-        """Take up to ``limit`` due rows, oldest due first, with all that is due of the same message and kind. They are the caller's to claim."""
+    def due(
+        self, now: float, limit: int, kinds: Collection[RowKind], share: IShare | None = None, passes: int = 2000
+    ) -> tuple[list[LiveRow], bool]:
+        """Take up to ``limit`` due rows, oldest due first, with all that is due of the same message and kind, and of destinations that have
+        room. They are the caller's to claim. True: there may be more behind ``passes`` rows that were passed over."""
         heaps = [self._heaps[kind] for kind in (kinds or RowKind)]
         taken: list[LiveRow] = []
-        while len(taken) < limit:
+        used: dict[str, int] = {}
+        if share is not None:
+            self._back(share, limit)
+        while len(taken) < limit and passes > 0:
             heap = min((heap for heap in heaps if heap), key=lambda heap: heap[0], default=None)
             if heap is None or heap[0][0] > now:
                 break
@@ -121,11 +129,42 @@ class Live:
             row = self.rows.get(number)
             if row is None or row.state is not RowState.QUEUED or row.due != due or number in self.busy:
                 continue
-            for other in self.messages[row.message].rows:
-                if other.kind is row.kind and other.state is RowState.QUEUED and other.due <= now and other.id not in self.busy:
+            entry = self.messages[row.message]
+            goals: dict[str, bool] = {}
+            if share is not None and not self._fits(share, entry, row, used, goals):
+                heapq.heappush(self._aside.setdefault(share.destination(entry.domain, row.address), []), (due, number))
+                passes -= 1
+                continue
+            for other in entry.rows:
+                ripe = other.state is RowState.QUEUED and other.due <= now and other.id not in self.busy
+                if other.kind is row.kind and ripe and (share is None or self._fits(share, entry, other, used, goals)):
                     taken.append(other)
                     self.busy.add(other.id)
-        return taken
+            for goal in [goal for goal, fits in goals.items() if fits]:
+                used[goal] = used.get(goal, 0) + 1
+        return taken, passes <= 0
+
+    def _fits(self, share: IShare, entry: Entry, row: LiveRow, used: dict[str, int], goals: dict[str, bool]) -> bool:
+        """Whether a row's destination has room for its message; asked once a message, whose recipients there stay together."""
+        goal = share.destination(entry.domain, row.address)
+        if goal not in goals:
+            goals[goal] = share.room(goal) > used.get(goal, 0)
+        return goals[goal]
+
+    def _back(self, share: IShare, limit: int) -> None:
+        """Rows that were set aside, as many as their destinations have room for again."""
+        for goal in list(self._aside):
+            aside = self._aside[goal]
+            room = min(limit, share.room(goal))
+            messages: set[int] = set()
+            while aside and len(messages) < room:
+                due, number = heapq.heappop(aside)
+                row = self.rows.get(number)
+                if row is not None and row.state is RowState.QUEUED and row.due == due:
+                    heapq.heappush(self._heaps[row.kind], (due, number))
+                    messages.add(row.message)
+            if not aside:
+                del self._aside[goal]
 
     def after(self, row: int) -> Iterator[LiveRow]:
         """Rows with a greater ID, in order."""

@@ -18,7 +18,7 @@ from hornetmail.core.queued import DONE, Backlog, Claim, Message, Portal, Row, R
 from hornetmail.disk.files import Disk, DiskFull
 from hornetmail.disk.records import BadRecord, GroupSync, LogBroken, Position, RecordLog
 from hornetmail.disk.segment import stored_length
-from hornetmail.interfaces import IBody, IDeposit, IQueue
+from hornetmail.interfaces import IBody, IDeposit, IQueue, IShare
 from hornetmail.spool.bodies import BodyFiles, BytesBody, FileBody, Recent
 from hornetmail.spool.deposit import Arrived, Deposit
 from hornetmail.spool.errors import SpoolBroken, SpoolError
@@ -169,13 +169,21 @@ class Queue:
     # Attempts
 
     async def claim(
-        self, now: float, limit: int, next_due: Callable[[Row], float], kinds: Collection[RowKind] = ()
+        self,
+        now: float,
+        limit: int,
+        next_due: Callable[[Row], float],
+        kinds: Collection[RowKind] = (),
+        share: IShare | None = None,
     ) -> Sequence[Claim]:
         """Rows that are due, at most about ``limit``, each claim one message's rows of one kind.
 
         ``next_due`` is given the row with this attempt counted, and says when it is tried again should the attempt never end.
         """
-        rows = self.live.due(now, limit, kinds)
+        rows, more = self.live.due(now, limit, kinds, share)
+        while more and not rows:
+            await deferLater(self._reactor, 0)
+            rows, more = self.live.due(now, limit, kinds, share)
         claims = await self._claim(rows, now, next_due) if rows else ()
         self._arm()
         return claims

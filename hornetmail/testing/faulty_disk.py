@@ -53,7 +53,7 @@ class FaultyDisk(Disk):
             if self._step(operation) >= 0:
                 raise self._error(operation)
 
-    def open(self, path: Path, flags: int, mode: int = 0o600) -> int:
+    def open(self, path: Path | str, flags: int, mode: int = 0o600) -> int:
         self._check("open")
         return super().open(path, flags, mode)
 

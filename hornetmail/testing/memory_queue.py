@@ -153,11 +153,25 @@ class MemoryQueue:
         return _Deposit(self, tenant)
 
     async def claim(
-        self, now: float, limit: int, next_due: Callable[[Row], float], kinds: Collection[RowKind] = ()
+        self,
+        now: float,
+        limit: int,
+        next_due: Callable[[Row], float],
+        kinds: Collection[RowKind] = (),
+        share: Any = None,
     ) -> Sequence[Claim]:
         """See IQueue."""
         self.claims += 1
         due = [r for r in self.held.values() if r.state is RowState.QUEUED and r.due <= now and (not kinds or r.kind in kinds)]
+        if share is not None:
+            taken: dict[str, int] = {}
+            fitting = []
+            for row in sorted(due, key=lambda r: (r.due, r.id)):
+                goal = share.destination(self.messages[row.message].domain, row.address)
+                if share.room(goal) > taken.get(goal, 0):
+                    taken[goal] = taken.get(goal, 0) + 1
+                    fitting.append(row)
+            due = fitting
         chosen = heapq.nsmallest(limit, due, key=lambda r: (r.due, r.id))
         return self._claimed(chosen, next_due)
 
@@ -264,6 +278,7 @@ class MemoryQueue:
             row = self.held.get(each)
             if row is not None and row.state is not RowState.CLAIMED and row.state not in DONE:
                 self.held[each] = replace(row, state=state, due=due, reason=reason)
+                self._leave(row.message)
                 changed += 1
         self._call()
         return changed

@@ -7,8 +7,9 @@ from twisted.trial.unittest import TestCase
 
 from hornetmail.access.login import AccessRefused
 from hornetmail.access.passwords import MAX_LENGTH, WeakPassword, check, one_time
-from hornetmail.access.throttle import Throttle, network_of
+from hornetmail.access.throttle import Throttle
 from hornetmail.core.served import Domain, Role
+from hornetmail.net.limits import network_of
 from hornetmail.testing.control import Control
 
 
@@ -317,7 +318,7 @@ def test_networks() -> None:
     assert network_of("2001:db8::1") == network_of("2001:db8::ffff:1") == "2001:db8::/64"
     assert network_of("2001:db8::1") != network_of("2001:db8:0:1::1")
     assert network_of("fe80::1%eth0") == "fe80::/64"
-    assert network_of("") == network_of("unix") == ""
+    assert network_of("") == ""
 
 
 def test_one_time_passwords_differ() -> None:

@@ -283,6 +283,33 @@ class Outgoing(WorldCase):
         assert smart.accepted[0].recipients == ("y@nowhere.test",)
         assert self.archive.items
 
+    async def test_next_exchanger(self) -> None:
+        """RFC 5321 section 5.1: recipients that the first exchanger defers, at MAIL or at RCPT, are given to the next within the attempt, and
+        only they; where all defer, that is the verdict, and nobody is asked twice."""
+        await self.build()
+        first, second = ScriptedPrimary(reactor), ScriptedPrimary(reactor)
+        for each in (first, second):
+            await each.listen()
+            self.primaries.append(each)
+        self.resolver.mx["outside.test"] = tuple(Host("127.0.0.1", each.port) for each in (first, second))
+        out = {"origin": LOGGED_IN, "direction": Direction.OUT, "sender": "alice@example.test"}
+        first.script.full = {"full@outside.test"}
+        message = await self.send("x@outside.test", "full@outside.test", **out)  # type: ignore[arg-type]
+        await self.gone(message)
+        assert [each.recipients for each in first.accepted] == [("x@outside.test",)]
+        assert [each.recipients for each in second.accepted] == [("full@outside.test",)]
+        first.script.replies = {"MAIL": "451 4.3.0 not now"}
+        await self.gone(await self.send("y@outside.test", **out))  # type: ignore[arg-type]
+        assert second.accepted[1].recipients == ("y@outside.test",)
+        second.script.replies = {"MAIL": "451 4.3.0 nor here"}
+        asked = second.seen["MAIL"]
+        await self.send("z@outside.test", **out)  # type: ignore[arg-type]
+        await self.until(
+            lambda: any(row.last is not None and row.last.outcome is Outcome.DEFERRED for row in self.queue.held.values()),
+            "deferred",
+        )
+        assert second.seen["MAIL"] == asked + 1
+
     async def test_dns_down(self) -> None:
         """DNS that does not answer makes mail fail instead of wait."""
         from hornetmail.net.resolver import ResolveError

@@ -255,6 +255,37 @@ class Late(WorldCase):
         assert b"bob@example.test" in self.primary.to("admin@example.test")[0].data
 
 
+class Orphans(WorldCase):
+    settings = msgspec.structs.replace(QUICK, drain=msgspec.structs.replace(QUICK.drain, orphaned=0.3))
+
+    async def test_primaries_removed(self) -> None:
+        """Rule 3: copies of a domain that lost its primary in an emergency would be parked for ever: they stay in INBOX, their rows are
+        settled, and the administrator hears of it; a primary that is only being replaced loses nothing."""
+        await self.build()
+        await self.delivery.modes.switch("example.test", Mode.EMERGENCY, "admin")
+        await self.send("alice@example.test")
+        await self.until(lambda: self.drains(RowState.PARKED), "in the portal")
+        served = self.directory.served[0]
+        self.directory.served[0] = msgspec.structs.replace(served, primaries=())
+        await self.until(lambda: not self.drains(), "settled")
+        assert len(self.portal.inbox(1)) == 1
+        await self.until(lambda: any(each.code == "drain-orphaned" for each in self.alarms), "shown")
+        assert not self.primary.accepted
+
+    async def test_primaries_replaced(self) -> None:
+        """The same, with another primary in time: everything drains."""
+        await self.build()
+        await self.delivery.modes.switch("example.test", Mode.EMERGENCY, "admin")
+        await self.send("alice@example.test")
+        await self.until(lambda: self.drains(RowState.PARKED), "in the portal")
+        served = self.directory.served[0]
+        self.directory.served[0] = msgspec.structs.replace(served, primaries=())
+        await self.until(lambda: self.delivery.drain._orphans, "missed")
+        self.directory.served[0] = served
+        await self.delivery.modes.switch("example.test", Mode.NORMAL, "admin")
+        await self.until(lambda: len(self.primary.accepted) == 1, "home")
+
+
 class Crash(WorldCase):
     async def crash(self) -> None:
         """What is queued or parked was being tried when the process died."""

@@ -10,7 +10,7 @@ from twisted.trial.unittest import TestCase
 
 from hornetmail.core.envelope import Direction, Door, Envelope, Origin, Recipient
 from hornetmail.core.queued import Claim, RowKind, RowState, Settled
-from hornetmail.delivery.scheduler import Lane
+from hornetmail.delivery.scheduler import Lane, Share
 from hornetmail.delivery.tasks import Tasks, pause, together, within
 from hornetmail.testing.memory_queue import MemoryQueue
 
@@ -29,15 +29,23 @@ class Lanes(TestCase):
         await gate
         await self.queue.settle([Settled(row.id, RowState.DELIVERED) for row in claim.rows])
 
-    def lane(self, limit: int = 10) -> Lane:
-        lane = Lane(self.clock, self.queue, (RowKind.DELIVER,), limit, self.run_gated, lambda row: self.clock.seconds() + 60)
+    def lane(self, limit: int = 10, share: Share | None = None) -> Lane:
+        lane = Lane(
+            self.clock,
+            self.queue,
+            (RowKind.DELIVER,),
+            limit,
+            self.run_gated,
+            lambda row: self.clock.seconds() + 60,
+            share=share,
+        )
         self.queue.wake(lane.wake)
         lane.start()
         return lane
 
-    def accept(self, count: int = 1) -> None:
+    def accept(self, count: int = 1, to: str = "a@x.test") -> None:
         for _ in range(count):
-            envelope = Envelope("", (Recipient("a@x.test"),))
+            envelope = Envelope("", (Recipient(to),))
             self.queue.take(1, b"", envelope, Origin(Door.MX), Direction.IN, b"", "x.test", False, "", "")
 
     def test_wakes_at_once(self) -> None:
@@ -71,6 +79,21 @@ class Lanes(TestCase):
                     gate.callback(None)
             self.clock.advance(0.006)
         assert len(self.ran) == 30
+
+    def test_share(self) -> None:
+        """300 messages for one destination that hangs would keep the others waiting; the rest of them would wait for ever."""
+        lane = self.lane(limit=10, share=Share(2, lambda domain, address: address.rpartition("@")[2]))
+        self.accept(8)
+        assert len(self.ran) == 2
+        self.accept(3, "b@y.test")
+        assert [claim.rows[0].address for claim in self.ran] == ["a@x.test"] * 2 + ["b@y.test"] * 2
+        while any(not gate.called for gate in self.gates):
+            assert lane.busy <= 4
+            for gate in list(self.gates):
+                if not gate.called:
+                    gate.callback(None)
+            self.clock.advance(0.006)
+        assert len(self.ran) == 11
 
     def test_expected_times(self) -> None:
         """Of several expected times only the first is kept."""

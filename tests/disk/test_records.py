@@ -13,6 +13,7 @@ from hypothesis import settings as sized
 from hypothesis import strategies as st
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import deferLater
 from twisted.python.threadpool import ThreadPool
 from twisted.trial.unittest import TestCase
 
@@ -313,10 +314,13 @@ class GroupSyncTests(TestCase):
         self.sync = GroupSync(self.log, reactor, self.pool)
 
     async def test_waiters_share_syncs(self) -> None:
-        """Would catch one sync a caller, or an answer before the sync."""
+        """Would catch one sync a caller, a first caller who does not wait for the others of its turn, or an answer before the sync."""
         waits = [Deferred.fromCoroutine(self.sync.append(n, b"x" * n)) for n in range(50)]
+        assert self.disk.calls.count("sync_data") == 0
+        await deferLater(reactor, 0)
+        waits += [Deferred.fromCoroutine(self.sync.append(n, b"x" * n)) for n in range(50, 60)]
         positions = await gatherResults(waits)
-        assert [self.log.read(position) for position in positions] == [b"x" * n for n in range(50)]
+        assert [self.log.read(position) for position in positions] == [b"x" * n for n in range(60)]
         assert self.disk.calls.count("sync_data") == 2
         assert await self.sync.alone(self.log.segments) == [1]
 
@@ -324,10 +328,26 @@ class GroupSyncTests(TestCase):
         """Would catch callers of a later batch that are told of an earlier one's failure, or the other way round."""
         self.disk.fail("write", errno.ENOSPC, times=1)
         first = Deferred.fromCoroutine(self.sync.append(1, b"first"))
+        await deferLater(reactor, 0)
         rest = [Deferred.fromCoroutine(self.sync.append(1, b"later")) for _ in range(3)]
         with pytest.raises(DiskFull):
             await first
         assert [self.log.read(position) for position in await gatherResults(rest)] == [b"later"] * 3
+
+    async def test_a_batch_too_big_for_the_reactor(self) -> None:
+        """Would catch a batch that is sealed in the thread and lost, or stored twice."""
+        bodies = [bytes([n]) * (100 << 10) for n in range(10)]
+        positions = await gatherResults([Deferred.fromCoroutine(self.sync.append(1, body)) for body in bodies])
+        assert [self.log.read(position) for position in positions] == bodies
+
+    async def test_one_bad_record_stores_nothing_of_its_batch(self) -> None:
+        """Would catch a caller who waits for ever because another of the batch handed in what cannot be stored, or half a batch stored."""
+        waits = [Deferred.fromCoroutine(self.sync.append(kind, b"x")) for kind in (1, 999)]
+        for wait in waits:
+            with pytest.raises(ValueError):
+                await wait
+        assert self.log.read(await self.sync.append(1, b"next")) == b"next"
+        assert self.log.segments() == [1]
 
     async def test_broken_for_all(self) -> None:
         """Would catch a caller who waits for ever, or is told yes, after a failed sync."""

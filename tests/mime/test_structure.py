@@ -33,10 +33,10 @@ def test_nested() -> None:
     assert plain.lines == 1
     assert plain.params == (("charset", "us-ascii"),)
     assert message.subtype == "RFC822"
-    assert message.summary is not None
-    assert message.summary.subject == b"inner"
+    assert message.summary is None
     (inner,) = message.parts
-    assert inner.summary is None
+    assert inner.summary is not None
+    assert inner.summary.subject == b"inner"
     assert inner.start == message.body
     assert NESTED[inner.start :].startswith(b"Subject: inner")
     assert [text(NESTED, part) for part in inner.parts] == [b"A", b"Qg==\r\n"]
@@ -92,8 +92,18 @@ def test_digest() -> None:
     data = b"Content-Type: multipart/digest; boundary=xx\r\n\r\n--xx\r\n\r\nSubject: one\r\n\r\nbody\r\n--xx--\r\n"
     (part,) = scan(data).parts
     assert (part.type, part.subtype) == ("MESSAGE", "RFC822")
-    assert part.summary is not None
-    assert part.summary.subject == b"one"
+    (inner,) = part.parts
+    assert inner.summary is not None
+    assert inner.summary.subject == b"one"
+
+
+def test_root_is_a_message() -> None:
+    """A mail of type MESSAGE/RFC822 has an envelope of its own besides the one of what it holds (RFC 3501 section 7.4.2)."""
+    root = scan(b"Subject: outer\r\nContent-Type: message/rfc822\r\n\r\nSubject: inner\r\n\r\nbody\r\n")
+    (inner,) = root.parts
+    assert root.summary is not None
+    assert inner.summary is not None
+    assert (root.summary.subject, inner.summary.subject) == (b"outer", b"inner")
 
 
 def test_headers_end() -> None:

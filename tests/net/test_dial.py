@@ -11,7 +11,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 
 from hornetmail.core.served import Host
-from hornetmail.net.dial import STAGGER_SECONDS, Dialer, DialError
+from hornetmail.net.dial import STAGGER_SECONDS, Dialer, DialError, _reason
 from hornetmail.net.resolver import ResolveError
 from hornetmail.testing.resolver import FakeResolver
 
@@ -97,3 +97,9 @@ def test_a_slow_lookup_ends() -> None:
     )
     reactor.advance(11)
     assert isinstance(result[0].value, DialError)
+
+
+def test_reasons_are_words() -> None:
+    """Would catch a bare error number where an administrator reads why a primary is down."""
+    assert _reason(Failure(ConnectionRefusedError(osError=111, string="refused"))) == "connection refused"
+    assert _reason(Failure(ConnectionRefusedError())).startswith("connection was refused")

@@ -119,7 +119,7 @@ class AgainstAModel(TestCase):
         try:
             await folder.store(there, add=["\\Answered"])
         except FolderError as error:
-            assert error.code == "INUSE"  # noqa: PT017
+            assert error.code == "INUSE"
         else:
             self.fail("a claimed copy was changed")
         await self.ground.portal.end_drain(copy, delivered=delivered, keyword="$Work")

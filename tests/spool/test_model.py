@@ -153,7 +153,7 @@ def test_invariants(steps: list[tuple[int, int, int]]) -> None:
     )
     assert backlog.held == sum(row.state is RowState.HELD for row in still)
     live.start(1e9)
-    due = live.due(1e10, 10_000, ())
+    due = live.due(1e10, 10_000, ())[0]
     assert {row.id for row in due} == {row.id for row in live.rows.values() if row.state is RowState.QUEUED}
     assert len(due) == len({row.id for row in due})
 

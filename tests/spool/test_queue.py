@@ -252,6 +252,38 @@ class QueueTests(Base):
         third = await self.reopen(second)
         assert not third.claimed_at_start()
 
+    async def test_share(self) -> None:
+        """Rule 1's time-outs: many messages for one hanging destination would keep all others waiting. They wait unclaimed, are not lost when
+        there is room again, and recipients of one message at one destination stay together."""
+
+        class Two:
+            rooms = {"slow.test": 2}
+
+            def destination(self, domain: str, address: str) -> str:
+                return address.rpartition("@")[2]
+
+            def room(self, destination: str) -> int:
+                return self.rooms.get(destination, 100)
+
+        queue, share = await self.open(), Two()
+        slow = [await self.accept(queue, to=(f"{n}@slow.test", f"{n}b@slow.test")) for n in range(6)]
+        mixed = await self.accept(queue, to=("a@slow.test", "b@quick.test"))
+        quick = [await self.accept(queue, to=(f"{n}@quick.test",)) for n in range(3)]
+        claims = await queue.claim(LATER, 100, never, (D,), share)
+        assert [(claim.message.id, len(claim.rows)) for claim in claims] == [
+            (slow[0].id, 2),
+            (slow[1].id, 2),
+            (mixed.id, 1),
+            *((message.id, 1) for message in quick),
+        ]
+        share.rooms["slow.test"] = 0
+        assert not await queue.claim(LATER, 100, never, (D,), share)
+        share.rooms["slow.test"] = 3
+        again = await queue.claim(LATER - 1, 100, never, (D,), share)
+        assert [claim.message.id for claim in again] == [message.id for message in slow[2:5]]
+        last = await queue.claim(LATER - 1, 100, never, (D,), share)
+        assert [claim.message.id for claim in last] == [slow[5].id, mixed.id]
+
     async def test_taken_back(self) -> None:
         """Rule 10: a copy that came back is one drain row, durable, without a body; its message leaves with it."""
         queue = await self.open()

@@ -8,6 +8,7 @@ import msgspec
 
 from hornetmail.core.envelope import Recipient
 from hornetmail.core.reply import Reply
+from hornetmail.core.served import Host
 from hornetmail.core.verdict import Outcome, Stage, Verdict
 from hornetmail.delivery.pool import Destination
 from hornetmail.net.smtp import Answer, Broken, SMTPClient
@@ -36,29 +37,43 @@ async def prefixed(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[by
 
 async def hand_over(destination: Destination, load: Load, courier: str) -> list[Verdict]:
     """A verdict for each recipient, in order. Recipients that the server wants in a transaction of their own (452 4.5.3 after
-    an accepted one, RFC 5321 section 4.5.3.1.10) get it. Never raises for what the destination does."""
+    an accepted one, RFC 5321 section 4.5.3.1.10) get it; those that one host defers at MAIL or RCPT are given to the next one
+    (section 5.1). Never raises for what the destination does."""
     verdicts: dict[int, Verdict] = {}
     left = list(range(len(load.recipients)))
+    deferred: list[int] = []
+    tried: set[Host] = set()
+    deferring: set[Host] = set()
     while left:
         chosen = [load.recipients[at] for at in left]
+        again: list[int] = []
         try:
-            host, answers = await destination.exchange(lambda client, to=chosen: _send(client, load, to))  # type: ignore[misc]
+            host, answers = await destination.exchange(lambda client, to=chosen: _send(client, load, to), tried)  # type: ignore[misc]
         except Broken as error:
             for at in left:
-                verdicts[at] = verdict_of_broken(error, courier)
-            break
-        again = []
-        took_some = any(answer.reply.positive or answer.stage is not Stage.RCPT for answer in answers)
-        for at, answer in zip(left, answers, strict=True):
-            if took_some and _too_many(answer):
-                again.append(at)
-            else:
-                verdicts[at] = verdict_of(answer, courier, host)
+                # What a host said before is nearer to the truth than that another one is away.
+                if at not in verdicts or not error.certain:
+                    verdicts[at] = verdict_of_broken(error, courier)
+            answers = []
+        else:
+            took_some = any(answer.reply.positive or answer.stage is not Stage.RCPT for answer in answers)
+            for at, answer in zip(left, answers, strict=True):
+                if took_some and _too_many(answer):
+                    again.append(at)
+                    continue
+                verdicts[at] = verdict_of(answer, courier, str(host))
+                if answer.reply.transient and answer.stage in (Stage.MAIL, Stage.RCPT) and not answer.uncertain:
+                    deferred.append(at)
+                    deferring.add(host)
         left = again
+        if not left and answers:
+            tried |= deferring
+            if not tried.issuperset(destination.hosts):
+                left, deferred = deferred, []
     return [verdicts[at] for at in range(len(load.recipients))]
 
 
-async def _send(client: SMTPClient, load: Load, recipients: Sequence[Recipient]) -> tuple[str, list[Answer]]:
+async def _send(client: SMTPClient, load: Load, recipients: Sequence[Recipient]) -> tuple[Host, list[Answer]]:
     fresh = client.used == 0
     answers = await client.send(
         load.sender,
@@ -74,7 +89,7 @@ async def _send(client: SMTPClient, load: Load, recipients: Sequence[Recipient])
     if not fresh and all(a.reply.code == 421 and not a.uncertain and a.stage is not Stage.DOT for a in answers):
         # 421 closes the connection: on a reused one that is an error before the final dot (rule 2).
         raise Broken(first.stage, first.reply)
-    return str(client.host), answers
+    return client.host, answers
 
 
 def _too_many(answer: Answer) -> bool:

@@ -54,7 +54,7 @@ def body_structure(part: Part, extended: bool) -> bytes:
     if part.type == "TEXT":
         pieces.append(b"%d" % part.lines)
     elif part.parts and part.type == "MESSAGE":
-        pieces += [envelope(part.summary), body_structure(part.parts[0], extended), b"%d" % part.lines]
+        pieces += [envelope(part.parts[0].summary), body_structure(part.parts[0], extended), b"%d" % part.lines]
     if extended:
         pieces += [nstring(part.md5), _tail(part)]
     return b"(%b)" % b" ".join(pieces)

