@@ -95,7 +95,9 @@ class ResolverCase(TestCase):
 
     async def test_addresses(self) -> None:
         """Would catch a family left out, a wrong order, literals or told names asked of DNS, CNAMEs not followed."""
-        assert await self.resolver.addresses("A.mx.test.") == ["2001:db8::1", "192.0.2.1", "192.0.2.2"]
+        six, *four = await self.resolver.addresses("A.mx.test.")
+        assert six == "2001:db8::1"
+        assert sorted(four) == ["192.0.2.1", "192.0.2.2"], "in the order of the answer, which servers shuffle"
         assert list(await self.resolver.addresses("alias.test")) == ["192.0.2.9"]
         asked = self.udp.asked
         assert list(await self.resolver.addresses("here.test")) == ["127.0.0.1"]
