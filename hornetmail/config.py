@@ -139,9 +139,11 @@ class DNS(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
 
 class Web(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``proxies``: networks of reverse proxies whose X-Forwarded-For and X-Forwarded-Proto are believed."""
+    """``proxies``: networks of reverse proxies whose X-Forwarded-For and X-Forwarded-Proto are believed. ``prefix``: the path that they show
+    the site under, like ``/archive`` (A45)."""
 
     proxies: tuple[str, ...] = ()
+    prefix: str = ""
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -350,6 +352,8 @@ servers = []
 # Networks of reverse proxies whose X-Forwarded-For and X-Forwarded-Proto are believed.
 [web]
 proxies = []
+# The path that they show the site under: "/archive" for https://host/archive/. Empty: the whole host.
+prefix = ""
 """
 
 

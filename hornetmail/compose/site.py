@@ -68,6 +68,7 @@ class Pages:
             offload=base.offload,
             submit=Submission(services_of(base, people, rooms), config.hostname),
             playground=playground,
+            prefix=config.web.prefix,
             below=dict.fromkeys(("api", "healthz", "metrics"), face),
         )
 

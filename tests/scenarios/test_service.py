@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import http.client
 import imaplib
 import os
 import shutil
@@ -386,3 +387,21 @@ def test_second_start(running: Installation) -> None:
     assert done.returncode == 1
     assert str(running.process.pid) in done.stderr.decode()
     assert running.healthy()
+
+
+def test_below_a_path() -> None:
+    """A45: behind a proxy that shows the site under a path, links that lead out of it, or a site that only works at the root."""
+    installation = Installation()
+    try:
+        installation.set(prefix='"/archive"')
+        installation.start()
+        connection = http.client.HTTPConnection("127.0.0.1", installation.port(80), timeout=20)
+        connection.request("GET", "/archive/login")
+        answer = connection.getresponse()
+        page = answer.read().decode()
+        connection.close()
+        assert answer.status == 200
+        assert 'data-base="/archive/"' in page
+        assert 'action="/archive/login"' in page
+    finally:
+        installation.close()
