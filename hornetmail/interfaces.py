@@ -320,6 +320,9 @@ class IArchive(Interface):
     async def flush(seal: bool = False) -> None:
         """Index all that is staged; with ``seal``, close the staging pack and put it on the medium now."""
 
+    async def confirm_purge() -> None:
+        """The next purge goes through, whatever it would refuse for (rules 18, 19)."""
+
     async def purge(now: float) -> int:
         """Mark and execute retention (rule 19); the number that went."""
 

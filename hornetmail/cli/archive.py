@@ -91,6 +91,14 @@ def verify(client: Client, full: bool, as_json: bool) -> None:
         raise Failure(f"the archive is damaged: {first['where']}: {first['what']}{more}")
 
 
+@archive.command("confirm-purge")
+@with_client
+def confirm_purge(client: Client) -> None:
+    """Let the next retention run do what it refused: after a rebuild, when much would go at once, or when the clock jumped."""
+    client.call("POST", "archive", "purge", "confirm")
+    click.echo("the next retention run (03:40) goes through")
+
+
 @archive.command("rebuild")
 @json_option
 @click.pass_obj

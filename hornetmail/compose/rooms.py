@@ -10,11 +10,13 @@ from hornetmail.archive.writer import Archive, ArchiveSettings
 from hornetmail.compose.foundations import Foundations
 from hornetmail.compose.people import People
 from hornetmail.config import Config, dns_server
+from hornetmail.core.archived import ArchiveError
 from hornetmail.core.backoff import Backoff
 from hornetmail.core.events import Alarm
 from hornetmail.delivery.service import Delivery, Settings
 from hornetmail.disk.files import Disk
 from hornetmail.disk.seal import Seal
+from hornetmail.interfaces import IArchive, IBus
 from hornetmail.net.dial import Dialer
 from hornetmail.net.resolver import Resolver
 from hornetmail.net.smtp import Timeouts
@@ -89,6 +91,14 @@ def _hosts(path: Path) -> dict[str, list[str]]:
     return hosts
 
 
+async def retention(archive: IArchive, bus: IBus, now: float) -> None:
+    """The daily purge; what it refuses to do (rule 19) is an alarm that says how to let it."""
+    try:
+        await archive.purge(now)
+    except ArchiveError as error:
+        bus.publish(Alarm("archive-purge", f"{error}. To let it: hornetmail archive confirm-purge"))
+
+
 class MailRooms:
     """Opened, not yet delivering."""
 
@@ -150,7 +160,7 @@ class MailRooms:
             Job("mailboxes", 60, portal.make_missing, first=5),
             Job("foreign files", 30, portal.sweep, first=30),
             Job("queue segments", 60, queue.tidy, first=60),
-            DailyJob("retention", 3 * 60 + 40, archive.purge),
+            DailyJob("retention", 3 * 60 + 40, lambda now: retention(archive, base.bus, now)),
         ]
         base.meters.gauge("queue_messages", lambda: queue.backlog().messages)
         base.meters.gauge("queue_oldest_seconds", lambda: queue.backlog().oldest)

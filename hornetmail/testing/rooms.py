@@ -163,6 +163,9 @@ class MemoryArchive:
         raw = sum(len(kept.data) for kept in self.kept.values())
         return ArchiveFigures(mails=len(self.kept), packs=1, bytes_raw=raw, bytes_stored=raw * 2 // 3)
 
+    async def confirm_purge(self) -> None:
+        """Nothing was refused here."""
+
     async def verify(self, full: bool = False) -> Sequence[Finding]:
         """All is well."""
         return ()

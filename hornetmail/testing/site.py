@@ -111,6 +111,7 @@ class RememberedArchive:
         self.mails: dict[int, tuple[ArchivedMail, bytes, frozenset[str]]] = {}
         self.scopes: list[Scope] = []
         self.findings: list[Finding] = []
+        self.confirmed = 0
 
     def add(self, number: int, sender: str, *recipients: str, direction: Direction = Direction.IN, tenant: int = 1) -> None:
         """A mail of the sender and the recipients."""
@@ -154,6 +155,10 @@ class RememberedArchive:
     async def verify(self, full: bool = False) -> Sequence[Finding]:
         """What the test put there."""
         return self.findings
+
+    async def confirm_purge(self) -> None:
+        """Counted."""
+        self.confirmed += 1
 
     async def flush(self, seal: bool = False) -> None:
         """Nothing waits."""

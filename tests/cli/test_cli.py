@@ -203,6 +203,8 @@ class TestCommands(CliCase):
         assert (verified.code, "pack 8" in verified.out) == (1, True)
         assert verified.err == "hornetmail: the archive is damaged: pack 7: a seal is broken, and 1 more\n"
         assert (await self.cli("archive", "verify", "--json")).json["ok"] is False
+        assert "goes through" in (await self.cli("archive", "confirm-purge")).out
+        assert rooms.archive.confirmed == 1
         assert "no stamp authority" in await self.refused("archive", "timestamp")
         assert "cannot import" in await self.refused("archive", "import", "/tmp/x", "--owner", "alice@example.test")
         assert "cannot set up" in await self.refused("archive", "feed", "domain", "journal.test")

@@ -374,6 +374,9 @@ class TestArchive(ApiCase):
         site.archive.findings = [Finding("pack 7", "a seal is broken")]
         found = await self.call("admin", "archive.verify")
         assert (found.ok, found.findings[0].where) == (False, "pack 7")
+        await self.call("admin", "archive.confirm_purge")
+        assert site.archive.confirmed == 1
+        assert (await self.refused("alice", "archive.confirm_purge")).status == 403
         for name, request in (("timestamp", {}), ("import", {"source": "/x"}), ("feed", {"kind": "domain", "name": "a.test"})):
             assert (await self.refused("admin", f"archive.{name}", **request)).status == 501
         assert (await self.call("admin", "key.backup", password="long enough")).text == "KEY PAPER of 11 characters\n"

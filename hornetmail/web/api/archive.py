@@ -252,6 +252,12 @@ async def verify(rooms: Rooms, caller: Caller, request: VerifyRequest) -> Verifi
     return Verified(not found, [FindingView(one.where, one.what) for one in found])
 
 
+async def confirm_purge(rooms: Rooms, caller: Caller, _: Nothing) -> Done:
+    """Somebody looked, and the next retention run may do what it refused (rules 18, 19)."""
+    await need(rooms.archive, "archive").confirm_purge()
+    return Done()
+
+
 async def flush(rooms: Rooms, caller: Caller, _: Nothing) -> Done:
     """Make what is staged searchable now (A50)."""
     await need(rooms.archive, "archive").flush()
@@ -294,6 +300,16 @@ OPERATIONS = (
         Right.REDELIVER,
         "Redeliver archived mail",
         redeliver,
+    ),
+    Operation(
+        "archive.confirm_purge",
+        "POST",
+        "/archive/purge/confirm",
+        Nothing,
+        Done,
+        Right.ADMINISTER,
+        "Let retention do what it refused",
+        confirm_purge,
     ),
     Operation(
         "archive.verify", "POST", "/archive/verify", VerifyRequest, Verified, Right.ADMINISTER, "Verify the archive", verify
