@@ -17,12 +17,11 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from twisted.internet.defer import Deferred
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.python.threadpool import ThreadPool
 
 from hornetmail.disk.files import Disk, DiskFull
+from hornetmail.disk.lane import Lane
 from hornetmail.disk.seal import BrokenSeal, Seal
 from hornetmail.disk.segment import (
     HEADER_BYTES,
@@ -392,10 +391,10 @@ class GroupSync:
 
     log = Logger()
 
-    def __init__(self, log: RecordLog, reactor: Any, pool: ThreadPool) -> None:
+    def __init__(self, log: RecordLog, reactor: Any, lane: Lane) -> None:
         self._log = log
         self._reactor = reactor
-        self._pool = pool
+        self._lane = lane
         self._waiting: list[tuple[int, bytes, Done]] = []
         self._calls: list[tuple[Callable[[], object], Deferred[object]]] = []
         self._busy = False
@@ -439,7 +438,7 @@ class GroupSync:
     def _next(self) -> None:
         if self._calls:
             call, waiter = self._calls.pop(0)
-            trip: Deferred[object] = deferToThreadPool(self._reactor, self._pool, call)
+            trip: Deferred[object] = self._lane.run(call)
             trip.addCallbacks(self._called, self._call_failed, callbackArgs=(waiter,), errbackArgs=(waiter,))
             return
         batch, self._waiting = self._waiting, []
@@ -447,7 +446,7 @@ class GroupSync:
         if sum(len(payload) for _, payload, _ in batch) <= SEALED_HERE:
             with contextlib.suppress(Exception):  # the thread will say what it is
                 positions = self._append(batch)
-        writing = deferToThreadPool(self._reactor, self._pool, self._write, batch, positions)
+        writing = self._lane.run(self._write, batch, positions)
         writing.addCallbacks(self._durable, self._failed, callbackArgs=(batch,), errbackArgs=(batch,))
 
     def _append(self, batch: list[tuple[int, bytes, Done]]) -> list[Position]:

@@ -5,7 +5,8 @@ It may lag, and may be deleted: the journal is the truth. Rows, facts and the ch
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -33,9 +34,13 @@ MIGRATIONS = (
 )
 
 Stored = tuple[int, int, str, int, str, int, int, int, int, int, bytes, bytes]
+T = TypeVar("T")
 _COLUMNS = "id, tenant, domain, outgoing, request, place_segment, place_start, stored, body_where, body_file, meta, row_data"
+_STORED = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_TOGETHER = 50
+"""Rows a statement: each one gives the GIL away and asks for it again, and the reactor stands still for a switch of threads."""
 _UPSERT = (
-    f"INSERT INTO queue_messages ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
+    f"INSERT INTO queue_messages ({_COLUMNS}) VALUES {{}} ON CONFLICT (id) DO UPDATE SET"
     " place_segment = excluded.place_segment, place_start = excluded.place_start, stored = excluded.stored,"
     " body_where = excluded.body_where, body_file = excluded.body_file, row_data = excluded.row_data"
 )
@@ -139,11 +144,17 @@ class Index:
         await self._database.close()
 
 
+def _some(all_of_them: Sequence[T]) -> Iterator[Sequence[T]]:
+    for start in range(0, len(all_of_them), _TOGETHER):
+        yield all_of_them[start : start + _TOGETHER]
+
+
 def _write(cursor: Cursor, change: Change) -> None:
-    if change.left:
-        cursor.executemany("DELETE FROM queue_messages WHERE id = ?", [(number,) for number in change.left])
-    if change.entries:
-        cursor.executemany(_UPSERT, change.entries)
+    for some in _some(change.left):
+        cursor.execute(f"DELETE FROM queue_messages WHERE id IN ({', '.join('?' * len(some))})", some)
+    for entries in _some(change.entries):
+        values = [value for entry in entries for value in entry]
+        cursor.execute(_UPSERT.format(", ".join([_STORED] * len(entries))), values)
     known = [fact for fact in change.facts if fact[4] is not None]
     if known:
         cursor.executemany(_UPSERT_FACT, known)

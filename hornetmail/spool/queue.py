@@ -9,13 +9,13 @@ import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
-from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from hornetmail.core.envelope import Direction, Door, Envelope, Origin
 from hornetmail.core.ids import IdSource
 from hornetmail.core.queued import DONE, Backlog, Claim, Message, Portal, Row, RowKind, RowState, Settled
 from hornetmail.disk.files import Disk, DiskFull
+from hornetmail.disk.lane import Lane
 from hornetmail.disk.records import BadRecord, GroupSync, LogBroken, Position, RecordLog
 from hornetmail.disk.segment import stored_length
 from hornetmail.interfaces import IBody, IDeposit, IQueue, IShare
@@ -56,12 +56,12 @@ class Queue:
     log = Logger()
 
     def __init__(
-        self, reactor: Any, journal: RecordLog, files: BodyFiles, index: Index, disk: Disk, pool: ThreadPool,
+        self, reactor: Any, journal: RecordLog, files: BodyFiles, index: Index, disk: Disk, lane: Lane,
         *, node: int, least_free: float, recent_bytes: int, alarm: Callable[[str, str], None],
     ) -> None:  # fmt: skip
         self._reactor = reactor
         self._journal = journal
-        self._sync = GroupSync(journal, reactor, pool)
+        self._sync = GroupSync(journal, reactor, lane)
         self._files = files
         self._disk = disk
         self._least_free = least_free

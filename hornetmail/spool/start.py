@@ -16,6 +16,7 @@ from hornetmail.core.ids import milliseconds_of
 from hornetmail.db.engines import DatabaseError
 from hornetmail.db.pool import Database
 from hornetmail.disk.files import Disk
+from hornetmail.disk.lane import Lane
 from hornetmail.disk.mounts import refuse_network
 from hornetmail.disk.records import Position, RecordLog, Replayed
 from hornetmail.disk.seal import Seal
@@ -34,18 +35,19 @@ class OpenedQueue(Queue):
 
     replayed: Replayed
 
-    def use(self, pools: tuple[ThreadPool, ...]) -> None:
-        """Pools that end with the queue."""
-        self._pools = pools
+    def use(self, lane: Lane, pool: ThreadPool) -> None:
+        """Threads that end with the queue."""
+        self._lane, self._pool = lane, pool
 
     async def close(self) -> None:
         """See Queue."""
         if not self._closed:
             await super().close()
-            for pool in self._pools:
-                drained: Deferred[None] = deferToThreadPool(self._reactor, pool, lambda: None)
-                await drained
-                pool.stop()
+            drained: Deferred[None] = deferToThreadPool(self._reactor, self._pool, lambda: None)
+            await drained
+            self._pool.stop()
+            await self._lane.run(lambda: None)
+            self._lane.stop()
 
 
 async def open_queue(
@@ -70,35 +72,35 @@ async def open_queue(
     """
     disk.make_directory(directory / "bodies")
     refuse_network(directory)
-    pools = (ThreadPool(0, 1, "queue journal"), ThreadPool(0, 4, "queue bodies"))
-    for pool in pools:
-        pool.start()
+    lane = Lane(reactor, "queue journal")
+    pool = ThreadPool(0, 4, "queue bodies")
+    pool.start()
     index = None
     try:
         index = Index(await _database(reactor, database_url, database_key))
         journal = RecordLog(
             directory / "journal", disk, writer=f"n{node}", seal=seal.derive(b"queue journal"), segment_bytes=segment_bytes
         )
-        files = BodyFiles(directory / "bodies", disk, seal.derive(b"queue bodies"), reactor, pools[1])
+        files = BodyFiles(directory / "bodies", disk, seal.derive(b"queue bodies"), reactor, pool)
         queue = OpenedQueue(
             reactor,
             journal,
             files,
             index,
             disk,
-            pools[0],
+            lane,
             node=node,
             least_free=least_free,
             recent_bytes=recent_bytes,
             alarm=alarm,
         )
-        queue.use(pools)
-        queue.replayed = await _fill(queue, reactor, journal, index, pools[0])
+        queue.use(lane, pool)
+        queue.replayed = await _fill(queue, reactor, journal, index, lane)
     except BaseException:
         if index is not None:
             await index.close()
-        for pool in pools:
-            pool.stop()
+        pool.stop()
+        lane.stop()
         raise
     live = queue.live
     newest = max(max(live.rows, default=0), max(live.messages, default=0))
@@ -125,7 +127,7 @@ async def _database(reactor: Any, url: str, key: bytes | None) -> Database:
         return await Database.open(reactor, url, MIGRATIONS, key=key, synchronous="NORMAL")
 
 
-async def _fill(queue: Queue, reactor: Any, journal: RecordLog, index: Index, pool: ThreadPool) -> Replayed:
+async def _fill(queue: Queue, reactor: Any, journal: RecordLog, index: Index, lane: Lane) -> Replayed:
     checkpoint = await index.checkpoint()
     since: Position | None = None
     if checkpoint is not None and journal.locate(checkpoint.place.segment) == checkpoint.name:
@@ -149,4 +151,4 @@ async def _fill(queue: Queue, reactor: Any, journal: RecordLog, index: Index, po
             raise SpoolError(f"the journal has a record that this version cannot read: {error}") from error
         queue.keeper.replay(kind, record, position, stored_length(len(payload), True))
 
-    return await deferToThreadPool(reactor, pool, journal.replay, take, since)
+    return await lane.run(journal.replay, take, since)
