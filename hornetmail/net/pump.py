@@ -63,6 +63,7 @@ class Pump(TwistedProtocol):
         *,
         implicit_tls: bool = False,
         on_closed: Callable[[Pump], None] | None = None,
+        outbox: Outbox | None = None,
     ) -> None:
         self.engine = engine
         self.peer: tuple[str, int] = ("", 0)
@@ -73,6 +74,7 @@ class Pump(TwistedProtocol):
         self._context = tls_context_factory
         self._implicit = implicit_tls
         self._on_closed = on_closed
+        self._outbox = outbox
         self._out: list[bytes] = []
         self._out_bytes = 0
         self._driving = False
@@ -258,7 +260,11 @@ class Pump(TwistedProtocol):
                     break
         finally:
             self._driving = False
-        self._flush()
+        if self._out:
+            if self._outbox is None:
+                self._flush()
+            else:
+                self._outbox.add(self)
         self._after()
 
     def _take(self, call: Callable[[Any], Result], subject: Any, event: Event | None) -> None:
@@ -291,7 +297,7 @@ class Pump(TwistedProtocol):
         waiting.addCallback(self._answered)
         waiting.addErrback(self._broke, event)
         waiting.addErrback(lambda failure: self.log.failure("the pump failed", failure))
-        if self._running is not None:
+        if self._running is not None and self._out:
             self._flush()
 
     def _answered(self, answer: Answer) -> None:
@@ -347,6 +353,10 @@ class Pump(TwistedProtocol):
             self._out_bytes += len(data)
             if self._out_bytes >= WRITE_BYTES:
                 self._flush()
+
+    def flush(self) -> None:
+        """Write what has been said."""
+        self._flush()
 
     def _flush(self) -> None:
         if self._out:
@@ -459,6 +469,25 @@ def _server_name(connection: Any) -> str:
     return "" if name is None else bytes(name).decode("ascii", "replace")
 
 
+class Outbox:
+    """Replies of one reactor turn, written at its end."""
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._pumps: list[Pump] = []
+
+    def add(self, pump: Pump) -> None:
+        """It has something to write."""
+        if not self._pumps:
+            self._clock.callLater(0, self._send)
+        self._pumps.append(pump)
+
+    def _send(self) -> None:
+        pumps, self._pumps = self._pumps, []
+        for pump in pumps:
+            pump.flush()
+
+
 class PumpFactory(Factory):
     """Makes a pump a connection, within limits; keeps the live ones.
 
@@ -489,6 +518,7 @@ class PumpFactory(Factory):
         self._refusal = refusal
         self._context = tls_context_factory
         self._implicit = implicit_tls
+        self._outbox = Outbox(clock)
         self._stopping = False
         self._emptied: Deferred[None] | None = None
 
@@ -514,6 +544,7 @@ class PumpFactory(Factory):
             self._context,
             implicit_tls=self._implicit,
             on_closed=lambda pump: self._gone(pump, peer),
+            outbox=self._outbox,
         )
         self.pumps.add(pump)
         return pump
