@@ -20,7 +20,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from hornetmail.disk.files import Disk, DiskFull
+from hornetmail.disk.files import Disk, DiskFull, SyncFailed
 from hornetmail.disk.lane import Lane
 from hornetmail.disk.seal import BrokenSeal, Seal
 from hornetmail.disk.segment import (
@@ -265,13 +265,15 @@ class RecordLog:
             segment.fd = self._disk.open(self.directory / segment.place.name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
             parts.insert(0, segment_header(segment.place, segment.seal))
             offset = 0
-        self._disk.write(segment.fd, b"".join(parts), offset)
         try:
-            self._disk.sync_data(segment.fd)
-            if fresh:
-                self._disk.sync_directory(self.directory)
-        except OSError as error:
+            self._disk.write_synced(segment.fd, parts, offset)
+        except SyncFailed as error:
             raise LogBroken(f"a sync failed: {error}") from error
+        if fresh:
+            try:
+                self._disk.sync_directory(self.directory)
+            except OSError as error:
+                raise LogBroken(f"a sync failed: {error}") from error
 
     def _retreat(self, touched: list[_Segment]) -> None:
         """Take a batch back that found no room: cut its segments to what was durable before. Failing at that breaks the log."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
-from hornetmail.disk.files import Disk, full_told
+from hornetmail.disk.files import Disk, SyncFailed, full_told
 
 
 class FaultyDisk(Disk):
@@ -64,6 +65,14 @@ class FaultyDisk(Disk):
             with full_told():
                 raise self._error("write")
         super().write(fd, data, offset)
+
+    def write_synced(self, fd: int, parts: Sequence[bytes], offset: int) -> None:
+        """As a write and a sync, each of which may be made to fail."""
+        self.write(fd, b"".join(parts), offset)
+        try:
+            self.sync_data(fd)
+        except OSError as error:
+            raise SyncFailed(error.errno, error.strerror) from error
 
     def read(self, fd: int, length: int, offset: int) -> bytes:
         self._check("read")

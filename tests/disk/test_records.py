@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
-from twisted.python.threadpool import ThreadPool
 from twisted.trial.unittest import TestCase
 
 from hornetmail.disk.files import Disk, DiskFull
+from hornetmail.disk.lane import Lane
 from hornetmail.disk.records import BadRecord, GroupSync, LogBroken, Position, RecordLog, Replayed, WrongKey
 from hornetmail.disk.seal import Seal
 from hornetmail.disk.segment import HEADER_BYTES, RECORD_MAGIC
@@ -305,13 +305,12 @@ class GroupSyncTests(TestCase):
     """Many callers, one sync."""
 
     def setUp(self) -> None:
-        self.pool = ThreadPool(1, 1)
-        self.pool.start()
-        self.addCleanup(self.pool.stop)
+        self.lane = Lane(reactor, "log")
+        self.addCleanup(self.lane.stop)
         self.disk = FaultyDisk()
         self.log, _, _ = opened(Path(self.enterContext(tempfile.TemporaryDirectory())), self.disk)
         self.addCleanup(self.log.close)
-        self.sync = GroupSync(self.log, reactor, self.pool)
+        self.sync = GroupSync(self.log, reactor, self.lane)
 
     async def test_waiters_share_syncs(self) -> None:
         """Would catch one sync a caller, a first caller who does not wait for the others of its turn, or an answer before the sync."""
