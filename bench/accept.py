@@ -45,7 +45,7 @@ def serve(port: int, directory: Path) -> None:
     from hornetmail.disk.files import Disk
     from hornetmail.disk.seal import Seal
     from hornetmail.net.limits import Limits
-    from hornetmail.net.pump import PumpFactory
+    from hornetmail.net.listener import PumpFactory
     from hornetmail.runtime.bus import Bus
     from hornetmail.runtime.collector import calm
     from hornetmail.servers.relay import RelayNetworks

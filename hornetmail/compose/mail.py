@@ -9,7 +9,7 @@ from hornetmail.compose.foundations import Foundations
 from hornetmail.compose.people import People
 from hornetmail.compose.rooms import MailRooms
 from hornetmail.net.limits import Limits
-from hornetmail.net.pump import PumpFactory
+from hornetmail.net.listener import PumpFactory
 from hornetmail.net.tls import ServerTLS
 from hornetmail.servers.relay import RelayNetworks
 from hornetmail.servers.smtp import Services, SMTPSession

@@ -13,7 +13,7 @@ from hornetmail.compose.rooms import MailRooms
 from hornetmail.core.served import Person
 from hornetmail.interfaces import IFolderTree
 from hornetmail.net.limits import Limits
-from hornetmail.net.pump import PumpFactory
+from hornetmail.net.listener import PumpFactory
 from hornetmail.net.tls import ServerTLS
 from hornetmail.servers.imap.session import ImapSession
 from hornetmail.servers.imap.site import ImapPolicy, ImapSite

@@ -17,27 +17,23 @@ from typing import Any, cast
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
-    IAddress,
     IDelayedCall,
     IHandshakeListener,
     IOpenSSLContextFactory,
-    IProtocolFactory,
     IPushProducer,
     IReactorTime,
 )
-from twisted.internet.protocol import Factory
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from hornetmail.net import prompt
-from hornetmail.net.limits import ConnectionCount, Limits
+from hornetmail.net.outbox import Outbox
 from hornetmail.net.session import Answer, Result, Session, Wire
 from hornetmail.wire.engine import NEED_DATA, PAUSE_BYTES, WAITING, End, Engine, Event, LocalProtocolError, Lost, Out, TLSPeer
 
-__all__ = ["Answer", "Pump", "PumpFactory", "Result", "Session", "Wire", "factory"]
+__all__ = ["Answer", "Pump", "Result", "Session", "Wire"]
 
 WRITE_BYTES = 65_536
 """Answers are collected up to this size before they are written to the transport."""
@@ -181,12 +177,12 @@ class Pump(TwistedProtocol):
             return
         self._say(out)
         if not self._driving:
-            self._flush()
+            self.flush()
             self._after()
 
     def drained(self) -> Awaitable[None]:
         """See ``Wire.drained``. Raises ConnectionLost when the connection ends first."""
-        self._flush()
+        self.flush()
         if not self._paused_writing or not self._alive:
             return succeed(None)
         drain: Deferred[None] = Deferred(self._drains.remove)
@@ -197,7 +193,7 @@ class Pump(TwistedProtocol):
         """See ``Wire.close``."""
         if not self._alive:
             return
-        self._flush()
+        self.flush()
         if not self._closing:
             self._closing = True
             self.transport.unregisterProducer()
@@ -250,7 +246,7 @@ class Pump(TwistedProtocol):
                 if step is NEED_DATA or step is WAITING:
                     break
                 if isinstance(step, Lost):
-                    self._flush()
+                    self.flush()
                     self.close()
                     break
                 self._take(on, step, step)
@@ -262,7 +258,7 @@ class Pump(TwistedProtocol):
             self._driving = False
         if self._out:
             if self._outbox is None:
-                self._flush()
+                self.flush()
             else:
                 self._outbox.add(self)
         self._after()
@@ -275,7 +271,10 @@ class Pump(TwistedProtocol):
             result = call(subject)
             if result is None:
                 return
-            if isinstance(result, (Out, list, tuple)):
+            if isinstance(result, Out):
+                self._say(result)
+                return
+            if isinstance(result, (list, tuple)):
                 self._answer(result)
                 return
             if isinstance(result, Deferred):
@@ -298,7 +297,7 @@ class Pump(TwistedProtocol):
         waiting.addErrback(self._broke, event)
         waiting.addErrback(lambda failure: self.log.failure("the pump failed", failure))
         if self._running is not None and self._out:
-            self._flush()
+            self.flush()
 
     def _answered(self, answer: Answer) -> None:
         """An awaited answer is here."""
@@ -352,13 +351,10 @@ class Pump(TwistedProtocol):
             self._out.append(data)
             self._out_bytes += len(data)
             if self._out_bytes >= WRITE_BYTES:
-                self._flush()
+                self.flush()
 
     def flush(self) -> None:
         """Write what has been said."""
-        self._flush()
-
-    def _flush(self) -> None:
         if self._out:
             data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
             self._out.clear()
@@ -400,7 +396,7 @@ class Pump(TwistedProtocol):
         self.close()
 
     def _start_tls(self) -> None:
-        self._flush()
+        self.flush()
         if self._context is None:
             self.log.error("STARTTLS was accepted without a certificate")
             self.abort()
@@ -467,132 +463,3 @@ def tls_peer(transport: Any) -> TLSPeer:
 def _server_name(connection: Any) -> str:
     name = connection.get_servername()
     return "" if name is None else bytes(name).decode("ascii", "replace")
-
-
-class Outbox:
-    """Replies of one reactor turn, written at its end."""
-
-    def __init__(self, clock: IReactorTime) -> None:
-        self._clock = clock
-        self._pumps: list[Pump] = []
-
-    def add(self, pump: Pump) -> None:
-        """It has something to write."""
-        if not self._pumps:
-            self._clock.callLater(0, self._send)
-        self._pumps.append(pump)
-
-    def _send(self) -> None:
-        pumps, self._pumps = self._pumps, []
-        for pump in pumps:
-            pump.flush()
-
-
-class PumpFactory(Factory):
-    """Makes a pump a connection, within limits; keeps the live ones.
-
-    ``make_engine(peer)`` and ``make_session(peer)`` are called with the client's IP address. ``refusal`` is what somebody over the limits
-    reads (the protocol's own words, CRLF included) before the connection closes; with implicit TLS it closes without words.
-    Listen with ``listener``: it is this factory, wrapped in TLS if that is implicit.
-    """
-
-    log = Logger()
-    noisy = False
-
-    def __init__(
-        self,
-        make_engine: Callable[[str], Engine],
-        make_session: Callable[[str], Session],
-        clock: IReactorTime,
-        *,
-        limits: Limits = Limits(),
-        refusal: bytes = b"",
-        tls_context_factory: IOpenSSLContextFactory | None = None,
-        implicit_tls: bool = False,
-    ) -> None:
-        self.pumps: set[Pump] = set()
-        self.count = ConnectionCount(limits)
-        self._make_engine = make_engine
-        self._make_session = make_session
-        self._clock = clock
-        self._refusal = refusal
-        self._context = tls_context_factory
-        self._implicit = implicit_tls
-        self._outbox = Outbox(clock)
-        self._stopping = False
-        self._emptied: Deferred[None] | None = None
-
-    @property
-    def listener(self) -> IProtocolFactory:
-        """What to hand to an endpoint's ``listen``."""
-        if self._implicit:
-            if self._context is None:
-                raise ValueError("implicit TLS needs a certificate")
-            return cast(IProtocolFactory, TLSMemoryBIOFactory(self._context, False, self, self._clock))
-        return cast(IProtocolFactory, self)
-
-    def buildProtocol(self, addr: IAddress | None) -> TwistedProtocol | None:
-        peer: str = getattr(addr, "host", "")
-        why = "stopping" if self._stopping else self.count.admit(peer)
-        if why:
-            self.log.info("connection from {peer} refused: {why}", peer=peer, why=why)
-            return Refusal(b"" if self._implicit else self._refusal)
-        pump = Pump(
-            self._make_engine(peer),
-            lambda: self._make_session(peer),
-            self._clock,
-            self._context,
-            implicit_tls=self._implicit,
-            on_closed=lambda pump: self._gone(pump, peer),
-            outbox=self._outbox,
-        )
-        self.pumps.add(pump)
-        return pump
-
-    def _gone(self, pump: Pump, peer: str) -> None:
-        self.pumps.discard(pump)
-        self.count.release(peer)
-        if not self.pumps and self._emptied is not None:
-            emptied, self._emptied = self._emptied, None
-            emptied.callback(None)
-
-    async def stop(self, grace: float) -> None:
-        """Say goodbye to idle connections, let running transactions finish within ``grace`` seconds, abort what is left then. New
-        connections are refused from now on."""
-        self._stopping = True
-        for pump in list(self.pumps):
-            pump.shutdown()
-        if not self.pumps:
-            return
-        self._emptied = emptied = Deferred[None]()
-        timer = self._clock.callLater(grace, self._give_up)
-        await emptied
-        if timer.active():
-            timer.cancel()
-
-    def _give_up(self) -> None:
-        for pump in list(self.pumps):
-            pump.abort()
-        emptied, self._emptied = self._emptied, None
-        if emptied is not None:
-            emptied.callback(None)
-
-
-factory = PumpFactory
-"""``pump.factory(...)``: how ``compose`` says it."""
-
-
-class Refusal(TwistedProtocol):
-    """A connection over the limits: a few words, then the end."""
-
-    transport: Any
-
-    def __init__(self, words: bytes) -> None:
-        self._words = words
-
-    def connectionMade(self) -> None:
-        if self._words:
-            self.transport.write(self._words)
-            self.transport.loseConnection()
-        else:
-            self.transport.abortConnection()

@@ -17,7 +17,7 @@ from hornetmail.core.envelope import Recipient
 from hornetmail.core.served import Host, TLSPolicy
 from hornetmail.core.verdict import Stage
 from hornetmail.net.dial import Dialer
-from hornetmail.net.pump import PumpFactory
+from hornetmail.net.listener import PumpFactory
 from hornetmail.net.smtp import Broken, SMTPClient, Timeouts
 from hornetmail.net.tls import ClientTLS, ServerTLS
 from hornetmail.servers import smtp_policy

@@ -138,6 +138,9 @@ def _path(argument: str, word: str) -> tuple[str, str]:
 
 def _closing(text: str) -> int:
     """Where the bracket closes, quoted strings skipped."""
+    place = text.find(">")
+    if place >= 0 and '"' not in text[:place]:
+        return place
     quoted = escaped = False
     for place, c in enumerate(text):
         if escaped:

@@ -249,14 +249,15 @@ class ServerEngine:
         self._pending = None
         if target is not None:
             self.phase = target
-        closes = isinstance(out, Refuse) and (
-            # 421 closes; text behind a refused DATA must not run as commands
-            out.reply.code == 421 or (isinstance(pending, Data) and self.buffered > 0)
-        )
-        if closes or (isinstance(out, Greeting) and out.reply is not None and not out.reply.positive):
-            self.phase = Phase.CLOSING
-        elif isinstance(out, Accept):
+        if isinstance(out, Accept):
             self._accepted(pending)
+        elif isinstance(out, Refuse):
+            # 421 closes; text behind a refused DATA must not run as commands
+            if out.reply.code == 421 or (isinstance(pending, Data) and self.buffered > 0):
+                self.phase = Phase.CLOSING
+        elif isinstance(out, Greeting):
+            if out.reply is not None and not out.reply.positive:
+                self.phase = Phase.CLOSING
         elif isinstance(out, GoAhead):
             self._text = Unstuffer(
                 max_size=self.policy.max_size, max_line=self.policy.max_text_line, normalise=self.policy.bare == "normalise"
@@ -362,9 +363,6 @@ class ServerEngine:
 
     def _command_step(self) -> Step:
         end = self._buffer.find(b"\n", self._at)
-        limit = (
-            AUTH_BYTES if self.phase is Phase.AUTH or self._buffer[self._at : self._at + 5].upper() == b"AUTH " else COMMAND_BYTES
-        )
         if end < 0:
             if self.buffered > ENDLESS_BYTES:
                 return self._wait(self._endless())
@@ -374,7 +372,7 @@ class ServerEngine:
         if len(line) > ENDLESS_BYTES:
             return self._wait(self._endless())
         try:
-            return self._wait(self._line(line, limit))
+            return self._wait(self._line(line))
         except grammar.Fault as fault:
             return self._wait(Broken(str(fault), Refuse(fault.reply)))
 
@@ -390,10 +388,12 @@ class ServerEngine:
         self._forget()
         return Broken("plaintext behind STARTTLS", Refuse(Reply(554, "5.5.1", "plaintext behind STARTTLS")), fatal=True)
 
-    def _line(self, line: bytes, limit: int) -> Event:
-        if len(line) > limit:
+    def _line(self, line: bytes) -> Event:
+        if len(line) > COMMAND_BYTES and (
+            len(line) > AUTH_BYTES or not (self.phase is Phase.AUTH or line[:5].upper() == b"AUTH ")
+        ):
             raise grammar.Fault(500, "5.5.2", "line too long")
-        if not line.endswith(b"\r") or line.count(b"\r") != 1:
+        if not line or line.find(b"\r") != len(line) - 1:
             raise grammar.Fault(500, "5.5.2", "lines end with CRLF")
         try:
             text = line[:-1].decode("utf-8")
@@ -410,11 +410,10 @@ class ServerEngine:
 
     def _command(self, verb: str, argument: str) -> Event:
         kind = _VERBS.get(verb)
-        if verb in _FOREIGN:
+        if kind is None and verb in _FOREIGN:
             self._forget()
             return Broken("another protocol", Refuse(Reply(554, "5.5.0", "this is SMTP")), fatal=True)
-        hello = ("LHLO",) if self.policy.lmtp else ("EHLO", "HELO")
-        if kind is None or (kind is Hello and verb not in hello):
+        if kind is None or (kind is Hello and self.policy.lmtp is not (verb == "LHLO")):
             raise grammar.Fault(500, "5.5.2", "unknown command")
         if argument and verb in _BARE:
             raise grammar.Fault(501, "5.5.4", f"{verb} takes no argument")

@@ -11,7 +11,8 @@ from twisted.python.threadpool import ThreadPool
 
 from hornetmail.core.served import Person
 from hornetmail.interfaces import IFolderTree
-from hornetmail.net.pump import Pump, PumpFactory
+from hornetmail.net.listener import PumpFactory
+from hornetmail.net.pump import Pump
 from hornetmail.servers.imap.session import ImapSession
 from hornetmail.servers.imap.site import ImapPolicy, ImapSite
 from hornetmail.testing.folders import MemoryAccess, MemoryBus, MemoryTree

@@ -19,7 +19,7 @@ from twisted.trial.unittest import TestCase
 
 from hornetmail.core.served import Person
 from hornetmail.interfaces import IFolderTree
-from hornetmail.net.pump import PumpFactory
+from hornetmail.net.listener import PumpFactory
 from hornetmail.servers.imap.session import ImapSession
 from hornetmail.servers.imap.site import ImapSite
 from hornetmail.testing.corpus import messages
