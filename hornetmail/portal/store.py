@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -296,12 +296,12 @@ class PortalStore:
             await box.store(inbox, uids, lambda flags: flags | {keyword})
 
     async def returned(self, mailbox: int, names: Collection[str]) -> dict[str, tuple[Envelope, int]]:
-        """See IPortal."""
+        """See IPortal. Chosen ones without an envelope (rule 10) come back like all others."""
         box, inbox = await self._inbox(mailbox)
         found: dict[str, tuple[Envelope, int]] = {}
         for name in names:
             uids = _twins(inbox, name)
-            if uids and inbox.places[uids[0]].hidden:
+            if uids:
                 size = inbox.entries[uids[0]].size
                 with contextlib.suppress(FileNotFoundError):  # moved on this very moment
                     found[name] = await self._envelope(box, inbox, uids[0]), size
@@ -324,6 +324,12 @@ class PortalStore:
         through ``begin_drain(Portal(mailbox, entry.name))``."""
         _box, inbox = await self._inbox(mailbox)
         return [inbox.entries[uid] for uid, place in inbox.places.items() if not place.hidden]
+
+    async def holding(self, mailboxes: Iterable[int]) -> Sequence[int]:
+        """See IPortal. What other programs dropped counts, whether or not the mailbox was opened since."""
+        known = (self._directory.mailbox_by_id(mailbox) for mailbox in mailboxes)
+        paths = [(one.id, self._root / str(one.tenant) / str(one.id) / "Maildir") for one in known if one is not None]
+        return await self._means.thread(_holding, paths, self._means.disk)
 
     async def notes(self, mailbox: int) -> dict[str, str]:
         """Why messages in INBOX could not be handed over, by name."""
@@ -362,6 +368,10 @@ class PortalStore:
     async def folder(self, mailbox: int, name: str) -> Folder:
         """The same as ``tree(mailbox).open(name)``."""
         return await self.tree(mailbox).open(name)
+
+
+def _holding(paths: Sequence[tuple[int, Path]], disk: Disk) -> list[int]:
+    return [mailbox for mailbox, path in paths if Maildir(path, disk).holds_unaddressed()]
 
 
 def _twins(inbox: Snapshot, name: str, *, marked: bool = False) -> list[int]:

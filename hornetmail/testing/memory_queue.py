@@ -14,7 +14,7 @@ from zope.interface import implementer
 from hornetmail.core.address import domain_of, key_of
 from hornetmail.core.archived import ArchiveItem
 from hornetmail.core.envelope import Direction, Door, Envelope, Origin, Recipient
-from hornetmail.core.folder import FolderError
+from hornetmail.core.folder import Entry, FolderError
 from hornetmail.core.queued import DONE, Backlog, Claim, Message, Portal, Row, RowKind, RowState, Settled
 from hornetmail.core.served import Coverage, Domain, Mailbox
 from hornetmail.interfaces import IBody, IDeposit, IDirectory, IPortal, IQueue
@@ -347,7 +347,7 @@ class MemoryQueue:
 
 
 class Copy(msgspec.Struct):
-    """A message in INBOX. ``moved``: it is in another folder now."""
+    """A message in INBOX. ``moved``: it is in another folder now. ``foreign``: it was not delivered, and has no envelope of its own."""
 
     portal: Portal
     envelope: Envelope
@@ -356,6 +356,7 @@ class Copy(msgspec.Struct):
     moved: bool = False
     keywords: tuple[str, ...] = ()
     reason: str = ""
+    foreign: bool = False
 
 
 @implementer(IPortal)
@@ -424,6 +425,15 @@ class MemoryPortal:
         """See IPortal."""
         there = {each.portal.name: each for each in self.inbox(mailbox)}
         return {name: (there[name].envelope, len(there[name].data)) for name in names if name in there}
+
+    async def unaddressed(self, mailbox: int) -> Sequence[Entry]:
+        """See IPortal. ``foreign`` copies; the place in INBOX is the UID."""
+        there = enumerate(self.inbox(mailbox), 1)
+        return [Entry(uid, 1, frozenset(), len(each.data), 1.7e9, each.portal.name) for uid, each in there if each.foreign]
+
+    async def holding(self, mailboxes: Iterable[int]) -> Sequence[int]:
+        """See IPortal."""
+        return [mailbox for mailbox in mailboxes if await self.unaddressed(mailbox)]
 
     async def figures(self) -> dict[str, int]:
         """See IPortal."""
