@@ -231,7 +231,7 @@ class PortalStore:
         """See IPortal. The claim is committed on return. Waits up to 60 s for a POP session, then raises FolderError INUSE.
 
         A copy is known by its row's number wherever it was moved or copied to: what lies in INBOX at this moment counts. Without a
-        number (APPENDed, foreign: rule 10) the envelope is ``<>`` to the mailbox's main address.
+        number (APPENDed, foreign: rule 10) the envelope is ``<>`` to the mailbox's main address; FolderError CANNOT if it has none any more.
         """
         return await shielded(self._begin_drain(copy))
 
@@ -262,7 +262,7 @@ class PortalStore:
         kept = envelope.read(await self._means.thread(box.maildir.envelope, inbox.name, place)) if place.hidden else None
         if kept is None:
             if owner is None:
-                raise FolderError("NONEXISTENT", f"mailbox {box.mailbox} has no address any more")
+                raise FolderError("CANNOT", f"mailbox {box.mailbox} has no address any more")
             return Envelope("", (Recipient(owner.address),), eight_bit=True)
         original = kept.envelope.recipients[0]
         known = self._directory.mailbox(original.address)
@@ -303,7 +303,7 @@ class PortalStore:
             uids = _twins(inbox, name)
             if uids:
                 size = inbox.entries[uids[0]].size
-                with contextlib.suppress(FileNotFoundError):  # moved on this very moment
+                with contextlib.suppress(FileNotFoundError, FolderError):  # moved on this very moment; nobody's any more
                     found[name] = await self._envelope(box, inbox, uids[0]), size
         return found
 

@@ -165,6 +165,17 @@ class TestStrays(StoresCase):
             await self.delivery.strays.choose(99)
         assert await self.states() == []
 
+    async def test_its_mailbox_is_removed(self) -> None:
+        """Catches a row that nobody can hand over any more, which would keep its domain from ever ending its drain."""
+        await self.emergency()
+        await self.append()
+        await self.send("bob@example.test")
+        await self.delivery.strays.choose(1)
+        self.directory.registered = [box for box in self.directory.registered if box.id != 1]
+        await self.back()
+        assert [each.sender for each in self.primary.accepted] == [SENDER]
+        assert len(await self.inbox(1)) == 1, "mail stays when its mailbox goes"
+
     async def test_pages_over_mailboxes(self) -> None:
         """Catches foreign files that are only seen once their mailbox was opened, and pages that repeat or leave out."""
         await self.build()

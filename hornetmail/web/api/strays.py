@@ -51,9 +51,10 @@ class StrayList(msgspec.Struct, frozen=True):
 
 
 class StrayFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Of a mailbox, of a domain, or of all: an administrator's tenant, other people's own. ``limit`` 1-500."""
+    """Of a mailbox (with ``uid`` that message only), of a domain, or of all: an administrator's tenant, other people's own. ``limit`` 1-500."""
 
     address: str = ""
+    uid: int = 0
     domain: str = ""
     limit: int = PAGE
     after: str = ""
@@ -167,7 +168,10 @@ async def list_all(rooms: Rooms, caller: Caller, request: StrayFilter) -> StrayL
     mailboxes, note = _asked(rooms, caller, request)
     left, uid = _from(mailboxes, request.after)
     try:
-        found, more = await strays.page([mailbox.id for mailbox in left], request.limit, uid)
+        if request.address and request.uid:
+            found, more = [one for box in left for one in await strays.of(box.id, {request.uid})], False
+        else:
+            found, more = await strays.page([mailbox.id for mailbox in left], request.limit, uid)
         shown = await _views(rooms, caller, left, found)
     except FolderError as error:
         raise ApiError(503, "portal", error.text) from None
