@@ -347,7 +347,7 @@ class MemoryQueue:
 
 
 class Copy(msgspec.Struct):
-    """A message in INBOX. ``moved``: it is in another folder now. ``foreign``: it was not delivered, and has no envelope of its own."""
+    """A message in INBOX. ``moved``: it is in another folder now."""
 
     portal: Portal
     envelope: Envelope
@@ -356,7 +356,6 @@ class Copy(msgspec.Struct):
     moved: bool = False
     keywords: tuple[str, ...] = ()
     reason: str = ""
-    foreign: bool = False
 
 
 @implementer(IPortal)
@@ -427,13 +426,12 @@ class MemoryPortal:
         return {name: (there[name].envelope, len(there[name].data)) for name in names if name in there}
 
     async def unaddressed(self, mailbox: int) -> Sequence[Entry]:
-        """See IPortal. ``foreign`` copies; the place in INBOX is the UID."""
-        there = enumerate(self.inbox(mailbox), 1)
-        return [Entry(uid, 1, frozenset(), len(each.data), 1.7e9, each.portal.name) for uid, each in there if each.foreign]
+        """See IPortal. All that is here was delivered."""
+        return ()
 
     async def holding(self, mailboxes: Iterable[int]) -> Sequence[int]:
         """See IPortal."""
-        return [mailbox for mailbox in mailboxes if await self.unaddressed(mailbox)]
+        return ()
 
     async def figures(self) -> dict[str, int]:
         """See IPortal."""
