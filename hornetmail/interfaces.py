@@ -18,6 +18,7 @@ from hornetmail.core.mode import Mode
 from hornetmail.core.queued import Backlog, Claim, Message, Portal, Row, RowKind, RowState, Settled
 from hornetmail.core.reply import Reply
 from hornetmail.core.served import Domain, Mailbox, Person, Scope
+from hornetmail.core.stray import Choice, Stray
 from hornetmail.core.verdict import Verdict
 
 
@@ -292,8 +293,32 @@ class IPortal(Interface):
         """Which of the copies of these names lie in INBOX now, unmarked: their original envelope, and their size without its lines. Copies
         keep their identity wherever they were moved (rule 10)."""
 
+    async def unaddressed(mailbox: int) -> Sequence[Entry]:
+        """Messages in INBOX without an envelope (APPENDed, foreign: rule 10). ``begin_drain`` takes their names as it takes copies'; their
+        envelope is ``<>`` to the mailbox's main address."""
+
+    async def holding(mailboxes: Iterable[int]) -> Sequence[int]:
+        """Which of these mailboxes hold such messages, in the same order, from the files' names alone."""
+
     async def figures() -> dict[str, int]:
         """Mailboxes, messages, bytes, and how much lies in INBOXes."""
+
+
+class IStrays(Interface):
+    """Mail in INBOXes that has no envelope, and the choice to have it delivered all the same (rule 10)."""
+
+    def goal(mailbox: int) -> str:
+        """The address at the primary that chosen mail of this mailbox goes to; ``""`` if there is no primary, and nothing can be chosen."""
+
+    async def of(mailbox: int, uids: Collection[int] | None = None) -> Sequence[Stray]:
+        """All in a mailbox, or those among ``uids``, by UID; without what is marked \\Deleted. Raises FolderError."""
+
+    async def page(mailboxes: Sequence[int], limit: int, after: int = 0) -> tuple[Sequence[Stray], bool]:
+        """Up to ``limit`` of several mailboxes, in their order, of the first one those with UIDs above ``after``; True: there are more."""
+
+    async def choose(mailbox: int, uids: Collection[int] | None = None) -> Choice:
+        """Have them delivered to ``goal(mailbox)`` with MAIL FROM ``<>``: all, or those among ``uids``. Their drain rows are durable on
+        return; a second choice makes no second row. Raises KeyError (no such mailbox), ValueError (no primary), FolderError."""
 
 
 class IArchive(Interface):

@@ -17,6 +17,7 @@ from hornetmail.cli.domains import domain, mailbox, status
 from hornetmail.cli.output import emit, json_option
 from hornetmail.cli.queue import queue
 from hornetmail.cli.session import Session
+from hornetmail.cli.strays import mailbox_drain, mailbox_strays
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -128,6 +129,8 @@ def _pair_problem(certificate: bytes, key: bytes) -> str:
     return "" if private.public_key() == public else "the key is not the certificate's"
 
 
+for command in (mailbox_strays, mailbox_drain):
+    mailbox.add_command(command)
 for group in (domain, mailbox, queue, archive, status, audit):
     cli.add_command(group)
 

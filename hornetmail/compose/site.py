@@ -51,6 +51,7 @@ class Pages:
                 portal=rooms.portal,
                 archive=rooms.archive,
                 redelivery=rooms.delivery.redelivery,
+                strays=rooms.delivery.strays,
                 meters=base.meters,
                 health=health,
                 bounce=rooms.delivery.give_up,

@@ -252,17 +252,20 @@ class Drain:
             return await self._concluded(row, copy, verdict, sweeping=sweeping)
         except CancelledError:
             raise
-        except FolderError as error:
-            if begun or error.code != "INUSE":
-                raise
-            return await self._later(row)
-        except Exception:  # noqa: BLE001 - a fault of ours: the copy stays and is tried again
+        except Exception as error:  # noqa: BLE001 - a fault of ours: the copy stays and is tried again
+            if isinstance(error, FolderError) and not begun and error.code in ("INUSE", "CANNOT"):
+                return await (self._later(row) if error.code == "INUSE" else self._nobody(row, error.text))
             self.log.failure("drain of row {row} failed", row=row.id)
             if begun:
                 await self._portal.end_drain(copy, delivered=False)
             verdict = Verdict(Outcome.DEFERRED, Reply(451, "4.3.0", "our own trouble"), "primary")
             await self._queue.settle([self._back(row, verdict)])
             return Result.LATER
+
+    async def _nobody(self, row: Row, reason: str) -> Result:
+        """Chosen without an envelope of its own (rule 10), and its mailbox was removed since: it stays where it is."""
+        await self._queue.settle([Settled(row.id, RowState.REMOVED, row.last, reason=reason, delay_told=row.delay_told)])
+        return Result.GONE
 
     async def _offer(self, message: Message, row: Row, copy: Portal, envelope: Envelope, body: IBody) -> Verdict:
         domain = domain_of(row.address)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from weakref import WeakValueDictionary
 
 import msgspec
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, DeferredLock
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -61,6 +62,7 @@ class Moved:
         self._away: dict[int, dict[str, Away]] = {}
         self._turns: deque[int] = deque()
         self._looking: set[int] = set()
+        self._alone: WeakValueDictionary[int, DeferredLock] = WeakValueDictionary()
         self._tasks = Tasks(clock)
         self._unsubscribe: Callable[[], None] | None = None
 
@@ -125,7 +127,8 @@ class Moved:
             return 0
         self._looking.add(mailbox)
         try:
-            return await self._look(mailbox)
+            async with self.alone(mailbox):
+                return await self._look(mailbox)
         except CancelledError:
             raise
         except Exception:  # noqa: BLE001 - its turn comes again, and others wait
@@ -133,6 +136,13 @@ class Moved:
             return 0
         finally:
             self._looking.discard(mailbox)
+
+    def alone(self, mailbox: int) -> DeferredLock:
+        """Held by whoever asks which copies of a mailbox have a drain row and makes those that are missing, so that no two are made."""
+        lock = self._alone.get(mailbox)
+        if lock is None:
+            lock = self._alone[mailbox] = DeferredLock()
+        return lock
 
     async def _look(self, mailbox: int) -> int:
         wanted = {name: away for name, away in self._away.get(mailbox, {}).items() if self._has_primary(away)}

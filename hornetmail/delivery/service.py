@@ -35,6 +35,7 @@ from hornetmail.delivery.pool import Connect, Limits, Pool
 from hornetmail.delivery.recovery import Recovery
 from hornetmail.delivery.redelivery import Redelivery
 from hornetmail.delivery.scheduler import Lane, Share
+from hornetmail.delivery.strays import Strays
 from hornetmail.delivery.tasks import Tasks, together
 from hornetmail.interfaces import IAccess, IArchive, IBus, IDirectory, IMeters, IPortal, IQueue
 from hornetmail.net.smtp import SMTPClient, Timeouts
@@ -59,7 +60,7 @@ class Settings(msgspec.Struct, frozen=True, gc=False):
 
 
 class Delivery:
-    """``modes``, ``recipients``, ``redelivery`` and ``health`` are for the other rooms. ``clock`` is the reactor, or a test's clock."""
+    """``modes``, ``recipients``, ``redelivery``, ``strays`` and ``health`` are for the other rooms. ``clock`` is the reactor, or a test's clock."""
 
     log = Logger()
 
@@ -149,6 +150,7 @@ class Delivery:
             chosen.drain,
         )
         self._recovery = Recovery(clock, queue, portal, directory, self.modes, self._moved, chosen.backoff, jitter, self._expect)
+        self.strays = Strays(clock, queue, portal, directory, self.modes, self._moved)
         self.redelivery = Redelivery(queue, archive, directory, access, unique)
         agent = self.agent
         self._lanes = (

@@ -146,6 +146,15 @@ class Maildir:
 
     # Looking
 
+    def holds_unaddressed(self) -> bool:
+        """Whether INBOX has files that do not begin with an envelope, from their names alone; False for a mailbox that was never made."""
+        for sub in SUBS:
+            with contextlib.suppress(FileNotFoundError), os.scandir(self.path / sub) as entries:
+                for entry in entries:
+                    if not entry.name.startswith(".") and not naming.hidden_of(naming.split_name(entry.name)[0]):
+                        return True
+        return False
+
     def look(self, name: str, places: Collection[Place], looked: tuple[int, int, float], now: float) -> Listing | None:
         """What differs from the known places, or None if the directories did not change since ``looked``."""
         folder = self.folder(name)

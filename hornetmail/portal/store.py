@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -231,7 +231,7 @@ class PortalStore:
         """See IPortal. The claim is committed on return. Waits up to 60 s for a POP session, then raises FolderError INUSE.
 
         A copy is known by its row's number wherever it was moved or copied to: what lies in INBOX at this moment counts. Without a
-        number (APPENDed, foreign: rule 10) the envelope is ``<>`` to the mailbox's main address.
+        number (APPENDed, foreign: rule 10) the envelope is ``<>`` to the mailbox's main address; FolderError CANNOT if it has none any more.
         """
         return await shielded(self._begin_drain(copy))
 
@@ -262,7 +262,7 @@ class PortalStore:
         kept = envelope.read(await self._means.thread(box.maildir.envelope, inbox.name, place)) if place.hidden else None
         if kept is None:
             if owner is None:
-                raise FolderError("NONEXISTENT", f"mailbox {box.mailbox} has no address any more")
+                raise FolderError("CANNOT", f"mailbox {box.mailbox} has no address any more")
             return Envelope("", (Recipient(owner.address),), eight_bit=True)
         original = kept.envelope.recipients[0]
         known = self._directory.mailbox(original.address)
@@ -296,14 +296,14 @@ class PortalStore:
             await box.store(inbox, uids, lambda flags: flags | {keyword})
 
     async def returned(self, mailbox: int, names: Collection[str]) -> dict[str, tuple[Envelope, int]]:
-        """See IPortal."""
+        """See IPortal. Chosen ones without an envelope (rule 10) come back like all others."""
         box, inbox = await self._inbox(mailbox)
         found: dict[str, tuple[Envelope, int]] = {}
         for name in names:
             uids = _twins(inbox, name)
-            if uids and inbox.places[uids[0]].hidden:
+            if uids:
                 size = inbox.entries[uids[0]].size
-                with contextlib.suppress(FileNotFoundError):  # moved on this very moment
+                with contextlib.suppress(FileNotFoundError, FolderError):  # moved on this very moment; nobody's any more
                     found[name] = await self._envelope(box, inbox, uids[0]), size
         return found
 
@@ -324,6 +324,12 @@ class PortalStore:
         through ``begin_drain(Portal(mailbox, entry.name))``."""
         _box, inbox = await self._inbox(mailbox)
         return [inbox.entries[uid] for uid, place in inbox.places.items() if not place.hidden]
+
+    async def holding(self, mailboxes: Iterable[int]) -> Sequence[int]:
+        """See IPortal. What other programs dropped counts, whether or not the mailbox was opened since."""
+        known = (self._directory.mailbox_by_id(mailbox) for mailbox in mailboxes)
+        paths = [(one.id, self._root / str(one.tenant) / str(one.id) / "Maildir") for one in known if one is not None]
+        return await self._means.thread(_holding, paths, self._means.disk)
 
     async def notes(self, mailbox: int) -> dict[str, str]:
         """Why messages in INBOX could not be handed over, by name."""
@@ -362,6 +368,10 @@ class PortalStore:
     async def folder(self, mailbox: int, name: str) -> Folder:
         """The same as ``tree(mailbox).open(name)``."""
         return await self.tree(mailbox).open(name)
+
+
+def _holding(paths: Sequence[tuple[int, Path]], disk: Disk) -> list[int]:
+    return [mailbox for mailbox, path in paths if Maildir(path, disk).holds_unaddressed()]
 
 
 def _twins(inbox: Snapshot, name: str, *, marked: bool = False) -> list[int]:

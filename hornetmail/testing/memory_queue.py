@@ -14,7 +14,7 @@ from zope.interface import implementer
 from hornetmail.core.address import domain_of, key_of
 from hornetmail.core.archived import ArchiveItem
 from hornetmail.core.envelope import Direction, Door, Envelope, Origin, Recipient
-from hornetmail.core.folder import FolderError
+from hornetmail.core.folder import Entry, FolderError
 from hornetmail.core.queued import DONE, Backlog, Claim, Message, Portal, Row, RowKind, RowState, Settled
 from hornetmail.core.served import Coverage, Domain, Mailbox
 from hornetmail.interfaces import IBody, IDeposit, IDirectory, IPortal, IQueue
@@ -424,6 +424,14 @@ class MemoryPortal:
         """See IPortal."""
         there = {each.portal.name: each for each in self.inbox(mailbox)}
         return {name: (there[name].envelope, len(there[name].data)) for name in names if name in there}
+
+    async def unaddressed(self, mailbox: int) -> Sequence[Entry]:
+        """See IPortal. All that is here was delivered."""
+        return ()
+
+    async def holding(self, mailboxes: Iterable[int]) -> Sequence[int]:
+        """See IPortal."""
+        return ()
 
     async def figures(self) -> dict[str, int]:
         """See IPortal."""

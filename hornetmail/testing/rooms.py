@@ -13,7 +13,8 @@ from hornetmail.core.events import ModeChanged
 from hornetmail.core.mode import Mode
 from hornetmail.core.queued import DONE, Backlog, Message, Row, RowKind, RowState
 from hornetmail.core.served import Person, Scope
-from hornetmail.interfaces import IArchive, IBus, IModes, IRedelivery
+from hornetmail.core.stray import Choice, Stray
+from hornetmail.interfaces import IArchive, IBus, IModes, IRedelivery, IStrays
 from hornetmail.testing.folders import MemoryTree
 
 
@@ -189,6 +190,41 @@ class MemoryRedelivery:
         """One message ID each."""
         self.asked.append((person.address, tuple(identifiers), to))
         return [9000 + identifier for identifier in identifiers]
+
+
+@implementer(IStrays)
+class MemoryStrays:
+    """Messages that the test ``marked``, by mailbox; ``goals`` of mailboxes; ``rows`` by mailbox and UID, parked once chosen."""
+
+    def __init__(self, portal: MemoryPortal, goals: Callable[[int], str]) -> None:
+        self._portal = portal
+        self.goal = goals
+        self.marked: dict[int, set[int]] = {}
+        self.rows: dict[tuple[int, int], Row] = {}
+        self.waits = False
+
+    async def of(self, mailbox: int, uids: Collection[int] | None = None) -> Sequence[Stray]:
+        """Marked and still there."""
+        there = self._portal.tree(mailbox).found("INBOX").messages
+        wanted = [uid for uid in there if uid in self.marked.get(mailbox, ()) and (uids is None or uid in uids)]
+        return [Stray(mailbox, there[uid].entry, 1.7e9, self.rows.get((mailbox, uid))) for uid in wanted]
+
+    async def page(self, mailboxes: Sequence[int], limit: int, after: int = 0) -> tuple[Sequence[Stray], bool]:
+        """In order."""
+        found = [stray for mailbox in mailboxes for stray in await self.of(mailbox)]
+        found = [stray for stray in found if stray.mailbox != mailboxes[0] or stray.entry.uid > after]
+        return found[:limit], len(found) > limit
+
+    async def choose(self, mailbox: int, uids: Collection[int] | None = None) -> Choice:
+        """Rows for those that have none."""
+        if not self.goal(mailbox):
+            raise ValueError("no primary")
+        strays = await self.of(mailbox, uids)
+        fresh = [stray for stray in strays if stray.row is None]
+        for stray in fresh:
+            number = len(self.rows) + 1
+            self.rows[mailbox, stray.entry.uid] = Row(number, number, RowKind.DRAIN, RowState.PARKED)
+        return Choice(len(fresh), len(strays) - len(fresh), waits=self.waits)
 
 
 class MemoryPortal:

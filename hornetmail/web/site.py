@@ -33,6 +33,7 @@ from hornetmail.web.pages.mail_write import MailWritePages
 from hornetmail.web.pages.own_folders import OwnFolders
 from hornetmail.web.pages.playground import PlaygroundPages
 from hornetmail.web.pages.queue import QueuePages
+from hornetmail.web.pages.strays import StrayPages
 from hornetmail.web.pulse import Pulse
 from hornetmail.web.render import Asset, Renderer, load_assets
 from hornetmail.web.signin import SignIn
@@ -238,14 +239,16 @@ def Site(
         pulse.listen(rooms.bus)
     signin = SignIn(rooms, renderer)
     folders = OwnFolders(rooms, offload)
+    strays = StrayPages(api, renderer)
     pages: list[Any] = [
         signin,
         DashboardPages(api, renderer, pulse, now),
-        MailReadPages(folders, renderer, offload),
+        MailReadPages(folders, renderer, offload, strays.of_message),
         MailWritePages(folders, renderer, offload, submit, now),
         ArchivePages(api, renderer, offload),
         DirectoryPages(api, renderer),
         QueuePages(api, renderer),
+        strays,
         AccountPages(api, renderer, now),
     ]
     if playground is not None:

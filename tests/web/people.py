@@ -15,7 +15,7 @@ from hornetmail.access.sessions import Session, csrf_token
 from hornetmail.core.served import Domain, Host, Mailbox, Person, Role, Scope
 from hornetmail.directory.store import Credential
 from hornetmail.testing.folders import MemoryBus
-from hornetmail.testing.rooms import MemoryArchive, MemoryModes, MemoryPortal, MemoryQueue, MemoryRedelivery
+from hornetmail.testing.rooms import MemoryArchive, MemoryModes, MemoryPortal, MemoryQueue, MemoryRedelivery, MemoryStrays
 from hornetmail.web.api.api import Api
 from hornetmail.web.api.rooms import Rooms
 from hornetmail.web.api.visitors import COOKIE, Visitors
@@ -154,6 +154,7 @@ class House:
         self.archive = MemoryArchive()
         self.redelivery = MemoryRedelivery()
         self.portal = MemoryPortal(self.bus)
+        self.strays = MemoryStrays(self.portal, self._goal)
         self.sent: list[tuple[str, bytes, tuple[str, ...]]] = []
         parts: Any = {"directory": self.directory, "access": self.access, "sessions": self.sessions}
         rooms = Rooms(
@@ -164,6 +165,7 @@ class House:
             modes=self.modes,
             archive=self.archive,
             redelivery=self.redelivery,
+            strays=self.strays,
             portal=self.portal,
             hostname="mx.example.test",
             version="1",
@@ -180,6 +182,11 @@ class House:
             prefix=prefix,
         )
         self.prefix = prefix
+
+    def _goal(self, mailbox: int) -> str:
+        box = self.directory.mailbox_by_id(mailbox)
+        domain = self.directory.domain(box.domain) if box is not None else None
+        return box.address if box is not None and domain is not None and domain.primaries else ""
 
     async def _key(self, password: str) -> str:
         return f"KEY {len(password)}"

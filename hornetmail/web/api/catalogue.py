@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hornetmail.web.api import account, archive, domains, keys, mailboxes, queue, status
+from hornetmail.web.api import account, archive, domains, keys, mailboxes, queue, status, strays
 from hornetmail.web.api.operations import Operation
 
 OPERATIONS: tuple[Operation[Any, Any], ...] = (
@@ -12,6 +12,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
     *domains.OPERATIONS,
     *mailboxes.OPERATIONS,
     *queue.OPERATIONS,
+    *strays.OPERATIONS,
     *archive.OPERATIONS,
     *keys.OPERATIONS,
     *account.OPERATIONS,

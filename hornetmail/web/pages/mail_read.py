@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any
 
 from hornetmail.access.rights import Right
@@ -25,8 +25,16 @@ _STORES: dict[str, tuple[Collection[str], Collection[str]]] = {
 class MailReadPages:
     """The three panes and what hangs on them."""
 
-    def __init__(self, folders: OwnFolders, renderer: Renderer, offload: Offload) -> None:
+    def __init__(
+        self,
+        folders: OwnFolders,
+        renderer: Renderer,
+        offload: Offload,
+        stray: Callable[[Visit, Any, int], Awaitable[Any]] | None = None,
+    ) -> None:
+        """``stray`` says whether a message has no envelope and stays (rule 10): a ``StrayView``, or None."""
         self._folders = folders
+        self._stray = stray
         self._renderer = renderer
         self._offload = offload
 
@@ -49,6 +57,7 @@ class MailReadPages:
         opened: dict[str, Any] | None = None
         if uid:
             opened = await self._open(visit, folder, uid)
+            opened["stray"] = await self._stray(visit, folder, uid) if self._stray is not None else None
         lines = await self._folders.lines(visit)
         listing = await self._folders.listing(folder, visit.query.number("page", 1), query)
         return self._renderer.page(

@@ -1,0 +1,28 @@
+"""Messages in an INBOX that nobody delivered: APPENDed, copied there, or dropped into the Maildir by another program (rule 10)."""
+
+from __future__ import annotations
+
+import msgspec
+
+from hornetmail.core.folder import Entry
+from hornetmail.core.queued import Row
+
+
+class Stray(msgspec.Struct, frozen=True, gc=False):
+    """One of them. ``mailbox``: the ID of whose INBOX it lies in. ``since``: Unix seconds of when it was brought, as its file's name
+    says, for clients choose ``entry.date`` as they like. ``row``: its drain row once somebody chose to have it delivered."""
+
+    mailbox: int
+    entry: Entry
+    since: float
+    row: Row | None = None
+
+
+class Choice(msgspec.Struct, frozen=True, gc=False):
+    """What became of a choice, in messages: newly ``chosen``; ``already`` chosen before; ``again``: chosen before, refused by the primary
+    since, and tried once more. ``waits``: an emergency goes on, and they wait for its end."""
+
+    chosen: int = 0
+    already: int = 0
+    again: int = 0
+    waits: bool = False

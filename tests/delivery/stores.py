@@ -1,0 +1,89 @@
+"""A delivery room on the real queue and the real portal, in a directory that outlives restarts of them."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from hornetmail.core.mode import Mode
+from hornetmail.db.pool import Database
+from hornetmail.delivery.service import Delivery
+from hornetmail.disk.files import Disk
+from hornetmail.disk.seal import Seal
+from hornetmail.net.dial import Dialer
+from hornetmail.portal.schema import MIGRATIONS
+from hornetmail.portal.store import PortalStore
+from hornetmail.spool.start import open_queue
+from tests.delivery.world import HOSTNAME, Access, Meters, WorldCase, reactor
+
+
+class StoresCase(WorldCase):
+    """``shut`` and ``launch`` are a restart of the process."""
+
+    async def launch(self) -> None:
+        if not hasattr(self, "home"):
+            self.home = Path(tempfile.mkdtemp(prefix="hm-delivery-"))
+            self.addCleanup(shutil.rmtree, self.home)
+        queue: Any = await open_queue(
+            reactor,
+            self.home / "queue",
+            f"sqlite:///{self.home}/queue.db",
+            disk=Disk(),
+            seal=Seal(b"k" * 32),
+            least_free=0.0,
+        )
+        database = await Database.open(reactor, f"sqlite:///{self.home}/portal.db", MIGRATIONS)
+        portal: Any = PortalStore(
+            reactor, self.home / "portal", Disk(), database, self.bus, self.directory, host=HOSTNAME, boot="one"
+        )
+        await portal.open()
+        self.queue, self.portal, self.database = queue, portal, database
+        self.delivery = Delivery(
+            reactor,
+            reactor,
+            queue,
+            portal,
+            self.archive,  # type: ignore[arg-type]
+            self.directory,
+            Access(),  # type: ignore[arg-type]
+            Dialer(reactor, self.resolver),
+            self.resolver,
+            self.bus,
+            Meters(),  # type: ignore[arg-type]
+            HOSTNAME,
+            settings=self.settings,
+        )
+        await self.delivery.start()
+
+    async def shut(self) -> None:
+        await self.delivery.stop(0.2)
+        await self.portal.close()  # type: ignore[attr-defined]
+        await self.database.close()
+        await self.queue.close()  # type: ignore[attr-defined]
+
+    async def tearDown(self) -> None:
+        await self.shut()
+        await super().tearDown()
+
+    async def inbox(self, mailbox: int) -> list[bytes]:
+        folder = await self.portal.tree(mailbox).open("INBOX")
+        return [await (await folder.body(entry.uid)).read() for entry in await folder.entries()]
+
+    async def wait(self, true: Any, what: str) -> None:
+        """``until`` for coroutines."""
+        give_up = reactor.seconds() + 15
+        while not await true():
+            assert reactor.seconds() < give_up, f"never: {what}; {[r for _, r in await self.queue.rows()]}"
+            waited: Deferred[None] = Deferred()
+            reactor.callLater(0.01, waited.callback, None)
+            await waited
+
+    async def until_mode(self, mode: Mode) -> None:
+        async def there() -> bool:
+            return self.delivery.modes.mode("example.test") is mode
+
+        await self.wait(there, f"{mode} mode")
