@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from hornetmail import config as configuration
+from hornetmail.cli.approvals import approvals, second_person
 from hornetmail.cli.archive import archive, audit
 from hornetmail.cli.client import Failure
 from hornetmail.cli.domains import domain, mailbox, status
@@ -128,7 +129,7 @@ def _pair_problem(certificate: bytes, key: bytes) -> str:
     return "" if private.public_key() == public else "the key is not the certificate's"
 
 
-for group in (domain, mailbox, queue, archive, status, audit):
+for group in (domain, mailbox, queue, archive, status, audit, approvals, second_person):
     cli.add_command(group)
 
 
