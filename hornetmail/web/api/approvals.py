@@ -117,7 +117,7 @@ def required(rooms: Rooms, tenant: int) -> SecondPerson | None:
 
 def waiting(requests: Sequence[Request]) -> list[Waiting]:
     """Requests as operations answer them."""
-    return [Waiting(one.number, one.wanted.text(), one.entry) for one in requests]
+    return [Waiting(one.number, one.kind, one.wanted.text(), one.entry) for one in requests]
 
 
 def waits_for(rooms: Rooms, kinds: Sequence[str], tenant: int, subject: str) -> list[Waiting]:

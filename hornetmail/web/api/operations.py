@@ -89,8 +89,9 @@ class Waiting(msgspec.Struct, frozen=True):
     """Something that was not done: it waits for a second person as request ``number`` (rule 15). ``entry``: the audit log's number of the asking."""
 
     number: int
+    kind: str
     text: str
-    entry: int = 0
+    entry: int
 
 
 def outcome_of(answer: Any, entry: int) -> str:
