@@ -29,6 +29,9 @@ DAYS = 7
 
 MOST_DAYS = 90
 
+_SIBLINGS = 1000
+"""How far back the other requests of the same call are looked for."""
+
 
 class SecondPerson:
     """``clock`` is an ``IReactorTime``. Whoever asks is a ``Person``, the local administrator with the mailbox 0; ``by`` is the same in
@@ -164,7 +167,7 @@ class SecondPerson:
 
         request, replaced = await self._directory.transact(work)
         for one in replaced:
-            await self._tell(one, f"refused: request {request.number} takes its place")
+            await self._tell(one)
         return request
 
     async def approve(self, person: Person, number: int, entry: int = 0) -> Request:
@@ -185,7 +188,7 @@ class SecondPerson:
             try:
                 self._still_asked(request)
                 statements, after = request.wanted.carry_out(self._directory)
-                end = End(state=EndState.APPROVED, at=at, by=person.address, entry=entry)
+                end = End(state=EndState.APPROVED, at=at, by=person.address, entry=entry, carried=row)
             except DirectoryError as error:
                 statements, after = [], snapshot
                 end = End(state=EndState.VOID, at=at, by=person.address, reason=str(error), entry=entry)
@@ -198,10 +201,10 @@ class SecondPerson:
             raise
         if end.state is EndState.VOID:
             await self._audit.outcome(row, f"DirectoryConflict: {end.reason}")
-            await self._tell(request, f"refused: {end.reason} (entry {entry})")
+            await self._tell(request)
             raise DirectoryConflict(f"request {number} can no longer be carried out, and is ended: {end.reason}")
         await self._audit.outcome(row, "done")
-        await self._tell(request, f"done: approved by {person.address} (entry {entry}), carried out (entry {row})")
+        await self._tell(request)
         return request
 
     async def refuse(self, person: Person, by: str, number: int, reason: str = "", entry: int = 0) -> Request:
@@ -213,7 +216,7 @@ class SecondPerson:
             raise Refused(unfit)
         state = EndState.WITHDRAWN if own else EndState.REFUSED
         await self._end(request, End(state=state, at=self._clock.seconds(), by=by, reason=reason[:500], entry=entry))
-        await self._tell(request, f"refused: {state} by {by} (entry {entry})")
+        await self._tell(request)
         return request
 
     async def expire(self) -> int:
@@ -222,7 +225,7 @@ class SecondPerson:
         over = [one for one in self._directory.snapshot.requests.values() if now >= one.expires]
         for request in over:
             await self._end(request, End(state=EndState.EXPIRED, at=now))
-            await self._tell(request, f"refused: nobody approved it in time (request {request.number})")
+            await self._tell(request)
         return len(over)
 
     async def _end(self, request: Request, end: End) -> None:
@@ -257,10 +260,25 @@ class SecondPerson:
         if request.asker and (asker is None or not asker.enabled or Role.ADMIN not in asker.roles):
             raise DirectoryConflict(f"{request.by}, who asked for it, is no administrator any more")
 
-    async def _tell(self, request: Request, result: str) -> None:
-        """A further outcome of the row that asked."""
-        if request.entry:
-            await self._audit.outcome(request.entry, result)
+    async def _tell(self, request: Request) -> None:
+        """A further outcome of the row that asked: what became of all its requests, with the numbers of the rows that decided and did it."""
+        if not request.entry:
+            return
+        newest = await self._directory.requests(request.tenant, _SIBLINGS)
+        ends = {one.number: end for one, end in newest if one.entry == request.entry}
+        done = [end is not None and end.state is EndState.APPROVED for end in ends.values()]
+        head = "done" if all(done) else "waits" if None in ends.values() else "partly done" if any(done) else "refused"
+        texts = [f"request {number} {_fate(end)}" for number, end in sorted(ends.items())]
+        await self._audit.outcome(request.entry, f"{head}: {'; '.join(texts)}"[:1000])
+
+
+def _fate(end: End | None) -> str:
+    if end is None:
+        return "waits for a second person"
+    if end.state is EndState.APPROVED:
+        return f"approved by {end.by} (entry {end.entry}), carried out (entry {end.carried})"
+    where = f" (entry {end.entry})" if end.entry else ""
+    return f"{end.state}{f' by {end.by}' if end.by else ''}{where}{f': {end.reason}' if end.reason else ''}"
 
 
 def _day(at: float) -> str:

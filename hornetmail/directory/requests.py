@@ -81,8 +81,8 @@ class Addresses(OnMailbox, frozen=True, kw_only=True, tag="addresses"):
 
     def text(self) -> str:
         """In words."""
-        many = "es" if len(self.add) > 1 else ""
-        return f"give {self.address} the further address{many} {', '.join(self.add)}, with all archived mail of theirs"
+        many, whose = ("es", "their") if len(self.add) > 1 else ("", "its")
+        return f"give {self.address} the further address{many} {', '.join(self.add)} and {whose} archived mail"
 
     def carry_out(self, store: DirectoryStore) -> tuple[list[Statement], Snapshot]:
         """Raises DirectoryError, also if an address has become somebody else's."""
@@ -147,7 +147,7 @@ class DomainAliases(msgspec.Struct, frozen=True, kw_only=True, tag="domain_alias
 
     def text(self) -> str:
         """In words."""
-        return f"make {', '.join(self.add)} the same as {self.domain}, with the archived mail of the same names there"
+        return f"make {', '.join(self.add)} the same as {self.domain}: its people get the archived mail of their names there"
 
     def carry_out(self, store: DirectoryStore) -> tuple[list[Statement], Snapshot]:
         """Raises DirectoryError."""
@@ -213,13 +213,14 @@ class EndState(enum.StrEnum):
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True):
-    """The end of a request: ``at`` in Unix seconds, ``entry`` the audit log's number of the decision."""
+    """The end of a request: ``at`` in Unix seconds, ``entry`` the audit log's number of the decision, ``carried`` that of the deed."""
 
     state: EndState
     at: float
     by: str = ""
     reason: str = ""
     entry: int = 0
+    carried: int = 0
 
 
 _REQUEST = msgspec.json.Decoder(Request)

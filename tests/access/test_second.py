@@ -151,7 +151,7 @@ class OnSQLite(TestCase):
         assert end is not None
         assert end.state is EndState.EXPIRED
         entries = await control.audit.entries()
-        assert entries[0].result == f"refused: nobody approved it in time (request {request.number})"
+        assert entries[0].result == f"refused: request {request.number} expired"
         assert self.roles() == ()
         await control.second.set_days(1, 2)
         second = await self.ask_roles()
@@ -273,7 +273,9 @@ class OnSQLite(TestCase):
         await control.audit.outcome(approval, "done")
         action, approving, asking = (await control.audit.entries(tenant=1))[:3]
         assert (asking.number, approving.number) == (request.entry, approval)
-        assert asking.result == f"done: approved by otto@example.test (entry {approval}), carried out (entry {action.number})"
+        assert asking.result == (
+            f"done: request {request.number} approved by otto@example.test (entry {approval}), carried out (entry {action.number})"
+        )
         assert (action.actor, action.action, action.subject, action.result) == (
             "ada@example.test", "approved.roles", "bob@example.test", "done",
         )  # fmt: skip

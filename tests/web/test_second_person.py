@@ -278,6 +278,20 @@ class TestSetting(SecondPersonCase):
         assert entries["approved.second_person_off"] == "done"
         assert await self.site.rooms.audit.verify() == ""
 
+    async def test_one_call_two_requests(self) -> None:
+        """A form that asked for two things: its row in the audit log must tell the fate of both, not of the last one alone."""
+        await self.begin()
+        wanted = {"roles": ["revisor"], "aliases": ["b@example.test"]}
+        first, second = (await self.call("admin", "mailbox.change", address="bob@example.test", **wanted)).waits
+        await self.call("auditor", "approval.approve", number=first.number)
+        row = next(one for one in await self.site.rooms.audit.entries() if one.number == first.entry)
+        assert row.result.startswith("waits: request 1 approved by auditor@example.test (entry ")
+        assert row.result.endswith("; request 2 waits for a second person")
+        await self.call("auditor", "approval.refuse", number=second.number, reason="not that")
+        row = next(one for one in await self.site.rooms.audit.entries() if one.number == first.entry)
+        assert row.result.startswith("partly done: request 1 approved by ")
+        assert row.result.endswith(": not that")
+
     async def test_requests_hold_no_secret(self) -> None:
         """Requests are shown to others: what waits must never carry a password."""
         await self.begin()

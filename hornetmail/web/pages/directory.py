@@ -203,8 +203,7 @@ class DirectoryPages:
         if made.password:
             mailbox = await self._api.call(visit.caller, "mailbox.show", MailboxName(address))
             return await self._mailbox_form(visit, mailbox, shown=made.password)
-        said = "The new password is in force; web sessions of that person ended."
-        return redirect(visit, f"/mailboxes/{address}", say=f"{said} {waits_text(made.waits)}".rstrip())
+        return redirect(visit, f"/mailboxes/{address}", say="The new password is in force; web sessions of that person ended.")
 
     async def remove_mailbox(self, visit: Visit, address: str) -> Answer:
         """Its log-in and addresses."""
