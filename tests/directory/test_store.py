@@ -216,7 +216,7 @@ class OnSQLite(TestCase):
 
     async def test_a_database_from_before_the_second_person(self) -> None:
         """An installation of the first schema must open, with its people and no request; new ones get numbers from 1."""
-        from twisted.internet import reactor  # noqa: TID251 - SQL needs the real one
+        from twisted.internet import reactor
 
         with fresh_url(self.engine) as url:
             old = await Database.open(reactor, url, CONTROL[:1])
