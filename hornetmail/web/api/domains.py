@@ -150,22 +150,24 @@ async def add(rooms: Rooms, caller: Caller, request: DomainAdd) -> DomainView:
     tenant = request.tenant or caller.tenant or 1
     if not caller.reaches(tenant):
         raise ApiError(403, "refused", f"$.tenant: {tenant} is not yours")
-    wanted = Domain(
-        name=domain_name(request.name, "domain"),
-        tenant=tenant,
-        primaries=tuple(parse_host(text, f"$.primaries[{place}]") for place, text in enumerate(request.primaries)),
-        failover=request.failover,
-        coverage=request.scope,
-        tls=request.tls,
-        active=request.active,
-        archive=request.archive,
-        retention_days=request.retention_days,
-        relay_from=tuple(parse_network(text, f"$.relay_from[{place}]") for place, text in enumerate(request.relay_from)),
-        smarthost=parse_host(request.smarthost, "$.smarthost") if request.smarthost else None,
-    )
     names: dict[str, Any] = {"aliases": tuple(request.aliases)}
-    held = held_names(rooms, wanted, names)
-    added = await rooms.directory.add_domain(msgspec.structs.replace(wanted, **names))
+    held = held_names(rooms, Domain(domain_name(request.name, "domain"), tenant), names)
+    added = await rooms.directory.add_domain(
+        Domain(
+            name=request.name,
+            tenant=tenant,
+            primaries=tuple(parse_host(text, f"$.primaries[{place}]") for place, text in enumerate(request.primaries)),
+            failover=request.failover,
+            coverage=request.scope,
+            tls=request.tls,
+            active=request.active,
+            archive=request.archive,
+            retention_days=request.retention_days,
+            relay_from=tuple(parse_network(text, f"$.relay_from[{place}]") for place, text in enumerate(request.relay_from)),
+            smarthost=parse_host(request.smarthost, "$.smarthost") if request.smarthost else None,
+            aliases=names["aliases"],
+        )
+    )
     await ask_names(rooms, caller, added, held)
     return view(rooms, added)
 
