@@ -13,7 +13,7 @@ from hornetmail.core.archived import ArchiveError, Refused
 from hornetmail.core.served import Domain, Mailbox, Person, Scope
 from hornetmail.directory.checks import checked_domain
 from hornetmail.directory.requests import DomainAliases, End, EndState, Request, SwitchOff
-from hornetmail.web.api.operations import ApiError, Caller, Operation, Waiting, missing, need
+from hornetmail.web.api.operations import ApiError, Caller, MayWait, Operation, Waiting, missing, need
 from hornetmail.web.api.rooms import Rooms
 
 
@@ -70,20 +70,17 @@ class ArchiveAccessFor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     address: str
 
 
-class Asked(msgspec.Struct, frozen=True):
+class Asked(MayWait, frozen=True):
     """``waits`` is empty if it was done at once, because no second person is required."""
 
-    waits: list[Waiting]
 
-
-class SecondPersonView(msgspec.Struct, frozen=True, kw_only=True):
+class SecondPersonView(MayWait, frozen=True, kw_only=True):
     """``on``: required in that tenant. ``days``: how long a request waits. ``approvers``: who could approve."""
 
     tenant: int
     on: bool
     days: int
     approvers: list[str]
-    waits: list[Waiting]
 
 
 class TenantName(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -215,7 +212,7 @@ async def ask_archive(rooms: Rooms, caller: Caller, request: ArchiveAccessFor) -
     if mailbox is None or not caller.reaches(mailbox.tenant):
         raise missing(f'mailbox "{request.address}" is not registered')
     made = await need(rooms.second, "web").ask_archive(asker(caller), caller.label, mailbox, caller.entry)
-    return Asked(waiting([made] if made is not None else []))
+    return Asked(waits=waiting([made] if made is not None else []))
 
 
 def _tenant(rooms: Rooms, caller: Caller, wanted: int) -> int:

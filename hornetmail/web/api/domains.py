@@ -11,7 +11,7 @@ from hornetmail.core.mode import Mode
 from hornetmail.core.served import Coverage, Domain, Failover, TLSPolicy
 from hornetmail.directory.checks import domain_name, parse_host, parse_network
 from hornetmail.web.api.approvals import ask_names, held_names, waits_for
-from hornetmail.web.api.operations import ApiError, Caller, Done, Nothing, Operation, Waiting, missing, need
+from hornetmail.web.api.operations import ApiError, Caller, Done, MayWait, Nothing, Operation, missing, need
 from hornetmail.web.api.rooms import Rooms
 
 
@@ -22,7 +22,7 @@ class PrimaryView(msgspec.Struct, frozen=True):
     hosts: list[dict[str, Any]] = msgspec.field(default_factory=list)
 
 
-class DomainView(msgspec.Struct, frozen=True, kw_only=True):
+class DomainView(MayWait, frozen=True, kw_only=True):
     """A domain with its mode. ``primaries`` are ``HOST:PORT``; ``scope``: all users or picked mailboxes (C12). ``waits``: changes that wait
     for a second person (rule 15)."""
 
@@ -42,7 +42,6 @@ class DomainView(msgspec.Struct, frozen=True, kw_only=True):
     aliases: list[str]
     mailboxes: int
     explanation: dict[str, Any] = msgspec.field(default_factory=dict)
-    waits: list[Waiting] = []
 
 
 class DomainList(msgspec.Struct, frozen=True):

@@ -12,14 +12,14 @@ from hornetmail.core.served import Cause, Mailbox, Role
 from hornetmail.directory.checks import mailbox_address
 from hornetmail.directory.requests import Addresses, Enable, Roles, Wanted
 from hornetmail.web.api.approvals import asker, in_archive, required, waiting, waits_for
-from hornetmail.web.api.operations import ApiError, Caller, Done, Operation, Secret, Waiting, missing
+from hornetmail.web.api.operations import ApiError, Caller, Done, MayWait, Operation, Secret, missing
 from hornetmail.web.api.rooms import Rooms
 
 ON_MAILBOX = ("roles", "addresses", "enable", "archive_access")
 """Kinds of requests that a mailbox shows."""
 
 
-class MailboxView(msgspec.Struct, frozen=True, kw_only=True):
+class MailboxView(MayWait, frozen=True, kw_only=True):
     """A mailbox. ``served``: its domain is; without that it is only a log-in. ``picked``: covered where the domain's scope is picked (C12).
     ``archive_closed``: why its person may not use the archive for now, or ``""``; ``waits``: changes that wait for a second person (rule 15)."""
 
@@ -37,7 +37,6 @@ class MailboxView(msgspec.Struct, frozen=True, kw_only=True):
     password_set: bool
     must_change: bool
     archive_closed: str = ""
-    waits: list[Waiting] = []
 
 
 class MailboxList(msgspec.Struct, frozen=True):
@@ -70,12 +69,11 @@ class MailboxAdd(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     archive: bool = True
 
 
-class MailboxAdded(msgspec.Struct, frozen=True):
+class MailboxAdded(MayWait, frozen=True):
     """The new mailbox, with its one-time password if the request named none."""
 
     mailbox: MailboxView
     password: str = ""
-    waits: list[Waiting] = []
 
 
 class MailboxChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -97,12 +95,11 @@ class MailboxPassword(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     password: Secret = ""
 
 
-class NewPassword(msgspec.Struct, frozen=True):
+class NewPassword(MayWait, frozen=True):
     """The one-time password, or ``""`` if the request named one."""
 
     address: str
     password: str = ""
-    waits: list[Waiting] = []
 
 
 def view(rooms: Rooms, mailbox: Mailbox) -> MailboxView:
@@ -181,7 +178,7 @@ async def add(rooms: Rooms, caller: Caller, request: MailboxAdd) -> MailboxAdded
     if second is not None and suspended is not None:
         await second.ask_archive(asker(caller), caller.label, mailbox, caller.entry)
     shown = view(rooms, mailbox)
-    return MailboxAdded(shown, secret.shown, shown.waits)
+    return MailboxAdded(shown, secret.shown, waits=shown.waits)
 
 
 def _hold(rooms: Rooms, mailbox: Mailbox, fields: dict[str, Any]) -> list[Wanted]:
@@ -260,7 +257,7 @@ async def password(rooms: Rooms, caller: Caller, request: MailboxPassword) -> Ne
     suspended = second.suspension(asker(caller), mailbox, Cause.PASSWORD)
     shown = await rooms.access.set_password(mailbox.id, request.password, suspended=suspended)
     waits = await second.ask_archive(asker(caller), caller.label, find(rooms, caller, mailbox.address), caller.entry)
-    return NewPassword(mailbox.address, shown, waiting([waits] if waits is not None else []))
+    return NewPassword(mailbox.address, shown, waits=waiting([waits] if waits is not None else []))
 
 
 OPERATIONS = (

@@ -7,7 +7,7 @@ from the query (GET, DELETE) or the JSON body. Identifiers of 63 bits are string
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
@@ -94,9 +94,15 @@ class Waiting(msgspec.Struct, frozen=True):
     entry: int
 
 
+class MayWait(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer of an operation that may have had to leave something to a second person; ``waits`` names it."""
+
+    waits: list[Waiting] = []
+
+
 def outcome_of(answer: Any, entry: int) -> str:
     """For the audit log: ``done``, or that it, or a part of it, waits; ``entry`` is the call's row."""
-    waits: Sequence[Waiting] = getattr(answer, "waits", ())
+    waits = answer.waits if isinstance(answer, MayWait) else []
     numbers = ", ".join(str(one.number) for one in waits if one.entry == entry)
     return f"waits for a second person: request {numbers}" if numbers else "done"
 
