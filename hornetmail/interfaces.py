@@ -197,7 +197,7 @@ class IAccess(Interface):
         """Raises AccessRefused; throttled by account and by network."""
 
     def scope(person: Person) -> Scope:
-        """What of the archive that person may see."""
+        """What of the archive that person may see. Raises ``core.archived.Refused`` while that is suspended (rule 15)."""
 
 
 class IFolderTree(Interface):

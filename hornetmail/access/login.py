@@ -16,7 +16,7 @@ from hornetmail.access import rights
 from hornetmail.access.passwords import MAX_LENGTH, Passwords, WeakPassword, check, normal, one_time
 from hornetmail.access.sessions import Sessions
 from hornetmail.access.throttle import Throttle
-from hornetmail.core.served import Mailbox, Person, Scope
+from hornetmail.core.served import Mailbox, Person, Scope, Suspension
 from hornetmail.db.engines import DatabaseError
 from hornetmail.directory.store import Credential, DirectoryStore
 from hornetmail.interfaces import IAccess
@@ -204,12 +204,29 @@ class Access:
 
     def scope(self, person: Person) -> Scope:
         """What of the archive that person may see (rules 14 and 15); settings ``administrators_search`` and
-        ``administrators_see_subjects`` (``yes`` or ``no``) take away from administrators."""
+        ``administrators_see_subjects`` (``yes`` or ``no``) take away from administrators. Raises Suspended."""
+        self._need_archive(person)
         return rights.scope(
             person,
             administrators_search=self._directory.setting("administrators_search", "yes", person.tenant) == "yes",
             administrators_see_subjects=self._directory.setting("administrators_see_subjects", "yes", person.tenant) == "yes",
         )
+
+    def own_scope(self, person: Person) -> Scope:
+        """That person's own mail alone. Raises Suspended."""
+        self._need_archive(person)
+        return rights.own_scope(person)
+
+    def suspension(self, person: Person) -> str:
+        """Why the archive is closed to that person for now, as a sentence, or ``""``."""
+        mailbox = self._directory.mailbox_by_id(person.mailbox)
+        if mailbox is None or mailbox.suspended is None:
+            return ""
+        return rights.suspended_text(mailbox.address, mailbox.suspended)
+
+    def _need_archive(self, person: Person) -> None:
+        if text := self.suspension(person):
+            raise rights.Suspended(text)
 
     def must_change(self, person: Person) -> bool:
         """Whether the password was chosen by somebody else and should be replaced."""
@@ -225,10 +242,11 @@ class Access:
         hashed = await self._passwords.hash(password or shown)
         return NewSecret(Credential(hashed, must_change=bool(shown), changed=self._clock.seconds()), shown)
 
-    async def set_password(self, identifier: int, password: str = "") -> str:
-        """By an administrator (C23): the one-time password made if none is given. All web sessions of that person end. Raises WeakPassword, DirectoryMissing."""
+    async def set_password(self, identifier: int, password: str = "", *, suspended: Suspension | None = None) -> str:
+        """By an administrator (C23): the one-time password made if none is given. All web sessions of that person end; with ``suspended``, the
+        archive is closed to that person (rule 15). Raises WeakPassword, DirectoryMissing."""
         secret = await self.new_secret(password)
-        await self._directory.set_credential(identifier, secret.credential)
+        await self._directory.set_credential(identifier, secret.credential, suspended=suspended)
         await self._sessions.revoke_all(identifier)
         return secret.shown
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import enum
 
-from hornetmail.core.served import Person, Role, Scope
+from hornetmail.core.archived import Refused
+from hornetmail.core.served import Cause, Person, Role, Scope, Suspension
 
 
 class Right(enum.StrEnum):
@@ -21,13 +22,29 @@ class Right(enum.StrEnum):
     OPEN = "open"
     REDELIVER = "redeliver"
     AUDIT = "audit"
+    APPROVE = "approve"
 
 
 _ROLES: dict[Right, frozenset[Role]] = {
     Right.ADMINISTER: frozenset({Role.ADMIN}),
     Right.AUDIT: frozenset({Role.ADMIN, Role.AUDITOR}),
+    Right.APPROVE: frozenset({Role.ADMIN, Role.AUDITOR, Role.DATAOFFICER}),
 }
 """Rights that need a role. The others are everybody's, for what ``scope`` lets that person see."""
+
+
+class Suspended(Refused):
+    """The archive is closed to somebody until a second person approves; the message is for that person and for whoever redelivers."""
+
+
+def suspended_text(address: str, suspension: Suspension) -> str:
+    """Why, in one sentence."""
+    why = {
+        Cause.PASSWORD: "an administrator set its password",
+        Cause.ADDRESS: "the mailbox was made for an address that has archived mail from before",
+    }[suspension.cause]
+    return f"The archive is closed to {address} until a second person approves, because {why}. Mail itself works as always."
+
 
 LOCAL_ADMINISTRATOR = Person(mailbox=0, address="", tenant=0, roles=(Role.ADMIN,), name="local administrator")
 """Whoever may open the data directory's socket: administers every tenant, opens no mail (rule 15)."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from hornetmail.cli.approvals import tell_waiting
 from hornetmail.cli.client import Client
 from hornetmail.cli.output import clean, emit, json_option, moment, pairs, said, size, table
 from hornetmail.cli.session import password_from, with_client
@@ -59,6 +60,7 @@ def domain_add(client: Client, /, name: str, as_json: bool, **settings: Any) -> 
         emit(answer)
     else:
         click.echo(f"{answer['name']} is served")
+        tell_waiting(answer["waits"])
 
 
 @domain.command("change")
@@ -73,6 +75,7 @@ def domain_change(client: Client, /, name: str, as_json: bool, **settings: Any) 
         emit(answer)
     else:
         click.echo(f"{answer['name']} is changed")
+        tell_waiting(answer["waits"])
 
 
 @domain.command("remove")
@@ -181,12 +184,14 @@ def mailbox_add(client: Client, /, address: str, password_stdin: bool, as_json: 
                 "id": answer["mailbox"]["id"],
                 "password": answer["password"],
                 "mailbox": answer["mailbox"],
+                "waits": answer["waits"],
             }
         )
         return
     click.echo(f"{answer['mailbox']['address']} is registered")
     if answer["password"]:
         click.echo(f"one-time password: {answer['password']}")
+    tell_waiting(answer["waits"])
 
 
 @mailbox.command("change")
@@ -211,6 +216,7 @@ def mailbox_change(client: Client, /, address: str, no_roles: bool, no_aliases: 
         emit(answer)
     else:
         click.echo(f"{answer['address']} is changed")
+        tell_waiting(answer["waits"])
 
 
 @mailbox.command("remove")
@@ -235,10 +241,12 @@ def mailbox_passwd(client: Client, address: str, password_stdin: bool, one_time:
     answer = client.call("PUT", "mailboxes", address, "password", password=password)
     if as_json:
         emit(answer)
-    elif answer["password"]:
+        return
+    if answer["password"]:
         click.echo(f"one-time password: {answer['password']}")
     else:
         click.echo(f"{answer['address']} has a new password")
+    tell_waiting(answer["waits"])
 
 
 @mailbox.command("list")

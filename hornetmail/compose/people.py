@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hornetmail.access.login import Access
 from hornetmail.access.passwords import Passwords
+from hornetmail.access.second import SecondPerson
 from hornetmail.access.sessions import Sessions
 from hornetmail.compose.foundations import Foundations
 from hornetmail.directory.schema import CONTROL
@@ -15,11 +16,12 @@ from hornetmail.runtime.timetable import Job
 class People:
     """Who there is and what they may do."""
 
-    def __init__(self, directory: DirectoryStore, sessions: Sessions, access: Access, audit: Audit) -> None:
+    def __init__(self, directory: DirectoryStore, sessions: Sessions, access: Access, audit: Audit, second: SecondPerson) -> None:
         self.directory = directory
         self.sessions = sessions
         self.access = access
         self.audit = audit
+        self.second = second
 
     @classmethod
     async def open(cls, base: Foundations) -> People:
@@ -33,4 +35,7 @@ class People:
         sessions = await Sessions.open(database, base.reactor)
         access = Access(directory, Passwords(base.reactor, hashing), sessions, base.reactor)
         base.jobs.append(Job("expired sessions", 600, sessions.expire, first=600))
-        return cls(directory, sessions, access, Audit(database, base.reactor))
+        audit = Audit(database, base.reactor)
+        second = SecondPerson(directory, audit, base.reactor)
+        base.jobs.append(Job("expired requests", 600, second.expire, first=60))
+        return cls(directory, sessions, access, audit, second)

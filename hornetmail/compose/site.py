@@ -44,6 +44,7 @@ class Pages:
                 sessions=people.sessions,
                 clock=base.reactor,
                 audit=people.audit,
+                second=people.second,
                 bus=base.bus,
                 queue=rooms.queue,
                 modes=rooms.delivery.modes,

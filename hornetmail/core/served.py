@@ -66,9 +66,26 @@ class Domain(msgspec.Struct, frozen=True, gc=False):
     aliases: tuple[str, ...] = ()
 
 
+class Cause(enum.StrEnum):
+    """Why the archive is closed to somebody: an administrator set the password, or made the mailbox for an address that has archived mail."""
+
+    PASSWORD = "password"
+    ADDRESS = "address"
+
+
+class Suspension(msgspec.Struct, frozen=True, gc=False):
+    """Access to archived mail is suspended until a second person approves (rule 15). ``since``: Unix seconds; ``by``: mailbox IDs of the
+    administrators who brought it about, 0 for the local one; none of them can lift it."""
+
+    cause: Cause
+    since: float
+    by: tuple[int, ...]
+
+
 class Mailbox(msgspec.Struct, frozen=True, gc=False):
     """A registered mailbox. ``address`` in the case it was registered in (C25); ``aliases`` are further addresses of it alone.
-    ``picked``: covered in a domain with picked coverage. ``archive``: false exempts it from archiving, on the record (rule 24)."""
+    ``picked``: covered in a domain with picked coverage. ``archive``: false exempts it from archiving, on the record (rule 24).
+    ``suspended``: its person may not use the archive for now; mail goes on working."""
 
     id: int
     address: str
@@ -80,6 +97,7 @@ class Mailbox(msgspec.Struct, frozen=True, gc=False):
     enabled: bool = True
     picked: bool = True
     archive: bool = True
+    suspended: Suspension | None = None
 
 
 class Person(msgspec.Struct, frozen=True, gc=False):

@@ -2,7 +2,8 @@
 
 It holds the directory, credentials, web sessions, settings and the audit log, is keyed with SQLCipher under the server key, and is backed
 up (rule 26). Every table carries the tenant (rule 25). Structs are kept as JSON in ``value`` where nothing ever asks for a single field, so
-that a new field needs no migration; what must be unique has a column and a constraint of its own.
+that a new field needs no migration; what must be unique has a column and a constraint of its own. A request is open while no row of
+``request_ends`` has its number: rows are only added, and none can end twice.
 """
 
 from __future__ import annotations
@@ -37,6 +38,15 @@ CONTROL = (
             " actor TEXT NOT NULL, action TEXT NOT NULL, subject TEXT NOT NULL, detail TEXT NOT NULL, result TEXT NOT NULL,"
             " previous BLOB NOT NULL, hash BLOB NOT NULL)",
             "CREATE INDEX audit_refers ON audit (refers)",
+        ),
+    ),
+    Migration(
+        number=2,
+        name="requests",
+        sql=(
+            "CREATE TABLE requests (number INTEGER NOT NULL PRIMARY KEY, tenant INTEGER NOT NULL REFERENCES tenants (tenant), value TEXT NOT NULL)",
+            "CREATE TABLE request_ends (number INTEGER NOT NULL PRIMARY KEY REFERENCES requests (number), tenant INTEGER NOT NULL,"
+            " value TEXT NOT NULL)",
         ),
     ),
 )

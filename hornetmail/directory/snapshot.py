@@ -14,6 +14,7 @@ import msgspec
 
 from hornetmail.core.address import AddressError, fold_domain, parse
 from hornetmail.core.served import Coverage, Domain, Mailbox
+from hornetmail.directory.requests import Request
 
 
 class Credential(msgspec.Struct, frozen=True, gc=False):
@@ -25,7 +26,7 @@ class Credential(msgspec.Struct, frozen=True, gc=False):
 
 
 class Snapshot:
-    """Domains, mailboxes, credentials and settings at ``version``."""
+    """Domains, mailboxes, credentials, settings and open requests at ``version``; ``last_request`` is the highest number ever given."""
 
     def __init__(
         self,
@@ -35,6 +36,8 @@ class Snapshot:
         mailboxes: Mapping[int, Mailbox] | None = None,
         credentials: Mapping[int, Credential] | None = None,
         settings: Mapping[tuple[int, str], str] | None = None,
+        requests: Mapping[int, Request] | None = None,
+        last_request: int = 0,
     ) -> None:
         self.version = version
         self.tenants: dict[int, str] = dict(tenants or {})
@@ -42,6 +45,8 @@ class Snapshot:
         self._mailboxes: dict[int, Mailbox] = dict(mailboxes or {})
         self._credentials: dict[int, Credential] = dict(credentials or {})
         self.settings: dict[tuple[int, str], str] = dict(settings or {})
+        self.requests: dict[int, Request] = dict(requests or {})
+        self.last_request = last_request
         self._names = {name: domain.name for domain in self._domains.values() for name in (domain.name, *domain.aliases)}
         self._keys: dict[str, int] = {}
         for mailbox in self._mailboxes.values():
@@ -51,6 +56,7 @@ class Snapshot:
         twin = Snapshot.__new__(Snapshot)
         twin.version = self.version
         twin.tenants, twin.settings = dict(self.tenants), dict(self.settings)
+        twin.requests, twin.last_request = dict(self.requests), self.last_request
         twin._domains, twin._names = dict(self._domains), dict(self._names)
         twin._mailboxes, twin._keys, twin._credentials = dict(self._mailboxes), dict(self._keys), dict(self._credentials)
         return twin
@@ -105,6 +111,19 @@ class Snapshot:
         """The next version, with a setting made."""
         twin = self._copy()
         twin.settings[tenant, name] = value
+        return twin
+
+    def with_request(self, request: Request) -> Snapshot:
+        """The next version, with a request that waits."""
+        twin = self._copy()
+        twin.requests[request.number] = request
+        twin.last_request = max(twin.last_request, request.number)
+        return twin
+
+    def without_request(self, number: int) -> Snapshot:
+        """The next version, with a request ended."""
+        twin = self._copy()
+        twin.requests.pop(number, None)
         return twin
 
     def domain(self, name: str) -> Domain | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 from twisted.internet.defer import DeferredLock
@@ -12,7 +12,7 @@ from zope.interface import implementer
 from hornetmail.core.address import domain_of
 from hornetmail.core.events import DirectoryChanged
 from hornetmail.core.ids import IdSource
-from hornetmail.core.served import Domain, Mailbox, Role
+from hornetmail.core.served import Domain, Mailbox, Role, Suspension
 from hornetmail.db.pool import Database
 from hornetmail.directory.checks import (
     DirectoryConflict,
@@ -21,10 +21,13 @@ from hornetmail.directory.checks import (
     checked_domain,
     mailbox_address,
 )
+from hornetmail.directory.requests import End, Request, Statement, decode_request, history
 from hornetmail.directory.snapshot import Credential, Snapshot, taken
 from hornetmail.interfaces import IBus, IDirectory
 
 __all__ = ["Credential", "DirectoryConflict", "DirectoryError", "DirectoryMissing", "DirectoryStore"]
+
+T = TypeVar("T")
 
 _DOMAIN = msgspec.json.Decoder(Domain)
 _MAILBOX = msgspec.json.Decoder(Mailbox)
@@ -138,20 +141,25 @@ class DirectoryStore:
 
     async def change_domain(self, name: str, **changes: Any) -> Domain:
         """Replace fields of ``Domain``; its name and tenant stay."""
-        async with self._changing():
-            old = self._domain(name)
-            if {"name", "tenant"} & changes.keys():
-                raise DirectoryError(f'domain "{old.name}": name and tenant stay')
-            domain = checked_domain(msgspec.structs.replace(old, **changes))
-            self._check_domain(domain)
-            statements = [
-                ("UPDATE domains SET value = ? WHERE name = ?", (_json(domain), domain.name)),
-                ("DELETE FROM domain_names WHERE domain = ?", (domain.name,)),
-                *_names(domain),
-            ]
-            await self._database.run(_execute, statements)
-            self._publish(self.snapshot.with_domain(domain))
-            return domain
+
+        def work(snapshot: Snapshot) -> tuple[list[Statement], Snapshot, Domain]:
+            domain, statements = self.domain_change(name, **changes)
+            return statements, snapshot.with_domain(domain), domain
+
+        return await self.transact(work)
+
+    def domain_change(self, name: str, **changes: Any) -> tuple[Domain, list[Statement]]:
+        """What ``change_domain`` would write now, checked; for use within ``transact``."""
+        old = self._domain(name)
+        if {"name", "tenant"} & changes.keys():
+            raise DirectoryError(f'domain "{old.name}": name and tenant stay')
+        domain = checked_domain(msgspec.structs.replace(old, **changes))
+        self._check_domain(domain)
+        return domain, [
+            ("UPDATE domains SET value = ? WHERE name = ?", (_json(domain), domain.name)),
+            ("DELETE FROM domain_names WHERE domain = ?", (domain.name,)),
+            *_names(domain),
+        ]
 
     async def remove_domain(self, name: str) -> None:
         """Refused while mailboxes are registered in it."""
@@ -189,12 +197,15 @@ class DirectoryStore:
         enabled: bool = True,
         picked: bool = True,
         archive: bool = True,
+        suspended: Suspension | None = None,
+        role_waits: bool = False,
     ) -> Mailbox:
-        """Registered from now on. In a domain that is not served it needs a role, and is a log-in only. ``tenant`` 0: the domain's, or 1."""
+        """Registered from now on. In a domain that is not served it needs a role, and is a log-in only. ``tenant`` 0: the domain's, or 1.
+        ``role_waits``: it will get one once a second person approves."""
         async with self._changing():
             wanted = mailbox_address(address, "mailbox")
             domain = self.snapshot.domain(wanted.domain)
-            if domain is None and not roles:
+            if domain is None and not roles and not role_waits:
                 raise DirectoryMissing(f'mailbox "{wanted}": domain "{wanted.domain}" is not served here')
             if domain is not None and tenant not in (0, domain.tenant):
                 raise DirectoryMissing(f'mailbox "{wanted}": domain "{wanted.domain}" is not served here')
@@ -209,6 +220,7 @@ class DirectoryStore:
                 enabled=enabled,
                 picked=picked,
                 archive=archive,
+                suspended=suspended,
             )
             mailbox = self._checked_mailbox(mailbox)
             statements = [
@@ -227,21 +239,26 @@ class DirectoryStore:
 
     async def change_mailbox(self, identifier: int, **changes: Any) -> Mailbox:
         """Replace fields of ``Mailbox``; its ID, address, domain and tenant stay."""
-        async with self._changing():
-            old = self._mailbox(identifier)
-            if {"id", "address", "domain", "tenant"} & changes.keys():
-                raise DirectoryError(f'mailbox "{old.address}": ID, address and tenant stay')
-            mailbox = self._checked_mailbox(msgspec.structs.replace(old, **changes))
-            if old.roles and not mailbox.roles and self.snapshot.domain(mailbox.domain) is None:
-                raise DirectoryConflict(f'mailbox "{mailbox.address}": its domain is not served here, so it needs a role')
-            statements = [
-                ("UPDATE mailboxes SET value = ? WHERE id = ?", (_json(mailbox), mailbox.id)),
-                ("DELETE FROM addresses WHERE mailbox = ?", (mailbox.id,)),
-                *self._addresses(mailbox),
-            ]
-            await self._database.run(_execute, statements)
-            self._publish(self.snapshot.with_mailbox(mailbox))
-            return mailbox
+
+        def work(snapshot: Snapshot) -> tuple[list[Statement], Snapshot, Mailbox]:
+            mailbox, statements = self.mailbox_change(identifier, **changes)
+            return statements, snapshot.with_mailbox(mailbox), mailbox
+
+        return await self.transact(work)
+
+    def mailbox_change(self, identifier: int, **changes: Any) -> tuple[Mailbox, list[Statement]]:
+        """What ``change_mailbox`` would write now, checked; for use within ``transact``."""
+        old = self._mailbox(identifier)
+        if {"id", "address", "domain", "tenant"} & changes.keys():
+            raise DirectoryError(f'mailbox "{old.address}": ID, address and tenant stay')
+        mailbox = self._checked_mailbox(msgspec.structs.replace(old, **changes))
+        if old.roles and not mailbox.roles and self.snapshot.domain(mailbox.domain) is None:
+            raise DirectoryConflict(f'mailbox "{mailbox.address}": its domain is not served here, so it needs a role')
+        return mailbox, [
+            ("UPDATE mailboxes SET value = ? WHERE id = ?", (_json(mailbox), mailbox.id)),
+            ("DELETE FROM addresses WHERE mailbox = ?", (mailbox.id,)),
+            *self._addresses(mailbox),
+        ]
 
     async def remove_mailbox(self, identifier: int) -> None:
         """Its log-in, addresses and roles."""
@@ -253,22 +270,50 @@ class DirectoryStore:
             )
             self._publish(self.snapshot.without_mailbox(mailbox.id))
 
-    async def set_credential(self, identifier: int, credential: Credential, *, instead_of: Credential | None = None) -> bool:
-        """Set a password hash. With ``instead_of``, only while that one is in force; whether it was set."""
+    async def set_credential(
+        self,
+        identifier: int,
+        credential: Credential,
+        *,
+        instead_of: Credential | None = None,
+        suspended: Suspension | None = None,
+    ) -> bool:
+        """Set a password hash. With ``instead_of``, only while that one is in force; whether it was set. With ``suspended``, the archive is
+        closed to that person by the same transaction."""
         async with self._changing():
             mailbox = self._mailbox(identifier)
             if instead_of is not None and self.snapshot.credential(identifier) != instead_of:
                 return False
-            await self._database.run(_execute, [_credential(mailbox, credential)])
-            self._publish(self.snapshot.with_credential(identifier, credential))
+            statements, snapshot = [_credential(mailbox, credential)], self.snapshot.with_credential(identifier, credential)
+            if suspended is not None:
+                mailbox, more = self.mailbox_change(identifier, suspended=suspended)
+                statements, snapshot = [*statements, *more], snapshot.with_mailbox(mailbox)
+            await self._database.run(_execute, statements)
+            self._publish(snapshot)
             return True
 
     async def set_setting(self, name: str, value: str, tenant: int = 0) -> None:
         """Keep a setting of a tenant, or of the installation (0)."""
+        statement = self.setting_change(name, value, tenant)
+        await self.transact(lambda snapshot: ([statement], snapshot.with_setting(tenant, name, value), None))
+
+    def setting_change(self, name: str, value: str, tenant: int) -> Statement:
+        """What ``set_setting`` would write; for use within ``transact``."""
+        sql = "INSERT INTO settings (tenant, name, value) VALUES (?, ?, ?) ON CONFLICT (tenant, name) DO UPDATE SET value = excluded.value"
+        return sql, (tenant, name, value)
+
+    async def requests(self, tenant: int = 0, limit: int = 100) -> Sequence[tuple[Request, End | None]]:
+        """The newest requests of a tenant (0: of all), newest first, with their end if they have one."""
+        return await history(self._database, tenant, limit)
+
+    async def transact(self, work: Callable[[Snapshot], tuple[Sequence[Statement], Snapshot, T]]) -> T:
+        """One transaction that follows from the state then: ``work`` gets the snapshot in force, which nothing changes meanwhile, and answers
+        what to write, the snapshot after that, and what to return. What it raises changes nothing."""
         async with self._changing():
-            sql = "INSERT INTO settings (tenant, name, value) VALUES (?, ?, ?) ON CONFLICT (tenant, name) DO UPDATE SET value = excluded.value"
-            await self._database.run(_execute, [(sql, (tenant, name, value))])
-            self._publish(self.snapshot.with_setting(tenant, name, value))
+            statements, snapshot, answer = work(self.snapshot)
+            await self._database.run(_execute, statements)
+            self._publish(snapshot)
+            return answer
 
     # --- inside
 
@@ -336,9 +381,6 @@ class DirectoryStore:
         return [(sql, (key, mailbox.tenant, mailbox.id)) for key in self.snapshot.keys_of(mailbox)]
 
 
-Statement = tuple[str, tuple[Any, ...]]
-
-
 class _Held:
     """A DeferredLock as an ``async with`` block."""
 
@@ -391,6 +433,11 @@ def _read_all(cursor: Any, known: int) -> Snapshot | None:
     credentials = {int(row[0]): Credential(row[1], bool(row[2]), float(row[3])) for row in cursor.fetchall()}
     cursor.execute("SELECT tenant, name, value FROM settings", ())
     settings = {(int(tenant), str(name)): str(value) for tenant, name, value in cursor.fetchall()}
+    open_ones = "SELECT number, value FROM requests WHERE number NOT IN (SELECT number FROM request_ends) ORDER BY number"
+    cursor.execute(open_ones, ())
+    requests = {int(number): decode_request(value) for number, value in cursor.fetchall()}
+    cursor.execute("SELECT COALESCE(MAX(number), 0) FROM requests", ())
+    last_request = int(cursor.fetchone()[0])
     return Snapshot(
         version,
         tenants,
@@ -398,4 +445,6 @@ def _read_all(cursor: Any, known: int) -> Snapshot | None:
         {mailbox.id: mailbox for mailbox in mailboxes},
         credentials,
         settings,
+        requests,
+        last_request,
     )

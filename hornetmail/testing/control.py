@@ -13,6 +13,7 @@ from zope.interface import implementer
 
 from hornetmail.access.login import Access
 from hornetmail.access.passwords import Passwords
+from hornetmail.access.second import SecondPerson
 from hornetmail.access.sessions import Sessions
 from hornetmail.core.ids import IdSource
 from hornetmail.core.served import Mailbox, Role
@@ -59,6 +60,7 @@ class Control:
     sessions: Sessions
     access: Access
     audit: Audit
+    second: SecondPerson
 
     def __init__(self, now: float = NOW) -> None:
         self.clock = Clock()
@@ -90,6 +92,7 @@ class Control:
         self.sessions = await Sessions.open(self.database, self.clock)
         self.access = Access(self.directory, self.passwords, self.sessions, self.clock)
         self.audit = Audit(self.database, self.clock)
+        self.second = SecondPerson(self.directory, self.audit, self.clock)
 
     async def person(self, address: str, password: str = "correct horse", roles: tuple[Role, ...] = ()) -> Mailbox:
         """Register a mailbox with a password."""

@@ -194,6 +194,7 @@ class ApiOnControl:
             sessions=control.sessions,
             clock=control.clock,
             audit=control.audit,
+            second=control.second,
             bus=control.bus,
             queue=self.queue,
             modes=self.modes,

@@ -25,6 +25,7 @@ from hornetmail.web.api.rooms import Rooms
 from hornetmail.web.api.visitors import Visitors
 from hornetmail.web.languages import Languages
 from hornetmail.web.pages.account import AccountPages
+from hornetmail.web.pages.approvals import ApprovalPages
 from hornetmail.web.pages.archive import ArchivePages
 from hornetmail.web.pages.dashboard import DashboardPages
 from hornetmail.web.pages.directory import DirectoryPages
@@ -250,6 +251,7 @@ def Site(
         QueuePages(api, renderer),
         strays,
         AccountPages(api, renderer, now),
+        ApprovalPages(api, renderer),
     ]
     if playground is not None:
         pages.append(PlaygroundPages(playground, renderer))
@@ -258,11 +260,28 @@ def Site(
     return Mounted(prefix, app.resource(), {path.encode(): resource for path, resource in (below or {}).items()})
 
 
+def _to_approve(rooms: Rooms, visit: Visit) -> int:
+    """How many requests wait for just this visitor's approval (rule 15)."""
+    if rooms.second is None or not visit.caller.may(Right.APPROVE):
+        return 0
+    found = rooms.second.open_requests(visit.person.tenant)
+    return sum(not rooms.second.obstacle(visit.person, one) for one in found)
+
+
 def common(rooms: Rooms, visit: Visit, playground: bool) -> dict[str, Any]:
-    """What the frame of every page shows: emergencies that concern the visitor, mail that is held, a key without a backup."""
+    """What the frame of every page shows: emergencies that concern the visitor, mail that is held, a key without a backup, what waits
+    for the visitor's approval."""
     person = visit.caller.person
     if person is None:
-        return {"emergencies": [], "held": 0, "key_unsaved": False, "playground": False, "here": "/", "section": ""}
+        return {
+            "emergencies": [],
+            "held": 0,
+            "key_unsaved": False,
+            "approvals": 0,
+            "playground": False,
+            "here": "/",
+            "section": "",
+        }
     if rooms.modes is None:
         concerned = []
     elif visit.caller.may(Right.ADMINISTER):
@@ -274,6 +293,7 @@ def common(rooms: Rooms, visit: Visit, playground: bool) -> dict[str, Any]:
         "emergencies": [name for name in concerned if rooms.modes.mode(name) is Mode.EMERGENCY],
         "held": rooms.queue.backlog().held if rooms.queue is not None else 0,
         "key_unsaved": rooms.key_backup is not None and visit.caller.may(Right.ADMINISTER) and not key_backed_up(rooms),
+        "approvals": _to_approve(rooms, visit),
         "playground": playground,
         "here": visit.path if visit.path.startswith("/") else "/",
         "section": "",

@@ -1,14 +1,20 @@
 """The directory: what it takes, what it refuses, what it tells, on both engines."""
 
+from typing import Any
+
 import msgspec
 import pytest
 from twisted.trial.unittest import TestCase
 
 from hornetmail.core.events import DirectoryChanged
+from hornetmail.core.ids import IdSource
 from hornetmail.core.served import Coverage, Domain, Host, Role
+from hornetmail.db.pool import Database
 from hornetmail.directory.checks import DirectoryConflict, DirectoryError, DirectoryMissing, parse_host, parse_network
 from hornetmail.directory.schema import CONTROL
-from hornetmail.testing.control import Control
+from hornetmail.directory.store import DirectoryStore
+from hornetmail.testing.control import Control, ListeningBus
+from hornetmail.testing.databases import fresh_url
 
 
 class OnSQLite(TestCase):
@@ -208,11 +214,33 @@ class OnSQLite(TestCase):
         await first.reload()
         assert len(control.bus.published) == told
 
+    async def test_a_database_from_before_the_second_person(self) -> None:
+        """An installation of the first schema must open, with its people and no request; new ones get numbers from 1."""
+        from twisted.internet import reactor
+
+        with fresh_url(self.engine) as url:
+            old = await Database.open(reactor, url, CONTROL[:1])
+            await old.run(_an_old_mailbox)
+            await old.close()
+            database = await Database.open(reactor, url, CONTROL)
+            directory = await DirectoryStore.open(database, ListeningBus(), IdSource(lambda: 1.0))
+            mailbox = directory.mailbox("old@office.test")
+            assert mailbox is not None
+            assert (mailbox.roles, mailbox.suspended) == ((Role.REVISOR,), None)
+            assert (directory.snapshot.requests, directory.snapshot.last_request) == ({}, 0)
+            assert list(await directory.requests()) == []
+            await database.close()
+
 
 class OnPostgreSQL(OnSQLite):
     """The same on PostgreSQL (L15)."""
 
     engine = "postgresql"
+
+
+def _an_old_mailbox(cursor: Any) -> None:
+    value = '{"id":5,"address":"old@office.test","domain":"office.test","tenant":1,"roles":["revisor"]}'
+    cursor.execute("INSERT INTO mailboxes (id, tenant, domain, value) VALUES (?, ?, ?, ?)", (5, 1, "office.test", value))
 
 
 def test_every_table_has_a_tenant() -> None:

@@ -88,6 +88,12 @@ class Access:
     def scope(self, person: Person) -> Scope:
         return rights.scope(person)
 
+    def own_scope(self, person: Person) -> Scope:
+        return rights.own_scope(person)
+
+    def suspension(self, person: Person) -> str:
+        return ""
+
 
 class Sessions:
     """Tokens in a dictionary."""

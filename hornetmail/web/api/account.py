@@ -12,7 +12,8 @@ from hornetmail.web.api.rooms import Rooms
 
 
 class AccountView(msgspec.Struct, frozen=True, kw_only=True):
-    """Who is asking. ``must_change``: the password was given by an administrator and should be replaced."""
+    """Who is asking. ``must_change``: the password was given by an administrator and should be replaced. ``archive_closed``: why the
+    archive is closed to that person for now, or ``""`` (rule 15)."""
 
     mailbox: str
     address: str
@@ -22,6 +23,7 @@ class AccountView(msgspec.Struct, frozen=True, kw_only=True):
     addresses: list[str]
     must_change: bool
     rights: list[Right]
+    archive_closed: str = ""
 
 
 class PasswordChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -69,6 +71,7 @@ async def me(rooms: Rooms, caller: Caller, _: Nothing) -> AccountView:
         addresses=list(person.addresses),
         must_change=rooms.access.must_change(person),
         rights=[right for right in Right if caller.may(right)],
+        archive_closed=rooms.access.suspension(person),
     )
 
 

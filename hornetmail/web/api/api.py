@@ -9,13 +9,13 @@ import msgspec
 from twisted.logger import Logger
 
 from hornetmail.access.login import AccessRefused, WeakPassword
-from hornetmail.access.rights import Right
+from hornetmail.access.rights import Right, Suspended
 from hornetmail.core.address import AddressError
 from hornetmail.core.archived import ArchiveError, QueryError, Refused
 from hornetmail.db.engines import DatabaseBroken, DatabaseFull
 from hornetmail.directory.store import DirectoryConflict, DirectoryError, DirectoryMissing
 from hornetmail.web.api.catalogue import OPERATIONS
-from hornetmail.web.api.operations import ApiError, Caller, Operation
+from hornetmail.web.api.operations import ApiError, Caller, Operation, outcome_of
 from hornetmail.web.api.rooms import Rooms
 
 REFUSALS = {"credentials": 401, "disabled": 403, "throttled": 429}
@@ -51,11 +51,11 @@ class Api:
         subject, detail = operation.subject(wanted), operation.detail(wanted)
         row = await audit.begin(caller.label, operation.name, subject, detail, max(caller.tenant, 0))
         try:
-            answer = await operation.run(self.rooms, caller, wanted)
+            answer = await operation.run(self.rooms, msgspec.structs.replace(caller, entry=row), wanted)
         except Exception as error:
             await audit.outcome(row, f"{type(error).__name__}: {error}"[:1000])
             raise
-        await audit.outcome(row, "done")
+        await audit.outcome(row, outcome_of(answer, row))
         return answer
 
     def _permit(self, caller: Caller, operation: Operation[Any, Any]) -> None:
@@ -92,6 +92,8 @@ class Api:
                 return ApiError(503, "database", str(error))
             case QueryError():
                 return ApiError(400, "query", str(error))
+            case Suspended():
+                return ApiError(403, "suspended", str(error))
             case Refused():
                 return ApiError(403, "refused", str(error))
             case ArchiveError():

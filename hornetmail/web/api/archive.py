@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from hornetmail.access.rights import LOCAL_ADMINISTRATOR, Right, own_scope
+from hornetmail.access.rights import LOCAL_ADMINISTRATOR, Right
 from hornetmail.core.archived import ArchivedMail, Hit, Refused
 from hornetmail.core.envelope import Direction
 from hornetmail.core.served import Person, Role, Scope
@@ -144,7 +144,7 @@ def scopes(rooms: Rooms, caller: Caller) -> list[Scope]:
     if person is None:
         raise ApiError(401, "login_needed", "log in first")
     widest = rooms.access.scope(person)
-    return [widest] if widest.content or person.mailbox == 0 else [own_scope(person), widest]
+    return [widest] if widest.content or person.mailbox == 0 else [rooms.access.own_scope(person), widest]
 
 
 async def find(rooms: Rooms, caller: Caller, identifier: int) -> tuple[ArchivedMail, Scope]:
@@ -163,7 +163,7 @@ async def search(rooms: Rooms, caller: Caller, request: SearchRequest) -> Search
     if not 1 <= request.limit <= PAGE:
         raise ApiError(400, "invalid", f"$.limit: 1 to {PAGE}")
     person = caller.acting or LOCAL_ADMINISTRATOR
-    scope = own_scope(person) if request.own else rooms.access.scope(person)
+    scope = rooms.access.own_scope(person) if request.own else rooms.access.scope(person)
     page = await need(rooms.archive, "archive").search(scope, request.query, limit=request.limit, after=request.after)
     return SearchResult(page.total, [hit_view(hit) for hit in page.results], page.after)
 

@@ -9,8 +9,9 @@ import msgspec
 from hornetmail.access.rights import Right
 from hornetmail.core.mode import Mode
 from hornetmail.core.served import Coverage, Domain, Failover, TLSPolicy
-from hornetmail.directory.checks import parse_host, parse_network
-from hornetmail.web.api.operations import ApiError, Caller, Done, Nothing, Operation, missing, need
+from hornetmail.directory.checks import domain_name, parse_host, parse_network
+from hornetmail.web.api.approvals import ask_names, held_names, waits_for
+from hornetmail.web.api.operations import ApiError, Caller, Done, MayWait, Nothing, Operation, missing, need
 from hornetmail.web.api.rooms import Rooms
 
 
@@ -21,8 +22,9 @@ class PrimaryView(msgspec.Struct, frozen=True):
     hosts: list[dict[str, Any]] = msgspec.field(default_factory=list)
 
 
-class DomainView(msgspec.Struct, frozen=True, kw_only=True):
-    """A domain with its mode. ``primaries`` are ``HOST:PORT``; ``scope``: all users or picked mailboxes (C12)."""
+class DomainView(MayWait, frozen=True, kw_only=True):
+    """A domain with its mode. ``primaries`` are ``HOST:PORT``; ``scope``: all users or picked mailboxes (C12). ``waits``: changes that wait
+    for a second person (rule 15)."""
 
     name: str
     tenant: int
@@ -128,6 +130,7 @@ def view(rooms: Rooms, domain: Domain) -> DomainView:
         aliases=list(domain.aliases),
         mailboxes=len(rooms.directory.mailboxes(domain.name)),
         explanation=explanation,
+        waits=waits_for(rooms, ("domain_aliases",), domain.tenant, domain.name),
     )
 
 
@@ -146,6 +149,8 @@ async def add(rooms: Rooms, caller: Caller, request: DomainAdd) -> DomainView:
     tenant = request.tenant or caller.tenant or 1
     if not caller.reaches(tenant):
         raise ApiError(403, "refused", f"$.tenant: {tenant} is not yours")
+    names: dict[str, Any] = {"aliases": tuple(request.aliases)}
+    held = held_names(rooms, Domain(domain_name(request.name, "domain"), tenant), names)
     added = await rooms.directory.add_domain(
         Domain(
             name=request.name,
@@ -159,9 +164,10 @@ async def add(rooms: Rooms, caller: Caller, request: DomainAdd) -> DomainView:
             retention_days=request.retention_days,
             relay_from=tuple(parse_network(text, f"$.relay_from[{place}]") for place, text in enumerate(request.relay_from)),
             smarthost=parse_host(request.smarthost, "$.smarthost") if request.smarthost else None,
-            aliases=tuple(request.aliases),
+            aliases=names["aliases"],
         )
     )
+    await ask_names(rooms, caller, added, held)
     return view(rooms, added)
 
 
@@ -185,7 +191,11 @@ async def change(rooms: Rooms, caller: Caller, request: DomainChange) -> DomainV
     if "aliases" in fields:
         fields["aliases"] = tuple(fields["aliases"])
     domain = find(rooms, caller, request.name)
-    return view(rooms, await rooms.directory.change_domain(domain.name, **fields))
+    rooms.directory.domain_change(domain.name, **fields)
+    held = held_names(rooms, domain, fields)
+    changed = await rooms.directory.change_domain(domain.name, **fields)
+    await ask_names(rooms, caller, changed, held)
+    return view(rooms, changed)
 
 
 async def remove(rooms: Rooms, caller: Caller, request: DomainName) -> Done:

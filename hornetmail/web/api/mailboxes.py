@@ -6,14 +6,22 @@ from typing import Any
 
 import msgspec
 
-from hornetmail.access.rights import Right
-from hornetmail.core.served import Mailbox, Role
-from hornetmail.web.api.operations import ApiError, Caller, Done, Operation, Secret, missing
+from hornetmail.access.rights import Right, suspended_text
+from hornetmail.access.second import APPROVERS
+from hornetmail.core.served import Cause, Mailbox, Role
+from hornetmail.directory.checks import mailbox_address
+from hornetmail.directory.requests import Addresses, Enable, Roles, Wanted
+from hornetmail.web.api.approvals import asker, in_archive, required, waiting, waits_for
+from hornetmail.web.api.operations import ApiError, Caller, Done, MayWait, Operation, Secret, missing
 from hornetmail.web.api.rooms import Rooms
 
+ON_MAILBOX = ("roles", "addresses", "enable", "archive_access")
+"""Kinds of requests that a mailbox shows."""
 
-class MailboxView(msgspec.Struct, frozen=True, kw_only=True):
-    """A mailbox. ``served``: its domain is; without that it is only a log-in. ``picked``: covered where the domain's scope is picked (C12)."""
+
+class MailboxView(MayWait, frozen=True, kw_only=True):
+    """A mailbox. ``served``: its domain is; without that it is only a log-in. ``picked``: covered where the domain's scope is picked (C12).
+    ``archive_closed``: why its person may not use the archive for now, or ``""``; ``waits``: changes that wait for a second person (rule 15)."""
 
     id: str
     address: str
@@ -28,6 +36,7 @@ class MailboxView(msgspec.Struct, frozen=True, kw_only=True):
     served: bool
     password_set: bool
     must_change: bool
+    archive_closed: str = ""
 
 
 class MailboxList(msgspec.Struct, frozen=True):
@@ -60,7 +69,7 @@ class MailboxAdd(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     archive: bool = True
 
 
-class MailboxAdded(msgspec.Struct, frozen=True):
+class MailboxAdded(MayWait, frozen=True):
     """The new mailbox, with its one-time password if the request named none."""
 
     mailbox: MailboxView
@@ -86,7 +95,7 @@ class MailboxPassword(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     password: Secret = ""
 
 
-class NewPassword(msgspec.Struct, frozen=True):
+class NewPassword(MayWait, frozen=True):
     """The one-time password, or ``""`` if the request named one."""
 
     address: str
@@ -110,6 +119,8 @@ def view(rooms: Rooms, mailbox: Mailbox) -> MailboxView:
         served=rooms.directory.domain(mailbox.domain) is not None,
         password_set=credential is not None,
         must_change=credential is not None and credential.must_change,
+        archive_closed=suspended_text(mailbox.address, mailbox.suspended) if mailbox.suspended is not None else "",
+        waits=waits_for(rooms, ON_MAILBOX, mailbox.tenant, mailbox.address),
     )
 
 
@@ -138,23 +149,66 @@ async def show(rooms: Rooms, caller: Caller, request: MailboxName) -> MailboxVie
 
 
 async def add(rooms: Rooms, caller: Caller, request: MailboxAdd) -> MailboxAdded:
-    """Log-in and delivery work when this answers."""
+    """Log-in and delivery work when this answers. Where a second person is required, its roles wait, and so does its archive if that has mail
+    for one of its addresses already (rule 15)."""
     secret = await rooms.access.new_secret(request.password)
+    roles = tuple(dict.fromkeys(request.roles))
+    address = mailbox_address(request.address, "mailbox")
+    domain = rooms.directory.domain(address.domain)
+    tenant = domain.tenant if domain is not None else caller.tenant or 1
+    second, suspended = required(rooms, tenant), None
+    aliases = tuple(request.aliases)
+    if second is not None and await in_archive(rooms, Mailbox(0, str(address), address.domain, tenant, aliases)):
+        suspended = second.suspension(asker(caller), None, Cause.ADDRESS)
     mailbox = await rooms.directory.add_mailbox(
         request.address,
         credential=secret.credential,
         tenant=caller.tenant,
         name=request.name,
-        roles=tuple(request.roles),
-        aliases=tuple(request.aliases),
+        roles=roles if second is None else (),
+        aliases=aliases,
         picked=request.picked,
         archive=request.archive,
+        suspended=suspended,
+        role_waits=second is not None and bool(roles),
     )
-    return MailboxAdded(view(rooms, mailbox), secret.shown)
+    if second is not None and roles:
+        wanted = Roles(mailbox=mailbox.id, address=mailbox.address, add=roles, before=())
+        await second.ask(asker(caller), caller.label, mailbox.tenant, wanted, caller.entry)
+    if second is not None and suspended is not None:
+        await second.ask_archive(asker(caller), caller.label, mailbox, caller.entry)
+    shown = view(rooms, mailbox)
+    return MailboxAdded(shown, secret.shown, waits=shown.waits)
+
+
+def _hold(rooms: Rooms, mailbox: Mailbox, fields: dict[str, Any]) -> list[Wanted]:
+    """Takes out of the changes what must wait for a second person, and answers it as it will be once the rest is done. Raises DirectoryError
+    if the changes could not be made anyway."""
+    rooms.directory.mailbox_change(mailbox.id, **fields)
+    held: list[Wanted] = []
+    base: dict[str, Any] = {"mailbox": mailbox.id, "address": mailbox.address}
+    roles: tuple[Role, ...] = tuple(dict.fromkeys(fields.get("roles", mailbox.roles)))
+    kept = tuple(role for role in roles if role in mailbox.roles)
+    if new := tuple(role for role in roles if role not in mailbox.roles):
+        held.append(Roles(add=new, before=kept, **base))
+    if "roles" in fields:
+        fields["roles"] = kept
+    if "aliases" in fields:
+        whole, _ = rooms.directory.mailbox_change(mailbox.id, aliases=fields["aliases"])
+        known = rooms.directory.snapshot.keys_of(mailbox)
+        own = tuple(text for text in whole.aliases if rooms.directory.snapshot.key(text) in known)
+        if own != whole.aliases:
+            held.append(Addresses(add=tuple(text for text in whole.aliases if text not in own), before=own, **base))
+        fields["aliases"] = own
+    if fields.get("enabled") and not mailbox.enabled and kept:
+        held.append(Enable(before=kept, **base))
+        del fields["enabled"]
+    return held
 
 
 async def change(rooms: Rooms, caller: Caller, request: MailboxChange) -> MailboxView:
-    """Settings named in the request; the others stay."""
+    """Settings named in the request; the others stay. Where a second person is required, what opens archived mail to somebody waits, and the
+    rest is done (rule 15)."""
     mailbox = find(rooms, caller, request.address)
     fields: dict[str, Any] = {
         name: value
@@ -167,7 +221,14 @@ async def change(rooms: Rooms, caller: Caller, request: MailboxChange) -> Mailbo
     roles, own = fields.get("roles"), caller.person is not None and caller.person.mailbox == mailbox.id
     if own and (fields.get("enabled") is False or (roles is not None and Role.ADMIN not in roles)):
         raise ApiError(409, "conflict", "you would lock yourself out: let another administrator do it")
+    second = required(rooms, mailbox.tenant)
+    held = _hold(rooms, mailbox, fields) if second is not None else []
+    if second is not None and (fields.get("enabled") is False or not APPROVERS & set(fields.get("roles", mailbox.roles))):
+        second.must_stay(mailbox, "this")
     changed = await rooms.directory.change_mailbox(mailbox.id, **fields)
+    if second is not None:
+        for wanted in held:
+            await second.ask(asker(caller), caller.label, mailbox.tenant, wanted, caller.entry)
     if not changed.enabled:
         await rooms.sessions.revoke_all(changed.id)
     return view(rooms, changed)
@@ -178,16 +239,25 @@ async def remove(rooms: Rooms, caller: Caller, request: MailboxName) -> Done:
     mailbox = find(rooms, caller, request.address)
     if caller.person is not None and caller.person.mailbox == mailbox.id:
         raise ApiError(409, "conflict", "you would lock yourself out: let another administrator do it")
+    if rooms.second is not None:
+        rooms.second.must_stay(mailbox, "removing it")
     await rooms.sessions.revoke_all(mailbox.id)
     await rooms.directory.remove_mailbox(mailbox.id)
     return Done()
 
 
 async def password(rooms: Rooms, caller: Caller, request: MailboxPassword) -> NewPassword:
-    """Set by an administrator (C23); web sessions of that person end."""
+    """Set by an administrator (C23); web sessions of that person end. Where a second person is required, the archive is closed to that person
+    until one approves (rule 15)."""
     mailbox = find(rooms, caller, request.address)
-    shown = await rooms.access.set_password(mailbox.id, request.password)
-    return NewPassword(mailbox.address, shown)
+    second = required(rooms, mailbox.tenant)
+    if second is None:
+        return NewPassword(mailbox.address, await rooms.access.set_password(mailbox.id, request.password))
+    second.must_stay(mailbox, "a password that somebody else knows")
+    suspended = second.suspension(asker(caller), mailbox, Cause.PASSWORD)
+    shown = await rooms.access.set_password(mailbox.id, request.password, suspended=suspended)
+    waits = await second.ask_archive(asker(caller), caller.label, find(rooms, caller, mailbox.address), caller.entry)
+    return NewPassword(mailbox.address, shown, waits=waiting([waits] if waits is not None else []))
 
 
 OPERATIONS = (

@@ -38,7 +38,7 @@ class Caller(msgspec.Struct, frozen=True):
     """Who asks, and through which door: ``socket``, ``http`` or ``page``.
 
     ``root``: whoever may open the data directory's socket, with ``person`` None. ``peer``: IP address or ``""``. ``session``: the ID of the
-    web session, or ``""``.
+    web session, or ``""``. ``entry``: the audit log's number of this call, 0 if it has none.
     """
 
     person: Person | None = None
@@ -46,6 +46,7 @@ class Caller(msgspec.Struct, frozen=True):
     root: bool = False
     peer: str = ""
     session: str = ""
+    entry: int = 0
 
     @property
     def acting(self) -> Person | None:
@@ -82,6 +83,28 @@ class Done(msgspec.Struct, frozen=True):
     """It was done. ``changed``: how many things it changed, where that means something."""
 
     changed: int = 1
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """Something that was not done: it waits for a second person as request ``number`` (rule 15). ``entry``: the audit log's number of the asking."""
+
+    number: int
+    kind: str
+    text: str
+    entry: int
+
+
+class MayWait(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer of an operation that may have had to leave something to a second person; ``waits`` names it."""
+
+    waits: list[Waiting] = []
+
+
+def outcome_of(answer: Any, entry: int) -> str:
+    """For the audit log: ``done``, or that it, or a part of it, waits; ``entry`` is the call's row."""
+    waits = answer.waits if isinstance(answer, MayWait) else []
+    numbers = ", ".join(str(one.number) for one in waits if one.entry == entry)
+    return f"waits for a second person: request {numbers}" if numbers else "done"
 
 
 class Raw(msgspec.Struct, frozen=True):

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from hornetmail.access.login import Access
+from hornetmail.access.second import SecondPerson
 from hornetmail.access.sessions import Sessions
 from hornetmail.directory.store import DirectoryStore
 
@@ -15,7 +16,7 @@ from hornetmail.directory.store import DirectoryStore
 class Rooms(msgspec.Struct, frozen=True, kw_only=True):
     """Rooms of a process. Those that its roles do not run are None; an operation that needs one answers 503 ``role_off``.
 
-    ``queue`` … ``meters`` provide the interface of the same name in ``hornetmail.interfaces``. ``clock`` is an ``IReactorTime``.
+    ``second`` is None only where nothing can be asked of a second person. ``queue`` … ``meters`` provide the interface of the same name in ``hornetmail.interfaces``. ``clock`` is an ``IReactorTime``.
     ``health``: every role that should run, with ``""`` or the reason why it does not work. ``bounce``: gives up the queue rows named and
     notifies their senders (rule 6); the number given up. ``key_backup``: the archive key as text under a password (A5, A6).
     """
@@ -25,6 +26,7 @@ class Rooms(msgspec.Struct, frozen=True, kw_only=True):
     sessions: Sessions
     clock: Any
     audit: Any = None
+    second: SecondPerson | None = None
     bus: Any = None
     queue: Any = None
     modes: Any = None

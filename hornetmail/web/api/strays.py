@@ -106,6 +106,8 @@ def _shown(rooms: Rooms, caller: Caller, mailbox: Mailbox, head: tuple[str, str]
     person = caller.acting or LOCAL_ADMINISTRATOR
     if person.mailbox == mailbox.id:
         return head
+    if rooms.access.suspension(person):
+        return "", ""
     scope = rooms.access.scope(person)
     sender, subject = head if scope.addresses is None else ("", "")
     return sender, subject if scope.subjects else ""

@@ -52,7 +52,7 @@ class ArchivePages:
                 SearchRequest(query=query, limit=PAGE, after=visit.query.get("after")[:100], own=own),
             )
         except ApiError as error:
-            if error.status not in (400, 503):
+            if error.status not in (400, 503) and error.code != "suspended":
                 raise
             problem = error.text
         return self._renderer.page(

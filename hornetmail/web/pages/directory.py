@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
 from hornetmail.access.rights import Right
 from hornetmail.core.served import Coverage, Failover, Role, TLSPolicy
 from hornetmail.web.api.api import Api
 from hornetmail.web.api.domains import DomainAdd, DomainChange, DomainName
 from hornetmail.web.api.mailboxes import MailboxAdd, MailboxChange, MailboxFilter, MailboxName, MailboxPassword
 from hornetmail.web.api.operations import ApiError
+from hornetmail.web.pages.approvals import waits_text
 from hornetmail.web.render import Renderer, redirect
 from hornetmail.web.visit import Answer, Form, Route, Visit
 
@@ -88,10 +87,12 @@ class DirectoryPages:
     async def change_domain(self, visit: Visit, name: str) -> Answer:
         """Settings, in force at once."""
         try:
-            await self._api.call(visit.caller, "domain.change", DomainChange(name=name, **_domain_fields(visit.form)))
+            changed = await self._api.call(visit.caller, "domain.change", DomainChange(name=name, **_domain_fields(visit.form)))
         except ApiError as error:
             domain = await self._api.call(visit.caller, "domain.show", DomainName(name))
             return self._domain_form(visit, domain, visit.form, problem=error.text, status=400)
+        if changed.waits:
+            return redirect(visit, f"/domains/{name}", tone="info", say=f"Saved. {waits_text(changed.waits)}")
         return redirect(visit, f"/domains/{name}", say="Saved. The new settings are in force.")
 
     async def remove_domain(self, visit: Visit, name: str) -> Answer:
@@ -164,9 +165,8 @@ class DirectoryPages:
             return await self._mailbox_form(visit, None, problem=error.text, status=400)
         if added.password:
             return await self._mailbox_form(visit, added.mailbox, shown=added.password)
-        return redirect(
-            visit, f"/mailboxes/{added.mailbox.address}", say=f"{added.mailbox.address} can log in and receive mail now."
-        )
+        said = f"{added.mailbox.address} can log in and receive mail now."
+        return redirect(visit, f"/mailboxes/{added.mailbox.address}", say=f"{said} {waits_text(added.waits)}".rstrip())
 
     async def mailbox(self, visit: Visit, address: str) -> Answer:
         """One, with its settings."""
@@ -185,10 +185,12 @@ class DirectoryPages:
             archive=form.ticked("archive"),
         )
         try:
-            await self._api.call(visit.caller, "mailbox.change", wanted)
+            changed = await self._api.call(visit.caller, "mailbox.change", wanted)
         except ApiError as error:
             mailbox = await self._api.call(visit.caller, "mailbox.show", MailboxName(address))
             return await self._mailbox_form(visit, mailbox, problem=error.text, status=400)
+        if changed.waits:
+            return redirect(visit, f"/mailboxes/{address}", tone="info", say="Saved, except for what waits for a second person.")
         return redirect(visit, f"/mailboxes/{address}", say="Saved.")
 
     async def password(self, visit: Visit, address: str) -> Answer:
@@ -199,7 +201,8 @@ class DirectoryPages:
         except ApiError as error:
             return await self._mailbox_form(visit, mailbox, problem=error.text, status=400)
         if made.password:
-            return await self._mailbox_form(visit, msgspec.structs.replace(mailbox, must_change=True), shown=made.password)
+            mailbox = await self._api.call(visit.caller, "mailbox.show", MailboxName(address))
+            return await self._mailbox_form(visit, mailbox, shown=made.password)
         return redirect(visit, f"/mailboxes/{address}", say="The new password is in force; web sessions of that person ended.")
 
     async def remove_mailbox(self, visit: Visit, address: str) -> Answer:
