@@ -11,7 +11,7 @@ an answer, unless the peer stops reading what we send.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, cast
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -147,9 +147,11 @@ class Pump(TwistedProtocol):
 
     def _closed(self) -> None:
         """The session was told and nothing of it runs any more."""
-        if self._told and self._on_closed is not None:
-            on_closed, self._on_closed = self._on_closed, None
-            on_closed(self)
+        if self._told:
+            self._session = None  # they know each other, and would wait for the garbage collector together
+            if self._on_closed is not None:
+                on_closed, self._on_closed = self._on_closed, None
+                on_closed(self)
 
     # ---- IPushProducer: the transport's buffer is full, or empty again
 
@@ -277,27 +279,40 @@ class Pump(TwistedProtocol):
             if isinstance(result, (list, tuple)):
                 self._answer(result)
                 return
-            if isinstance(result, Deferred):
-                waiting = result
-            else:
-                # Most coroutines have nothing to wait for: those that end at once cost no Deferred.
-                coroutine = cast("Coroutine[Any, Any, Answer]", result)
-                try:
-                    awaited = coroutine.send(None)
-                except StopIteration as ended:
-                    if ended.value is not None:
-                        self._answer(ended.value)
-                    return
-                waiting = Deferred.fromCoroutine(_rest(coroutine, awaited))
+            coroutine = cast("Coroutine[Any, Any, Answer]", _awaiting(result) if isinstance(result, Deferred) else result)
+            try:
+                waiting = coroutine.send(None)
+            except StopIteration as ended:
+                if ended.value is not None:
+                    self._answer(ended.value)
+                return
         except Exception:  # noqa: BLE001
             self._failed(Failure(), event)
             return
         self._running = waiting
-        waiting.addCallback(self._answered)
-        waiting.addErrback(self._broke, event)
-        waiting.addErrback(lambda failure: self.log.failure("the pump failed", failure))
-        if self._running is not None and self._out:
+        if self._out:
             self.flush()
+        waiting.addBoth(self._resume, coroutine, event)
+
+    def _resume(self, result: object, coroutine: Coroutine[Any, Any, Answer], event: Event | None) -> None:
+        """What a coroutine waits for is there (the Deferred itself hands it over). Coroutines are driven by hand: most wait once, and a Deferred
+        around each costs more than all the rest of it."""
+        try:
+            try:
+                if isinstance(result, Failure):
+                    waiting = result.throwExceptionIntoGenerator(coroutine)
+                else:
+                    waiting = coroutine.send(None)
+            except StopIteration as ended:
+                self._answered(ended.value)
+                return
+            self._running = waiting
+            waiting.addBoth(self._resume, coroutine, event)
+        except BaseException:  # noqa: BLE001
+            try:
+                self._broke(Failure(), event)
+            except Exception:  # noqa: BLE001
+                self.log.failure("the pump failed")
 
     def _answered(self, answer: Answer) -> None:
         """An awaited answer is here."""
@@ -439,19 +454,9 @@ class Pump(TwistedProtocol):
             self._part(self._session.timed_out() if self._session is not None else None)
 
 
-def _rest(coroutine: Coroutine[Any, Any, Answer], awaited: Any) -> Generator[Any, Any, Answer]:
-    """A coroutine that was started by hand, from where it waits for ``awaited`` on."""
-    step: Callable[[Any], Any]
-    while True:
-        try:
-            value: Any = yield awaited
-            step = coroutine.send
-        except BaseException as error:  # noqa: BLE001
-            value, step = error, coroutine.throw
-        try:
-            awaited = step(value)
-        except StopIteration as ended:
-            return cast(Answer, ended.value)
+async def _awaiting(answer: Deferred[Any]) -> Answer:
+    """The result of a Deferred."""
+    return cast(Answer, await answer)
 
 
 def tls_peer(transport: Any) -> TLSPeer:

@@ -81,6 +81,11 @@ _SENDER_OK = accept(250, "2.1.0", "sender ok")
 _RECIPIENT_OK = accept(250, "2.1.5", "recipient ok")
 _RESET = accept(250, "2.0.0", "forgotten")
 _OURS = Refuse(Reply(451, "4.3.0", "an error of ours, come again"))
+_OK = accept(250, "2.0.0", "ok")
+_TRY = accept(252, "2.5.0", "send mail, and see")
+_NO_LISTS = refuse(502, "5.5.1", "lists are not expanded here")
+_HELP = accept(214, "2.0.0", "RFC 5321; the extensions are in the answer to EHLO")
+_BYE = accept(221, "2.0.0", "goodbye")
 _RELAYING = refuse(550, "5.7.1", "relaying denied")
 
 
@@ -98,24 +103,6 @@ class SMTPSession(Session):
         self._transaction: Transaction | None = None
         self._sender_domain: Domain | None = None
         self._errors = 0
-        self._answers: dict[type[Event], Callable[[Any], Result]] = {
-            Hello: self._on_hello,
-            StartTLS: self._on_starttls,
-            Auth: self._on_auth,
-            AuthResponse: self._on_auth_response,
-            Mail: self._on_mail,
-            Rcpt: self._on_rcpt,
-            Data: self._on_data,
-            Chunk: self._on_chunk,
-            End: self._on_end,
-            Reset: self._on_reset,
-            Broken: self._on_broken,
-            Noop: lambda event: accept(250, "2.0.0", "ok"),
-            Verify: lambda event: accept(252, "2.5.0", "send mail, and see"),
-            Expand: lambda event: refuse(502, "5.5.1", "lists are not expanded here"),
-            Help: lambda event: accept(214, "2.0.0", "RFC 5321; the extensions are in the answer to EHLO"),
-            Quit: lambda event: accept(221, "2.0.0", "goodbye"),
-        }
 
     # ---- the pump's side
 
@@ -127,7 +114,7 @@ class SMTPSession(Session):
 
     def on(self, event: Event) -> Result:
         """See Session."""
-        return self._answers[type(event)](event)
+        return _ANSWERS[type(event)](self, event)
 
     def failed(self, event: Event, failure: Failure) -> Answer:
         """Whatever we did wrong is a 4xx."""
@@ -412,3 +399,23 @@ class SMTPSession(Session):
         if transaction is not None and transaction.began and not transaction.committing:
             aborting = Deferred.fromCoroutine(transaction.abort())
             aborting.addErrback(lambda failure: self.log.failure("a transaction could not be aborted", failure))
+
+
+_ANSWERS: dict[type[Event], Callable[[SMTPSession, Any], Result]] = {
+    Hello: SMTPSession._on_hello,
+    StartTLS: SMTPSession._on_starttls,
+    Auth: SMTPSession._on_auth,
+    AuthResponse: SMTPSession._on_auth_response,
+    Mail: SMTPSession._on_mail,
+    Rcpt: SMTPSession._on_rcpt,
+    Data: SMTPSession._on_data,
+    Chunk: SMTPSession._on_chunk,
+    End: SMTPSession._on_end,
+    Reset: SMTPSession._on_reset,
+    Broken: SMTPSession._on_broken,
+    Noop: lambda session, event: _OK,
+    Verify: lambda session, event: _TRY,
+    Expand: lambda session, event: _NO_LISTS,
+    Help: lambda session, event: _HELP,
+    Quit: lambda session, event: _BYE,
+}
