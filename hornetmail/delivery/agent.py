@@ -12,11 +12,12 @@ from twisted.logger import Logger
 from hornetmail.core.address import domain_of
 from hornetmail.core.backoff import Backoff
 from hornetmail.core.bounce import Bounce
+from hornetmail.core.envelope import Door
 from hornetmail.core.events import RecipientSettled
 from hornetmail.core.mode import Mode
 from hornetmail.core.queued import Claim, Message, Row, RowKind, RowState, Settled
 from hornetmail.core.reply import Reply
-from hornetmail.core.route import ARCHIVE, PRIMARY, Last, Route, route
+from hornetmail.core.route import ARCHIVE, KEPT, PRIMARY, Last, Route, kept, route
 from hornetmail.core.verdict import Outcome, Verdict
 from hornetmail.delivery.couriers.archive import ArchiveCourier, staged_reason
 from hornetmail.delivery.couriers.portal import Placed
@@ -97,7 +98,7 @@ class Agent:
         message = claim.message
         try:
             body = await self._queue.body(message.id)
-            groups = self._groups(claim.rows)
+            groups = self._groups(message, claim.rows)
         except CancelledError:
             raise
         except Exception:  # noqa: BLE001 - a fault of ours delays the message and never loses it
@@ -106,7 +107,7 @@ class Agent:
             return
         await together(self._attempt(message, group, body) for group in groups)
 
-    def _groups(self, rows: Sequence[Row]) -> list[Group]:
+    def _groups(self, message: Message, rows: Sequence[Row]) -> list[Group]:
         found: dict[tuple[str, str], list[tuple[Row, Route]]] = {}
         for row in rows:
             name = domain_of(row.address)
@@ -114,7 +115,7 @@ class Agent:
             mode = self._modes.mode(domain.name) if domain else Mode.NORMAL
             registered = self._directory.mailbox(row.address) if domain else None
             covered = self._directory.covered(row.address) if domain else None
-            way = route(domain, registered, covered, mode)
+            way = route(domain, registered, covered, mode, notice=message.origin.door is Door.NOTICE)
             found.setdefault((name, way.couriers[0] if way.couriers else ""), []).append((row, way))
         return [
             Group(name, tuple(row for row, _ in members), {row.id: way for row, way in members})
@@ -132,7 +133,7 @@ class Agent:
             await self._queue.settle([Settled(row.id, RowState.QUEUED, row.last, self._again(row)) for row in group.rows])
 
     async def _walk(self, message: Message, group: Group, body: IBody) -> list[tuple[Row, Verdict]]:
-        """Courier after courier until each row has its verdict; unavailable means the next one, now (C20)."""
+        """Courier after courier until each row has its verdict; unavailable means the next one, now (C20), unless the mail is kept."""
         ended = [(row, _nowhere(group.routes[row.id])) for row in group.rows if not group.couriers(row, 0)]
         left = [row for row in group.rows if group.couriers(row, 0)]
         place = 0
@@ -143,7 +144,8 @@ class Agent:
             left = []
             for name, rows in by_courier.items():
                 for row, verdict in await self._try(name, message, rows, body):
-                    if not verdict.final and verdict.unavailable and group.couriers(row, place + 1):
+                    onward = not verdict.final and verdict.unavailable and bool(group.couriers(row, place + 1))
+                    if onward and not kept(group.routes[row.id], verdict, row.last):
                         # Once uncertain, the primary may have it, whatever it says later: the portal's copy is a marked one.
                         left.append(row if _is_uncertain(row) else msgspec.structs.replace(row, last=verdict))
                     else:
@@ -190,6 +192,9 @@ class Agent:
             if row.id not in done:
                 settled.append(self._outcome(group, row, verdict, told=row.id in told))
         await self._queue.settle(settled)
+        if any(each.reason.startswith(KEPT) for each in settled) and self._modes.mode(group.domain) is Mode.EMERGENCY:
+            # The emergency began while the primary was being asked: adoption (L4) passed over what was under way.
+            await self._queue.adopt(self._name(group.domain), self._clock.seconds())
         if (
             any(each.drain is not None and each.due == 0 for each in settled)
             and self._modes.mode(group.domain) is not Mode.EMERGENCY
@@ -236,10 +241,10 @@ class Agent:
             return Settled(row.id, RowState.DELIVERED, _plain(verdict), due, copy, delay_told=row.delay_told)
         if way.last is Last.PARK:
             return Settled(row.id, RowState.PARKED, verdict, reason=PARKED + way.why, delay_told=row.delay_told)
-        kept = verdict
+        reason = kept(way, verdict, row.last)
         if _is_uncertain(row) and verdict.outcome is Outcome.DEFERRED and row.last is not None:
-            kept = row.last
-        return Settled(row.id, RowState.QUEUED, kept, self._again(row), delay_told=row.delay_told or told)
+            verdict = row.last
+        return Settled(row.id, RowState.QUEUED, verdict, self._again(row), reason=reason, delay_told=row.delay_told or told)
 
     async def give_up(self, rows: Sequence[int], reason: str) -> int:
         """Administration: end the deliveries named and tell their senders. Where rule 6 forbids that, the

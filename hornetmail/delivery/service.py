@@ -27,6 +27,7 @@ from hornetmail.delivery.couriers.primary import PrimaryCourier
 from hornetmail.delivery.drain import Drain, DrainLimits
 from hornetmail.delivery.health import Health, Pace
 from hornetmail.delivery.judge import Judge
+from hornetmail.delivery.kept import Kept
 from hornetmail.delivery.known import Known, KnownLimits
 from hornetmail.delivery.modes import Modes
 from hornetmail.delivery.moved import Moved
@@ -148,6 +149,7 @@ class Delivery:
             self._expect,
             chosen.drain,
         )
+        self._kept = Kept(clock, queue, directory, notices, chosen.drain.undrained)
         self._recovery = Recovery(clock, queue, portal, directory, self.modes, self._moved, chosen.backoff, jitter, self._expect)
         self.redelivery = Redelivery(queue, archive, directory, access, unique)
         agent = self.agent
@@ -256,4 +258,5 @@ class Delivery:
         await self.modes.release()
         await self._moved.sweep()
         await self.drain.sweep()
+        await self._kept.sweep()
         await self.recipients.test(self._directory.domains())

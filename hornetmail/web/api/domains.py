@@ -8,7 +8,7 @@ import msgspec
 
 from hornetmail.access.rights import Right
 from hornetmail.core.mode import Mode
-from hornetmail.core.served import Coverage, Domain, Failover, TLSPolicy
+from hornetmail.core.served import Coverage, Domain, Failover, PortalOn, TLSPolicy
 from hornetmail.directory.checks import parse_host, parse_network
 from hornetmail.web.api.operations import ApiError, Caller, Done, Nothing, Operation, missing, need
 from hornetmail.web.api.rooms import Rooms
@@ -22,7 +22,8 @@ class PrimaryView(msgspec.Struct, frozen=True):
 
 
 class DomainView(msgspec.Struct, frozen=True, kw_only=True):
-    """A domain with its mode. ``primaries`` are ``HOST:PORT``; ``scope``: all users or picked mailboxes (C12)."""
+    """A domain with its mode. ``primaries`` are ``HOST:PORT``; ``scope``: all users or picked mailboxes (C12). ``portal_on``: whether
+    any trouble sends a single mail to the portal (C20), or an outage only; greylisting and a full mailbox are none (L6)."""
 
     name: str
     tenant: int
@@ -30,6 +31,7 @@ class DomainView(msgspec.Struct, frozen=True, kw_only=True):
     primary: PrimaryView
     primaries: list[str]
     failover: Failover
+    portal_on: PortalOn
     scope: Coverage
     tls: TLSPolicy
     active: bool
@@ -60,6 +62,7 @@ class DomainAdd(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     name: str
     primaries: list[str] = []
     failover: Failover = Failover.AUTO
+    portal_on: PortalOn = PortalOn.ANY
     scope: Coverage = Coverage.ALL
     tls: TLSPolicy = TLSPolicy.MAY
     active: bool = True
@@ -77,6 +80,7 @@ class DomainChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     name: str
     primaries: list[str] | msgspec.UnsetType = msgspec.UNSET
     failover: Failover | msgspec.UnsetType = msgspec.UNSET
+    portal_on: PortalOn | msgspec.UnsetType = msgspec.UNSET
     scope: Coverage | msgspec.UnsetType = msgspec.UNSET
     tls: TLSPolicy | msgspec.UnsetType = msgspec.UNSET
     active: bool | msgspec.UnsetType = msgspec.UNSET
@@ -118,6 +122,7 @@ def view(rooms: Rooms, domain: Domain) -> DomainView:
         primary=health(explanation),
         primaries=[str(host) for host in domain.primaries],
         failover=domain.failover,
+        portal_on=domain.portal_on,
         scope=domain.coverage,
         tls=domain.tls,
         active=domain.active,
@@ -152,6 +157,7 @@ async def add(rooms: Rooms, caller: Caller, request: DomainAdd) -> DomainView:
             tenant=tenant,
             primaries=tuple(parse_host(text, f"$.primaries[{place}]") for place, text in enumerate(request.primaries)),
             failover=request.failover,
+            portal_on=request.portal_on,
             coverage=request.scope,
             tls=request.tls,
             active=request.active,
