@@ -18,6 +18,7 @@ from hornetmail.core.mode import Mode
 from hornetmail.core.queued import Claim, Message, Row, RowKind, RowState, Settled
 from hornetmail.core.reply import Reply
 from hornetmail.core.route import ARCHIVE, KEPT, PRIMARY, Last, Route, kept, route
+from hornetmail.core.turn import is_uncertain
 from hornetmail.core.verdict import Outcome, Verdict
 from hornetmail.delivery.couriers.archive import ArchiveCourier, staged_reason
 from hornetmail.delivery.couriers.portal import Placed
@@ -46,7 +47,8 @@ class Group(msgspec.Struct, frozen=True):
 
 
 class Agent:
-    """``born(domain)`` is told when a portal copy was made while its domain is not in emergency, so that none is overlooked."""
+    """``born(domain)`` is told when a portal copy was made while its domain is not in emergency, so that none is overlooked,
+    ``doubtful(domain)`` when an uncertain one was, whose turn has to be watched for."""
 
     log = Logger()
 
@@ -66,6 +68,7 @@ class Agent:
         jitter: Callable[[], float],
         expect: Callable[[float], None],
         born: Callable[[str], None],
+        doubtful: Callable[[str], None],
     ) -> None:
         self._clock = clock
         self._queue = queue
@@ -81,13 +84,14 @@ class Agent:
         self._jitter = jitter
         self._expect = expect
         self._born = born
+        self._doubtful = doubtful
 
     def next_due(self, row: Row) -> float:
         """When the attempt after the one about to start is due, which ``row`` counts already; durable before anybody is dialled."""
         return self._clock.seconds() + self._backoff.delay(row.attempts, self._jitter())
 
-    def _again(self, row: Row, more: float = 0.0) -> float:
-        due = self._clock.seconds() + self._backoff.delay(max(row.attempts, 1), self._jitter()) + more
+    def _again(self, row: Row) -> float:
+        due = self._clock.seconds() + self._backoff.delay(max(row.attempts, 1), self._jitter())
         self._expect(due)
         return due
 
@@ -147,7 +151,7 @@ class Agent:
                     onward = not verdict.final and verdict.unavailable and bool(group.couriers(row, place + 1))
                     if onward and not kept(group.routes[row.id], verdict, row.last):
                         # Once uncertain, the primary may have it, whatever it says later: the portal's copy is a marked one.
-                        left.append(row if _is_uncertain(row) else msgspec.structs.replace(row, last=verdict))
+                        left.append(row if is_uncertain(row) else msgspec.structs.replace(row, last=verdict))
                     else:
                         ended.append((row, verdict))
             place += 1
@@ -201,6 +205,8 @@ class Agent:
         ):
             # The emergency ended while the copy was being made: it must not be overlooked.
             self._born(self._name(group.domain))
+        if any(each.drain is not None and each.drain.uncertain and each.due for each in settled):
+            self._doubtful(self._name(group.domain))
         for row, verdict in ended:
             self._bus.publish(RecipientSettled(message.id, row.id, self._name(group.domain), _plain(verdict)))
             self.log.info(
@@ -236,13 +242,15 @@ class Agent:
             copy = verdict.copy if isinstance(verdict, Placed) and way.drains else None
             due = 0.0
             if copy is not None and self._modes.mode(group.domain) is not Mode.EMERGENCY:
-                # An uncertain copy may be there already: it goes last (rule 1).
-                due = self._again(row, self._backoff.first * 4 if copy.uncertain else 0.0)
+                # The primary may have an uncertain one already: it goes last, when its turn comes (rule 1).
+                wait = self._backoff.patience() if copy.uncertain else self._backoff.delay(1, self._jitter())
+                due = self._clock.seconds() + wait
+                self._expect(due)
             return Settled(row.id, RowState.DELIVERED, _plain(verdict), due, copy, delay_told=row.delay_told)
         if way.last is Last.PARK:
             return Settled(row.id, RowState.PARKED, verdict, reason=PARKED + way.why, delay_told=row.delay_told)
         reason = kept(way, verdict, row.last)
-        if _is_uncertain(row) and verdict.outcome is Outcome.DEFERRED and row.last is not None:
+        if is_uncertain(row) and verdict.outcome is Outcome.DEFERRED and row.last is not None:
             verdict = row.last
         return Settled(row.id, RowState.QUEUED, verdict, self._again(row), reason=reason, delay_told=row.delay_told or told)
 
@@ -300,10 +308,6 @@ class Agent:
         due = min(soonest + 30.0, now + self._backoff.ceiling)
         self._expect(due)
         return Settled(row.id, RowState.QUEUED, verdict, due, reason=staged_reason(standing))
-
-
-def _is_uncertain(row: Row) -> bool:
-    return row.last is not None and row.last.outcome is Outcome.UNCERTAIN
 
 
 def _nowhere(way: Route) -> Verdict:

@@ -28,6 +28,7 @@ from hornetmail.core.machine import Drained
 from hornetmail.core.mode import Mode
 from hornetmail.core.queued import Claim, Message, Portal, Row, RowKind, RowState, Settled
 from hornetmail.core.reply import Reply
+from hornetmail.core.turn import is_uncertain
 from hornetmail.core.verdict import Outcome, Verdict
 from hornetmail.delivery.couriers.exchange import Load
 from hornetmail.delivery.couriers.primary import PrimaryCourier
@@ -385,10 +386,3 @@ class Drain:
                 "You can read them there over webmail, IMAP or POP.",
             ]
             await self._notices.tell(tenant, mailbox.address, "Mail for you is waiting in the portal", text, "undrained", domain)
-
-
-def is_uncertain(row: Row) -> bool:
-    """Drained last: the primary may have it already (rule 1)."""
-    if row.portal is not None and row.portal.uncertain:
-        return True
-    return row.last is not None and row.last.outcome is Outcome.UNCERTAIN

@@ -24,6 +24,7 @@ from hornetmail.delivery.couriers.archive import ArchiveCourier
 from hornetmail.delivery.couriers.mx import MailHosts, MXCourier
 from hornetmail.delivery.couriers.portal import PortalCourier
 from hornetmail.delivery.couriers.primary import PrimaryCourier
+from hornetmail.delivery.doubtful import Doubtful
 from hornetmail.delivery.drain import Drain, DrainLimits
 from hornetmail.delivery.health import Health, Pace
 from hornetmail.delivery.judge import Judge
@@ -116,6 +117,7 @@ class Delivery:
             PORTAL: PortalCourier(portal, directory),
             MX: MXCourier(self._exchangers, directory, resolver, hostname),
         }
+        self._doubtful = Doubtful(clock, queue, directory, self.modes, chosen.backoff)
         self.agent = Agent(
             clock,
             queue,
@@ -131,6 +133,7 @@ class Delivery:
             jitter,
             self._expect,
             self._drain_domain,
+            self._doubtful.expect,
         )
         self._moved = Moved(clock, queue, portal, directory, self.modes, bus)
         self.drain = Drain(
@@ -181,6 +184,7 @@ class Delivery:
         self._running = True
         self.drain.start()
         self._moved.start()
+        await self._doubtful.start()
         self.health.start()
         self.modes.resume()
         self._unsubscribe = self._bus.subscribe(DirectoryChanged, lambda event: self._sweep_soon())
@@ -202,6 +206,7 @@ class Delivery:
         for lane in self._lanes:
             await lane.stop(max(0.0, grace - (self._clock.seconds() - began)))
         await self.drain.stop(max(0.0, grace - (self._clock.seconds() - began)))
+        await self._doubtful.stop()
         await self._moved.stop(0)
         await self._tasks.stop(0)
         await self.modes.stop()
