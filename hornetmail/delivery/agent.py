@@ -26,6 +26,7 @@ from hornetmail.delivery.judge import Judge
 from hornetmail.delivery.modes import PARKED, Modes
 from hornetmail.delivery.notices import Notices
 from hornetmail.delivery.tasks import together
+from hornetmail.delivery.unrecorded import Unrecorded
 from hornetmail.interfaces import IBody, IBus, ICourier, IDirectory, IMeters, IQueue
 
 QUICK_LOOKS = 3
@@ -69,6 +70,7 @@ class Agent:
         expect: Callable[[float], None],
         born: Callable[[str], None],
         doubtful: Callable[[str], None],
+        unrecorded: Unrecorded,
     ) -> None:
         self._clock = clock
         self._queue = queue
@@ -85,6 +87,7 @@ class Agent:
         self._expect = expect
         self._born = born
         self._doubtful = doubtful
+        self._unrecorded = unrecorded
 
     def next_due(self, row: Row) -> float:
         """When the attempt after the one about to start is due, which ``row`` counts already; durable before anybody is dialled."""
@@ -135,6 +138,8 @@ class Agent:
         except Exception:  # noqa: BLE001 - see run
             self.log.failure("attempt for message {message} to {domain} failed", message=message.id, domain=group.domain)
             await self._queue.settle([Settled(row.id, RowState.QUEUED, row.last, self._again(row)) for row in group.rows])
+        finally:
+            self._unrecorded.recorded([row.id for row in group.rows])
 
     async def _walk(self, message: Message, group: Group, body: IBody) -> list[tuple[Row, Verdict]]:
         """Courier after courier until each row has its verdict; unavailable means the next one, now (C20), unless the mail is kept."""

@@ -37,6 +37,7 @@ from hornetmail.delivery.modes import Modes
 from hornetmail.delivery.moved import Moved
 from hornetmail.delivery.notices import Notices
 from hornetmail.delivery.tasks import Tasks, pause, together
+from hornetmail.delivery.unrecorded import Unrecorded
 from hornetmail.interfaces import IBody, IBus, IDirectory, IPortal, IQueue
 
 KEYWORD = "$DrainFailed"
@@ -91,6 +92,7 @@ class Drain:
         backoff: Backoff,
         jitter: Callable[[], float],
         expect: Callable[[float], None],
+        unrecorded: Unrecorded,
         limits: DrainLimits | None = None,
     ) -> None:
         self._clock = clock
@@ -106,6 +108,7 @@ class Drain:
         self._backoff = backoff
         self._jitter = jitter
         self._expect = expect
+        self._unrecorded = unrecorded
         self.limits = limits or DrainLimits()
         self._tasks = Tasks(clock)
         self._passes: set[str] = set()
@@ -264,6 +267,8 @@ class Drain:
             verdict = Verdict(Outcome.DEFERRED, Reply(451, "4.3.0", "our own trouble"), "primary")
             await self._queue.settle([self._back(row, verdict)])
             return Result.LATER
+        finally:
+            self._unrecorded.recorded((row.id,))
 
     async def _offer(self, message: Message, row: Row, copy: Portal, envelope: Envelope, body: IBody) -> Verdict:
         domain = domain_of(row.address)
@@ -277,6 +282,7 @@ class Drain:
             message.envelope.smtputf8,
             message.envelope.ret,
             message.envelope.envid,
+            (row.id,),
         )
         [verdict] = await self._primary.hand_over(domain, load)
         return await self._judge.weigh(recipient.address, message.id, verdict)

@@ -38,6 +38,7 @@ from hornetmail.delivery.recovery import Recovery
 from hornetmail.delivery.redelivery import Redelivery
 from hornetmail.delivery.scheduler import Lane, Share
 from hornetmail.delivery.tasks import Tasks, together
+from hornetmail.delivery.unrecorded import Unrecorded
 from hornetmail.interfaces import IAccess, IArchive, IBus, IDirectory, IMeters, IPortal, IQueue
 from hornetmail.net.smtp import SMTPClient, Timeouts
 
@@ -97,10 +98,11 @@ class Delivery:
         )
         self.modes.health = self.health
 
+        unrecorded = Unrecorded(clock)
+
         def pool(limits: Limits, told: Callable[[Host, bool, str], None] | None = None) -> Pool:
-            if told is None:
-                return Pool(clock, dialer, hostname, connect=connect, timeouts=chosen.timeouts, limits=limits)
-            return Pool(clock, dialer, hostname, connect=connect, timeouts=chosen.timeouts, limits=limits, told=told)
+            common: dict[str, Any] = {"connect": connect, "timeouts": chosen.timeouts, "limits": limits, "unrecorded": unrecorded}
+            return Pool(clock, dialer, hostname, **(common if told is None else {**common, "told": told}))
 
         self._primaries = pool(chosen.connections, self.health.saw)
         self._exchangers = pool(chosen.connections)
@@ -134,6 +136,7 @@ class Delivery:
             self._expect,
             self._drain_domain,
             self._doubtful.expect,
+            unrecorded,
         )
         self._moved = Moved(clock, queue, portal, directory, self.modes, bus)
         self.drain = Drain(
@@ -150,6 +153,7 @@ class Delivery:
             chosen.backoff,
             jitter,
             self._expect,
+            unrecorded,
             chosen.drain,
         )
         self._kept = Kept(clock, queue, directory, notices, chosen.drain.undrained)

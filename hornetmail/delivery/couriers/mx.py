@@ -56,6 +56,7 @@ class MXCourier:
             envelope.smtputf8,
             envelope.ret,
             envelope.envid,
+            tuple(row.id for row in rows),
         )
         verdicts = await hand_over(self._pool.destination(found, TLSPolicy.MAY), load, MX)
         return {row.id: verdict for row, verdict in zip(rows, verdicts, strict=True)}
