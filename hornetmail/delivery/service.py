@@ -39,13 +39,13 @@ from hornetmail.delivery.redelivery import Redelivery
 from hornetmail.delivery.scheduler import Lane, Share
 from hornetmail.delivery.tasks import Tasks, together
 from hornetmail.delivery.unrecorded import Unrecorded
-from hornetmail.interfaces import IAccess, IArchive, IBus, IDirectory, IMeters, IPortal, IQueue
+from hornetmail.interfaces import IAccess, IArchive, IBus, ICourier, IDirectory, IMeters, IPortal, IQueue
 from hornetmail.net.smtp import SMTPClient, Timeouts
 
 
 class Settings(msgspec.Struct, frozen=True, gc=False):
     """Everything that can be set. ``deliveries`` and ``archivings`` count messages side by side, of
-    which one destination may have the part ``share``; ``sweep`` is in seconds."""
+    which one destination may have the part ``share`` of what the others leave; ``sweep`` is in seconds."""
 
     backoff: Backoff = Backoff()
     policy: machine.Policy = machine.Policy()
@@ -114,10 +114,11 @@ class Delivery:
             clock, queue, directory, self.modes, self.known, self._probes, bus, unique, self.modes.refused
         )
         primary = PrimaryCourier(self._primaries, directory)
-        couriers = {
+        self._outside = MXCourier(self._exchangers, directory, resolver, hostname)
+        couriers: dict[str, ICourier] = {
             PRIMARY: primary,
             PORTAL: PortalCourier(portal, directory),
-            MX: MXCourier(self._exchangers, directory, resolver, hostname),
+            MX: self._outside,
         }
         self._doubtful = Doubtful(clock, queue, directory, self.modes, chosen.backoff)
         self.agent = Agent(
@@ -168,7 +169,7 @@ class Delivery:
                 chosen.deliveries,
                 agent.run,
                 agent.next_due,
-                share=Share(max(1, int(chosen.deliveries * chosen.share)), self._destination),
+                share=Share(chosen.share, chosen.deliveries, self._destination),
             ),
             Lane(clock, queue, (RowKind.ARCHIVE,), chosen.archivings, agent.archive, agent.next_due),
             Lane(clock, queue, (RowKind.DRAIN,), chosen.drains, self.drain.run, self.drain.next_due),
@@ -229,13 +230,16 @@ class Delivery:
             lane.expect(due)
 
     def _destination(self, domain: str, address: str) -> str:
-        """What a delivery shares connections with: a served domain's primary, a sender's smarthost, else the recipient's domain."""
+        """What a delivery shares connections with, one name for all domains whose mail goes to the same hosts: a served domain's primaries,
+        a sender's smarthost, else the recipient's mail exchangers as far as they are known."""
         name = domain_of(address)
         served = self._directory.domain(name)
         if served is not None:
-            return served.name
+            return min(str(host) for host in served.primaries) if served.primaries else served.name
         sender = self._directory.domain(domain) if domain else None
-        return str(sender.smarthost) if sender is not None and sender.smarthost is not None else name
+        if sender is not None and sender.smarthost is not None:
+            return str(sender.smarthost)
+        return self._outside.exchanger(name)
 
     def _drain_domain(self, domain: str) -> None:
         self.drain.kick(domain)
