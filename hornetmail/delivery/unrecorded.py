@@ -2,7 +2,8 @@
 
 What became of a hand-over is on disk a moment after the server's reply, and the connection is at the next message by then. So the next
 final dot on it waits for that record: the commands and the text of the next message go over meanwhile, and a crash finds no more than one
-hand-over of each connection that is not recorded.
+hand-over of each connection that is not recorded. A message that needs several transactions is not waited for between them: it could be
+waiting for that very connection.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from twisted.logger import Logger
 from hornetmail.delivery.tasks import within
 
 PATIENCE_SECONDS = 5.0
-"""A record that takes longer (a message in many transactions, a disk that hangs) is not waited for: mail has to go on."""
+"""A record that takes longer, because a disk hangs, is not waited for: mail has to go on."""
 
 
 class Unrecorded:

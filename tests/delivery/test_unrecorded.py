@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from hornetmail.core.queued import Settled
 from hornetmail.delivery.pool import Limits
 from hornetmail.delivery.unrecorded import PATIENCE_SECONDS, Unrecorded
-from tests.delivery.world import SLOW_MACHINE, WorldCase
+from tests.delivery.world import SLOW_MACHINE, WorldCase, reactor
 
 
 class Connection:
@@ -49,7 +49,7 @@ class Gate(SynchronousTestCase):
         self.successResultOf(self.dot(self.one, 1, 2))
 
     def test_patience(self) -> None:
-        """Two messages in several transactions each that wait for one another, or a disk that hangs: mail would stand still."""
+        """A disk that hangs: all mail would stand still."""
         self.successResultOf(self.dot(self.one, 1))
         second = self.dot(self.one, 2)
         self.clock.advance(PATIENCE_SECONDS - 0.1)
@@ -95,3 +95,14 @@ class Joined(WorldCase):
         await self.gone(second)
         assert self.primary.seen["DOT"] == 2
         assert len({each.connection for each in self.primary.accepted}) == 1
+
+    async def test_several_transactions(self) -> None:
+        """One connection, messages of two transactions each: the second transaction of the first waits for the connection, which waits for the
+        first message to be recorded."""
+        await self.build()
+        self.primary.script.most_recipients = 1
+        began = reactor.seconds()
+        for message in [await self.send("alice@example.test", "bob@example.test") for _ in range(4)]:
+            await self.gone(message)
+        assert reactor.seconds() - began < PATIENCE_SECONDS
+        assert len(self.primary.accepted) == 8

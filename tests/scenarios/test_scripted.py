@@ -299,7 +299,7 @@ def test_default_rule(stage: Stage, told: str, reason: str) -> None:
     data = stage.mail()
     stage.send(data)
     until(lambda: stage.has(data), "it is in the portal", seconds=6)
-    assert [(row["kind"], row["reason"]) for row in stage.rows()] == [("drain", "")]
+    until(lambda: [(row["kind"], row["reason"]) for row in stage.rows()] == [("drain", "")], "only the way home is left")
     stage.settled()
     assert len(stage.home(data)) == 1
     assert not stage.inbox()

@@ -74,6 +74,9 @@ async def hand_over(destination: Destination, load: Load, courier: str) -> list[
             tried |= deferring
             if not tried.issuperset(destination.hosts):
                 left, deferred = deferred, []
+        if left and unrecorded is not None:
+            # It will want a connection again: those who have one must not wait for it.
+            unrecorded.recorded(load.rows)
     return [verdicts[at] for at in range(len(load.recipients))]
 
 
