@@ -41,9 +41,12 @@ class Directory:
     def domains(self) -> Sequence[Domain]:
         return list(self._domains.values())
 
+    def domain_change(self, name: str, **changes: Any) -> tuple[Domain, list[Any]]:
+        return msgspec.structs.replace(self._domains[name], **changes), []
+
     async def change_domain(self, name: str, **changes: Any) -> Domain:
-        changed = self._domains[name] = msgspec.structs.replace(self._domains[name], **changes)
-        return changed
+        self._domains[name], _ = self.domain_change(name, **changes)
+        return self._domains[name]
 
     def mailbox(self, address: str) -> Mailbox | None:
         return next((box for box in self._mailboxes.values() if box.address == address), None)
