@@ -6,7 +6,7 @@ awaited from the reactor thread only; the others answer at once from memory. Val
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from zope.interface import Attribute, Interface
@@ -65,8 +65,8 @@ class IShare(Interface):
     def destination(domain: str, address: str) -> str:
         """Where a row of a message of that domain to that address goes; rows with the same answer share."""
 
-    def room(destination: str) -> int:
-        """How many messages more it may have under way now."""
+    def room(destination: str, taking: Mapping[str, int] = ...) -> int:
+        """How many messages more it may have under way, if these, by destination, are taken besides."""
 
 
 class IQueue(Interface):

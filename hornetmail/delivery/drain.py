@@ -28,6 +28,7 @@ from hornetmail.core.machine import Drained
 from hornetmail.core.mode import Mode
 from hornetmail.core.queued import Claim, Message, Portal, Row, RowKind, RowState, Settled
 from hornetmail.core.reply import Reply
+from hornetmail.core.turn import is_uncertain
 from hornetmail.core.verdict import Outcome, Verdict
 from hornetmail.delivery.couriers.exchange import Load
 from hornetmail.delivery.couriers.primary import PrimaryCourier
@@ -36,6 +37,7 @@ from hornetmail.delivery.modes import Modes
 from hornetmail.delivery.moved import Moved
 from hornetmail.delivery.notices import Notices
 from hornetmail.delivery.tasks import Tasks, pause, together
+from hornetmail.delivery.unrecorded import Unrecorded
 from hornetmail.interfaces import IBody, IBus, IDirectory, IPortal, IQueue
 
 KEYWORD = "$DrainFailed"
@@ -90,6 +92,7 @@ class Drain:
         backoff: Backoff,
         jitter: Callable[[], float],
         expect: Callable[[float], None],
+        unrecorded: Unrecorded,
         limits: DrainLimits | None = None,
     ) -> None:
         self._clock = clock
@@ -105,6 +108,7 @@ class Drain:
         self._backoff = backoff
         self._jitter = jitter
         self._expect = expect
+        self._unrecorded = unrecorded
         self.limits = limits or DrainLimits()
         self._tasks = Tasks(clock)
         self._passes: set[str] = set()
@@ -261,6 +265,8 @@ class Drain:
             verdict = Verdict(Outcome.DEFERRED, Reply(451, "4.3.0", "our own trouble"), "primary")
             await self._queue.settle([self._back(row, verdict)])
             return Result.LATER
+        finally:
+            self._unrecorded.recorded((row.id,))
 
     async def _nobody(self, row: Row, reason: str) -> Result:
         """Chosen without an envelope of its own (rule 10), and its mailbox was removed since: it stays where it is."""
@@ -279,6 +285,7 @@ class Drain:
             message.envelope.smtputf8,
             message.envelope.ret,
             message.envelope.envid,
+            (row.id,),
         )
         [verdict] = await self._primary.hand_over(domain, load)
         return await self._judge.weigh(recipient.address, message.id, verdict)
@@ -388,10 +395,3 @@ class Drain:
                 "You can read them there over webmail, IMAP or POP.",
             ]
             await self._notices.tell(tenant, mailbox.address, "Mail for you is waiting in the portal", text, "undrained", domain)
-
-
-def is_uncertain(row: Row) -> bool:
-    """Drained last: the primary may have it already (rule 1)."""
-    if row.portal is not None and row.portal.uncertain:
-        return True
-    return row.last is not None and row.last.outcome is Outcome.UNCERTAIN

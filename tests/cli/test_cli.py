@@ -101,6 +101,8 @@ class TestCommands(CliCase):
             "127.0.0.1:10025",
             "--failover",
             "manual",
+            "--portal-on",
+            "outage",
             "--scope",
             "picked",
             "--tls",
@@ -111,6 +113,9 @@ class TestCommands(CliCase):
         domain = rooms.control.directory.domain("new.test")
         assert domain is not None
         assert (domain.failover, domain.tls, str(domain.primaries[0])) == ("manual", "verify", "127.0.0.1:10025")
+        assert domain.portal_on == "outage"
+        await self.cli("domain", "change", "new.test", "--portal-on", "any")
+        assert (await self.cli("domain", "show", "new.test", "--json")).json["portal_on"] == "any"
         listed = await self.cli("domain", "list")
         assert [line.split()[:3] for line in listed.out.splitlines()] == [
             ["DOMAIN", "MODE", "UP"],

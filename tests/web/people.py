@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 from treq.testing import StubTreq
 from twisted.internet.task import Clock
 
@@ -39,6 +40,13 @@ class Directory:
 
     def domains(self) -> Sequence[Domain]:
         return list(self._domains.values())
+
+    def domain_change(self, name: str, **changes: Any) -> tuple[Domain, list[Any]]:
+        return msgspec.structs.replace(self._domains[name], **changes), []
+
+    async def change_domain(self, name: str, **changes: Any) -> Domain:
+        self._domains[name], _ = self.domain_change(name, **changes)
+        return self._domains[name]
 
     def mailbox(self, address: str) -> Mailbox | None:
         return next((box for box in self._mailboxes.values() if box.address == address), None)

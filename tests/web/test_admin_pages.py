@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 from hornetmail.core.archived import ArchivedMail, Hit
 from hornetmail.core.envelope import Direction, Door, Envelope, Origin, Recipient
 from hornetmail.core.events import Alarm, HealthChanged, MessageAccepted
 from hornetmail.core.queued import Message, Row, RowKind, RowState
+from hornetmail.core.served import PortalOn
 from hornetmail.testing.rooms import Kept
 
 from .people import NOW, House
@@ -162,6 +165,19 @@ def test_the_domain_page_explains_the_mode() -> None:
     house.modes.explain = lambda domain: {**explain(domain), "decisions": [{"at": NOW, "why": "sign 3 of 3: 451 <b>no</b>"}]}  # type: ignore[method-assign]
     page = house.browser("admin@example.test").get("/domains/example.test").text
     assert "sign 3 of 3: 451 &lt;b&gt;no&lt;/b&gt;" in page
+
+
+def test_a_domain_may_wait_for_greylisting_primaries() -> None:
+    """Catches a choice (C20's finer rule) that the form shows and does not save, or saves and does not show."""
+    house = House()
+    admin = house.browser("admin@example.test")
+    assert re.search('name="portal_on" value="any" checked', admin.get("/domains/example.test").text)
+    fields = {"primaries": "mx.example.test:25", "failover": "auto", "scope": "all", "tls": "may", "retention_days": "90"}
+    assert admin.post("/domains/example.test", {**fields, "portal_on": "outage", "active": "1", "archive": "1"}).status == 303
+    domain = house.directory.domain("example.test")
+    assert domain is not None
+    assert domain.portal_on is PortalOn.OUTAGE
+    assert re.search('name="portal_on" value="outage" checked', admin.get("/domains/example.test").text)
 
 
 def test_the_dashboard_stands_without_delivery() -> None:

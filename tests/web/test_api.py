@@ -10,7 +10,7 @@ from hornetmail.core.archived import Finding
 from hornetmail.core.envelope import Direction
 from hornetmail.core.mode import Mode
 from hornetmail.core.queued import RowState
-from hornetmail.core.served import Coverage, Domain, Person, Role, Scope
+from hornetmail.core.served import Coverage, Domain, Person, PortalOn, Role, Scope
 from hornetmail.testing.control import NOW, Control
 from hornetmail.testing.site import ApiOnControl, queued
 from hornetmail.web.api.catalogue import OPERATIONS
@@ -180,9 +180,16 @@ class TestDirectory(ApiCase):
             "verify",
         )
         shown = await self.call(
-            "admin", "domain.change", name="new.test", retention_days=365, aliases=["new.example"], smarthost="out.test:587"
+            "admin",
+            "domain.change",
+            name="new.test",
+            portal_on="outage",
+            retention_days=365,
+            aliases=["new.example"],
+            smarthost="out.test:587",
         )
-        assert (shown.retention_days, shown.aliases, shown.smarthost, shown.scope) == (
+        assert (shown.portal_on, shown.retention_days, shown.aliases, shown.smarthost, shown.scope) == (
+            PortalOn.OUTAGE,
             365,
             ["new.example"],
             "out.test:587",
