@@ -11,7 +11,7 @@ from typing import Any
 
 from zope.interface import Attribute, Interface
 
-from hornetmail.core.archived import ArchivedMail, ArchiveFigures, ArchiveItem, Finding, Page
+from hornetmail.core.archived import ArchivedMail, ArchiveFigures, ArchiveItem, Finding, Page, RootKeyState
 from hornetmail.core.envelope import Envelope
 from hornetmail.core.folder import Copied, Entry, FolderInfo, FolderStatus
 from hornetmail.core.mode import Mode
@@ -325,6 +325,25 @@ class IArchive(Interface):
 
     async def purge(now: float) -> int:
         """Mark and execute retention (rule 19); the number that went."""
+
+
+class IRootKeys(Interface):
+    """The archive's root key, its paper, and its change in three steps (A3-A6, rule 22)."""
+
+    state = Attribute("a ``RootKeyState``")
+
+    async def backup(password: str) -> str:
+        """The key in force as text under a password. Raises KeyRefused (it is not here)."""
+
+    async def begin(password: str) -> str:
+        """Make a new root key that nothing uses yet; its paper. Raises KeyRefused (one is pending, or the archive is locked), ArchiveError."""
+
+    async def confirm(text: str, password: str) -> RootKeyState:
+        """The paper was read: the pending key comes into force here and on every medium in reach. Raises KeyRefused (no pending key, another
+        key's paper, a bad line, the wrong password), ArchiveError (the disk)."""
+
+    async def cancel() -> None:
+        """Drop the pending key. Raises KeyRefused (there is none, or it is in force already), ArchiveError."""
 
 
 class IRedelivery(Interface):

@@ -18,10 +18,10 @@ from zope.interface import implementer
 from hornetmail.archive import search
 from hornetmail.archive.index import Outcome, Stored, known_rows
 from hornetmail.archive.indexing import Indexer
-from hornetmail.archive.keys import KEYRING_NAME, Keyring, KeyTrouble
+from hornetmail.archive.keys import KeyTrouble
 from hornetmail.archive.keystore import KeyStore
 from hornetmail.archive.leaflog import LeafLog
-from hornetmail.archive.media import DirectoryMedium, MediumError, MediumMissing, MediumSetting, claim
+from hornetmail.archive.media import DirectoryMedium, MediumError, MediumSetting, claim
 from hornetmail.archive.parts import find_part
 from hornetmail.archive.query import parse_query
 from hornetmail.archive.rebuild import Rebuild, restore_leaves
@@ -137,6 +137,16 @@ class Archive:
         self._running = False
         self._began = (reactor.seconds(), uptime())
 
+    @property
+    def keys(self) -> KeyStore:
+        """Its keyring."""
+        return self._keys
+
+    @property
+    def media(self) -> Media:
+        """Where its packs lie."""
+        return self._media
+
     # -- life -----------------------------------------------------------------------------------------------------------------
 
     def create(self) -> None:
@@ -163,9 +173,10 @@ class Archive:
     def _open_files(self) -> None:
         self._disk.make_directory(self._directory)
         if not self._keys.exists and self._root is not None:
-            self._restore_keys(self._root)
+            self._keys.restore(self._media.all(), self._root)
             self._alarm("archive-keyring", "the archive's keyring was gone, and was taken from a medium")
         keyring = self._keys.open(self._root)
+        self._keys.known(self._media.numbers)
         for medium in self._media.all():
             try:
                 claim(medium, keyring.archive, create=medium is self._media.active)
@@ -322,12 +333,8 @@ class Archive:
 
     async def _publish_keys(self) -> None:
         """The wrapped keys lie on every medium (rule 22); the sealer sees to the active one before it needs them there."""
-        if not self._keys.current().locked:
-            for medium in self._media.all():
-                try:
-                    await self._in_thread(self._keys.publish, medium)
-                except (ArchiveError, OSError) as error:
-                    self.log.error("medium {number} did not take the keyring: {error}", number=medium.number, error=error)
+        for problem in await self._in_thread(self._keys.publish_all, self._media.all()):
+            self.log.error("the keyring: {problem}", problem=problem)
 
     def _seal_soon(self) -> None:
         if self._sealing is None and self._sealer is not None and self._running:
@@ -496,25 +503,12 @@ class Archive:
         if self._root is None:
             raise KeyTrouble("restoring needs the key")
         if not self._keys.exists:
-            self._restore_keys(self._root)
+            self._keys.restore(self._media.all(), self._root)
         self._leaves.replay()
         try:
             restore_leaves(self._leaves, self._media, self._settings.node)
         finally:
             self._leaf_records.close()
-
-    def _restore_keys(self, root: bytes) -> None:
-        """The newest keyring that lies on a medium. Raises KeyTrouble if none does."""
-        newest: Keyring | None = None
-        for medium in self._media.all():
-            try:
-                found = Keyring.from_bytes(medium.get(KEYRING_NAME), root)
-            except MediumMissing:
-                continue
-            if newest is None or found.serial > newest.serial:
-                newest = self._keys.take_from(medium, root)
-        if newest is None:
-            raise KeyTrouble("there is no keyring, neither here nor on a medium")
 
     # -- small ----------------------------------------------------------------------------------------------------------------
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hornetmail.archive.keys import RootFile
+from hornetmail.archive.keys import KEYRING_NAME, RootFile
 from hornetmail.archive.media import MediumSetting
+from hornetmail.archive.rootkeys import PendingFile, RootKeys, settle
 from hornetmail.archive.writer import Archive, ArchiveSettings
 from hornetmail.compose.foundations import Foundations
 from hornetmail.compose.people import People
@@ -33,6 +34,18 @@ FIRST_MEDIUM = 1
 def root_file(config: Config, disk: Disk) -> RootFile:
     """Where the running service has the archive's root key."""
     return RootFile(config.root / "keys" / "archive-root.key", disk)
+
+
+def pending_file(base: Foundations) -> PendingFile:
+    """Where a new root key waits until its paper is confirmed (rule 22)."""
+    return PendingFile(base.config.root / "keys" / "archive-root.pending", base.disk, Seal(base.key.derive("archive root")))
+
+
+async def root_of(base: Foundations) -> bytes | None:
+    """The archive's root key; None: locked. A change of it that a crash cut off is ended. Raises KeyTrouble, OSError."""
+    keyring = base.directory("archive") / KEYRING_NAME
+    root: bytes | None = await base.offload(settle, root_file(base.config, base.disk), pending_file(base), keyring)
+    return root
 
 
 def media_of(config: Config) -> tuple[MediumSetting, ...]:
@@ -102,8 +115,11 @@ async def retention(archive: IArchive, bus: IBus, now: float) -> None:
 class MailRooms:
     """Opened, not yet delivering."""
 
-    def __init__(self, base: Foundations, queue: Queue, portal: PortalStore, archive: Archive, delivery: Delivery) -> None:
+    def __init__(
+        self, base: Foundations, queue: Queue, portal: PortalStore, archive: Archive, root_keys: RootKeys, delivery: Delivery
+    ) -> None:
         self.base = base
+        self.root_keys = root_keys
         self.queue = queue
         self.portal = portal
         self.archive = archive
@@ -137,9 +153,13 @@ class MailRooms:
         )
         await portal.open()
         base.at_close(portal.close)
-        archive = archive_of(base, root_file(config, base.disk).read())
+        archive = archive_of(base, await root_of(base))
         await archive.start()
         base.at_close(archive.stop)
+        root_keys = RootKeys(
+            root_file(config, base.disk), pending_file(base), archive.keys, archive.media, base.offload, base.reactor.seconds
+        )
+        await root_keys.open()
         resolver = resolver_of(base)
         delivery = Delivery(
             base.reactor,
@@ -164,7 +184,7 @@ class MailRooms:
         ]
         base.meters.gauge("queue_messages", lambda: queue.backlog().messages)
         base.meters.gauge("queue_oldest_seconds", lambda: queue.backlog().oldest)
-        return cls(base, queue, portal, archive, delivery)
+        return cls(base, queue, portal, archive, root_keys, delivery)
 
     def troubles(self) -> dict[str, str]:
         """What does not work, by role."""

@@ -19,7 +19,7 @@ from hornetmail.core.address import domain_of
 from hornetmail.core.mode import Mode
 from hornetmail.web import security
 from hornetmail.web.api.api import Api
-from hornetmail.web.api.keys import key_backed_up
+from hornetmail.web.api.keys import key_backed_up, key_view
 from hornetmail.web.api.operations import ApiError
 from hornetmail.web.api.rooms import Rooms
 from hornetmail.web.api.visitors import Visitors
@@ -256,10 +256,10 @@ def Site(
 
 
 def common(rooms: Rooms, visit: Visit, playground: bool) -> dict[str, Any]:
-    """What the frame of every page shows: emergencies that concern the visitor, mail that is held, a key without a backup."""
+    """What the frame of every page shows: emergencies that concern the visitor, mail that is held, a key without a backup, or in change."""
     person = visit.caller.person
     if person is None:
-        return {"emergencies": [], "held": 0, "key_unsaved": False, "playground": False, "here": "/", "section": ""}
+        return {"emergencies": [], "held": 0, "key_unsaved": False, "key": None, "playground": False, "here": "/", "section": ""}
     if rooms.modes is None:
         concerned = []
     elif visit.caller.may(Right.ADMINISTER):
@@ -267,10 +267,12 @@ def common(rooms: Rooms, visit: Visit, playground: bool) -> dict[str, Any]:
     else:
         own = rooms.directory.domain(domain_of(person.address))
         concerned = [own.name] if own is not None else []
+    keys = rooms.root_keys if visit.caller.may(Right.ADMINISTER) else None
     return {
         "emergencies": [name for name in concerned if rooms.modes.mode(name) is Mode.EMERGENCY],
         "held": rooms.queue.backlog().held if rooms.queue is not None else 0,
-        "key_unsaved": rooms.key_backup is not None and visit.caller.may(Right.ADMINISTER) and not key_backed_up(rooms),
+        "key_unsaved": keys is not None and not key_backed_up(rooms),
+        "key": key_view(keys.state) if keys is not None else None,
         "playground": playground,
         "here": visit.path if visit.path.startswith("/") else "/",
         "section": "",

@@ -221,6 +221,27 @@ class TestCommands(CliCase):
         )
         assert "at least 8" in await self.refused("archive", "key", "backup", "-", "--password-stdin", stdin=b"short\n")
 
+    async def test_key_change(self) -> None:
+        """The three steps by command (rule 22): a paper that is never written must not leave a pending key, and what the old one opens is said."""
+        rooms = await self.open()
+        word = b"long enough\n"
+        assert (await self.cli("archive", "key", "new", "no/where.txt", "--password-stdin", stdin=word)).code == 1
+        assert rooms.root_keys.state.pending == ""
+        made = await self.cli("archive", "key", "new", "new.txt", "--password-stdin", stdin=word)
+        assert "pending" in made.out
+        assert (self.directory / "new.txt").stat().st_mode & 0o777 == 0o600
+        assert "pending already" in await self.refused("archive", "key", "new", "other.txt", "--password-stdin", stdin=word)
+        assert not (self.directory / "other.txt").exists()
+        assert "8899aabbccddeeff is pending" in (await self.cli("status")).out
+        assert "wrong password" in await self.refused("archive", "key", "confirm", "new.txt", "--password-stdin", stdin=b"x\n")
+        done = await self.cli("archive", "key", "confirm", "new.txt", "--password-stdin", stdin=word)
+        assert "key 8899aabbccddeeff is in force" in done.out
+        assert "Copies of a medium made before still open with it" in done.out
+        assert "out of reach: medium 2" in (await self.cli("status")).out
+        assert "no root key is pending" in await self.refused("archive", "key", "cancel")
+        assert (await self.cli("archive", "key", "new", "-", "--password-stdin", stdin=word)).out.endswith("long enough\n")
+        assert "dropped" in (await self.cli("archive", "key", "cancel")).out
+
     async def test_status_and_audit(self) -> None:
         """Status for people and programs; everything above stands in the audit log."""
         rooms = await self.open()

@@ -15,7 +15,7 @@ from hornetmail.access.sessions import Session, csrf_token
 from hornetmail.core.served import Domain, Host, Mailbox, Person, Role, Scope
 from hornetmail.directory.store import Credential
 from hornetmail.testing.folders import MemoryBus
-from hornetmail.testing.rooms import MemoryArchive, MemoryModes, MemoryPortal, MemoryQueue, MemoryRedelivery
+from hornetmail.testing.rooms import MemoryArchive, MemoryModes, MemoryPortal, MemoryQueue, MemoryRedelivery, MemoryRootKeys
 from hornetmail.web.api.api import Api
 from hornetmail.web.api.rooms import Rooms
 from hornetmail.web.api.visitors import COOKIE, Visitors
@@ -153,6 +153,7 @@ class House:
         self.queue = MemoryQueue()
         self.archive = MemoryArchive()
         self.redelivery = MemoryRedelivery()
+        self.root_keys = MemoryRootKeys()
         self.portal = MemoryPortal(self.bus)
         self.sent: list[tuple[str, bytes, tuple[str, ...]]] = []
         parts: Any = {"directory": self.directory, "access": self.access, "sessions": self.sessions}
@@ -167,7 +168,7 @@ class House:
             portal=self.portal,
             hostname="mx.example.test",
             version="1",
-            key_backup=self._key,
+            root_keys=self.root_keys,
         )
         people: Any = (self.access, self.sessions)
         self.resource = Site(
@@ -180,9 +181,6 @@ class House:
             prefix=prefix,
         )
         self.prefix = prefix
-
-    async def _key(self, password: str) -> str:
-        return f"KEY {len(password)}"
 
     async def _offload(self, function: Any, *args: Any) -> Any:
         return function(*args)
