@@ -229,7 +229,7 @@ class MemoryRootKeys:
         """In force."""
         if not self.state.pending:
             raise KeyRefused("no root key is pending: make one first")
-        if text.split() != [self.state.pending, password]:
+        if text.strip() != f"{self.state.pending} {password}":
             raise KeyRefused("another key's paper, or the wrong password")
         self.state = RootKeyState(self.state.pending, waiting=(2,))
         return self.state
