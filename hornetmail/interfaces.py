@@ -321,10 +321,14 @@ class IArchive(Interface):
         """Index all that is staged; with ``seal``, close the staging pack and put it on the medium now."""
 
     async def confirm_purge() -> None:
-        """The next purge goes through, whatever it would refuse for (rules 18, 19)."""
+        """Somebody looked: the clock is right, what is marked may go, and the next marking goes through, however much it is (rules 18, 19)."""
+
+    async def mark(now: float) -> int:
+        """What has expired is found by no search any more (A57), and goes with a ``purge`` a day later unless it is given longer until then; the number.
+        Raises ArchiveError: refused until confirmed (rule 19)."""
 
     async def purge(now: float) -> int:
-        """Mark and execute retention (rule 19); the number that went."""
+        """What was marked a day ago leaves the media (A58); the number that went. Raises ArchiveError: refused until confirmed (rule 19)."""
 
 
 class IRootKeys(Interface):

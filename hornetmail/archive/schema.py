@@ -93,6 +93,11 @@ MIGRATIONS = (
             "CREATE TABLE fact (name TEXT PRIMARY KEY, tenant INTEGER NOT NULL DEFAULT 0, value TEXT NOT NULL) WITHOUT ROWID",
         ),
     ),
+    Migration(
+        2,
+        "marked mails, found without looking at all others",
+        ("CREATE INDEX mail_marked ON mail (place) WHERE marked IS NOT NULL",),
+    ),
 )
 
 FTS_COLUMNS = ("subject", "body", "sender", "recipients", "hidden", "rights")

@@ -164,8 +164,11 @@ def _cursor_of(after: str) -> int | None:
 
 
 def _conditions(cursor: Cursor, query: Query) -> tuple[str, list[Any]]:
+    """Beside the full-text expression. What retention has marked to go is found no more (A57)."""
     parts: list[str] = []
     values: list[Any] = []
+    if cursor.execute("SELECT 1 FROM mail WHERE marked IS NOT NULL LIMIT 1").fetchone():
+        parts.append(" AND +rowid NOT IN (SELECT place FROM mail WHERE marked IS NOT NULL)")
     if query.since is not None:
         parts.append(" AND rowid >= ?")
         values.append(place_at(query.since))

@@ -26,7 +26,7 @@ from hornetmail.archive.parts import find_part
 from hornetmail.archive.query import parse_query
 from hornetmail.archive.rebuild import Rebuild, restore_leaves
 from hornetmail.archive.records import RecordCodec
-from hornetmail.archive.retention import Retention
+from hornetmail.archive.retention import Retention, RetentionSettings, count_marked
 from hornetmail.archive.schema import MIGRATIONS, people_decoder
 from hornetmail.archive.sealing import Sealer
 from hornetmail.archive.search import MailRow
@@ -59,12 +59,14 @@ DATABASE = "archive.db"
 
 
 class ArchiveSettings(msgspec.Struct, frozen=True, gc=False):
-    """Sizes and times. ``seal_bytes``, ``seal_seconds``: a staging segment goes to the medium at that size or age. ``node``: 0 to 1023."""
+    """Sizes and times. ``seal_bytes``, ``seal_seconds``: a staging segment goes to the medium at that size or age. ``node``: 0 to 1023.
+    ``retention``: what may go at once (rule 19)."""
 
     seal_bytes: int = 32 << 20
     seal_seconds: float = 900.0
     tick_seconds: float = 15.0
     node: int = 0
+    retention: RetentionSettings = RetentionSettings()
 
 
 def media_of(settings: Sequence[MediumSetting], disk: Disk) -> Media:
@@ -418,6 +420,7 @@ class Archive:
         if self._database is None:
             return ArchiveFigures(staged=self._staging.count, unindexed=len(self._staging.unindexed), locked=True)
         packs, stored = await self._database.read(_pack_totals)
+        marked = await self._database.read(count_marked)
         return ArchiveFigures(
             mails=self._mails,
             packs=packs,
@@ -425,6 +428,7 @@ class Archive:
             bytes_stored=stored + self._staging.bytes,
             staged=self._staging.count,
             unindexed=len(self._staging.unindexed),
+            marked=marked,
         )
 
     # -- care -----------------------------------------------------------------------------------------------------------------
@@ -439,6 +443,9 @@ class Archive:
         )  # fmt: skip
         return await verification.run(full)
 
+    async def mark(self, now: float) -> int:
+        return await self._retention().mark(now)
+
     async def purge(self, now: float) -> int:
         gone = await self._retention().purge(now)
         self._mails, self._raw = await self._index().read(_totals)
@@ -447,12 +454,13 @@ class Archive:
         return gone
 
     async def confirm_purge(self) -> None:
-        """Allow the next purge that was refused (rule 19), and purging after a rebuild (rule 18)."""
-        await self._retention().confirm()
+        """The clock that runs now is the one to go by."""
+        await self._retention().confirm(self._reactor.seconds())
+        self._began = (self._reactor.seconds(), self._uptime())
 
     def _retention(self) -> Retention:
         drift = self._reactor.seconds() - self._began[0] - (self._uptime() - self._began[1])
-        return Retention(self._reactor, self._pool, self._index(), self._staging, self._media, drift)
+        return Retention(self._reactor, self._pool, self._index(), self._staging, self._media, drift, self._settings.retention)
 
     async def rebuild(self) -> Sequence[Finding]:
         """The index anew from media and key alone, then what is staged (L3). Searches go on in the old one until it is done. What could

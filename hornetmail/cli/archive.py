@@ -94,9 +94,11 @@ def verify(client: Client, full: bool, as_json: bool) -> None:
 @archive.command("confirm-purge")
 @with_client
 def confirm_purge(client: Client) -> None:
-    """Let the next retention run do what it refused: after a rebuild, when much would go at once, or when the clock jumped."""
+    """Let retention do what it refused: after a rebuild, when much would go at once, or when the clock jumped. Look at the clock first."""
     client.call("POST", "archive", "purge", "confirm")
-    click.echo("the next retention run (03:40) goes through")
+    click.echo(
+        "what is marked goes at 03:40; the next marking (02:30) goes through, and what it marks goes at 03:40 the day after"
+    )
 
 
 @archive.command("rebuild")

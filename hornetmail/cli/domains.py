@@ -280,6 +280,7 @@ def status(client: Client, as_json: bool) -> None:
     stored = f"{size(archive['bytes_stored'])} for {size(archive['bytes_raw'])}"
     click.echo(
         f"archive       {archive['mails']} mails in {archive['packs']} packs, {stored}{', LOCKED' if archive['locked'] else ''}"
+        + (f", {archive['marked']} marked to go" if archive["marked"] else "")
     )
     key = archive["key"]
     if key["pending"]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from hornetmail.archive.keys import KEYRING_NAME, RootFile
 from hornetmail.archive.media import MediumSetting
+from hornetmail.archive.retention import RetentionSettings
 from hornetmail.archive.rootkeys import PendingFile, RootKeys, settle
 from hornetmail.archive.writer import Archive, ArchiveSettings
 from hornetmail.compose.foundations import Foundations
@@ -68,6 +70,7 @@ def archive_of(base: Foundations, root: bytes | None) -> Archive:
             node=base.config.node,
             seal_seconds=base.config.archive.seal_seconds,
             tick_seconds=min(15.0, base.config.archive.seal_seconds),
+            retention=RetentionSettings(base.config.archive.purge_percent / 100, base.config.archive.purge_floor),
         ),
     )
 
@@ -104,12 +107,20 @@ def _hosts(path: Path) -> dict[str, list[str]]:
     return hosts
 
 
-async def retention(archive: IArchive, bus: IBus, now: float) -> None:
-    """The daily purge; what it refuses to do (rule 19) is an alarm that says how to let it."""
+async def retention(step: Callable[[float], Awaitable[object]], bus: IBus, now: float) -> None:
+    """One of retention's two daily steps; what it refuses to do (rule 19) is an alarm that says how to let it."""
     try:
-        await archive.purge(now)
+        await step(now)
     except ArchiveError as error:
         bus.publish(Alarm("archive-purge", f"{error}. To let it: hornetmail archive confirm-purge"))
+
+
+def retention_jobs(archive: IArchive, bus: IBus) -> tuple[DailyJob, DailyJob]:
+    """02:30 from the search index (A57), 03:40 the day after from the media (A58)."""
+    return (
+        DailyJob("retention: mark", 2 * 60 + 30, lambda now: retention(archive.mark, bus, now)),
+        DailyJob("retention: purge", 3 * 60 + 40, lambda now: retention(archive.purge, bus, now)),
+    )
 
 
 class MailRooms:
@@ -180,7 +191,7 @@ class MailRooms:
             Job("mailboxes", 60, portal.make_missing, first=5),
             Job("foreign files", 30, portal.sweep, first=30),
             Job("queue segments", 60, queue.tidy, first=60),
-            DailyJob("retention", 3 * 60 + 40, lambda now: retention(archive, base.bus, now)),
+            *retention_jobs(archive, base.bus),
         ]
         base.meters.gauge("queue_messages", lambda: queue.backlog().messages)
         base.meters.gauge("queue_oldest_seconds", lambda: queue.backlog().oldest)

@@ -90,7 +90,7 @@ class Page(msgspec.Struct, frozen=True, gc=False):
 
 
 class ArchiveFigures(msgspec.Struct, frozen=True, gc=False):
-    """The archive in figures. ``locked``: the key is not there; mail is taken, not searchable (rule 22)."""
+    """The archive in figures. ``locked``: the key is not there; mail is taken, not searchable (rule 22). ``marked``: by retention, to go (rule 19)."""
 
     mails: int = 0
     packs: int = 0
@@ -99,6 +99,7 @@ class ArchiveFigures(msgspec.Struct, frozen=True, gc=False):
     staged: int = 0
     unindexed: int = 0
     locked: bool = False
+    marked: int = 0
 
 
 class RootKeyState(msgspec.Struct, frozen=True, gc=False):

@@ -173,8 +173,12 @@ class MemoryArchive:
     async def flush(self, seal: bool = False) -> None:
         """Everything is indexed at once."""
 
-    async def purge(self, now: float) -> int:
+    async def mark(self, now: float) -> int:
         """Nothing expires."""
+        return 0
+
+    async def purge(self, now: float) -> int:
+        """Nothing went."""
         return 0
 
 

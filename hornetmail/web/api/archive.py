@@ -253,7 +253,7 @@ async def verify(rooms: Rooms, caller: Caller, request: VerifyRequest) -> Verifi
 
 
 async def confirm_purge(rooms: Rooms, caller: Caller, _: Nothing) -> Done:
-    """Somebody looked, and the next retention run may do what it refused (rules 18, 19)."""
+    """Somebody looked at the clock and at what would go: retention may do what it refused (rules 18, 19)."""
     await need(rooms.archive, "archive").confirm_purge()
     return Done()
 

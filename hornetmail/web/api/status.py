@@ -43,7 +43,7 @@ class QueueStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 class ArchiveStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The archive in figures. ``staged``: not yet on the medium; ``locked``: the key is not there (rule 22); ``key``: which it is, and whether
-    another one is pending."""
+    another one is pending; ``marked``: expired, not searchable any more, and gone a day after (rule 19)."""
 
     mails: int = 0
     packs: int = 0
@@ -53,6 +53,7 @@ class ArchiveStatus(msgspec.Struct, frozen=True, kw_only=True):
     unindexed: int = 0
     locked: bool = False
     key: KeyView = KeyView()
+    marked: int = 0
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,6 +135,7 @@ async def status(rooms: Rooms, caller: Caller, _: Nothing) -> Status:
             staged=figures.staged,
             unindexed=figures.unindexed,
             locked=figures.locked,
+            marked=figures.marked,
             key=key_view(rooms.root_keys.state) if rooms.root_keys is not None else KeyView(),
         ),
         portal=dict(await rooms.portal.figures()) if rooms.portal is not None else {},
