@@ -36,7 +36,7 @@ def search(client: Client, query: tuple[str, ...], limit: int, own: bool, as_jso
         for one in answer["results"]
     ]
     table(("ID", "Date", "From", "To", "Size", "Subject"), rows)
-    click.echo(f"{len(rows)} of {answer['total']}")
+    click.echo(f"{len(rows)} of {'' if answer['exact'] else 'more than '}{answer['total']}")
 
 
 @archive.command("export")

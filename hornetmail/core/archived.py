@@ -82,11 +82,13 @@ class KeyRefused(ArchiveError):
 
 
 class Page(msgspec.Struct, frozen=True, gc=False):
-    """``total`` counts all hits within the scope; ``results`` at most 500, newest first; ``after`` continues behind them or is ``""``."""
+    """``total`` counts all hits within the scope; without ``exact`` there are more than that. ``results`` at most 500, newest first; ``after``
+    continues behind them or is ``""``."""
 
     total: int
     results: tuple[Hit, ...]
     after: str = ""
+    exact: bool = True
 
 
 class ArchiveFigures(msgspec.Struct, frozen=True, gc=False):

@@ -179,7 +179,9 @@ class TestCommands(CliCase):
         found = (await self.cli("archive", "search", "from:x", "invoice", "--json")).json
         assert found["total"] == 2
         assert set(found["results"][0]) >= {"id", "date", "from", "to", "subject", "size"}
-        assert "\x1b" not in (await self.cli("archive", "search", "")).out
+        said = (await self.cli("archive", "search", "")).out
+        assert "\x1b" not in said
+        assert said.endswith("2 of 2\n")
         alice = {"password": "correct horse"}
         assert (await self.cli("--as", "alice@example.test", "archive", "search", "x", "--json", **alice)).json["total"] == 1
         assert "--as" in await self.refused("archive", "export", "7")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from hornetmail.core.archived import ArchivedMail, Hit
+from typing import Any
+
+import msgspec
+
+from hornetmail.core.archived import ArchivedMail, Hit, Page
 from hornetmail.core.envelope import Direction, Door, Envelope, Origin, Recipient
 from hornetmail.core.events import Alarm, HealthChanged, MessageAccepted
 from hornetmail.core.queued import Message, Row, RowKind, RowState
@@ -110,6 +114,19 @@ def test_administrators_redeliver_and_do_not_read() -> None:
     assert admin.get("/archive/900/html").status == 403
     assert admin.post("/archive/redeliver", {"id": ["900"], "once": "1"}).status == 303
     assert house.redelivery.asked == [("admin@example.test", (900,), "alice@example.test")]
+
+
+def test_more_hits_than_are_counted() -> None:
+    """Catches a result list that states the bound of counting as the number of mails."""
+    house = House()
+    fill(house, 900, "alice@example.test")
+    counted = house.archive.search
+
+    async def search(*args: Any, **more: Any) -> Page:
+        return msgspec.structs.replace(await counted(*args, **more), total=10_000, exact=False)
+
+    house.archive.search = search  # type: ignore[method-assign]
+    assert "More than 10\N{NARROW NO-BREAK SPACE}000 mails" in house.browser("auditor@example.test").get("/archive").text
 
 
 def test_auditors_read_everything() -> None:
