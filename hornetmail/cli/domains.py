@@ -295,4 +295,14 @@ def status(client: Client, as_json: bool) -> None:
     stored = f"{size(archive['bytes_stored'])} for {size(archive['bytes_raw'])}"
     click.echo(
         f"archive       {archive['mails']} mails in {archive['packs']} packs, {stored}{', LOCKED' if archive['locked'] else ''}"
+        + (f", {archive['marked']} marked to go" if archive["marked"] else "")
     )
+    key = archive["key"]
+    if key["pending"]:
+        click.echo(
+            f"archive key   {key['id']}; {key['pending']} is pending since {moment(key['since'])}: confirm its paper, or cancel it"
+        )
+    if key["media_waiting"]:
+        click.echo(
+            f"archive key   {key['id']}; still under the one before, and out of reach: medium {', '.join(map(str, key['media_waiting']))}"
+        )

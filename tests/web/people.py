@@ -16,7 +16,15 @@ from hornetmail.access.sessions import Session, csrf_token
 from hornetmail.core.served import Domain, Host, Mailbox, Person, Role, Scope
 from hornetmail.directory.store import Credential
 from hornetmail.testing.folders import MemoryBus
-from hornetmail.testing.rooms import MemoryArchive, MemoryModes, MemoryPortal, MemoryQueue, MemoryRedelivery, MemoryStrays
+from hornetmail.testing.rooms import (
+    MemoryArchive,
+    MemoryModes,
+    MemoryPortal,
+    MemoryQueue,
+    MemoryRedelivery,
+    MemoryRootKeys,
+    MemoryStrays,
+)
 from hornetmail.web.api.api import Api
 from hornetmail.web.api.rooms import Rooms
 from hornetmail.web.api.visitors import COOKIE, Visitors
@@ -167,6 +175,7 @@ class House:
         self.queue = MemoryQueue()
         self.archive = MemoryArchive()
         self.redelivery = MemoryRedelivery()
+        self.root_keys = MemoryRootKeys()
         self.portal = MemoryPortal(self.bus)
         self.strays = MemoryStrays(self.portal, self._goal)
         self.sent: list[tuple[str, bytes, tuple[str, ...]]] = []
@@ -183,7 +192,7 @@ class House:
             portal=self.portal,
             hostname="mx.example.test",
             version="1",
-            key_backup=self._key,
+            root_keys=self.root_keys,
         )
         people: Any = (self.access, self.sessions)
         self.resource = Site(
@@ -201,9 +210,6 @@ class House:
         box = self.directory.mailbox_by_id(mailbox)
         domain = self.directory.domain(box.domain) if box is not None else None
         return box.address if box is not None and domain is not None and domain.primaries else ""
-
-    async def _key(self, password: str) -> str:
-        return f"KEY {len(password)}"
 
     async def _offload(self, function: Any, *args: Any) -> Any:
         return function(*args)
