@@ -73,7 +73,7 @@ class Modes:
         for name, state in list(self._states.items()):
             if state.mode is Mode.EMERGENCY:
                 self._tasks.start(self._queue.adopt(name, self._clock.seconds()), f"adoption for {name}")
-            else:
+            elif state.mode is Mode.DRAINING:
                 self._draining(name)
 
     async def stop(self) -> None:
