@@ -97,7 +97,6 @@ TABLE: Table[Phase] = (
     (_BEFORE + _AFTER, Quit, {Ok: Phase.CLOSING, Err: Phase.CLOSING}),
 )
 
-_MOVES = moves_of(TABLE)
 _VERBS: dict[str, type[Event]] = {
     event.__name__.upper(): event for event in (Capa, User, Pass, Auth, Stls, Stat, List, Uidl, Retr, Top, Dele, Rset, Noop, Quit)
 }
@@ -116,7 +115,7 @@ class POP3ServerEngine(LineServer[Phase]):
     """One connection, from greeting to end."""
 
     GREETING, TLS, CLOSING = Phase.GREETING, Phase.TLS, Phase.CLOSING
-    MOVES = _MOVES
+    MOVES = moves_of(TABLE)
     FAREWELL = Farewell
     ENDLESS = Broken("endless line", Err("this line has no end"), fatal=True)
     INJECTED = Broken("plaintext behind STLS", Err("plaintext behind STLS"), fatal=True)
@@ -239,7 +238,7 @@ class POP3ServerEngine(LineServer[Phase]):
         kind = _VERBS.get(name)
         if kind is None:
             return Broken("unknown command", Err("unknown command"))
-        if (self.phase, kind) not in _MOVES:
+        if (self.phase, kind) not in self.MOVES:
             return Broken("out of sequence", Err("not now" if self.phase is Phase.TRANSACTION else "log in first"))
         try:
             return self._parsed(kind, text)

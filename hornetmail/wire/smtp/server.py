@@ -120,8 +120,6 @@ TABLE: Table[Phase] = (
     (_OPEN, Quit, {Accept: Phase.CLOSING}),
 )
 
-_MOVES = moves_of(TABLE)
-
 _VERBS: dict[str, type[Event]] = {
     "HELO": Hello,
     "EHLO": Hello,
@@ -157,7 +155,7 @@ class ServerEngine(LineServer[Phase]):
     """One connection, from greeting to end."""
 
     GREETING, TLS, CLOSING = Phase.GREETING, Phase.TLS, Phase.CLOSING
-    MOVES = _MOVES
+    MOVES = moves_of(TABLE)
     FAREWELL = Farewell
     ENDLESS = Broken("endless line", Refuse(Reply(500, "5.5.2", "line too long")), fatal=True)
     INJECTED = Broken("plaintext behind STARTTLS", Refuse(Reply(554, "5.5.1", "plaintext behind STARTTLS")), fatal=True)
@@ -344,7 +342,7 @@ class ServerEngine(LineServer[Phase]):
             self._may_start_tls()
         elif kind is Auth:
             self._may_authenticate(argument)
-        if (self.phase, kind) not in _MOVES:
+        if (self.phase, kind) not in self.MOVES:
             raise grammar.Fault(503, "5.5.1", self._sequence(verb))
         return self._event(kind, verb, argument)
 

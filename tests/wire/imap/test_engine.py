@@ -156,6 +156,23 @@ def test_plaintext_that_comes_while_starttls_is_answered_is_fatal() -> None:
     assert not engine.upgrade
 
 
+def test_plaintext_between_the_answer_and_the_handshake_is_fatal() -> None:
+    """Catches the same, sent when STARTTLS is answered and TLS is not up."""
+    engine = greeted(inside=False)
+    engine.receive(b"a STARTTLS\r\n")
+    assert isinstance(engine.next_event(), c.Starttls)
+    assert engine.send(Tagged("OK", "go")) == b"a OK go\r\n"
+    assert engine.upgrade
+    assert engine.next_event() is NEED_DATA
+    engine.receive(b"b LOGIN x y\r\n")
+    event = engine.next_event()
+    assert isinstance(event, Broken)
+    assert event.fatal
+    assert engine.send(event.suggested).startswith(b"* BYE")
+    assert engine.closing
+    assert not engine.buffered
+
+
 def test_starttls_then_login() -> None:
     """Catches an engine that does not go on after the handshake, or offers TLS twice."""
     engine = greeted(inside=False)
