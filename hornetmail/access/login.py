@@ -75,8 +75,8 @@ class Access:
         self._known: OrderedDict[tuple[int, str], float] = OrderedDict()
 
     async def login(self, user: str, password: str, door: str, peer: str) -> Person:
-        """The person, by full address in any case (C22, C25). ``door`` names the entrance for the log, ``peer`` is an IP address or ``""``.
-        Raises AccessRefused."""
+        """The person, by full address in any case (C22, C25). ``door`` names the entrance for the log (``etc/fail2ban`` reads that line); guesses
+        count alike through every door. ``peer`` is an IP address or ``""``. Raises AccessRefused."""
         try:
             mailbox = await self._verified(user, password, network_of(peer))
         except AccessRefused as refused:

@@ -54,6 +54,15 @@ def _given(settings: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _tell(answer: Any, done: str, as_json: bool) -> None:
+    """What was done, and what of it waits for a second person."""
+    if as_json:
+        emit(answer)
+    else:
+        click.echo(done)
+        tell_waiting(answer["waits"])
+
+
 @domain.command("add")
 @click.argument("name")
 @_settings
@@ -62,11 +71,7 @@ def _given(settings: dict[str, Any]) -> dict[str, Any]:
 def domain_add(client: Client, /, name: str, as_json: bool, **settings: Any) -> None:
     """Serve a domain; without --primary the portal is its mail server for good."""
     answer = client.call("POST", "domains", name=name, **_given(settings))
-    if as_json:
-        emit(answer)
-    else:
-        click.echo(f"{answer['name']} is served")
-        tell_waiting(answer["waits"])
+    _tell(answer, f"{answer['name']} is served", as_json)
 
 
 @domain.command("change")
@@ -77,11 +82,7 @@ def domain_add(client: Client, /, name: str, as_json: bool, **settings: Any) -> 
 def domain_change(client: Client, /, name: str, as_json: bool, **settings: Any) -> None:
     """Change settings of a domain; what is not named stays."""
     answer = client.call("PATCH", "domains", name, **_given(settings))
-    if as_json:
-        emit(answer)
-    else:
-        click.echo(f"{answer['name']} is changed")
-        tell_waiting(answer["waits"])
+    _tell(answer, f"{answer['name']} is changed", as_json)
 
 
 @domain.command("remove")
@@ -219,11 +220,7 @@ def mailbox_change(client: Client, /, address: str, no_roles: bool, no_aliases: 
     given |= {"roles": []} if no_roles else {}
     given |= {"aliases": []} if no_aliases else {}
     answer = client.call("PATCH", "mailboxes", address, **given)
-    if as_json:
-        emit(answer)
-    else:
-        click.echo(f"{answer['address']} is changed")
-        tell_waiting(answer["waits"])
+    _tell(answer, f"{answer['address']} is changed", as_json)
 
 
 @mailbox.command("remove")

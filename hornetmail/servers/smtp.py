@@ -181,9 +181,9 @@ class SMTPSession(Session):
         return Challenge(claim)
 
     async def _login(self, claim: Credentials) -> Out:
-        services = self._services
+        services, door = self._services, self._policy.door.value
         try:
-            self._person = await services.access.login(claim.user, claim.password, "smtp", self.wire.peer[0])
+            self._person = await services.access.login(claim.user, claim.password, door, self.wire.peer[0])
         except AccessRefused as refused:
             services.meters.count("smtp_logins_refused", reason=refused.reason)
             if refused.reason == "throttled":

@@ -1,4 +1,4 @@
-"""A queue, a portal and a directory in memory for tests of delivery. They keep the rules of the real ones; nothing is durable."""
+"""A queue in memory for tests of delivery. It keeps the rules of the real one; nothing is durable."""
 
 from __future__ import annotations
 
@@ -8,18 +8,39 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Seque
 from typing import Any
 
 import msgspec
-from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
-from hornetmail.core.address import domain_of, key_of
-from hornetmail.core.archived import ArchiveItem
-from hornetmail.core.envelope import Direction, Door, Envelope, Origin, Recipient
-from hornetmail.core.folder import Entry, FolderError
+from hornetmail.core.address import domain_of
+from hornetmail.core.envelope import Direction, Door, Envelope, Origin
 from hornetmail.core.queued import DONE, Backlog, Claim, Message, Portal, Row, RowKind, RowState, Settled
-from hornetmail.core.served import Coverage, Domain, Mailbox
-from hornetmail.interfaces import IBody, IDeposit, IDirectory, IPortal, IQueue
+from hornetmail.interfaces import IBody, IDeposit, IQueue
 
 replace = msgspec.structs.replace
+
+
+def page(
+    held: Iterable[tuple[Message, Row]],
+    *,
+    domain: str = "",
+    states: Collection[RowState] = (),
+    kinds: Collection[RowKind] = (),
+    message: int = 0,
+    mailbox: int = 0,
+    limit: int = 500,
+    after: int = 0,
+) -> Sequence[tuple[Message, Row]]:
+    """Of what a queue holds, what ``IQueue.rows`` was asked for."""
+    found = [
+        (owner, row)
+        for owner, row in sorted(held, key=lambda pair: pair[1].id)
+        if row.id > after
+        and (not domain or owner.domain == domain)
+        and (not states or row.state in states)
+        and (not kinds or row.kind in kinds)
+        and (not message or row.message == message)
+        and (not mailbox or (row.portal is not None and row.portal.mailbox == mailbox))
+    ]
+    return found[:limit]
 
 
 @implementer(IBody)
@@ -307,17 +328,16 @@ class MemoryQueue:
         after: int = 0,
     ) -> Sequence[tuple[Message, Row]]:
         """See IQueue."""
-        found = [
-            (self.messages[row.message], row)
-            for row in sorted(self.held.values(), key=lambda each: each.id)
-            if row.id > after
-            and (not domain or self.messages[row.message].domain == domain)
-            and (not states or row.state in states)
-            and (not kinds or row.kind in kinds)
-            and (not message or row.message == message)
-            and (not mailbox or (row.portal is not None and row.portal.mailbox == mailbox))
-        ]
-        return found[:limit]
+        return page(
+            ((self.messages[row.message], row) for row in self.held.values()),
+            domain=domain,
+            states=states,
+            kinds=kinds,
+            message=message,
+            mailbox=mailbox,
+            limit=limit,
+            after=after,
+        )
 
     async def remember(self, space: str, key: str, value: bytes | None) -> None:
         """See IQueue."""
@@ -344,159 +364,3 @@ class MemoryQueue:
     def all(self, kind: RowKind, *states: RowState) -> list[Row]:
         """Rows of a kind in these states (any, if none)."""
         return [row for row in self.held.values() if row.kind is kind and (not states or row.state in states)]
-
-
-class Copy(msgspec.Struct):
-    """A message in INBOX. ``moved``: it is in another folder now."""
-
-    portal: Portal
-    envelope: Envelope
-    data: bytes
-    claimed: bool = False
-    moved: bool = False
-    keywords: tuple[str, ...] = ()
-    reason: str = ""
-
-
-@implementer(IPortal)
-class MemoryPortal:
-    """``fail`` makes deliveries raise. ``locks`` are POP sessions. ``stall``: begin_drain waits for it."""
-
-    def __init__(self) -> None:
-        self.copies: dict[str, Copy] = {}
-        self.locks: dict[int, str] = {}
-        self.fail: Exception | None = None
-        self.stall: Deferred[None] | None = None
-
-    def tree(self, mailbox: int) -> Any:
-        """Not here."""
-        raise NotImplementedError
-
-    async def deliver(self, mailbox: int, message: Message, row: Row, body: Any, *, uncertain: bool = False) -> Portal:
-        """See IPortal."""
-        if self.fail is not None:
-            raise self.fail
-        name = f"row-{row.id}"
-        portal = Portal(mailbox, name, uncertain)
-        if name not in self.copies:
-            data = message.trace + await body.read()
-            self.copies[name] = Copy(portal, replace(message.envelope, recipients=(Recipient(row.address),)), data)
-        return portal
-
-    async def lock(self, mailbox: int, owner: str) -> bool:
-        """See IPortal."""
-        return self.locks.setdefault(mailbox, owner) == owner
-
-    async def unlock(self, mailbox: int, owner: str) -> None:
-        """See IPortal."""
-        if self.locks.get(mailbox) == owner:
-            del self.locks[mailbox]
-
-    async def begin_drain(self, copy: Portal) -> tuple[Envelope, MemoryBody] | None:
-        """See IPortal."""
-        if copy.mailbox in self.locks:
-            raise FolderError("INUSE", "a POP session has the mailbox")
-        await (self.stall or succeed(None))
-        found = self.copies.get(copy.name)
-        if found is None or found.moved:
-            return None
-        found.claimed = True
-        return found.envelope, MemoryBody(found.data)
-
-    async def end_drain(self, copy: Portal, *, delivered: bool, keyword: str = "", reason: str = "") -> None:
-        """See IPortal."""
-        found = self.copies[copy.name]
-        found.claimed = False
-        if delivered:
-            del self.copies[copy.name]
-        elif keyword:
-            found.keywords = (*found.keywords, keyword)
-            found.reason = reason
-
-    async def received(self, mailbox: int, row: Row) -> Portal | None:
-        """See IPortal."""
-        if self.fail is not None:
-            raise self.fail
-        found = self.copies.get(f"row-{row.id}")
-        return found.portal if found is not None else None
-
-    async def returned(self, mailbox: int, names: Collection[str]) -> dict[str, tuple[Envelope, int]]:
-        """See IPortal."""
-        there = {each.portal.name: each for each in self.inbox(mailbox)}
-        return {name: (there[name].envelope, len(there[name].data)) for name in names if name in there}
-
-    async def unaddressed(self, mailbox: int) -> Sequence[Entry]:
-        """See IPortal. All that is here was delivered."""
-        return ()
-
-    async def holding(self, mailboxes: Iterable[int]) -> Sequence[int]:
-        """See IPortal."""
-        return ()
-
-    async def figures(self) -> dict[str, int]:
-        """See IPortal."""
-        return {"messages": len(self.copies)}
-
-    def inbox(self, mailbox: int) -> list[Copy]:
-        """What a person sees."""
-        return [each for each in self.copies.values() if each.portal.mailbox == mailbox and not each.moved]
-
-
-@implementer(IDirectory)
-class MemoryDirectory:
-    """Domains and mailboxes in lists that tests change."""
-
-    version = 1
-
-    def __init__(self, domains: Sequence[Domain], mailboxes: Sequence[Mailbox]) -> None:
-        self.served = list(domains)
-        self.registered = list(mailboxes)
-
-    def domain(self, name: str) -> Domain | None:
-        """See IDirectory."""
-        return next((each for each in self.served if each.name == name or name in each.aliases), None)
-
-    def domains(self) -> Sequence[Domain]:
-        """See IDirectory."""
-        return tuple(self.served)
-
-    def mailbox(self, address: str) -> Mailbox | None:
-        """See IDirectory."""
-        key = key_of(address)
-        for each in self.registered:
-            if key in (key_of(each.address), *map(key_of, each.aliases)):
-                return each
-        return None
-
-    def mailbox_by_id(self, identifier: int) -> Mailbox | None:
-        """See IDirectory."""
-        return next((each for each in self.registered if each.id == identifier), None)
-
-    def mailboxes(self, domain: str = "") -> Sequence[Mailbox]:
-        """See IDirectory."""
-        return tuple(each for each in self.registered if not domain or each.domain == domain)
-
-    def covered(self, address: str) -> Mailbox | None:
-        """See IDirectory."""
-        mailbox = self.mailbox(address)
-        domain = self.domain(domain_of(address))
-        if mailbox is None or domain is None or not domain.active:
-            return None
-        return mailbox if domain.coverage is Coverage.ALL or mailbox.picked else None
-
-
-class StagedArchive:
-    """The part of IArchive that couriers use: keeps items once for a token; ``fail`` makes it raise."""
-
-    def __init__(self) -> None:
-        self.items: dict[int, ArchiveItem] = {}
-        self.bodies: dict[int, bytes] = {}
-        self.fail: Exception | None = None
-
-    async def stage(self, item: ArchiveItem, body: Any) -> None:
-        """See IArchive."""
-        if self.fail is not None:
-            raise self.fail
-        if item.row not in self.items:
-            self.items[item.row] = item
-            self.bodies[item.row] = await body.read()

@@ -16,6 +16,7 @@ from hornetmail.core.served import Person, Scope
 from hornetmail.core.stray import Choice, Stray
 from hornetmail.interfaces import IArchive, IBus, IModes, IRedelivery, IRootKeys, IStrays
 from hornetmail.testing.folders import MemoryTree
+from hornetmail.testing.memory_queue import page
 
 
 @implementer(IModes)
@@ -63,28 +64,9 @@ class MemoryQueue:
         for row in rows:
             self.held[row.id] = (message, row)
 
-    async def rows(
-        self,
-        *,
-        domain: str = "",
-        states: Collection[RowState] = (),
-        kinds: Collection[RowKind] = (),
-        message: int = 0,
-        mailbox: int = 0,
-        limit: int = 500,
-        after: int = 0,
-    ) -> Sequence[tuple[Message, Row]]:
-        """In order of row ID."""
-        found = [
-            (owner, row)
-            for identifier, (owner, row) in sorted(self.held.items())
-            if identifier > after
-            and (not domain or owner.domain == domain)
-            and (not states or row.state in states)
-            and (not kinds or row.kind in kinds)
-            and (not message or owner.id == message)
-        ]
-        return found[:limit]
+    async def rows(self, **wanted: Any) -> Sequence[tuple[Message, Row]]:
+        """See IQueue."""
+        return page(self.held.values(), **wanted)
 
     async def change(self, rows: Iterable[int], state: RowState, *, due: float = 0.0, reason: str = "") -> int:
         """Those that are not done."""

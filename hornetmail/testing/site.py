@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -17,7 +17,7 @@ from hornetmail.core.served import Person, Scope
 from hornetmail.core.verdict import Outcome, Stage, Verdict
 from hornetmail.interfaces import IModes, IRedelivery
 from hornetmail.testing.control import NOW, Control
-from hornetmail.testing.rooms import MemoryRootKeys
+from hornetmail.testing.rooms import MemoryQueue, MemoryRootKeys
 from hornetmail.web.api.api import Api
 from hornetmail.web.api.rooms import Rooms
 
@@ -36,45 +36,27 @@ def queued(number: int, *recipients: str, tenant: int = 1, state: RowState = Row
     return [(message, row) for row in rows]
 
 
-class RememberedQueue:
-    """Of ``IQueue`` the part that administration uses."""
+class RememberedQueue(MemoryQueue):
+    """Keeps what it was asked to change."""
 
     def __init__(self) -> None:
-        self.content: list[tuple[Message, Row]] = []
+        super().__init__()
         self.asked: list[tuple[list[int], RowState, float, str]] = []
 
-    async def rows(
-        self,
-        *,
-        domain: str = "",
-        states: Collection[RowState] = (),
-        kinds: Collection[RowKind] = (),
-        message: int = 0,
-        mailbox: int = 0,
-        limit: int = 500,
-        after: int = 0,
-    ) -> Sequence[tuple[Message, Row]]:
-        """By row ID."""
-        found = [
-            (one, row)
-            for one, row in sorted(self.content, key=lambda pair: pair[1].id)
-            if row.id > after
-            and (not domain or one.domain == domain)
-            and (not states or row.state in states)
-            and (not kinds or row.kind in kinds)
-            and (not message or one.id == message)
-        ]
-        return found[:limit]
+    @property
+    def content(self) -> list[tuple[Message, Row]]:
+        """All that it holds."""
+        return list(self.held.values())
+
+    @content.setter
+    def content(self, content: Iterable[tuple[Message, Row]]) -> None:
+        self.held = {row.id: (message, row) for message, row in content}
 
     async def change(self, rows: Iterable[int], state: RowState, *, due: float = 0.0, reason: str = "") -> int:
         """Remember, and change."""
         wanted = list(rows)
         self.asked.append((wanted, state, due, reason))
-        self.content = [
-            (one, msgspec.structs.replace(row, state=state, reason=reason) if row.id in wanted else row)
-            for one, row in self.content
-        ]
-        return len(wanted)
+        return await super().change(wanted, state, due=due, reason=reason)
 
     def backlog(self) -> Backlog:
         """Some figures."""

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from urllib.parse import quote
 
 import msgspec
-import nh3
 
 from hornetmail.mime import headers
 from hornetmail.mime.structure import Mailaddress, Part, Summary, scan
 from hornetmail.mime.text import html_to_text
+from hornetmail.web.mailhtml import sanitise
 
 MAX_TEXT = 400_000
 """Characters of text that are shown."""
@@ -25,174 +25,6 @@ MAX_HTML = 2 << 20
 MAX_INLINE = 6 << 20
 """Bytes of images inside a mail that are shown in it, all together."""
 
-_TAGS = frozenset(
-    [
-        "a",
-        "abbr",
-        "address",
-        "article",
-        "b",
-        "bdi",
-        "bdo",
-        "big",
-        "blockquote",
-        "br",
-        "caption",
-        "center",
-        "code",
-        "col",
-        "colgroup",
-        "dd",
-        "del",
-        "details",
-        "dfn",
-        "div",
-        "dl",
-        "dt",
-        "em",
-        "figcaption",
-        "figure",
-        "font",
-        "footer",
-        "h1",
-        "h2",
-        "h3",
-        "h4",
-        "h5",
-        "h6",
-        "header",
-        "hr",
-        "i",
-        "img",
-        "ins",
-        "kbd",
-        "li",
-        "main",
-        "mark",
-        "ol",
-        "p",
-        "pre",
-        "q",
-        "rp",
-        "rt",
-        "ruby",
-        "s",
-        "samp",
-        "section",
-        "small",
-        "span",
-        "strike",
-        "strong",
-        "sub",
-        "summary",
-        "sup",
-        "table",
-        "tbody",
-        "td",
-        "tfoot",
-        "th",
-        "thead",
-        "time",
-        "tr",
-        "tt",
-        "u",
-        "ul",
-        "var",
-        "wbr",
-    ]
-)
-_COMMON = {
-    "align",
-    "bgcolor",
-    "border",
-    "cellpadding",
-    "cellspacing",
-    "class",
-    "color",
-    "dir",
-    "height",
-    "lang",
-    "style",
-    "title",
-    "valign",
-    "width",
-}
-_ATTRIBUTES = {
-    "*": _COMMON,
-    "a": {"href", "name"},
-    "img": {"src", "alt"},
-    "td": {"colspan", "rowspan"},
-    "th": {"colspan", "rowspan"},
-    "col": {"span"},
-    "colgroup": {"span"},
-    "font": {"face", "size"},
-    "ol": {"start", "type"},
-    "li": {"value"},
-    "table": {"summary"},
-}
-_PROPERTIES = frozenset(
-    [
-        "background-color",
-        "border",
-        "border-bottom",
-        "border-bottom-color",
-        "border-bottom-style",
-        "border-bottom-width",
-        "border-collapse",
-        "border-color",
-        "border-left",
-        "border-radius",
-        "border-right",
-        "border-spacing",
-        "border-style",
-        "border-top",
-        "border-width",
-        "box-sizing",
-        "clear",
-        "color",
-        "direction",
-        "display",
-        "float",
-        "font",
-        "font-family",
-        "font-size",
-        "font-style",
-        "font-variant",
-        "font-weight",
-        "height",
-        "letter-spacing",
-        "line-height",
-        "list-style",
-        "list-style-type",
-        "margin",
-        "margin-bottom",
-        "margin-left",
-        "margin-right",
-        "margin-top",
-        "max-height",
-        "max-width",
-        "min-height",
-        "min-width",
-        "opacity",
-        "overflow-wrap",
-        "padding",
-        "padding-bottom",
-        "padding-left",
-        "padding-right",
-        "padding-top",
-        "table-layout",
-        "text-align",
-        "text-decoration",
-        "text-indent",
-        "text-transform",
-        "vertical-align",
-        "white-space",
-        "width",
-        "word-break",
-        "word-spacing",
-        "word-wrap",
-    ]
-)
 _IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp", "image/bmp"})
 
 
@@ -335,7 +167,7 @@ def document(data: bytes, *, remote: bool) -> Document:
             inside.setdefault(headers.to_text(leaf.id).strip("<> "), leaf)
     images = _Images(data, inside, remote)
     html = "\n<hr>\n".join(_text(data, leaf)[:MAX_HTML] for leaf in _bodies(tree) if leaf.subtype == "HTML")
-    return Document(sanitise(html, images), images.blocked)
+    return Document(sanitise(html, images.source), images.blocked)
 
 
 class _Images:
@@ -365,46 +197,6 @@ class _Images:
                 return wanted
             self.blocked += 1
         return None
-
-
-def sanitise(html: str, images: _Images | None = None) -> str:
-    """HTML of strangers without anything that acts."""
-
-    def allow(tag: str, attribute: str, value: str) -> str | None:
-        if attribute == "src":
-            return images.source(value) if images is not None else None
-        if attribute == "style":
-            lowered = value.lower()
-            return None if "url" in lowered or "\\" in value or "expression" in lowered or "/*" in value else value
-        if attribute == "href":
-            return value if value.strip().lower().startswith(("http://", "https://", "mailto:", "tel:", "#")) else None
-        return value
-
-    return nh3.clean(
-        html,
-        tags=set(_TAGS),
-        clean_content_tags={
-            "script",
-            "style",
-            "title",
-            "head",
-            "iframe",
-            "object",
-            "svg",
-            "math",
-            "template",
-            "noscript",
-            "textarea",
-            "select",
-        },
-        attributes={tag: set(names) for tag, names in _ATTRIBUTES.items()},
-        attribute_filter=allow,
-        url_schemes={"http", "https", "mailto", "tel", "data", "cid"},
-        filter_style_properties=set(_PROPERTIES),
-        link_rel="noopener noreferrer nofollow",
-        set_tag_attribute_values={"a": {"target": "_blank"}},
-        strip_comments=True,
-    )
 
 
 _LINK = re.compile(r"https?://[^\s<>\"'\x00-\x1f]{3,1000}")

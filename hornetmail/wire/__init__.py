@@ -1,1 +1,1 @@
-"""Protocol engines, sans-IO and pure: bytes in, events out, one shape for all (``engine``)."""
+"""Protocol engines, sans-IO and pure: bytes in, events out, one shape for all (``engine``), one frame for the servers' (``server``)."""

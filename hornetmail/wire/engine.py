@@ -14,6 +14,8 @@ The rules that every engine keeps:
 * After an answer that starts TLS, ``upgrade`` is true: the pump starts TLS and calls ``tls_started``. Plaintext that was
   buffered behind the command is a fatal violation (RFC 3207 section 5, RFC 2595 section 7 and RFC 9051 section 6.2.1 want it gone; we refuse).
 * Any split of the same bytes gives the same events, apart from where ``Chunk`` boundaries lie.
+
+What of this is the same in every server's engine is written once, in ``wire.server``.
 """
 
 from __future__ import annotations

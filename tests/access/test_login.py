@@ -1,8 +1,12 @@
 """Log-in: who gets in, who does not, and what guessing costs."""
 
+import re
+from pathlib import Path
+
 import pytest
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.threads import deferToThreadPool
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import TestCase
 
 from hornetmail.access.login import AccessRefused
@@ -48,6 +52,21 @@ class TestLogin(LoginCase):
             person = await control.access.login(user, "correct horse", "imap", "192.0.2.1")
             assert (person.mailbox, person.address, person.roles) == (self.alice.id, "Alice@example.test", (Role.AUDITOR,))
             assert person.addresses == ("alice@example.test", "alice@example.org")
+
+    async def test_fail2ban_reads_who_was_refused(self) -> None:
+        """A filter that does not know the log's words bans nobody, at whatever door and by whatever address somebody guesses."""
+        control = await self.open()
+        filter_file = Path(__file__).parents[2] / "etc" / "fail2ban" / "hornetmail-filter.conf"
+        (expression,) = re.findall(r"^failregex = (.+)$", filter_file.read_text(), re.MULTILINE)
+        refused = re.compile(expression.replace("<HOST>", r"(?P<host>\S+)"))
+        asked = [(door, f"192.0.2.{n}") for n, door in enumerate(("submission", "imap", "pop3", "web", "http"), 1)]
+        asked.append(("submission", "2001:db8::1"))
+        with capturedLogs() as events:
+            for door, peer in asked:
+                with pytest.raises(AccessRefused):
+                    await control.access.login("alice@example.test", "wrong", door, peer)
+        found = [refused.search(formatEvent(event)) for event in events]
+        assert [match["host"] for match in found if match] == [peer for _, peer in asked]
 
     async def test_wrong_pairs_look_the_same(self) -> None:
         """Whether an address exists must show neither in the answer nor in the work done (time)."""

@@ -16,7 +16,8 @@ from hornetmail.core.reply import Reply
 from hornetmail.core.served import Domain, Host
 from hornetmail.core.verdict import Outcome, Stage, Verdict
 from hornetmail.delivery.doubtful import Doubtful
-from hornetmail.testing.memory_queue import MemoryDirectory, MemoryQueue
+from hornetmail.testing.memory_directory import MemoryDirectory
+from hornetmail.testing.memory_queue import MemoryQueue
 from tests.delivery.world import QUICK, WorldCase
 
 FULL = Verdict(Outcome.DEFERRED, Reply(452, "4.2.2", "mailbox full"), "primary", Stage.RCPT, unavailable=True)

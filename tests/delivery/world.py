@@ -25,7 +25,9 @@ from hornetmail.delivery.service import Delivery, Settings
 from hornetmail.net.dial import Dialer
 from hornetmail.net.smtp import Timeouts
 from hornetmail.runtime.bus import Bus
-from hornetmail.testing.memory_queue import MemoryDirectory, MemoryPortal, MemoryQueue, StagedArchive
+from hornetmail.testing.destinations import MemoryPortal, StagedArchive
+from hornetmail.testing.memory_directory import MemoryDirectory
+from hornetmail.testing.memory_queue import MemoryQueue
 from hornetmail.testing.resolver import FakeResolver
 from hornetmail.testing.scripted_primary import ScriptedPrimary
 

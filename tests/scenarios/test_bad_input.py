@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import imaplib
 import poplib
+import re
 import smtplib
 import socket
 import ssl
@@ -228,6 +229,8 @@ def test_wrong_passwords(hornet: Installation) -> None:
     with hornet.smtp(587) as smtp, pytest.raises(smtplib.SMTPAuthenticationError) as denied:
         smtp.login(USER, "wrong")
     assert denied.value.smtp_code == 535
+    doors = re.findall(rf"login refused: user={re.escape(USER)} peer=127\.0\.0\.1 door=(\S+) reason=", hornet.log())
+    assert {"imap", "pop3", "submission"} <= set(doors), "who reads the log must see which door is tried"
     until(lambda: logs_in(hornet), "the right password works again", seconds=60)
 
 

@@ -125,7 +125,13 @@ class FakeDirectory:
 
 @implementer(IAccess)
 class FakeAccess:
+    """``asked``: user, door and peer of each log-in."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str, str]] = []
+
     async def login(self, user: str, password: str, door: str, peer: str) -> Person:
+        self.asked.append((user, door, peer))
         if password == "broken":
             raise RuntimeError("the directory is down")
         if password == "often":
@@ -189,13 +195,14 @@ class World:
         self.queue = FakeQueue()
         self.bus = FakeBus()
         self.recipients = FakeRecipients()
+        self.access = FakeAccess()
         self.clock = clock
         self.policy = policy
         directory = FakeDirectory(DOMAINS)
         self.services = Services(
             self.queue,  # type: ignore[arg-type]
             directory,  # type: ignore[arg-type]
-            FakeAccess(),  # type: ignore[arg-type]
+            self.access,  # type: ignore[arg-type]
             self.recipients,
             RelayNetworks(directory),  # type: ignore[arg-type]
             self.bus,

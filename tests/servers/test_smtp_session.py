@@ -193,6 +193,13 @@ def test_our_own_crash_is_a_4xx(quiet: list[Any]) -> None:
     assert client.say(b"EHLO pc\r\nAUTH PLAIN AGEAYnJva2Vu\r\n")[-1].startswith("454")
 
 
+def test_a_log_in_names_its_door() -> None:
+    """Would catch a log in which nobody sees through which door somebody guesses, unlike IMAP's and POP3's."""
+    client = Client(smtp_policy.submission(HOST, plaintext=True))
+    assert client.say(LOGIN)[-1].startswith("235")
+    assert client.world.access.asked == [("alice@example.test", "submission", "198.51.100.7")]
+
+
 def test_too_many_recipients() -> None:
     """Would catch a limit that refuses for good, or none (452 4.5.3)."""
     client = Client(SMTPPolicy(Door.MX, HOST, max_recipients=2))

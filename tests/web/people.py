@@ -16,6 +16,7 @@ from hornetmail.access.sessions import Session, csrf_token
 from hornetmail.core.served import Domain, Host, Mailbox, Person, Role, Scope
 from hornetmail.directory.store import Credential
 from hornetmail.testing.folders import MemoryBus
+from hornetmail.testing.memory_directory import MemoryDirectory
 from hornetmail.testing.rooms import (
     MemoryArchive,
     MemoryModes,
@@ -35,35 +36,21 @@ NOW = 1_790_000_000.0
 ORIGIN = "http://mail.example.test"
 
 
-class Directory:
-    """Fixed people."""
+class Directory(MemoryDirectory):
+    """Fixed people, all with a password."""
 
     def __init__(self, domains: Sequence[Domain], mailboxes: Sequence[Mailbox]) -> None:
-        self._domains = {domain.name: domain for domain in domains}
-        self._mailboxes = {mailbox.id: mailbox for mailbox in mailboxes}
+        super().__init__(domains, mailboxes)
         self._settings: dict[str, str] = {}
 
-    def domain(self, name: str) -> Domain | None:
-        return self._domains.get(name)
-
-    def domains(self) -> Sequence[Domain]:
-        return list(self._domains.values())
-
     def domain_change(self, name: str, **changes: Any) -> tuple[Domain, list[Any]]:
-        return msgspec.structs.replace(self._domains[name], **changes), []
+        (domain,) = (domain for domain in self.served if domain.name == name)
+        return msgspec.structs.replace(domain, **changes), []
 
     async def change_domain(self, name: str, **changes: Any) -> Domain:
-        self._domains[name], _ = self.domain_change(name, **changes)
-        return self._domains[name]
-
-    def mailbox(self, address: str) -> Mailbox | None:
-        return next((box for box in self._mailboxes.values() if box.address == address), None)
-
-    def mailbox_by_id(self, identifier: int) -> Mailbox | None:
-        return self._mailboxes.get(identifier)
-
-    def mailboxes(self, domain: str = "") -> Sequence[Mailbox]:
-        return [box for box in self._mailboxes.values() if not domain or box.domain == domain]
+        changed, _ = self.domain_change(name, **changes)
+        self.served = [changed if domain.name == name else domain for domain in self.served]
+        return changed
 
     def credential(self, identifier: int) -> Credential:
         return Credential("hash", changed=NOW)

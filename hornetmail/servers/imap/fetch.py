@@ -13,9 +13,9 @@ from hornetmail.net.pump import Answer
 from hornetmail.servers.imap.messages import NOWHERE, SOME_GONE
 from hornetmail.servers.imap.view import View
 from hornetmail.wire.imap import commands as c
+from hornetmail.wire.imap.answers import Tagged, Untagged
 from hornetmail.wire.imap.dates import render_date_time
 from hornetmail.wire.imap.items import Section
-from hornetmail.wire.imap.server import Tagged, Untagged
 from hornetmail.wire.imap.structure import body_structure, cut, envelope, pick_fields, span
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from hornetmail.net.pump import Answer, Result
 from hornetmail.servers.imap.mounts import Listed
 from hornetmail.servers.imap.view import View
 from hornetmail.wire.imap import commands as c
+from hornetmail.wire.imap.answers import Tagged
 from hornetmail.wire.imap.names import DELIMITER, pattern_matches
 from hornetmail.wire.imap.render import flag_list, mailbox_name
-from hornetmail.wire.imap.server import Tagged
 
 if TYPE_CHECKING:
     from hornetmail.servers.imap.session import ImapSession

@@ -10,8 +10,8 @@ from hornetmail.net.pump import Answer
 from hornetmail.servers.imap.mailboxes import SYSTEM_FLAGS, trycreate
 from hornetmail.servers.imap.view import View
 from hornetmail.wire.imap import commands as c
+from hornetmail.wire.imap.answers import Tagged, Untagged
 from hornetmail.wire.imap.sequences import SequenceSet, compressed
-from hornetmail.wire.imap.server import Tagged, Untagged
 
 if TYPE_CHECKING:
     from hornetmail.servers.imap.session import ImapSession

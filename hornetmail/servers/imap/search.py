@@ -17,8 +17,8 @@ from hornetmail.servers.imap.messages import NOWHERE
 from hornetmail.servers.imap.view import View
 from hornetmail.wire.imap import commands as c
 from hornetmail.wire.imap import search as keys
+from hornetmail.wire.imap.answers import Tagged
 from hornetmail.wire.imap.sequences import compressed
-from hornetmail.wire.imap.server import Tagged
 
 if TYPE_CHECKING:
     from hornetmail.servers.imap.session import ImapSession

@@ -24,8 +24,8 @@ from hornetmail.servers.imap.site import ImapSite
 from hornetmail.servers.imap.view import View
 from hornetmail.wire.engine import Broken, Chunk, End, Event, Out
 from hornetmail.wire.imap import commands as c
+from hornetmail.wire.imap.answers import Bye, Continuation, Greeting, Tagged, Untagged
 from hornetmail.wire.imap.render import string
-from hornetmail.wire.imap.server import Bye, Continuation, Greeting, Tagged, Untagged
 
 STRANGER = "IMAP4rev1 SASL-IR LITERAL+ ID ENABLE IDLE"
 INSIDE = (

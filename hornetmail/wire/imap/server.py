@@ -9,27 +9,26 @@ from __future__ import annotations
 
 import enum
 import re
-from typing import Literal
 
 import msgspec
 
 from hornetmail.wire.engine import (
     CHUNK_BYTES,
     NEED_DATA,
-    WAITING,
     Broken,
     Chunk,
     End,
     Event,
     LocalProtocolError,
-    Lost,
     Out,
     Step,
     TLSPeer,
 )
 from hornetmail.wire.imap import commands as c
+from hornetmail.wire.imap.answers import Bye, Continuation, Greeting, Tagged, Untagged
 from hornetmail.wire.imap.grammar import Bad
 from hornetmail.wire.imap.parse import decode_base64, parse_append, parse_command, parse_head, readable_tag
+from hornetmail.wire.server import ServerSide
 
 
 class Phase(enum.Enum):
@@ -40,41 +39,6 @@ class Phase(enum.Enum):
     AUTHENTICATED = "authenticated"
     SELECTED = "selected"
     CLOSED = "closed"
-
-
-class Greeting(Out, frozen=True, gc=False):
-    """The first words."""
-
-    text: str
-    code: str = ""
-
-
-class Tagged(Out, frozen=True, gc=False):
-    """Completes the command. ``data``: rendered untagged responses that go before it. ``code`` without its brackets."""
-
-    status: Literal["OK", "NO", "BAD"]
-    text: str
-    code: str = ""
-    data: bytes = b""
-
-
-class Untagged(Out, frozen=True, gc=False):
-    """Rendered untagged responses, or a piece of them; completes nothing."""
-
-    data: bytes
-
-
-class Continuation(Out, frozen=True, gc=False):
-    """``+``: the rest of the command may come."""
-
-    text: str = ""
-
-
-class Bye(Out, frozen=True, gc=False):
-    """``* BYE`` and the end of the connection, at any time."""
-
-    text: str
-    code: str = ""
 
 
 _ANY = frozenset({Phase.NOT_AUTHENTICATED, Phase.AUTHENTICATED, Phase.SELECTED})
@@ -155,41 +119,23 @@ _MARKER = re.compile(rb"\{([0-9]{1,20})(\+?)\}\Z")
 _CLEAN = re.compile(r"[\x00-\x1f\x7f]")
 
 
-class ImapServerEngine:
+class ImapServerEngine(ServerSide[Phase]):
     """See ``wire/engine.py``. ``tls``: the connection is encrypted from its start."""
 
-    __slots__ = (
-        "_append",
-        "_bounds",
-        "_buffer",
-        "_command",
-        "_eof",
-        "_left",
-        "_lost",
-        "_mode",
-        "_pending",
-        "_phase",
-        "_scanned",
-        "_tag",
-        "_upgrade",
-        "tls",
-    )
+    GREETING, CLOSING = Phase.GREETING, Phase.CLOSED
+    INJECTED = Broken("plaintext behind STARTTLS", Bye("Plaintext behind STARTTLS"), fatal=True)
 
     def __init__(self, *, tls: bool = False, bounds: Bounds = Bounds()) -> None:
+        super().__init__()
         self.tls = tls
         self._bounds = bounds
-        self._phase = Phase.GREETING
         self._mode = _Mode.COMMAND
         self._buffer = bytearray()
         self._scanned = 0
         self._command = b""
         self._left = 0
         self._tag = b"*"
-        self._pending: Event | None = None
         self._append: tuple[int, bool] = (0, False)
-        self._eof = False
-        self._lost = False
-        self._upgrade = False
 
     @property
     def buffered(self) -> int:
@@ -199,24 +145,9 @@ class ImapServerEngine:
     @property
     def deadline(self) -> float:
         """RFC 3501 section 5.4: at least 30 minutes once logged in; IDLE is no exception."""
-        if self._phase in (Phase.GREETING, Phase.NOT_AUTHENTICATED):
+        if self.phase in (Phase.GREETING, Phase.NOT_AUTHENTICATED):
             return self._bounds.stranger_seconds
         return self._bounds.message_seconds if self._mode is _Mode.MESSAGE else self._bounds.seconds
-
-    @property
-    def phase(self) -> Phase:
-        """The state."""
-        return self._phase
-
-    @property
-    def upgrade(self) -> bool:
-        """TLS must be started now."""
-        return self._upgrade
-
-    @property
-    def closing(self) -> bool:
-        """Nothing more will be said."""
-        return self._phase is Phase.CLOSED
 
     @property
     def idling(self) -> bool:
@@ -226,38 +157,17 @@ class ImapServerEngine:
     def receive(self, data: bytes) -> None:
         """Bytes from the peer, or ``b""`` at its end."""
         if not data:
-            self._eof = True
-        elif self._phase is not Phase.CLOSED:
+            self._ended = True
+        elif self.phase is not Phase.CLOSED:
             self._buffer += data
 
     def tls_started(self, peer: TLSPeer) -> None:
         """RFC 3501 section 6.2.1: what was known before is forgotten."""
         self.tls = True
-        self._upgrade = False
-        self._buffer.clear()
-        self._scanned = 0
+        self.upgrade = False
+        self._forget()
 
     # ---- in
-
-    def next_event(self) -> Step:
-        """One step."""
-        if self._pending is not None or self._phase is Phase.GREETING or self._upgrade:
-            return WAITING
-        if self._phase is Phase.CLOSED:
-            self._buffer.clear()
-            return self._ended()
-        step = self._step()
-        if step is NEED_DATA:
-            return self._ended()
-        if isinstance(step, Event) and step.answered:
-            self._pending = step
-        return step
-
-    def _ended(self) -> Step:
-        if self._eof and not self._lost:
-            self._lost = True
-            return Lost()
-        return NEED_DATA
 
     def _step(self) -> Step:
         mode = self._mode
@@ -287,6 +197,10 @@ class ImapServerEngine:
             return c.Done()
         return self._broken("DONE expected", line)
 
+    def _forget(self) -> None:
+        self._buffer.clear()
+        self._scanned = 0
+
     def _take(self, count: int) -> bytes:
         data = bytes(memoryview(self._buffer)[:count])
         del self._buffer[:count]
@@ -295,7 +209,7 @@ class ImapServerEngine:
 
     def _line(self) -> Step | bytes:
         """The next line without its CRLF."""
-        limit = self._bounds.stranger_line if self._phase is Phase.NOT_AUTHENTICATED else self._bounds.line
+        limit = self._bounds.stranger_line if self.phase is Phase.NOT_AUTHENTICATED else self._bounds.line
         end = self._buffer.find(b"\n", self._scanned)
         if end > limit or (end < 0 and len(self._buffer) > limit):
             return self._fatal("a line is too long")
@@ -331,14 +245,14 @@ class ImapServerEngine:
         return Broken(why, Tagged("BAD", _sentence(why)))
 
     def _admit(self, command: c.Command) -> Event:
-        if self._phase not in ALLOWED[type(command)]:
-            why = f"not possible while {self._phase.value}"
+        if self.phase not in ALLOWED[type(command)]:
+            why = f"not possible while {self.phase.value}"
             return Broken(why, Tagged("BAD", _sentence(why)))
         if isinstance(command, c.Starttls):
             if self.tls:
                 return Broken("TLS twice", Tagged("BAD", "TLS is active already"))
             if self._buffer:
-                return self._fatal("plaintext behind STARTTLS")
+                return self._injected()
         return command
 
     def _literal(self, line: bytes, marker: re.Match[bytes]) -> Step:
@@ -358,7 +272,7 @@ class ImapServerEngine:
             self._command = b""
             self._append = (size, waits)
             return event
-        stranger = self._phase is Phase.NOT_AUTHENTICATED
+        stranger = self.phase is Phase.NOT_AUTHENTICATED
         if size > (self._bounds.stranger_literal if stranger else self._bounds.literal):
             return self._skip(Broken("a literal is too long", Tagged("BAD", "A literal is too long", "TOOBIG")), size, waits)
         if len(data) + size > self._bounds.command:
@@ -427,8 +341,7 @@ class ImapServerEngine:
 
     def _fatal(self, why: str) -> Broken:
         self._command = b""
-        self._buffer.clear()
-        self._scanned = 0
+        self._forget()
         self._mode = _Mode.COMMAND
         return Broken(why, Bye(_sentence(why)), fatal=True)
 
@@ -437,27 +350,27 @@ class ImapServerEngine:
     def send(self, out: Out) -> bytes:
         """The bytes for ``out``. Raises LocalProtocolError."""
         if isinstance(out, Untagged):
-            if self._phase in (Phase.GREETING, Phase.CLOSED):
-                raise LocalProtocolError(f"nothing can be said in phase {self._phase.value}")
+            if self.phase in (Phase.GREETING, Phase.CLOSED):
+                raise LocalProtocolError(f"nothing can be said in phase {self.phase.value}")
             return out.data
         if isinstance(out, Tagged):
             return self._completion(out)
         if isinstance(out, Continuation):
             return self._continuation(out)
         if isinstance(out, Greeting):
-            if self._phase is not Phase.GREETING:
+            if self.phase is not Phase.GREETING:
                 raise LocalProtocolError("greeted already")
-            self._phase = Phase.NOT_AUTHENTICATED
+            self.phase = Phase.NOT_AUTHENTICATED
             return b"* OK " + _text(out.code, out.text)
         if isinstance(out, Bye):
-            if self._phase is Phase.CLOSED:
+            if self.phase is Phase.CLOSED:
                 raise LocalProtocolError("closed already")
             self._close()
             return b"* BYE " + _text(out.code, out.text)
         raise LocalProtocolError(f"{type(out).__name__} is not spoken here")
 
     def _close(self) -> None:
-        self._phase = Phase.CLOSED
+        self.phase = Phase.CLOSED
         self._pending = None
         self._buffer.clear()
 
@@ -469,9 +382,8 @@ class ImapServerEngine:
             raise LocalProtocolError("only BYE answers this")
         if isinstance(pending, c.Starttls) and out.status == "OK":
             if self._buffer:
-                self._close()
-                return b"* BYE Plaintext behind STARTTLS\r\n"
-            self._upgrade = True
+                return self.send(self._injected().suggested)
+            self.upgrade = True
         if isinstance(pending, c.Append):
             size, waits = self._append
             if not waits and size > self._bounds.discard:
@@ -482,7 +394,7 @@ class ImapServerEngine:
         elif self._mode is _Mode.EXCHANGE:
             self._mode = _Mode.COMMAND
         self._pending = None
-        self._phase = FOLLOWS.get((type(pending), out.status), self._phase)
+        self.phase = FOLLOWS.get((type(pending), out.status), self.phase)
         tag, self._tag = self._tag, b"*"
         return b"%b%b %b %b" % (out.data, tag, out.status.encode("ascii"), _text(out.code, out.text))
 

@@ -11,7 +11,7 @@ import enum
 
 import msgspec
 
-from hornetmail.wire.engine import NEED_DATA, WAITING, Broken, Event, LocalProtocolError, Lost, Out, Step, TLSPeer
+from hornetmail.wire.engine import NEED_DATA, Broken, Event, LocalProtocolError, Out, Step, TLSPeer
 from hornetmail.wire.pop3.events import (
     Auth,
     AuthResponse,
@@ -40,15 +40,13 @@ from hornetmail.wire.pop3.events import (
     User,
     Welcome,
 )
+from hornetmail.wire.server import LineServer, Table, moves_of
 
 COMMAND_BYTES = 2_048
 """Longest command line; RFC 2449 section 4 has 255, but passwords and initial responses may be longer."""
 
 AUTH_BYTES = 12_288
 """Longest line of a SASL exchange (RFC 4954 section 4, which RFC 5034 follows)."""
-
-ENDLESS_BYTES = 65_536
-"""A line beyond this ends the connection."""
 
 
 class Phase(enum.Enum):
@@ -78,7 +76,7 @@ _BEFORE, _AFTER = (Phase.AUTHORIZATION,), (Phase.TRANSACTION,)
 
 # In these phases, this event may be met by these answers, each leading to that phase (None: it stays). An event that is in no row for the phase
 # becomes Broken. Besides: Farewell is allowed in every phase but BODY and leads to CLOSING; Broken is met by Err.
-TABLE: tuple[tuple[tuple[Phase, ...], type[Event] | None, dict[type[Out], Phase | None]], ...] = (
+TABLE: Table[Phase] = (
     ((Phase.GREETING,), None, {Greeting: Phase.AUTHORIZATION}),
     (_BEFORE + _AFTER, Capa, {Capabilities: None}),
     (_BEFORE, User, {Ok: None, Err: None}),
@@ -99,9 +97,6 @@ TABLE: tuple[tuple[tuple[Phase, ...], type[Event] | None, dict[type[Out], Phase 
     (_BEFORE + _AFTER, Quit, {Ok: Phase.CLOSING, Err: Phase.CLOSING}),
 )
 
-_MOVES: dict[tuple[Phase, type[Event] | None], dict[type[Out], Phase | None]] = {
-    (phase, event): outs for phases, event, outs in TABLE for phase in phases
-}
 _VERBS: dict[str, type[Event]] = {
     event.__name__.upper(): event for event in (Capa, User, Pass, Auth, Stls, Stat, List, Uidl, Retr, Top, Dele, Rset, Noop, Quit)
 }
@@ -112,106 +107,45 @@ class _Unfit(Exception):
     """A command with wrong arguments; the message is for the client."""
 
 
-class POP3ServerEngine:
+_LONG_COMMAND = Broken("long line", Err(f"at most {COMMAND_BYTES} bytes a line"))
+_LONG_RESPONSE = Broken("long line", Err(f"at most {AUTH_BYTES} bytes a line"))
+
+
+class POP3ServerEngine(LineServer[Phase]):
     """One connection, from greeting to end."""
 
+    GREETING, TLS, CLOSING = Phase.GREETING, Phase.TLS, Phase.CLOSING
+    MOVES = moves_of(TABLE)
+    FAREWELL = Farewell
+    ENDLESS = Broken("endless line", Err("this line has no end"), fatal=True)
+    INJECTED = Broken("plaintext behind STLS", Err("plaintext behind STLS"), fatal=True)
+
     def __init__(self, policy: POP3Policy) -> None:
+        super().__init__()
         self.policy = policy
-        self.phase = Phase.GREETING
-        self.upgrade = False
-        self.tls = False
-        self._buffer = b""
-        self._at = 0
-        self._ended = False
-        self._skipped = 0
-        self._pending: Event | None = None
         self._user = ""
         self._tail = b"\r\n"
-
-    # ---- the shape
-
-    @property
-    def buffered(self) -> int:
-        return len(self._buffer) - self._at
-
-    @property
-    def closing(self) -> bool:
-        return self.phase is Phase.CLOSING
 
     @property
     def deadline(self) -> float:
         return self.policy.idle if self.phase in (Phase.TRANSACTION, Phase.BODY) else self.policy.login
 
-    def receive(self, data: bytes) -> None:
-        if not data:
-            self._ended = True
-        elif self.phase is Phase.CLOSING:
-            pass
-        elif self._at == len(self._buffer):
-            self._buffer, self._at = data, 0
-        else:
-            self._buffer, self._at = self._buffer[self._at :] + data, 0
-
-    def next_event(self) -> Step:
-        if self._pending is not None or self.phase is Phase.GREETING:
-            return WAITING
-        if self.phase is Phase.CLOSING:
-            return Lost() if self._ended else NEED_DATA
-        if self.phase is Phase.TLS:
-            if self.buffered:
-                return self._wait(self._injected())
-            return Lost() if self._ended else NEED_DATA
-        line = self._line()
-        if line is None:
-            return Lost() if self._ended else NEED_DATA
-        if isinstance(line, Broken):
-            return self._wait(line)
-        return self._wait(self._response(line) if self.phase is Phase.SASL else self._command(line))
-
     def tls_started(self, peer: TLSPeer) -> None:
-        self.tls = True
-        self.upgrade = False
-        self._buffer, self._at, self._skipped = b"", 0, 0
-        self._pending = None
+        """See ``Engine``."""
+        super().tls_started(peer)
         self._user = ""
         if self.phase is not Phase.GREETING:
             self.phase = Phase.AUTHORIZATION
 
-    def send(self, out: Out) -> bytes:
-        if self.phase is Phase.CLOSING:
-            raise LocalProtocolError("the conversation is over")
-        pending = self._pending
-        if isinstance(out, Farewell) and self.phase is not Phase.BODY:
-            self._pending = None
-            self.phase = Phase.CLOSING
-            return _err(Err(out.text, out.code))
-        if pending is None and self.phase is not Phase.GREETING:
-            raise LocalProtocolError(f"nothing waits for {type(out).__name__} in phase {self.phase.value}")
-        if isinstance(pending, Broken):
-            return self._to_broken(pending, out)
-        moves = _MOVES.get((self.phase, None if pending is None else type(pending)), {})
-        if type(out) not in moves:
-            raise LocalProtocolError(f"{type(out).__name__} does not answer {type(pending).__name__} in phase {self.phase.value}")
-        if isinstance(pending, Stls) and isinstance(out, Ok) and self.buffered:
-            broken = self._injected()
-            return self._to_broken(broken, broken.suggested)
-        return self._move(pending, out, moves[type(out)])
-
     # ---- answers
 
-    def _move(self, pending: Event | None, out: Out, target: Phase | None) -> bytes:
-        data = self._render(out)
-        if not isinstance(out, (Begin, Body)):
-            self._pending = None
-        if target is not None:
-            self.phase = target
+    def _moved(self, pending: Event | None, out: Out) -> None:
+        if isinstance(out, (Begin, Body)):
+            self._pending = pending  # it is met by all that follows, up to Finish
         if isinstance(pending, User):
             self._user = pending.name if isinstance(out, Ok) else ""
         elif isinstance(pending, (Pass, Auth, AuthResponse)):
             self._user = ""
-        elif isinstance(pending, Stls) and isinstance(out, Ok):
-            self.upgrade = True
-        return data
 
     def _to_broken(self, broken: Broken, out: Out) -> bytes:
         if not isinstance(out, Err):
@@ -223,7 +157,7 @@ class POP3ServerEngine:
             self.phase = Phase.AUTHORIZATION
         return _err(out)
 
-    def _render(self, out: Out) -> bytes:
+    def _render(self, pending: Event | None, out: Out) -> bytes:
         if isinstance(out, Body):
             return self._stuffed(out.data)
         if isinstance(out, Finish):
@@ -238,6 +172,10 @@ class POP3ServerEngine:
             return _ok(out.text) + out.data + b".\r\n"
         if isinstance(out, Capabilities):
             return self._capabilities()
+        if isinstance(out, Farewell):
+            if self.phase is Phase.BODY:
+                raise LocalProtocolError("a message is under way")
+            return _err(Err(out.text, out.code))
         if isinstance(out, Greeting):
             return _ok(f"{self.policy.hostname} HornetMail POP3")
         return _ok(out.text) if isinstance(out, (Ok, Welcome, Begin)) else b""
@@ -265,34 +203,18 @@ class POP3ServerEngine:
     def _may_log_in(self) -> bool:
         return self.tls or self.policy.plaintext_login
 
-    def _injected(self) -> Broken:
-        self._buffer, self._at = b"", 0
-        return Broken("plaintext behind STLS", Err("plaintext behind STLS"), fatal=True)
-
-    def _wait(self, event: Event) -> Event:
-        self._pending = event
-        return event
-
     # ---- lines
 
-    def _line(self) -> bytes | Broken | None:
-        """The next line without its end, None if it is not complete."""
-        limit = AUTH_BYTES if self.phase is Phase.SASL else COMMAND_BYTES
-        end = self._buffer.find(b"\n", self._at)
-        size = (end if end >= 0 else len(self._buffer)) - self._at + self._skipped
-        if size > ENDLESS_BYTES:
-            self._buffer, self._at = b"", 0
-            return Broken("endless line", Err("this line has no end"), fatal=True)
-        if end < 0:
-            if size > limit + 1:  # its content is of no interest any more, only its length
-                self._skipped, self._buffer, self._at = size, b"", 0
-            return None
-        line = self._buffer[self._at : end]
-        self._at = end + 1
-        self._skipped = 0
-        if size > limit + 1:
-            return Broken("long line", Err(f"at most {limit} bytes a line"))
-        return line.removesuffix(b"\r")
+    def _step(self) -> Step:
+        exchange = self.phase is Phase.SASL
+        # the limits do not count the CR
+        line = self._line(AUTH_BYTES + 1, _LONG_RESPONSE) if exchange else self._line(COMMAND_BYTES + 1, _LONG_COMMAND)
+        if line is None:
+            return NEED_DATA
+        if isinstance(line, Broken):
+            return line
+        line = line.removesuffix(b"\r")
+        return self._response(line) if exchange else self._command(line)
 
     def _response(self, line: bytes) -> Event:
         if line == b"*":
@@ -316,7 +238,7 @@ class POP3ServerEngine:
         kind = _VERBS.get(name)
         if kind is None:
             return Broken("unknown command", Err("unknown command"))
-        if (self.phase, kind) not in _MOVES:
+        if (self.phase, kind) not in self.MOVES:
             return Broken("out of sequence", Err("not now" if self.phase is Phase.TRANSACTION else "log in first"))
         try:
             return self._parsed(kind, text)

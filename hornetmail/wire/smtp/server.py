@@ -14,17 +14,16 @@ import msgspec
 from hornetmail.core.reply import Reply
 from hornetmail.wire.engine import (
     NEED_DATA,
-    WAITING,
     Broken,
     Chunk,
     End,
     Event,
     LocalProtocolError,
-    Lost,
     Out,
     Step,
     TLSPeer,
 )
+from hornetmail.wire.server import LineServer, Table, moves_of
 from hornetmail.wire.smtp import grammar
 from hornetmail.wire.smtp.data import Unstuffer
 from hornetmail.wire.smtp.events import (
@@ -56,9 +55,6 @@ COMMAND_BYTES = 2_048
 
 AUTH_BYTES = 12_288
 """Longest line of an AUTH exchange (RFC 4954 section 4)."""
-
-ENDLESS_BYTES = 65_536
-"""A command line beyond this ends the connection."""
 
 
 class Phase(enum.Enum):
@@ -104,7 +100,7 @@ _OPEN = (Phase.FRESH, Phase.READY, Phase.MAIL, Phase.RCPT)
 # The state machine: in these phases, this event may be met by these answers, each leading to that phase ("None" = it stays).
 # An event that is in no row for the phase is out of sequence and becomes Broken (503). Besides: Farewell, and Refuse with 421, are allowed to
 # every event in every phase and lead to CLOSING; Broken is met by Refuse, and leads back to where the command came from.
-TABLE: tuple[tuple[tuple[Phase, ...], type[Event] | None, dict[type[Out], Phase | None]], ...] = (
+TABLE: Table[Phase] = (
     ((Phase.GREETING,), None, {Greeting: Phase.FRESH}),
     (_OPEN, Hello, {Welcome: Phase.READY, Refuse: None}),
     ((Phase.FRESH, Phase.READY), StartTLS, {Accept: Phase.TLS, Refuse: None}),
@@ -123,10 +119,6 @@ TABLE: tuple[tuple[tuple[Phase, ...], type[Event] | None, dict[type[Out], Phase 
     (_OPEN, Help, {Accept: None, Refuse: None}),
     (_OPEN, Quit, {Accept: Phase.CLOSING}),
 )
-
-_MOVES: dict[tuple[Phase, type[Event] | None], dict[type[Out], Phase | None]] = {
-    (phase, event): outs for phases, event, outs in TABLE for phase in phases
-}
 
 _VERBS: dict[str, type[Event]] = {
     "HELO": Hello,
@@ -156,99 +148,44 @@ _FLAWS = {
 }
 
 
-class ServerEngine:
+_LONG = Broken("line too long", Refuse(Reply(500, "5.5.2", "line too long")))
+
+
+class ServerEngine(LineServer[Phase]):
     """One connection, from greeting to end."""
 
+    GREETING, TLS, CLOSING = Phase.GREETING, Phase.TLS, Phase.CLOSING
+    MOVES = moves_of(TABLE)
+    FAREWELL = Farewell
+    ENDLESS = Broken("endless line", Refuse(Reply(500, "5.5.2", "line too long")), fatal=True)
+    INJECTED = Broken("plaintext behind STARTTLS", Refuse(Reply(554, "5.5.1", "plaintext behind STARTTLS")), fatal=True)
+
     def __init__(self, policy: Policy) -> None:
+        super().__init__()
         self.policy = policy
-        self.phase = Phase.GREETING
-        self.upgrade = False
-        self.tls = False
         self.authenticated = False
-        self._buffer = b""
-        self._at = 0
-        self._ended = False
-        self._pending: Event | None = None
         self._offered = grammar.Offered(esmtp=False, smtputf8=False, dsn=False)
         self._recipients = 0
         self._smtputf8 = False
         self._text: Unstuffer | None = None
         self._over = False
 
-    # ---- the shape
-
-    @property
-    def buffered(self) -> int:
-        return len(self._buffer) - self._at
-
-    @property
-    def closing(self) -> bool:
-        return self.phase is Phase.CLOSING
-
     @property
     def deadline(self) -> float:
         return self.policy.data if self.phase is Phase.DATA else self.policy.idle
 
-    def receive(self, data: bytes) -> None:
-        if not data:
-            self._ended = True
-        elif self.phase is Phase.CLOSING:
-            pass
-        elif self._at == len(self._buffer):
-            self._buffer, self._at = data, 0
-        else:
-            self._buffer, self._at = self._buffer[self._at :] + data, 0
-
-    def next_event(self) -> Step:
-        if self._pending is not None or self.phase is Phase.GREETING:
-            return WAITING
-        if self.phase is Phase.CLOSING:
-            self._forget()
-            return Lost() if self._ended else NEED_DATA
-        if self.phase is Phase.TLS:
-            if self.buffered:
-                return self._wait(self._injected())
-            return Lost() if self._ended else NEED_DATA
-        step = self._text_step() if self.phase is Phase.DATA else self._command_step()
-        return Lost() if step is NEED_DATA and self._ended else step
-
     def tls_started(self, peer: TLSPeer) -> None:
-        self.tls = True
-        self.upgrade = False
-        self._forget()
-        self._pending = None
+        """See ``Engine``."""
+        super().tls_started(peer)
         self._clear()
         self.authenticated = False
         self._offered = grammar.Offered(esmtp=False, smtputf8=False, dsn=False)
         if self.phase is not Phase.GREETING:
             self.phase = Phase.FRESH
 
-    def send(self, out: Out) -> bytes:
-        if self.phase is Phase.CLOSING:
-            raise LocalProtocolError("the conversation is over")
-        if isinstance(out, Farewell):
-            self._pending = None
-            self.phase = Phase.CLOSING
-            return grammar.render(out.reply)
-        pending = self._pending
-        if pending is None and self.phase is not Phase.GREETING:
-            raise LocalProtocolError(f"nothing waits for {type(out).__name__} in phase {self.phase.value}")
-        if isinstance(pending, Broken):
-            return self._to_broken(pending, out)
-        moves = _MOVES.get((self.phase, None if pending is None else type(pending)), {})
-        if type(out) not in moves:
-            raise LocalProtocolError(f"{type(out).__name__} does not answer {type(pending).__name__} in phase {self.phase.value}")
-        return self._move(pending, out, moves[type(out)])
-
     # ---- answers
 
-    def _move(self, pending: Event | None, out: Out, target: Phase | None) -> bytes:
-        if isinstance(pending, StartTLS) and isinstance(out, Accept) and self.buffered:
-            return self._to_broken(self._injected(), self._injected().suggested)
-        data = self._render(pending, out)
-        self._pending = None
-        if target is not None:
-            self.phase = target
+    def _moved(self, pending: Event | None, out: Out) -> None:
         if isinstance(out, Accept):
             self._accepted(pending)
         elif isinstance(out, Refuse):
@@ -268,7 +205,6 @@ class ServerEngine:
             self._offered = grammar.Offered(esmtp=esmtp, smtputf8=esmtp and self.policy.smtputf8, dsn=esmtp and self.policy.dsn)
         if isinstance(pending, End):
             self._clear()
-        return data
 
     def _accepted(self, pending: Event | None) -> None:
         """What an acceptance changes besides the phase."""
@@ -280,8 +216,6 @@ class ServerEngine:
             self._clear()
         elif isinstance(pending, (Auth, AuthResponse)):
             self.authenticated = True
-        elif isinstance(pending, StartTLS):
-            self.upgrade = True
 
     def _render(self, pending: Event | None, out: Out) -> bytes:
         if isinstance(out, (Accept, Refuse)):
@@ -300,6 +234,8 @@ class ServerEngine:
             if not self.policy.lmtp or len(out.replies) != self._recipients:
                 raise LocalProtocolError("a reply for each recipient is LMTP's way, and there must be as many")
             return b"".join(map(grammar.render, out.replies))
+        if isinstance(out, Farewell):
+            return grammar.render(out.reply)
         return self._welcome(isinstance(pending, Hello) and pending.esmtp)
 
     def _welcome(self, esmtp: bool) -> bytes:
@@ -322,7 +258,7 @@ class ServerEngine:
     def _auth_allowed(self) -> bool:
         return bool(self.policy.auth) and (self.tls or self.policy.auth_plaintext)
 
-    def _to_broken(self, pending: Broken, out: Out) -> bytes:
+    def _to_broken(self, broken: Broken, out: Out) -> bytes:
         if not isinstance(out, Refuse) or out.reply.positive:
             raise LocalProtocolError(f"{type(out).__name__} does not answer Broken")
         data = grammar.render(out.reply)
@@ -334,12 +270,15 @@ class ServerEngine:
         elif self.phase is Phase.AUTH:
             self.phase = Phase.READY
         self._pending = None
-        if pending.fatal or out.reply.code == 421:
+        if broken.fatal or out.reply.code == 421:
             self.phase = Phase.CLOSING
             self._forget()
         return data
 
-    # ---- text
+    # ---- steps
+
+    def _step(self) -> Step:
+        return self._text_step() if self.phase is Phase.DATA else self._command_step()
 
     def _text_step(self) -> Step:
         text = self._text
@@ -356,43 +295,25 @@ class ServerEngine:
         self._over = False
         self.phase = Phase.DOT
         if text.flaw:
-            return self._wait(Broken(f"text: {text.flaw}", Refuse(_FLAWS[text.flaw])))
-        return self._wait(End())
+            return Broken(f"text: {text.flaw}", Refuse(_FLAWS[text.flaw]))
+        return End()
 
     # ---- commands
 
     def _command_step(self) -> Step:
-        end = self._buffer.find(b"\n", self._at)
-        if end < 0:
-            if self.buffered > ENDLESS_BYTES:
-                return self._wait(self._endless())
+        line = self._line(AUTH_BYTES, _LONG)
+        if line is None:
             return NEED_DATA
-        line = self._buffer[self._at : end]
-        self._at = end + 1
-        if len(line) > ENDLESS_BYTES:
-            return self._wait(self._endless())
+        if isinstance(line, Broken):
+            return line
+        if len(line) > COMMAND_BYTES and not (self.phase is Phase.AUTH or line[:5].upper() == b"AUTH "):
+            return _LONG
         try:
-            return self._wait(self._line(line))
+            return self._read(line)
         except grammar.Fault as fault:
-            return self._wait(Broken(str(fault), Refuse(fault.reply)))
+            return Broken(str(fault), Refuse(fault.reply))
 
-    def _wait(self, event: Event) -> Event:
-        self._pending = event
-        return event
-
-    def _endless(self) -> Broken:
-        self._forget()
-        return Broken("endless line", Refuse(Reply(500, "5.5.2", "line too long")), fatal=True)
-
-    def _injected(self) -> Broken:
-        self._forget()
-        return Broken("plaintext behind STARTTLS", Refuse(Reply(554, "5.5.1", "plaintext behind STARTTLS")), fatal=True)
-
-    def _line(self, line: bytes) -> Event:
-        if len(line) > COMMAND_BYTES and (
-            len(line) > AUTH_BYTES or not (self.phase is Phase.AUTH or line[:5].upper() == b"AUTH ")
-        ):
-            raise grammar.Fault(500, "5.5.2", "line too long")
+    def _read(self, line: bytes) -> Event:
         if not line or line.find(b"\r") != len(line) - 1:
             raise grammar.Fault(500, "5.5.2", "lines end with CRLF")
         try:
@@ -421,7 +342,7 @@ class ServerEngine:
             self._may_start_tls()
         elif kind is Auth:
             self._may_authenticate(argument)
-        if (self.phase, kind) not in _MOVES:
+        if (self.phase, kind) not in self.MOVES:
             raise grammar.Fault(503, "5.5.1", self._sequence(verb))
         return self._event(kind, verb, argument)
 
@@ -479,6 +400,3 @@ class ServerEngine:
         self._recipients = 0
         self._smtputf8 = False
         self._text = None
-
-    def _forget(self) -> None:
-        self._buffer, self._at = b"", 0

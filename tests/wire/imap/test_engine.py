@@ -10,17 +10,8 @@ from hypothesis import strategies as st
 
 from hornetmail.wire.engine import NEED_DATA, WAITING, Broken, Chunk, End, Event, LocalProtocolError, Lost, TLSPeer
 from hornetmail.wire.imap import commands as c
-from hornetmail.wire.imap.server import (
-    ALLOWED,
-    Bounds,
-    Bye,
-    Continuation,
-    Greeting,
-    ImapServerEngine,
-    Phase,
-    Tagged,
-    Untagged,
-)
+from hornetmail.wire.imap.answers import Bye, Continuation, Greeting, Tagged, Untagged
+from hornetmail.wire.imap.server import ALLOWED, Bounds, ImapServerEngine, Phase
 
 SMALL = Bounds(line=200, literal=100, command=400, stranger_line=120, stranger_literal=50, discard=1000)
 
@@ -163,6 +154,23 @@ def test_plaintext_that_comes_while_starttls_is_answered_is_fatal() -> None:
     assert engine.send(Tagged("OK", "go")).startswith(b"* BYE")
     assert engine.closing
     assert not engine.upgrade
+
+
+def test_plaintext_between_the_answer_and_the_handshake_is_fatal() -> None:
+    """Catches the same, sent when STARTTLS is answered and TLS is not up."""
+    engine = greeted(inside=False)
+    engine.receive(b"a STARTTLS\r\n")
+    assert isinstance(engine.next_event(), c.Starttls)
+    assert engine.send(Tagged("OK", "go")) == b"a OK go\r\n"
+    assert engine.upgrade
+    assert engine.next_event() is NEED_DATA
+    engine.receive(b"b LOGIN x y\r\n")
+    event = engine.next_event()
+    assert isinstance(event, Broken)
+    assert event.fatal
+    assert engine.send(event.suggested).startswith(b"* BYE")
+    assert engine.closing
+    assert not engine.buffered
 
 
 def test_starttls_then_login() -> None:

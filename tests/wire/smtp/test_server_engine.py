@@ -23,6 +23,7 @@ from hornetmail.wire.smtp.events import (
     Greeting,
     Hello,
     Mail,
+    Noop,
     PerRecipient,
     Quit,
     Rcpt,
@@ -319,6 +320,17 @@ def test_endless_line() -> None:
     assert events[-1].fatal
     assert engine.buffered == 0
     assert said.startswith(b"500")
+
+
+def test_a_long_line_is_refused_and_not_kept() -> None:
+    """Would catch what no command can be kept until its line ends, and a line that is cut in two commands."""
+    engine = fresh()
+    events, said = run(engine, [b"NOOP " + b"x" * 20_000])
+    assert (events, engine.buffered) == ([], 0)
+    events, said = run(engine, [b"RSET\r", b"\nNOOP\r\n"])
+    assert [type(event) for event in events] == [Broken, Noop]
+    assert said.startswith(b"500")
+    assert not engine.closing
 
 
 def test_text_behind_a_refused_data_is_not_run() -> None:
