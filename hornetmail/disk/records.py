@@ -21,7 +21,6 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from hornetmail.disk.files import Disk, DiskFull, SyncFailed
-from hornetmail.disk.lane import Lane
 from hornetmail.disk.seal import BrokenSeal, Seal
 from hornetmail.disk.segment import (
     HEADER_BYTES,
@@ -38,6 +37,7 @@ from hornetmail.disk.segment import (
     segment_header,
     stored_length,
 )
+from hornetmail.disk.writer_thread import WriterThread
 
 __all__ = ["BadRecord", "Damage", "GroupSync", "LogBroken", "Position", "RecordLog", "Replayed", "WrongKey"]
 
@@ -393,10 +393,10 @@ class GroupSync:
 
     log = Logger()
 
-    def __init__(self, log: RecordLog, reactor: Any, lane: Lane) -> None:
+    def __init__(self, log: RecordLog, reactor: Any, thread: WriterThread) -> None:
         self._log = log
         self._reactor = reactor
-        self._lane = lane
+        self._thread = thread
         self._waiting: list[tuple[int, bytes, Done]] = []
         self._calls: list[tuple[Callable[[], object], Deferred[object]]] = []
         self._busy = False
@@ -440,7 +440,7 @@ class GroupSync:
     def _next(self) -> None:
         if self._calls:
             call, waiter = self._calls.pop(0)
-            trip: Deferred[object] = self._lane.run(call)
+            trip: Deferred[object] = self._thread.run(call)
             trip.addCallbacks(self._called, self._call_failed, callbackArgs=(waiter,), errbackArgs=(waiter,))
             return
         batch, self._waiting = self._waiting, []
@@ -448,7 +448,7 @@ class GroupSync:
         if sum(len(payload) for _, payload, _ in batch) <= SEALED_HERE:
             with contextlib.suppress(Exception):  # the thread will say what it is
                 positions = self._append(batch)
-        writing = self._lane.run(self._write, batch, positions)
+        writing = self._thread.run(self._write, batch, positions)
         writing.addCallbacks(self._durable, self._failed, callbackArgs=(batch,), errbackArgs=(batch,))
 
     def _append(self, batch: list[tuple[int, bytes, Done]]) -> list[Position]:

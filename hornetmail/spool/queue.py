@@ -15,9 +15,9 @@ from hornetmail.core.envelope import Direction, Door, Envelope, Origin
 from hornetmail.core.ids import IdSource
 from hornetmail.core.queued import DONE, Backlog, Claim, Message, Portal, Row, RowKind, RowState, Settled
 from hornetmail.disk.files import Disk, DiskFull
-from hornetmail.disk.lane import Lane
 from hornetmail.disk.records import BadRecord, GroupSync, LogBroken, Position, RecordLog
 from hornetmail.disk.segment import stored_length
+from hornetmail.disk.writer_thread import WriterThread
 from hornetmail.interfaces import IBody, IDeposit, IQueue, IShare
 from hornetmail.spool.bodies import BodyFiles, BytesBody, FileBody, Recent
 from hornetmail.spool.deposit import Arrived, Deposit
@@ -56,12 +56,12 @@ class Queue:
     log = Logger()
 
     def __init__(
-        self, reactor: Any, journal: RecordLog, files: BodyFiles, index: Index, disk: Disk, lane: Lane,
+        self, reactor: Any, journal: RecordLog, files: BodyFiles, index: Index, disk: Disk, thread: WriterThread,
         *, node: int, least_free: float, recent_bytes: int, alarm: Callable[[str, str], None],
     ) -> None:  # fmt: skip
         self._reactor = reactor
         self._journal = journal
-        self._sync = GroupSync(journal, reactor, lane)
+        self._sync = GroupSync(journal, reactor, thread)
         self._files = files
         self._disk = disk
         self._least_free = least_free

@@ -16,11 +16,11 @@ from hornetmail.core.ids import milliseconds_of
 from hornetmail.db.engines import DatabaseError
 from hornetmail.db.pool import Database
 from hornetmail.disk.files import Disk
-from hornetmail.disk.lane import Lane
 from hornetmail.disk.mounts import refuse_network
 from hornetmail.disk.records import Position, RecordLog, Replayed
 from hornetmail.disk.seal import Seal
 from hornetmail.disk.segment import stored_length
+from hornetmail.disk.writer_thread import WriterThread
 from hornetmail.spool.bodies import BodyFiles
 from hornetmail.spool.errors import SpoolError
 from hornetmail.spool.index import MIGRATIONS, Index
@@ -35,9 +35,9 @@ class OpenedQueue(Queue):
 
     replayed: Replayed
 
-    def use(self, lane: Lane, pool: ThreadPool) -> None:
+    def use(self, thread: WriterThread, pool: ThreadPool) -> None:
         """Threads that end with the queue."""
-        self._lane, self._pool = lane, pool
+        self._thread, self._pool = thread, pool
 
     async def close(self) -> None:
         """See Queue."""
@@ -46,8 +46,8 @@ class OpenedQueue(Queue):
             drained: Deferred[None] = deferToThreadPool(self._reactor, self._pool, lambda: None)
             await drained
             self._pool.stop()
-            await self._lane.run(lambda: None)
-            self._lane.stop()
+            await self._thread.run(lambda: None)
+            self._thread.stop()
 
 
 async def open_queue(
@@ -72,7 +72,7 @@ async def open_queue(
     """
     disk.make_directory(directory / "bodies")
     refuse_network(directory)
-    lane = Lane(reactor, "queue journal")
+    thread = WriterThread(reactor, "queue journal")
     pool = ThreadPool(0, 4, "queue bodies")
     pool.start()
     index = None
@@ -88,19 +88,19 @@ async def open_queue(
             files,
             index,
             disk,
-            lane,
+            thread,
             node=node,
             least_free=least_free,
             recent_bytes=recent_bytes,
             alarm=alarm,
         )
-        queue.use(lane, pool)
-        queue.replayed = await _fill(queue, reactor, journal, index, lane)
+        queue.use(thread, pool)
+        queue.replayed = await _fill(queue, reactor, journal, index, thread)
     except BaseException:
         if index is not None:
             await index.close()
         pool.stop()
-        lane.stop()
+        thread.stop()
         raise
     live = queue.live
     newest = max(max(live.rows, default=0), max(live.messages, default=0))
@@ -127,7 +127,7 @@ async def _database(reactor: Any, url: str, key: bytes | None) -> Database:
         return await Database.open(reactor, url, MIGRATIONS, key=key, synchronous="NORMAL")
 
 
-async def _fill(queue: Queue, reactor: Any, journal: RecordLog, index: Index, lane: Lane) -> Replayed:
+async def _fill(queue: Queue, reactor: Any, journal: RecordLog, index: Index, thread: WriterThread) -> Replayed:
     checkpoint = await index.checkpoint()
     since: Position | None = None
     if checkpoint is not None and journal.locate(checkpoint.place.segment) == checkpoint.name:
@@ -151,4 +151,4 @@ async def _fill(queue: Queue, reactor: Any, journal: RecordLog, index: Index, la
             raise SpoolError(f"the journal has a record that this version cannot read: {error}") from error
         queue.keeper.replay(kind, record, position, stored_length(len(payload), True))
 
-    return await lane.run(journal.replay, take, since)
+    return await thread.run(journal.replay, take, since)

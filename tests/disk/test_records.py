@@ -17,10 +17,10 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from hornetmail.disk.files import Disk, DiskFull
-from hornetmail.disk.lane import Lane
 from hornetmail.disk.records import BadRecord, GroupSync, LogBroken, Position, RecordLog, Replayed, WrongKey
 from hornetmail.disk.seal import Seal
 from hornetmail.disk.segment import HEADER_BYTES, RECORD_MAGIC
+from hornetmail.disk.writer_thread import WriterThread
 from hornetmail.testing.faulty_disk import FaultyDisk
 
 KEY = Seal(b"k" * 32)
@@ -305,12 +305,12 @@ class GroupSyncTests(TestCase):
     """Many callers, one sync."""
 
     def setUp(self) -> None:
-        self.lane = Lane(reactor, "log")
-        self.addCleanup(self.lane.stop)
+        self.thread = WriterThread(reactor, "log")
+        self.addCleanup(self.thread.stop)
         self.disk = FaultyDisk()
         self.log, _, _ = opened(Path(self.enterContext(tempfile.TemporaryDirectory())), self.disk)
         self.addCleanup(self.log.close)
-        self.sync = GroupSync(self.log, reactor, self.lane)
+        self.sync = GroupSync(self.log, reactor, self.thread)
 
     async def test_waiters_share_syncs(self) -> None:
         """Would catch one sync a caller, a first caller who does not wait for the others of its turn, or an answer before the sync."""

@@ -14,7 +14,7 @@ T = TypeVar("T")
 Job = tuple[Callable[..., Any], tuple[Any, ...], "Deferred[Any]"]
 
 
-class Lane:
+class WriterThread:
     """A thread and its queue. Twisted's pools take and give the GIL a dozen times a call, at locks and in their bookkeeping, and each time the
     reactor stands still for a switch of threads; this takes it when a call comes and when its own system calls return.
 
