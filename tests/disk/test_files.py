@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hornetmail.disk.files import Disk, DiskFull
+from hornetmail.disk.files import Disk, DiskFull, SyncFailed
 from hornetmail.disk.lock import AlreadyRunning, DirectoryLock
 from hornetmail.disk.mounts import NetworkFileSystem, file_system_of, refuse_network
 from hornetmail.disk.seal import BrokenSeal, Seal
@@ -99,3 +99,56 @@ def test_network_file_systems_are_refused(tmp_path: Path) -> None:
         with pytest.raises(NetworkFileSystem):
             refuse_network(Path(bad), mounts)
     refuse_network(Path("/var/spool"), mounts)
+
+
+def test_write_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would catch a batch of which the kernel took a part only, or more pieces than one call takes, that is not whole on disk."""
+    disk = Disk()
+    fd = disk.open(tmp_path / "log", os.O_RDWR | os.O_CREAT)
+    parts = [b"%d," % number for number in range(3000)]
+    disk.write_synced(fd, parts, 0)
+    assert (tmp_path / "log").read_bytes() == b"".join(parts)
+    synced: list[int] = []
+    real, plain = os.pwritev, os.fdatasync
+    monkeypatch.setattr(os, "pwritev", lambda fd, parts, offset, flags: real(fd, [b"".join(parts)[:4]], offset, flags))
+    monkeypatch.setattr(os, "fdatasync", lambda fd: (synced.append(fd), plain(fd)))
+    end = os.fstat(fd).st_size
+    disk.write_synced(fd, [b"abc", b"defg"], end)
+    assert disk.read(fd, 100, end) == b"abcdefg"
+    assert synced == [fd]
+    disk.close(fd)
+
+
+@pytest.mark.parametrize(
+    ("code", "grown", "expected"),
+    [(errno.ENOSPC, 0, DiskFull), (errno.ENOSPC, 1, SyncFailed), (errno.EIO, 0, SyncFailed), (errno.EDQUOT, 0, DiskFull)],
+)
+def test_write_synced_tells_what_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, grown: int, expected: type[OSError]
+) -> None:
+    """Would catch a failed sync that is taken for a full disk, and tried again."""
+    disk = Disk()
+    fd = disk.open(tmp_path / "log", os.O_RDWR | os.O_CREAT)
+
+    def fail(fd: int, parts: object, offset: int, flags: int) -> int:
+        os.ftruncate(fd, grown)
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "pwritev", fail)
+    with pytest.raises(expected):
+        disk.write_synced(fd, [b"abc"], 0)
+    disk.close(fd)
+
+
+def test_write_synced_without_the_flag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would catch a file system that knows no RWF_DSYNC, on which nothing could be accepted."""
+    disk = Disk()
+    fd = disk.open(tmp_path / "log", os.O_RDWR | os.O_CREAT)
+
+    def fail(*arguments: object) -> int:
+        raise OSError(errno.EOPNOTSUPP, "not supported")
+
+    monkeypatch.setattr(os, "pwritev", fail)
+    disk.write_synced(fd, [b"abc", b"d"], 0)
+    assert (tmp_path / "log").read_bytes() == b"abcd"
+    disk.close(fd)
