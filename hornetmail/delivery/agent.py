@@ -181,11 +181,9 @@ class Agent:
                 elif self._backoff.is_late(row.worked, row.delay_told):
                     late.append((row, verdict))
         bounce, why = await self._notices.failed(message, failed) if failed else (Bounce.NONE, "")
-        if late:
-            await self._notices.delayed(message, late)
+        told = {row.id for row, _ in late} if late and await self._notices.delayed(message, late) else set()
         settled = [self._failure(row, verdict, bounce, why) for row, verdict in failed]
         done = {row.id for row, _ in failed}
-        told = {row.id for row, _ in late}
         for row, verdict in ended:
             if row.id not in done:
                 settled.append(self._outcome(group, row, verdict, told=row.id in told))
@@ -223,6 +221,9 @@ class Agent:
                 reason=f"failed ({verdict.reply}), and no bounce: {why}",
                 delay_told=row.delay_told,
             )
+        if bounce is Bounce.LATER:
+            reason = f"failed ({verdict.reply}), and not yet known whether a bounce may go out: {why}"
+            return Settled(row.id, RowState.QUEUED, verdict, self._again(row), reason=reason, delay_told=row.delay_told)
         return Settled(row.id, RowState.FAILED, verdict, reason=why, delay_told=row.delay_told)
 
     def _outcome(self, group: Group, row: Row, verdict: Verdict, *, told: bool) -> Settled:
@@ -251,7 +252,7 @@ class Agent:
             verdict = Verdict(Outcome.FAILED, Reply(554, "5.0.0", reason), "")
             failed = [(row, verdict) for row in claim.rows if row.kind is RowKind.DELIVER]
             others = [row for row in claim.rows if row.kind is not RowKind.DELIVER]
-            bounce, why = await self._notices.failed(claim.message, failed) if failed else (Bounce.NONE, "")
+            bounce, why = await self._notices.failed(claim.message, failed, wait=False) if failed else (Bounce.NONE, "")
             settled = [self._failure(row, verdict, bounce, why) for row, _ in failed]
             settled += [Settled(row.id, RowState.QUEUED, row.last, self._clock.seconds(), reason=row.reason) for row in others]
             await self._queue.settle(settled)

@@ -37,7 +37,7 @@ from hornetmail.delivery.redelivery import Redelivery
 from hornetmail.delivery.scheduler import Lane, Share
 from hornetmail.delivery.strays import Strays
 from hornetmail.delivery.tasks import Tasks, together
-from hornetmail.interfaces import IAccess, IArchive, IBus, IDirectory, IMeters, IPortal, IQueue
+from hornetmail.interfaces import IAccess, IArchive, IBus, IDirectory, IMeters, IPortal, IQueue, ISenderCheck
 from hornetmail.net.smtp import SMTPClient, Timeouts
 
 
@@ -75,6 +75,7 @@ class Delivery:
         access: IAccess,
         dialer: Any,
         resolver: MailHosts,
+        senders: ISenderCheck,
         bus: IBus,
         meters: IMeters,
         hostname: str,
@@ -106,7 +107,7 @@ class Delivery:
         self._probes = pool(Limits(most=4, first=4, idle=10.0, budget=5.0, rest=0.5))
         self.known = Known(clock, queue, directory, chosen.known)
         judge = Judge(directory, self.known, self.modes)
-        notices = Notices(clock, queue, directory, bus, hostname, unique, chosen.backoff)
+        notices = Notices(clock, queue, directory, bus, senders, hostname, unique, chosen.backoff)
         self.recipients = CallForward(
             clock, queue, directory, self.modes, self.known, self._probes, bus, unique, self.modes.refused
         )
