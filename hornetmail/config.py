@@ -107,10 +107,13 @@ class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
 class Archive(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``medium``: directory of the first medium, which ``init`` makes. ``seal_seconds``: how long mail waits in the local staging pack until
-    it goes to the medium (rule 20)."""
+    it goes to the medium (rule 20). What retention lets go at once without being asked to (rule 19): ``purge_percent`` of all mails, or
+    ``purge_floor`` mails, whichever is more."""
 
     medium: str = "archive/medium"
     seal_seconds: Seconds = 900.0
+    purge_percent: Annotated[float, msgspec.Meta(ge=0, le=100)] = 5.0
+    purge_floor: Annotated[int, msgspec.Meta(ge=0)] = 100
 
 
 class Delivery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -328,6 +331,9 @@ level = "info"
 medium = "archive/medium"
 # Seconds that mail waits in the local staging pack until it goes to the medium.
 seal_seconds = {archive.seal_seconds:g}
+# Retention asks before more than this goes at once: percent of all mails, or that many mails, whichever is more.
+purge_percent = {archive.purge_percent:g}
+purge_floor = {archive.purge_floor}
 
 # Seconds.
 [delivery]

@@ -6,12 +6,12 @@ awaited from the reactor thread only; the others answer at once from memory. Val
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from zope.interface import Attribute, Interface
 
-from hornetmail.core.archived import ArchivedMail, ArchiveFigures, ArchiveItem, Finding, Page
+from hornetmail.core.archived import ArchivedMail, ArchiveFigures, ArchiveItem, Finding, Page, RootKeyState
 from hornetmail.core.envelope import Envelope
 from hornetmail.core.folder import Copied, Entry, FolderInfo, FolderStatus
 from hornetmail.core.mode import Mode
@@ -66,8 +66,8 @@ class IShare(Interface):
     def destination(domain: str, address: str) -> str:
         """Where a row of a message of that domain to that address goes; rows with the same answer share."""
 
-    def room(destination: str) -> int:
-        """How many messages more it may have under way now."""
+    def room(destination: str, taking: Mapping[str, int] = ...) -> int:
+        """How many messages more it may have under way, if these, by destination, are taken besides."""
 
 
 class IQueue(Interface):
@@ -337,7 +337,8 @@ class IArchive(Interface):
         """Durable in the staging pack on return, once for a row ID. Raises DiskFull or ArchiveError: try again later."""
 
     async def search(scope: Scope, query: str, *, limit: int = 50, after: str = "") -> Page:
-        """Newest first. Words, "phrases", and from: to: subject: before: after: has:attachment size> id: terms. Raises QueryError."""
+        """Newest first. Words, "phrases", and from: to: subject: before: after: has:attachment size> id: terms.
+        Hits are counted exactly up to 10,000. Raises QueryError."""
 
     async def mail(scope: Scope, identifier: int) -> ArchivedMail:
         """What the scope may see of one. Raises KeyError."""
@@ -355,10 +356,33 @@ class IArchive(Interface):
         """Index all that is staged; with ``seal``, close the staging pack and put it on the medium now."""
 
     async def confirm_purge() -> None:
-        """The next purge goes through, whatever it would refuse for (rules 18, 19)."""
+        """Somebody looked: the clock is right, what is marked may go, and the next marking goes through, however much it is (rules 18, 19)."""
+
+    async def mark(now: float) -> int:
+        """What has expired is found by no search any more (A57), and goes with a ``purge`` a day later unless it is given longer until then; the number.
+        Raises ArchiveError: refused until confirmed (rule 19)."""
 
     async def purge(now: float) -> int:
-        """Mark and execute retention (rule 19); the number that went."""
+        """What was marked a day ago leaves the media (A58); the number that went. Raises ArchiveError: refused until confirmed (rule 19)."""
+
+
+class IRootKeys(Interface):
+    """The archive's root key, its paper, and its change in three steps (A3-A6, rule 22)."""
+
+    state = Attribute("a ``RootKeyState``")
+
+    async def backup(password: str) -> str:
+        """The key in force as text under a password. Raises KeyRefused (it is not here)."""
+
+    async def begin(password: str) -> str:
+        """Make a new root key that nothing uses yet; its paper. Raises KeyRefused (one is pending, or the archive is locked), ArchiveError."""
+
+    async def confirm(text: str, password: str) -> RootKeyState:
+        """The paper was read: the pending key comes into force here and on every medium in reach. Raises KeyRefused (no pending key, another
+        key's paper, a bad line, the wrong password), ArchiveError (the disk)."""
+
+    async def cancel() -> None:
+        """Drop the pending key. Raises KeyRefused (there is none, or it is in force already), ArchiveError."""
 
 
 class IRedelivery(Interface):

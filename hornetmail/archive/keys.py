@@ -37,6 +37,10 @@ class KeyTrouble(ArchiveError):
     """A key is missing, wrong, or its file is damaged; the message says which."""
 
 
+class KeyReplaced(KeyTrouble):
+    """The root key is one that was replaced: the message names it and the one in force."""
+
+
 class Purpose(enum.IntEnum):
     """What a wrapped key is for. The numbers stand in files."""
 
@@ -58,12 +62,13 @@ class _Entry(msgspec.Struct, frozen=True, gc=False, array_like=True):
     wrapped: bytes
 
 
-class _Body(msgspec.Struct, frozen=True, gc=False):
+class _Body(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     serial: int
     archive: bytes
     root: bytes
     public: bytes
     entries: tuple[_Entry, ...]
+    former: tuple[bytes, ...] = ()
 
 
 def new_root() -> bytes:
@@ -90,6 +95,11 @@ class RootFile:
     def __init__(self, path: Path, disk: Disk) -> None:
         self._path = path
         self._disk = disk
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        return self._path
 
     def write(self, root: bytes) -> None:
         """Durable on return."""
@@ -161,7 +171,7 @@ class Keyring:
             raise KeyTrouble(f"the keyring is damaged ({error})") from None
         if root is not None:
             if body.root != root_id(root):
-                raise KeyTrouble(f"the keyring belongs to root key {body.root.hex()}, not to {root_id(root).hex()}")
+                raise _other_root(body, root_id(root))
             if not hmac.compare_digest(_mac(root, data[:end]), data[end + 4 :]):
                 raise KeyTrouble("the keyring was changed by somebody without the root key")
         return cls(body, root)
@@ -185,8 +195,18 @@ class Keyring:
         return self._body.archive
 
     @property
+    def root(self) -> bytes:
+        """The ID of the root key that these are wrapped under."""
+        return self._body.root
+
+    @property
+    def former(self) -> tuple[bytes, ...]:
+        """The IDs of the root keys that were in force before it, oldest first."""
+        return self._body.former
+
+    @property
     def serial(self) -> int:
-        """Grows with each key."""
+        """Grows with each key, and with each change of the root key."""
         return self._body.serial
 
     @property
@@ -214,6 +234,12 @@ class Keyring:
         if found.serial > self.serial or not set(found._body.entries) <= set(self._body.entries):
             raise KeyTrouble("its wrapped keys are not those in force")
         return found
+
+    def follows(self, data: bytes) -> bool:
+        """Whether a keyring file is this archive's from before a change of the root key. Its own root key is not here, so that no more than its
+        checksum vouches for it. Raises KeyTrouble: damaged."""
+        found = Keyring.from_bytes(data, None)
+        return found.archive == self.archive and found.root in self.former and found.serial < self.serial
 
     def database_key(self) -> bytes:
         """48 bytes for ``archive.db``."""
@@ -245,13 +271,15 @@ class Keyring:
         return Keyring(body, self._root)
 
     def rewrapped(self, root: bytes) -> Keyring:
-        """The same keys under a new root key."""
+        """The same keys under a new root key; the ID of the one before is kept, so that its paper is known as older."""
         seal = Seal(root)
         entries = tuple(
             msgspec.structs.replace(e, wrapped=seal.close(self._unwrap(e), _wrap_context(e.purpose, e.number, e.tenant, e.year)))
             for e in self._body.entries
         )
-        return Keyring(msgspec.structs.replace(self._body, serial=self.serial + 1, root=root_id(root), entries=entries), root)
+        former = (*self.former, self.root)
+        body = msgspec.structs.replace(self._body, serial=self.serial + 1, root=root_id(root), entries=entries, former=former)
+        return Keyring(body, root)
 
     def seal(self, number: int) -> Seal:
         """The data key with a number. Raises KeyTrouble: locked, or there is no such key."""
@@ -278,6 +306,13 @@ class Keyring:
             return Seal(self._root).open(entry.wrapped, context)
         except BrokenSeal:
             raise KeyTrouble(f"wrapped key {entry.number} does not open") from None
+
+
+def _other_root(body: _Body, found: bytes) -> KeyTrouble:
+    text = f"the keyring belongs to root key {body.root.hex()}, not to {found.hex()}"
+    if found not in body.former:
+        return KeyTrouble(text)
+    return KeyReplaced(f"{text}: key {found.hex()} is older and was replaced, the paper of key {body.root.hex()} is needed")
 
 
 def _mac(root: bytes, data: bytes) -> bytes:

@@ -21,6 +21,9 @@ from hornetmail.db.engines import Cursor
 
 MAX_PAGE = 500
 
+MAX_COUNT = 10_000
+"""Hits are counted one by one up to this; beyond it, people narrow their search rather than read."""
+
 _COLUMNS = (
     "place, id, tenant, record, sha256, received, date, direction, feed, login, subject, message_id, size, attachments, spam, people, expires,"
     " month, pack, start, length"
@@ -138,21 +141,23 @@ def search_page(cursor: Cursor, scope: Scope, query: Query, limit: int, after: s
     for (month,) in cursor.execute("SELECT month FROM month ORDER BY month DESC").fetchall():
         table = table_of(month)
         base = f"FROM {table} WHERE {table} MATCH ?{conditions}"
-        (count,) = cursor.execute(f"SELECT count(*) {base}", (wanted, *values)).fetchone()
-        if not count:
-            continue
-        total += count
         below = " AND rowid < ?" if start is not None else ""
         bounds = (start,) if start is not None else ()
         found = cursor.execute(
             f"SELECT rowid {base}{below} ORDER BY rowid DESC LIMIT ?", (wanted, *values, *bounds, limit + 1)
         ).fetchall()
         places += (place for (place,) in found)
+        if start is None and len(found) <= limit:
+            total += len(found)
+        elif total <= MAX_COUNT:
+            counted = f"SELECT count(*) FROM (SELECT 1 {base} LIMIT ?)"
+            total += cursor.execute(counted, (wanted, *values, MAX_COUNT + 1 - total)).fetchone()[0]
     places.sort(reverse=True)
     more = len(places) > limit
     page = places[:limit]
     rows = rows_at(cursor, page)
-    return Page(total, tuple(hit_of(rows[p], scope) for p in page if p in rows), str(page[-1]) if more else "")
+    hits = tuple(hit_of(rows[p], scope) for p in page if p in rows)
+    return Page(min(total, MAX_COUNT), hits, str(page[-1]) if more else "", exact=total <= MAX_COUNT)
 
 
 def _cursor_of(after: str) -> int | None:
@@ -164,8 +169,11 @@ def _cursor_of(after: str) -> int | None:
 
 
 def _conditions(cursor: Cursor, query: Query) -> tuple[str, list[Any]]:
+    """Beside the full-text expression. What retention has marked to go is found no more (A57)."""
     parts: list[str] = []
     values: list[Any] = []
+    if cursor.execute("SELECT 1 FROM mail WHERE marked IS NOT NULL LIMIT 1").fetchone():
+        parts.append(" AND +rowid NOT IN (SELECT place FROM mail WHERE marked IS NOT NULL)")
     if query.since is not None:
         parts.append(" AND rowid >= ?")
         values.append(place_at(query.since))

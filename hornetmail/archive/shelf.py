@@ -98,6 +98,11 @@ class Media:
         self._unused = unused
         self.active: IMedium = self._media[active]
 
+    @property
+    def numbers(self) -> frozenset[int]:
+        """All that are configured, out of use or not."""
+        return frozenset(self._media)
+
     def all(self) -> list[IMedium]:
         """Those in use, by number."""
         return [m for number, m in sorted(self._media.items()) if number not in self._unused]

@@ -8,10 +8,10 @@ from typing import Any
 
 from twisted.internet.threads import deferToThreadPool
 
-from hornetmail.archive.keys import KEYRING_NAME, KeyTrouble
+from hornetmail.archive.keys import KEYRING_NAME, Keyring, KeyTrouble
 from hornetmail.archive.keystore import KeyStore
 from hornetmail.archive.leaflog import LeafLog, runs_on
-from hornetmail.archive.media import MediumError, MediumMissing, claim
+from hornetmail.archive.media import IMedium, MediumError, MediumMissing, claim
 from hornetmail.archive.packs import PackBroken, keys_of, open_pack
 from hornetmail.archive.records import Kind, MailMeta, RecordCodec
 from hornetmail.archive.schema import ANY, table_of
@@ -103,13 +103,20 @@ class Verification:
                 self._bad(where, str(error))
             try:
                 # A new key is on the medium before a pack that needs it, and may be missing there until then.
-                self._on_media[medium.number] = self._keys.current().copy_of(medium.get(KEYRING_NAME)).numbers
+                self._on_media[medium.number] = self._numbers_on(medium)
             except MediumMissing:
                 self._bad(f"{where}: keyring", "the wrapped keys are missing")
             except KeyTrouble as error:
                 self._bad(f"{where}: keyring", f"the wrapped keys are of no use: {error}")
             except MediumError as error:
                 self._bad(where, str(error))
+
+    def _numbers_on(self, medium: IMedium) -> frozenset[int]:
+        """The keys that a medium holds. One that was out of reach when the root key changed holds those from before, until it has the new ones."""
+        keyring, data = self._keys.current(), medium.get(KEYRING_NAME)
+        if medium.number in self._keys.waiting and keyring.follows(data):
+            return Keyring.from_bytes(data, None).numbers
+        return keyring.copy_of(data).numbers
 
     def _check_leaves(self) -> None:
         try:

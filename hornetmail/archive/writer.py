@@ -18,15 +18,15 @@ from zope.interface import implementer
 from hornetmail.archive import search
 from hornetmail.archive.index import Outcome, Stored, known_rows
 from hornetmail.archive.indexing import Indexer
-from hornetmail.archive.keys import KEYRING_NAME, Keyring, KeyTrouble
+from hornetmail.archive.keys import KeyTrouble
 from hornetmail.archive.keystore import KeyStore
 from hornetmail.archive.leaflog import LeafLog
-from hornetmail.archive.media import DirectoryMedium, MediumError, MediumMissing, MediumSetting, claim
+from hornetmail.archive.media import DirectoryMedium, MediumError, MediumSetting, claim
 from hornetmail.archive.parts import find_part
 from hornetmail.archive.query import parse_query
 from hornetmail.archive.rebuild import Rebuild, restore_leaves
 from hornetmail.archive.records import RecordCodec
-from hornetmail.archive.retention import Retention
+from hornetmail.archive.retention import Retention, RetentionSettings, count_marked
 from hornetmail.archive.schema import MIGRATIONS, people_decoder
 from hornetmail.archive.sealing import Sealer
 from hornetmail.archive.search import MailRow
@@ -59,12 +59,14 @@ DATABASE = "archive.db"
 
 
 class ArchiveSettings(msgspec.Struct, frozen=True, gc=False):
-    """Sizes and times. ``seal_bytes``, ``seal_seconds``: a staging segment goes to the medium at that size or age. ``node``: 0 to 1023."""
+    """Sizes and times. ``seal_bytes``, ``seal_seconds``: a staging segment goes to the medium at that size or age. ``node``: 0 to 1023.
+    ``retention``: what may go at once (rule 19)."""
 
     seal_bytes: int = 32 << 20
     seal_seconds: float = 900.0
     tick_seconds: float = 15.0
     node: int = 0
+    retention: RetentionSettings = RetentionSettings()
 
 
 def media_of(settings: Sequence[MediumSetting], disk: Disk) -> Media:
@@ -137,6 +139,16 @@ class Archive:
         self._running = False
         self._began = (reactor.seconds(), uptime())
 
+    @property
+    def keys(self) -> KeyStore:
+        """Its keyring."""
+        return self._keys
+
+    @property
+    def media(self) -> Media:
+        """Where its packs lie."""
+        return self._media
+
     # -- life -----------------------------------------------------------------------------------------------------------------
 
     def create(self) -> None:
@@ -163,9 +175,10 @@ class Archive:
     def _open_files(self) -> None:
         self._disk.make_directory(self._directory)
         if not self._keys.exists and self._root is not None:
-            self._restore_keys(self._root)
+            self._keys.restore(self._media.all(), self._root)
             self._alarm("archive-keyring", "the archive's keyring was gone, and was taken from a medium")
         keyring = self._keys.open(self._root)
+        self._keys.known(self._media.numbers)
         for medium in self._media.all():
             try:
                 claim(medium, keyring.archive, create=medium is self._media.active)
@@ -322,12 +335,8 @@ class Archive:
 
     async def _publish_keys(self) -> None:
         """The wrapped keys lie on every medium (rule 22); the sealer sees to the active one before it needs them there."""
-        if not self._keys.current().locked:
-            for medium in self._media.all():
-                try:
-                    await self._in_thread(self._keys.publish, medium)
-                except (ArchiveError, OSError) as error:
-                    self.log.error("medium {number} did not take the keyring: {error}", number=medium.number, error=error)
+        for problem in await self._in_thread(self._keys.publish_all, self._media.all()):
+            self.log.error("the keyring: {problem}", problem=problem)
 
     def _seal_soon(self) -> None:
         if self._sealing is None and self._sealer is not None and self._running:
@@ -411,6 +420,7 @@ class Archive:
         if self._database is None:
             return ArchiveFigures(staged=self._staging.count, unindexed=len(self._staging.unindexed), locked=True)
         packs, stored = await self._database.read(_pack_totals)
+        marked = await self._database.read(count_marked)
         return ArchiveFigures(
             mails=self._mails,
             packs=packs,
@@ -418,6 +428,7 @@ class Archive:
             bytes_stored=stored + self._staging.bytes,
             staged=self._staging.count,
             unindexed=len(self._staging.unindexed),
+            marked=marked,
         )
 
     # -- care -----------------------------------------------------------------------------------------------------------------
@@ -432,6 +443,9 @@ class Archive:
         )  # fmt: skip
         return await verification.run(full)
 
+    async def mark(self, now: float) -> int:
+        return await self._retention().mark(now)
+
     async def purge(self, now: float) -> int:
         gone = await self._retention().purge(now)
         self._mails, self._raw = await self._index().read(_totals)
@@ -440,12 +454,13 @@ class Archive:
         return gone
 
     async def confirm_purge(self) -> None:
-        """Allow the next purge that was refused (rule 19), and purging after a rebuild (rule 18)."""
-        await self._retention().confirm()
+        """The clock that runs now is the one to go by."""
+        await self._retention().confirm(self._reactor.seconds())
+        self._began = (self._reactor.seconds(), self._uptime())
 
     def _retention(self) -> Retention:
         drift = self._reactor.seconds() - self._began[0] - (self._uptime() - self._began[1])
-        return Retention(self._reactor, self._pool, self._index(), self._staging, self._media, drift)
+        return Retention(self._reactor, self._pool, self._index(), self._staging, self._media, drift, self._settings.retention)
 
     async def rebuild(self) -> Sequence[Finding]:
         """The index anew from media and key alone, then what is staged (L3). Searches go on in the old one until it is done. What could
@@ -496,25 +511,12 @@ class Archive:
         if self._root is None:
             raise KeyTrouble("restoring needs the key")
         if not self._keys.exists:
-            self._restore_keys(self._root)
+            self._keys.restore(self._media.all(), self._root)
         self._leaves.replay()
         try:
             restore_leaves(self._leaves, self._media, self._settings.node)
         finally:
             self._leaf_records.close()
-
-    def _restore_keys(self, root: bytes) -> None:
-        """The newest keyring that lies on a medium. Raises KeyTrouble if none does."""
-        newest: Keyring | None = None
-        for medium in self._media.all():
-            try:
-                found = Keyring.from_bytes(medium.get(KEYRING_NAME), root)
-            except MediumMissing:
-                continue
-            if newest is None or found.serial > newest.serial:
-                newest = self._keys.take_from(medium, root)
-        if newest is None:
-            raise KeyTrouble("there is no keyring, neither here nor on a medium")
 
     # -- small ----------------------------------------------------------------------------------------------------------------
 

@@ -36,7 +36,7 @@ def search(client: Client, query: tuple[str, ...], limit: int, own: bool, as_jso
         for one in answer["results"]
     ]
     table(("ID", "Date", "From", "To", "Size", "Subject"), rows)
-    click.echo(f"{len(rows)} of {answer['total']}")
+    click.echo(f"{len(rows)} of {'' if answer['exact'] else 'more than '}{answer['total']}")
 
 
 @archive.command("export")
@@ -94,9 +94,11 @@ def verify(client: Client, full: bool, as_json: bool) -> None:
 @archive.command("confirm-purge")
 @with_client
 def confirm_purge(client: Client) -> None:
-    """Let the next retention run do what it refused: after a rebuild, when much would go at once, or when the clock jumped."""
+    """Let retention do what it refused: after a rebuild, when much would go at once, or when the clock jumped. Look at the clock first."""
     client.call("POST", "archive", "purge", "confirm")
-    click.echo("the next retention run (03:40) goes through")
+    click.echo(
+        "what is marked goes at 03:40; the next marking (02:30) goes through, and what it marks goes at 03:40 the day after"
+    )
 
 
 @archive.command("rebuild")
@@ -159,8 +161,7 @@ def key() -> None:
 @with_client
 def key_backup(client: Client, file: str, password_stdin: bool) -> None:
     """Write the key as text to print, encrypted under a password, to a new FILE, or - for standard output."""
-    if file != "-" and Path(file).exists():
-        raise Failure(f"{file}: exists already")
+    _must_be_new(file)
     password = password_from(password_stdin, "Password for the backup, needed to import it")
     text = client.call("POST", "archive", "key", "backup", password=password)["text"]
     if file == "-":
@@ -168,6 +169,51 @@ def key_backup(client: Client, file: str, password_stdin: bool) -> None:
     else:
         _write_new(Path(file), text.encode())
         click.echo(f"{file} written: print it, and keep it where the archive is not")
+
+
+@key.command("new")
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
+@with_client
+def key_new(client: Client, file: str, password_stdin: bool) -> None:
+    """Make a new key and write its paper to a new FILE, or - for standard output. Nothing uses it before 'archive key confirm'."""
+    _must_be_new(file)
+    password = password_from(password_stdin, "Password for the new key's paper, needed to confirm and to import it")
+    text = client.call("POST", "archive", "key", "new", password=password)["text"]
+    if file == "-":
+        click.echo(text, nl=False)
+        return
+    try:
+        _write_new(Path(file), text.encode())
+    except Failure:
+        client.call("POST", "archive", "key", "cancel")
+        raise
+    click.echo(f"{file} written: print it, then confirm that it can be read: archive key confirm {clean(file)}")
+    click.echo("The new key is pending; the present one stays in force.")
+
+
+@key.command("confirm")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@click.option("--password-stdin", is_flag=True, help="Read the paper's password from standard input.")
+@json_option
+@with_client
+def key_confirm(client: Client, file: str, password_stdin: bool, as_json: bool) -> None:
+    """Put the pending key in force: FILE holds its paper, as written or typed in again, or - for standard input."""
+    text = _paper(file)
+    answer = client.call("POST", "archive", "key", "confirm", text=text, password=_paper_password(password_stdin))
+    if as_json:
+        emit(answer)
+    else:
+        click.echo(f"key {answer['key']['id']} is in force")
+        click.echo(clean(answer["notice"]))
+
+
+@key.command("cancel")
+@with_client
+def key_cancel(client: Client) -> None:
+    """Drop the pending key; the present one stays in force."""
+    client.call("POST", "archive", "key", "cancel")
+    click.echo("the pending key is dropped; its paper opens nothing")
 
 
 @key.command("import")
@@ -179,10 +225,8 @@ def key_import(session: Session, file: str, password_stdin: bool) -> None:
     from hornetmail.compose import setup
 
     config = session.config()
-    with click.open_file(file, encoding="utf-8", errors="replace") as source:
-        text = source.read(1 << 20)
-    password = password_from(True, "") if password_stdin else click.prompt("Password of the backup", hide_input=True, err=True)
-    _offline(setup.import_key, config, text, password)
+    text = _paper(file)
+    _offline(setup.import_key, config, text, _paper_password(password_stdin))
     click.echo("the key is imported")
 
 
@@ -213,6 +257,22 @@ def _offline(call: Any, *arguments: Any) -> Any:
 
 def _summary(answer: Any) -> str:
     return ", ".join(f"{name} {value}" for name, value in answer.items()) if isinstance(answer, dict) else ""
+
+
+def _must_be_new(file: str) -> None:
+    if file != "-" and Path(file).exists():
+        raise Failure(f"{file}: exists already")
+
+
+def _paper(file: str) -> str:
+    with click.open_file(file, encoding="utf-8", errors="replace") as source:
+        return str(source.read(1 << 16))
+
+
+def _paper_password(standard_input: bool) -> str:
+    if standard_input:
+        return password_from(True, "")
+    return str(click.prompt("Password of the paper", hide_input=True, err=True))
 
 
 def _write_new(path: Path, data: bytes) -> None:

@@ -26,6 +26,12 @@ def _settings(command: Any) -> Any:
             "--primary", "primaries", multiple=True, metavar="HOST:PORT", help="The organisation's own server; repeatable."
         ),
         click.option("--failover", type=click.Choice(["auto", "manual"]), help="Who switches the mode."),
+        click.option(
+            "--portal-on",
+            type=click.Choice(["any", "outage"]),
+            help="What sends a single mail to the portal: any trouble of the primary, or an outage; with that, greylisted mail and mail for"
+            " a full mailbox waits in the queue.",
+        ),
         click.option("--scope", type=click.Choice(["all", "picked"]), help="All users, or picked mailboxes."),
         click.option("--tls", type=click.Choice(["may", "verify", "none"]), help="TLS towards the primary."),
         click.option("--alias", "aliases", multiple=True, metavar="NAME", help="A domain that is the same; repeatable."),
@@ -147,6 +153,7 @@ def domain_show(client: Client, name: str, as_json: bool) -> None:
             ("primary", " ".join(answer["primaries"]) or "none: the portal is its mail server"),
             ("up", said(answer["primary"]["up"])),
             ("failover", answer["failover"]),
+            ("portal on", answer["portal_on"]),
             ("scope", answer["scope"]),
             ("tls", answer["tls"]),
             ("active", said(answer["active"])),
@@ -288,4 +295,14 @@ def status(client: Client, as_json: bool) -> None:
     stored = f"{size(archive['bytes_stored'])} for {size(archive['bytes_raw'])}"
     click.echo(
         f"archive       {archive['mails']} mails in {archive['packs']} packs, {stored}{', LOCKED' if archive['locked'] else ''}"
+        + (f", {archive['marked']} marked to go" if archive["marked"] else "")
     )
+    key = archive["key"]
+    if key["pending"]:
+        click.echo(
+            f"archive key   {key['id']}; {key['pending']} is pending since {moment(key['since'])}: confirm its paper, or cancel it"
+        )
+    if key["media_waiting"]:
+        click.echo(
+            f"archive key   {key['id']}; still under the one before, and out of reach: medium {', '.join(map(str, key['media_waiting']))}"
+        )

@@ -48,7 +48,7 @@ def queue_list(client: Client, domain: str | None, state: str | None, as_json: b
             row["recipient"] or "-",
             row["attempts"],
             moment(row["due"]),
-            row["last"] or row["reason"],
+            _said(row),
         )
         for one in messages.values()
         for row in one["rows"]
@@ -83,11 +83,19 @@ def queue_show(client: Client, id: str, as_json: bool) -> None:
             row["attempts"],
             moment(row["due"]),
             row["host"],
-            row["last"] or row["reason"],
+            _said(row),
         )
         for row in one["rows"]
     ]
     table(("Kind", "State", "Recipient", "Tries", "Next", "Host", "Last"), rows)
+
+
+def _said(row: dict[str, Any]) -> str:
+    """The newest reply, and what became of it where that is more than to be tried again."""
+    last, reason = str(row["last"]), str(row["reason"])
+    if last in reason:
+        return reason
+    return f"{last} ({reason})" if reason else last
 
 
 def _change(name: str, says: str, done: str, *, everything: bool = False) -> None:

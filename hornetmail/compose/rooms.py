@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from hornetmail.archive.keys import RootFile
+from hornetmail.archive.keys import KEYRING_NAME, RootFile
 from hornetmail.archive.media import MediumSetting
+from hornetmail.archive.retention import RetentionSettings
+from hornetmail.archive.rootkeys import PendingFile, RootKeys, settle
 from hornetmail.archive.writer import Archive, ArchiveSettings
 from hornetmail.compose.foundations import Foundations
 from hornetmail.compose.people import People
@@ -36,6 +39,18 @@ def root_file(config: Config, disk: Disk) -> RootFile:
     return RootFile(config.root / "keys" / "archive-root.key", disk)
 
 
+def pending_file(base: Foundations) -> PendingFile:
+    """Where a new root key waits until its paper is confirmed (rule 22)."""
+    return PendingFile(base.config.root / "keys" / "archive-root.pending", base.disk, Seal(base.key.derive("archive root")))
+
+
+async def root_of(base: Foundations) -> bytes | None:
+    """The archive's root key; None: locked. A change of it that a crash cut off is ended. Raises KeyTrouble, OSError."""
+    keyring = base.directory("archive") / KEYRING_NAME
+    root: bytes | None = await base.offload(settle, root_file(base.config, base.disk), pending_file(base), keyring)
+    return root
+
+
 def media_of(config: Config) -> tuple[MediumSetting, ...]:
     """The media of the configuration; one so far, and it is active (A12)."""
     return (MediumSetting(FIRST_MEDIUM, str(config.path(config.archive.medium))),)
@@ -56,6 +71,7 @@ def archive_of(base: Foundations, root: bytes | None) -> Archive:
             node=base.config.node,
             seal_seconds=base.config.archive.seal_seconds,
             tick_seconds=min(15.0, base.config.archive.seal_seconds),
+            retention=RetentionSettings(base.config.archive.purge_percent / 100, base.config.archive.purge_floor),
         ),
     )
 
@@ -92,19 +108,30 @@ def _hosts(path: Path) -> dict[str, list[str]]:
     return hosts
 
 
-async def retention(archive: IArchive, bus: IBus, now: float) -> None:
-    """The daily purge; what it refuses to do (rule 19) is an alarm that says how to let it."""
+async def retention(step: Callable[[float], Awaitable[object]], bus: IBus, now: float) -> None:
+    """One of retention's two daily steps; what it refuses to do (rule 19) is an alarm that says how to let it."""
     try:
-        await archive.purge(now)
+        await step(now)
     except ArchiveError as error:
         bus.publish(Alarm("archive-purge", f"{error}. To let it: hornetmail archive confirm-purge"))
+
+
+def retention_jobs(archive: IArchive, bus: IBus) -> tuple[DailyJob, DailyJob]:
+    """02:30 from the search index (A57), 03:40 the day after from the media (A58)."""
+    return (
+        DailyJob("retention: mark", 2 * 60 + 30, lambda now: retention(archive.mark, bus, now)),
+        DailyJob("retention: purge", 3 * 60 + 40, lambda now: retention(archive.purge, bus, now)),
+    )
 
 
 class MailRooms:
     """Opened, not yet delivering."""
 
-    def __init__(self, base: Foundations, queue: Queue, portal: PortalStore, archive: Archive, delivery: Delivery) -> None:
+    def __init__(
+        self, base: Foundations, queue: Queue, portal: PortalStore, archive: Archive, root_keys: RootKeys, delivery: Delivery
+    ) -> None:
         self.base = base
+        self.root_keys = root_keys
         self.queue = queue
         self.portal = portal
         self.archive = archive
@@ -138,9 +165,13 @@ class MailRooms:
         )
         await portal.open()
         base.at_close(portal.close)
-        archive = archive_of(base, root_file(config, base.disk).read())
+        archive = archive_of(base, await root_of(base))
         await archive.start()
         base.at_close(archive.stop)
+        root_keys = RootKeys(
+            root_file(config, base.disk), pending_file(base), archive.keys, archive.media, base.offload, base.reactor.seconds
+        )
+        await root_keys.open()
         resolver = resolver_of(base)
         delivery = Delivery(
             base.reactor,
@@ -162,11 +193,11 @@ class MailRooms:
             Job("mailboxes", 60, portal.make_missing, first=5),
             Job("foreign files", 30, portal.sweep, first=30),
             Job("queue segments", 60, queue.tidy, first=60),
-            DailyJob("retention", 3 * 60 + 40, lambda now: retention(archive, base.bus, now)),
+            *retention_jobs(archive, base.bus),
         ]
         base.meters.gauge("queue_messages", lambda: queue.backlog().messages)
         base.meters.gauge("queue_oldest_seconds", lambda: queue.backlog().oldest)
-        return cls(base, queue, portal, archive, delivery)
+        return cls(base, queue, portal, archive, root_keys, delivery)
 
     def troubles(self) -> dict[str, str]:
         """What does not work, by role."""

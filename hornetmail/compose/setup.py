@@ -11,14 +11,14 @@ import msgspec
 
 from hornetmail import config as configuration
 from hornetmail.archive import paper
-from hornetmail.archive.keys import new_root
+from hornetmail.archive.keys import KEYRING_NAME, KeyReplaced, Keyring, KeyTrouble, RootFile, new_root
 from hornetmail.archive.media import MediumError
 from hornetmail.compose import offline
 from hornetmail.compose.certificate import self_signed
 from hornetmail.compose.foundations import Foundations
 from hornetmail.compose.keys import ServerKey
 from hornetmail.compose.people import People
-from hornetmail.compose.rooms import archive_of, root_file
+from hornetmail.compose.rooms import archive_of, root_file, root_of
 from hornetmail.config import Config
 from hornetmail.core.address import AddressError, fold_domain
 from hornetmail.core.archived import ArchiveError
@@ -110,7 +110,7 @@ def rebuild(config: Config) -> dict[str, Any]:
     """``archive.db`` anew, from medium and key alone (L3): the number of mails, and what could not be read. Raises SetupError."""
 
     async def task(base: Foundations) -> dict[str, Any]:
-        archive = archive_of(base, root_file(config, base.disk).read())
+        archive = archive_of(base, await root_of(base))
         if not base.directory("archive/leaves").exists():
             await base.offload(archive.restore)
         await archive.start()
@@ -125,10 +125,37 @@ def rebuild(config: Config) -> dict[str, Any]:
 
 
 def import_key(config: Config, text: str, password: str) -> None:
-    """Put the key of a paper in force. Raises ValueError that names the bad line, or SetupError."""
+    """Put the key of a paper in place. Raises ArchiveError that names the bad line, or SetupError: it is older than the archive's keys, or not
+    theirs while the key that is here opens them."""
     root = paper.restore(text, password)
 
     async def task(base: Foundations) -> None:
-        await base.offload(root_file(config, base.disk).write, root)
+        file = root_file(config, base.disk)
+        await base.offload(_check_key, base.directory("archive") / KEYRING_NAME, file, root)
+        await base.offload(file.write, root)
 
     with_foundations(config, task)
+
+
+def _check_key(keyring: Path, roots: RootFile, root: bytes) -> None:
+    """Raises KeyReplaced or SetupError: the archive that is here has another key, and must not lose it to a slip."""
+    if not keyring.exists():
+        return
+    data = keyring.read_bytes()
+    try:
+        Keyring.from_bytes(data, root)
+    except KeyReplaced:
+        raise
+    except KeyTrouble as error:
+        if _opens(data, roots):
+            raise SetupError(
+                f"{error}; the key that is here opens it: move {keyring.parent} away before this one is imported"
+            ) from None
+
+
+def _opens(data: bytes, roots: RootFile) -> bool:
+    try:
+        present = roots.read()
+        return present is not None and not Keyring.from_bytes(data, present).locked
+    except KeyTrouble:
+        return False

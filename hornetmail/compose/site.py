@@ -8,12 +8,11 @@ from typing import Any, Literal
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from hornetmail import __version__
-from hornetmail.archive import paper
 from hornetmail.compose.doors import Doors
 from hornetmail.compose.foundations import Foundations
 from hornetmail.compose.mail import services_of
 from hornetmail.compose.people import People
-from hornetmail.compose.rooms import MailRooms, root_file
+from hornetmail.compose.rooms import MailRooms
 from hornetmail.net.tls import ServerTLS
 from hornetmail.servers.submit import Submission
 from hornetmail.web.api.api import Api
@@ -56,7 +55,7 @@ class Pages:
                 meters=base.meters,
                 health=health,
                 bounce=rooms.delivery.give_up,
-                key_backup=self._key_backup,
+                root_keys=rooms.root_keys,
                 hostname=config.hostname,
                 version=__version__,
             )
@@ -76,14 +75,6 @@ class Pages:
 
     def _face(self, door: Literal["http", "socket"]) -> HttpFace:
         return HttpFace(self.api, self._visitors, door=door, figures=self._base.meters.render)
-
-    async def _key_backup(self, password: str) -> str:
-        base = self._base
-        root = root_file(base.config, base.disk).read()
-        if root is None:
-            raise FileNotFoundError("the archive's key is not here")
-        text: str = await base.offload(paper.backup, root, password, base.reactor.seconds())
-        return text
 
     async def listen_locally(self, doors: Doors) -> None:
         """The socket in the data directory: whoever may open it is the local administrator. Raises OSError."""

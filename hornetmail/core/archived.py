@@ -77,16 +77,22 @@ class ArchiveError(Exception):
     """The archive cannot do it now; the message says why."""
 
 
+class KeyRefused(ArchiveError):
+    """The archive's root key cannot be changed like this: the wrong paper, or the wrong moment. The message says which."""
+
+
 class Page(msgspec.Struct, frozen=True, gc=False):
-    """``total`` counts all hits within the scope; ``results`` at most 500, newest first; ``after`` continues behind them or is ``""``."""
+    """``total`` counts all hits within the scope; without ``exact`` there are more than that. ``results`` at most 500, newest first; ``after``
+    continues behind them or is ``""``."""
 
     total: int
     results: tuple[Hit, ...]
     after: str = ""
+    exact: bool = True
 
 
 class ArchiveFigures(msgspec.Struct, frozen=True, gc=False):
-    """The archive in figures. ``locked``: the key is not there; mail is taken, not searchable (rule 22)."""
+    """The archive in figures. ``locked``: the key is not there; mail is taken, not searchable (rule 22). ``marked``: by retention, to go (rule 19)."""
 
     mails: int = 0
     packs: int = 0
@@ -95,6 +101,17 @@ class ArchiveFigures(msgspec.Struct, frozen=True, gc=False):
     staged: int = 0
     unindexed: int = 0
     locked: bool = False
+    marked: int = 0
+
+
+class RootKeyState(msgspec.Struct, frozen=True, gc=False):
+    """The archive's root key (rule 22). ``key``: the ID of the one in force, in hex. ``pending``: that of one that waits until its paper is
+    confirmed, or ``""``; ``since``: when it was made, Unix seconds. ``waiting``: media that still hold the keys under the one before."""
+
+    key: str = ""
+    pending: str = ""
+    since: float = 0.0
+    waiting: tuple[int, ...] = ()
 
 
 class Finding(msgspec.Struct, frozen=True, gc=False):

@@ -25,6 +25,11 @@ class Backoff(msgspec.Struct, frozen=True, gc=False):
         doubled = self.first * 2.0 ** min(max(attempts - 1, 0), 40)
         return min(doubled, self.ceiling) * (0.8 + 0.4 * jitter)
 
+    def patience(self) -> float:
+        """Seconds after which an uncertain copy is handed over whatever was heard of the primary; it goes earlier when its turn comes
+        (``core.turn``)."""
+        return max(self.ceiling, 5 * self.first)
+
     def over(self, worked: float) -> bool:
         """Whether to give up."""
         return worked >= self.give_up

@@ -1,6 +1,7 @@
 """What a primary's answer says about the primary (L6): server-wide trouble, one recipient's, or none.
 
 C20 sends one mail to the portal for any 4xx. Switching a whole domain wants more: greylisting and a full mailbox are no outage.
+A domain may have its single mails judged by that finer rule too (``PortalOn.OUTAGE``).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from hornetmail.core.reply import Reply
 from hornetmail.core.verdict import Outcome, Stage, Verdict
 
 _GREY = re.compile(r"gr[ea]y-?\s?list|postgrey|first (?:attempt|time)|policy.{0,40}(?:delay|defer)", re.IGNORECASE)
+_BARRED = re.compile(r"host(?:name)?\b.{0,30}(?:rejected|not found)|cannot find|block(?:ed|list)|black ?list", re.IGNORECASE)
 _FULL = re.compile(r"quota|mailbox (?:is )?full|over ?limit|insufficient mailbox", re.IGNORECASE)
 
 SERVER_STAGES = frozenset({Stage.CONNECT, Stage.GREETING, Stage.EHLO, Stage.TLS, Stage.AUTH, Stage.BODY})
@@ -37,8 +39,13 @@ class Sign(msgspec.Struct, frozen=True, gc=False):
 
 
 def is_greylisting(reply: Reply) -> bool:
-    """RFC 6647: a 4xx that only wants the sender to come again."""
-    return reply.transient and (bool(_GREY.search(reply.text)) or (reply.code in (450, 451) and reply.enhanced == "4.7.1"))
+    """RFC 6647: a 4xx that only wants the sender to come again. 4.7.1 alone is taken for it too, unless the words tell that we
+    ourselves are barred: that passes for nobody."""
+    if not reply.transient:
+        return False
+    if _GREY.search(reply.text):
+        return True
+    return reply.code in (450, 451) and reply.enhanced == "4.7.1" and not _BARRED.search(reply.text)
 
 
 def is_full(reply: Reply) -> bool:
@@ -51,6 +58,17 @@ def is_unknown(reply: Reply) -> bool:
     return reply.code in (550, 551, 553) and (not reply.enhanced or reply.enhanced.startswith("5.1."))
 
 
+def excuse(verdict: Verdict) -> str:
+    """Why a primary that deferred one recipient works all the same, in plain words; ``""`` if that cannot be said."""
+    if verdict.outcome is not Outcome.DEFERRED or not verdict.unavailable:
+        return ""
+    if verdict.stage in SERVER_STAGES or verdict.stage is Stage.RESOLVE or verdict.reply.code == 421:
+        return ""
+    if is_greylisting(verdict.reply):
+        return "greylisting is no outage"
+    return "one full mailbox is no outage" if is_full(verdict.reply) else ""
+
+
 def read(verdict: Verdict) -> Sign:
     """The sign in a primary's verdict."""
     if verdict.outcome is Outcome.UNCERTAIN:
@@ -61,8 +79,6 @@ def read(verdict: Verdict) -> Sign:
         return Sign(Breadth.DNS, f"its name cannot be resolved: {verdict.reply}")
     if verdict.stage in SERVER_STAGES or verdict.reply.code == 421:
         return Sign(Breadth.SERVER, f"{verdict.stage}: {verdict.reply}")
-    if is_greylisting(verdict.reply):
-        return Sign(Breadth.NOBODY, f"greylisting is no outage: {verdict.reply}")
-    if is_full(verdict.reply):
-        return Sign(Breadth.NOBODY, f"one full mailbox is no outage: {verdict.reply}")
+    if why := excuse(verdict):
+        return Sign(Breadth.NOBODY, f"{why}: {verdict.reply}")
     return Sign(Breadth.RECIPIENT, f"{verdict.stage}: {verdict.reply}")

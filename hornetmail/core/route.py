@@ -6,13 +6,18 @@ import enum
 
 import msgspec
 
+from hornetmail.core import outage
 from hornetmail.core.mode import Mode
-from hornetmail.core.served import Coverage, Domain, Mailbox
+from hornetmail.core.served import Coverage, Domain, Mailbox, PortalOn
+from hornetmail.core.verdict import Outcome, Verdict
 
 PRIMARY = "primary"
 PORTAL = "portal"
 MX = "mx"
 ARCHIVE = "archive"
+
+KEPT = "kept for the primary: "
+"""How the reason of a row begins whose mail waits in the queue though the portal could have it."""
 
 
 class Last(enum.StrEnum):
@@ -25,19 +30,34 @@ class Last(enum.StrEnum):
 
 class Route(msgspec.Struct, frozen=True, gc=False):
     """Courier names in order, what follows the last of them, and why, for people. ``drains``: a copy in the portal has to
-    get home to a primary later (rule 3)."""
+    get home to a primary later (rule 3). ``patient``: what the primary defers without being in trouble waits for it (``kept``)."""
 
     couriers: tuple[str, ...]
     last: Last
     why: str
     drains: bool = False
+    patient: bool = False
 
 
-def route(domain: Domain | None, registered: Mailbox | None, covered: Mailbox | None, mode: Mode) -> Route:
+def kept(way: Route, verdict: Verdict, before: Verdict | None) -> str:
+    """Why mail that the primary gave this verdict stays in the queue for it, as the row's reason; ``""`` if it goes on along its route.
+
+    ``before`` is the row's verdict of earlier attempts: what was uncertain once is never kept, the primary may have it (rule 1).
+    """
+    if not way.patient or verdict.courier != PRIMARY or (before is not None and before.outcome is Outcome.UNCERTAIN):
+        return ""
+    why = outage.excuse(verdict)
+    return KEPT + why if why else ""
+
+
+def route(
+    domain: Domain | None, registered: Mailbox | None, covered: Mailbox | None, mode: Mode, *, notice: bool = False
+) -> Route:
     """The route of one recipient.
 
     ``domain`` is the served domain of the address or None; ``registered`` its mailbox, ``covered`` the same one if the service
-    covers it (C11, C12). The attempt's number makes no difference: the portal comes at once, within the first one (C20).
+    covers it (C11, C12). The attempt's number makes no difference: the portal comes at once, within the first one (C20). ``notice``:
+    we wrote it ourselves; it never waits behind the full mailbox that it may be about.
     """
     if domain is None:
         return Route((MX,), Last.RETRY, "not a domain of ours: to its mail exchangers or the sender's smarthost")
@@ -59,4 +79,7 @@ def route(domain: Domain | None, registered: Mailbox | None, covered: Mailbox | 
         return Route((PORTAL,), Last.RETRY, "emergency: into the portal (C4)", drains=True)
     if covered is None:
         return Route((PRIMARY,), Last.RETRY, "no portal mailbox: to the primary, later again if it is unavailable")
+    if domain.portal_on is PortalOn.OUTAGE and not notice:
+        why = "to the primary, into the portal if it is unavailable; greylisting and a full mailbox are waited for (C3, C20, L6)"
+        return Route((PRIMARY, PORTAL), Last.RETRY, why, drains=True, patient=True)
     return Route((PRIMARY, PORTAL), Last.RETRY, "to the primary, into the portal if it is unavailable (C3, C20)", drains=True)

@@ -14,6 +14,14 @@ class Failover(enum.StrEnum):
     MANUAL = "manual"
 
 
+class PortalOn(enum.StrEnum):
+    """At which trouble of the primary a single mail goes to the portal: ``ANY``, as C20 has it, or only such as an ``OUTAGE``
+    may show in (L6): greylisted mail and mail for a full mailbox then waits in the queue for the primary."""
+
+    ANY = "any"
+    OUTAGE = "outage"
+
+
 class Coverage(enum.StrEnum):
     """All users of the domain, or picked mailboxes (C12)."""
 
@@ -50,7 +58,8 @@ class Host(msgspec.Struct, frozen=True, gc=False):
 
 class Domain(msgspec.Struct, frozen=True, gc=False):
     """A served domain. No ``primaries``: the portal is its mail server for good. ``relay_from``: networks whose hosts may send
-    for it through the relay door. ``archive``: mail is archived (C8). ``retention_days``: kept that long (C1)."""
+    for it through the relay door. ``archive``: mail is archived (C8). ``retention_days``: kept that long (C1). ``portal_on``: what
+    sends a single mail to the portal (C20)."""
 
     name: str
     tenant: int = 1
@@ -64,6 +73,7 @@ class Domain(msgspec.Struct, frozen=True, gc=False):
     relay_from: tuple[str, ...] = ()
     smarthost: Host | None = None
     aliases: tuple[str, ...] = ()
+    portal_on: PortalOn = PortalOn.ANY
 
 
 class Cause(enum.StrEnum):

@@ -12,11 +12,13 @@ from twisted.logger import Logger
 from hornetmail.core.address import domain_of
 from hornetmail.core.backoff import Backoff
 from hornetmail.core.bounce import Bounce
+from hornetmail.core.envelope import Door
 from hornetmail.core.events import RecipientSettled
 from hornetmail.core.mode import Mode
 from hornetmail.core.queued import Claim, Message, Row, RowKind, RowState, Settled
 from hornetmail.core.reply import Reply
-from hornetmail.core.route import ARCHIVE, PRIMARY, Last, Route, route
+from hornetmail.core.route import ARCHIVE, KEPT, PRIMARY, Last, Route, kept, route
+from hornetmail.core.turn import is_uncertain
 from hornetmail.core.verdict import Outcome, Verdict
 from hornetmail.delivery.couriers.archive import ArchiveCourier, staged_reason
 from hornetmail.delivery.couriers.portal import Placed
@@ -24,6 +26,7 @@ from hornetmail.delivery.judge import Judge
 from hornetmail.delivery.modes import PARKED, Modes
 from hornetmail.delivery.notices import Notices
 from hornetmail.delivery.tasks import together
+from hornetmail.delivery.unrecorded import Unrecorded
 from hornetmail.interfaces import IBody, IBus, ICourier, IDirectory, IMeters, IQueue
 
 QUICK_LOOKS = 3
@@ -45,7 +48,8 @@ class Group(msgspec.Struct, frozen=True):
 
 
 class Agent:
-    """``born(domain)`` is told when a portal copy was made while its domain is not in emergency, so that none is overlooked."""
+    """``born(domain)`` is told when a portal copy was made while its domain is not in emergency, so that none is overlooked,
+    ``doubtful(domain)`` when an uncertain one was, whose turn has to be watched for."""
 
     log = Logger()
 
@@ -65,6 +69,8 @@ class Agent:
         jitter: Callable[[], float],
         expect: Callable[[float], None],
         born: Callable[[str], None],
+        doubtful: Callable[[str], None],
+        unrecorded: Unrecorded,
     ) -> None:
         self._clock = clock
         self._queue = queue
@@ -80,13 +86,15 @@ class Agent:
         self._jitter = jitter
         self._expect = expect
         self._born = born
+        self._doubtful = doubtful
+        self._unrecorded = unrecorded
 
     def next_due(self, row: Row) -> float:
         """When the attempt after the one about to start is due, which ``row`` counts already; durable before anybody is dialled."""
         return self._clock.seconds() + self._backoff.delay(row.attempts, self._jitter())
 
-    def _again(self, row: Row, more: float = 0.0) -> float:
-        due = self._clock.seconds() + self._backoff.delay(max(row.attempts, 1), self._jitter()) + more
+    def _again(self, row: Row) -> float:
+        due = self._clock.seconds() + self._backoff.delay(max(row.attempts, 1), self._jitter())
         self._expect(due)
         return due
 
@@ -97,7 +105,7 @@ class Agent:
         message = claim.message
         try:
             body = await self._queue.body(message.id)
-            groups = self._groups(claim.rows)
+            groups = self._groups(message, claim.rows)
         except CancelledError:
             raise
         except Exception:  # noqa: BLE001 - a fault of ours delays the message and never loses it
@@ -106,7 +114,7 @@ class Agent:
             return
         await together(self._attempt(message, group, body) for group in groups)
 
-    def _groups(self, rows: Sequence[Row]) -> list[Group]:
+    def _groups(self, message: Message, rows: Sequence[Row]) -> list[Group]:
         found: dict[tuple[str, str], list[tuple[Row, Route]]] = {}
         for row in rows:
             name = domain_of(row.address)
@@ -114,7 +122,7 @@ class Agent:
             mode = self._modes.mode(domain.name) if domain else Mode.NORMAL
             registered = self._directory.mailbox(row.address) if domain else None
             covered = self._directory.covered(row.address) if domain else None
-            way = route(domain, registered, covered, mode)
+            way = route(domain, registered, covered, mode, notice=message.origin.door is Door.NOTICE)
             found.setdefault((name, way.couriers[0] if way.couriers else ""), []).append((row, way))
         return [
             Group(name, tuple(row for row, _ in members), {row.id: way for row, way in members})
@@ -130,9 +138,11 @@ class Agent:
         except Exception:  # noqa: BLE001 - see run
             self.log.failure("attempt for message {message} to {domain} failed", message=message.id, domain=group.domain)
             await self._queue.settle([Settled(row.id, RowState.QUEUED, row.last, self._again(row)) for row in group.rows])
+        finally:
+            self._unrecorded.recorded([row.id for row in group.rows])
 
     async def _walk(self, message: Message, group: Group, body: IBody) -> list[tuple[Row, Verdict]]:
-        """Courier after courier until each row has its verdict; unavailable means the next one, now (C20)."""
+        """Courier after courier until each row has its verdict; unavailable means the next one, now (C20), unless the mail is kept."""
         ended = [(row, _nowhere(group.routes[row.id])) for row in group.rows if not group.couriers(row, 0)]
         left = [row for row in group.rows if group.couriers(row, 0)]
         place = 0
@@ -143,9 +153,10 @@ class Agent:
             left = []
             for name, rows in by_courier.items():
                 for row, verdict in await self._try(name, message, rows, body):
-                    if not verdict.final and verdict.unavailable and group.couriers(row, place + 1):
+                    onward = not verdict.final and verdict.unavailable and bool(group.couriers(row, place + 1))
+                    if onward and not kept(group.routes[row.id], verdict, row.last):
                         # Once uncertain, the primary may have it, whatever it says later: the portal's copy is a marked one.
-                        left.append(row if _is_uncertain(row) else msgspec.structs.replace(row, last=verdict))
+                        left.append(row if is_uncertain(row) else msgspec.structs.replace(row, last=verdict))
                     else:
                         ended.append((row, verdict))
             place += 1
@@ -188,12 +199,17 @@ class Agent:
             if row.id not in done:
                 settled.append(self._outcome(group, row, verdict, told=row.id in told))
         await self._queue.settle(settled)
+        if any(each.reason.startswith(KEPT) for each in settled) and self._modes.mode(group.domain) is Mode.EMERGENCY:
+            # The emergency began while the primary was being asked: adoption (L4) passed over what was under way.
+            await self._queue.adopt(self._name(group.domain), self._clock.seconds())
         if (
             any(each.drain is not None and each.due == 0 for each in settled)
             and self._modes.mode(group.domain) is not Mode.EMERGENCY
         ):
             # The emergency ended while the copy was being made: it must not be overlooked.
             self._born(self._name(group.domain))
+        if any(each.drain is not None and each.drain.uncertain and each.due for each in settled):
+            self._doubtful(self._name(group.domain))
         for row, verdict in ended:
             self._bus.publish(RecipientSettled(message.id, row.id, self._name(group.domain), _plain(verdict)))
             self.log.info(
@@ -223,7 +239,8 @@ class Agent:
             )
         if bounce is Bounce.LATER:
             reason = f"failed ({verdict.reply}), and not yet known whether a bounce may go out: {why}"
-            return Settled(row.id, RowState.QUEUED, verdict, self._again(row), reason=reason, delay_told=row.delay_told)
+            last = row.last if is_uncertain(row) else verdict
+            return Settled(row.id, RowState.QUEUED, last, self._again(row), reason=reason, delay_told=row.delay_told)
         return Settled(row.id, RowState.FAILED, verdict, reason=why, delay_told=row.delay_told)
 
     def _outcome(self, group: Group, row: Row, verdict: Verdict, *, told: bool) -> Settled:
@@ -232,15 +249,17 @@ class Agent:
             copy = verdict.copy if isinstance(verdict, Placed) and way.drains else None
             due = 0.0
             if copy is not None and self._modes.mode(group.domain) is not Mode.EMERGENCY:
-                # An uncertain copy may be there already: it goes last (rule 1).
-                due = self._again(row, self._backoff.first * 4 if copy.uncertain else 0.0)
+                # The primary may have an uncertain one already: it goes last, when its turn comes (rule 1).
+                wait = self._backoff.patience() if copy.uncertain else self._backoff.delay(1, self._jitter())
+                due = self._clock.seconds() + wait
+                self._expect(due)
             return Settled(row.id, RowState.DELIVERED, _plain(verdict), due, copy, delay_told=row.delay_told)
         if way.last is Last.PARK:
             return Settled(row.id, RowState.PARKED, verdict, reason=PARKED + way.why, delay_told=row.delay_told)
-        kept = verdict
-        if _is_uncertain(row) and verdict.outcome is Outcome.DEFERRED and row.last is not None:
-            kept = row.last
-        return Settled(row.id, RowState.QUEUED, kept, self._again(row), delay_told=row.delay_told or told)
+        reason = kept(way, verdict, row.last)
+        if is_uncertain(row) and verdict.outcome is Outcome.DEFERRED and row.last is not None:
+            verdict = row.last
+        return Settled(row.id, RowState.QUEUED, verdict, self._again(row), reason=reason, delay_told=row.delay_told or told)
 
     async def give_up(self, rows: Sequence[int], reason: str) -> int:
         """Administration: end the deliveries named and tell their senders. Where rule 6 forbids that, the
@@ -296,10 +315,6 @@ class Agent:
         due = min(soonest + 30.0, now + self._backoff.ceiling)
         self._expect(due)
         return Settled(row.id, RowState.QUEUED, verdict, due, reason=staged_reason(standing))
-
-
-def _is_uncertain(row: Row) -> bool:
-    return row.last is not None and row.last.outcome is Outcome.UNCERTAIN
 
 
 def _nowhere(way: Route) -> Verdict:

@@ -28,6 +28,7 @@ from hornetmail.core.machine import Drained
 from hornetmail.core.mode import Mode
 from hornetmail.core.queued import Claim, Message, Portal, Row, RowKind, RowState, Settled
 from hornetmail.core.reply import Reply
+from hornetmail.core.turn import is_uncertain
 from hornetmail.core.verdict import Outcome, Verdict
 from hornetmail.delivery.couriers.exchange import Load
 from hornetmail.delivery.couriers.primary import PrimaryCourier
@@ -36,6 +37,7 @@ from hornetmail.delivery.modes import Modes
 from hornetmail.delivery.moved import Moved
 from hornetmail.delivery.notices import Notices
 from hornetmail.delivery.tasks import Tasks, pause, together
+from hornetmail.delivery.unrecorded import Unrecorded
 from hornetmail.interfaces import IBody, IBus, IDirectory, IPortal, IQueue
 
 KEYWORD = "$DrainFailed"
@@ -49,11 +51,14 @@ WAITING = (RowState.PARKED, RowState.QUEUED)
 
 
 class DrainLimits(msgspec.Struct, frozen=True, gc=False):
-    """``most`` hand-overs of a domain side by side, ``per_second`` started; passes that end early are repeated after ``again`` s, doubled up
-    to ``slowest``; a copy undrained for ``undrained`` s is told; one whose domain has had no primary for ``orphaned`` s stays for good."""
+    """``most`` hand-overs of a domain side by side, ``per_second`` started; ``troubled`` batches in a row at which the primary was in trouble end
+    a pass; passes that end early are repeated after ``again`` s, doubled up to ``slowest``; a copy at which the primary was in trouble
+    ``suspect`` times has that trouble to itself and follows its own back-off; a copy undrained for ``undrained`` s is told; one whose domain has had no primary for ``orphaned`` s stays for good."""
 
     most: int = 10
     per_second: float = 50.0
+    troubled: int = 3
+    suspect: int = 5
     again: float = 5.0
     slowest: float = 120.0
     undrained: float = 4 * 3600.0
@@ -90,6 +95,7 @@ class Drain:
         backoff: Backoff,
         jitter: Callable[[], float],
         expect: Callable[[float], None],
+        unrecorded: Unrecorded,
         limits: DrainLimits | None = None,
     ) -> None:
         self._clock = clock
@@ -105,6 +111,7 @@ class Drain:
         self._backoff = backoff
         self._jitter = jitter
         self._expect = expect
+        self._unrecorded = unrecorded
         self.limits = limits or DrainLimits()
         self._tasks = Tasks(clock)
         self._passes: set[str] = set()
@@ -163,7 +170,7 @@ class Drain:
             if len(page) < 500:
                 break
             after = page[-1][1].id
-        found.sort(key=lambda each: (is_uncertain(each[1]), -each[0].arrived, -each[1].id))
+        found.sort(key=lambda each: (is_uncertain(each[1]), _troubles(each[1]), -each[0].arrived, -each[1].id))
         return found
 
     def _domain_of(self, row: Row) -> str:
@@ -177,18 +184,19 @@ class Drain:
         todo = [row for _, row in await self.waiting(domain)]
         if todo:
             self.log.info("{domain}: {count} messages in the portal go home", domain=domain, count=len(todo))
-        width, moved, unavailable = 1, 0, 0
+        width, moved, troubled = 1, 0, 0
         while todo and self._running and self._modes.mode(domain) is not Mode.EMERGENCY:
             batch, todo = todo[:width], todo[width:]
             began = self._clock.seconds()
             results = await together(self._by_id(row) for row in batch)
             moved += sum(1 for each in results if each in (Result.HOME, Result.GONE, Result.STUCK))
             if Result.UNAVAILABLE in results:
-                width, unavailable = 1, unavailable + 1
-                if unavailable >= 3 or Result.HOME not in results:
+                # Not every message that a server stumbles over means that it is down: the next ones are tried.
+                width, troubled = 1, troubled + 1 if Result.HOME not in results else 1
+                if troubled >= self.limits.troubled:
                     break
             else:
-                width = min(width + 1, self.limits.most)
+                width, troubled = min(width + 1, self.limits.most), 0
             rest = began + len(batch) / self.limits.per_second - self._clock.seconds()
             if todo and rest > 0:
                 await pause(self._clock, rest)
@@ -261,6 +269,8 @@ class Drain:
             verdict = Verdict(Outcome.DEFERRED, Reply(451, "4.3.0", "our own trouble"), "primary")
             await self._queue.settle([self._back(row, verdict)])
             return Result.LATER
+        finally:
+            self._unrecorded.recorded((row.id,))
 
     async def _nobody(self, row: Row, reason: str) -> Result:
         """Chosen without an envelope of its own (rule 10), and its mailbox was removed since: it stays where it is."""
@@ -279,6 +289,7 @@ class Drain:
             message.envelope.smtputf8,
             message.envelope.ret,
             message.envelope.envid,
+            (row.id,),
         )
         [verdict] = await self._primary.hand_over(domain, load)
         return await self._judge.weigh(recipient.address, message.id, verdict)
@@ -306,7 +317,7 @@ class Drain:
             return Result.STUCK
         await self._portal.end_drain(copy, delivered=False)
         wide = outage.read(verdict).breadth in (outage.Breadth.SERVER, outage.Breadth.DNS)
-        if sweeping and wide and verdict.outcome is not Outcome.UNCERTAIN:
+        if sweeping and wide and verdict.outcome is not Outcome.UNCERTAIN and row.attempts < self.limits.suspect:
             # The primary as a whole: the copy waits for the next pass, not for a back-off of its own.
             await self._queue.settle([Settled(row.id, RowState.PARKED, verdict, delay_told=row.delay_told)])
         else:
@@ -390,8 +401,8 @@ class Drain:
             await self._notices.tell(tenant, mailbox.address, "Mail for you is waiting in the portal", text, "undrained", domain)
 
 
-def is_uncertain(row: Row) -> bool:
-    """Drained last: the primary may have it already (rule 1)."""
-    if row.portal is not None and row.portal.uncertain:
-        return True
-    return row.last is not None and row.last.outcome is Outcome.UNCERTAIN
+def _troubles(row: Row) -> int:
+    """How often the primary as a whole was in trouble when it was offered this copy: it goes behind those that it may still take, for
+    one message that a server cannot digest must not keep all others away from it."""
+    wide = row.last is not None and outage.read(row.last).breadth in (outage.Breadth.SERVER, outage.Breadth.DNS)
+    return row.attempts if wide else 0

@@ -56,6 +56,7 @@ class Modes:
         self.policy = policy or machine.Policy()
         self._states: dict[str, machine.State] = {}
         self._decisions: dict[str, deque[tuple[float, str]]] = {}
+        self._answering: dict[str, float] = {}
         self._tasks = Tasks(clock)
         self._counter = 0
 
@@ -133,9 +134,21 @@ class Modes:
         state = self._states.get(domain)
         return state is not None and (state.mode is Mode.EMERGENCY or bool(state.evidence))
 
+    def answering(self, domain: str) -> float:
+        """Since when the primary has taken messages or answered probes, Unix seconds; 0 if not since the last trouble that concerned
+        all of it, or since the start."""
+        return self._answering.get(domain, 0.0)
+
+    def _heard(self, domain: str, *, well: bool) -> None:
+        if well:
+            self._answering.setdefault(domain, self._clock.seconds())
+        else:
+            self._answering.pop(domain, None)
+
     def verdict(self, domain: str, address: str, message: int, verdict: Verdict) -> None:
         """A delivery attempt to a primary ended."""
         if verdict.outcome is Outcome.DELIVERED:
+            self._heard(domain, well=True)
             state = self._states.get(domain)
             if state is not None and state.evidence:
                 self.observe(domain, machine.Delivered(verdict.host))
@@ -143,12 +156,15 @@ class Modes:
         sign = outage.read(verdict)
         if sign.breadth is outage.Breadth.NOBODY:
             return
+        if sign.breadth is not outage.Breadth.RECIPIENT:
+            self._heard(domain, well=False)
         key = f"recipient {key_of(address)}" if sign.breadth is outage.Breadth.RECIPIENT else f"message {message}"
         self.observe(domain, machine.Trouble(key, sign.why, dns=sign.breadth is outage.Breadth.DNS))
 
     def refused(self, domain: str, key: str, verdict: Verdict) -> None:
         """A probe of a recipient failed, or a known address was refused (rule 4): a sign that counts by ``key``."""
         if verdict.outcome is Outcome.FAILED:
+            self._heard(domain, well=False)
             self.observe(domain, machine.Trouble(key, f"refuses known addresses: {verdict.reply}"))
             return
         sign = outage.read(verdict)
@@ -160,6 +176,10 @@ class Modes:
         served = self._directory.domain(domain)
         if served is None or not served.primaries or (not served.active and isinstance(event, machine.Trouble)):
             return
+        if isinstance(event, machine.ProbeAnswered):
+            self._heard(served.name, well=True)
+        elif isinstance(event, machine.Trouble) and event.probe:
+            self._heard(served.name, well=False)
         decision = self._decide(served, event)
         if isinstance(event, machine.Trouble) and decision.state.mode is not Mode.EMERGENCY:
             self.health.hurry(served.name)

@@ -24,6 +24,7 @@ from hornetmail.core.reply import Reply
 from hornetmail.core.served import Host, TLSPolicy
 from hornetmail.core.verdict import Stage
 from hornetmail.delivery.tasks import together, within
+from hornetmail.delivery.unrecorded import Unrecorded
 from hornetmail.net.smtp import Broken, SMTPClient, Timeouts
 
 T = TypeVar("T")
@@ -61,8 +62,10 @@ class Destination:
         hosts: Sequence[Host],
         limits: Limits,
         told: Callable[[Host, bool, str], None],
+        unrecorded: Unrecorded | None = None,
     ) -> None:
         self._clock = clock
+        self.unrecorded = unrecorded
         self._connect = connect
         self.hosts = tuple(hosts)
         self._limits = limits
@@ -270,7 +273,8 @@ def _nothing(host: Host, up: bool, reason: str) -> None:
 
 
 class Pool:
-    """All destinations of one kind. ``connect`` is ``SMTPClient.connect``; ``told(host, up, reason)`` hears how dialling went."""
+    """All destinations of one kind. ``connect`` is ``SMTPClient.connect``; ``told(host, up, reason)`` hears how dialling went; ``unrecorded``
+    keeps the hand-overs of a connection apart, where messages go over it."""
 
     def __init__(
         self,
@@ -282,6 +286,7 @@ class Pool:
         timeouts: Timeouts | None = None,
         limits: Limits | None = None,
         told: Callable[[Host, bool, str], None] = _nothing,
+        unrecorded: Unrecorded | None = None,
     ) -> None:
         self._clock = clock
         self._dialer = dialer
@@ -290,6 +295,7 @@ class Pool:
         self._timeouts = timeouts or Timeouts()
         self._limits = limits or Limits()
         self._told = told
+        self._unrecorded = unrecorded
         self._destinations: dict[tuple[tuple[Host, ...], TLSPolicy], Destination] = {}
 
     def destination(self, hosts: Sequence[Host], tls: TLSPolicy) -> Destination:
@@ -303,7 +309,7 @@ class Pool:
                 timeouts = msgspec.structs.replace(self._timeouts, connect=min(self._timeouts.connect, seconds))
                 return await self._connect(self._dialer, host, hello=self._hello, tls=tls, timeouts=timeouts)
 
-            found = self._destinations[key] = Destination(self._clock, dial, hosts, self._limits, self._told)
+            found = self._destinations[key] = Destination(self._clock, dial, hosts, self._limits, self._told, self._unrecorded)
         return found
 
     def _forget(self) -> None:

@@ -106,4 +106,6 @@ class Recovery:
         if domain is None or not domain.primaries:
             return Settled(row.id, RowState.DELIVERED, verdict)
         parked = self._modes.mode(domain.name) is Mode.EMERGENCY
-        return Settled(row.id, RowState.DELIVERED, verdict, 0.0 if parked else self._later(row), copy)
+        return Settled(
+            row.id, RowState.DELIVERED, verdict, 0.0 if parked else self._clock.seconds() + self._backoff.patience(), copy
+        )

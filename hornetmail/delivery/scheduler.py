@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -18,41 +19,50 @@ REFILL = 0.005
 """Seconds in which ends of attempts are gathered before a full lane claims again: one claim then serves many."""
 
 
+NONE: Mapping[str, int] = MappingProxyType({})
+
+
 @implementer(IShare)
 class Share:
-    """Each destination may have ``most`` messages under way. ``goal(domain, address)`` names it."""
+    """Each destination may have ``part`` of what the others leave of ``limit`` messages under way, and always one while there is room.
 
-    def __init__(self, most: int, goal: Callable[[str, str], str]) -> None:
-        self._most = most
+    One that hangs has that and no more; each further one that hangs takes ever less, so that it takes dozens of them to fill the lane.
+    ``goal(domain, address)`` names a destination.
+    """
+
+    def __init__(self, part: float, limit: int, goal: Callable[[str, str], str]) -> None:
+        self._part = part
+        self._limit = limit
         self.destination = goal
         self._busy: dict[str, int] = {}
+        self._all = 0
         self.denied = False
 
-    def room(self, destination: str) -> int:
+    def room(self, destination: str, taking: Mapping[str, int] = NONE) -> int:
         """See IShare."""
-        left = self._most - self._busy.get(destination, 0)
+        mine = self._busy.get(destination, 0) + taking.get(destination, 0)
+        others = self._all + sum(taking.values()) - mine
+        left = max(1, int(self._part * (self._limit - others))) - mine
         self.denied = self.denied or left <= 0
         return left
 
-    def take(self, claim: Claim) -> tuple[str, ...]:
-        """A message goes under way; what to ``give`` back when it ended."""
-        goals = tuple({self.destination(claim.message.domain, row.address) for row in claim.rows})
-        for goal in goals:
-            self._busy[goal] = self._busy.get(goal, 0) + 1
-            # Others may wait for it, now or soon.
-            self.denied = self.denied or self._busy[goal] >= self._most
-        return goals
+    def take(self, goal: str) -> None:
+        """A message goes under way there."""
+        self._busy[goal] = self._busy.get(goal, 0) + 1
+        self._all += 1
+        # Others may wait for it, now or soon.
+        self.denied = self.denied or self.room(goal) <= 0
 
-    def give(self, goals: tuple[str, ...]) -> None:
+    def give(self, goal: str) -> None:
         """It ended."""
-        for goal in goals:
-            self._busy[goal] -= 1
-            if not self._busy[goal]:
-                del self._busy[goal]
+        self._all -= 1
+        self._busy[goal] -= 1
+        if not self._busy[goal]:
+            del self._busy[goal]
 
 
 class Lane:
-    """Rows of some kinds, at most ``limit`` messages at a time. Claims run one after another.
+    """Rows of some kinds, at most ``limit`` messages at a time (with ``share``, one that goes to several destinations counts at each). Claims run one after another.
 
     ``share``: how much of it a destination may have, if that is limited. ``fallback``: seconds after which it looks without being woken, for times that were due before this process started.
     """
@@ -153,18 +163,32 @@ class Lane:
                 break
             self._full = sum(len(claim.rows) for claim in claims) >= free
             for claim in claims:
-                self._tasks.start(self._attempt(claim), f"message {claim.message.id}").addCallback(lambda _: self._ended())
+                for goal, part in self._parts(claim):
+                    self._tasks.start(self._attempt(goal, part), f"message {claim.message.id}").addCallback(
+                        lambda _: self._ended()
+                    )
         look = self._clock.seconds() + self._fallback
         if not self._dues or self._dues[0] > look:
             self.expect(look)
 
-    async def _attempt(self, claim: Claim) -> None:
-        goals = self._share.take(claim) if self._share is not None else ()
+    def _parts(self, claim: Claim) -> list[tuple[str, Claim]]:
+        """A claim by destinations: none of a message's recipients waits, or holds a place, for those elsewhere."""
+        if self._share is None:
+            return [("", claim)]
+        parts: dict[str, list[Row]] = {}
+        for row in claim.rows:
+            parts.setdefault(self._share.destination(claim.message.domain, row.address), []).append(row)
+        return [(goal, Claim(claim.message, tuple(rows))) for goal, rows in parts.items()]
+
+    async def _attempt(self, goal: str, claim: Claim) -> None:
+        if self._share is None:
+            await self._run(claim)
+            return
+        self._share.take(goal)
         try:
             await self._run(claim)
         finally:
-            if self._share is not None:
-                self._share.give(goals)
+            self._share.give(goal)
 
     def _ended(self) -> None:
         more = self._full or (self._share is not None and self._share.denied)

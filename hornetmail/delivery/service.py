@@ -24,9 +24,11 @@ from hornetmail.delivery.couriers.archive import ArchiveCourier
 from hornetmail.delivery.couriers.mx import MailHosts, MXCourier
 from hornetmail.delivery.couriers.portal import PortalCourier
 from hornetmail.delivery.couriers.primary import PrimaryCourier
+from hornetmail.delivery.doubtful import Doubtful
 from hornetmail.delivery.drain import Drain, DrainLimits
 from hornetmail.delivery.health import Health, Pace
 from hornetmail.delivery.judge import Judge
+from hornetmail.delivery.kept import Kept
 from hornetmail.delivery.known import Known, KnownLimits
 from hornetmail.delivery.modes import Modes
 from hornetmail.delivery.moved import Moved
@@ -37,13 +39,14 @@ from hornetmail.delivery.redelivery import Redelivery
 from hornetmail.delivery.scheduler import Lane, Share
 from hornetmail.delivery.strays import Strays
 from hornetmail.delivery.tasks import Tasks, together
-from hornetmail.interfaces import IAccess, IArchive, IBus, IDirectory, IMeters, IPortal, IQueue, ISenderCheck
+from hornetmail.delivery.unrecorded import Unrecorded
+from hornetmail.interfaces import IAccess, IArchive, IBus, ICourier, IDirectory, IMeters, IPortal, IQueue, ISenderCheck
 from hornetmail.net.smtp import SMTPClient, Timeouts
 
 
 class Settings(msgspec.Struct, frozen=True, gc=False):
     """Everything that can be set. ``deliveries`` and ``archivings`` count messages side by side, of
-    which one destination may have the part ``share``; ``sweep`` is in seconds."""
+    which one destination may have the part ``share`` of what the others leave; ``sweep`` is in seconds."""
 
     backoff: Backoff = Backoff()
     policy: machine.Policy = machine.Policy()
@@ -97,10 +100,11 @@ class Delivery:
         )
         self.modes.health = self.health
 
+        unrecorded = Unrecorded(clock)
+
         def pool(limits: Limits, told: Callable[[Host, bool, str], None] | None = None) -> Pool:
-            if told is None:
-                return Pool(clock, dialer, hostname, connect=connect, timeouts=chosen.timeouts, limits=limits)
-            return Pool(clock, dialer, hostname, connect=connect, timeouts=chosen.timeouts, limits=limits, told=told)
+            common: dict[str, Any] = {"connect": connect, "timeouts": chosen.timeouts, "limits": limits, "unrecorded": unrecorded}
+            return Pool(clock, dialer, hostname, **(common if told is None else {**common, "told": told}))
 
         self._primaries = pool(chosen.connections, self.health.saw)
         self._exchangers = pool(chosen.connections)
@@ -112,11 +116,13 @@ class Delivery:
             clock, queue, directory, self.modes, self.known, self._probes, bus, unique, self.modes.refused
         )
         primary = PrimaryCourier(self._primaries, directory)
-        couriers = {
+        self._outside = MXCourier(self._exchangers, directory, resolver, hostname)
+        couriers: dict[str, ICourier] = {
             PRIMARY: primary,
             PORTAL: PortalCourier(portal, directory),
-            MX: MXCourier(self._exchangers, directory, resolver, hostname),
+            MX: self._outside,
         }
+        self._doubtful = Doubtful(clock, queue, directory, self.modes, chosen.backoff)
         self.agent = Agent(
             clock,
             queue,
@@ -132,6 +138,8 @@ class Delivery:
             jitter,
             self._expect,
             self._drain_domain,
+            self._doubtful.expect,
+            unrecorded,
         )
         self._moved = Moved(clock, queue, portal, directory, self.modes, bus)
         self.drain = Drain(
@@ -148,8 +156,10 @@ class Delivery:
             chosen.backoff,
             jitter,
             self._expect,
+            unrecorded,
             chosen.drain,
         )
+        self._kept = Kept(clock, queue, directory, notices, chosen.drain.undrained)
         self._recovery = Recovery(clock, queue, portal, directory, self.modes, self._moved, chosen.backoff, jitter, self._expect)
         self.strays = Strays(clock, queue, portal, directory, self.modes, self._moved)
         self.redelivery = Redelivery(queue, archive, directory, access, unique)
@@ -162,7 +172,7 @@ class Delivery:
                 chosen.deliveries,
                 agent.run,
                 agent.next_due,
-                share=Share(max(1, int(chosen.deliveries * chosen.share)), self._destination),
+                share=Share(chosen.share, chosen.deliveries, self._destination),
             ),
             Lane(clock, queue, (RowKind.ARCHIVE,), chosen.archivings, agent.archive, agent.next_due),
             Lane(clock, queue, (RowKind.DRAIN,), chosen.drains, self.drain.run, self.drain.next_due),
@@ -182,6 +192,7 @@ class Delivery:
         self._running = True
         self.drain.start()
         self._moved.start()
+        await self._doubtful.start()
         self.health.start()
         self.modes.resume()
         self._unsubscribe = self._bus.subscribe(DirectoryChanged, lambda event: self._sweep_soon())
@@ -203,6 +214,7 @@ class Delivery:
         for lane in self._lanes:
             await lane.stop(max(0.0, grace - (self._clock.seconds() - began)))
         await self.drain.stop(max(0.0, grace - (self._clock.seconds() - began)))
+        await self._doubtful.stop()
         await self._moved.stop(0)
         await self._tasks.stop(0)
         await self.modes.stop()
@@ -221,13 +233,16 @@ class Delivery:
             lane.expect(due)
 
     def _destination(self, domain: str, address: str) -> str:
-        """What a delivery shares connections with: a served domain's primary, a sender's smarthost, else the recipient's domain."""
+        """What a delivery shares connections with, one name for all domains whose mail goes to the same hosts: a served domain's primaries,
+        a sender's smarthost, else the recipient's mail exchangers as far as they are known."""
         name = domain_of(address)
         served = self._directory.domain(name)
         if served is not None:
-            return served.name
+            return min(str(host) for host in served.primaries) if served.primaries else served.name
         sender = self._directory.domain(domain) if domain else None
-        return str(sender.smarthost) if sender is not None and sender.smarthost is not None else name
+        if sender is not None and sender.smarthost is not None:
+            return str(sender.smarthost)
+        return self._outside.exchanger(name)
 
     def _drain_domain(self, domain: str) -> None:
         self.drain.kick(domain)
@@ -259,4 +274,5 @@ class Delivery:
         await self.modes.release()
         await self._moved.sweep()
         await self.drain.sweep()
+        await self._kept.sweep()
         await self.recipients.test(self._directory.domains())

@@ -148,7 +148,7 @@ class Live:
         """Whether a row's destination has room for its message; asked once a message, whose recipients there stay together."""
         goal = share.destination(entry.domain, row.address)
         if goal not in goals:
-            goals[goal] = share.room(goal) > used.get(goal, 0)
+            goals[goal] = share.room(goal, used) > 0
         return goals[goal]
 
     def _back(self, share: IShare, limit: int) -> None:

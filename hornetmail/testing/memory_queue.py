@@ -168,7 +168,7 @@ class MemoryQueue:
             fitting = []
             for row in sorted(due, key=lambda r: (r.due, r.id)):
                 goal = share.destination(self.messages[row.message].domain, row.address)
-                if share.room(goal) > taken.get(goal, 0):
+                if share.room(goal, taken) > 0:
                     taken[goal] = taken.get(goal, 0) + 1
                     fitting.append(row)
             due = fitting

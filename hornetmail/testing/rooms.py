@@ -8,13 +8,13 @@ from typing import Any
 import msgspec
 from zope.interface import implementer
 
-from hornetmail.core.archived import ArchivedMail, ArchiveFigures, Finding, Hit, Page
+from hornetmail.core.archived import ArchivedMail, ArchiveFigures, Finding, Hit, KeyRefused, Page, RootKeyState
 from hornetmail.core.events import ModeChanged
 from hornetmail.core.mode import Mode
 from hornetmail.core.queued import DONE, Backlog, Message, Row, RowKind, RowState
 from hornetmail.core.served import Person, Scope
 from hornetmail.core.stray import Choice, Stray
-from hornetmail.interfaces import IArchive, IBus, IModes, IRedelivery, IStrays
+from hornetmail.interfaces import IArchive, IBus, IModes, IRedelivery, IRootKeys, IStrays
 from hornetmail.testing.folders import MemoryTree
 
 
@@ -174,8 +174,12 @@ class MemoryArchive:
     async def flush(self, seal: bool = False) -> None:
         """Everything is indexed at once."""
 
-    async def purge(self, now: float) -> int:
+    async def mark(self, now: float) -> int:
         """Nothing expires."""
+        return 0
+
+    async def purge(self, now: float) -> int:
+        """Nothing went."""
         return 0
 
 
@@ -241,3 +245,37 @@ class MemoryPortal:
     async def figures(self) -> dict[str, int]:
         """Mailboxes and messages."""
         return {"mailboxes": len(self.trees)}
+
+
+@implementer(IRootKeys)
+class MemoryRootKeys:
+    """The archive key in three steps, without an archive: a paper is its key's name and its password."""
+
+    def __init__(self) -> None:
+        self.state = RootKeyState("0011223344556677")
+
+    async def backup(self, password: str) -> str:
+        """Something to keep."""
+        return f"KEY PAPER of {len(password)} characters\n"
+
+    async def begin(self, password: str) -> str:
+        """Pending."""
+        if self.state.pending:
+            raise KeyRefused(f"root key {self.state.pending} is pending already: confirm it, or cancel it")
+        self.state = RootKeyState(self.state.key, "8899aabbccddeeff", 1_780_000_000.0)
+        return f"{self.state.pending} {password}\n"
+
+    async def confirm(self, text: str, password: str) -> RootKeyState:
+        """In force."""
+        if not self.state.pending:
+            raise KeyRefused("no root key is pending: make one first")
+        if text.strip() != f"{self.state.pending} {password}":
+            raise KeyRefused("another key's paper, or the wrong password")
+        self.state = RootKeyState(self.state.pending, waiting=(2,))
+        return self.state
+
+    async def cancel(self) -> None:
+        """Dropped."""
+        if not self.state.pending:
+            raise KeyRefused("no root key is pending: make one first")
+        self.state = RootKeyState(self.state.key)

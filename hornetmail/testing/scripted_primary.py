@@ -26,7 +26,7 @@ class Script:
     ``replies``: stage to reply line. ``limited``: stage to (count, reply line): that many times only. ``hang``: stages at which it says
     nothing. ``drop``: stages at which it drops the connection; ``BODY`` in the middle of the text, ``DOT`` after the final dot
     (``keep_dropped``: the message was accepted all the same). ``grey``: greylists each sender and recipient once. ``full``,
-    ``unknown``: recipients refused; ``unknown_start``: so are all that start with it. ``most_recipients`` in a transaction, 0 = any number. ``most_connections``: 421 for more.
+    ``unknown``: recipients refused; ``trouble``: recipient to the reply it gets; ``unknown_start``: so are all that start with it. ``most_recipients`` in a transaction, 0 = any number. ``most_connections``: 421 for more.
     """
 
     replies: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -37,6 +37,7 @@ class Script:
     grey: bool = False
     full: set[str] = dataclasses.field(default_factory=set)
     unknown: set[str] = dataclasses.field(default_factory=set)
+    trouble: dict[str, str] = dataclasses.field(default_factory=dict)
     unknown_start: str = "no-such-user-"
     most_recipients: int = 0
     most_connections: int = 0
@@ -160,6 +161,8 @@ class _Dialogue(Protocol):
         pair = (self._sender.casefold(), folded)
         if folded in script.unknown or (script.unknown_start and folded.startswith(script.unknown_start)):
             self._say(f"550 5.1.1 <{address}>: no such user")
+        elif folded in script.trouble:
+            self._say(script.trouble[folded])
         elif folded in script.full:
             self._say("452 4.2.2 mailbox full")
         elif script.grey and pair not in self._primary.greeted:

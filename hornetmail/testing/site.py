@@ -17,6 +17,7 @@ from hornetmail.core.served import Person, Scope
 from hornetmail.core.verdict import Outcome, Stage, Verdict
 from hornetmail.interfaces import IModes, IRedelivery
 from hornetmail.testing.control import NOW, Control
+from hornetmail.testing.rooms import MemoryRootKeys
 from hornetmail.web.api.api import Api
 from hornetmail.web.api.rooms import Rooms
 
@@ -186,6 +187,7 @@ class ApiOnControl:
         self.modes = RememberedModes()
         self.archive = RememberedArchive()
         self.redelivery = RememberedRedelivery()
+        self.root_keys = MemoryRootKeys()
         self.health: dict[str, str] = {"smtp": "", "delivery": ""}
         self.given_up: list[tuple[list[int], str]] = []
         self.rooms = Rooms(
@@ -202,7 +204,7 @@ class ApiOnControl:
             redelivery=self.redelivery,
             health=lambda: self.health,
             bounce=self._bounce,
-            key_backup=self._key_backup,
+            root_keys=self.root_keys,
             hostname="mx.example.test",
             version="1.2.3",
         )
@@ -211,6 +213,3 @@ class ApiOnControl:
     async def _bounce(self, rows: Sequence[int], reason: str) -> int:
         self.given_up.append((list(rows), reason))
         return len(rows)
-
-    async def _key_backup(self, password: str) -> str:
-        return f"KEY PAPER of {len(password)} characters\n"

@@ -19,7 +19,7 @@ from hornetmail.core.address import domain_of
 from hornetmail.core.mode import Mode
 from hornetmail.web import security
 from hornetmail.web.api.api import Api
-from hornetmail.web.api.keys import key_backed_up
+from hornetmail.web.api.keys import key_backed_up, key_view
 from hornetmail.web.api.operations import ApiError
 from hornetmail.web.api.rooms import Rooms
 from hornetmail.web.api.visitors import Visitors
@@ -269,14 +269,15 @@ def _to_approve(rooms: Rooms, visit: Visit) -> int:
 
 
 def common(rooms: Rooms, visit: Visit, playground: bool) -> dict[str, Any]:
-    """What the frame of every page shows: emergencies that concern the visitor, mail that is held, a key without a backup, what waits
-    for the visitor's approval."""
+    """What the frame of every page shows: emergencies that concern the visitor, mail that is held, a key without a backup or in change,
+    what waits for the visitor's approval."""
     person = visit.caller.person
     if person is None:
         return {
             "emergencies": [],
             "held": 0,
             "key_unsaved": False,
+            "key": None,
             "approvals": 0,
             "playground": False,
             "here": "/",
@@ -289,10 +290,12 @@ def common(rooms: Rooms, visit: Visit, playground: bool) -> dict[str, Any]:
     else:
         own = rooms.directory.domain(domain_of(person.address))
         concerned = [own.name] if own is not None else []
+    keys = rooms.root_keys if visit.caller.may(Right.ADMINISTER) else None
     return {
         "emergencies": [name for name in concerned if rooms.modes.mode(name) is Mode.EMERGENCY],
         "held": rooms.queue.backlog().held if rooms.queue is not None else 0,
-        "key_unsaved": rooms.key_backup is not None and visit.caller.may(Right.ADMINISTER) and not key_backed_up(rooms),
+        "key_unsaved": keys is not None and not key_backed_up(rooms),
+        "key": key_view(keys.state) if keys is not None else None,
         "approvals": _to_approve(rooms, visit),
         "playground": playground,
         "here": visit.path if visit.path.startswith("/") else "/",

@@ -14,7 +14,7 @@ from twisted.trial.unittest import TestCase
 from hornetmail.archive.writer import Archive
 from hornetmail.core.archived import ArchiveItem, Finding, Hit
 from hornetmail.core.served import Scope
-from hornetmail.testing.archives import AUDITOR, BytesBody, Clock, item, make_archive
+from hornetmail.testing.archives import AUDITOR, NOW, BytesBody, Clock, item, make_archive
 
 
 class ArchiveCase(TestCase):
@@ -49,6 +49,13 @@ class ArchiveCase(TestCase):
         """Stage a mail under a new row."""
         self.row += 1
         await archive.stage(given or item(self.row, **more), BytesBody(raw))
+
+    async def night(self, archive: Archive, days: float) -> tuple[int, int]:
+        """Retention that many days after ``NOW``, at 02:30 and 03:40; how many were marked, and how many went."""
+        self.clock.now = NOW + days * 86400.0
+        marked = await archive.mark(self.clock.seconds())
+        self.clock.now += 70 * 60.0
+        return marked, await archive.purge(self.clock.seconds())
 
     async def total(self, archive: Archive, query: str, scope: Scope = AUDITOR) -> int:
         return (await archive.search(scope, query)).total

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hornetmail.archive.parts import MIN_PART, split
 from hornetmail.archive.records import Segment, base64_lines
 from hornetmail.core.archived import ArchiveError
-from hornetmail.testing.archives import AUDITOR, NOW, make_archive
+from hornetmail.testing.archives import AUDITOR, make_archive
 from tests.archive.cases import ArchiveCase, told
 
 BLOB = random.Random(1).randbytes(120_000)
@@ -142,21 +142,21 @@ class Sharing(ArchiveCase):
     async def test_part_outlives_the_mail_that_brought_it(self) -> None:
         """Catches a purge that takes a part from mail that still needs it."""
         archive = await self.fresh()
-        await self.put(archive, with_attachment("short", ENCODED), retention_days=2)
+        await self.put(archive, with_attachment("short", ENCODED), retention_days=1)
         await archive.flush(seal=True)
         await self.put(archive, with_attachment("long", ENCODED), retention_days=3)
         for n in range(30):
             await self.put(archive, f"Subject: other{n}\r\n\r\nx\r\n".encode(), retention_days=300)
         await archive.flush(seal=True)
         gone = 0
-        for days in (2.5, 3.6):
-            self.clock.now = NOW + days * 86400
-            gone += await archive.purge(self.clock.now)
+        for days in (1.5, 2.6):
+            gone += (await self.night(archive, days))[1]
         assert gone == 1
         hit = await self.only(archive, "long")
         assert await archive.read(AUDITOR, hit.id) == with_attachment("long", ENCODED)
         assert await archive.verify(True) == ()
-        self.clock.now = NOW + 40 * 86400
-        await archive.purge(self.clock.now)
+        assert await self.night(archive, 3.5) == (1, 0)
+        assert await self.night(archive, 4.6) == (0, 1)
+        await self.night(archive, 40)
         assert await archive.verify(True) == ()
         assert self.stored() < len(BLOB)

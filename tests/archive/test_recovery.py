@@ -13,7 +13,7 @@ from hornetmail.archive.media import MediumError
 from hornetmail.archive.writer import Archive
 from hornetmail.core.archived import ArchiveError
 from hornetmail.db.engines import Cursor
-from hornetmail.testing.archives import AUDITOR, NOW, BytesBody, item, mail, make_archive, user
+from hornetmail.testing.archives import AUDITOR, BytesBody, item, mail, make_archive, user
 from tests.archive.cases import ArchiveCase, told
 
 DAY = 86400.0
@@ -388,79 +388,3 @@ class Rebuilding(ArchiveCase):
         again = await self.reopened()
         assert await self.total(again, "common") == 10
         assert (self.top / "archive" / "keyring").read_bytes() == (self.medium / "keyring").read_bytes()
-
-
-class Purging(ArchiveCase):
-    """Rule 19."""
-
-    async def filled(self) -> Archive:
-        archive = await self.fresh()
-        for n in range(40):
-            await self.put(archive, mail(f"Keep{n}"), received=NOW, retention_days=400)
-        await self.put(archive, mail("Old"), received=NOW, retention_days=1)
-        await archive.flush(seal=True)
-        return archive
-
-    async def test_marked_then_gone_a_day_later(self) -> None:
-        """Catches expired mail that goes at once, never goes, or leaves its pack or its full text behind."""
-        archive = await self.filled()
-        packs = len(self.packs())
-        self.clock.now = NOW + 2 * DAY
-        assert await archive.purge(self.clock.now) == 0
-        assert await self.total(archive, "old") == 1
-        self.clock.now = NOW + 3 * DAY + 60
-        assert await archive.purge(self.clock.now) == 1
-        assert await self.total(archive, "old") == 0
-        assert await self.total(archive, "") == 40
-        assert len([p for p in self.packs() if p.parent.parent.parent.name == "packs"]) == packs - 1
-        assert (await archive.figures()).mails == 40
-        assert await archive.verify(True) == ()
-
-    async def test_gone_stays_gone(self) -> None:
-        """Catches purged mail that a rebuild brings back from a pack that somebody restored (rules 18, 23)."""
-        archive = await self.filled()
-        saved = {p: p.read_bytes() for p in self.packs()}
-        for days in (2, 3.1):
-            self.clock.now = NOW + days * DAY
-            await archive.purge(self.clock.now)
-        for path, data in saved.items():
-            if not path.exists():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(data)
-        await archive.rebuild()
-        assert await self.total(archive, "old") == 0
-        assert await self.total(archive, "") == 40
-
-    async def test_refuses_too_much_at_once(self) -> None:
-        """Catches a purge that empties the archive over a wrong retention or clock."""
-        archive = await self.filled()
-        self.clock.now = NOW + 401 * DAY
-        assert await archive.purge(self.clock.now) == 0
-        self.clock.now += 1.1 * DAY
-        with pytest.raises(ArchiveError, match="more than 5%"):
-            await archive.purge(self.clock.now)
-        assert await self.total(archive, "") == 41
-        await archive.confirm_purge()
-        assert await archive.purge(self.clock.now) == 41
-        assert (await archive.figures()).mails == 0
-        assert await archive.verify(True) == ()
-
-    async def test_refuses_a_clock_that_jumped(self) -> None:
-        """Catches a purge that believes a clock set wrong."""
-        archive = await self.filled()
-        self.clock.now = NOW + 2 * DAY
-        self.clock.skew = 2 * 3600.0
-        with pytest.raises(ArchiveError, match="clock"):
-            await archive.purge(self.clock.now)
-        self.clock.skew = 0.0
-        with pytest.raises(ArchiveError, match="behind"):
-            await archive.purge(NOW - DAY)
-
-    async def test_off_after_a_rebuild(self) -> None:
-        """Catches a purge after a rebuild that nobody has looked at (rule 18)."""
-        archive = await self.filled()
-        await archive.rebuild()
-        with pytest.raises(ArchiveError, match="rebuild"):
-            await archive.purge(NOW + 60)
-        await archive.confirm_purge()
-        await archive.purge(NOW + 60)

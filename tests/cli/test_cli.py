@@ -101,6 +101,8 @@ class TestCommands(CliCase):
             "127.0.0.1:10025",
             "--failover",
             "manual",
+            "--portal-on",
+            "outage",
             "--scope",
             "picked",
             "--tls",
@@ -111,6 +113,9 @@ class TestCommands(CliCase):
         domain = rooms.control.directory.domain("new.test")
         assert domain is not None
         assert (domain.failover, domain.tls, str(domain.primaries[0])) == ("manual", "verify", "127.0.0.1:10025")
+        assert domain.portal_on == "outage"
+        await self.cli("domain", "change", "new.test", "--portal-on", "any")
+        assert (await self.cli("domain", "show", "new.test", "--json")).json["portal_on"] == "any"
         listed = await self.cli("domain", "list")
         assert [line.split()[:3] for line in listed.out.splitlines()] == [
             ["DOMAIN", "MODE", "UP"],
@@ -179,7 +184,9 @@ class TestCommands(CliCase):
         found = (await self.cli("archive", "search", "from:x", "invoice", "--json")).json
         assert found["total"] == 2
         assert set(found["results"][0]) >= {"id", "date", "from", "to", "subject", "size"}
-        assert "\x1b" not in (await self.cli("archive", "search", "")).out
+        said = (await self.cli("archive", "search", "")).out
+        assert "\x1b" not in said
+        assert said.endswith("2 of 2\n")
         alice = {"password": "correct horse"}
         assert (await self.cli("--as", "alice@example.test", "archive", "search", "x", "--json", **alice)).json["total"] == 1
         assert "--as" in await self.refused("archive", "export", "7")
@@ -220,6 +227,27 @@ class TestCommands(CliCase):
             "archive", "key", "backup", "key.txt", "--password-stdin", stdin=b"long enough\n"
         )
         assert "at least 8" in await self.refused("archive", "key", "backup", "-", "--password-stdin", stdin=b"short\n")
+
+    async def test_key_change(self) -> None:
+        """The three steps by command (rule 22): a paper that is never written must not leave a pending key, and what the old one opens is said."""
+        rooms = await self.open()
+        word = b"long enough\n"
+        assert (await self.cli("archive", "key", "new", "no/where.txt", "--password-stdin", stdin=word)).code == 1
+        assert rooms.root_keys.state.pending == ""
+        made = await self.cli("archive", "key", "new", "new.txt", "--password-stdin", stdin=word)
+        assert "pending" in made.out
+        assert (self.directory / "new.txt").stat().st_mode & 0o777 == 0o600
+        assert "pending already" in await self.refused("archive", "key", "new", "other.txt", "--password-stdin", stdin=word)
+        assert not (self.directory / "other.txt").exists()
+        assert "8899aabbccddeeff is pending" in (await self.cli("status")).out
+        assert "wrong password" in await self.refused("archive", "key", "confirm", "new.txt", "--password-stdin", stdin=b"x\n")
+        done = await self.cli("archive", "key", "confirm", "new.txt", "--password-stdin", stdin=word)
+        assert "key 8899aabbccddeeff is in force" in done.out
+        assert "Copies of a medium made before still open with it" in done.out
+        assert "out of reach: medium 2" in (await self.cli("status")).out
+        assert "no root key is pending" in await self.refused("archive", "key", "cancel")
+        assert (await self.cli("archive", "key", "new", "-", "--password-stdin", stdin=word)).out.endswith("long enough\n")
+        assert "dropped" in (await self.cli("archive", "key", "cancel")).out
 
     async def test_status_and_audit(self) -> None:
         """Status for people and programs; everything above stands in the audit log."""

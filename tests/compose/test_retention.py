@@ -1,4 +1,4 @@
-"""The daily retention run, as compose joins it to a real archive."""
+"""Retention's two daily jobs, as compose joins them to a real archive."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.internet import reactor as _reactor
 
-from hornetmail.compose.rooms import retention
+from hornetmail.compose.rooms import retention_jobs
 from hornetmail.core.events import Alarm
 from tests.archive.cases import ArchiveCase
 
@@ -24,16 +24,19 @@ class Heard:
 
 
 class RetentionTest(ArchiveCase):
-    async def test_a_refused_purge_is_an_alarm(self) -> None:
+    async def test_a_refused_job_is_an_alarm(self) -> None:
         """Rules 18, 19: catches retention that stops for good after a rebuild and tells nobody, and a confirmation that changes nothing."""
         archive: Any = await self.fresh()
         await archive.rebuild()
         bus: Any = Heard()
-        await retention(archive, bus, reactor.seconds())
-        (told,) = bus.events
-        assert isinstance(told, Alarm)
-        assert told.code == "archive-purge"
-        assert "confirm-purge" in told.text
+        mark, purge = retention_jobs(archive, bus)
+        assert (mark.minute, purge.minute) == (150, 220)
+        await mark.run(reactor.seconds())
+        await purge.run(reactor.seconds())
+        assert [type(told) for told in bus.events] == [Alarm, Alarm]
+        assert {told.code for told in bus.events} == {"archive-purge"}
+        assert all("confirm-purge" in told.text for told in bus.events)
         await archive.confirm_purge()
-        await retention(archive, bus, reactor.seconds())
-        assert bus.events == [told]
+        await mark.run(reactor.seconds())
+        await purge.run(reactor.seconds())
+        assert len(bus.events) == 2

@@ -27,6 +27,8 @@ def deferred(stage: Stage, code: int, enhanced: str = "", text: str = "") -> Ver
         (deferred(Stage.RCPT, 452, "", "user is over quota"), Breadth.NOBODY),
         (deferred(Stage.RCPT, 450, "4.7.1", "come again"), Breadth.NOBODY),
         (deferred(Stage.RCPT, 451, "", "Greylisted, please try again"), Breadth.NOBODY),
+        (deferred(Stage.RCPT, 450, "4.7.1", "Client host rejected: cannot find your hostname, [192.0.2.1]"), Breadth.RECIPIENT),
+        (deferred(Stage.RCPT, 450, "4.7.1", "Service unavailable; Client host [192.0.2.1] blocked"), Breadth.RECIPIENT),
         (Verdict(Outcome.UNCERTAIN, Reply(421, "4.4.2"), "primary", Stage.DOT, unavailable=True), Breadth.SERVER),
         (Verdict(Outcome.FAILED, Reply(550, "5.1.1"), "primary", Stage.RCPT), Breadth.NOBODY),
         (Verdict(Outcome.DELIVERED, Reply(250), "primary", Stage.DOT), Breadth.NOBODY),

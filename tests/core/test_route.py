@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from hornetmail.core.mode import Mode
-from hornetmail.core.route import Last, route
-from hornetmail.core.served import Coverage, Domain, Host, Mailbox
+from hornetmail.core.reply import Reply
+from hornetmail.core.route import Last, kept, route
+from hornetmail.core.served import Coverage, Domain, Host, Mailbox, PortalOn
+from hornetmail.core.verdict import Outcome, Stage, Verdict
 
 PRIMARY = (Host("192.0.2.1"),)
 DOMAIN = Domain("example.test", primaries=PRIMARY)
@@ -37,6 +40,46 @@ def test_routes(
     assert way.couriers == couriers
     assert way.last is last
     assert way.why
+
+
+def deferred(code: int, enhanced: str = "", text: str = "", stage: Stage = Stage.RCPT, courier: str = "primary") -> Verdict:
+    return Verdict(Outcome.DEFERRED, Reply(code, enhanced, text), courier, stage, unavailable=True)
+
+
+UNCERTAIN = Verdict(Outcome.UNCERTAIN, Reply(451, "4.4.2"), "primary", Stage.DOT, unavailable=True)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "before", "reason"),
+    [
+        (deferred(451, "4.7.1", "come again"), None, "kept for the primary: greylisting is no outage"),
+        (
+            deferred(450, "4.2.0", "Greylisted for 300 seconds", Stage.DATA),
+            None,
+            "kept for the primary: greylisting is no outage",
+        ),
+        (deferred(452, "4.2.2", "mailbox full"), None, "kept for the primary: one full mailbox is no outage"),
+        (deferred(452, "4.2.2"), deferred(451, "4.3.0"), "kept for the primary: one full mailbox is no outage"),
+        (deferred(452, "4.2.2"), UNCERTAIN, ""),
+        (UNCERTAIN, None, ""),
+        (deferred(421, "4.7.1", "greylisted"), None, ""),
+        (deferred(451, "4.7.1", "greylisted", Stage.GREETING), None, ""),
+        (deferred(451, "4.3.0", "not now"), None, ""),
+        (deferred(452, "4.3.1", "disk full"), None, ""),
+        (deferred(451, "4.4.1", "timed out", Stage.CONNECT), None, ""),
+        (deferred(451, "4.4.4", "", Stage.RESOLVE), None, ""),
+        (deferred(452, "4.2.2", courier="portal"), None, ""),
+        (Verdict(Outcome.FAILED, Reply(552, "5.2.2"), "primary", Stage.RCPT), None, ""),
+    ],
+)
+def test_kept(verdict: Verdict, before: Verdict | None, reason: str) -> None:
+    """The finer rule: what is an outage kept from the portal, what is none sent there, or a copy kept that the primary may have."""
+    finer = msgspec.structs.replace(DOMAIN, portal_on=PortalOn.OUTAGE)
+    assert kept(route(finer, ALICE, ALICE, Mode.NORMAL), verdict, before) == reason
+    assert kept(route(finer, ALICE, ALICE, Mode.DRAINING), verdict, before) == reason
+    assert not kept(route(finer, ALICE, ALICE, Mode.EMERGENCY), verdict, before)
+    assert not kept(route(finer, ALICE, ALICE, Mode.NORMAL, notice=True), verdict, before)
+    assert not kept(route(DOMAIN, ALICE, ALICE, Mode.NORMAL), verdict, before), "C20 is the default"
 
 
 def test_only_failover_copies_drain() -> None:

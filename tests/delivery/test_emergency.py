@@ -164,6 +164,25 @@ class Outage(WorldCase):
         assert {each.sender for each in self.primary.accepted} == {f"s{n}@outside.test" for n in range(10)}
         assert len(self.primary.accepted) <= 20
 
+    async def test_messages_that_the_primary_stumbles_over(self) -> None:
+        """Rule 10: the newest messages, which a primary answers with 421 each time, keep all others from getting home, or the domain from
+        ever being normal again."""
+        await self.build()
+        await self.delivery.modes.switch("example.test", Mode.EMERGENCY, "admin")
+        for number in range(5):
+            await self.send("alice@example.test", sender=f"s{number}@outside.test")
+        await self.until(lambda: len(self.portal.inbox(1)) == 5, "in the portal")
+        for number in range(4):
+            await self.send("bob@example.test", sender=f"poison{number}@outside.test")
+        await self.until(lambda: len(self.portal.inbox(2)) == 4, "those too")
+        self.primary.script.trouble = {"bob@example.test": "421 4.3.2 filter crashed"}
+        await self.delivery.modes.switch("example.test", Mode.NORMAL, "admin")
+        await self.until(lambda: not self.portal.inbox(1), "the others are home")
+        await self.normal()
+        assert len(self.portal.inbox(2)) == 4
+        self.primary.script.trouble = {}
+        await self.until(lambda: not self.portal.inbox(2), "what was wrong with it is mended")
+
     async def test_greylisting_and_a_full_mailbox_are_no_outage(self) -> None:
         """L6: the whole domain goes into emergency for what concerns one sender or one mailbox."""
         await self.build()

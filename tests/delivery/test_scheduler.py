@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -80,20 +81,71 @@ class Lanes(TestCase):
             self.clock.advance(0.006)
         assert len(self.ran) == 30
 
+    def share(self, limit: int, part: float = 0.2) -> Share:
+        return Share(part, limit, lambda domain, address: address.rpartition("@")[2])
+
+    def under_way(self) -> Counter[str]:
+        """Attempts that did not end, by domain."""
+        claims = [claim for claim, gate in zip(self.ran, self.gates, strict=True) if not gate.called]
+        return Counter(claim.rows[0].address.rpartition("@")[2] for claim in claims)
+
     def test_share(self) -> None:
         """300 messages for one destination that hangs would keep the others waiting; the rest of them would wait for ever."""
-        lane = self.lane(limit=10, share=Share(2, lambda domain, address: address.rpartition("@")[2]))
+        lane = self.lane(limit=10, share=self.share(10))
         self.accept(8)
-        assert len(self.ran) == 2
+        assert self.under_way() == {"x.test": 2}
         self.accept(3, "b@y.test")
-        assert [claim.rows[0].address for claim in self.ran] == ["a@x.test"] * 2 + ["b@y.test"] * 2
+        assert self.under_way() == {"x.test": 2, "y.test": 1}
         while any(not gate.called for gate in self.gates):
-            assert lane.busy <= 4
+            assert lane.busy <= 3
             for gate in list(self.gates):
                 if not gate.called:
                     gate.callback(None)
             self.clock.advance(0.006)
         assert len(self.ran) == 11
+
+    def test_many_that_hang(self) -> None:
+        """Five hanging destinations with a fifth of the lane each would fill it, twenty all the more, and all other mail would wait."""
+        lane = self.lane(limit=300, share=self.share(300))
+        held = []
+        for number in range(25):
+            self.accept(62, f"a@hang{number}.test")
+            held.append(self.under_way()[f"hang{number}.test"])
+        assert held[0] == 60
+        assert sum(held[:5]) <= 300 * (1 - 0.8**5) + 1
+        assert all(one <= other for one, other in zip(held[1:], held, strict=False))
+        assert min(held) >= 1
+        self.accept(1, "b@well.test")
+        assert self.under_way()["well.test"] == 1, "it goes at once"
+        assert lane.busy <= 300
+
+    def test_many_that_hang_in_one_claim(self) -> None:
+        """After a start everything is due at once: the shares hold within one claim too."""
+        for number in range(10):
+            self.accept(60, f"a@hang{number}.test")
+        self.accept(1, "b@well.test")
+        self.lane(limit=100, share=self.share(100))
+        under_way = self.under_way()
+        assert under_way["hang0.test"] == 20
+        assert sum(under_way.values()) <= 100 * (1 - 0.8**10) + 1
+        assert under_way["well.test"] == 1
+
+    def test_one_message_to_several_destinations(self) -> None:
+        """A recipient whose server hangs would keep the places of those elsewhere, whose mail is gone long since."""
+        self.lane(limit=21, share=self.share(21, 0.05))
+        for _ in range(2):
+            envelope = Envelope("", (Recipient("a@hang.test"), Recipient("b@well.test")))
+            self.queue.take(1, b"", envelope, Origin(Door.MX), Direction.OUT, b"", "x.test", False, "", "")
+        assert self.under_way() == {"hang.test": 1, "well.test": 1}
+        for _ in range(2):
+            for claim, gate in zip(list(self.ran), list(self.gates), strict=True):
+                if claim.rows[0].address == "b@well.test" and not gate.called:
+                    gate.callback(None)
+            self.clock.advance(0.006)
+        assert self.under_way() == {"hang.test": 1}
+        assert [claim.rows[0].address for claim in self.ran].count("b@well.test") == 2
+        self.accept(1, "c@well.test")
+        assert self.under_way() == {"hang.test": 1, "well.test": 1}
 
     def test_expected_times(self) -> None:
         """Of several expected times only the first is kept."""

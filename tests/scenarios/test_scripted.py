@@ -257,6 +257,94 @@ def test_full_mailbox(stage: Stage) -> None:
         stage.hornet.command("domain", "change", "scripted.test", "--failover", "manual")
 
 
+@pytest.fixture
+def finer(stage: Stage) -> Iterator[None]:
+    """The domain's single mails are judged by the finer rule for as long."""
+    stage.hornet.command("domain", "change", "scripted.test", "--portal-on", "outage")
+    yield
+    stage.hornet.command("domain", "change", "scripted.test", "--portal-on", "any")
+
+
+NO_OUTAGE = [
+    ("451 4.7.1 greylisting in action, please come back later", "kept for the primary: greylisting is no outage"),
+    ("452 4.2.2 mailbox full", "kept for the primary: one full mailbox is no outage"),
+]
+
+
+@pytest.mark.parametrize(("told", "reason"), NO_OUTAGE, ids=["greylisting", "full"])
+def test_finer_rule(stage: Stage, finer: None, told: str, reason: str) -> None:
+    """C20's finer rule: no copy in the portal, delivered at a retry, archived once; the queue says why it waits."""
+    archived = stage.hornet.status()["archive"]["mails"]
+    stage.primary.script, stage.primary.times = {"RCPT": told}, {"RCPT": 1}
+    data = stage.mail()
+    stage.send(data)
+    until(lambda: [row["reason"] for row in stage.rows() if row["state"] == "queued"] == [reason], "it is kept")
+    shown = stage.hornet.command("queue", "list")
+    assert told[4:] in shown
+    assert reason in shown
+    assert not stage.inbox()
+    assert not stage.home(data)
+    stage.settled()
+    assert len(stage.home(data)) == 1
+    assert not stage.inbox()
+    assert stage.hornet.mode("scripted.test") == "normal"
+    until(lambda: stage.hornet.status()["archive"]["mails"] == archived + 1, "it is archived")
+
+
+@pytest.mark.parametrize(("told", "reason"), NO_OUTAGE, ids=["greylisting", "full"])
+def test_default_rule(stage: Stage, told: str, reason: str) -> None:
+    """C20 by default: the same mail has its copy in the portal, which drains, and is archived once."""
+    archived = stage.hornet.status()["archive"]["mails"]
+    stage.primary.script, stage.primary.times = {"RCPT": told}, {"RCPT": 1}
+    data = stage.mail()
+    stage.send(data)
+    until(lambda: stage.has(data), "it is in the portal", seconds=6)
+    until(lambda: [(row["kind"], row["reason"]) for row in stage.rows()] == [("drain", "")], "only the way home is left")
+    stage.settled()
+    assert len(stage.home(data)) == 1
+    assert not stage.inbox()
+    until(lambda: stage.hornet.status()["archive"]["mails"] == archived + 1, "it is archived")
+
+
+@pytest.mark.parametrize(
+    ("at", "told"),
+    [
+        ("RCPT", "421 4.7.1 greylisted"),
+        ("RCPT", "451 4.3.0 not now"),
+        ("RCPT", HANG),
+        ("DOT", "452 4.3.1 disk full"),
+        ("DOT", DROP),
+    ],
+    ids=["421", "451", "silence", "disk", "uncertain"],
+)
+def test_finer_rule_and_trouble(stage: Stage, finer: None, at: str, told: str) -> None:
+    """Under the finer rule too: whatever else is wrong with the primary, into the portal at once."""
+    stage.primary.script = {at: told}
+    data = stage.mail()
+    stage.send(data)
+    until(lambda: stage.has(data), "it is in the portal", seconds=6)
+    until(lambda: [row["kind"] for row in stage.rows()] == ["drain"], "only the way home is left")
+    stage.primary.well()
+    stage.settled()
+    assert len(stage.home(data)) == (2 if told == DROP else 1)
+
+
+def test_emergency_takes_what_was_kept(stage: Stage, finer: None) -> None:
+    """L4: mail kept for a full mailbox is in the portal once the portal is the mail server, and goes home once."""
+    stage.primary.full = {ALICE}
+    data = stage.mail()
+    stage.send(data)
+    until(lambda: [row["state"] for row in stage.rows() if row["kind"] == "deliver"] == ["queued"], "it is kept")
+    stage.hornet.command("domain", "mode", "scripted.test", "emergency")
+    until(lambda: stage.has(data), "it is in the portal", seconds=6)
+    stage.primary.full = set()
+    stage.hornet.command("domain", "mode", "scripted.test", "normal")
+    until(lambda: stage.home(data), "it is home")
+    stage.settled()
+    assert len(stage.home(data)) == 1
+    until(lambda: stage.hornet.mode("scripted.test") == "normal", "back to normal")
+
+
 def test_unknown_recipient(stage: Stage) -> None:
     """C14, rule 4: the primary's 550 5.1.1 is the client's, at RCPT; asked once, then cached."""
     stage.primary.unknown.add("nobody@scripted.test")

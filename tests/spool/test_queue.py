@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -262,8 +262,8 @@ class QueueTests(Base):
             def destination(self, domain: str, address: str) -> str:
                 return address.rpartition("@")[2]
 
-            def room(self, destination: str) -> int:
-                return self.rooms.get(destination, 100)
+            def room(self, destination: str, taking: Mapping[str, int] = {}) -> int:
+                return self.rooms.get(destination, 100) - taking.get(destination, 0)
 
         queue, share = await self.open(), Two()
         slow = [await self.accept(queue, to=(f"{n}@slow.test", f"{n}b@slow.test")) for n in range(6)]

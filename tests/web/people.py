@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 from treq.testing import StubTreq
 from twisted.internet.task import Clock
 
@@ -15,7 +16,15 @@ from hornetmail.access.sessions import Session, csrf_token
 from hornetmail.core.served import Domain, Host, Mailbox, Person, Role, Scope
 from hornetmail.directory.store import Credential
 from hornetmail.testing.folders import MemoryBus
-from hornetmail.testing.rooms import MemoryArchive, MemoryModes, MemoryPortal, MemoryQueue, MemoryRedelivery, MemoryStrays
+from hornetmail.testing.rooms import (
+    MemoryArchive,
+    MemoryModes,
+    MemoryPortal,
+    MemoryQueue,
+    MemoryRedelivery,
+    MemoryRootKeys,
+    MemoryStrays,
+)
 from hornetmail.web.api.api import Api
 from hornetmail.web.api.rooms import Rooms
 from hornetmail.web.api.visitors import COOKIE, Visitors
@@ -39,6 +48,13 @@ class Directory:
 
     def domains(self) -> Sequence[Domain]:
         return list(self._domains.values())
+
+    def domain_change(self, name: str, **changes: Any) -> tuple[Domain, list[Any]]:
+        return msgspec.structs.replace(self._domains[name], **changes), []
+
+    async def change_domain(self, name: str, **changes: Any) -> Domain:
+        self._domains[name], _ = self.domain_change(name, **changes)
+        return self._domains[name]
 
     def mailbox(self, address: str) -> Mailbox | None:
         return next((box for box in self._mailboxes.values() if box.address == address), None)
@@ -159,6 +175,7 @@ class House:
         self.queue = MemoryQueue()
         self.archive = MemoryArchive()
         self.redelivery = MemoryRedelivery()
+        self.root_keys = MemoryRootKeys()
         self.portal = MemoryPortal(self.bus)
         self.strays = MemoryStrays(self.portal, self._goal)
         self.sent: list[tuple[str, bytes, tuple[str, ...]]] = []
@@ -175,7 +192,7 @@ class House:
             portal=self.portal,
             hostname="mx.example.test",
             version="1",
-            key_backup=self._key,
+            root_keys=self.root_keys,
         )
         people: Any = (self.access, self.sessions)
         self.resource = Site(
@@ -193,9 +210,6 @@ class House:
         box = self.directory.mailbox_by_id(mailbox)
         domain = self.directory.domain(box.domain) if box is not None else None
         return box.address if box is not None and domain is not None and domain.primaries else ""
-
-    async def _key(self, password: str) -> str:
-        return f"KEY {len(password)}"
 
     async def _offload(self, function: Any, *args: Any) -> Any:
         return function(*args)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from hornetmail.core.archived import ArchivedMail, Hit
+import re
+from typing import Any
+
+import msgspec
+
+from hornetmail.core.archived import ArchivedMail, Hit, Page
 from hornetmail.core.envelope import Direction, Door, Envelope, Origin, Recipient
 from hornetmail.core.events import Alarm, HealthChanged, MessageAccepted
 from hornetmail.core.queued import Message, Row, RowKind, RowState
+from hornetmail.core.served import PortalOn
 from hornetmail.testing.rooms import Kept
 
 from .people import NOW, House
@@ -112,6 +118,19 @@ def test_administrators_redeliver_and_do_not_read() -> None:
     assert house.redelivery.asked == [("admin@example.test", (900,), "alice@example.test")]
 
 
+def test_more_hits_than_are_counted() -> None:
+    """Catches a result list that states the bound of counting as the number of mails."""
+    house = House()
+    fill(house, 900, "alice@example.test")
+    counted = house.archive.search
+
+    async def search(*args: Any, **more: Any) -> Page:
+        return msgspec.structs.replace(await counted(*args, **more), total=10_000, exact=False)
+
+    house.archive.search = search  # type: ignore[method-assign]
+    assert "More than 10\N{NARROW NO-BREAK SPACE}000 mails" in house.browser("auditor@example.test").get("/archive").text
+
+
 def test_auditors_read_everything() -> None:
     """Catches an auditor who sees less than all (A40)."""
     house = House()
@@ -129,10 +148,43 @@ def test_the_key_backup_is_a_download_and_says_what_is_at_stake() -> None:
     assert admin.post("/archive-key", {"password": "long enough", "again": "different!"}).status == 400
     assert admin.post("/archive-key", {"password": "short", "again": "short"}).status == 400
     made = admin.post("/archive-key", {"password": "long enough", "again": "long enough"})
-    assert made.body == b"KEY 11"
+    assert made.body == b"KEY PAPER of 11 characters\n"
     assert made.header("content-disposition").startswith("attachment;")
     assert made.header("cache-control") == "no-store"
     assert "The archive key has no backup yet." not in admin.get("/dashboard").text
+
+
+def test_the_key_is_replaced_in_three_steps() -> None:
+    """Catches a key page that loses a step of the change, or a banner that says nothing of a pending key or a medium that waits (rule 22)."""
+    house = House()
+    admin = house.browser("admin@example.test")
+    banner = "A new archive key waits until its paper is confirmed."
+    assert banner not in admin.get("/dashboard").text
+    assert "Confirm the paper" not in admin.get("/archive-key").text
+    assert admin.post("/archive-key/new", {"password": "long enough", "again": "different!"}).status == 400
+    assert admin.post("/archive-key/confirm", {"text": "x", "password": "y"}).status == 409
+    made = admin.post("/archive-key/new", {"password": "long enough", "again": "long enough"})
+    assert "8899aabbccddeeff long enough" in made.text
+    assert made.header("cache-control") == "no-store"
+    assert "data:text/plain;base64,ODg5OWFhYmJjY2RkZWVmZiBsb25nIGVub3VnaAo=" in made.text
+    assert banner in admin.get("/dashboard").text
+    assert banner not in house.browser("alice@example.test").get("/mail").text
+    shown = admin.get("/archive-key").text
+    assert "Confirm the paper" in shown
+    assert "long enough" not in shown
+    assert admin.post("/archive-key/new", {"password": "long enough", "again": "long enough"}).status == 409
+    assert admin.post("/archive-key/cancel", {}).status == 303
+    assert banner not in admin.get("/dashboard").text
+    admin.post("/archive-key/new", {"password": "long enough", "again": "long enough"})
+    wrong = admin.post("/archive-key/confirm", {"text": "8899aabbccddeeff long enough", "password": "wrong"})
+    assert (wrong.status, "or the wrong password" in wrong.text) == (409, True)
+    done = admin.post("/archive-key/confirm", {"text": "8899aabbccddeeff long enough", "password": "long enough"})
+    assert "Key 8899aabbccddeeff is in force." in done.text
+    assert "Copies of a medium made before still open with it" in done.text
+    after = admin.get("/dashboard").text
+    assert banner not in after
+    assert "Medium 2 is out of reach and still under the archive key before." in after
+    assert "The archive key has no backup yet." not in after
 
 
 def test_the_playground_is_only_there_when_there_is_one() -> None:
@@ -162,6 +214,19 @@ def test_the_domain_page_explains_the_mode() -> None:
     house.modes.explain = lambda domain: {**explain(domain), "decisions": [{"at": NOW, "why": "sign 3 of 3: 451 <b>no</b>"}]}  # type: ignore[method-assign]
     page = house.browser("admin@example.test").get("/domains/example.test").text
     assert "sign 3 of 3: 451 &lt;b&gt;no&lt;/b&gt;" in page
+
+
+def test_a_domain_may_wait_for_greylisting_primaries() -> None:
+    """Catches a choice (C20's finer rule) that the form shows and does not save, or saves and does not show."""
+    house = House()
+    admin = house.browser("admin@example.test")
+    assert re.search('name="portal_on" value="any" checked', admin.get("/domains/example.test").text)
+    fields = {"primaries": "mx.example.test:25", "failover": "auto", "scope": "all", "tls": "may", "retention_days": "90"}
+    assert admin.post("/domains/example.test", {**fields, "portal_on": "outage", "active": "1", "archive": "1"}).status == 303
+    domain = house.directory.domain("example.test")
+    assert domain is not None
+    assert domain.portal_on is PortalOn.OUTAGE
+    assert re.search('name="portal_on" value="outage" checked', admin.get("/domains/example.test").text)
 
 
 def test_the_dashboard_stands_without_delivery() -> None:

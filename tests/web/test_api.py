@@ -10,7 +10,7 @@ from hornetmail.core.archived import Finding
 from hornetmail.core.envelope import Direction
 from hornetmail.core.mode import Mode
 from hornetmail.core.queued import RowState
-from hornetmail.core.served import Coverage, Domain, Person, Role, Scope
+from hornetmail.core.served import Coverage, Domain, Person, PortalOn, Role, Scope
 from hornetmail.testing.control import NOW, Control
 from hornetmail.testing.site import ApiOnControl, queued
 from hornetmail.web.api.catalogue import OPERATIONS
@@ -180,9 +180,16 @@ class TestDirectory(ApiCase):
             "verify",
         )
         shown = await self.call(
-            "admin", "domain.change", name="new.test", retention_days=365, aliases=["new.example"], smarthost="out.test:587"
+            "admin",
+            "domain.change",
+            name="new.test",
+            portal_on="outage",
+            retention_days=365,
+            aliases=["new.example"],
+            smarthost="out.test:587",
         )
-        assert (shown.retention_days, shown.aliases, shown.smarthost, shown.scope) == (
+        assert (shown.portal_on, shown.retention_days, shown.aliases, shown.smarthost, shown.scope) == (
+            PortalOn.OUTAGE,
             365,
             ["new.example"],
             "out.test:587",
@@ -381,6 +388,27 @@ class TestArchive(ApiCase):
             assert (await self.refused("admin", f"archive.{name}", **request)).status == 501
         assert (await self.call("admin", "key.backup", password="long enough")).text == "KEY PAPER of 11 characters\n"
         assert (await self.refused("admin", "key.backup", password="short")).status == 400
+
+    async def test_key_change(self) -> None:
+        """Catches a change of the key that anybody may make, that stands in no audit log, or that brings its paper there (rule 22)."""
+        await self.archive()
+        for name in ("new", "confirm", "cancel"):
+            request = {"new": {"password": "x" * 8}, "confirm": {"text": "x", "password": "y"}, "cancel": {}}[name]
+            assert (await self.refused("alice", f"key.{name}", **request)).status == 403
+        assert (await self.refused("admin", "key.new", password="short")).status == 400
+        text = (await self.call("admin", "key.new", password="long enough")).text
+        assert (await self.refused("admin", "key.new", password="long enough")).status == 409
+        status = msgspec.to_builtins(await self.call(ROOT, "status"))["archive"]["key"]
+        assert (status["id"], status["pending"], status["media_waiting"]) == ("0011223344556677", "8899aabbccddeeff", [])
+        assert (await self.refused("admin", "key.confirm", text=text, password="wrong")).status == 409
+        assert (await self.refused("admin", "key.confirm", text="x" * 70_000, password="long enough")).status == 400
+        done = await self.call("admin", "key.confirm", text=text, password="long enough")
+        assert (done.key.id, done.former, done.key.media_waiting) == ("8899aabbccddeeff", "0011223344556677", [2])
+        assert "still open with it" in done.notice
+        assert (await self.refused("admin", "key.cancel")).status == 409
+        log = msgspec.to_builtins((await self.call(ROOT, "audit.list")).entries)
+        assert {one["action"] for one in log} >= {"key.new", "key.confirm", "key.cancel"}
+        assert "long enough" not in str(log)
 
     async def test_status(self) -> None:
         """The JSON that scripts read (the contract) must have exactly these names."""

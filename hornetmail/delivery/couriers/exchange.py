@@ -11,11 +11,13 @@ from hornetmail.core.reply import Reply
 from hornetmail.core.served import Host
 from hornetmail.core.verdict import Outcome, Stage, Verdict
 from hornetmail.delivery.pool import Destination
+from hornetmail.delivery.unrecorded import Unrecorded
 from hornetmail.net.smtp import Answer, Broken, SMTPClient
 
 
 class Load(msgspec.Struct, frozen=True):
-    """What goes over: the reverse-path, the recipients, ``chunks`` that starts the same bytes anew each time it is called."""
+    """What goes over: the reverse-path, the recipients, ``chunks`` that starts the same bytes anew each time it is called, and the ``rows``
+    that record what becomes of it."""
 
     sender: str
     recipients: tuple[Recipient, ...]
@@ -25,6 +27,7 @@ class Load(msgspec.Struct, frozen=True):
     smtputf8: bool = False
     ret: str = ""
     envid: str = ""
+    rows: tuple[int, ...] = ()
 
 
 async def prefixed(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -40,6 +43,7 @@ async def hand_over(destination: Destination, load: Load, courier: str) -> list[
     an accepted one, RFC 5321 section 4.5.3.1.10) get it; those that one host defers at MAIL or RCPT are given to the next one
     (section 5.1). Never raises for what the destination does."""
     verdicts: dict[int, Verdict] = {}
+    unrecorded = destination.unrecorded
     left = list(range(len(load.recipients)))
     deferred: list[int] = []
     tried: set[Host] = set()
@@ -48,7 +52,7 @@ async def hand_over(destination: Destination, load: Load, courier: str) -> list[
         chosen = [load.recipients[at] for at in left]
         again: list[int] = []
         try:
-            host, answers = await destination.exchange(lambda client, to=chosen: _send(client, load, to), tried)  # type: ignore[misc]
+            host, answers = await destination.exchange(lambda client, to=chosen: _send(client, load, to, unrecorded), tried)  # type: ignore[misc]
         except Broken as error:
             for at in left:
                 # What a host said before is nearer to the truth than that another one is away.
@@ -70,15 +74,27 @@ async def hand_over(destination: Destination, load: Load, courier: str) -> list[
             tried |= deferring
             if not tried.issuperset(destination.hosts):
                 left, deferred = deferred, []
+        if left and unrecorded is not None:
+            # It will want a connection again: those who have one must not wait for it.
+            unrecorded.recorded(load.rows)
     return [verdicts[at] for at in range(len(load.recipients))]
 
 
-async def _send(client: SMTPClient, load: Load, recipients: Sequence[Recipient]) -> tuple[Host, list[Answer]]:
+async def _gated(client: SMTPClient, load: Load, unrecorded: Unrecorded) -> AsyncIterator[bytes]:
+    """The text; it ends, and the final dot follows, when what the connection carried before is recorded (rule 11)."""
+    async for chunk in load.chunks():
+        yield chunk
+    await unrecorded.before_dot(client, load.rows)
+
+
+async def _send(
+    client: SMTPClient, load: Load, recipients: Sequence[Recipient], unrecorded: Unrecorded | None
+) -> tuple[Host, list[Answer]]:
     fresh = client.used == 0
     answers = await client.send(
         load.sender,
         recipients,
-        load.chunks(),
+        load.chunks() if unrecorded is None else _gated(client, load, unrecorded),
         size=load.size,
         eight_bit=load.eight_bit,
         smtputf8=load.smtputf8,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -18,6 +19,9 @@ from hornetmail.delivery.couriers.exchange import Load, hand_over, prefixed
 from hornetmail.delivery.pool import Pool
 from hornetmail.interfaces import IBody, ICourier, IDirectory
 from hornetmail.net.resolver import ResolveError
+
+MOST_LEARNT = 10_000
+"""So many domains' exchangers are remembered."""
 
 
 class MailHosts(Protocol):
@@ -39,6 +43,18 @@ class MXCourier:
         self._directory = directory
         self._resolver = resolver
         self._hostname = hostname.casefold()
+        self._found: OrderedDict[str, str] = OrderedDict()
+
+    def exchanger(self, domain: str) -> str:
+        """Who took that domain's mail when it was last asked for: one name for all domains that have the same exchangers; the domain
+        itself while nobody knows."""
+        return self._found.get(domain, domain)
+
+    def _learn(self, domain: str, hosts: Sequence[Host]) -> None:
+        self._found[domain] = min(str(host) for host in hosts)
+        self._found.move_to_end(domain)
+        if len(self._found) > MOST_LEARNT:
+            self._found.popitem(last=False)
 
     async def deliver(self, message: Message, rows: Sequence[Row], body: IBody) -> dict[int, Verdict]:
         """See ICourier."""
@@ -56,6 +72,7 @@ class MXCourier:
             envelope.smtputf8,
             envelope.ret,
             envelope.envid,
+            tuple(row.id for row in rows),
         )
         verdicts = await hand_over(self._pool.destination(found, TLSPolicy.MAY), load, MX)
         return {row.id: verdict for row, verdict in zip(rows, verdicts, strict=True)}
@@ -84,4 +101,5 @@ class MXCourier:
                 return Verdict(
                     Outcome.FAILED, Reply(554, "5.4.6", f"mail for {domain} loops back to this server"), MX, Stage.RESOLVE
                 )
+        self._learn(domain, hosts)
         return tuple(hosts)

@@ -41,6 +41,7 @@ class PrimaryCourier:
             envelope.smtputf8,
             envelope.ret,
             envelope.envid,
+            tuple(row.id for row in rows),
         )
         verdicts = await self.hand_over(domain_of(rows[0].address), load)
         return {row.id: verdict for row, verdict in zip(rows, verdicts, strict=True)}

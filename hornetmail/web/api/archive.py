@@ -30,11 +30,13 @@ class HitView(msgspec.Struct, frozen=True, kw_only=True, rename={"sender": "from
 
 
 class SearchResult(msgspec.Struct, frozen=True):
-    """``total`` counts all hits within the scope; ``after`` continues behind these or is ``""``."""
+    """``total`` counts all hits within the scope, up to 10,000; if ``exact`` is false there are more than ``total``. ``after`` continues behind these or
+    is ``""``, however many there are."""
 
     total: int
     results: list[HitView]
     after: str = ""
+    exact: bool = True
 
 
 class SearchRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -165,7 +167,7 @@ async def search(rooms: Rooms, caller: Caller, request: SearchRequest) -> Search
     person = caller.acting or LOCAL_ADMINISTRATOR
     scope = rooms.access.own_scope(person) if request.own else rooms.access.scope(person)
     page = await need(rooms.archive, "archive").search(scope, request.query, limit=request.limit, after=request.after)
-    return SearchResult(page.total, [hit_view(hit) for hit in page.results], page.after)
+    return SearchResult(page.total, [hit_view(hit) for hit in page.results], page.after, page.exact)
 
 
 async def show(rooms: Rooms, caller: Caller, request: MailName) -> MailView:
@@ -253,7 +255,7 @@ async def verify(rooms: Rooms, caller: Caller, request: VerifyRequest) -> Verifi
 
 
 async def confirm_purge(rooms: Rooms, caller: Caller, _: Nothing) -> Done:
-    """Somebody looked, and the next retention run may do what it refused (rules 18, 19)."""
+    """Somebody looked at the clock and at what would go: retention may do what it refused (rules 18, 19)."""
     await need(rooms.archive, "archive").confirm_purge()
     return Done()
 

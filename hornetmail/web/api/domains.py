@@ -8,7 +8,7 @@ import msgspec
 
 from hornetmail.access.rights import Right
 from hornetmail.core.mode import Mode
-from hornetmail.core.served import Coverage, Domain, Failover, TLSPolicy
+from hornetmail.core.served import Coverage, Domain, Failover, PortalOn, TLSPolicy
 from hornetmail.directory.checks import domain_name, parse_host, parse_network
 from hornetmail.web.api.approvals import ask_names, held_names, waits_for
 from hornetmail.web.api.operations import ApiError, Caller, Done, MayWait, Nothing, Operation, missing, need
@@ -23,8 +23,9 @@ class PrimaryView(msgspec.Struct, frozen=True):
 
 
 class DomainView(MayWait, frozen=True, kw_only=True):
-    """A domain with its mode. ``primaries`` are ``HOST:PORT``; ``scope``: all users or picked mailboxes (C12). ``waits``: changes that wait
-    for a second person (rule 15)."""
+    """A domain with its mode. ``primaries`` are ``HOST:PORT``; ``scope``: all users or picked mailboxes (C12). ``portal_on``: whether
+    any trouble sends a single mail to the portal (C20), or an outage only; greylisting and a full mailbox are none (L6). ``waits``: changes
+    that wait for a second person (rule 15)."""
 
     name: str
     tenant: int
@@ -32,6 +33,7 @@ class DomainView(MayWait, frozen=True, kw_only=True):
     primary: PrimaryView
     primaries: list[str]
     failover: Failover
+    portal_on: PortalOn
     scope: Coverage
     tls: TLSPolicy
     active: bool
@@ -62,6 +64,7 @@ class DomainAdd(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     name: str
     primaries: list[str] = []
     failover: Failover = Failover.AUTO
+    portal_on: PortalOn = PortalOn.ANY
     scope: Coverage = Coverage.ALL
     tls: TLSPolicy = TLSPolicy.MAY
     active: bool = True
@@ -79,6 +82,7 @@ class DomainChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     name: str
     primaries: list[str] | msgspec.UnsetType = msgspec.UNSET
     failover: Failover | msgspec.UnsetType = msgspec.UNSET
+    portal_on: PortalOn | msgspec.UnsetType = msgspec.UNSET
     scope: Coverage | msgspec.UnsetType = msgspec.UNSET
     tls: TLSPolicy | msgspec.UnsetType = msgspec.UNSET
     active: bool | msgspec.UnsetType = msgspec.UNSET
@@ -120,6 +124,7 @@ def view(rooms: Rooms, domain: Domain) -> DomainView:
         primary=health(explanation),
         primaries=[str(host) for host in domain.primaries],
         failover=domain.failover,
+        portal_on=domain.portal_on,
         scope=domain.coverage,
         tls=domain.tls,
         active=domain.active,
@@ -157,6 +162,7 @@ async def add(rooms: Rooms, caller: Caller, request: DomainAdd) -> DomainView:
             tenant=tenant,
             primaries=tuple(parse_host(text, f"$.primaries[{place}]") for place, text in enumerate(request.primaries)),
             failover=request.failover,
+            portal_on=request.portal_on,
             coverage=request.scope,
             tls=request.tls,
             active=request.active,

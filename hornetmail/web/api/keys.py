@@ -1,16 +1,17 @@
-"""The archive key's backup (A4-A6)."""
+"""The archive key: its backup (A4-A6), and its change in three steps (rule 22)."""
 
 from __future__ import annotations
 
 import msgspec
 
 from hornetmail.access.rights import Right
-from hornetmail.web.api.operations import ApiError, Caller, Operation, Secret, need
+from hornetmail.core.archived import RootKeyState
+from hornetmail.web.api.operations import ApiError, Caller, Done, Nothing, Operation, Secret, need
 from hornetmail.web.api.rooms import Rooms
 
 
 class KeyBackupRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The password that the backup is encrypted under; it is needed to import it (A5)."""
+    """The password that the paper is encrypted under; it is needed to read it (A5)."""
 
     password: Secret
 
@@ -21,26 +22,104 @@ class KeyBackup(msgspec.Struct, frozen=True):
     text: str
 
 
+class KeyPaper(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The text of a paper, as it was written or typed in again, and its password."""
+
+    text: Secret
+    password: Secret
+
+
+class KeyView(msgspec.Struct, frozen=True, kw_only=True):
+    """The archive key. ``id`` names the one in force and tells nothing of it. ``pending``: the ID of a new one whose paper is not confirmed, or
+    ``""``; ``since``: when that was made, Unix seconds. ``media_waiting``: media that still open with the key before."""
+
+    id: str = ""
+    pending: str = ""
+    since: float = 0.0
+    media_waiting: list[int] = []
+
+
+class KeyChanged(msgspec.Struct, frozen=True, kw_only=True):
+    """The new key is in force. ``former``: the ID of the one before; ``notice``: what its paper still opens, to be told to people."""
+
+    key: KeyView
+    former: str
+    notice: str
+
+
 MIN_PASSWORD = 8
+MAX_PAPER = 1 << 16
+"""Characters; a paper has fewer than 1,000."""
 
 KEY_BACKED_UP = "archive_key_backed_up"
 """Setting of the installation: Unix seconds of the newest backup."""
 
 
+def key_view(state: RootKeyState) -> KeyView:
+    """What status and pages show."""
+    return KeyView(id=state.key, pending=state.pending, since=state.since, media_waiting=list(state.waiting))
+
+
+def _long_enough(password: str) -> None:
+    if len(password) < MIN_PASSWORD:
+        raise ApiError(400, "invalid", f"$.password: at least {MIN_PASSWORD} characters")
+
+
+async def _backed_up(rooms: Rooms) -> None:
+    await rooms.directory.set_setting(KEY_BACKED_UP, str(int(rooms.clock.seconds())))
+
+
 async def backup(rooms: Rooms, caller: Caller, request: KeyBackupRequest) -> KeyBackup:
     """Encrypted under the password with AES-256."""
-    write = need(rooms.key_backup, "archive")
-    if len(request.password) < MIN_PASSWORD:
-        raise ApiError(400, "invalid", f"$.password: at least {MIN_PASSWORD} characters")
-    text = await write(request.password)
-    await rooms.directory.set_setting(KEY_BACKED_UP, str(int(rooms.clock.seconds())))
+    keys = need(rooms.root_keys, "archive")
+    _long_enough(request.password)
+    text = await keys.backup(request.password)
+    await _backed_up(rooms)
     return KeyBackup(text)
+
+
+async def begin(rooms: Rooms, caller: Caller, request: KeyBackupRequest) -> KeyBackup:
+    """A new key, which nothing uses until its paper is confirmed."""
+    keys = need(rooms.root_keys, "archive")
+    _long_enough(request.password)
+    return KeyBackup(await keys.begin(request.password))
+
+
+async def confirm(rooms: Rooms, caller: Caller, request: KeyPaper) -> KeyChanged:
+    """The paper could be read: its key comes into force."""
+    keys = need(rooms.root_keys, "archive")
+    if len(request.text) > MAX_PAPER:
+        raise ApiError(400, "invalid", "$.text: too long for a paper of this key")
+    former = keys.state.key
+    state = await keys.confirm(request.text, request.password)
+    await _backed_up(rooms)
+    return KeyChanged(key=key_view(state), former=former, notice=_notice(former, state))
+
+
+def _notice(former: str, state: RootKeyState) -> str:
+    text = (
+        f"The paper of key {former} opens nothing new. Copies of a medium made before still open with it: keep it as long as such copies are needed,"
+        " and destroy both when they are not."
+    )
+    if state.waiting:
+        numbers = ", ".join(map(str, state.waiting))
+        text += f" Out of reach, and still under key {former}: medium {numbers}; it gets the new keys when it is back."
+    return text
+
+
+async def cancel(rooms: Rooms, caller: Caller, _: Nothing) -> Done:
+    """The pending key is forgotten; its paper opens nothing."""
+    await need(rooms.root_keys, "archive").cancel()
+    return Done()
 
 
 def key_backed_up(rooms: Rooms) -> bool:
     """Whether a backup of the key was ever made (A4, rule 22)."""
     return bool(rooms.directory.setting(KEY_BACKED_UP, ""))
 
+
+_NEW = "Make a new archive key, to be confirmed"
+_CONFIRM = "Confirm the new archive key's paper"
 
 OPERATIONS = (
     Operation(
@@ -52,5 +131,10 @@ OPERATIONS = (
         Right.ADMINISTER,
         "Back up the archive key",
         backup,
+    ),
+    Operation("key.new", "POST", "/archive/key/new", KeyBackupRequest, KeyBackup, Right.ADMINISTER, _NEW, begin),
+    Operation("key.confirm", "POST", "/archive/key/confirm", KeyPaper, KeyChanged, Right.ADMINISTER, _CONFIRM, confirm),
+    Operation(
+        "key.cancel", "POST", "/archive/key/cancel", Nothing, Done, Right.ADMINISTER, "Drop the pending archive key", cancel
     ),
 )

@@ -18,7 +18,8 @@ class Rooms(msgspec.Struct, frozen=True, kw_only=True):
 
     ``second`` is None only where nothing can be asked of a second person. ``queue`` … ``meters`` provide the interface of the same name in ``hornetmail.interfaces``. ``clock`` is an ``IReactorTime``.
     ``health``: every role that should run, with ``""`` or the reason why it does not work. ``bounce``: gives up the queue rows named and
-    notifies their senders (rule 6); the number given up. ``key_backup``: the archive key as text under a password (A5, A6).
+    notifies their senders (rule 6); the number given up. ``root_keys``: the archive's key, its
+    paper and its change (A3-A6).
     """
 
     directory: DirectoryStore
@@ -38,6 +39,6 @@ class Rooms(msgspec.Struct, frozen=True, kw_only=True):
     meters: Any = None
     health: Callable[[], Mapping[str, str]] = dict
     bounce: Callable[[Sequence[int], str], Awaitable[int]] | None = None
-    key_backup: Callable[[str], Awaitable[str]] | None = None
+    root_keys: Any = None
     hostname: str = ""
     version: str = ""

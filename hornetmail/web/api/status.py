@@ -10,6 +10,7 @@ from hornetmail.core.mode import Mode
 from hornetmail.core.queued import Backlog
 from hornetmail.web.api import domains
 from hornetmail.web.api.domains import PrimaryView
+from hornetmail.web.api.keys import KeyView, key_view
 from hornetmail.web.api.operations import ApiError, Caller, Nothing, Operation, need
 from hornetmail.web.api.rooms import Rooms
 
@@ -41,7 +42,8 @@ class QueueStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ArchiveStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """The archive in figures. ``staged``: not yet on the medium; ``locked``: the key is not there (rule 22)."""
+    """The archive in figures. ``staged``: not yet on the medium; ``locked``: the key is not there (rule 22); ``key``: which it is, and whether
+    another one is pending; ``marked``: expired, not searchable any more, and gone a day after (rule 19)."""
 
     mails: int = 0
     packs: int = 0
@@ -50,6 +52,8 @@ class ArchiveStatus(msgspec.Struct, frozen=True, kw_only=True):
     staged: int = 0
     unindexed: int = 0
     locked: bool = False
+    key: KeyView = KeyView()
+    marked: int = 0
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,6 +135,8 @@ async def status(rooms: Rooms, caller: Caller, _: Nothing) -> Status:
             staged=figures.staged,
             unindexed=figures.unindexed,
             locked=figures.locked,
+            marked=figures.marked,
+            key=key_view(rooms.root_keys.state) if rooms.root_keys is not None else KeyView(),
         ),
         portal=dict(await rooms.portal.figures()) if rooms.portal is not None else {},
     )

@@ -1,7 +1,8 @@
-"""The own account, the archive key's backup, and the audit log."""
+"""The own account, the archive key with its backup and change, and the audit log."""
 
 from __future__ import annotations
 
+import base64
 import datetime
 from collections.abc import Callable, Sequence
 
@@ -9,7 +10,7 @@ from hornetmail.access.rights import Right
 from hornetmail.web import mailview, security
 from hornetmail.web.api.account import PasswordChange, SessionName
 from hornetmail.web.api.api import Api
-from hornetmail.web.api.keys import KeyBackupRequest
+from hornetmail.web.api.keys import KeyBackupRequest, KeyPaper
 from hornetmail.web.api.operations import ApiError
 from hornetmail.web.api.status import AuditFilter
 from hornetmail.web.pages.directory import friendly
@@ -35,6 +36,9 @@ class AccountPages:
             Route("POST", "/account/sessions", Right.PERSON, self.end_session),
             Route("GET", "/archive-key", Right.ADMINISTER, self.key),
             Route("POST", "/archive-key", Right.ADMINISTER, self.backup),
+            Route("POST", "/archive-key/new", Right.ADMINISTER, self.new_key),
+            Route("POST", "/archive-key/confirm", Right.ADMINISTER, self.confirm_key),
+            Route("POST", "/archive-key/cancel", Right.ADMINISTER, self.cancel_key),
             Route("GET", "/audit", Right.AUDIT, self.audit),
         )
 
@@ -81,10 +85,18 @@ class AccountPages:
         """Says what the key is, and offers its backup (A3, A4)."""
         return await self._key(visit)
 
-    async def _key(self, visit: Visit, *, problem: str = "", status: int = 200) -> Answer:
+    async def _key(self, visit: Visit, *, problem: str = "", status: int = 200, paper: str = "", changed: str = "") -> Answer:
         state = await self._api.call(visit.caller, "status")
         return self._renderer.page(
-            visit, "archive_key.html", status=status, section="/archive-key", archive=state.archive, problem=friendly(problem)
+            visit,
+            "archive_key.html",
+            status=status,
+            section="/archive-key",
+            archive=state.archive,
+            problem=friendly(problem),
+            paper=paper,
+            paper_data=base64.b64encode(paper.encode()).decode(),
+            changed=changed,
         )
 
     async def backup(self, visit: Visit) -> Answer:
@@ -104,6 +116,33 @@ class AccountPages:
             headers=(("Content-Disposition", mailview.disposition(name)),),
             policy=security.DOWNLOAD_POLICY,
         )
+
+    async def new_key(self, visit: Visit) -> Answer:
+        """A new key's paper, shown once (rule 22)."""
+        form = visit.form
+        if form.get("password") != form.get("again"):
+            return await self._key(visit, problem="The two passwords differ.", status=400)
+        try:
+            made = await self._api.call(visit.caller, "key.new", KeyBackupRequest(form.get("password")))
+        except ApiError as error:
+            return await self._key(visit, problem=error.text, status=error.status)
+        return await self._key(visit, paper=made.text)
+
+    async def confirm_key(self, visit: Visit) -> Answer:
+        """The paper was read back: its key comes into force."""
+        try:
+            done = await self._api.call(visit.caller, "key.confirm", KeyPaper(visit.form.get("text"), visit.form.get("password")))
+        except ApiError as error:
+            return await self._key(visit, problem=error.text, status=error.status)
+        return await self._key(visit, changed=f"Key {done.key.id} is in force. {done.notice}")
+
+    async def cancel_key(self, visit: Visit) -> Answer:
+        """Drop the new key."""
+        try:
+            await self._api.call(visit.caller, "key.cancel")
+        except ApiError as error:
+            return redirect(visit, "/archive-key", tone="info", say=error.text)
+        return redirect(visit, "/archive-key", say="The new key is dropped; its paper opens nothing.")
 
     async def audit(self, visit: Visit) -> Answer:
         """Who did what, newest first."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hornetmail.access.rights import Right
-from hornetmail.core.served import Coverage, Failover, Role, TLSPolicy
+from hornetmail.core.served import Coverage, Failover, PortalOn, Role, TLSPolicy
 from hornetmail.web.api.api import Api
 from hornetmail.web.api.domains import DomainAdd, DomainChange, DomainName
 from hornetmail.web.api.mailboxes import MailboxAdd, MailboxChange, MailboxFilter, MailboxName, MailboxPassword
@@ -218,6 +218,7 @@ def _domain_fields(form: Form) -> dict[str, Any]:
     return {
         "primaries": form.lines("primaries"),
         "failover": Failover.MANUAL if form.get("failover") == "manual" else Failover.AUTO,
+        "portal_on": PortalOn.OUTAGE if form.get("portal_on") == "outage" else PortalOn.ANY,
         "scope": Coverage.PICKED if form.get("scope") == "picked" else Coverage.ALL,
         "tls": TLSPolicy(form.get("tls")) if form.get("tls") in list(TLSPolicy) else TLSPolicy.MAY,
         "active": form.ticked("active"),
