@@ -39,14 +39,18 @@ VOIDS = 2
 SECONDS = 20.0
 """For everything (section 4.6.4)."""
 
+MOST = 16
+"""Senders looked up side by side: strangers' name servers that hang keep no more deliveries from ending."""
+
 
 @implementer(ISenderCheck)
 class SenderCheck:
-    """Asks DNS through the service's own resolver."""
+    """Asks DNS through the service's own resolver. With ``MOST`` senders under way the next one hears temperror."""
 
     def __init__(self, clock: IReactorTime, resolver: IResolver) -> None:
         self._clock = clock
         self._resolver = resolver
+        self._running = 0
 
     async def spf(self, peer: str, helo: str, sender: str) -> SPFVerdict:
         """See ISenderCheck."""
@@ -55,13 +59,18 @@ class SenderCheck:
             path = parse(sender)
         except (ValueError, AddressError) as error:
             return SPFVerdict(SPF.NONE, f"SPF says nothing: {error}")
-        check = _Check(self._resolver, address, helo, path.local, path.domain)
-        running = Deferred.fromCoroutine(check.run())
+        later = f"SPF of {path.domain} cannot be looked up now"
+        if self._running >= MOST:
+            return SPFVerdict(SPF.TEMPERROR, f"{later}: {MOST} others are being looked up")
+        self._running += 1
+        running = Deferred.fromCoroutine(_Check(self._resolver, address, helo, path.local, path.domain).run())
         running.addTimeout(SECONDS, self._clock)
         try:
             return await running
         except DeferredTimeout:
-            return SPFVerdict(SPF.TEMPERROR, f"SPF of {path.domain} cannot be looked up now: no answer within {SECONDS:g} s")
+            return SPFVerdict(SPF.TEMPERROR, f"{later}: no answer within {SECONDS:g} s")
+        finally:
+            self._running -= 1
 
 
 class _Ended(Exception):

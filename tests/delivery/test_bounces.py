@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from twisted.internet.defer import Deferred
 
 from hornetmail.core.envelope import Door, Origin
 from hornetmail.core.queued import Message, Row, RowKind, RowState
@@ -110,6 +111,48 @@ class TestBySPF(BouncesCase):
         self.publish("v=spf1 +all")
         assert await self.delivery.give_up([self.row().id], "no longer wanted") == 1
         await self.until(lambda: self.theirs.to(SENDER), "the bounce")
+
+    async def test_others_do_not_wait(self) -> None:
+        """While DNS hangs over one refused recipient, the others' deliveries are on record (or a crash would repeat them, rule 11)
+        and the connection's next mail goes home."""
+        await self.build()
+        hanging: Deferred[Any] = Deferred()
+        self.publish("v=spf1 +all")
+        asked = self.resolver.records
+
+        async def slowly(name: str, kind: str) -> Any:
+            await hanging
+            return await asked(name, kind)
+
+        self.resolver.records = slowly  # type: ignore[method-assign]
+        self.primary.script.unknown = {NOBODY}
+        message = await self.send("alice@example.test", NOBODY, origin=OUTSIDE)
+        await self.until(lambda: self.queue.all(RowKind.DELIVER, RowState.DELIVERED), "Alice's is on record")
+        assert self.queue.all(RowKind.DELIVER, RowState.CLAIMED)
+        await self.gone(await self.send("bob@example.test", origin=OUTSIDE))
+        assert message.id not in self.queue.left
+        hanging.callback(None)
+        await self.gone(message)
+
+    async def test_trouble_of_our_own(self) -> None:
+        """A fault while a bounce is written delays that recipient, and leaves alone what is on record already."""
+        await self.build()
+        asked = self.resolver.records
+        faults = [RuntimeError("a fault")]
+
+        async def faulty(name: str, kind: str) -> Any:
+            if faults:
+                raise faults.pop()
+            return await asked(name, kind)
+
+        self.resolver.records = faulty  # type: ignore[method-assign]
+        self.publish("v=spf1 +all")
+        self.primary.script.unknown = {NOBODY}
+        message = await self.send("alice@example.test", NOBODY, origin=OUTSIDE)
+        await self.gone(message)
+        assert len(self.primary.to("alice@example.test")) == 1
+        assert not faults
+        assert len(self.flushLoggedErrors(RuntimeError)) == 1
 
     async def test_accepting_costs_nothing(self) -> None:
         """Mail that arrives asks nothing of DNS, nor does a failure of which nobody is told or everybody knows the sender."""

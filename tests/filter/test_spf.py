@@ -166,24 +166,43 @@ def test_local_part_is_no_zone_file() -> None:
     assert resolver.asked[1] == "a\\\\b.x.test A"
 
 
+class Hanging(FakeResolver):
+    """Never answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cancelled: list[str] = []
+
+    async def records(self, name: str, kind: str) -> Any:
+        """See IResolver."""
+        waiting: Deferred[Any] = Deferred(lambda _: self.cancelled.append(name))
+        return await waiting
+
+
 def test_twenty_seconds() -> None:
     """Section 4.6.4: DNS that answers slowly keeps an attempt no longer than that, and is asked no more."""
-    clock = Clock()
-    cancelled: list[str] = []
-
-    class Slow(FakeResolver):
-        async def records(self, name: str, kind: str) -> Any:
-            """Never."""
-            waiting: Deferred[Any] = Deferred(lambda _: cancelled.append(name))
-            return await waiting
-
+    clock, resolver = Clock(), Hanging()
     got: list[SPFVerdict] = []
-    Deferred.fromCoroutine(SenderCheck(clock, Slow()).spf(IP, "client", SENDER)).addCallback(got.append)
+    Deferred.fromCoroutine(SenderCheck(clock, resolver).spf(IP, "client", SENDER)).addCallback(got.append)
     clock.advance(19.9)
     assert not got
     clock.advance(0.2)
     assert got[0].result is SPF.TEMPERROR
-    assert cancelled == ["x.test"]
+    assert resolver.cancelled == ["x.test"]
+
+
+def test_side_by_side() -> None:
+    """Many senders with name servers that hang would keep all deliveries from ending."""
+    clock, got = Clock(), list[SPFVerdict]()
+    check = SenderCheck(clock, Hanging())
+    for _ in range(17):
+        Deferred.fromCoroutine(check.spf(IP, "client", SENDER)).addCallback(got.append)
+    assert [each.result for each in got] == [SPF.TEMPERROR]
+    clock.advance(21)
+    assert len(got) == 17
+    Deferred.fromCoroutine(check.spf(IP, "client", SENDER)).addCallback(got.append)
+    assert len(got) == 17, "there is room again"
+    clock.advance(21)
 
 
 DOMAINS = st.sampled_from(
