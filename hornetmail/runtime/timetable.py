@@ -55,7 +55,7 @@ class Timetable(Service):
         """Plan the first run of every job."""
         Service.startService(self)
         for job in self._jobs:
-            self._plan(job, job.first if isinstance(job, Job) else self._until(job))
+            self._plan(job, job.first if isinstance(job, Job) else self._until(job, least=0.0))
 
     def stopService(self) -> Deferred[None]:
         """Plan nothing more and wait for what runs."""
@@ -73,10 +73,10 @@ class Timetable(Service):
     def _plan(self, job: Job | DailyJob, delay: float) -> None:
         self._calls[job.name] = self._reactor.callLater(delay, self._start, job)
 
-    def _until(self, job: DailyJob) -> float:
-        """Seconds to the job's minute, at least one minute: a run that ends within its own minute is not repeated in it."""
+    def _until(self, job: DailyJob, least: float) -> float:
+        """Seconds to the job's minute, more than ``least``."""
         seconds = ((job.minute - self._local_minutes(self._now())) % 1440) * 60
-        return seconds if seconds > 60 else seconds + 86_400
+        return seconds if seconds > least else seconds + 86_400
 
     def _start(self, job: Job | DailyJob) -> None:
         self._running[job.name] = Deferred.fromCoroutine(self._once(job))
@@ -88,4 +88,5 @@ class Timetable(Service):
             self.log.failure("the job {job} failed", job=job.name)
         self._running.pop(job.name, None)
         if self.running:
-            self._plan(job, job.seconds if isinstance(job, Job) else self._until(job))
+            # A run that ended within its own minute is not repeated in it.
+            self._plan(job, job.seconds if isinstance(job, Job) else self._until(job, least=60.0))

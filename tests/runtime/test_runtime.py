@@ -106,6 +106,21 @@ class TimetableTest(TestCase):
         assert runs == [220 * 60, (1440 + 220) * 60]
         await table.stopService()
 
+    async def test_daily_soon_after_the_start(self) -> None:
+        """Catches a start shortly before 03:40 that leaves the job to the next night."""
+        clock = Clock()
+        clock.advance(220 * 60 - 20)
+        runs: list[float] = []
+
+        async def run(now: float) -> None:
+            runs.append(now)
+
+        table = Timetable(clock, clock.seconds, lambda now: now / 60 % 1440, [DailyJob("purge", 220, run)])
+        table.startService()
+        clock.pump([20, 1, 30])
+        assert runs == [220 * 60]
+        await table.stopService()
+
 
 def test_meters() -> None:
     """Catches counters that lose labels, and a page that Prometheus cannot read."""

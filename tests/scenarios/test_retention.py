@@ -81,7 +81,7 @@ def test_marked_at_half_past_two_gone_at_twenty_to_four(hornet: Installation) ->
     assert hornet.stop() == 0
     in_index(hornet, "UPDATE mail SET expires = ? WHERE subject = 'goes'", time.time() - 5 * DAY)
 
-    start_before(hornet, 150, 63)
+    start_before(hornet, 150, 25)
     assert len(world.archived()) == 2
     until(lambda: hornet.status()["archive"]["marked"] == 1, "02:30 marks it", seconds=75)
     assert [hit["subject"] for hit in world.archived()] == ["stays"]
@@ -89,7 +89,7 @@ def test_marked_at_half_past_two_gone_at_twenty_to_four(hornet: Installation) ->
     assert hornet.stop() == 0
     in_index(hornet, "UPDATE mail SET marked = marked - ? WHERE marked IS NOT NULL", DAY)
 
-    start_before(hornet, 220, 63)
+    start_before(hornet, 220, 25)
     assert hornet.status()["archive"]["mails"] == 2
     until(lambda: hornet.status()["archive"]["mails"] == 1, "03:40 lets it go", seconds=75)
     assert hornet.command("archive", "verify", "--full") == "all is well\n"
