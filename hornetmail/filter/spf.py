@@ -132,7 +132,7 @@ class _Check:
         target = await self._target(record.redirect, domain)
         result = await self._check(target)
         if result is SPF.NONE:
-            _unusable(f"redirect={target} leads to no SPF record")
+            _unusable(f"its redirect leads to {target[:80]!r}, which has no SPF record")
         return result
 
     async def _record(self, domain: str) -> Record | None:
@@ -157,7 +157,7 @@ class _Check:
             case Kind.INCLUDE:
                 result = await self._check(target)
                 if result is SPF.NONE:
-                    _unusable(f"include:{target} leads to no SPF record")
+                    _unusable(f"it includes {target[:80]!r}, which has no SPF record")
                 return result is SPF.PASS
             case Kind.EXISTS:
                 return bool(await self._records(target, "A"))
@@ -166,7 +166,7 @@ class _Check:
             case Kind.MX:
                 hosts = [each.exchange.to_text(omit_final_dot=True) for each in await self._records(target, "MX")]
                 if len(hosts) > TERMS:
-                    _unusable(f"{target} has more than {TERMS} mail hosts")
+                    _unusable(f"{target[:80]!r} has more than {TERMS} mail hosts")
                 for host in hosts:
                     if await self._holds(host, directive):
                         return True
@@ -196,7 +196,7 @@ class _Check:
             for each in (await self._quietly(self._address.reverse_pointer, "PTR"))[:TERMS]:
                 name = each.target.to_text(omit_final_dot=True).lower()
                 kind = "A" if self._address.version == 4 else "AAAA"
-                if any(found.address == str(self._address) for found in await self._quietly(name, kind)):
+                if any(ipaddress.ip_address(found.address) == self._address for found in await self._quietly(name, kind)):
                     names.append(name)
             self._names = names
         return self._names
