@@ -39,14 +39,16 @@ class BouncesCase(WorldCase):
         self.resolver.zone[TEXT] = record if isinstance(record, ResolveError) else [f'"{record}"']
 
     def row(self) -> Row:
-        [row] = self.queue.all(RowKind.DELIVER)
+        """The delivery of the message, not of what is said about it."""
+        [row] = (
+            row for row in self.queue.all(RowKind.DELIVER) if self.queue.messages[row.message].origin.door is not Door.NOTICE
+        )
         return row
 
     def work(self, seconds: float) -> None:
         """The row has waited that long in service time."""
-        for number, row in list(self.queue.held.items()):
-            if row.kind is RowKind.DELIVER:
-                self.queue.held[number] = msgspec.structs.replace(row, worked=seconds)
+        row = self.row()
+        self.queue.held[row.id] = msgspec.structs.replace(row, worked=seconds)
 
     async def held(self) -> Row:
         await self.until(lambda: self.queue.all(RowKind.DELIVER, RowState.HELD), "it is held")
