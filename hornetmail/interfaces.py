@@ -18,6 +18,7 @@ from hornetmail.core.mode import Mode
 from hornetmail.core.queued import Backlog, Claim, Message, Portal, Row, RowKind, RowState, Settled
 from hornetmail.core.reply import Reply
 from hornetmail.core.served import Domain, Mailbox, Person, Scope
+from hornetmail.core.spf import SPFVerdict
 from hornetmail.core.stray import Choice, Stray
 from hornetmail.core.verdict import Verdict
 
@@ -164,6 +165,14 @@ class IRecipients(Interface):
 
     async def verify(address: str, sender: str = "") -> Reply:
         """250 known, 550 5.1.1 unknown, 451 cannot tell now."""
+
+
+class ISenderCheck(Interface):
+    """Whether the reverse-path of a message is the sender's own, which a bounce to it needs (rule 6)."""
+
+    async def spf(peer: str, helo: str, sender: str) -> SPFVerdict:
+        """What the sender's domain says of the client ``peer`` (an IP address): check_host of RFC 7208 for MAIL FROM. Answers within
+        20 s, never raises."""
 
 
 class IDirectory(Interface):

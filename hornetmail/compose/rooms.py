@@ -19,6 +19,7 @@ from hornetmail.core.events import Alarm
 from hornetmail.delivery.service import Delivery, Settings
 from hornetmail.disk.files import Disk
 from hornetmail.disk.seal import Seal
+from hornetmail.filter.spf import SenderCheck
 from hornetmail.interfaces import IArchive, IBus
 from hornetmail.net.dial import Dialer
 from hornetmail.net.resolver import Resolver
@@ -182,6 +183,7 @@ class MailRooms:
             people.access,
             Dialer(base.reactor, resolver),
             resolver,
+            SenderCheck(base.reactor, resolver),
             base.bus,
             base.meters,
             config.hostname,

@@ -34,6 +34,9 @@ QUICK_LOOK = 0.5
 """An archive row whose message is just being delivered to others looks again that many times after that many seconds."""
 
 
+Ended = tuple[Row, Verdict]
+
+
 class Group(msgspec.Struct, frozen=True):
     """Rows of one message that begin with the same courier to the same domain, each with its own route."""
 
@@ -130,14 +133,22 @@ class Agent:
         ]
 
     async def _attempt(self, message: Message, group: Group, body: IBody) -> None:
+        left: Sequence[Row] = group.rows
         try:
-            ended = await self._walk(message, group, body)
-            await self._record(message, group, ended)
+            silent, failed, late = self._sorted(group, await self._walk(message, group, body))
+            if silent:
+                settled = [self._outcome(group, row, verdict) for row, verdict in silent]
+                await self._record(message, group, silent, settled)
+            left = [row for row, _ in (*failed, *late)]
+            if left:
+                # It may take a while to find out whether a sender may be told. Nobody got these: no second copies, if we die over it.
+                self._unrecorded.recorded([row.id for row in group.rows])
+                await self._tell(message, group, failed, late)
         except CancelledError:
             raise
         except Exception:  # noqa: BLE001 - see run
             self.log.failure("attempt for message {message} to {domain} failed", message=message.id, domain=group.domain)
-            await self._queue.settle([Settled(row.id, RowState.QUEUED, row.last, self._again(row)) for row in group.rows])
+            await self._queue.settle([Settled(row.id, RowState.QUEUED, row.last, self._again(row)) for row in left])
         finally:
             self._unrecorded.recorded([row.id for row in group.rows])
 
@@ -179,27 +190,33 @@ class Agent:
 
     # -- records
 
-    async def _record(self, message: Message, group: Group, ended: Sequence[tuple[Row, Verdict]]) -> None:
-        """Bounces and notices first (their request IDs make them once), then everything in one transition."""
-        failed: list[tuple[Row, Verdict]] = []
-        late: list[tuple[Row, Verdict]] = []
+    def _sorted(self, group: Group, ended: Sequence[Ended]) -> tuple[list[Ended], list[Ended], list[Ended]]:
+        """Those of whom nobody is told, those who failed, and those who are late."""
+        silent: list[Ended] = []
+        failed: list[Ended] = []
+        late: list[Ended] = []
         for row, verdict in ended:
+            retried = not verdict.final and group.routes[row.id].last is Last.RETRY
             if verdict.outcome is Outcome.FAILED:
                 failed.append((row, verdict))
-            elif not verdict.final and group.routes[row.id].last is Last.RETRY:
-                if self._backoff.over(row.worked):
-                    failed.append((row, self._given_up(verdict)))
-                elif self._backoff.is_late(row.worked, row.delay_told):
-                    late.append((row, verdict))
+            elif retried and self._backoff.over(row.worked):
+                failed.append((row, self._given_up(verdict)))
+            elif retried and self._backoff.is_late(row.worked, row.delay_told):
+                late.append((row, verdict))
+            else:
+                silent.append((row, verdict))
+        return silent, failed, late
+
+    async def _tell(self, message: Message, group: Group, failed: Sequence[Ended], late: Sequence[Ended]) -> None:
+        """Bounces and notices first (their request IDs make them once), then the rows in one transition."""
         bounce, why = await self._notices.failed(message, failed) if failed else (Bounce.NONE, "")
-        if late:
-            await self._notices.delayed(message, late)
+        told = await self._notices.delayed(message, late) if late else False
         settled = [self._failure(row, verdict, bounce, why) for row, verdict in failed]
-        done = {row.id for row, _ in failed}
-        told = {row.id for row, _ in late}
-        for row, verdict in ended:
-            if row.id not in done:
-                settled.append(self._outcome(group, row, verdict, told=row.id in told))
+        settled += [self._outcome(group, row, verdict, told=told) for row, verdict in late]
+        await self._record(message, group, (*failed, *late), settled)
+
+    async def _record(self, message: Message, group: Group, ended: Sequence[Ended], settled: Sequence[Settled]) -> None:
+        """Everything in one transition, then whoever has to hear of it."""
         await self._queue.settle(settled)
         if any(each.reason.startswith(KEPT) for each in settled) and self._modes.mode(group.domain) is Mode.EMERGENCY:
             # The emergency began while the primary was being asked: adoption (L4) passed over what was under way.
@@ -239,9 +256,13 @@ class Agent:
                 reason=f"failed ({verdict.reply}), and no bounce: {why}",
                 delay_told=row.delay_told,
             )
+        if bounce is Bounce.LATER:
+            reason = f"failed ({verdict.reply}), and not yet known whether a bounce may go out: {why}"
+            last = row.last if is_uncertain(row) else verdict
+            return Settled(row.id, RowState.QUEUED, last, self._again(row), reason=reason, delay_told=row.delay_told)
         return Settled(row.id, RowState.FAILED, verdict, reason=why, delay_told=row.delay_told)
 
-    def _outcome(self, group: Group, row: Row, verdict: Verdict, *, told: bool) -> Settled:
+    def _outcome(self, group: Group, row: Row, verdict: Verdict, *, told: bool = False) -> Settled:
         way = group.routes[row.id]
         if verdict.outcome is Outcome.DELIVERED:
             copy = verdict.copy if isinstance(verdict, Placed) and way.drains else None
@@ -269,7 +290,7 @@ class Agent:
             verdict = Verdict(Outcome.FAILED, Reply(554, "5.0.0", reason), "")
             failed = [(row, verdict) for row in claim.rows if row.kind is RowKind.DELIVER]
             others = [row for row in claim.rows if row.kind is not RowKind.DELIVER]
-            bounce, why = await self._notices.failed(claim.message, failed) if failed else (Bounce.NONE, "")
+            bounce, why = await self._notices.failed(claim.message, failed, wait=False) if failed else (Bounce.NONE, "")
             settled = [self._failure(row, verdict, bounce, why) for row, _ in failed]
             settled += [Settled(row.id, RowState.QUEUED, row.last, self._clock.seconds(), reason=row.reason) for row in others]
             await self._queue.settle(settled)

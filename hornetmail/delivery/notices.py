@@ -13,14 +13,14 @@ from twisted.logger import Logger
 
 from hornetmail.core.address import domain_of
 from hornetmail.core.backoff import Backoff
-from hornetmail.core.bounce import Bounce, answerable, wants
+from hornetmail.core.bounce import Bounce, answerable, by_spf, wants
 from hornetmail.core.dsn import HEAD_BYTES, Action, Fate, Notification, compose, header_of, plain_notice
 from hornetmail.core.envelope import Direction, Door, Envelope, Origin, Recipient
 from hornetmail.core.events import Alarm
 from hornetmail.core.queued import Message, Row
 from hornetmail.core.served import Role
 from hornetmail.core.verdict import Verdict
-from hornetmail.interfaces import IBus, IDirectory, IQueue
+from hornetmail.interfaces import IBus, IDirectory, IQueue, ISenderCheck
 
 DAY = 86400.0
 
@@ -36,6 +36,7 @@ class Notices:
         queue: IQueue,
         directory: IDirectory,
         bus: IBus,
+        senders: ISenderCheck,
         hostname: str,
         unique: Callable[[], str],
         backoff: Backoff,
@@ -44,14 +45,17 @@ class Notices:
         self._queue = queue
         self._directory = directory
         self._bus = bus
+        self._senders = senders
         self._hostname = hostname
         self._unique = unique
         self._backoff = backoff
 
-    async def failed(self, message: Message, failures: Sequence[tuple[Row, Verdict]]) -> tuple[Bounce, str]:
-        """A bounce for these recipients, durable on return, if rule 6 allows it; what was done, and why."""
-        own = self._directory.domain(domain_of(message.envelope.sender)) is not None
-        bounce, why = answerable(message.envelope, message.origin, own)
+    async def failed(self, message: Message, failures: Sequence[tuple[Row, Verdict]], *, wait: bool = True) -> tuple[Bounce, str]:
+        """A bounce for these recipients, durable on return, if rule 6 allows it; what was done, and why. ``LATER``, when DNS does not
+        answer: nothing was done. Without ``wait``, and once that has gone on for longer than a delivery may, it is ``HOLD``."""
+        bounce, why = await self._answerable(message)
+        if bounce is Bounce.LATER and not (wait and self._may_wait(failures)):
+            bounce = Bounce.HOLD
         if bounce is Bounce.HOLD:
             text = f"message {message.id} from <{message.envelope.sender}> cannot be delivered and is held: {why}"
             self._bus.publish(Alarm("bounce-held", text, message.domain))
@@ -63,15 +67,28 @@ class Notices:
             await self._notify(Action.FAILED, message, fates, f"dsn-failed:{message.id}:{asked[0][0].id}:{len(asked)}")
         return bounce, why
 
-    async def delayed(self, message: Message, late: Sequence[tuple[Row, Verdict]]) -> None:
-        """A delay notice (4 h), under the same rule as bounces; whoever may not be told is not."""
-        own = self._directory.domain(domain_of(message.envelope.sender)) is not None
-        bounce, _ = answerable(message.envelope, message.origin, own)
+    async def delayed(self, message: Message, late: Sequence[tuple[Row, Verdict]]) -> bool:
+        """A delay notice (4 h), under the same rule as bounces; whoever may not be told is not. False: that is not decided yet."""
         asked = self._asked(message, late, "DELAY")
-        if bounce is not Bounce.SEND or not asked:
-            return
-        fates = tuple(self._fate(message, row, verdict, delayed=True) for row, verdict in asked)
-        await self._notify(Action.DELAYED, message, fates, f"dsn-delayed:{message.id}:{asked[0][0].id}")
+        if not asked:
+            return True
+        bounce, _ = await self._answerable(message)
+        if bounce is Bounce.SEND:
+            fates = tuple(self._fate(message, row, verdict, delayed=True) for row, verdict in asked)
+            await self._notify(Action.DELAYED, message, fates, f"dsn-delayed:{message.id}:{asked[0][0].id}")
+        return bounce is not Bounce.LATER
+
+    async def _answerable(self, message: Message) -> tuple[Bounce, str]:
+        """Rule 6; DNS is asked only now that something has to be said, and only if nothing else decides."""
+        origin, sender = message.origin, message.envelope.sender
+        bounce, why = answerable(message.envelope, origin, self._directory.domain(domain_of(sender)) is not None)
+        if bounce is not Bounce.ASK:
+            return bounce, why
+        return by_spf(await self._senders.spf(origin.peer, origin.helo, sender))
+
+    def _may_wait(self, failures: Sequence[tuple[Row, Verdict]]) -> bool:
+        longest = max((row.worked for row, _ in failures), default=0.0)
+        return not self._backoff.over(longest - self._backoff.late)
 
     def _asked(self, message: Message, rows: Sequence[tuple[Row, Verdict]], condition: str) -> list[tuple[Row, Verdict]]:
         wishes = {each.address: each for each in message.envelope.recipients}

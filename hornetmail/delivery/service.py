@@ -40,7 +40,7 @@ from hornetmail.delivery.scheduler import Lane, Share
 from hornetmail.delivery.strays import Strays
 from hornetmail.delivery.tasks import Tasks, together
 from hornetmail.delivery.unrecorded import Unrecorded
-from hornetmail.interfaces import IAccess, IArchive, IBus, ICourier, IDirectory, IMeters, IPortal, IQueue
+from hornetmail.interfaces import IAccess, IArchive, IBus, ICourier, IDirectory, IMeters, IPortal, IQueue, ISenderCheck
 from hornetmail.net.smtp import SMTPClient, Timeouts
 
 
@@ -78,6 +78,7 @@ class Delivery:
         access: IAccess,
         dialer: Any,
         resolver: MailHosts,
+        senders: ISenderCheck,
         bus: IBus,
         meters: IMeters,
         hostname: str,
@@ -110,7 +111,7 @@ class Delivery:
         self._probes = pool(Limits(most=4, first=4, idle=10.0, budget=5.0, rest=0.5))
         self.known = Known(clock, queue, directory, chosen.known)
         judge = Judge(directory, self.known, self.modes)
-        notices = Notices(clock, queue, directory, bus, hostname, unique, chosen.backoff)
+        notices = Notices(clock, queue, directory, bus, senders, hostname, unique, chosen.backoff)
         self.recipients = CallForward(
             clock, queue, directory, self.modes, self.known, self._probes, bus, unique, self.modes.refused
         )

@@ -54,6 +54,10 @@ class IResolver(Interface):
         """Hosts that take mail for a domain, best first, equals shuffled; the domain itself if it has no MX but an address.
         Raises ResolveError; for a null MX (RFC 7505) a permanent one."""
 
+    async def records(name: str, kind: str) -> Sequence[Any]:
+        """dnspython's records of any type (TXT for SPF and DKIM) of a name in presentation format; empty if there are none, or no
+        such name. ``hosts`` do not count here. Raises ResolveError; for what is no name a permanent one."""
+
 
 def literal(name: str) -> str:
     """The IP address, if the name is one, with or without brackets and ``IPv6:``; else ``""``."""
@@ -146,7 +150,7 @@ class Resolver:
         return tuple(Host(name.lower()) for _, _, name in sorted(ranked) if name not in ("", ".", "@"))
 
     async def records(self, name: str, kind: str) -> Sequence[Any]:
-        """dnspython's records of any type (TXT for SPF and DKIM); empty if there are none. Raises ResolveError."""
+        """See IResolver."""
         return (await self._ask(name.lower().rstrip("."), kind)).records
 
     async def _maybe(self, name: str, kind: str) -> _Answer | ResolveError:

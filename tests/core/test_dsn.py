@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hornetmail.core.bounce import Bounce, answerable, wants
+from hornetmail.core.bounce import Bounce, answerable, by_spf, wants
 from hornetmail.core.dsn import Action, Fate, Notification, compose, header_of, plain_notice
 from hornetmail.core.envelope import Door, Envelope, Origin, Recipient
 from hornetmail.core.reply import Reply
+from hornetmail.core.spf import SPF, SPFVerdict
 
 HEAD = b"From: a@x.test\r\nSubject: hello\r\nMessage-ID: <1@x.test>\r\n"
 
@@ -97,6 +98,11 @@ def test_plain_notice() -> None:
     [
         ("a@x.test", Origin(Door.MX), False, Bounce.HOLD),
         ("a@x.test", Origin(Door.MX, aligned=True), False, Bounce.SEND),
+        ("a@x.test", Origin(Door.MX, peer="192.0.2.7"), False, Bounce.ASK),
+        ("a@x.test", Origin(Door.MX, peer="192.0.2.7"), True, Bounce.ASK),
+        ("a@x.test", Origin(Door.LMTP, peer="192.0.2.7"), True, Bounce.HOLD),
+        ("a@x.test", Origin(Door.RELAY, peer="192.0.2.7", trusted=True), False, Bounce.HOLD),
+        ("", Origin(Door.MX, peer="192.0.2.7"), False, Bounce.NONE),
         ("a@x.test", Origin(Door.SUBMISSION, login="a@x.test"), True, Bounce.SEND),
         ("a@x.test", Origin(Door.RELAY, trusted=True), True, Bounce.SEND),
         ("a@x.test", Origin(Door.RELAY, trusted=True), False, Bounce.HOLD),
@@ -106,6 +112,14 @@ def test_plain_notice() -> None:
 def test_rule_6(sender: str, origin: Origin, own: bool, bounce: Bounce) -> None:
     """Backscatter, a bounce of a bounce, or a sender who never hears."""
     assert answerable(Envelope(sender, ()), origin, own)[0] is bounce
+
+
+@pytest.mark.parametrize("result", list(SPF))
+def test_rule_6_by_spf(result: SPF) -> None:
+    """Only a pass proves the sender; only DNS trouble is a reason to ask again."""
+    bounce, why = by_spf(SPFVerdict(result, "SPF said so"))
+    assert bounce is {SPF.PASS: Bounce.SEND, SPF.TEMPERROR: Bounce.LATER}.get(result, Bounce.HOLD)
+    assert why.startswith("SPF said so")
 
 
 def test_notify() -> None:

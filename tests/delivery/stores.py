@@ -14,6 +14,7 @@ from hornetmail.db.pool import Database
 from hornetmail.delivery.service import Delivery
 from hornetmail.disk.files import Disk
 from hornetmail.disk.seal import Seal
+from hornetmail.filter.spf import SenderCheck
 from hornetmail.net.dial import Dialer
 from hornetmail.portal.schema import MIGRATIONS
 from hornetmail.portal.store import PortalStore
@@ -52,6 +53,7 @@ class StoresCase(WorldCase):
             Access(),  # type: ignore[arg-type]
             Dialer(reactor, self.resolver),
             self.resolver,
+            SenderCheck(reactor, self.resolver),
             self.bus,
             Meters(),  # type: ignore[arg-type]
             HOSTNAME,

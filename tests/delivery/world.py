@@ -22,6 +22,7 @@ from hornetmail.delivery.health import Pace
 from hornetmail.delivery.known import KnownLimits
 from hornetmail.delivery.pool import Limits
 from hornetmail.delivery.service import Delivery, Settings
+from hornetmail.filter.spf import SenderCheck
 from hornetmail.net.dial import Dialer
 from hornetmail.net.smtp import Timeouts
 from hornetmail.runtime.bus import Bus
@@ -150,6 +151,7 @@ class WorldCase(TestCase):
             Access(),
             Dialer(reactor, self.resolver),
             self.resolver,
+            SenderCheck(reactor, self.resolver),
             self.bus,
             Meters(),
             HOSTNAME,

@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from tests.peers.nameserver import NameServer
 from tests.peers.waiting import until
 
 BIN = Path(sys.executable).parent
@@ -46,7 +47,7 @@ class Failed(Exception):
 
 
 class Installation:
-    """One data directory and, while it is started, one process."""
+    """One data directory and, while it is started, one process. ``names`` is its DNS: nothing exists that a test has not published."""
 
     def __init__(self, hostname: str = "mx.hornet.test") -> None:
         self.root = Path(tempfile.mkdtemp(prefix="hornetmail-test-"))
@@ -55,6 +56,8 @@ class Installation:
         self.hostname = hostname
         self.process: subprocess.Popen[bytes] | None = None
         self.initial = self._call("init", "--dir", str(self.dir), "--hostname", hostname, "--ports", str(self.base))
+        self.names = NameServer()
+        self.set(servers=f'["{self.names.address}"]')
 
     @property
     def config(self) -> Path:
@@ -123,6 +126,7 @@ class Installation:
         """End it and remove all of it."""
         if self.process is not None:
             self.stop(kill=True)
+        self.names.stop()
         shutil.rmtree(self.root, ignore_errors=True)
 
     def log(self) -> str:
