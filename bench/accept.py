@@ -3,25 +3,24 @@
     .venv/bin/python bench/accept.py [--messages 4000] [--pairs 5] [--connections 20] [--size 10000]
 
 Load: Debian's ``smtp-source``, over kept connections (``-d``) and with a connection a message. Neither side delivers meanwhile: Postfix puts what it
-takes on hold (``static:HOLD``), HornetMail runs door and queue without a scheduler. Both have the message on disk before their 250. The
+takes on hold (``static:HOLD``), HornetMail is put together as by ``twistd``, and its deliveries are not started. Both have the message on disk before their 250. The
 two take turns and change who begins; the first pair warms up and does not count. Nothing else may run meanwhile.
 """
 
 from __future__ import annotations
 
 import argparse
-import secrets
-import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from tests.peers.postfix import Postfix, free_port
+from tests.peers.installation import Installation
+from tests.peers.postfix import Postfix
 from tests.peers.waiting import until
 
 SOURCE = "/usr/sbin/smtp-source"
@@ -36,69 +35,53 @@ smtpd_client_message_rate_limit = 0
 """
 
 
-def serve(port: int, directory: Path) -> None:
-    """HornetMail's half: the MX door over a queue of its own, until it is killed."""
+def serve(config: Path) -> None:
+    """HornetMail's half, until it is killed: the service as ``twistd`` runs it, real directory, databases, doors and log lines, but for its
+    deliveries, which are never started."""
     from twisted.internet import reactor as running
     from twisted.internet.defer import Deferred
-    from twisted.logger import Logger, globalLogBeginner
+    from twisted.logger import Logger, globalLogBeginner, textFileLogObserver
 
-    from hornetmail.disk.files import Disk
-    from hornetmail.disk.seal import Seal
-    from hornetmail.net.limits import Limits
-    from hornetmail.net.listener import PumpFactory
-    from hornetmail.runtime.bus import Bus
+    from hornetmail import config as configuration
+    from hornetmail.compose import mail
+    from hornetmail.compose.doors import Doors
+    from hornetmail.compose.foundations import Foundations
+    from hornetmail.compose.people import People
+    from hornetmail.compose.rooms import MailRooms
+    from hornetmail.core.served import Domain
+    from hornetmail.net.tls import ServerTLS
     from hornetmail.runtime.collector import calm
-    from hornetmail.servers.relay import RelayNetworks
-    from hornetmail.servers.smtp import Services, SMTPSession
-    from hornetmail.servers.smtp_policy import mx
-    from hornetmail.spool.start import open_queue
-    from hornetmail.wire.smtp.server import ServerEngine
-    from tests.servers.smtp_fakes import DOMAINS, FakeAccess, FakeDirectory, FakeMeters, FakeRecipients
 
-    reactor: object = running
-    log_file = (directory / "log").open("w")
-    globalLogBeginner.beginLoggingTo([lambda event: log_file.write(f"{event.get('log_format')}\n")], redirectStandardIO=False)
+    reactor: Any = running
+    globalLogBeginner.beginLoggingTo([textFileLogObserver((config.parent / "log").open("w"))], redirectStandardIO=False)
+    base = Foundations(reactor, configuration.load(config))
 
     async def start() -> None:
-        queue = await open_queue(
-            reactor,
-            directory / "queue",
-            f"sqlite:///{directory}/queue.db",
-            disk=Disk(),
-            seal=Seal(secrets.token_bytes(32)),
-            least_free=0.0,
-        )
-        known = FakeDirectory(DOMAINS)
-        services = Services(
-            queue, known, FakeAccess(), FakeRecipients(), RelayNetworks(known), Bus(reactor), FakeMeters(), reactor
-        )  # type: ignore[arg-type]
-        policy = mx("mx.hornet.test")
-        engine = policy.engine(starttls=False)
-        factory = PumpFactory(
-            lambda peer: ServerEngine(engine),
-            lambda peer: SMTPSession(policy, services),
-            reactor,  # type: ignore[arg-type]
-            limits=Limits(2000, 2000),
-        )
+        base.start_pool(base.threads)
+        people = await People.open(base)
+        await people.directory.add_domain(Domain("example.test"))
+        await people.directory.add_mailbox("alice@example.test")
+        rooms = await MailRooms.open(base, people)
+        tls = ServerTLS(base.config.path(base.config.tls.certificate), base.config.path(base.config.tls.key))
+        await mail.listen(base, people, rooms, tls, Doors(base))
         calm()  # as the service does
-        running.listenTCP(port, factory.listener, backlog=1000, interface="127.0.0.1")  # type: ignore[attr-defined]
 
     def failed(failure: object) -> None:
         Logger().failure("the door did not open", failure)
         print(failure, file=sys.stderr)
-        running.stop()  # type: ignore[attr-defined]
+        reactor.stop()
 
     Deferred.fromCoroutine(start()).addErrback(failed)
-    running.run()  # type: ignore[attr-defined]
+    reactor.run()
 
 
 class Hornet:
     """That half in a process of its own."""
 
     def __init__(self) -> None:
-        self.root = Path(tempfile.mkdtemp(prefix="hornetmail-accept-"))
-        self.port = free_port()
-        self.process = subprocess.Popen([sys.executable, __file__, "--serve", str(self.port), "--directory", str(self.root)])
+        self.installation = Installation()
+        self.port = self.installation.port(25)
+        self.process = subprocess.Popen([sys.executable, __file__, "--serve", str(self.installation.config)])
         until(self.answers, "HornetMail answers", seconds=30)
 
     def answers(self) -> bool:
@@ -112,7 +95,7 @@ class Hornet:
         """End it, threads of the queue included, and remove what it took."""
         self.process.kill()
         self.process.wait()
-        shutil.rmtree(self.root, ignore_errors=True)
+        self.installation.close()
 
 
 def measure(port: int, kept: bool, arguments: argparse.Namespace) -> float:
@@ -165,11 +148,10 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--connections", type=int, default=20)
     parser.add_argument("--size", type=int, default=10_000)
-    parser.add_argument("--serve", type=int, default=0, help=argparse.SUPPRESS)
-    parser.add_argument("--directory", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.serve:
-        serve(arguments.serve, arguments.directory)
+    if arguments.serve is not None:
+        serve(arguments.serve)
         return
     compare("kept connections", True, arguments)
     compare("a connection a message", False, arguments)
