@@ -40,12 +40,13 @@ def serve(config: Path) -> None:
     deliveries, which are never started."""
     from twisted.internet import reactor as running
     from twisted.internet.defer import Deferred
-    from twisted.logger import Logger, globalLogBeginner, textFileLogObserver
+    from twisted.logger import Logger, globalLogBeginner
 
     from hornetmail import config as configuration
     from hornetmail.compose import mail
     from hornetmail.compose.doors import Doors
     from hornetmail.compose.foundations import Foundations
+    from hornetmail.compose.logfile import StreamLog
     from hornetmail.compose.people import People
     from hornetmail.compose.rooms import MailRooms
     from hornetmail.core.served import Domain
@@ -53,7 +54,7 @@ def serve(config: Path) -> None:
     from hornetmail.runtime.collector import calm
 
     reactor: Any = running
-    globalLogBeginner.beginLoggingTo([textFileLogObserver((config.parent / "log").open("w"))], redirectStandardIO=False)
+    globalLogBeginner.beginLoggingTo([StreamLog((config.parent / "log").open("w"))], redirectStandardIO=False)
     base = Foundations(reactor, configuration.load(config))
 
     async def start() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from twisted.application.service import IService
 from twisted.python import usage
@@ -40,4 +43,8 @@ def makeService(options: Options) -> IService:
 
     from hornetmail.compose.service import build
 
-    return build(reactor, Path(options["config"]), frozenset(options.roles or ROLES))
+    service = build(reactor, Path(options["config"]), frozenset(options.roles or ROLES))
+    above: Mapping[str, Any] = options.parent or {}
+    if above.get("nodaemon") and not (above.get("logfile") or above.get("logger") or above.get("syslog")):
+        service.standard_output = sys.stdout
+    return service
