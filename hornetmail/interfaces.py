@@ -11,7 +11,7 @@ from typing import Any
 
 from zope.interface import Attribute, Interface
 
-from hornetmail.core.archived import ArchivedMail, ArchiveFigures, ArchiveItem, Finding, Page
+from hornetmail.core.archived import ArchivedMail, ArchiveFigures, ArchiveItem, Finding, Handed, Page
 from hornetmail.core.envelope import Envelope
 from hornetmail.core.folder import Copied, Entry, FolderInfo, FolderStatus
 from hornetmail.core.mode import Mode
@@ -355,8 +355,11 @@ class IArchive(Interface):
 class IRedelivery(Interface):
     """Old mail to whoever may have it, wherever that person's mail goes now (C10, C16, C17)."""
 
-    async def redeliver(person: Person, identifiers: Sequence[int], to: str = "", request: str = "") -> Sequence[int]:
-        """Queue message IDs. ``to`` defaults to the person's own address; administrators name the owner. MAIL FROM ``<>``, not archived again."""
+    async def redeliver(
+        person: Person, identifiers: Sequence[int], to: str = "", request: str = "", *, attached: bool = False
+    ) -> Handed:
+        """``to`` defaults to the person's own address; administrators name the owner. MAIL FROM ``<>``, not archived again. ``attached``: each
+        as message/rfc822 in a new message of ours; what 8bit cannot carry is left out, and why is said."""
 
 
 class IMeters(Interface):

@@ -151,7 +151,7 @@ class Delivery:
         )
         self._recovery = Recovery(clock, queue, portal, directory, self.modes, self._moved, chosen.backoff, jitter, self._expect)
         self.strays = Strays(clock, queue, portal, directory, self.modes, self._moved)
-        self.redelivery = Redelivery(queue, archive, directory, access, unique)
+        self.redelivery = Redelivery(clock, queue, archive, directory, access, unique)
         agent = self.agent
         self._lanes = (
             Lane(

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from zope.interface import implementer
 
-from hornetmail.core.archived import ArchivedMail, ArchiveFigures, Finding, Hit, Page
+from hornetmail.core.archived import ArchivedMail, ArchiveFigures, Finding, Handed, Hit, Page
 from hornetmail.core.events import ModeChanged
 from hornetmail.core.mode import Mode
 from hornetmail.core.queued import DONE, Backlog, Message, Row, RowKind, RowState
@@ -185,11 +185,15 @@ class MemoryRedelivery:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, tuple[int, ...], str]] = []
+        self.attached: list[bool] = []
 
-    async def redeliver(self, person: Person, identifiers: Sequence[int], to: str = "", request: str = "") -> Sequence[int]:
+    async def redeliver(
+        self, person: Person, identifiers: Sequence[int], to: str = "", request: str = "", *, attached: bool = False
+    ) -> Handed:
         """One message ID each."""
         self.asked.append((person.address, tuple(identifiers), to))
-        return [9000 + identifier for identifier in identifiers]
+        self.attached.append(attached)
+        return Handed(tuple(9000 + identifier for identifier in identifiers))
 
 
 @implementer(IStrays)

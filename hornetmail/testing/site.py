@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from zope.interface import implementer
 
-from hornetmail.core.archived import ArchivedMail, ArchiveFigures, Finding, Hit, Page, QueryError, Refused
+from hornetmail.core.archived import ArchivedMail, ArchiveFigures, Finding, Handed, Hit, Page, QueryError, Refused
 from hornetmail.core.envelope import Direction, Door, Envelope, Origin, Recipient
 from hornetmail.core.mode import Mode
 from hornetmail.core.queued import Backlog, Message, Row, RowKind, RowState
@@ -166,15 +166,22 @@ class RememberedArchive:
 
 @implementer(IRedelivery)
 class RememberedRedelivery:
-    """Remembers who asked for what."""
+    """Remembers who asked for what; ``unfit`` are mails that cannot travel as attachments."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[Person, list[int], str, str]] = []
+        self.attached: list[bool] = []
+        self.unfit: set[int] = set()
 
-    async def redeliver(self, person: Person, identifiers: Sequence[int], to: str = "", request: str = "") -> Sequence[int]:
+    async def redeliver(
+        self, person: Person, identifiers: Sequence[int], to: str = "", request: str = "", *, attached: bool = False
+    ) -> Handed:
         """One message ID a mail."""
         self.asked.append((person, list(identifiers), to, request))
-        return [9_007_199_254_740_993 + number for number in identifiers]
+        self.attached.append(attached)
+        unfit = self.unfit.intersection(identifiers) if attached else set()
+        went = tuple(9_007_199_254_740_993 + number for number in identifiers if number not in unfit)
+        return Handed(went, tuple((number, "its lines are too long") for number in sorted(unfit)))
 
 
 class ApiOnControl:

@@ -197,6 +197,10 @@ class TestCommands(CliCase):
         ]
         assert "may not" in await self.refused("--as", "alice@example.test", "domain", "list", **alice)
         assert "1 on the way to alice@example.test" in (await self.cli("archive", "redeliver", "7")).out
+        assert "1 on the way" in (await self.cli("archive", "redeliver", "7", "--as-attachment")).out
+        assert self.site.redelivery.attached == [False, True]
+        self.site.redelivery.unfit = {7}
+        assert "too long" in await self.refused("archive", "redeliver", "7", "--as-attachment")
         assert (await self.cli("archive", "verify", "--full")).out == "all is well\n"
         rooms.archive.findings = [Finding("pack 7", "a seal is broken"), Finding("pack 8", "gone")]
         verified = await self.cli("archive", "verify")

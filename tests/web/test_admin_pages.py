@@ -95,6 +95,10 @@ def test_users_find_open_and_redeliver_their_own_mail_only() -> None:
     assert house.redelivery.asked == [("alice@example.test", (900,), "alice@example.test")]
     alice.post("/archive/redeliver", {"id": ["901"], "once": "2"})
     assert len(house.redelivery.asked) == 1
+    assert 'name="attached"' in page
+    assert 'name="attached"' in alice.get("/archive/900").text
+    assert alice.post("/archive/redeliver", {"id": ["900"], "once": "3", "attached": "1"}).status == 303
+    assert house.redelivery.attached == [False, True]
 
 
 def test_administrators_redeliver_and_do_not_read() -> None:

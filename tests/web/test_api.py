@@ -367,6 +367,19 @@ class TestArchive(ApiCase):
         site.archive.add(5, "x@elsewhere.test", "gone@example.test")
         assert (await self.refused("admin", "archive.redeliver", ids=["5"])).status == 409
 
+    async def test_redeliver_as_attachment(self) -> None:
+        """Rule 16: asked for, passed on; what cannot travel so is told, and an error if it was all."""
+        site = await self.archive()
+        await self.call("alice", "archive.redeliver", ids=["1"])
+        await self.call("alice", "archive.redeliver", ids=["1"], as_attachment=True)
+        assert site.redelivery.attached == [False, True]
+        site.redelivery.unfit = {1}
+        done = await self.call("bob", "archive.redeliver", ids=["1", "2"], as_attachment=True)
+        assert (len(done.messages), [(one.id, one.why) for one in done.unfit]) == (1, [("1", "its lines are too long")])
+        refused = await self.refused("bob", "archive.redeliver", ids=["1"], as_attachment=True)
+        assert (refused.status, refused.code, "mail 1 cannot travel" in refused.text) == (409, "unfit", True)
+        assert not (await self.call("bob", "archive.redeliver", ids=["1"])).unfit
+
     async def test_verify_and_what_is_not_there_yet(self) -> None:
         """Findings must come through; what this version cannot do is refused clearly."""
         site = await self.archive()
