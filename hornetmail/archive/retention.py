@@ -15,6 +15,7 @@ from hornetmail.archive.records import EventMeta, What
 from hornetmail.archive.schema import drop_month, month_of, table_of
 from hornetmail.archive.shelf import Media, PackRow, pack_rows
 from hornetmail.archive.staging import Staging
+from hornetmail.core import clock
 from hornetmail.core.archived import ArchiveError
 from hornetmail.db.engines import Cursor
 from hornetmail.db.pool import Database
@@ -23,7 +24,6 @@ WAIT = 86400.0
 """Seconds between marking and going."""
 
 SHARE = 0.05
-CLOCK = 3600.0
 ROWS = 200
 
 REBUILT = "rebuilt"
@@ -70,12 +70,8 @@ class Retention:
         total, due, newest, rebuilt, last = await self._database.read(_figures, now - WAIT)
         if rebuilt:
             raise ArchiveError("purging is off since the rebuild, until it is confirmed")
-        if abs(self._drift) > CLOCK:
-            raise ArchiveError(
-                f"the clock moved by {self._drift:.0f} s against monotonic time: nothing is purged until confirmed"
-            )
-        if max(newest, last) > now + CLOCK:
-            raise ArchiveError("the clock is behind the newest mail or the last purge: nothing is purged until confirmed")
+        if why := clock.trouble(self._drift, max(newest, last), now, "the newest mail or the last purge"):
+            raise ArchiveError(f"{why}: nothing is purged until confirmed")
         if due > SHARE * total:
             raise ArchiveError(
                 f"{due} of {total} mails would go at once, more than {SHARE:.0%}: nothing is purged until confirmed"

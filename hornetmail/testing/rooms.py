@@ -14,7 +14,7 @@ from hornetmail.core.mode import Mode
 from hornetmail.core.queued import DONE, Backlog, Message, Row, RowKind, RowState
 from hornetmail.core.served import Person, Scope
 from hornetmail.core.stray import Choice, Stray
-from hornetmail.interfaces import IArchive, IBus, IModes, IRedelivery, IStrays
+from hornetmail.interfaces import IArchive, IBus, IExpiry, IModes, IRedelivery, IStrays
 from hornetmail.testing.folders import MemoryTree
 
 
@@ -43,6 +43,10 @@ class MemoryModes:
             "next_probe": 0.0,
             "primaries": self.primaries.get(domain, []),
         }
+
+    def ended(self, domain: str) -> float:
+        """None is remembered."""
+        return 0.0
 
     async def switch(self, domain: str, mode: Mode, by: str, reason: str = "") -> None:
         """At once."""
@@ -194,6 +198,18 @@ class MemoryRedelivery:
         self.asked.append((person.address, tuple(identifiers), to))
         self.attached.append(attached)
         return Handed(tuple(9000 + identifier for identifier in identifiers))
+
+
+@implementer(IExpiry)
+class MemoryExpiry:
+    """``dates`` by mailbox."""
+
+    def __init__(self) -> None:
+        self.dates: dict[int, float] = {}
+
+    def due(self, mailbox: int) -> float:
+        """See IExpiry."""
+        return self.dates.get(mailbox, 0.0)
 
 
 @implementer(IStrays)

@@ -17,6 +17,7 @@ from hornetmail.core.served import Person, Scope
 from hornetmail.core.verdict import Outcome, Stage, Verdict
 from hornetmail.interfaces import IModes, IRedelivery
 from hornetmail.testing.control import NOW, Control
+from hornetmail.testing.rooms import MemoryExpiry
 from hornetmail.web.api.api import Api
 from hornetmail.web.api.rooms import Rooms
 
@@ -95,6 +96,10 @@ class RememberedModes:
     def explain(self, domain: str) -> dict[str, Any]:
         """As delivery does."""
         return {"mode": str(self.mode(domain)), "up": True, "primaries": [{"host": "[::1]:25", "up": True}]}
+
+    def ended(self, domain: str) -> float:
+        """None is remembered."""
+        return 0.0
 
     async def switch(self, domain: str, mode: Mode, by: str, reason: str = "") -> None:
         """Remember, and switch."""
@@ -193,6 +198,7 @@ class ApiOnControl:
         self.modes = RememberedModes()
         self.archive = RememberedArchive()
         self.redelivery = RememberedRedelivery()
+        self.expiry = MemoryExpiry()
         self.health: dict[str, str] = {"smtp": "", "delivery": ""}
         self.given_up: list[tuple[list[int], str]] = []
         self.rooms = Rooms(
@@ -207,6 +213,7 @@ class ApiOnControl:
             modes=self.modes,
             archive=self.archive,
             redelivery=self.redelivery,
+            expiry=self.expiry,
             health=lambda: self.health,
             bounce=self._bounce,
             key_backup=self._key_backup,

@@ -270,7 +270,7 @@ def _to_approve(rooms: Rooms, visit: Visit) -> int:
 
 def common(rooms: Rooms, visit: Visit, playground: bool) -> dict[str, Any]:
     """What the frame of every page shows: emergencies that concern the visitor, mail that is held, a key without a backup, what waits
-    for the visitor's approval."""
+    for the visitor's approval, when what an emergency left in the visitor's folders goes."""
     person = visit.caller.person
     if person is None:
         return {
@@ -278,6 +278,7 @@ def common(rooms: Rooms, visit: Visit, playground: bool) -> dict[str, Any]:
             "held": 0,
             "key_unsaved": False,
             "approvals": 0,
+            "folders_expire": 0.0,
             "playground": False,
             "here": "/",
             "section": "",
@@ -294,6 +295,7 @@ def common(rooms: Rooms, visit: Visit, playground: bool) -> dict[str, Any]:
         "held": rooms.queue.backlog().held if rooms.queue is not None else 0,
         "key_unsaved": rooms.key_backup is not None and visit.caller.may(Right.ADMINISTER) and not key_backed_up(rooms),
         "approvals": _to_approve(rooms, visit),
+        "folders_expire": rooms.expiry.due(person.mailbox) if rooms.expiry is not None else 0.0,
         "playground": playground,
         "here": visit.path if visit.path.startswith("/") else "/",
         "section": "",

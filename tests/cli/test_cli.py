@@ -122,6 +122,10 @@ class TestCommands(CliCase):
         shown = (await self.cli("domain", "show", "new.test", "--json")).json
         assert (shown["mode"], shown["primary"]["up"]) == ("emergency", True)
         assert "mode" in (await self.cli("domain", "show", "new.test")).out
+        assert "90 days after an emergency" in (await self.cli("domain", "show", "new.test")).out
+        await self.cli("domain", "change", "new.test", "--portal-days", "0")
+        assert "portal folders  for good" in (await self.cli("domain", "show", "new.test")).out
+        assert "portal folders kept" in await self.refused("domain", "change", "new.test", "--portal-days", "-1")
         assert 'domain "x y": not a domain' in await self.refused("domain", "add", "x y")
         assert "served already" in await self.refused("domain", "add", "example.test")
         assert '$.primaries[0]: "mx:0"' in await self.refused("domain", "add", "b.test", "--primary", "mx:0")

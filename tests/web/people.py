@@ -15,7 +15,15 @@ from hornetmail.access.sessions import Session, csrf_token
 from hornetmail.core.served import Domain, Host, Mailbox, Person, Role, Scope
 from hornetmail.directory.store import Credential
 from hornetmail.testing.folders import MemoryBus
-from hornetmail.testing.rooms import MemoryArchive, MemoryModes, MemoryPortal, MemoryQueue, MemoryRedelivery, MemoryStrays
+from hornetmail.testing.rooms import (
+    MemoryArchive,
+    MemoryExpiry,
+    MemoryModes,
+    MemoryPortal,
+    MemoryQueue,
+    MemoryRedelivery,
+    MemoryStrays,
+)
 from hornetmail.web.api.api import Api
 from hornetmail.web.api.rooms import Rooms
 from hornetmail.web.api.visitors import COOKIE, Visitors
@@ -159,6 +167,7 @@ class House:
         self.queue = MemoryQueue()
         self.archive = MemoryArchive()
         self.redelivery = MemoryRedelivery()
+        self.expiry = MemoryExpiry()
         self.portal = MemoryPortal(self.bus)
         self.strays = MemoryStrays(self.portal, self._goal)
         self.sent: list[tuple[str, bytes, tuple[str, ...]]] = []
@@ -171,6 +180,7 @@ class House:
             modes=self.modes,
             archive=self.archive,
             redelivery=self.redelivery,
+            expiry=self.expiry,
             strays=self.strays,
             portal=self.portal,
             hostname="mx.example.test",

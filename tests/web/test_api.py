@@ -180,10 +180,17 @@ class TestDirectory(ApiCase):
             "verify",
         )
         shown = await self.call(
-            "admin", "domain.change", name="new.test", retention_days=365, aliases=["new.example"], smarthost="out.test:587"
+            "admin",
+            "domain.change",
+            name="new.test",
+            retention_days=365,
+            portal_days=30,
+            aliases=["new.example"],
+            smarthost="out.test:587",
         )
-        assert (shown.retention_days, shown.aliases, shown.smarthost, shown.scope) == (
+        assert (shown.retention_days, shown.portal_days, shown.aliases, shown.smarthost, shown.scope) == (
             365,
+            30.0,
             ["new.example"],
             "out.test:587",
             Coverage.PICKED,
@@ -366,6 +373,20 @@ class TestArchive(ApiCase):
         assert (person.mailbox, person.roles, ids, to) == (0, (Role.ADMIN,), [1], "bob@example.test")
         site.archive.add(5, "x@elsewhere.test", "gone@example.test")
         assert (await self.refused("admin", "archive.redeliver", ids=["5"])).status == 409
+
+    async def test_folders_expire(self) -> None:
+        """Rule 24: the announced date is on the mailbox and in the own account; 0 as long as none was announced."""
+        site = await self.archive()
+        alice = await self.call("admin", "mailbox.show", address="alice@example.test")
+        assert alice.folders_expire == 0
+        site.expiry.dates[int(alice.id)] = 1_800_000_000.0
+        dates = {}
+        for who in ("alice", "bob"):
+            dates[who] = (
+                (await self.call("admin", "mailbox.show", address=f"{who}@example.test")).folders_expire,
+                (await self.call(who, "account.me")).folders_expire,
+            )
+        assert dates == {"alice": (1_800_000_000.0, 1_800_000_000.0), "bob": (0.0, 0.0)}
 
     async def test_redeliver_as_attachment(self) -> None:
         """Rule 16: asked for, passed on; what cannot travel so is told, and an error if it was all."""
