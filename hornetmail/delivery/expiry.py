@@ -24,6 +24,7 @@ from hornetmail.core.mode import Mode
 from hornetmail.core.queued import DONE, Row, RowKind, RowState
 from hornetmail.core.served import Domain, Mailbox
 from hornetmail.delivery.notices import Notices
+from hornetmail.delivery.tasks import pause
 from hornetmail.interfaces import IAudit, IBus, IDirectory, IExpiry, IModes, IPortal, IQueue
 from hornetmail.runtime.timetable import Job
 
@@ -36,6 +37,9 @@ INBOX = "INBOX"
 
 OFTEN = 6 * 3600.0
 """Seconds between two runs."""
+
+SLICE = 500
+"""Mailboxes looked at before others get a turn."""
 
 SHOWN = 100
 """Folders that an announcement lists."""
@@ -135,8 +139,11 @@ class Expiry:
             return Done()
         todo: dict[int, list[Step]] = {}
         there: set[int] = set()
-        for mailbox in self._directory.mailboxes():
+        known = any(self._modes.ended(domain.name) for domain in self._directory.domains())
+        for number, mailbox in enumerate(self._directory.mailboxes() if known or self._plans else (), 1):
             there.add(mailbox.id)
+            if number % SLICE == 0:
+                await pause(self._reactor, 0)
             try:
                 step = await self._step(mailbox, now)
             except CancelledError:
