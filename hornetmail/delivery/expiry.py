@@ -1,8 +1,8 @@
 """What an emergency left in the portal's folders goes after a time, announced (rule 24).
 
 A mailbox gets a plan when something in it will soon be old enough: its date, bound to the emergency that left it. Each announcement goes out so
-many days before the date as it says; one that is late moves the date. The plans are facts in the queue. Nothing goes that was not
-announced to the end, that is younger in the portal than the domain's days, or that is still to get home; nothing at all while the domain is
+many days before the date as it says; one that is late moves the date. The plans are facts in the queue. Nothing goes before
+all announcements were made, that is younger in the portal than the domain's days, or that is still to get home; nothing at all while the domain is
 not in normal mode, or while the clock cannot be trusted. Domains without a primary, and without a known emergency, keep everything.
 """
 
@@ -48,21 +48,22 @@ LIVE = tuple(state for state in RowState if state not in DONE)
 
 
 class Plan(msgspec.Struct, frozen=True, array_like=True):
-    """``ended``: the emergency that it belongs to; ``due``: when its leavings go; both in Unix seconds. ``told``: announcements made."""
+    """``ended``: the emergency that it belongs to; ``due``: when its leavings go; ``told``: announcements made; ``before``: what is in the portal
+    since then or longer was announced. Times in Unix seconds."""
 
     ended: float
     due: float
     told: int
+    before: float
 
 
 class Step(msgspec.Struct, frozen=True):
-    """What a run does for a mailbox: tell of ``plan``, or carry it out (``before`` is then not 0)."""
+    """What a run does for a mailbox: tell of ``plan`` and what is ``left``, or carry it out if nothing is given."""
 
     mailbox: Mailbox
     domain: Domain
     plan: Plan
-    left: Mapping[str, Sequence[str]]
-    before: float = 0.0
+    left: Mapping[str, Sequence[str]] | None = None
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -182,17 +183,22 @@ class Expiry:
         if plan is None:
             if now < base - first:
                 return None
-            return await self._telling(mailbox, domain, Plan(ended, max(base, now + first), 1), keep)
+            due = max(base, now + first)
+            return await self._telling(mailbox, domain, Plan(ended, due, 1, due - keep))
         if plan.told < len(self._announce):
             lead = self._announce[plan.told]
             if now < plan.due - lead:
                 return None
-            return await self._telling(mailbox, domain, Plan(ended, max(plan.due, now + lead), plan.told + 1), keep)
-        return Step(mailbox, domain, plan, {}, plan.due - keep) if now >= plan.due else None
+            due = max(plan.due, now + lead)
+            return await self._telling(mailbox, domain, Plan(ended, due, plan.told + 1, min(plan.before, due - keep)))
+        if now < plan.due:
+            return None
+        # A term that became shorter meanwhile takes nothing along that was not announced, a longer one counts.
+        return Step(mailbox, domain, msgspec.structs.replace(plan, before=min(plan.before, plan.due - keep)))
 
-    async def _telling(self, mailbox: Mailbox, domain: Domain, plan: Plan, keep: float) -> Step | None:
+    async def _telling(self, mailbox: Mailbox, domain: Domain, plan: Plan) -> Step | None:
         spared, refused = await self._rows(mailbox.id)
-        left = await self._portal.left_over(mailbox.id, plan.due - keep, spared, list(refused))
+        left = await self._portal.left_over(mailbox.id, plan.before, spared, list(refused))
         if left:
             return Step(mailbox, domain, plan, left)
         await self._forget(mailbox.id)
@@ -220,8 +226,8 @@ class Expiry:
 
     async def _tenant(self, tenant: int, steps: Sequence[Step]) -> Done:
         """Row first, then the action, then its outcome."""
-        telling = [step.mailbox.address for step in steps if not step.before]
-        going = [step.mailbox.address for step in steps if step.before]
+        telling = [step.mailbox.address for step in steps if step.left is not None]
+        going = [step.mailbox.address for step in steps if step.left is None]
         detail = msgspec.json.encode({"announce": telling[:SHOWN], "expire": going[:SHOWN]}).decode()
         subject = f"{len(going)} to expire, {len(telling)} to announce"
         number = await self._audit.begin(ACTOR, ACTION, subject, detail, tenant)
@@ -233,16 +239,16 @@ class Expiry:
 
     async def _one(self, step: Step) -> Done:
         try:
-            return await (self._expire(step) if step.before else self._tell(step))
+            return await (self._expire(step) if step.left is None else self._tell(step, step.left))
         except CancelledError:
             raise
         except Exception:  # noqa: BLE001 - the next run tries again
             self.log.failure("the portal folders of {address} could not be dealt with", address=step.mailbox.address)
             return Done(failed=1)
 
-    async def _tell(self, step: Step) -> Done:
+    async def _tell(self, step: Step, left: Mapping[str, Sequence[str]]) -> Done:
         plan, mailbox = step.plan, step.mailbox
-        subject, lines = announcement(mailbox, step.domain, plan.due, step.left, self._hostname)
+        subject, lines = announcement(mailbox, step.domain, plan.due, left, self._hostname)
         about = f"portal-expiry-{plan.ended:.0f}-{plan.due:.0f}-{plan.told}"
         await self._notices.tell(mailbox.tenant, mailbox.address, subject, lines, about, step.domain.name)
         self._plans[mailbox.id] = plan
@@ -254,7 +260,7 @@ class Expiry:
         if self._modes.mode(mailbox.domain) is not Mode.NORMAL:
             return Done()
         spared, refused = await self._rows(mailbox.id)
-        gone = await self._portal.expire(mailbox.id, step.before, spared, list(refused))
+        gone = await self._portal.expire(mailbox.id, step.plan.before, spared, list(refused))
         over = [refused[name].id for name in gone.get(INBOX, ()) if name in refused]
         if over:
             await self._queue.change(over, RowState.REMOVED, reason="expired in the portal (rule 24)")

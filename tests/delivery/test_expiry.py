@@ -183,6 +183,23 @@ class TestExpiry(StoresCase):
         assert (await self.expiry.run(end + 91 * DAY)).messages == 0
         assert await self.through(end, 180) == 1
 
+    async def test_shorter_days_take_nothing_unannounced(self) -> None:
+        """A term that becomes shorter between announcement and date: younger mail would go without a word."""
+        end = await self.emergency(kept=2)
+        folder = await self.portal.tree(1).open("Kept")
+        young = (await folder.entries())[0].name
+
+        def later(cursor: Any) -> None:
+            cursor.execute("UPDATE portal_messages SET landed = landed + ? WHERE base = ?", (30 * DAY, young))
+
+        await self.database.run(later)
+        await self.expiry.run(end + 76 * DAY)
+        await self.expiry.run(end + 87 * DAY)
+        self.directory.served[0] = msgspec.structs.replace(self.directory.served[0], portal_days=10.0)
+        assert (await self.expiry.run(end + 90 * DAY)).messages == 1
+        assert [entry.name for entry in await folder.entries()] == [young]
+        assert (await self.expiry.run(end + 90.1 * DAY)).announced == 1
+
     async def test_young_messages_stay(self) -> None:
         """What came into the portal later, by a failover in normal mode, has its own 90 days, whatever its date says."""
         end = await self.emergency(kept=2)
