@@ -129,6 +129,12 @@ class Delivery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     give_up: Seconds = 432_000.0
 
 
+class Portal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``announce_days``: so many days before portal folders expire, their owner is told (rule 24)."""
+
+    announce_days: Annotated[tuple[Seconds, ...], msgspec.Meta(min_length=1, max_length=10)] = (14.0, 3.0)
+
+
 class Relay(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``networks``: whose hosts may send for any served domain through the relay door, besides those that a domain names itself."""
 
@@ -163,6 +169,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     log: Log = msgspec.field(default_factory=Log)
     archive: Archive = msgspec.field(default_factory=Archive)
     delivery: Delivery = msgspec.field(default_factory=Delivery)
+    portal: Portal = msgspec.field(default_factory=Portal)
     relay: Relay = msgspec.field(default_factory=Relay)
     dns: DNS = msgspec.field(default_factory=DNS)
     web: Web = msgspec.field(default_factory=Web)
@@ -347,6 +354,10 @@ retry = {delivery.retry:g}
 retry_most = {delivery.retry_most:g}
 give_up = {delivery.give_up:g}
 
+# So many days before what an emergency left in the portal's folders is removed, its owner gets a mail. When that is, each domain says.
+[portal]
+announce_days = [{announced}]
+
 # Networks that may send for any served domain through the relay door, without a password. Domains name further ones of their own.
 [relay]
 networks = ["127.0.0.0/8", "::1/128"]
@@ -389,6 +400,7 @@ def write_default(directory: str | Path, hostname: str, ports: int | None = None
         limits=Limits(),
         archive=Archive(),
         delivery=Delivery(),
+        announced=", ".join(f"{days:g}" for days in Portal().announce_days),
     )
     read(tomllib.loads(text), Path(directory).absolute())
     return text

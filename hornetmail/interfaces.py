@@ -11,7 +11,7 @@ from typing import Any
 
 from zope.interface import Attribute, Interface
 
-from hornetmail.core.archived import ArchivedMail, ArchiveFigures, ArchiveItem, Finding, Page, RootKeyState
+from hornetmail.core.archived import ArchivedMail, ArchiveFigures, ArchiveItem, Finding, Handed, Page, RootKeyState
 from hornetmail.core.envelope import Envelope
 from hornetmail.core.folder import Copied, Entry, FolderInfo, FolderStatus
 from hornetmail.core.mode import Mode
@@ -155,6 +155,9 @@ class IModes(Interface):
     def explain(domain: str) -> dict[str, Any]:
         """For people: mode, since when, by whom, why, next probe, health of every primary. Always there: ``up`` (True if
         some primary answers, None while nobody knows) and ``primaries``, a list of ``{"host", "up", "since", "seen", "reason"}``."""
+
+    def ended(domain: str) -> float:
+        """When the last emergency ended, in Unix seconds; 0 if none is known. Outlives restarts."""
 
     async def switch(domain: str, mode: Mode, by: str, reason: str = "") -> None:
         """By hand. Raises KeyError (no such domain) or ValueError (that switch makes no sense, says why)."""
@@ -310,6 +313,17 @@ class IPortal(Interface):
     async def holding(mailboxes: Iterable[int]) -> Sequence[int]:
         """Which of these mailboxes hold such messages, in the same order, from the files' names alone."""
 
+    async def left_over(
+        mailbox: int, before: float, spared: Collection[str] = (), refused: Collection[str] = ()
+    ) -> dict[str, list[str]]:
+        """What is in the portal since ``before`` or longer, names by folder: all folders but INBOX, and of INBOX the copies ``refused`` by
+        the primary (rule 24). Copies ``spared`` count nowhere, wherever they were moved. Both are names of ``Portal`` values."""
+
+    async def expire(
+        mailbox: int, before: float, spared: Collection[str] = (), refused: Collection[str] = ()
+    ) -> dict[str, list[str]]:
+        """Remove just that; what went, names by folder. Open sessions see EXPUNGE; of INBOX nothing goes during a POP session."""
+
     async def figures() -> dict[str, int]:
         """Mailboxes, messages, bytes, and how much lies in INBOXes."""
 
@@ -329,6 +343,13 @@ class IStrays(Interface):
     async def choose(mailbox: int, uids: Collection[int] | None = None) -> Choice:
         """Have them delivered to ``goal(mailbox)`` with MAIL FROM ``<>``: all, or those among ``uids``. Their drain rows are durable on
         return; a second choice makes no second row. Raises KeyError (no such mailbox), ValueError (no primary), FolderError."""
+
+
+class IExpiry(Interface):
+    """What an emergency left in the portal's folders goes after a time, announced (rule 24)."""
+
+    def due(mailbox: int) -> float:
+        """The date that was announced to the mailbox's owner, in Unix seconds, from memory; 0 if none was."""
 
 
 class IArchive(Interface):
@@ -389,8 +410,11 @@ class IRootKeys(Interface):
 class IRedelivery(Interface):
     """Old mail to whoever may have it, wherever that person's mail goes now (C10, C16, C17)."""
 
-    async def redeliver(person: Person, identifiers: Sequence[int], to: str = "", request: str = "") -> Sequence[int]:
-        """Queue message IDs. ``to`` defaults to the person's own address; administrators name the owner. MAIL FROM ``<>``, not archived again."""
+    async def redeliver(
+        person: Person, identifiers: Sequence[int], to: str = "", request: str = "", *, attached: bool = False
+    ) -> Handed:
+        """``to`` defaults to the person's own address; administrators name the owner. MAIL FROM ``<>``, not archived again. ``attached``: each
+        as message/rfc822 in a new message of ours; what 8bit cannot carry is left out, and why is said."""
 
 
 class IMeters(Interface):

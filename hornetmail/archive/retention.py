@@ -18,6 +18,7 @@ from hornetmail.archive.records import EventMeta, What
 from hornetmail.archive.schema import drop_month, month_of, table_of
 from hornetmail.archive.shelf import Media, PackRow, pack_rows
 from hornetmail.archive.staging import Staging
+from hornetmail.core import clock
 from hornetmail.core.archived import ArchiveError
 from hornetmail.db.engines import Cursor
 from hornetmail.db.pool import Database
@@ -28,7 +29,6 @@ WAIT = 86400.0
 STEADY = 3 * 86400.0
 """Seconds: a marking that long ago, or less, speaks for the clock. A clock that jumped across a restart shows in nothing else."""
 
-CLOCK = 3600.0
 ROWS = 200
 
 REBUILT = "rebuilt"
@@ -121,15 +121,9 @@ class Retention:
     def _check_clock(self, state: _State, now: float) -> None:
         if state.rebuilt:
             raise ArchiveError("purging is off since the rebuild, until it is confirmed")
-        if abs(self._drift) > CLOCK:
-            raise ArchiveError(
-                f"the clock moved by {self._drift:.0f} s against monotonic time: nothing is purged until confirmed"
-            )
         newest = state.newest if state.newest > state.accepted else 0.0
-        if max(newest, state.last) > now + CLOCK:
-            raise ArchiveError(
-                "the clock is behind the newest mail or the last run of retention: nothing is purged until confirmed"
-            )
+        if why := clock.trouble(self._drift, max(newest, state.last), now, "the newest mail or the last run of retention"):
+            raise ArchiveError(f"{why}: nothing is purged until confirmed")
 
     def _check_share(self, state: _State, now: float, count: int, what: str) -> None:
         settings = self._settings
@@ -205,7 +199,9 @@ def _unapproved(cursor: Cursor, before: float, approved: float) -> int:
 
 def _unmark(cursor: Cursor, now: float) -> None:
     """What lives longer after all: another arrival lengthened it, or the clock that marked it was ahead."""
-    cursor.execute("UPDATE mail SET marked = NULL WHERE marked IS NOT NULL AND (expires >= ? OR marked > ?)", (now, now + CLOCK))
+    cursor.execute(
+        "UPDATE mail SET marked = NULL WHERE marked IS NOT NULL AND (expires >= ? OR marked > ?)", (now, now + clock.TOLERANCE)
+    )
 
 
 def _mark(cursor: Cursor, now: float) -> int:

@@ -61,15 +61,22 @@ def export(client: Client, id: str, output: Path | None) -> None:
     metavar="ADDRESS",
     help="To whom; without, users get it themselves, and administrators send it to its owners.",
 )
+@click.option(
+    "--as-attachment",
+    is_flag=True,
+    help="Inside a new message with a Message-ID of its own: some servers drop one that they have seen.",
+)
 @json_option
 @with_client
-def redeliver(client: Client, ids: tuple[str, ...], to: str, as_json: bool) -> None:
+def redeliver(client: Client, ids: tuple[str, ...], to: str, as_attachment: bool, as_json: bool) -> None:
     """Deliver old mail again, to whichever server is active now."""
-    answer = client.call("POST", "archive", "redeliver", ids=list(ids), to=to)
+    answer = client.call("POST", "archive", "redeliver", ids=list(ids), to=to, as_attachment=as_attachment)
     if as_json:
         emit(answer)
     else:
         click.echo(f"{len(answer['messages'])} on the way to {clean(', '.join(answer['to']))}")
+    if answer["unfit"]:
+        raise Failure("; ".join(f"mail {one['id']} cannot travel as an attachment: {one['why']}" for one in answer["unfit"]))
 
 
 @archive.command("verify")

@@ -40,6 +40,12 @@ def _settings(command: Any) -> Any:
         ),
         click.option("--smarthost", metavar="HOST:PORT", help="Where outgoing mail goes instead of to the recipient's MX."),
         click.option("--retention-days", type=int, metavar="DAYS", help="How long the archive keeps mail (90)."),
+        click.option(
+            "--portal-days",
+            type=float,
+            metavar="DAYS",
+            help="How long the portal's folders keep what an emergency left there (90); 0: for good.",
+        ),
         click.option("--archive/--no-archive", default=None, help="Whether its mail is archived."),
         click.option("--active/--inactive", default=None, help="Whether the service is on."),
     )
@@ -159,6 +165,7 @@ def domain_show(client: Client, name: str, as_json: bool) -> None:
             ("tls", answer["tls"]),
             ("active", said(answer["active"])),
             ("archive", f"{answer['retention_days']} days" if answer["archive"] else "no"),
+            ("portal folders", f"{answer['portal_days']:g} days after an emergency" if answer["portal_days"] else "for good"),
             ("relay from", " ".join(answer["relay_from"]) or "-"),
             ("smarthost", answer["smarthost"] or "-"),
             ("mailboxes", answer["mailboxes"]),
@@ -264,10 +271,17 @@ def mailbox_list(client: Client, domain: str, as_json: bool) -> None:
         emit(answer)
         return
     rows = [
-        (one["address"], " ".join(one["roles"]) or "-", said(one["enabled"]), " ".join(one["aliases"]) or "-", one["name"])
+        (
+            one["address"],
+            " ".join(one["roles"]) or "-",
+            said(one["enabled"]),
+            " ".join(one["aliases"]) or "-",
+            moment(one["folders_expire"]) if one["folders_expire"] else "-",
+            one["name"],
+        )
         for one in answer["mailboxes"]
     ]
-    table(("Address", "Roles", "Enabled", "Aliases", "Name"), rows)
+    table(("Address", "Roles", "Enabled", "Aliases", "Folders expire", "Name"), rows)
 
 
 @click.command()

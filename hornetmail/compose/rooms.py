@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from time import monotonic
 
 from hornetmail.archive.keys import KEYRING_NAME, RootFile
 from hornetmail.archive.media import MediumSetting
@@ -15,7 +16,9 @@ from hornetmail.compose.people import People
 from hornetmail.config import Config, dns_server
 from hornetmail.core.archived import ArchiveError
 from hornetmail.core.backoff import Backoff
+from hornetmail.core.clock import Drift
 from hornetmail.core.events import Alarm
+from hornetmail.delivery.expiry import DAY, Expiry
 from hornetmail.delivery.service import Delivery, Settings
 from hornetmail.disk.files import Disk
 from hornetmail.disk.seal import Seal
@@ -128,7 +131,14 @@ class MailRooms:
     """Opened, not yet delivering."""
 
     def __init__(
-        self, base: Foundations, queue: Queue, portal: PortalStore, archive: Archive, root_keys: RootKeys, delivery: Delivery
+        self,
+        base: Foundations,
+        queue: Queue,
+        portal: PortalStore,
+        archive: Archive,
+        root_keys: RootKeys,
+        delivery: Delivery,
+        expiry: Expiry,
     ) -> None:
         self.base = base
         self.root_keys = root_keys
@@ -136,6 +146,7 @@ class MailRooms:
         self.portal = portal
         self.archive = archive
         self.delivery = delivery
+        self.expiry = expiry
 
     @classmethod
     async def open(cls, base: Foundations, people: People) -> MailRooms:
@@ -189,6 +200,20 @@ class MailRooms:
             config.hostname,
             settings=settings_of(config),
         )
+        expiry = Expiry(
+            base.reactor,
+            queue,
+            portal,
+            people.directory,
+            delivery.modes,
+            delivery.notices,
+            people.audit,
+            base.bus,
+            config.hostname,
+            announce=[days * DAY for days in config.portal.announce_days],
+            drift=Drift(base.reactor.seconds, monotonic),
+        )
+        base.jobs += expiry.jobs()
         base.jobs += [
             Job("mailboxes", 60, portal.make_missing, first=5),
             Job("foreign files", 30, portal.sweep, first=30),
@@ -197,7 +222,7 @@ class MailRooms:
         ]
         base.meters.gauge("queue_messages", lambda: queue.backlog().messages)
         base.meters.gauge("queue_oldest_seconds", lambda: queue.backlog().oldest)
-        return cls(base, queue, portal, archive, root_keys, delivery)
+        return cls(base, queue, portal, archive, root_keys, delivery, expiry)
 
     def troubles(self) -> dict[str, str]:
         """What does not work, by role."""

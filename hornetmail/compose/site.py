@@ -52,6 +52,7 @@ class Pages:
                 archive=rooms.archive,
                 redelivery=rooms.delivery.redelivery,
                 strays=rooms.delivery.strays,
+                expiry=rooms.expiry,
                 meters=base.meters,
                 health=health,
                 bounce=rooms.delivery.give_up,

@@ -65,6 +65,13 @@ class ArchivedMail(msgspec.Struct, frozen=True, gc=False):
     text: str = ""
 
 
+class Handed(msgspec.Struct, frozen=True, gc=False):
+    """What became of a redelivery: the queue's message IDs, and by mail why it cannot travel the way that was asked for."""
+
+    queued: tuple[int, ...]
+    unfit: tuple[tuple[int, str], ...] = ()
+
+
 class Refused(Exception):
     """The right to do this is missing; the message says which."""
 

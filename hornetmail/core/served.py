@@ -59,7 +59,8 @@ class Host(msgspec.Struct, frozen=True, gc=False):
 class Domain(msgspec.Struct, frozen=True, gc=False):
     """A served domain. No ``primaries``: the portal is its mail server for good. ``relay_from``: networks whose hosts may send
     for it through the relay door. ``archive``: mail is archived (C8). ``retention_days``: kept that long (C1). ``portal_on``: what
-    sends a single mail to the portal (C20)."""
+    sends a single mail to the portal (C20). ``portal_days``: what an emergency left in the portal's folders stays that many days after it
+    (rule 24); 0: for good."""
 
     name: str
     tenant: int = 1
@@ -74,6 +75,7 @@ class Domain(msgspec.Struct, frozen=True, gc=False):
     smarthost: Host | None = None
     aliases: tuple[str, ...] = ()
     portal_on: PortalOn = PortalOn.ANY
+    portal_days: float = 90.0
 
 
 class Cause(enum.StrEnum):

@@ -90,6 +90,11 @@ class Modes:
             state = self._states.get(served.name) if served is not None else None
         return state.mode if state is not None else Mode.NORMAL
 
+    def ended(self, domain: str) -> float:
+        """See IModes. Remembered with each switch."""
+        served = self._directory.domain(domain)
+        return self._state(served.name if served is not None else domain).ended
+
     def explain(self, domain: str) -> dict[str, Any]:
         """See IModes."""
         served = self._directory.domain(domain)

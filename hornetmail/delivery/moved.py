@@ -25,8 +25,13 @@ from hornetmail.interfaces import IBus, IDirectory, IModes, IPortal, IQueue
 SPACE = "moved"
 INBOX = "INBOX"
 
-KEPT_SECONDS = 90 * 86_400.0
-"""How long a copy that comes back still drains: portal folders expire then (rule 24)."""
+DAY = 86_400.0
+
+EXTRA_DAYS = 30
+"""A copy that comes back drains as long as portal folders are kept (rule 24), and so much longer: announcing may take its time."""
+
+LONGEST_DAYS = 366
+"""The same where they are kept for good."""
 
 LOOKS = 50
 """Mailboxes looked at in one sweep."""
@@ -112,14 +117,20 @@ class Moved:
 
     async def sweep(self) -> None:
         """Look at some mailboxes whose turn it is, whatever was hinted; drop what is too old."""
-        before = self._clock.seconds() - KEPT_SECONDS
+        now = self._clock.seconds()
         for _ in range(min(LOOKS, len(self._turns))):
             mailbox = self._turns.popleft()
-            for name in [name for name, away in self._away.get(mailbox, {}).items() if away.at < before]:
+            for name in [name for name, away in self._away.get(mailbox, {}).items() if away.at < now - self._kept(away)]:
                 await self._forget(mailbox, name)
             if mailbox in self._away:
                 self._turns.append(mailbox)
                 await self.look(mailbox)
+
+    def _kept(self, away: Away) -> float:
+        """Seconds for which a copy that comes back drains."""
+        domain = self._directory.domain(domain_of(away.address))
+        days = domain.portal_days if domain is not None else 0
+        return (days + EXTRA_DAYS if days else LONGEST_DAYS) * DAY
 
     async def look(self, mailbox: int) -> int:
         """Drain rows for what is back in INBOX; how many."""

@@ -63,7 +63,7 @@ class Settings(msgspec.Struct, frozen=True, gc=False):
 
 
 class Delivery:
-    """``modes``, ``recipients``, ``redelivery``, ``strays`` and ``health`` are for the other rooms. ``clock`` is the reactor, or a test's clock."""
+    """``modes``, ``recipients``, ``redelivery``, ``strays``, ``notices`` and ``health`` are for the other rooms. ``clock`` is the reactor, or a test's clock."""
 
     log = Logger()
 
@@ -111,7 +111,7 @@ class Delivery:
         self._probes = pool(Limits(most=4, first=4, idle=10.0, budget=5.0, rest=0.5))
         self.known = Known(clock, queue, directory, chosen.known)
         judge = Judge(directory, self.known, self.modes)
-        notices = Notices(clock, queue, directory, bus, senders, hostname, unique, chosen.backoff)
+        self.notices = notices = Notices(clock, queue, directory, bus, senders, hostname, unique, chosen.backoff)
         self.recipients = CallForward(
             clock, queue, directory, self.modes, self.known, self._probes, bus, unique, self.modes.refused
         )
@@ -162,7 +162,7 @@ class Delivery:
         self._kept = Kept(clock, queue, directory, notices, chosen.drain.undrained)
         self._recovery = Recovery(clock, queue, portal, directory, self.modes, self._moved, chosen.backoff, jitter, self._expect)
         self.strays = Strays(clock, queue, portal, directory, self.modes, self._moved)
-        self.redelivery = Redelivery(queue, archive, directory, access, unique)
+        self.redelivery = Redelivery(clock, queue, archive, directory, access, unique)
         agent = self.agent
         self._lanes = (
             Lane(

@@ -89,6 +89,8 @@ def checked_domain(domain: Domain) -> Domain:
         raise DirectoryError(f'domain "{name}": tenant {domain.tenant} is not a tenant')
     if not 1 <= domain.retention_days <= 36_525:
         raise DirectoryError(f'domain "{name}": kept {domain.retention_days} days: from 1 to 36525')
+    if not 0 <= domain.portal_days <= 36_525:
+        raise DirectoryError(f'domain "{name}": portal folders kept {domain.portal_days:g} days: from 1 to 36525, or 0 for good')
     networks = tuple(parse_network(network, f'domain "{name}": relay_from') for network in domain.relay_from)
     if len(set(domain.primaries)) != len(domain.primaries):
         raise DirectoryError(f'domain "{name}": the same primary twice')

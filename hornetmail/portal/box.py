@@ -143,6 +143,7 @@ class Box:
                 ),
                 found.place,
                 at=self.means.now() if snapshot.name == naming.INBOX else 0.0,
+                landed=self.means.now(),
             )
             for number, found in enumerate(listing.added)
         ]
@@ -225,7 +226,7 @@ class Box:
                 uids.append(known)
                 continue
             entry = Entry(uid, modseq, arrival.flags, arrival.size, arrival.date, base)
-            stored.append(Stored(entry, arrival.place, arrival.tree, now if naming.row_of(base) else 0.0))
+            stored.append(Stored(entry, arrival.place, arrival.tree, now if naming.row_of(base) else 0.0, now))
             fresh.append(arrival)
             uids.append(uid)
             given[base] = uid
@@ -337,7 +338,13 @@ class Box:
             letters = naming.letters_of(entry.flags, place.letters)
             new = Place(base, "cur" if letters else place.sub, letters, place.hidden, place.bare)
             added.append(
-                Stored(Entry(goal.uidnext + number, modseq, entry.flags, entry.size, entry.date, base), new, at=self.means.now())
+                Stored(
+                    Entry(goal.uidnext + number, modseq, entry.flags, entry.size, entry.date, base),
+                    new,
+                    at=self.means.now(),
+                    landed=self.means.now(),
+                    source=(source.id, uid),
+                )
             )
             pairs.append((place, new))
             twins.append((uid, goal.uidnext + number))

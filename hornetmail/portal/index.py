@@ -28,12 +28,15 @@ class FolderRow(msgspec.Struct, frozen=True, gc=False):
 
 
 class Stored(msgspec.Struct, frozen=True, gc=False):
-    """A message to be put into the index."""
+    """A message to be put into the index. ``landed``: since when it is in the portal, in Unix seconds; a copy of the message ``source`` (its
+    folder and UID) is there as long as that one."""
 
     entry: Entry
     place: Place
     tree: bytes | None = None
     at: float = 0.0
+    landed: float = 0.0
+    source: tuple[int, int] = (0, 0)
 
 
 def flag_text(flags: Iterable[str]) -> str:
@@ -177,12 +180,19 @@ def store(
         )
     if added:
         cursor.executemany(
-            "INSERT INTO portal_messages (tenant, folder, uid, modseq, base, flags, size, date, bare) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO portal_messages (tenant, folder, uid, modseq, base, flags, size, date, bare, landed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
-                (tenant, folder, e.uid, e.modseq, p.base, flag_text(e.flags), e.size, e.date, int(p.bare))
-                for e, p in ((one.entry, one.place) for one in added)
+                (tenant, folder, e.uid, e.modseq, p.base, flag_text(e.flags), e.size, e.date, int(p.bare), landed)
+                for e, p, landed in ((one.entry, one.place, one.landed) for one in added)
             ],
         )
+        copies = [(*one.source, folder, one.entry.uid) for one in added if one.source != (0, 0)]
+        if copies:
+            cursor.executemany(
+                "UPDATE portal_messages SET landed = coalesce((SELECT s.landed FROM portal_messages s WHERE s.folder = ? AND s.uid = ?),"
+                " landed) WHERE folder = ? AND uid = ?",
+                copies,
+            )
         keep_trees(cursor, tenant, folder, [(one.entry.uid, one.tree) for one in added if one.tree is not None])
         for one in added:
             row = naming.row_of(one.place.base) if one.at else 0
@@ -253,6 +263,16 @@ def copy_trees(cursor: Cursor, tenant: int, source: int, target: int, pairs: Seq
         " ON CONFLICT (folder, uid) DO NOTHING",
         [(target, new, source, old) for old, new in pairs],
     )
+
+
+def aged(cursor: Cursor, mailbox: int, before: float) -> list[tuple[str, str]]:
+    """Folder and base name of what is in a mailbox since ``before`` or longer, and is not being handed over."""
+    cursor.execute(
+        "SELECT f.name, m.base FROM portal_folders f JOIN portal_messages m ON m.folder = f.id"
+        " WHERE f.mailbox = ? AND m.landed <= ? AND m.claimed = 0 ORDER BY f.name, m.uid",
+        (mailbox, before),
+    )
+    return [(name, base) for name, base in cursor.fetchall()]
 
 
 def figures(cursor: Cursor) -> dict[str, int]:

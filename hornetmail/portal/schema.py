@@ -29,4 +29,7 @@ MIGRATIONS = (
         ),
     ),
     Migration(2, "structures anew: the summary of a message in a message stands on the inner one", ("DELETE FROM portal_trees",)),
+    Migration(
+        3, "since when a message is in the portal", ("ALTER TABLE portal_messages ADD COLUMN landed REAL NOT NULL DEFAULT 0",)
+    ),
 )

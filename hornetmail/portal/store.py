@@ -21,7 +21,7 @@ from hornetmail.db.engines import DatabaseError
 from hornetmail.db.pool import Database
 from hornetmail.disk.files import Disk
 from hornetmail.interfaces import IBody, IBus, IDirectory, IPortal
-from hornetmail.portal import envelope, index, naming
+from hornetmail.portal import envelope, expiry, index, naming
 from hornetmail.portal.body import FileBody
 from hornetmail.portal.box import Arrival, Box
 from hornetmail.portal.deposit import Inflow
@@ -330,6 +330,28 @@ class PortalStore:
         known = (self._directory.mailbox_by_id(mailbox) for mailbox in mailboxes)
         paths = [(one.id, self._root / str(one.tenant) / str(one.id) / "Maildir") for one in known if one is not None]
         return await self._means.thread(_holding, paths, self._means.disk)
+
+    async def left_over(
+        self, mailbox: int, before: float, spared: Collection[str] = (), refused: Collection[str] = ()
+    ) -> dict[str, list[str]]:
+        """See IPortal."""
+        return await expiry.left(await self._box(mailbox), before, spared, refused)
+
+    async def expire(
+        self, mailbox: int, before: float, spared: Collection[str] = (), refused: Collection[str] = ()
+    ) -> dict[str, list[str]]:
+        """See IPortal. Durable on return."""
+        return await shielded(self._expire(mailbox, before, spared, refused))
+
+    async def _expire(
+        self, mailbox: int, before: float, spared: Collection[str], refused: Collection[str]
+    ) -> dict[str, list[str]]:
+        box = await self._box(mailbox)
+        gone: dict[str, list[str]] = {}
+        for folder, names in (await expiry.left(box, before, spared, refused)).items():
+            if folder != naming.INBOX or mailbox not in self._locks:
+                gone[folder] = await expiry.remove(box, folder, names)
+        return {folder: names for folder, names in gone.items() if names}
 
     async def notes(self, mailbox: int) -> dict[str, str]:
         """Why messages in INBOX could not be handed over, by name."""

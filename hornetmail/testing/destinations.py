@@ -106,6 +106,18 @@ class MemoryPortal:
         """See IPortal."""
         return ()
 
+    async def left_over(
+        self, mailbox: int, before: float, spared: Collection[str] = (), refused: Collection[str] = ()
+    ) -> dict[str, list[str]]:
+        """See IPortal. Nothing ages here."""
+        return {}
+
+    async def expire(
+        self, mailbox: int, before: float, spared: Collection[str] = (), refused: Collection[str] = ()
+    ) -> dict[str, list[str]]:
+        """See IPortal."""
+        return {}
+
     async def figures(self) -> dict[str, int]:
         """See IPortal."""
         return {"messages": len(self.copies)}

@@ -8,13 +8,13 @@ from typing import Any
 import msgspec
 from zope.interface import implementer
 
-from hornetmail.core.archived import ArchivedMail, ArchiveFigures, Finding, Hit, KeyRefused, Page, RootKeyState
+from hornetmail.core.archived import ArchivedMail, ArchiveFigures, Finding, Handed, Hit, KeyRefused, Page, RootKeyState
 from hornetmail.core.events import ModeChanged
 from hornetmail.core.mode import Mode
 from hornetmail.core.queued import DONE, Backlog, Message, Row, RowKind, RowState
 from hornetmail.core.served import Person, Scope
 from hornetmail.core.stray import Choice, Stray
-from hornetmail.interfaces import IArchive, IBus, IModes, IRedelivery, IRootKeys, IStrays
+from hornetmail.interfaces import IArchive, IBus, IExpiry, IModes, IRedelivery, IRootKeys, IStrays
 from hornetmail.testing.folders import MemoryTree
 from hornetmail.testing.memory_queue import page
 
@@ -44,6 +44,10 @@ class MemoryModes:
             "next_probe": 0.0,
             "primaries": self.primaries.get(domain, []),
         }
+
+    def ended(self, domain: str) -> float:
+        """None is remembered."""
+        return 0.0
 
     async def switch(self, domain: str, mode: Mode, by: str, reason: str = "") -> None:
         """At once."""
@@ -171,11 +175,27 @@ class MemoryRedelivery:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, tuple[int, ...], str]] = []
+        self.attached: list[bool] = []
 
-    async def redeliver(self, person: Person, identifiers: Sequence[int], to: str = "", request: str = "") -> Sequence[int]:
+    async def redeliver(
+        self, person: Person, identifiers: Sequence[int], to: str = "", request: str = "", *, attached: bool = False
+    ) -> Handed:
         """One message ID each."""
         self.asked.append((person.address, tuple(identifiers), to))
-        return [9000 + identifier for identifier in identifiers]
+        self.attached.append(attached)
+        return Handed(tuple(9000 + identifier for identifier in identifiers))
+
+
+@implementer(IExpiry)
+class MemoryExpiry:
+    """``dates`` by mailbox."""
+
+    def __init__(self) -> None:
+        self.dates: dict[int, float] = {}
+
+    def due(self, mailbox: int) -> float:
+        """See IExpiry."""
+        return self.dates.get(mailbox, 0.0)
 
 
 @implementer(IStrays)

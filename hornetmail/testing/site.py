@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from zope.interface import implementer
 
-from hornetmail.core.archived import ArchivedMail, ArchiveFigures, Finding, Hit, Page, QueryError, Refused
+from hornetmail.core.archived import ArchivedMail, ArchiveFigures, Finding, Handed, Hit, Page, QueryError, Refused
 from hornetmail.core.envelope import Direction, Door, Envelope, Origin, Recipient
 from hornetmail.core.mode import Mode
 from hornetmail.core.queued import Backlog, Message, Row, RowKind, RowState
@@ -17,7 +17,7 @@ from hornetmail.core.served import Person, Scope
 from hornetmail.core.verdict import Outcome, Stage, Verdict
 from hornetmail.interfaces import IModes, IRedelivery
 from hornetmail.testing.control import NOW, Control
-from hornetmail.testing.rooms import MemoryQueue, MemoryRootKeys
+from hornetmail.testing.rooms import MemoryExpiry, MemoryQueue, MemoryRootKeys
 from hornetmail.web.api.api import Api
 from hornetmail.web.api.rooms import Rooms
 
@@ -78,6 +78,10 @@ class RememberedModes:
     def explain(self, domain: str) -> dict[str, Any]:
         """As delivery does."""
         return {"mode": str(self.mode(domain)), "up": True, "primaries": [{"host": "[::1]:25", "up": True}]}
+
+    def ended(self, domain: str) -> float:
+        """None is remembered."""
+        return 0.0
 
     async def switch(self, domain: str, mode: Mode, by: str, reason: str = "") -> None:
         """Remember, and switch."""
@@ -149,15 +153,22 @@ class RememberedArchive:
 
 @implementer(IRedelivery)
 class RememberedRedelivery:
-    """Remembers who asked for what."""
+    """Remembers who asked for what; ``unfit`` are mails that cannot travel as attachments."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[Person, list[int], str, str]] = []
+        self.attached: list[bool] = []
+        self.unfit: set[int] = set()
 
-    async def redeliver(self, person: Person, identifiers: Sequence[int], to: str = "", request: str = "") -> Sequence[int]:
+    async def redeliver(
+        self, person: Person, identifiers: Sequence[int], to: str = "", request: str = "", *, attached: bool = False
+    ) -> Handed:
         """One message ID a mail."""
         self.asked.append((person, list(identifiers), to, request))
-        return [9_007_199_254_740_993 + number for number in identifiers]
+        self.attached.append(attached)
+        unfit = self.unfit.intersection(identifiers) if attached else set()
+        went = tuple(9_007_199_254_740_993 + number for number in identifiers if number not in unfit)
+        return Handed(went, tuple((number, "its lines are too long") for number in sorted(unfit)))
 
 
 class ApiOnControl:
@@ -169,6 +180,7 @@ class ApiOnControl:
         self.modes = RememberedModes()
         self.archive = RememberedArchive()
         self.redelivery = RememberedRedelivery()
+        self.expiry = MemoryExpiry()
         self.root_keys = MemoryRootKeys()
         self.health: dict[str, str] = {"smtp": "", "delivery": ""}
         self.given_up: list[tuple[list[int], str]] = []
@@ -184,6 +196,7 @@ class ApiOnControl:
             modes=self.modes,
             archive=self.archive,
             redelivery=self.redelivery,
+            expiry=self.expiry,
             health=lambda: self.health,
             bounce=self._bounce,
             root_keys=self.root_keys,

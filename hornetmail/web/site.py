@@ -270,7 +270,7 @@ def _to_approve(rooms: Rooms, visit: Visit) -> int:
 
 def common(rooms: Rooms, visit: Visit, playground: bool) -> dict[str, Any]:
     """What the frame of every page shows: emergencies that concern the visitor, mail that is held, a key without a backup or in change,
-    what waits for the visitor's approval."""
+    what waits for the visitor's approval, when what an emergency left in the visitor's folders goes."""
     person = visit.caller.person
     if person is None:
         return {
@@ -279,6 +279,7 @@ def common(rooms: Rooms, visit: Visit, playground: bool) -> dict[str, Any]:
             "key_unsaved": False,
             "key": None,
             "approvals": 0,
+            "folders_expire": 0.0,
             "playground": False,
             "here": "/",
             "section": "",
@@ -297,6 +298,7 @@ def common(rooms: Rooms, visit: Visit, playground: bool) -> dict[str, Any]:
         "key_unsaved": keys is not None and not key_backed_up(rooms),
         "key": key_view(keys.state) if keys is not None else None,
         "approvals": _to_approve(rooms, visit),
+        "folders_expire": rooms.expiry.due(person.mailbox) if rooms.expiry is not None else 0.0,
         "playground": playground,
         "here": visit.path if visit.path.startswith("/") else "/",
         "section": "",

@@ -127,6 +127,10 @@ class TestCommands(CliCase):
         shown = (await self.cli("domain", "show", "new.test", "--json")).json
         assert (shown["mode"], shown["primary"]["up"]) == ("emergency", True)
         assert "mode" in (await self.cli("domain", "show", "new.test")).out
+        assert "90 days after an emergency" in (await self.cli("domain", "show", "new.test")).out
+        await self.cli("domain", "change", "new.test", "--portal-days", "0")
+        assert "portal folders  for good" in (await self.cli("domain", "show", "new.test")).out
+        assert "portal folders kept" in await self.refused("domain", "change", "new.test", "--portal-days", "-1")
         assert 'domain "x y": not a domain' in await self.refused("domain", "add", "x y")
         assert "served already" in await self.refused("domain", "add", "example.test")
         assert '$.primaries[0]: "mx:0"' in await self.refused("domain", "add", "b.test", "--primary", "mx:0")
@@ -204,6 +208,10 @@ class TestCommands(CliCase):
         ]
         assert "may not" in await self.refused("--as", "alice@example.test", "domain", "list", **alice)
         assert "1 on the way to alice@example.test" in (await self.cli("archive", "redeliver", "7")).out
+        assert "1 on the way" in (await self.cli("archive", "redeliver", "7", "--as-attachment")).out
+        assert self.site.redelivery.attached == [False, True]
+        self.site.redelivery.unfit = {7}
+        assert "too long" in await self.refused("archive", "redeliver", "7", "--as-attachment")
         assert (await self.cli("archive", "verify", "--full")).out == "all is well\n"
         rooms.archive.findings = [Finding("pack 7", "a seal is broken"), Finding("pack 8", "gone")]
         verified = await self.cli("archive", "verify")

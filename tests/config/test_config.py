@@ -29,6 +29,8 @@ def load(tmp_path: Path, text: str) -> config.Config:
         ('hostname = "mx.example.test"\n[dns]\nservers = ["resolver"]', "$.dns.servers[0]: "),
         ('hostname = "mx.example.test"\n[dns]\nservers = ["127.0.0.1:0"]', "$.dns.servers[0]: "),
         ('hostname = "mx.example.test"\n[databases]\nqueue = "mysql://x"', "$.databases.queue: "),
+        ('hostname = "mx.example.test"\n[portal]\nannounce_days = []', "$.portal.announce_days: "),
+        ('hostname = "mx.example.test"\n[portal]\nannounce_days = [0]', "$.portal.announce_days["),
         ('hostname = "a b"', "$.hostname: not a domain"),
         ("directory = '.'", "$: Object missing required field `hostname`"),
         ("hostname = ", "Invalid value"),
@@ -62,6 +64,7 @@ def test_default_on_standard_ports(tmp_path: Path) -> None:
     assert loaded.plaintext_login is False
     assert not loaded.may_login_plainly("127.0.0.1")
     assert loaded.limits == config.Limits()
+    assert loaded.portal.announce_days == (14.0, 3.0)
     assert loaded.root == tmp_path.resolve()
     assert loaded.database_url("queue") == f"sqlite://{tmp_path.resolve()}/queue.db"
 

@@ -144,9 +144,9 @@ class Redeliver(WorldCase):
     async def test_own(self) -> None:
         """C18, rule 16: to oneself, MAIL FROM <>, exact bytes, not archived again, one request is one delivery."""
         await self.ready()
-        [queued] = await self.delivery.redelivery.redeliver(ALICE, [1], request="r1")
+        [queued] = (await self.delivery.redelivery.redeliver(ALICE, [1], request="r1")).queued
         again = await self.delivery.redelivery.redeliver(ALICE, [1], request="r1")
-        assert list(again) == [queued]
+        assert again.queued == (queued,)
         await self.until(lambda: self.primary.accepted, "delivered")
         [taken] = self.primary.accepted
         assert taken.sender == ""

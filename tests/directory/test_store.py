@@ -120,6 +120,8 @@ class OnSQLite(TestCase):
         await self.refused(DirectoryConflict, directory.add_domain(Domain("b.test", aliases=("b.test",))), "alias of itself")
         await self.refused(DirectoryError, directory.add_domain(Domain("b.test", relay_from=("10.0.0.1/8",))), "relay_from")
         await self.refused(DirectoryError, directory.add_domain(Domain("b.test", retention_days=0)), "from 1 to")
+        for days in (-1.0, 40_000.0, float("nan"), float("inf")):
+            await self.refused(DirectoryError, directory.add_domain(Domain("b.test", portal_days=days)), "portal folders kept")
         await self.refused(DirectoryMissing, directory.add_domain(Domain("b.test", tenant=7)), "there is no tenant 7")
         await self.refused(DirectoryError, directory.add_mailbox("nobody"), 'mailbox "nobody": no @')
         await self.refused(

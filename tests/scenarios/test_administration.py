@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import email
+import hashlib
 import imaplib
 import json
 import shutil
@@ -398,6 +400,39 @@ def test_redelivery(office: Office) -> None:
     office.hornet.command("domain", "mode", "again.test", "normal")
     until(lambda: len(primary.accepted) == 6, "and home from there")
     until(lambda: office.queued("again.test") == [], "nothing is left")
+    assert len(office.found()) == total
+
+
+def test_redelivery_as_attachment(office: Office) -> None:
+    """Rule 16: a server that has seen the Message-ID gets the archive's exact bytes, 8-bit ones too, inside a new message; what SMTP cannot
+    carry so is refused in one line."""
+    primary = office.domain("enclosed.test")
+    plain = office.mail("alice@enclosed.test")
+    wide = plain.replace(b"Subject: ", "Subject: Gr\u00fc\u00dfe ".encode()).replace(
+        b"The text", "Schöne Grüße. The text".encode("latin-1")
+    )
+    long = office.mail("alice@enclosed.test") + b"z" * 1500 + b"\r\n"
+    for data in (wide, long):
+        office.hornet.send(OUTSIDE, ["alice@enclosed.test"], data)
+    known, endless = office.archived(wide), office.archived(long)
+    until(lambda: len(primary.accepted) == 2, "delivered the first time")
+    total = len(office.found())
+    shown = json.loads(office.command("archive", "search", "--json", f"id:{known}", person="alice@enclosed.test"))["results"]
+    assert [one["id"] for one in shown] == [known]
+    office.command("archive", "redeliver", known, "--as-attachment", person="alice@enclosed.test")
+    until(lambda: len(primary.accepted) == 3, "delivered again")
+    taken = primary.accepted[2]
+    assert (taken.sender, taken.recipients) == ("", ("alice@enclosed.test",))
+    parsed = email.message_from_bytes(taken.data)
+    assert parsed["Message-ID"] != email.message_from_bytes(wide)["Message-ID"]
+    assert parsed["From"] == "Mail archive <MAILER-DAEMON@enclosed.test>"
+    boundary = str(parsed.get_boundary()).encode()
+    attached = taken.data.split(b"\r\n--" + boundary)[2].split(b"\r\n\r\n", 1)[1]
+    view = office.client.call("GET", "archive", known)
+    assert hashlib.sha256(attached).hexdigest() == view["sha256"] == hashlib.sha256(wide).hexdigest()
+    with pytest.raises(Failed) as refused:
+        office.command("archive", "redeliver", endless, "--as-attachment", person="alice@enclosed.test")
+    assert (refused.value.code, "998" in refused.value.error, len(refused.value.error.splitlines())) == (1, True, 1)
     assert len(office.found()) == total
 
 

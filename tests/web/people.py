@@ -19,6 +19,7 @@ from hornetmail.testing.folders import MemoryBus
 from hornetmail.testing.memory_directory import MemoryDirectory
 from hornetmail.testing.rooms import (
     MemoryArchive,
+    MemoryExpiry,
     MemoryModes,
     MemoryPortal,
     MemoryQueue,
@@ -162,6 +163,7 @@ class House:
         self.queue = MemoryQueue()
         self.archive = MemoryArchive()
         self.redelivery = MemoryRedelivery()
+        self.expiry = MemoryExpiry()
         self.root_keys = MemoryRootKeys()
         self.portal = MemoryPortal(self.bus)
         self.strays = MemoryStrays(self.portal, self._goal)
@@ -175,6 +177,7 @@ class House:
             modes=self.modes,
             archive=self.archive,
             redelivery=self.redelivery,
+            expiry=self.expiry,
             strays=self.strays,
             portal=self.portal,
             hostname="mx.example.test",

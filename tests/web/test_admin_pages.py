@@ -13,6 +13,8 @@ from hornetmail.core.events import Alarm, HealthChanged, MessageAccepted
 from hornetmail.core.queued import Message, Row, RowKind, RowState
 from hornetmail.core.served import PortalOn
 from hornetmail.testing.rooms import Kept
+from hornetmail.web.pages import directory
+from hornetmail.web.visit import Form
 
 from .people import NOW, House
 
@@ -101,6 +103,10 @@ def test_users_find_open_and_redeliver_their_own_mail_only() -> None:
     assert house.redelivery.asked == [("alice@example.test", (900,), "alice@example.test")]
     alice.post("/archive/redeliver", {"id": ["901"], "once": "2"})
     assert len(house.redelivery.asked) == 1
+    assert 'name="attached"' in page
+    assert 'name="attached"' in alice.get("/archive/900").text
+    assert alice.post("/archive/redeliver", {"id": ["900"], "once": "3", "attached": "1"}).status == 303
+    assert house.redelivery.attached == [False, True]
 
 
 def test_administrators_redeliver_and_do_not_read() -> None:
@@ -205,6 +211,28 @@ def test_theme_goes_round_without_scripts() -> None:
     assert 'data-theme="dark"' in browser.get("/mail").text
     browser.post("/theme", {"back": "//evil.example"})
     assert 'data-theme="light"' in browser.get("/mail").text
+
+
+def test_the_date_on_which_folders_expire_is_shown() -> None:
+    """Rule 24: its owner sees it in webmail, the administrator on the mailbox's page; nobody else's page bears it."""
+    house = House()
+    admin, alice, bob = (house.browser(f"{name}@example.test") for name in ("admin", "alice", "bob"))
+    assert "left in" not in alice.get("/mail").text
+    house.expiry.dates[2] = NOW + 14 * 86_400
+    day = "is removed on"
+    assert day in alice.get("/mail").text
+    assert day in admin.get("/mailboxes/alice@example.test").text
+    assert day not in bob.get("/mail").text
+    assert day not in admin.get("/mailboxes/bob@example.test").text
+    assert day not in alice.get("/archive").text
+
+
+def test_the_days_of_portal_folders_are_on_the_domain_page() -> None:
+    """Catches a field that is not shown or not saved, and words saved as days."""
+    page = House().browser("admin@example.test").get("/domains/example.test").text
+    assert 'name="portal_days" type="number" min="0" max="36500" step="any" value="90"' in page
+    for typed, days in (("0", 0.0), ("12.5", 12.5), ("soon", 90.0), ("", 90.0)):
+        assert directory._domain_fields(Form([("portal_days", typed)]))["portal_days"] == days
 
 
 def test_the_domain_page_explains_the_mode() -> None:

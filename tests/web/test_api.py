@@ -184,12 +184,14 @@ class TestDirectory(ApiCase):
             "domain.change",
             name="new.test",
             portal_on="outage",
+            portal_days=30,
             retention_days=365,
             aliases=["new.example"],
             smarthost="out.test:587",
         )
-        assert (shown.portal_on, shown.retention_days, shown.aliases, shown.smarthost, shown.scope) == (
+        assert (shown.portal_on, shown.portal_days, shown.retention_days, shown.aliases, shown.smarthost, shown.scope) == (
             PortalOn.OUTAGE,
+            30.0,
             365,
             ["new.example"],
             "out.test:587",
@@ -373,6 +375,33 @@ class TestArchive(ApiCase):
         assert (person.mailbox, person.roles, ids, to) == (0, (Role.ADMIN,), [1], "bob@example.test")
         site.archive.add(5, "x@elsewhere.test", "gone@example.test")
         assert (await self.refused("admin", "archive.redeliver", ids=["5"])).status == 409
+
+    async def test_folders_expire(self) -> None:
+        """Rule 24: the announced date is on the mailbox and in the own account; 0 as long as none was announced."""
+        site = await self.archive()
+        alice = await self.call("admin", "mailbox.show", address="alice@example.test")
+        assert alice.folders_expire == 0
+        site.expiry.dates[int(alice.id)] = 1_800_000_000.0
+        dates = {}
+        for who in ("alice", "bob"):
+            dates[who] = (
+                (await self.call("admin", "mailbox.show", address=f"{who}@example.test")).folders_expire,
+                (await self.call(who, "account.me")).folders_expire,
+            )
+        assert dates == {"alice": (1_800_000_000.0, 1_800_000_000.0), "bob": (0.0, 0.0)}
+
+    async def test_redeliver_as_attachment(self) -> None:
+        """Rule 16: asked for, passed on; what cannot travel so is told, and an error if it was all."""
+        site = await self.archive()
+        await self.call("alice", "archive.redeliver", ids=["1"])
+        await self.call("alice", "archive.redeliver", ids=["1"], as_attachment=True)
+        assert site.redelivery.attached == [False, True]
+        site.redelivery.unfit = {1}
+        done = await self.call("bob", "archive.redeliver", ids=["1", "2"], as_attachment=True)
+        assert (len(done.messages), [(one.id, one.why) for one in done.unfit]) == (1, [("1", "its lines are too long")])
+        refused = await self.refused("bob", "archive.redeliver", ids=["1"], as_attachment=True)
+        assert (refused.status, refused.code, "mail 1 cannot travel" in refused.text) == (409, "unfit", True)
+        assert not (await self.call("bob", "archive.redeliver", ids=["1"])).unfit
 
     async def test_verify_and_what_is_not_there_yet(self) -> None:
         """Findings must come through; what this version cannot do is refused clearly."""

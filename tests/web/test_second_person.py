@@ -205,7 +205,7 @@ class TestPassword(SecondPersonCase):
         assert "an administrator" in (await self.call(bob, "account.me")).archive_closed
         rooms = self.site.rooms
         nothing: Any = None
-        redelivery = Redelivery(nothing, rooms.archive, rooms.directory, rooms.access, lambda: "once")
+        redelivery = Redelivery(nothing, nothing, rooms.archive, rooms.directory, rooms.access, lambda: "once")
         admin = self.callers["admin"].person
         assert isinstance(admin, Person)
         with pytest.raises(Suspended):

@@ -13,7 +13,8 @@ from hornetmail.web.api.rooms import Rooms
 
 class AccountView(msgspec.Struct, frozen=True, kw_only=True):
     """Who is asking. ``must_change``: the password was given by an administrator and should be replaced. ``archive_closed``: why the
-    archive is closed to that person for now, or ``""`` (rule 15)."""
+    archive is closed to that person for now, or ``""`` (rule 15). ``folders_expire``: the announced date on which what an emergency left in
+    the person's portal folders goes, in Unix seconds, or 0 (rule 24)."""
 
     mailbox: str
     address: str
@@ -24,6 +25,7 @@ class AccountView(msgspec.Struct, frozen=True, kw_only=True):
     must_change: bool
     rights: list[Right]
     archive_closed: str = ""
+    folders_expire: float = 0.0
 
 
 class PasswordChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -72,6 +74,7 @@ async def me(rooms: Rooms, caller: Caller, _: Nothing) -> AccountView:
         must_change=rooms.access.must_change(person),
         rights=[right for right in Right if caller.may(right)],
         archive_closed=rooms.access.suspension(person),
+        folders_expire=rooms.expiry.due(person.mailbox) if rooms.expiry is not None else 0.0,
     )
 
 

@@ -72,18 +72,28 @@ class MailView(msgspec.Struct, frozen=True, kw_only=True):
 
 class RedeliverRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which mails, and to whom: without ``to``, users get them themselves; for an administrator they go to their owners (C10, C16, C17).
+    ``as_attachment``: each inside a new message with a Message-ID of its own, since some servers drop one that they have seen (rule 16).
     The same ``request`` twice is done once."""
 
     ids: list[str]
     to: str = ""
     request: str = ""
+    as_attachment: bool = False
+
+
+class UnfitView(msgspec.Struct, frozen=True):
+    """A mail that cannot travel as an attachment, and why."""
+
+    id: str
+    why: str
 
 
 class Redelivered(msgspec.Struct, frozen=True):
-    """The queue's message IDs and who gets them."""
+    """The queue's message IDs and who gets them; ``unfit``: what was left out of an attachment."""
 
     messages: list[str]
     to: list[str]
+    unfit: list[UnfitView] = []
 
 
 class VerifyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -212,7 +222,7 @@ def owners(rooms: Rooms, mail: ArchivedMail) -> list[str]:
 
 
 async def redeliver(rooms: Rooms, caller: Caller, request: RedeliverRequest) -> Redelivered:
-    """To whichever server is active now (C10)."""
+    """To whichever server is active now (C10). If nothing of it can travel as an attachment, that is an error."""
     courier = need(rooms.redelivery, "delivery")
     if not request.ids:
         raise ApiError(400, "invalid", "$.ids: name at least one mail")
@@ -221,15 +231,23 @@ async def redeliver(rooms: Rooms, caller: Caller, request: RedeliverRequest) -> 
     mails = [(await find(rooms, caller, identifier))[0] for identifier in identifiers]
     targets = _targets(rooms, person, request.to, mails)
     messages: list[str] = []
+    unfit: dict[int, str] = {}
     for target, wanted in targets.items():
         token = f"{request.request}/{target}" if request.request else ""
         try:
-            messages += [str(message) for message in await courier.redeliver(person, wanted, target, token)]
+            handed = await courier.redeliver(person, wanted, target, token, attached=request.as_attachment)
         except KeyError as error:
             raise missing(f"no mail {error.args[0] if error.args else ''} in your archive") from None
         except ValueError as error:
             raise ApiError(400, "invalid", str(error)) from None
-    return Redelivered(messages, list(targets))
+        messages += [str(message) for message in handed.queued]
+        unfit.update(handed.unfit)
+    if unfit and not messages:
+        identifier, why = next(iter(unfit.items()))
+        raise ApiError(
+            409, "unfit", f"mail {identifier} cannot travel as an attachment: {why}. Without that it can, or export it"
+        )
+    return Redelivered(messages, list(targets), [UnfitView(str(identifier), why) for identifier, why in unfit.items()])
 
 
 def _targets(rooms: Rooms, person: Person, to: str, mails: list[ArchivedMail]) -> dict[str, list[int]]:

@@ -24,8 +24,9 @@ class PrimaryView(msgspec.Struct, frozen=True):
 
 class DomainView(MayWait, frozen=True, kw_only=True):
     """A domain with its mode. ``primaries`` are ``HOST:PORT``; ``scope``: all users or picked mailboxes (C12). ``portal_on``: whether
-    any trouble sends a single mail to the portal (C20), or an outage only; greylisting and a full mailbox are none (L6). ``waits``: changes
-    that wait for a second person (rule 15)."""
+    any trouble sends a single mail to the portal (C20), or an outage only; greylisting and a full mailbox are none (L6). ``portal_days``: what
+    an emergency left in the portal's folders goes that many days after it, 0 never (rule 24). ``waits``: changes that wait for a second
+    person (rule 15)."""
 
     name: str
     tenant: int
@@ -39,6 +40,7 @@ class DomainView(MayWait, frozen=True, kw_only=True):
     active: bool
     archive: bool
     retention_days: int
+    portal_days: float
     relay_from: list[str]
     smarthost: str
     aliases: list[str]
@@ -70,6 +72,7 @@ class DomainAdd(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     active: bool = True
     archive: bool = True
     retention_days: int = 90
+    portal_days: float = 90.0
     relay_from: list[str] = []
     smarthost: str = ""
     aliases: list[str] = []
@@ -88,6 +91,7 @@ class DomainChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     active: bool | msgspec.UnsetType = msgspec.UNSET
     archive: bool | msgspec.UnsetType = msgspec.UNSET
     retention_days: int | msgspec.UnsetType = msgspec.UNSET
+    portal_days: float | msgspec.UnsetType = msgspec.UNSET
     relay_from: list[str] | msgspec.UnsetType = msgspec.UNSET
     smarthost: str | msgspec.UnsetType = msgspec.UNSET
     aliases: list[str] | msgspec.UnsetType = msgspec.UNSET
@@ -130,6 +134,7 @@ def view(rooms: Rooms, domain: Domain) -> DomainView:
         active=domain.active,
         archive=domain.archive,
         retention_days=domain.retention_days,
+        portal_days=domain.portal_days,
         relay_from=list(domain.relay_from),
         smarthost=str(domain.smarthost) if domain.smarthost else "",
         aliases=list(domain.aliases),
@@ -168,6 +173,7 @@ async def add(rooms: Rooms, caller: Caller, request: DomainAdd) -> DomainView:
             active=request.active,
             archive=request.archive,
             retention_days=request.retention_days,
+            portal_days=request.portal_days,
             relay_from=tuple(parse_network(text, f"$.relay_from[{place}]") for place, text in enumerate(request.relay_from)),
             smarthost=parse_host(request.smarthost, "$.smarthost") if request.smarthost else None,
             aliases=names["aliases"],

@@ -21,6 +21,7 @@ ON_MAILBOX = ("roles", "addresses", "enable", "archive_access")
 
 class MailboxView(MayWait, frozen=True, kw_only=True):
     """A mailbox. ``served``: its domain is; without that it is only a log-in. ``picked``: covered where the domain's scope is picked (C12).
+    ``folders_expire``: the announced date on which what an emergency left in its portal folders goes, in Unix seconds, or 0 (rule 24).
     ``archive_closed``: why its person may not use the archive for now, or ``""``; ``waits``: changes that wait for a second person (rule 15)."""
 
     id: str
@@ -36,6 +37,7 @@ class MailboxView(MayWait, frozen=True, kw_only=True):
     served: bool
     password_set: bool
     must_change: bool
+    folders_expire: float = 0.0
     archive_closed: str = ""
 
 
@@ -119,6 +121,7 @@ def view(rooms: Rooms, mailbox: Mailbox) -> MailboxView:
         served=rooms.directory.domain(mailbox.domain) is not None,
         password_set=credential is not None,
         must_change=credential is not None and credential.must_change,
+        folders_expire=rooms.expiry.due(mailbox.id) if rooms.expiry is not None else 0.0,
         archive_closed=suspended_text(mailbox.address, mailbox.suspended) if mailbox.suspended is not None else "",
         waits=waits_for(rooms, ON_MAILBOX, mailbox.tenant, mailbox.address),
     )

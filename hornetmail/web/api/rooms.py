@@ -36,6 +36,7 @@ class Rooms(msgspec.Struct, frozen=True, kw_only=True):
     archive: Any = None
     redelivery: Any = None
     strays: Any = None
+    expiry: Any = None
     meters: Any = None
     health: Callable[[], Mapping[str, str]] = dict
     bounce: Callable[[Sequence[int], str], Awaitable[int]] | None = None

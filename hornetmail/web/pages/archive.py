@@ -139,13 +139,19 @@ class ArchivePages:
                 visit.caller,
                 "archive.redeliver",
                 RedeliverRequest(
-                    ids=wanted, to=form.text("to")[:320], request=f"web-{form.get('once')[:40] or secrets.token_hex(8)}"
+                    ids=wanted,
+                    to=form.text("to")[:320],
+                    request=f"web-{form.get('once')[:40] or secrets.token_hex(8)}",
+                    as_attachment=form.get("attached") == "1",
                 ),
             )
         except ApiError as error:
             return redirect(visit, back, tone="bad", say=error.text, q=form.get("q"))
-        many = f"{len(wanted)} mails are" if len(wanted) > 1 else "The mail is"
-        return redirect(visit, back, say=f"{many} on the way to {', '.join(done.to)}.", q=form.get("q"))
+        went = len(wanted) - len(done.unfit)
+        say = f"{f'{went} mails are' if went > 1 else 'The mail is'} on the way to {', '.join(done.to)}."
+        if done.unfit:
+            say += f" {len(done.unfit)} cannot travel as an attachment; mail {done.unfit[0].id}: {done.unfit[0].why}."
+        return redirect(visit, back, tone="warn" if done.unfit else "ok", say=say, q=form.get("q"))
 
 
 def _document(data: bytes, remote: bool) -> mailview.Document:

@@ -224,10 +224,19 @@ def _domain_fields(form: Form) -> dict[str, Any]:
         "active": form.ticked("active"),
         "archive": form.ticked("archive"),
         "retention_days": form.number("retention_days", 90),
+        "portal_days": _days(form.text("portal_days")),
         "relay_from": form.lines("relay_from"),
         "smarthost": form.text("smarthost"),
         "aliases": form.lines("aliases"),
     }
+
+
+def _days(text: str) -> float:
+    """As typed, or 90."""
+    try:
+        return float(text)
+    except ValueError:
+        return 90.0
 
 
 def _roles(form: Form) -> list[Role]:
@@ -242,6 +251,7 @@ _FIELDS = {
     "$.name": "Name",
     "$.address": "Address",
     "$.retention_days": "Days in the archive",
+    "$.portal_days": "Days in portal folders",
     "$.password": "Password",
 }
 
