@@ -200,7 +200,7 @@ class Pump(TwistedProtocol):
             self._closing = True
             self.transport.unregisterProducer()
             self._resume_reading()
-            self.transport.loseConnection()
+            prompt.close(self.transport)
             self._clear_timer()
             self._timer = self._clock.callLater(LINGER_SECONDS, self.abort)
 
