@@ -11,7 +11,8 @@ from twisted.logger import Logger
 
 from hornetmail.core.queued import DONE
 from hornetmail.db.engines import DatabaseBroken
-from hornetmail.disk.records import GroupSync, Position, RecordLog
+from hornetmail.disk.groupsync import GroupSync
+from hornetmail.disk.records import Position, RecordLog
 from hornetmail.spool.index import Change, Checkpoint, Index, stored
 from hornetmail.spool.journal import Kind, Record, Remembered, Snapshot, Where, body_of
 from hornetmail.spool.live import REQUESTS, Entry, Live, request_fact

@@ -15,7 +15,8 @@ from hornetmail.core.envelope import Direction, Door, Envelope, Origin
 from hornetmail.core.ids import IdSource
 from hornetmail.core.queued import DONE, Backlog, Claim, Message, Portal, Row, RowKind, RowState, Settled
 from hornetmail.disk.files import Disk, DiskFull
-from hornetmail.disk.records import BadRecord, GroupSync, LogBroken, Position, RecordLog
+from hornetmail.disk.groupsync import GroupSync
+from hornetmail.disk.records import BadRecord, LogBroken, Position, RecordLog
 from hornetmail.disk.segment import stored_length
 from hornetmail.disk.writer_thread import WriterThread
 from hornetmail.interfaces import IBody, IDeposit, IQueue, IShare

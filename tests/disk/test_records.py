@@ -6,18 +6,20 @@ import errno
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import settings as sized
 from hypothesis import strategies as st
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.task import deferLater
+from twisted.internet.defer import Deferred, execute, gatherResults
+from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import TestCase
 
 from hornetmail.disk.files import Disk, DiskFull
-from hornetmail.disk.records import BadRecord, GroupSync, LogBroken, Position, RecordLog, Replayed, WrongKey
+from hornetmail.disk.groupsync import PACE, GroupSync
+from hornetmail.disk.records import BadRecord, LogBroken, Position, RecordLog, Replayed, WrongKey
 from hornetmail.disk.seal import Seal
 from hornetmail.disk.segment import HEADER_BYTES, RECORD_MAGIC
 from hornetmail.disk.writer_thread import WriterThread
@@ -322,6 +324,40 @@ class GroupSyncTests(TestCase):
         assert [self.log.read(position) for position in positions] == [b"x" * n for n in range(60)]
         assert self.disk.calls.count("sync_data") == 2
         assert await self.sync.alone(self.log.segments) == [1]
+
+    async def test_pace(self) -> None:
+        """Would catch a lone writer who waits for others that never come, a crowd that is synced in crumbs, and a clock that was set back."""
+        clock = Clock()
+
+        class Inline:
+            """A thread that is done at once."""
+
+            def run(self, call: Any, *args: Any) -> Deferred[Any]:
+                return execute(call, *args)
+
+        sync = GroupSync(self.log, clock, Inline())  # type: ignore[arg-type]
+
+        def written(records: int, seconds: float) -> int:
+            """How many records are durable after that time, when so many more were handed in."""
+            for _ in range(records):
+                sync.submit(1, b"x", lambda position, error: done.append(position))
+            clock.advance(seconds)
+            return len(done)
+
+        done: list[Position | None] = []
+        assert written(1, 0) == 1
+        assert written(2, 0) == 3
+        assert written(5, 0) == 8, "nobody to wait for yet"
+        assert written(1, 0) == 8, "a crowd was there: it may come back"
+        assert written(4, 0) == 13, "and here it is"
+        assert written(1, PACE / 2) == 13
+        assert written(0, PACE / 2) == 14, "it did not"
+        assert written(1, 0) == 15, "alone"
+        assert written(6, 0) == 21
+        clock.advance(-3600)
+        assert written(1, PACE) == 22
+        assert None not in done
+        assert not clock.getDelayedCalls()
 
     async def test_no_room_fails_only_its_batch(self) -> None:
         """Would catch callers of a later batch that are told of an earlier one's failure, or the other way round."""
