@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.logger import LogLevel, formatEventAsClassicLogText
+from twisted.application.service import Application, IServiceCollection
+from twisted.logger import ILogObserver, LogLevel, formatEventAsClassicLogText
 from twisted.python.failure import Failure
 
+from hornetmail import tap
 from hornetmail.compose.logfile import LogFile, StreamLog
+from hornetmail.compose.service import HornetMail
 
 
 class Sized:
@@ -92,3 +95,25 @@ def test_reopened(tmp_path: Path) -> None:
     log._stream.close()
     assert (tmp_path / "log").read_text() == "- [-#-] three\n"
     assert (tmp_path / "log.1").read_text() == "- [-#-] one\n- [-#-] two\n"
+
+
+@pytest.mark.parametrize(
+    ("above", "ours"),
+    [
+        ({"nodaemon": True}, True),
+        ({"nodaemon": True, "logfile": "x.log"}, False),
+        ({"nodaemon": True, "syslog": True}, False),
+        ({}, False),
+    ],
+)
+def test_twistd_logs_our_lines_to_standard_output(monkeypatch: pytest.MonkeyPatch, above: dict[str, Any], ours: bool) -> None:
+    """Would catch ``twistd -n`` that logs at Twisted's price, and a ``--logfile`` or ``--syslog`` that is not minded."""
+    service = HornetMail(None, None, frozenset())  # type: ignore[arg-type]
+    monkeypatch.setattr("hornetmail.compose.service.build", lambda *arguments: service)
+    options = tap.Options()
+    options.parent = above  # type: ignore[assignment]
+    assert tap.makeService(options) is service
+    application = Application("hornetmail")
+    service.setServiceParent(application)
+    assert isinstance(application.getComponent(ILogObserver, None), StreamLog) is ours
+    assert list(IServiceCollection(application)) == [service]

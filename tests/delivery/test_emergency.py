@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from hornetmail.core.backoff import Backoff
 from hornetmail.core.mode import Mode
 from hornetmail.core.queued import RowKind, RowState
 from hornetmail.core.served import Domain, Failover, Host, Mailbox
@@ -224,6 +225,24 @@ class Outage(WorldCase):
         await self.send("alice@example.test")
         await self.until(lambda: self.portal.inbox(1), "in the portal")
         assert not self.primary.accepted
+
+    async def test_restart_in_normal_mode(self) -> None:
+        """Rule 3: a restart offers copies at once that wait for their own time, however full the mailbox still is."""
+        self.settings = msgspec.structs.replace(QUICK, backoff=Backoff(first=600.0, ceiling=600.0))
+        await self.build()
+        await self.delivery.modes.switch("example.test", Mode.EMERGENCY, "admin")
+        await self.delivery.modes.switch("example.test", Mode.NORMAL, "admin")
+        await self.normal()
+        self.primary.script.full = {"bob@example.test"}
+        await self.send("bob@example.test")
+        await self.until(lambda: self.drains(RowState.QUEUED), "it waits")
+        await self.delivery.stop(0.1)
+        self.primary.script.full = set()
+        await self.launch()
+        await self.send("alice@example.test")
+        await self.until(lambda: self.primary.to("alice@example.test"), "the service works")
+        assert not self.primary.to("bob@example.test")
+        assert [row.attempts for row in self.drains(RowState.QUEUED)] == [0]
 
     async def test_manual_domain(self) -> None:
         """C7: a manual domain only raises an alarm; its mail fails over all the same."""

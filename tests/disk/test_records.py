@@ -346,16 +346,17 @@ class GroupSyncTests(TestCase):
 
         done: list[Position | None] = []
         assert written(1, 0) == 1
-        assert written(2, 0) == 3
-        assert written(5, 0) == 8, "nobody to wait for yet"
-        assert written(1, 0) == 8, "a crowd was there: it may come back"
-        assert written(4, 0) == 13, "and here it is"
-        assert written(1, PACE / 2) == 13
-        assert written(0, PACE / 2) == 14, "it did not"
-        assert written(1, 0) == 15, "alone"
-        assert written(6, 0) == 21
+        assert written(3, 0) == 4
+        assert written(1, 0) == 5, "two or three are no crowd"
+        assert written(5, 0) == 10, "nobody to wait for yet"
+        assert written(1, 0) == 10, "a crowd was there: it may come back"
+        assert written(4, 0) == 15, "and here it is"
+        assert written(1, PACE / 2) == 15
+        assert written(0, PACE / 2) == 16, "it did not"
+        assert written(1, 0) == 17, "alone"
+        assert written(6, 0) == 23
         clock.advance(-3600)
-        assert written(1, PACE) == 22
+        assert written(1, PACE) == 24
         assert None not in done
         assert not clock.getDelayedCalls()
 

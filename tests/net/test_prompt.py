@@ -8,6 +8,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from hornetmail.net import prompt
@@ -77,3 +78,38 @@ class PromptTests(TestCase):
         peer.close()
         await lost
         prompt.write(ours.transport, b"nobody")
+
+    async def test_closes_behind_the_last_words(self) -> None:
+        """Would catch a connection that stays open, last words that are cut off, and a protocol that hears of its end twice or never."""
+        for words in (b"221 goodbye\r\n", b"x" * 8_000_000):  # the second is more than the socket takes at once
+            ours, peer = await self.connected()
+            lost: Deferred[None] = Deferred()
+            ours.connectionLost = lambda reason, lost=lost: lost.callback(None)  # type: ignore[method-assign,misc]
+            prompt.write(ours.transport, words)
+            assert bool(ours.transport.dataBuffer or ours.transport._tempDataLen) is (len(words) > 100)
+            prompt.close(ours.transport)
+            prompt.close(ours.transport)
+            got = await deferToThread(everything, peer)
+            assert got == words
+            await lost
+            assert not ours.transport.connected
+
+    async def test_closed_and_then_aborted(self) -> None:
+        """Would catch a protocol that hears of its end twice when somebody loses patience in the same turn."""
+        ours, peer = await self.connected()
+        ends: list[object] = []
+        ours.connectionLost = ends.append  # type: ignore[method-assign,assignment]
+        prompt.close(ours.transport)
+        ours.transport.abortConnection()
+        await deferToThread(everything, peer)
+        await deferLater(reactor, 0)
+        assert len(ends) == 1
+
+
+def everything(peer: socket.socket) -> bytes:
+    """All that comes until the other side closes."""
+    peer.settimeout(10)
+    got = b""
+    while piece := peer.recv(1 << 20):
+        got += piece
+    return got

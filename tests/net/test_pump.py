@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -306,6 +308,20 @@ def test_a_raising_session_apologises(monkeypatch: pytest.MonkeyPatch) -> None:
     rig.pump.dataReceived(b"boom\na\n")
     assert rig.said() == b"sorry\na\n"
     assert logged
+
+
+def test_a_session_goes_with_its_connection() -> None:
+    """Would catch sessions that pile up until the garbage collector comes by, which is seldom (``runtime/collector.py``)."""
+    gc.disable()
+    try:
+        rig = Rig()
+        session = weakref.ref(rig.pump._session)
+        assert session() is not None
+        rig.session = None  # type: ignore[assignment]
+        rig.pump.connectionLost(Failure(ConnectionLost()))
+        assert session() is None
+    finally:
+        gc.enable()
 
 
 def test_factory_limits_and_refuses() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -294,3 +296,15 @@ def test_size_declared() -> None:
     """Would catch a message taken in only to be refused at its end."""
     client = Client(SMTPPolicy(Door.MX, HOST, max_size=1000))
     assert client.say(b"EHLO pc\r\nMAIL FROM:<> SIZE=1001\r\n")[-1].startswith("552 5.3.4")
+
+
+def test_a_session_holds_no_cycle() -> None:
+    """Would catch sessions that only the garbage collector frees: a load of connections each with a message would pile them up."""
+    gc.disable()
+    try:
+        session = SMTPSession(smtp_policy.mx(HOST), None)  # type: ignore[arg-type]
+        gone = weakref.ref(session)
+        del session
+        assert gone() is None
+    finally:
+        gc.enable()

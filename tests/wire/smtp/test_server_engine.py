@@ -390,6 +390,9 @@ def test_table_names_every_open_event_once() -> None:
         ("MAIL FROM:<ä@b> SMTPUTF8".encode(), b"250 2.0.0"),
         (b"MAIL FROM:<@hop.test,@b.test:a@b> RET=HDRS ENVID=x+2By", b"250 2.0.0"),
         (b"mail from: <A@B.example>", b"250 2.0.0"),
+        (b'MAIL FROM:<"a>b"@c> SIZE=1', b"250 2.0.0"),
+        (b'MAIL FROM:<"a\\"> b"@c>', b"250 2.0.0"),
+        (b'MAIL FROM:<"a>b@c>', b"501 5.5.4"),
         (b"RCPT TO:<a@b>", b"503 5.5.1"),
         (b"EHLO", b"501 5.5.4"),
     ],
@@ -400,6 +403,16 @@ def test_arguments(line: bytes, code: bytes) -> None:
     _, said = run(engine, [b"EHLO x\r\n"])
     _events, said = run(engine, [line + b"\r\n"])
     assert said[:9] == code
+
+
+@pytest.mark.parametrize("line", [b"\n", b"NOOP\n", b"NO\rOP\r\n", b"\r\r\n"])
+def test_lines_end_with_crlf(line: bytes) -> None:
+    """Would catch command lines that end where no other server sees an end (RFC 5321 section 2.3.8)."""
+    engine = fresh()
+    _, said = run(engine, [b"EHLO x\r\n"])
+    events, said = run(engine, [line])
+    assert said == b"500 5.5.2 lines end with CRLF\r\n"
+    assert isinstance(events[0], Broken)
 
 
 def test_recipient_parameters_are_parsed() -> None:
