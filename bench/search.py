@@ -25,11 +25,12 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from hornetmail.archive.index import Prepared, store_batch
-from hornetmail.archive.query import parse_query
-from hornetmail.archive.records import MailMeta
-from hornetmail.archive.schema import MIGRATIONS, month_of
-from hornetmail.archive.search import search_page
+from hornetmail.archive.index.mails import Prepared, store_batch
+from hornetmail.archive.index.query import parse_query
+from hornetmail.archive.index.schema import MIGRATIONS
+from hornetmail.archive.index.search import search_page
+from hornetmail.archive.store.packs import month_of
+from hornetmail.archive.store.records import MailMeta
 from hornetmail.compose import offline
 from hornetmail.core.served import Scope
 from hornetmail.db.pool import Database

@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from time import monotonic
 
-from hornetmail.archive.keys import KEYRING_NAME, RootFile
-from hornetmail.archive.media import MediumSetting
-from hornetmail.archive.retention import RetentionSettings
-from hornetmail.archive.rootkeys import PendingFile, RootKeys, settle
-from hornetmail.archive.writer import Archive, ArchiveSettings
+from hornetmail.archive.archive import Archive, ArchiveSettings
+from hornetmail.archive.care.retention import RetentionSettings
+from hornetmail.archive.care.rootkeys import PendingFile, RootKeys, settle
+from hornetmail.archive.keys.keyring import KEYRING_NAME, RootFile
+from hornetmail.archive.media.directory import MediumSetting
 from hornetmail.compose.foundations import Foundations
 from hornetmail.compose.people import People
 from hornetmail.config import Config, dns_server
@@ -18,7 +18,7 @@ from hornetmail.core.archived import ArchiveError
 from hornetmail.core.backoff import Backoff
 from hornetmail.core.clock import Drift
 from hornetmail.core.events import Alarm
-from hornetmail.delivery.expiry import DAY, Expiry
+from hornetmail.delivery.home.expiry import DAY, Expiry
 from hornetmail.delivery.service import Delivery, Settings
 from hornetmail.disk.files import Disk
 from hornetmail.disk.seal import Seal

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from hornetmail import config as configuration
-from hornetmail.archive import paper
-from hornetmail.archive.keys import KEYRING_NAME, KeyReplaced, Keyring, KeyTrouble, RootFile, new_root
-from hornetmail.archive.media import MediumError
+from hornetmail.archive.keys import paper
+from hornetmail.archive.keys.keyring import KEYRING_NAME, KeyReplaced, Keyring, KeyTrouble, RootFile, new_root
+from hornetmail.archive.media.directory import MediumError
 from hornetmail.compose import offline
 from hornetmail.compose.certificate import self_signed
 from hornetmail.compose.foundations import Foundations

@@ -18,28 +18,28 @@ from hornetmail.core.events import DirectoryChanged
 from hornetmail.core.queued import RowKind
 from hornetmail.core.route import MX, PORTAL, PRIMARY
 from hornetmail.core.served import Host
-from hornetmail.delivery.agent import Agent
-from hornetmail.delivery.callforward import CallForward
+from hornetmail.delivery.attempt.agent import Agent
+from hornetmail.delivery.attempt.evidence import Evidence
+from hornetmail.delivery.attempt.scheduler import Lane, Share
+from hornetmail.delivery.connections.pool import Connect, Limits, Pool
+from hornetmail.delivery.connections.unrecorded import Unrecorded
 from hornetmail.delivery.couriers.archive import ArchiveCourier
 from hornetmail.delivery.couriers.mx import MailHosts, MXCourier
 from hornetmail.delivery.couriers.portal import PortalCourier
 from hornetmail.delivery.couriers.primary import PrimaryCourier
-from hornetmail.delivery.doubtful import Doubtful
-from hornetmail.delivery.drain import Drain, DrainLimits
-from hornetmail.delivery.health import Health, Pace
-from hornetmail.delivery.judge import Judge
-from hornetmail.delivery.kept import Kept
-from hornetmail.delivery.known import Known, KnownLimits
-from hornetmail.delivery.modes import Modes
-from hornetmail.delivery.moved import Moved
-from hornetmail.delivery.notices import Notices
-from hornetmail.delivery.pool import Connect, Limits, Pool
-from hornetmail.delivery.recovery import Recovery
-from hornetmail.delivery.redelivery import Redelivery
-from hornetmail.delivery.scheduler import Lane, Share
-from hornetmail.delivery.strays import Strays
+from hornetmail.delivery.home.drain import Drain, DrainLimits
+from hornetmail.delivery.home.recovery import Recovery
+from hornetmail.delivery.home.returned import Returned
+from hornetmail.delivery.home.strays import Strays
+from hornetmail.delivery.home.uncertain import UncertainTurns
+from hornetmail.delivery.letters.notices import Notices
+from hornetmail.delivery.letters.redelivery import Redelivery
+from hornetmail.delivery.outage.health import Health, Pace
+from hornetmail.delivery.outage.modes import Modes
+from hornetmail.delivery.outage.waiting import Waiting
+from hornetmail.delivery.recipients.accepted import AcceptedRecipients, RecipientLimits
+from hornetmail.delivery.recipients.callforward import CallForward
 from hornetmail.delivery.tasks import Tasks, together
-from hornetmail.delivery.unrecorded import Unrecorded
 from hornetmail.interfaces import IAccess, IArchive, IBus, ICourier, IDirectory, IMeters, IPortal, IQueue, ISenderCheck
 from hornetmail.net.smtp import SMTPClient, Timeouts
 
@@ -54,7 +54,7 @@ class Settings(msgspec.Struct, frozen=True, gc=False):
     connections: Limits = Limits()
     timeouts: Timeouts = Timeouts()
     drain: DrainLimits = DrainLimits()
-    known: KnownLimits = KnownLimits()
+    known: RecipientLimits = RecipientLimits()
     deliveries: int = 300
     share: float = 0.2
     archivings: int = 64
@@ -109,8 +109,8 @@ class Delivery:
         self._primaries = pool(chosen.connections, self.health.saw)
         self._exchangers = pool(chosen.connections)
         self._probes = pool(Limits(most=4, first=4, idle=10.0, budget=5.0, rest=0.5))
-        self.known = Known(clock, queue, directory, chosen.known)
-        judge = Judge(directory, self.known, self.modes)
+        self.known = AcceptedRecipients(clock, queue, directory, chosen.known)
+        evidence = Evidence(directory, self.known, self.modes)
         self.notices = notices = Notices(clock, queue, directory, bus, senders, hostname, unique, chosen.backoff)
         self.recipients = CallForward(
             clock, queue, directory, self.modes, self.known, self._probes, bus, unique, self.modes.refused
@@ -122,13 +122,13 @@ class Delivery:
             PORTAL: PortalCourier(portal, directory),
             MX: self._outside,
         }
-        self._doubtful = Doubtful(clock, queue, directory, self.modes, chosen.backoff)
+        self._uncertain = UncertainTurns(clock, queue, directory, self.modes, chosen.backoff)
         self.agent = Agent(
             clock,
             queue,
             directory,
             self.modes,
-            judge,
+            evidence,
             couriers,
             ArchiveCourier(archive, queue, directory),
             notices,
@@ -138,20 +138,20 @@ class Delivery:
             jitter,
             self._expect,
             self._drain_domain,
-            self._doubtful.expect,
+            self._uncertain.expect,
             unrecorded,
         )
-        self._moved = Moved(clock, queue, portal, directory, self.modes, bus)
+        self._returned = Returned(clock, queue, portal, directory, self.modes, bus)
         self.drain = Drain(
             clock,
             queue,
             portal,
             directory,
             self.modes,
-            judge,
+            evidence,
             primary,
             notices,
-            self._moved,
+            self._returned,
             bus,
             chosen.backoff,
             jitter,
@@ -159,9 +159,11 @@ class Delivery:
             unrecorded,
             chosen.drain,
         )
-        self._kept = Kept(clock, queue, directory, notices, chosen.drain.undrained)
-        self._recovery = Recovery(clock, queue, portal, directory, self.modes, self._moved, chosen.backoff, jitter, self._expect)
-        self.strays = Strays(clock, queue, portal, directory, self.modes, self._moved)
+        self._waiting = Waiting(clock, queue, directory, notices, chosen.drain.undrained)
+        self._recovery = Recovery(
+            clock, queue, portal, directory, self.modes, self._returned, chosen.backoff, jitter, self._expect
+        )
+        self.strays = Strays(clock, queue, portal, directory, self.modes, self._returned)
         self.redelivery = Redelivery(clock, queue, archive, directory, access, unique)
         agent = self.agent
         self._lanes = (
@@ -187,12 +189,12 @@ class Delivery:
         self.known.load()
         self.recipients.load()
         self.modes.load()
-        self._moved.load()
+        self._returned.load()
         await self._recovery.run()
         self._running = True
         self.drain.start()
-        self._moved.start()
-        await self._doubtful.start()
+        self._returned.start()
+        await self._uncertain.start()
         self.health.start()
         self.modes.resume()
         self._unsubscribe = self._bus.subscribe(DirectoryChanged, lambda event: self._sweep_soon())
@@ -214,8 +216,8 @@ class Delivery:
         for lane in self._lanes:
             await lane.stop(max(0.0, grace - (self._clock.seconds() - began)))
         await self.drain.stop(max(0.0, grace - (self._clock.seconds() - began)))
-        await self._doubtful.stop()
-        await self._moved.stop(0)
+        await self._uncertain.stop()
+        await self._returned.stop(0)
         await self._tasks.stop(0)
         await self.modes.stop()
         await together(each.close() for each in (self._primaries, self._exchangers, self._probes))
@@ -272,7 +274,7 @@ class Delivery:
 
     async def _swept(self) -> None:
         await self.modes.release()
-        await self._moved.sweep()
+        await self._returned.sweep()
         await self.drain.sweep()
-        await self._kept.sweep()
+        await self._waiting.sweep()
         await self.recipients.test(self._directory.domains())

@@ -8,8 +8,8 @@ from typing import Any
 
 from zope.interface import implementer
 
-from hornetmail.archive.media import MediumSetting
-from hornetmail.archive.writer import Archive, ArchiveSettings
+from hornetmail.archive.archive import Archive, ArchiveSettings
+from hornetmail.archive.media.directory import MediumSetting
 from hornetmail.core.archived import ArchiveItem
 from hornetmail.core.envelope import Direction
 from hornetmail.core.ids import IdSource

@@ -11,7 +11,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
-from hornetmail.archive.writer import Archive
+from hornetmail.archive.archive import Archive
 from hornetmail.core.archived import ArchiveItem, Finding, Hit
 from hornetmail.core.served import Scope
 from hornetmail.testing.archives import AUDITOR, NOW, BytesBody, Clock, item, make_archive

@@ -14,12 +14,12 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from hornetmail.archive import paper
-from hornetmail.archive.keys import KEYRING_NAME, KeyReplaced, Keyring, KeyTrouble, RootFile, root_id
-from hornetmail.archive.keystore import KeyStore
-from hornetmail.archive.media import DirectoryMedium, claim
-from hornetmail.archive.rootkeys import PendingFile, RootKeys, settle
-from hornetmail.archive.shelf import Media
+from hornetmail.archive.care.rootkeys import PendingFile, RootKeys, settle
+from hornetmail.archive.keys import paper
+from hornetmail.archive.keys.keyring import KEYRING_NAME, KeyReplaced, Keyring, KeyTrouble, RootFile, root_id
+from hornetmail.archive.keys.keystore import KeyStore
+from hornetmail.archive.media.directory import DirectoryMedium, claim
+from hornetmail.archive.store.shelf import Media
 from hornetmail.disk.files import Disk
 from hornetmail.disk.seal import Seal
 

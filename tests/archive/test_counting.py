@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from hornetmail.archive import index, search
-from hornetmail.archive.schema import FTS_COLUMNS, make_month, table_of
-from hornetmail.archive.writer import Archive
+from hornetmail.archive.archive import Archive
+from hornetmail.archive.index import mails as index
+from hornetmail.archive.index import search
+from hornetmail.archive.index.schema import FTS_COLUMNS, make_month, table_of
 from hornetmail.db.engines import Cursor
 from hornetmail.testing.archives import AUDITOR, NOW, mail, user
 from tests.archive.cases import ArchiveCase

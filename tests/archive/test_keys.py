@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hornetmail.archive.keys import Keyring, KeyTrouble, RootFile, new_root
-from hornetmail.archive.paper import backup, restore
+from hornetmail.archive.keys.keyring import Keyring, KeyTrouble, RootFile, new_root
+from hornetmail.archive.keys.paper import backup, restore
 from hornetmail.disk.files import Disk
 
 ROOT = bytes(range(32))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hornetmail.archive.leaves import (
+from hornetmail.archive.proof.leaves import (
     EMPTY_ROOT,
     VOID,
     Frontier,

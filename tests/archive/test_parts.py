@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hornetmail.archive.parts import MIN_PART, split
-from hornetmail.archive.records import Segment, base64_lines
+from hornetmail.archive.store.parts import MIN_PART, split
+from hornetmail.archive.store.records import Segment, base64_lines
 from hornetmail.core.archived import ArchiveError
 from hornetmail.testing.archives import AUDITOR, make_archive
 from tests.archive.cases import ArchiveCase, told

@@ -6,7 +6,8 @@ from unittest import mock
 
 import pytest
 
-from hornetmail.archive import index, poison
+from hornetmail.archive.index import mails as index
+from hornetmail.archive.index import poison
 from hornetmail.core.events import Alarm
 from hornetmail.db.engines import DatabaseFull
 from hornetmail.mime.text import MailText, read_mail

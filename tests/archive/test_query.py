@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hornetmail.archive.query import Query, Words, parse_query, tokens
+from hornetmail.archive.index.query import Query, Words, parse_query, tokens
 from hornetmail.core.archived import QueryError
 
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hornetmail.archive.keys import Keyring, KeyTrouble
-from hornetmail.archive.packs import Group, PackBroken, PackHead, SealedPack, build_pack, open_pack
-from hornetmail.archive.records import (
+from hornetmail.archive.keys.keyring import Keyring, KeyTrouble
+from hornetmail.archive.store.packs import Group, PackBroken, PackHead, SealedPack, build_pack, open_pack
+from hornetmail.archive.store.records import (
     EventMeta,
     Kind,
     MailMeta,

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from hornetmail.archive.keys import KeyTrouble
-from hornetmail.archive.media import MediumError
-from hornetmail.archive.writer import Archive
+from hornetmail.archive.archive import Archive
+from hornetmail.archive.keys.keyring import KeyTrouble
+from hornetmail.archive.media.directory import MediumError
 from hornetmail.core.archived import ArchiveError
 from hornetmail.db.engines import Cursor
 from hornetmail.testing.archives import AUDITOR, BytesBody, item, mail, make_archive, user

@@ -5,10 +5,10 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from hornetmail.archive import writer
-from hornetmail.archive.retention import RetentionSettings
-from hornetmail.archive.schema import MIGRATIONS
-from hornetmail.archive.writer import Archive, ArchiveSettings
+from hornetmail.archive import archive as writer
+from hornetmail.archive.archive import Archive, ArchiveSettings
+from hornetmail.archive.care.retention import RetentionSettings
+from hornetmail.archive.index.schema import MIGRATIONS
 from hornetmail.core.archived import ArchiveError
 from hornetmail.testing.archives import AUDITOR, NOW, BytesBody, item, mail
 from tests.archive.cases import ArchiveCase

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from hornetmail.archive import paper
-from hornetmail.archive.keys import KEYRING_NAME, KeyReplaced, Keyring, KeyTrouble, RootFile, new_root, root_id
-from hornetmail.archive.keystore import PREVIOUS_NAME, KeyStore
-from hornetmail.archive.media import DirectoryMedium, MediumError, MediumSetting, claim
-from hornetmail.archive.rootkeys import Pending, PendingFile, RootKeys, settle
-from hornetmail.archive.writer import Archive
+from hornetmail.archive.archive import Archive
+from hornetmail.archive.care.rootkeys import Pending, PendingFile, RootKeys, settle
+from hornetmail.archive.keys import paper
+from hornetmail.archive.keys.keyring import KEYRING_NAME, KeyReplaced, Keyring, KeyTrouble, RootFile, new_root, root_id
+from hornetmail.archive.keys.keystore import PREVIOUS_NAME, KeyStore
+from hornetmail.archive.media.directory import DirectoryMedium, MediumError, MediumSetting, claim
 from hornetmail.core.archived import ArchiveError, KeyRefused
 from hornetmail.core.ids import IdSource
 from hornetmail.disk.files import Disk

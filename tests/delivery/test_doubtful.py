@@ -15,7 +15,7 @@ from hornetmail.core.queued import Portal, Row, RowKind, RowState, Settled
 from hornetmail.core.reply import Reply
 from hornetmail.core.served import Domain, Host
 from hornetmail.core.verdict import Outcome, Stage, Verdict
-from hornetmail.delivery.doubtful import Doubtful
+from hornetmail.delivery.home.uncertain import UncertainTurns
 from hornetmail.testing.memory_directory import MemoryDirectory
 from hornetmail.testing.memory_queue import MemoryQueue
 from tests.delivery.world import QUICK, WorldCase
@@ -53,7 +53,7 @@ class Turn(SynchronousTestCase):
         self.build()
 
     def build(self) -> None:
-        self.doubtful = Doubtful(self.clock, self.queue, self.directory, self.primary, self.backoff)  # type: ignore[arg-type]
+        self.doubtful = UncertainTurns(self.clock, self.queue, self.directory, self.primary, self.backoff)  # type: ignore[arg-type]
         self.successResultOf(Deferred.fromCoroutine(self.doubtful.start()))
 
     def copy(self, *, uncertain: bool, due: float, address: str = "alice@example.test") -> int:

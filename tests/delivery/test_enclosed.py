@@ -11,7 +11,7 @@ import pytest
 
 from hornetmail.core.archived import ArchivedMail, Hit
 from hornetmail.core.envelope import Direction
-from hornetmail.delivery.enclosed import Cover, Fitness, Unfit, around
+from hornetmail.delivery.letters.enclosed import Cover, Fitness, Unfit, around
 from tests.delivery.test_recipients import ALICE, RAW
 from tests.delivery.world import WorldCase
 

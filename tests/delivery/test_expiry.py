@@ -9,7 +9,7 @@ import msgspec
 from hornetmail.core.folder import FolderError
 from hornetmail.core.mode import Mode
 from hornetmail.core.queued import RowKind, RowState
-from hornetmail.delivery.expiry import DAY, SPACE, Expiry
+from hornetmail.delivery.home.expiry import DAY, SPACE, Expiry
 from tests.delivery.stores import StoresCase
 from tests.delivery.world import HOSTNAME, MAIL, reactor
 

@@ -12,7 +12,7 @@ from twisted.trial.unittest import TestCase
 from hornetmail.core.reply import Reply
 from hornetmail.core.served import Host, TLSPolicy
 from hornetmail.core.verdict import Stage
-from hornetmail.delivery.pool import Limits, Pool
+from hornetmail.delivery.connections.pool import Limits, Pool
 from hornetmail.net.smtp import Broken
 from tests.delivery.world import SLOW_MACHINE, WorldCase
 

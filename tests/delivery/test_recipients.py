@@ -11,7 +11,7 @@ from hornetmail.core.envelope import Direction
 from hornetmail.core.machine import Policy
 from hornetmail.core.mode import Mode
 from hornetmail.core.served import Coverage, Domain, Person, Role
-from hornetmail.delivery.known import SPACE
+from hornetmail.delivery.recipients.accepted import SPACE
 from tests.delivery.world import QUICK, WorldCase, reactor
 
 DAY = 86400.0

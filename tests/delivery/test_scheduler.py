@@ -11,7 +11,7 @@ from twisted.trial.unittest import TestCase
 
 from hornetmail.core.envelope import Direction, Door, Envelope, Origin, Recipient
 from hornetmail.core.queued import Claim, RowKind, RowState, Settled
-from hornetmail.delivery.scheduler import Lane, Share
+from hornetmail.delivery.attempt.scheduler import Lane, Share
 from hornetmail.delivery.tasks import Tasks, pause, together, within
 from hornetmail.testing.memory_queue import MemoryQueue
 

@@ -10,8 +10,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from hornetmail.core.queued import Settled
-from hornetmail.delivery.pool import Limits
-from hornetmail.delivery.unrecorded import PATIENCE_SECONDS, Unrecorded
+from hornetmail.delivery.connections.pool import Limits
+from hornetmail.delivery.connections.unrecorded import PATIENCE_SECONDS, Unrecorded
 from tests.delivery.world import SLOW_MACHINE, WorldCase, reactor
 
 

@@ -17,10 +17,10 @@ from hornetmail.core.machine import Policy
 from hornetmail.core.mode import Mode
 from hornetmail.core.queued import Message, Row, RowKind
 from hornetmail.core.served import Domain, Host, Mailbox, Role, Scope, TLSPolicy
-from hornetmail.delivery.drain import DrainLimits
-from hornetmail.delivery.health import Pace
-from hornetmail.delivery.known import KnownLimits
-from hornetmail.delivery.pool import Limits
+from hornetmail.delivery.connections.pool import Limits
+from hornetmail.delivery.home.drain import DrainLimits
+from hornetmail.delivery.outage.health import Pace
+from hornetmail.delivery.recipients.accepted import RecipientLimits
 from hornetmail.delivery.service import Delivery, Settings
 from hornetmail.filter.spf import SenderCheck
 from hornetmail.net.dial import Dialer
@@ -57,7 +57,7 @@ SLOW_MACHINE = Settings(
     connections=QUICK.connections,
     timeouts=QUICK.timeouts,
     drain=QUICK.drain,
-    known=KnownLimits(),
+    known=RecipientLimits(),
     sweep=0.1,
 )
 """The same with a mode machine that never switches."""

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from hornetmail.archive.keys import KEYRING_NAME, Keyring, RootFile
-from hornetmail.archive.schema import MIGRATIONS
+from hornetmail.archive.index.schema import MIGRATIONS
+from hornetmail.archive.keys.keyring import KEYRING_NAME, Keyring, RootFile
 from hornetmail.db.engines import Cursor
 from hornetmail.db.pool import Database
 from hornetmail.disk.files import Disk

@@ -296,7 +296,7 @@ def damage_root(hornet: Installation) -> str:
 
 
 def foreign_root(hornet: Installation) -> str:
-    from hornetmail.archive.keys import RootFile, new_root
+    from hornetmail.archive.keys.keyring import RootFile, new_root
     from hornetmail.disk.files import Disk
 
     RootFile(hornet.dir / "keys" / "archive-root.key", Disk()).write(new_root())

@@ -10,7 +10,7 @@ import pytest
 from hornetmail.access.rights import Suspended
 from hornetmail.core.archived import ArchiveError
 from hornetmail.core.served import Person, Role
-from hornetmail.delivery.redelivery import Redelivery
+from hornetmail.delivery.letters.redelivery import Redelivery
 from hornetmail.testing.control import NOW
 from hornetmail.web.api.operations import Caller
 from tests.web.test_api import ROOT, ApiCase

@@ -10,8 +10,8 @@ from hornetmail.core.envelope import Recipient
 from hornetmail.core.reply import Reply
 from hornetmail.core.served import Host
 from hornetmail.core.verdict import Outcome, Stage, Verdict
-from hornetmail.delivery.pool import Destination
-from hornetmail.delivery.unrecorded import Unrecorded
+from hornetmail.delivery.connections.pool import Destination
+from hornetmail.delivery.connections.unrecorded import Unrecorded
 from hornetmail.net.smtp import Answer, Broken, SMTPClient
 
 

@@ -15,8 +15,8 @@ from hornetmail.core.reply import Reply
 from hornetmail.core.route import MX
 from hornetmail.core.served import Host, TLSPolicy
 from hornetmail.core.verdict import Outcome, Stage, Verdict
+from hornetmail.delivery.connections.pool import Pool
 from hornetmail.delivery.couriers.exchange import Load, hand_over, prefixed
-from hornetmail.delivery.pool import Pool
 from hornetmail.interfaces import IBody, ICourier, IDirectory
 from hornetmail.net.resolver import ResolveError
 

@@ -1,0 +1,548 @@
+"""The archive as everybody else sees it (``IArchive``): staging, searching, reading, figures, and the jobs behind them."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from time import monotonic
+from typing import Any, TypeVar
+
+import msgspec
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.threads import blockingCallFromThread, deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.threadpool import ThreadPool
+from zope.interface import implementer
+
+from hornetmail.archive.care.rebuild import Rebuild, restore_leaves
+from hornetmail.archive.care.retention import Retention, RetentionSettings, count_marked
+from hornetmail.archive.care.sealing import Sealer
+from hornetmail.archive.care.verify import Verification
+from hornetmail.archive.index import search
+from hornetmail.archive.index.indexer import Indexer
+from hornetmail.archive.index.mails import Stored, known_rows
+from hornetmail.archive.index.query import parse_query
+from hornetmail.archive.index.schema import MIGRATIONS, people_decoder
+from hornetmail.archive.index.search import MailRow
+from hornetmail.archive.keys.keyring import KeyTrouble
+from hornetmail.archive.keys.keystore import KeyStore
+from hornetmail.archive.media.directory import DirectoryMedium, MediumError, MediumSetting, claim
+from hornetmail.archive.proof.leaflog import LeafLog
+from hornetmail.archive.store.parts import find_part
+from hornetmail.archive.store.records import Outcome, RecordCodec
+from hornetmail.archive.store.shelf import Media, PackRow, Shelf, locate_part, pack_row
+from hornetmail.archive.store.staging import Staging
+from hornetmail.core.archived import (
+    ArchivedMail,
+    ArchiveError,
+    ArchiveFigures,
+    ArchiveItem,
+    Finding,
+    Page,
+    Refused,
+)
+from hornetmail.core.events import Alarm, ArchiveGrew
+from hornetmail.core.ids import IdSource
+from hornetmail.core.served import Scope
+from hornetmail.db.engines import Cursor
+from hornetmail.db.pool import Database
+from hornetmail.disk.files import Disk
+from hornetmail.disk.records import LogBroken, RecordLog
+from hornetmail.interfaces import IArchive, IBody, IBus, IMeters
+from hornetmail.mime.text import read_mail
+
+T = TypeVar("T")
+A = TypeVar("A")
+
+DATABASE = "archive.db"
+
+
+class ArchiveSettings(msgspec.Struct, frozen=True, gc=False):
+    """Sizes and times. ``seal_bytes``, ``seal_seconds``: a staging segment goes to the medium at that size or age. ``node``: 0 to 1023.
+    ``retention``: what may go at once (rule 19)."""
+
+    seal_bytes: int = 32 << 20
+    seal_seconds: float = 900.0
+    tick_seconds: float = 15.0
+    node: int = 0
+    retention: RetentionSettings = RetentionSettings()
+
+
+def media_of(settings: Sequence[MediumSetting], disk: Disk) -> Media:
+    """Media as configured. Raises ValueError: none active, or two."""
+    active = [s.number for s in settings if s.active]
+    if len(active) != 1:
+        raise ValueError(f"exactly one medium is active, not {len(active)}")
+    unused = frozenset(s.number for s in settings if not s.used)
+    return Media([DirectoryMedium(s.number, Path(s.path), disk) for s in settings], active[0], unused)
+
+
+@implementer(IArchive)
+class Archive:
+    """One archive in one directory, with its media. ``root`` None: locked; mail is taken and sealed, not searchable (rule 22)."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        disk: Disk,
+        directory: Path,
+        *,
+        media: Sequence[MediumSetting],
+        root: bytes | None,
+        ids: IdSource,
+        bus: IBus | None = None,
+        meters: IMeters | None = None,
+        settings: ArchiveSettings = ArchiveSettings(),
+        uptime: Callable[[], float] = monotonic,
+    ) -> None:
+        self._reactor = reactor
+        self._disk = disk
+        self._directory = directory
+        self._media = media_of(media, disk)
+        self._root = root
+        self._bus = bus
+        self._meters = meters
+        self._settings = settings
+        self._uptime = uptime
+        self._pool = ThreadPool(1, 3, "archive")
+        self._keys = KeyStore(directory, disk)
+        self._codec = RecordCodec(self._keys.current)
+        writer = f"n{settings.node}"
+        self._log_records = RecordLog(directory / "staging", disk, writer=writer, seal=None, segment_bytes=settings.seal_bytes)
+        self._leaf_records = self._new_leaf_records()
+        self._leaves = LeafLog(self._leaf_records, settings.node)
+        self._staging = Staging(
+            reactor,
+            self._pool,
+            self._log_records,
+            self._codec,
+            self._keys,
+            ids,
+            node=settings.node,
+            known=self._known_rows,
+            find_part=lambda key: self._ask(find_part, key),
+            arrived=self._arrived,
+        )
+        self._shelf = Shelf(self._staging, self._media, self._codec, lambda record: self._ask(locate_part, record))
+        self._database: Database | None = None
+        self._broken = ""
+        self._indexer: Indexer | None = None
+        self._sealer: Sealer | None = None
+        self._ticker: Any = None
+        self._sealing: Deferred[None] | None = None
+        self._publishing: Deferred[None] = succeed(None)
+        self._mails = 0
+        self._raw = 0
+        self._running = False
+        self._began = (reactor.seconds(), uptime())
+
+    @property
+    def keys(self) -> KeyStore:
+        """Its keyring."""
+        return self._keys
+
+    @property
+    def media(self) -> Media:
+        """Where its packs lie."""
+        return self._media
+
+    # -- life -----------------------------------------------------------------------------------------------------------------
+
+    def create(self) -> None:
+        """A new archive: its keyring, and the active medium claimed. Blocking. Raises KeyTrouble (there is one), MediumError."""
+        if self._root is None:
+            raise KeyTrouble("a new archive needs its key")
+        keyring = self._keys.create(self._root)
+        claim(self._media.active, keyring.archive)
+        self._keys.publish(self._media.active)
+
+    async def start(self) -> None:
+        """Replay, open the index, go on with what is staged. Raises KeyTrouble, MediumError (a medium of another archive), ArchiveError."""
+        self._pool.start()
+        try:
+            await self._in_thread(self._open_files)
+            self._running = True
+            if not self._keys.current().locked:
+                await self._try_index()
+        except BaseException:
+            await self.stop()
+            raise
+        self._ticker = self._reactor.callLater(self._settings.tick_seconds, self._tick)
+
+    def _open_files(self) -> None:
+        self._disk.make_directory(self._directory)
+        if not self._keys.exists and self._root is not None:
+            self._keys.restore(self._media.all(), self._root)
+            self._alarm("archive-keyring", "the archive's keyring was gone, and was taken from a medium")
+        keyring = self._keys.open(self._root)
+        self._keys.known(self._media.numbers)
+        for medium in self._media.all():
+            try:
+                claim(medium, keyring.archive, create=medium is self._media.active)
+            except MediumError:
+                if medium is self._media.active:
+                    raise
+                self.log.failure("medium {number} cannot be used", number=medium.number)
+        self._open_leaves()
+        replayed = self._staging.replay(self._leaves.size)
+        if replayed.damage:
+            self._alarm("archive-staging-damaged", f"{len(replayed.damage)} damaged stretches in the staging log")
+
+    def _open_leaves(self) -> None:
+        """The leaf log; what it lacks is taken from the media, so that no leaf number is ever given twice (rule 17)."""
+        try:
+            self._leaves.replay()
+        except (ArchiveError, ValueError) as error:
+            self._alarm("archive-leaves", f"the leaf log was damaged, and was restored from the media: {error}")
+            self._leaf_records.close()
+            place = self._directory / "leaves"
+            self._disk.rename(place, place.with_name(f"leaves-damaged-{int(self._reactor.seconds() * 1000)}"))
+            self._leaf_records = self._new_leaf_records()
+            self._leaves = LeafLog(self._leaf_records, self._settings.node)
+            self._leaves.replay()
+        restore_leaves(self._leaves, self._media, self._settings.node)
+
+    def _new_leaf_records(self) -> RecordLog:
+        return RecordLog(self._directory / "leaves", self._disk, writer=f"n{self._settings.node}", seal=None)
+
+    async def _try_index(self) -> None:
+        """Mail is taken without the index too: it can be rebuilt, and must not hold up the queue."""
+        try:
+            if await self._in_thread(self._index_is_lost):
+                raise ArchiveError(f"{DATABASE} is gone, but there are packs on the media")
+            await self._open_index()
+        except Exception as error:  # noqa: BLE001  whatever is wrong with the index, the packs hold all of it
+            self.log.error("the archive's index cannot be used: {error}", error=error)
+            self._broken = str(error)
+            self._alarm("archive-index", f"the archive's index cannot be used ({error}): run archive rebuild")
+
+    def _index_is_lost(self) -> bool:
+        return not (self._directory / DATABASE).exists() and any(medium.names("packs/") for medium in self._media.all())
+
+    async def _open_index(self) -> None:
+        self._broken = ""
+        url = f"sqlite://{self._directory / DATABASE}"
+        key = self._keys.current().database_key()
+        self._database = await Database.open(self._reactor, url, MIGRATIONS, key=key, readers=2)
+        self._mails, self._raw = await self._database.read(_totals)
+        self._indexer = Indexer(
+            self._reactor, self._pool, self._staging, self._shelf, self._codec, self._database, self._indexed, self._alarm
+        )  # fmt: skip
+        self._sealer = Sealer(
+            self._reactor,
+            self._pool,
+            self._staging,
+            self._media,
+            self._codec,
+            self._keys,
+            self._leaves,
+            self._database,
+            self._settings.node,
+        )
+        self._indexer.wake()
+
+    async def unlock(self, root: bytes) -> None:
+        """The key is there now: what was taken meanwhile is indexed. Raises KeyTrouble."""
+        if self._database is not None:
+            return
+        await self._in_thread(self._keys.open, root)
+        self._root = root
+        await self._open_index()
+
+    async def stop(self) -> None:
+        """Finish what is being written. What is staged and not indexed waits for the next start."""
+        self._running = False
+        if self._ticker is not None and self._ticker.active():
+            self._ticker.cancel()
+        await self._publishing
+        if self._sealing is not None:
+            await self._sealing
+        if self._indexer is not None:
+            await self._indexer.stop()
+        await self._close_index()
+        if self._pool.started:
+            await self._staging.alone(self._log_records.close)
+            await self._in_thread(self._leaf_records.close)
+            await self._stop_pool()
+
+    async def _stop_pool(self) -> None:
+        stopped: Deferred[None] = Deferred()
+
+        def stop() -> None:
+            self._pool.stop()
+            self._reactor.callFromThread(stopped.callback, None)
+
+        self._reactor.callInThread(stop)
+        await stopped
+
+    async def _close_index(self) -> None:
+        database, self._database = self._database, None
+        if database is not None:
+            await database.close()
+
+    # -- in -------------------------------------------------------------------------------------------------------------------
+
+    async def stage(self, item: ArchiveItem, body: IBody) -> None:
+        if not self._running:
+            raise ArchiveError("the archive is not running")
+        raw = await body.read()
+        try:
+            await self._staging.stage(item, raw)
+        except LogBroken as error:
+            raise ArchiveError(f"the staging log is broken; the service must be restarted: {error}") from error
+        self._count("archive_staged", 1)
+
+    def _ask(self, fn: Callable[[Cursor, A], T | None], what: A) -> T | None:
+        """From a thread of ours: a question to the index; None if there is no index."""
+        database = self._database
+        if database is None:
+            return None
+
+        def ask() -> Deferred[T | None]:
+            return Deferred.fromCoroutine(database.read(fn, what))
+
+        found: T | None = blockingCallFromThread(self._reactor, ask)  # type: ignore[arg-type]
+        return found
+
+    async def _known_rows(self, rows: Sequence[int]) -> set[int]:
+        if self._database is None:
+            return set()
+        return await self._database.read(known_rows, rows)
+
+    def _arrived(self) -> None:
+        if self._indexer is not None:
+            self._indexer.wake()
+        if self._staging.bytes >= self._settings.seal_bytes:
+            self._seal_soon()
+
+    def _indexed(self, stored: Sequence[Stored]) -> None:
+        new = [one for one in stored if one.outcome == Outcome.STORED]
+        self._mails += len(new)
+        self._raw += sum(one.size for one in new)
+        self._count("archive_indexed", len(stored))
+        if stored and self._bus is not None:
+            self._bus.publish(ArchiveGrew(len(new)))
+
+    def _tick(self) -> None:
+        self._ticker = self._reactor.callLater(self._settings.tick_seconds, self._tick)
+        self._publishing = Deferred.fromCoroutine(self._publish_keys())
+        oldest = self._staging.oldest()
+        if oldest and self._reactor.seconds() - oldest >= self._settings.seal_seconds:
+            self._seal_soon()
+
+    async def _publish_keys(self) -> None:
+        """The wrapped keys lie on every medium (rule 22); the sealer sees to the active one before it needs them there."""
+        for problem in await self._in_thread(self._keys.publish_all, self._media.all()):
+            self.log.error("the keyring: {problem}", problem=problem)
+
+    def _seal_soon(self) -> None:
+        if self._sealing is None and self._sealer is not None and self._running:
+            self._sealing = Deferred.fromCoroutine(self._seal_quietly())
+
+    async def _seal_quietly(self) -> None:
+        try:
+            await self.flush(seal=True)
+        except Exception as error:  # noqa: BLE001  the backlog stays staged; the next tick tries again
+            self.log.error("sealing failed, the backlog stays staged: {error!r}", error=error)
+            self._alarm("archive-backlog", f"{self._staging.count} mails wait for medium {self._media.active.number}: {error}")
+        finally:
+            self._sealing = None
+
+    async def flush(self, seal: bool = False) -> None:
+        if self._indexer is None or self._sealer is None:
+            raise ArchiveError(self._why_no_index())
+        await self._indexer.flush()
+        if seal:
+            packs = await self._sealer.seal()
+            self._count("archive_packs", packs)
+
+    # -- out ------------------------------------------------------------------------------------------------------------------
+
+    def _index(self) -> Database:
+        if self._database is None:
+            raise ArchiveError(self._why_no_index())
+        return self._database
+
+    def _why_no_index(self) -> str:
+        if not self._running:
+            return "the archive is not running"
+        return f"the index cannot be used ({self._broken}): run archive rebuild" if self._broken else "the archive key is locked"
+
+    async def search(self, scope: Scope, query: str, *, limit: int = 50, after: str = "") -> Page:
+        understood = parse_query(query)
+        return await self._index().read(search.search_page, scope, understood, limit, after)
+
+    async def mail(self, scope: Scope, identifier: int) -> ArchivedMail:
+        row, pack = await self._index().read(_locate, scope, identifier)
+        people = people_decoder.decode(row.people)
+        text = ""
+        if scope.content:
+            raw = await self._fetch(scope, identifier)
+            text = (await self._in_thread(lambda: read_mail(raw, lines=True))).text
+        return ArchivedMail(
+            hit=search.hit_of(row, scope),
+            tenant=row.tenant,
+            feed=row.feed,
+            login=row.login if search.sees_all_recipients(scope, people) else "",
+            message_id=row.message_id,
+            sha256=row.sha256,
+            medium=pack.medium if pack else self._media.active.number,
+            expires=row.expires,
+            recipients=search.visible_envelope(scope, people),
+            header_recipients=people.shown(),
+            text=text,
+        )
+
+    async def read(self, scope: Scope, identifier: int) -> bytes:
+        if not scope.content:
+            await self._index().read(_locate, scope, identifier)
+            raise Refused("reading archived mail needs the right to its content")
+        return await self._fetch(scope, identifier)
+
+    async def _fetch(self, scope: Scope, identifier: int) -> bytes:
+        """A mail's bytes; once more if it moved to a pack between looking and reading."""
+        for attempt in (1, 2, 3):
+            row, pack = await self._index().read(_locate, scope, identifier)
+            try:
+                return await self._in_thread(self._open, row, pack)
+            except KeyError:
+                if attempt == 3:
+                    raise ArchiveError(f"mail {identifier} is neither staged nor in a pack") from None
+        raise AssertionError
+
+    def _open(self, row: MailRow, pack: PackRow | None) -> bytes:
+        return self._shelf.mail(self._shelf.record(pack, row.start, row.length))[1]
+
+    async def figures(self) -> ArchiveFigures:
+        if self._database is None:
+            return ArchiveFigures(staged=self._staging.count, unindexed=len(self._staging.unindexed), locked=True)
+        packs, stored = await self._database.read(_pack_totals)
+        marked = await self._database.read(count_marked)
+        return ArchiveFigures(
+            mails=self._mails,
+            packs=packs,
+            bytes_raw=self._raw,
+            bytes_stored=stored + self._staging.bytes,
+            staged=self._staging.count,
+            unindexed=len(self._staging.unindexed),
+            marked=marked,
+        )
+
+    # -- care -----------------------------------------------------------------------------------------------------------------
+
+    async def verify(self, full: bool = False) -> Sequence[Finding]:
+        database, sealer = self._index(), self._sealer
+        if sealer is None:
+            raise ArchiveError(self._why_no_index())
+        verification = Verification(
+            self._reactor, self._pool, database, self._keys, self._codec, self._media, self._shelf, self._leaves, self._staging,
+            sealer, self._directory, self._settings.node,
+        )  # fmt: skip
+        return await verification.run(full)
+
+    async def mark(self, now: float) -> int:
+        return await self._retention().mark(now)
+
+    async def purge(self, now: float) -> int:
+        gone = await self._retention().purge(now)
+        self._mails, self._raw = await self._index().read(_totals)
+        if gone:
+            await self.flush(seal=True)
+        return gone
+
+    async def confirm_purge(self) -> None:
+        """The clock that runs now is the one to go by."""
+        await self._retention().confirm(self._reactor.seconds())
+        self._began = (self._reactor.seconds(), self._uptime())
+
+    def _retention(self) -> Retention:
+        drift = self._reactor.seconds() - self._began[0] - (self._uptime() - self._began[1])
+        return Retention(self._reactor, self._pool, self._index(), self._staging, self._media, drift, self._settings.retention)
+
+    async def rebuild(self) -> Sequence[Finding]:
+        """The index anew from media and key alone, then what is staged (L3). Searches go on in the old one until it is done. What could
+        not be read is told. Purging is off afterwards until confirmed (rule 18)."""
+        if self._keys.current().locked:
+            raise ArchiveError("the archive key is locked")
+        if self._sealing is not None:
+            await self._sealing
+        if self._indexer is not None:
+            await self._indexer.stop()
+        self._indexer = self._sealer = None
+        fresh = self._directory / "archive-new.db"
+        await self._in_thread(self._remove_database, fresh)
+        database = await Database.open(
+            self._reactor, f"sqlite://{fresh}", MIGRATIONS, key=self._keys.current().database_key(), synchronous="NORMAL"
+        )
+        try:
+            found = await Rebuild(self._reactor, self._pool, database, self._keys, self._codec, self._media, self._staging).run()
+        finally:
+            # A call that failed leaves its cursor in a cycle with its traceback, and SQLite writes its WAL out only when no cursor is left.
+            await self._in_thread(gc.collect)
+            await database.close()
+        await self._close_index()
+        try:
+            await self._in_thread(self._swap_database, fresh)
+        except ArchiveError:
+            await self._open_index()
+            raise
+        self._staging.index_again()
+        await self._open_index()
+        await self.flush()
+        return found
+
+    def _remove_database(self, path: Path) -> None:
+        for suffix in ("", "-wal", "-shm"):
+            self._disk.unlink(path.with_name(path.name + suffix), missing_ok=True)
+
+    def _swap_database(self, fresh: Path) -> None:
+        log = fresh.with_name(fresh.name + "-wal")
+        if log.exists() and log.stat().st_size:
+            raise ArchiveError("the new index was not written out when it was closed; the old one stays")
+        self._remove_database(self._directory / DATABASE)
+        self._disk.rename(fresh, self._directory / DATABASE)
+
+    def restore(self) -> None:
+        """Take keyring and leaf log from the media into an empty directory; ``start`` and ``rebuild`` come next. Blocking. Raises
+        KeyTrouble (another key), MediumError, ArchiveError."""
+        if self._root is None:
+            raise KeyTrouble("restoring needs the key")
+        if not self._keys.exists:
+            self._keys.restore(self._media.all(), self._root)
+        self._leaves.replay()
+        try:
+            restore_leaves(self._leaves, self._media, self._settings.node)
+        finally:
+            self._leaf_records.close()
+
+    # -- small ----------------------------------------------------------------------------------------------------------------
+
+    async def _in_thread(self, call: Callable[..., T], *args: Any) -> T:
+        result: T = await deferToThreadPool(self._reactor, self._pool, call, *args)
+        return result
+
+    def _count(self, name: str, amount: float) -> None:
+        if self._meters is not None:
+            self._meters.count(name, amount)
+
+    def _alarm(self, code: str, text: str) -> None:
+        if self._bus is not None:
+            self._reactor.callFromThread(self._bus.publish, Alarm(code, text))
+
+
+def _totals(cursor: Cursor) -> tuple[int, int]:
+    mails, raw = cursor.execute("SELECT count(*), coalesce(sum(size), 0) FROM mail").fetchone()
+    return mails, raw
+
+
+def _pack_totals(cursor: Cursor) -> tuple[int, int]:
+    packs, size = cursor.execute("SELECT count(*), coalesce(sum(size), 0) FROM pack").fetchone()
+    return packs, size
+
+
+def _locate(cursor: Cursor, scope: Scope, identifier: int) -> tuple[MailRow, PackRow | None]:
+    row = search.find_mail(cursor, scope, identifier)
+    return row, pack_row(cursor, row.pack) if row.pack is not None else None

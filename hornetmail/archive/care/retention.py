@@ -1,0 +1,276 @@
+"""Retention (C1, rule 19) in two jobs. At 02:30 what has expired is *marked*: no search finds it any more (A57), and it can still be unmarked. At
+03:40 a day later what is still marked goes, off the media too (A58); packs and full-text tables go whole once nothing in them lives.
+
+Marks are in ``archive.db``, and last as long as it does; after a rebuild they are made anew. Both jobs look first whether what they would do can be
+meant, and refuse until somebody confirms it: when the clock cannot be trusted, when too much would go at once, and after a rebuild (rule 18).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+
+from hornetmail.archive.index.schema import drop_month, table_of
+from hornetmail.archive.store.packs import month_of
+from hornetmail.archive.store.records import EventMeta, What
+from hornetmail.archive.store.shelf import Media, PackRow, pack_rows
+from hornetmail.archive.store.staging import Staging
+from hornetmail.core import clock
+from hornetmail.core.archived import ArchiveError
+from hornetmail.db.engines import Cursor
+from hornetmail.db.pool import Database
+
+WAIT = 86400.0
+"""Seconds at least between marking and going."""
+
+STEADY = 3 * 86400.0
+"""Seconds: a marking that long ago, or less, speaks for the clock. A clock that jumped across a restart shows in nothing else."""
+
+ROWS = 200
+
+REBUILT = "rebuilt"
+CONFIRMED = "purge confirmed"
+APPROVED = "marks approved"
+ACCEPTED = "newest accepted"
+LAST = "last purge"
+
+
+class RetentionSettings(msgspec.Struct, frozen=True, gc=False):
+    """What may go at once without being asked about: ``share`` of all mails, or ``floor`` mails, whichever is more. The floor counts only while
+    retention runs from day to day: else a small archive would have no defence against a clock that is years ahead after a restart."""
+
+    share: float = 0.05
+    floor: int = 100
+
+
+class _State(msgspec.Struct, frozen=True, gc=False):
+    """What is known before a run. ``newest``: when the newest mail came; ``last``: the last run or confirmation; 0: none."""
+
+    total: int
+    newest: float
+    accepted: float
+    last: float
+    approved: float
+    rebuilt: bool
+    confirmed: bool
+
+
+class Retention:
+    """One run of either job. ``drift``: by how many seconds wall clock and monotonic time disagree since the start, or since somebody
+    confirmed the clock."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        pool: Any,
+        database: Database,
+        staging: Staging,
+        media: Media,
+        drift: float,
+        settings: RetentionSettings = RetentionSettings(),
+    ) -> None:
+        self._reactor = reactor
+        self._pool = pool
+        self._database = database
+        self._staging = staging
+        self._media = media
+        self._drift = drift
+        self._settings = settings
+
+    async def mark(self, now: float) -> int:
+        """Mark what has expired; the number of mails. Raises ArchiveError (refused)."""
+        state = await self._database.read(_state)
+        self._check_clock(state, now)
+        await self._database.run(_unmark, now)
+        if not state.confirmed:
+            self._check_share(state, now, await self._database.read(_expired, now), "would be marked to go")
+        marked = 0
+        while True:
+            batch = await self._database.run(_mark, now)
+            if not batch:
+                break
+            marked += batch
+        await self._database.run(_finish, now, state.confirmed)
+        return marked
+
+    async def purge(self, now: float) -> int:
+        """Let go what was marked a day ago and has not been given longer since; the number of mails that went. Raises ArchiveError (refused)."""
+        state = await self._database.read(_state)
+        self._check_clock(state, now)
+        await self._database.run(_unmark, now)
+        self._check_share(state, now, await self._database.read(_unapproved, now - WAIT, state.approved), "would go")
+        gone = 0
+        while True:
+            batch = await self._database.read(_due, now - WAIT)
+            if not batch:
+                break
+            await self._tell(batch, now)
+            gone += await self._database.run(_remove, batch)
+        await self._sweep(now)
+        return gone
+
+    async def confirm(self, now: float) -> None:
+        """Somebody looked: the clock is right, what is marked may go, and the next marking goes through, however much it is."""
+        await self._database.run(_confirm, now)
+
+    def _check_clock(self, state: _State, now: float) -> None:
+        if state.rebuilt:
+            raise ArchiveError("purging is off since the rebuild, until it is confirmed")
+        newest = state.newest if state.newest > state.accepted else 0.0
+        if why := clock.trouble(self._drift, max(newest, state.last), now, "the newest mail or the last run of retention"):
+            raise ArchiveError(f"{why}: nothing is purged until confirmed")
+
+    def _check_share(self, state: _State, now: float, count: int, what: str) -> None:
+        settings = self._settings
+        steady = state.last > 0 and now - state.last <= STEADY
+        if count > max(settings.share * state.total, settings.floor if steady else 0):
+            why = f"more than {settings.share:.0%}"
+            if not steady:
+                why += ", and retention has not run for days"
+            raise ArchiveError(f"{count} of {state.total} mails {what} at once, {why}: nothing is purged until confirmed")
+
+    async def _tell(self, batch: Sequence[tuple[int, int, bytes, int]], now: float) -> None:
+        """The journal hears of it first, so that a rebuild does not bring it back (rule 18)."""
+        for tenant in sorted({tenant for _, tenant, _, _ in batch}):
+            records = tuple(record for _, t, record, _ in batch if t == tenant)
+            await self._staging.add_event(tenant, EventMeta(What.DELETED, now, records, reason="retention"))
+
+    async def _sweep(self, now: float) -> None:
+        """Whole packs and whole tables, once nothing lives in them."""
+        for pack in await self._database.read(_dead_packs, month_of(now)):
+            await deferToThreadPool(self._reactor, self._pool, self._media.get(pack.medium).delete, pack.name)
+            await self._database.run(_forget_pack, pack.number)
+        for month in await self._database.read(_dead_months, month_of(now)):
+            await self._database.run(drop_month, month)
+
+
+def _fact(cursor: Cursor, name: str) -> str:
+    row = cursor.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()
+    return row[0] if row else ""
+
+
+def _set_fact(cursor: Cursor, name: str, value: str) -> None:
+    cursor.execute(
+        "INSERT INTO fact (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", (name, value)
+    )
+
+
+def mark_rebuilt(cursor: Cursor) -> None:
+    """Purging is off until confirmed (rule 18)."""
+    _set_fact(cursor, REBUILT, "yes")
+
+
+def count_marked(cursor: Cursor) -> int:
+    """Mails that are marked to go."""
+    (marked,) = cursor.execute("SELECT count(*) FROM mail WHERE marked IS NOT NULL").fetchone()
+    return int(marked)
+
+
+def _newest(cursor: Cursor) -> float:
+    (newest,) = cursor.execute("SELECT coalesce(max(place) >> 18, 0) / 1000.0 FROM mail").fetchone()
+    return float(newest)
+
+
+def _state(cursor: Cursor) -> _State:
+    (total,) = cursor.execute("SELECT count(*) FROM mail").fetchone()
+    accepted, last, approved = (float(_fact(cursor, name) or 0.0) for name in (ACCEPTED, LAST, APPROVED))
+    rebuilt, confirmed = (bool(_fact(cursor, name)) for name in (REBUILT, CONFIRMED))
+    return _State(total, _newest(cursor), accepted, last, approved, rebuilt, confirmed)
+
+
+def _expired(cursor: Cursor, now: float) -> int:
+    (count,) = cursor.execute(
+        "SELECT count(*) FROM mail WHERE expires < ? AND marked IS NULL AND pack IS NOT NULL", (now,)
+    ).fetchone()
+    return int(count)
+
+
+def _unapproved(cursor: Cursor, before: float, approved: float) -> int:
+    (count,) = cursor.execute(
+        "SELECT count(*) FROM mail WHERE marked IS NOT NULL AND marked <= ? AND marked > ?", (before, approved)
+    ).fetchone()
+    return int(count)
+
+
+def _unmark(cursor: Cursor, now: float) -> None:
+    """What lives longer after all: another arrival lengthened it, or the clock that marked it was ahead."""
+    cursor.execute(
+        "UPDATE mail SET marked = NULL WHERE marked IS NOT NULL AND (expires >= ? OR marked > ?)", (now, now + clock.TOLERANCE)
+    )
+
+
+def _mark(cursor: Cursor, now: float) -> int:
+    places = cursor.execute(
+        "SELECT place FROM mail WHERE expires < ? AND marked IS NULL AND pack IS NOT NULL LIMIT ?", (now, ROWS)
+    ).fetchall()
+    cursor.executemany("UPDATE mail SET marked = ? WHERE place = ?", [(now, place) for (place,) in places])
+    return len(places)
+
+
+def _finish(cursor: Cursor, now: float, confirmed: bool) -> None:
+    _set_fact(cursor, LAST, str(now))
+    if confirmed:
+        _set_fact(cursor, APPROVED, str(now))
+        cursor.execute("DELETE FROM fact WHERE name = ?", (CONFIRMED,))
+
+
+def _confirm(cursor: Cursor, now: float) -> None:
+    _set_fact(cursor, CONFIRMED, "yes")
+    _set_fact(cursor, LAST, str(now))
+    _set_fact(cursor, APPROVED, str(now))
+    _set_fact(cursor, ACCEPTED, str(_newest(cursor)))
+    cursor.execute("DELETE FROM fact WHERE name = ?", (REBUILT,))
+
+
+def _due(cursor: Cursor, before: float) -> list[tuple[int, int, bytes, int]]:
+    due: list[tuple[int, int, bytes, int]] = cursor.execute(
+        "SELECT place, tenant, record, month FROM mail WHERE marked IS NOT NULL AND marked <= ? ORDER BY place LIMIT ?",
+        (before, ROWS),
+    ).fetchall()
+    return due
+
+
+def _remove(cursor: Cursor, batch: Sequence[tuple[int, int, bytes, int]]) -> int:
+    gone = 0
+    for place, _tenant, _record, month in batch:
+        if not cursor.execute("SELECT 1 FROM mail WHERE place = ? AND marked IS NOT NULL", (place,)).fetchone():
+            # It arrived once more while the journal was written.
+            continue
+        cursor.execute(f"DELETE FROM {table_of(month)} WHERE rowid = ?", (place,))
+        cursor.execute("DELETE FROM arrival WHERE place = ?", (place,))
+        cursor.execute("DELETE FROM mail WHERE place = ?", (place,))
+        gone += 1
+    return gone
+
+
+def _dead_packs(cursor: Cursor, present: int) -> list[PackRow]:
+    """Packs in which no mail lives; one that holds later facts or shared parts waits until its month is over and its group gone."""
+    dead = []
+    for pack in pack_rows(cursor):
+        if pack.month == 0:
+            continue
+        if cursor.execute("SELECT 1 FROM mail WHERE pack = ? LIMIT 1", (pack.number,)).fetchone():
+            continue
+        group = "SELECT 1 FROM mail WHERE tenant = ? AND month = ? LIMIT 1"
+        if pack.shared and (pack.month >= present or cursor.execute(group, (pack.tenant, pack.month)).fetchone()):
+            continue
+        dead.append(pack)
+    return dead
+
+
+def _forget_pack(cursor: Cursor, number: int) -> None:
+    cursor.execute("DELETE FROM part WHERE pack = ?", (number,))
+    cursor.execute("DELETE FROM pack WHERE number = ?", (number,))
+
+
+def _dead_months(cursor: Cursor, present: int) -> list[int]:
+    found = cursor.execute(
+        "SELECT month FROM month WHERE month < ? AND NOT EXISTS (SELECT 1 FROM mail WHERE mail.month = month.month)", (present,)
+    ).fetchall()
+    return [month for (month,) in found]

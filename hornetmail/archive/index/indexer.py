@@ -1,0 +1,178 @@
+"""Staged mail into the index: parsed in a thread, written in small batches, findable within a second or two of its arrival."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+
+from hornetmail.archive.index.mails import Prepared, Stored, known_records
+from hornetmail.archive.index.poison import store_each, text_of
+from hornetmail.archive.store.parts import PartKey, PartPlace, store_parts
+from hornetmail.archive.store.records import Kind, Outcome, RecordBroken, RecordCodec
+from hornetmail.archive.store.shelf import Shelf
+from hornetmail.archive.store.staging import Staged, Staging
+from hornetmail.db.pool import Database
+from hornetmail.disk.records import BadRecord
+
+BATCH = 64
+BATCH_BYTES = 4 << 20
+GATHER = 0.05
+"""Seconds that a first mail waits for company."""
+
+RETRY = 30.0
+
+
+class Indexer:
+    """One loop over what is staged and not yet indexed. ``indexed`` is called after each commit, with its outcomes; ``alarm``
+    (in any thread) once, with the first mail that could be indexed by its headers only."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        pool: Any,
+        staging: Staging,
+        shelf: Shelf,
+        codec: RecordCodec,
+        database: Database,
+        indexed: Callable[[Sequence[Stored]], None],
+        alarm: Callable[[str, str], None],
+    ) -> None:
+        self._reactor = reactor
+        self._pool = pool
+        self._staging = staging
+        self._shelf = shelf
+        self._codec = codec
+        self._database = database
+        self._indexed = indexed
+        self._alarm = alarm
+        self._told = False
+        self._running = False
+        self._stopped = False
+        self._timer: Any = None
+        self._waiting: list[Deferred[None]] = []
+
+    def wake(self) -> None:
+        """Something was staged."""
+        if not self._running and not self._stopped and self._timer is None:
+            self._timer = self._reactor.callLater(GATHER, self._start)
+
+    def _start(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+        if not self._running and not self._stopped:
+            self._running = True
+            Deferred.fromCoroutine(self._run())
+
+    async def flush(self) -> None:
+        """Returns when all that is staged now is indexed. Raises what stopped it."""
+        while self._staging.unindexed and not self._stopped:
+            done: Deferred[None] = Deferred()
+            self._waiting.append(done)
+            self._start()
+            await done
+
+    async def stop(self) -> None:
+        """Finish the batch under way."""
+        self._stopped = True
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+        if self._running:
+            done: Deferred[None] = Deferred()
+            self._waiting.append(done)
+            await done
+
+    async def _run(self) -> None:
+        failure: Exception | None = None
+        try:
+            while self._staging.unindexed and not self._stopped:
+                await self.index(self._take())
+        except Exception as error:  # noqa: BLE001  mail stays staged and is tried again; searching and staging go on
+            self.log.failure("indexing failed, next try in {retry} s", retry=RETRY)
+            failure = error
+            if not self._stopped:
+                self._timer = self._reactor.callLater(RETRY, self._start)
+        self._running = False
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            if failure is not None and not self._stopped:
+                one.errback(failure)
+            else:
+                one.callback(None)
+
+    def _take(self) -> list[Staged]:
+        batch: list[Staged] = []
+        size = 0
+        for entry in self._staging.unindexed:
+            size += entry.size
+            if batch and (len(batch) >= BATCH or size > BATCH_BYTES):
+                break
+            batch.append(entry)
+        return batch
+
+    async def index(self, batch: list[Staged]) -> None:
+        """One batch from the head of the backlog."""
+        mails = [entry for entry in batch if entry.kind == Kind.MESSAGE]
+        again = [entry.record for entry in mails if entry.raw is None]
+        known = await self._database.read(known_records, again) if again else {}
+        parts: list[PartPlace] = await deferToThreadPool(self._reactor, self._pool, self._parts, batch)
+        if parts:
+            await self._database.run(store_parts, parts)
+        fresh = [entry for entry in mails if entry.record not in known]
+        prepared: list[Prepared] = await deferToThreadPool(self._reactor, self._pool, self._prepare, fresh) if fresh else []
+        stored = await store_each(self._database, prepared, self._poisoned) if prepared else []
+        outcomes = known | {one.record: one for one in stored}
+        for entry in batch:
+            self._staging.unindexed.popleft()
+            self._staging.release(entry)
+            if entry.kind == Kind.MESSAGE:
+                one = outcomes.get(entry.record)
+                entry.outcome = one.outcome if one else Outcome.BROKEN
+                entry.month = one.month if one else 0
+        self._indexed(stored)
+
+    def _parts(self, batch: Sequence[Staged]) -> list[PartPlace]:
+        """In a thread."""
+        places = []
+        for entry in batch:
+            if entry.kind != Kind.PART:
+                continue
+            try:
+                if entry.part is None:
+                    _, meta, _ = self._codec.open_part(self._staging.read(entry.position))
+                    entry.part = PartKey(entry.tenant, meta.month, meta.digest)
+            except (RecordBroken, BadRecord) as error:
+                self.log.error("staged part {record} cannot be used: {error}", record=entry.record.hex(), error=error)
+                entry.outcome = Outcome.BROKEN
+                continue
+            entry.outcome = Outcome.STORED
+            entry.month = entry.part.month
+            places.append(PartPlace(entry.record, entry.part, None, entry.position.offset, entry.position.segment))
+        return places
+
+    def _prepare(self, entries: Sequence[Staged]) -> list[Prepared]:
+        """In a thread. A staged record that does not open is left out: verify names it, and it stays where it is."""
+        prepared = []
+        for entry in entries:
+            try:
+                meta, raw = entry.raw if entry.raw is not None else self._shelf.mail(self._staging.read(entry.position))
+            except (RecordBroken, BadRecord) as error:
+                self.log.error("staged record {record} cannot be indexed: {error}", record=entry.record.hex(), error=error)
+                continue
+            entry.leaf_hash = meta.leaf_hash()
+            text = text_of(entry.record, raw, self._poisoned)
+            prepared.append(Prepared(entry.tenant, entry.record, meta, text, None, entry.position.offset, entry.position.segment))
+        return prepared
+
+    def _poisoned(self, record: bytes, why: str) -> None:
+        self.log.error("record {record} is in the index by its headers only: {why}", record=record.hex(), why=why)
+        if not self._told:
+            self._told = True
+            self._alarm("archive-unreadable", f"mail is in the archive's index by its headers only, see the log; first: {why}")

@@ -1,0 +1,195 @@
+"""Mail into ``archive.db``: one function for a batch, the same for new mail and for a rebuild, so that both end alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from hornetmail.archive.index.schema import Arrival, People, fts_row, make_month, people_decoder, table_of
+from hornetmail.archive.store.records import MailMeta, Outcome
+from hornetmail.core.ids import milliseconds_of
+from hornetmail.db.engines import Cursor
+from hornetmail.mime.text import MailText
+
+PLACE_BITS = 18
+MAX_SUBJECT = 2000
+
+
+class Prepared(msgspec.Struct, frozen=True, gc=False):
+    """A mail that is parsed and ready for the database. ``pack`` None: it is staged, at ``start`` in the staging segment ``length``."""
+
+    tenant: int
+    record: bytes
+    meta: MailMeta
+    text: MailText
+    pack: int | None
+    start: int
+    length: int
+    event: bool = False
+
+
+class Stored(msgspec.Struct, frozen=True, gc=False):
+    """The outcome of one prepared mail."""
+
+    record: bytes
+    outcome: Outcome
+    month: int
+    size: int = 0
+
+
+def known_records(cursor: Cursor, records: Sequence[bytes]) -> dict[bytes, Stored]:
+    """Those of these records that the index has dealt with, and how."""
+    found = {}
+    for record in records:
+        known = _known(cursor, record)
+        if known:
+            found[record] = known
+    return found
+
+
+def _known(cursor: Cursor, record: bytes) -> Stored | None:
+    row = cursor.execute(
+        "SELECT a.outcome, coalesce(m.month, 0) FROM arrival a LEFT JOIN mail m ON m.place = a.place WHERE a.record = ?",
+        (record,),
+    ).fetchone()
+    return Stored(record, Outcome(row[0]), row[1]) if row else None
+
+
+def known_rows(cursor: Cursor, rows: Sequence[int]) -> set[int]:
+    """Those of these queue rows that have arrived."""
+    found = set()
+    for row in rows:
+        if cursor.execute("SELECT 1 FROM arrival WHERE row = ? AND row != 0 AND outcome != 'repeat'", (row,)).fetchone():
+            found.add(row)
+    return found
+
+
+def store_batch(cursor: Cursor, batch: Sequence[Prepared]) -> list[Stored]:
+    """Put a batch of mails in. May run twice; touches only its cursor."""
+    return [_store(cursor, one) for one in batch]
+
+
+def _store(cursor: Cursor, one: Prepared) -> Stored:
+    meta = one.meta
+    known = _known(cursor, one.record)
+    if known:
+        return known
+    if cursor.execute("SELECT 1 FROM deleted WHERE record = ?", (one.record,)).fetchone():
+        return Stored(one.record, Outcome.GONE, meta.month)
+    if meta.row:
+        twin = cursor.execute(
+            "SELECT place FROM arrival WHERE row = ? AND row != 0 AND outcome != 'repeat'", (meta.row,)
+        ).fetchone()
+        if twin:
+            _arrive(cursor, one, twin[0], Outcome.REPEAT)
+            return Stored(one.record, Outcome.REPEAT, meta.month)
+    found = cursor.execute(
+        "SELECT place, month, people, expires, subject, attachments, spam FROM mail WHERE tenant = ? AND sha256 = ?",
+        (one.tenant, meta.sha256),
+    ).fetchone()
+    if found is None:
+        if one.event:
+            return Stored(one.record, Outcome.GONE, meta.month)
+        return _insert(cursor, one)
+    _unite(cursor, one, *found)
+    _arrive(cursor, one, found[0], Outcome.COPY)
+    return Stored(one.record, Outcome.COPY, found[1])
+
+
+def _arrive(cursor: Cursor, one: Prepared, place: int, outcome: Outcome) -> None:
+    cursor.execute(
+        "INSERT INTO arrival (record, tenant, row, place, outcome) VALUES (?, ?, ?, ?, ?)",
+        (one.record, one.tenant, one.meta.row, place, outcome.value),
+    )
+
+
+def _insert(cursor: Cursor, one: Prepared) -> Stored:
+    meta, text = one.meta, one.text
+    arrival = Arrival(meta.feed, meta.received, meta.sender, meta.login, meta.recipients, meta.owners)
+    people = People(text.sender, text.to, text.cc, text.bcc, (arrival,))
+    place = _free_place(cursor, meta)
+    make_month(cursor, meta.month)
+    cursor.execute(
+        "INSERT INTO mail (place, id, tenant, record, sha256, received, date, direction, feed, login, subject, message_id, size, attachments,"
+        " spam, people, expires, month, node, leaf, pack, start, length)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            place,
+            _free_id(cursor, meta.identifier),
+            one.tenant,
+            one.record,
+            meta.sha256,
+            meta.received,
+            text.date if text.date is not None else meta.received,
+            meta.direction,
+            meta.feed,
+            meta.login,
+            text.subject[:MAX_SUBJECT],
+            text.message_id,
+            meta.size,
+            len(text.files),
+            int(meta.spam),
+            msgspec.msgpack.encode(people),
+            meta.expires,
+            meta.month,
+            meta.node,
+            meta.leaf,
+            one.pack,
+            one.start,
+            one.length,
+        ),
+    )
+    _arrive(cursor, one, place, Outcome.STORED)
+    _index(cursor, place, meta.month, one, people, meta.spam)
+    return Stored(one.record, Outcome.STORED, meta.month, meta.size)
+
+
+def _index(cursor: Cursor, place: int, month: int, one: Prepared, people: People, spam: bool) -> None:
+    text = one.text
+    body = " ".join((text.text, *(name for name in text.files if name)))
+    row = fts_row(one.tenant, text.subject, body, people, attachments=bool(text.files), spam=spam)
+    cursor.execute(
+        f"INSERT INTO {table_of(month)} (rowid, subject, body, sender, recipients, hidden, rights) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (place, *row),
+    )
+
+
+def _unite(
+    cursor: Cursor, one: Prepared, place: int, month: int, people: bytes, expires: float, _subject: str, _files: int, spam: int
+) -> None:
+    """Another arrival of the same bytes: its recipients gain their right, its retention counts if it is longer."""
+    meta = one.meta
+    old = people_decoder.decode(people)
+    arrival = Arrival(meta.feed, meta.received, meta.sender, meta.login, meta.recipients, meta.owners)
+    new = msgspec.structs.replace(old, arrivals=(*old.arrivals, arrival))
+    cursor.execute(
+        "UPDATE mail SET people = ?, expires = max(expires, ?), spam = min(spam, ?), marked = NULL WHERE place = ?",
+        (msgspec.msgpack.encode(new), meta.expires, int(meta.spam), place),
+    )
+    cursor.execute(f"DELETE FROM {table_of(month)} WHERE rowid = ?", (place,))
+    _index(cursor, place, month, one, new, bool(spam) and meta.spam)
+
+
+def _free_place(cursor: Cursor, meta: MailMeta) -> int:
+    """By time of receipt; within a millisecond, by the low bits of the ID's time and sequence, so that a rebuild comes to the same."""
+    low = (milliseconds_of(meta.identifier) & 0x3FF) << 8 | meta.identifier & 0xFF
+    start = max(0, int(meta.received * 1000)) << PLACE_BITS
+    place = start | low
+    while cursor.execute("SELECT 1 FROM mail WHERE place = ?", (place,)).fetchone():
+        end = start + (1 << PLACE_BITS)
+        (last,) = cursor.execute("SELECT max(place) FROM mail WHERE place >= ? AND place < ?", (start, end)).fetchone()
+        place, start = (place if last is None else last) + 1, end
+    return place
+
+
+def _free_id(cursor: Cursor, identifier: int) -> int:
+    """The mail's own ID, or the next free one: IDs repeat if the clock was set back across a restart."""
+    while cursor.execute("SELECT 1 FROM mail WHERE id = ?", (identifier,)).fetchone():
+        identifier += 1
+    return identifier
+
+
+def place_at(seconds: float) -> int:
+    """The lowest place of mail received at or after a time."""
+    return max(0, int(seconds * 1000)) << PLACE_BITS

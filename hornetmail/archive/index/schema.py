@@ -1,0 +1,215 @@
+"""``archive.db``: what the packs hold, made quick to ask. Derived from packs and journal, rebuilt from them (L3), encrypted whole (A2, L11).
+
+``mail.place`` orders mail by time of receipt and is the rowid of its full text, which lies in one FTS5 table a month of expiry (rule 23):
+``subject, body, sender, recipients, hidden, rights``. ``rights`` holds one token for each address with a right to the mail, so that a search
+within somebody's rights is one index intersection; ``hidden`` holds the recipients that only sender and auditors may know of (rule 14).
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+
+from hornetmail.core.address import key_of
+from hornetmail.db.engines import Cursor
+from hornetmail.db.migrate import Migration
+from hornetmail.mime.text import Named
+
+MIGRATIONS = (
+    Migration(
+        1,
+        "mail, arrivals, packs",
+        (
+            """CREATE TABLE mail (
+                place INTEGER PRIMARY KEY,
+                id INTEGER NOT NULL UNIQUE,
+                tenant INTEGER NOT NULL,
+                record BLOB NOT NULL UNIQUE,
+                sha256 BLOB NOT NULL,
+                received REAL NOT NULL,
+                date REAL NOT NULL,
+                direction TEXT NOT NULL,
+                feed TEXT NOT NULL,
+                login TEXT NOT NULL,
+                subject TEXT NOT NULL,
+                message_id TEXT NOT NULL,
+                size INTEGER NOT NULL,
+                attachments INTEGER NOT NULL,
+                spam INTEGER NOT NULL,
+                people BLOB NOT NULL,
+                expires REAL NOT NULL,
+                month INTEGER NOT NULL,
+                marked REAL,
+                node INTEGER NOT NULL,
+                leaf INTEGER NOT NULL,
+                content BLOB,
+                rendition INTEGER,
+                pack INTEGER,
+                start INTEGER NOT NULL,
+                length INTEGER NOT NULL
+            )""",
+            "CREATE UNIQUE INDEX mail_bytes ON mail (tenant, sha256)",
+            "CREATE INDEX mail_expiry ON mail (expires)",
+            "CREATE INDEX mail_month ON mail (month)",
+            "CREATE INDEX mail_pack ON mail (pack)",
+            "CREATE INDEX mail_size ON mail (size)",
+            """CREATE TABLE arrival (
+                record BLOB PRIMARY KEY,
+                tenant INTEGER NOT NULL,
+                row INTEGER NOT NULL,
+                place INTEGER NOT NULL,
+                outcome TEXT NOT NULL
+            ) WITHOUT ROWID""",
+            "CREATE UNIQUE INDEX arrival_row ON arrival (row) WHERE row != 0 AND outcome != 'repeat'",
+            "CREATE INDEX arrival_place ON arrival (place)",
+            """CREATE TABLE part (
+                record BLOB PRIMARY KEY,
+                tenant INTEGER NOT NULL,
+                month INTEGER NOT NULL,
+                digest BLOB NOT NULL,
+                pack INTEGER,
+                start INTEGER NOT NULL,
+                length INTEGER NOT NULL
+            ) WITHOUT ROWID""",
+            "CREATE INDEX part_digest ON part (tenant, month, digest)",
+            "CREATE INDEX part_pack ON part (pack)",
+            """CREATE TABLE pack (
+                number INTEGER PRIMARY KEY,
+                tenant INTEGER NOT NULL,
+                pack BLOB NOT NULL UNIQUE,
+                medium INTEGER NOT NULL,
+                month INTEGER NOT NULL,
+                size INTEGER NOT NULL,
+                sha256 BLOB NOT NULL,
+                members INTEGER NOT NULL,
+                shared INTEGER NOT NULL,
+                made REAL NOT NULL,
+                checked REAL NOT NULL
+            )""",
+            "CREATE TABLE month (month INTEGER PRIMARY KEY, tenant INTEGER NOT NULL DEFAULT 0)",
+            "CREATE TABLE deleted (record BLOB PRIMARY KEY, tenant INTEGER NOT NULL, at REAL NOT NULL) WITHOUT ROWID",
+            "CREATE TABLE fact (name TEXT PRIMARY KEY, tenant INTEGER NOT NULL DEFAULT 0, value TEXT NOT NULL) WITHOUT ROWID",
+        ),
+    ),
+    Migration(
+        2,
+        "marked mails, found without looking at all others",
+        ("CREATE INDEX mail_marked ON mail (place) WHERE marked IS NOT NULL",),
+    ),
+)
+
+FTS_COLUMNS = ("subject", "body", "sender", "recipients", "hidden", "rights")
+
+
+class Arrival(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """One time that a mail came: by which feed, when, to whom (rule 13)."""
+
+    feed: str
+    received: float
+    sender: str
+    login: str
+    recipients: tuple[str, ...]
+    owners: tuple[str, ...] = ()
+
+
+class People(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """Everybody around a mail: the header's people, and who each arrival's envelope names."""
+
+    sender: Named | None
+    to: tuple[Named, ...]
+    cc: tuple[Named, ...]
+    bcc: tuple[Named, ...]
+    arrivals: tuple[Arrival, ...]
+
+    def shown(self) -> tuple[str, ...]:
+        """To and Cc, as addresses."""
+        return tuple(n.address or n.name for n in (*self.to, *self.cc))
+
+    def envelope(self) -> tuple[str, ...]:
+        """All envelope recipients, each once, in order of coming."""
+        return tuple(dict.fromkeys(r for a in self.arrivals for r in a.recipients))
+
+    def senders(self) -> frozenset[str]:
+        """Keys of those who are known to have sent it: authenticated, never by a header (rule 14)."""
+        return frozenset(key_of(a.login) for a in self.arrivals if a.login)
+
+    def receivers(self) -> frozenset[str]:
+        """Keys of all envelope recipients."""
+        return frozenset(key_of(r) for a in self.arrivals for r in a.recipients)
+
+    def owners(self) -> frozenset[str]:
+        """Keys of others with a right to it (an imported mailbox's owner)."""
+        return frozenset(key_of(o) for a in self.arrivals for o in a.owners)
+
+    def hidden(self) -> tuple[str, ...]:
+        """Envelope recipients that the header does not name, and a header's Bcc."""
+        named = {key_of(n.address) for n in (*self.to, *self.cc)}
+        rest = [r for r in self.envelope() if key_of(r) not in named]
+        return tuple(dict.fromkeys((*rest, *(n.address for n in self.bcc if key_of(n.address) not in named))))
+
+
+people_decoder = msgspec.msgpack.Decoder(People)
+
+
+def table_of(month: int) -> str:
+    """The full-text table of a month."""
+    return f"fts_{month:06d}"
+
+
+def make_month(cursor: Cursor, month: int) -> None:
+    """Create a month's full-text table if it is missing.
+
+    The beginnings of 2 and 4 letters have lists of their own, which serve those of 1 and 3 too: without them ``ma*`` joins the lists of all words that
+    begin so. Tables from before they were kept answer the same, only later; a rebuild makes them anew.
+    """
+    if cursor.execute("SELECT 1 FROM month WHERE month = ?", (month,)).fetchone():
+        return
+    cursor.execute(
+        f"CREATE VIRTUAL TABLE {table_of(month)} USING fts5({', '.join(FTS_COLUMNS)}, content='', contentless_delete=1,"
+        ' tokenize="unicode61 remove_diacritics 2", prefix="2 4")'
+    )
+    cursor.execute("INSERT INTO month (month) VALUES (?)", (month,))
+
+
+def drop_month(cursor: Cursor, month: int) -> None:
+    """Drop a month's full text, whole (rule 23)."""
+    cursor.execute(f"DROP TABLE IF EXISTS {table_of(month)}")
+    cursor.execute("DELETE FROM month WHERE month = ?", (month,))
+
+
+def right_token(letter: str, key: str) -> str:
+    """The token that stands for somebody's right: ``s`` sent it, ``r`` received it, ``o`` owns it, ``t`` a tenant."""
+    return letter + hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()
+
+
+ANY = "x"
+ATTACHMENT = "ha"
+SPAM = "sp"
+
+
+def rights_of(tenant: int, people: People, *, attachments: bool, spam: bool) -> str:
+    """The ``rights`` column of a mail."""
+    tokens = [ANY, right_token("t", str(tenant))]
+    tokens += sorted(right_token("s", k) for k in people.senders())
+    tokens += sorted(right_token("r", k) for k in people.receivers())
+    tokens += sorted(right_token("o", k) for k in people.owners())
+    if attachments:
+        tokens.append(ATTACHMENT)
+    if spam:
+        tokens.append(SPAM)
+    return " ".join(tokens)
+
+
+def fts_row(tenant: int, subject: str, body: str, people: People, *, attachments: bool, spam: bool) -> tuple[str, ...]:
+    """The columns of a mail's full text."""
+    senders = [str(people.sender)] if people.sender else []
+    senders += dict.fromkeys(a.sender for a in people.arrivals if a.sender)
+    return (
+        subject,
+        body,
+        " ; ".join(senders),
+        " ; ".join(str(n) for n in (*people.to, *people.cc)),
+        " ; ".join(people.hidden()),
+        rights_of(tenant, people, attachments=attachments, spam=spam),
+    )

@@ -1,0 +1,258 @@
+"""Searches within somebody's rights (rules 14, 15): the rights are part of the full-text expression, so that hits, counts and pages agree.
+
+Words can never reach the ``rights`` column: every term of a query is bound to the columns it may look into.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from hornetmail.archive.index.mails import place_at
+from hornetmail.archive.index.query import Query, Words, tokens
+from hornetmail.archive.index.schema import ANY, ATTACHMENT, SPAM, People, people_decoder, right_token, table_of
+from hornetmail.core.address import key_of
+from hornetmail.core.archived import Hit, Page, QueryError
+from hornetmail.core.envelope import Direction
+from hornetmail.core.served import Scope
+from hornetmail.db.engines import Cursor
+
+MAX_PAGE = 500
+
+MAX_COUNT = 10_000
+"""Hits are counted one by one up to this; beyond it, people narrow their search rather than read."""
+
+_COLUMNS = (
+    "place, id, tenant, record, sha256, received, date, direction, feed, login, subject, message_id, size, attachments, spam, people, expires,"
+    " month, pack, start, length"
+)
+
+
+class MailRow(msgspec.Struct, frozen=True, gc=False):
+    """A row of ``mail``."""
+
+    place: int
+    identifier: int
+    tenant: int
+    record: bytes
+    sha256: bytes
+    received: float
+    date: float
+    direction: str
+    feed: str
+    login: str
+    subject: str
+    message_id: str
+    size: int
+    attachments: int
+    spam: int
+    people: bytes
+    expires: float
+    month: int
+    pack: int | None
+    start: int
+    length: int
+
+
+def quoted(text: str, *, prefix: bool = False) -> str:
+    """A phrase of FTS5 that means just these words."""
+    return '"' + text.replace('"', '""') + '"' + (" *" if prefix else "")
+
+
+def _any(found: Sequence[str]) -> str:
+    return f"rights : ({' OR '.join(quoted(token) for token in found)})"
+
+
+def rights_expression(scope: Scope) -> str | None:
+    """What restricts a search to a scope; None if the scope sees nothing."""
+    terms = []
+    if scope.tenant:
+        terms.append(_any([right_token("t", str(scope.tenant))]))
+    if scope.addresses is not None:
+        if not scope.addresses:
+            return None
+        terms.append(_any([right_token(letter, key) for key in sorted(scope.addresses) for letter in "sro"]))
+    return " AND ".join(f"({term})" for term in terms) if terms else _any([ANY])
+
+
+def expression(scope: Scope, query: Query) -> str | None:
+    """The whole FTS5 expression of a query within a scope; None if the scope sees nothing. Raises QueryError."""
+    rights = rights_expression(scope)
+    if rights is None:
+        return None
+    needed = [rights]
+    excluded: list[str] = []
+    for words in query.words:
+        (excluded if words.excluded else needed).append(_term(scope, words))
+    for wanted, token in ((query.attachment, ATTACHMENT), (query.spam, SPAM)):
+        if wanted is not None:
+            (needed if wanted else excluded).append(_any([token]))
+    whole = " AND ".join(f"({term})" for term in needed)
+    for term in excluded:
+        whole = f"({whole}) NOT ({term})"
+    return whole
+
+
+def _term(scope: Scope, words: Words) -> str:
+    phrase = quoted(words.text, prefix=words.prefix)
+    columns = {"": ["sender", "recipients"], "from": ["sender"], "to": ["recipients"], "subject": []}[words.field]
+    if words.field in ("", "subject"):
+        if scope.subjects or scope.content:
+            columns.append("subject")
+        elif words.field:
+            raise QueryError("subject: subjects are not searchable with these rights")
+    if not words.field and scope.content:
+        columns.append("body")
+    reaches_recipients = "recipients" in columns
+    if reaches_recipients and scope.all_recipients:
+        columns.append("hidden")
+    term = f"{{{' '.join(columns)}}} : {phrase}"
+    if reaches_recipients and not scope.all_recipients and scope.addresses:
+        keys = sorted(scope.addresses)
+        term = f"({term}) OR (hidden : {phrase} AND {_any([right_token('s', key) for key in keys])})"
+        own = [right_token("r", key) for key in keys if _names(words, key)]
+        if own:
+            term += f" OR ({_any(own)})"
+    return term
+
+
+def _names(words: Words, key: str) -> bool:
+    """Whether a term matches an address, as the index would see it."""
+    wanted, have = tokens(words.text), tokens(key)
+    for at in range(len(have) - len(wanted) + 1):
+        part = have[at : at + len(wanted)]
+        if part == wanted or (words.prefix and part[:-1] == wanted[:-1] and part[-1].startswith(wanted[-1])):
+            return bool(wanted)
+    return False
+
+
+def search_page(cursor: Cursor, scope: Scope, query: Query, limit: int, after: str) -> Page:
+    """A page of hits, newest first. Raises QueryError."""
+    wanted = expression(scope, query)
+    if wanted is None:
+        return Page(0, ())
+    limit = max(1, min(limit, MAX_PAGE))
+    conditions, values = _conditions(cursor, query)
+    start = _cursor_of(after)
+    total = 0
+    places: list[int] = []
+    for (month,) in cursor.execute("SELECT month FROM month ORDER BY month DESC").fetchall():
+        table = table_of(month)
+        base = f"FROM {table} WHERE {table} MATCH ?{conditions}"
+        below = " AND rowid < ?" if start is not None else ""
+        bounds = (start,) if start is not None else ()
+        found = cursor.execute(
+            f"SELECT rowid {base}{below} ORDER BY rowid DESC LIMIT ?", (wanted, *values, *bounds, limit + 1)
+        ).fetchall()
+        places += (place for (place,) in found)
+        if start is None and len(found) <= limit:
+            total += len(found)
+        elif total <= MAX_COUNT:
+            counted = f"SELECT count(*) FROM (SELECT 1 {base} LIMIT ?)"
+            total += cursor.execute(counted, (wanted, *values, MAX_COUNT + 1 - total)).fetchone()[0]
+    places.sort(reverse=True)
+    more = len(places) > limit
+    page = places[:limit]
+    rows = rows_at(cursor, page)
+    hits = tuple(hit_of(rows[p], scope) for p in page if p in rows)
+    return Page(min(total, MAX_COUNT), hits, str(page[-1]) if more else "", exact=total <= MAX_COUNT)
+
+
+def _cursor_of(after: str) -> int | None:
+    if not after:
+        return None
+    if not after.isascii() or not after.isdigit() or len(after) > 19 or int(after) >= 1 << 63:
+        raise QueryError("after: not from an earlier page")
+    return int(after)
+
+
+def _conditions(cursor: Cursor, query: Query) -> tuple[str, list[Any]]:
+    """Beside the full-text expression. What retention has marked to go is found no more (A57)."""
+    parts: list[str] = []
+    values: list[Any] = []
+    if cursor.execute("SELECT 1 FROM mail WHERE marked IS NOT NULL LIMIT 1").fetchone():
+        parts.append(" AND +rowid NOT IN (SELECT place FROM mail WHERE marked IS NOT NULL)")
+    if query.since is not None:
+        parts.append(" AND rowid >= ?")
+        values.append(place_at(query.since))
+    if query.until is not None:
+        parts.append(" AND rowid < ?")
+        values.append(place_at(query.until))
+    if query.identifier is not None:
+        row = cursor.execute("SELECT place FROM mail WHERE id = ?", (query.identifier,)).fetchone()
+        parts.append(" AND rowid = ?")
+        values.append(row[0] if row else -1)
+    for bound, sign in ((query.larger, ">"), (query.smaller, "<")):
+        if bound is not None:
+            parts.append(f" AND +rowid IN (SELECT place FROM mail WHERE size {sign} ?)")
+            values.append(bound)
+    return "".join(parts), values
+
+
+def rows_at(cursor: Cursor, places: Sequence[int]) -> dict[int, MailRow]:
+    """Rows of ``mail`` by place."""
+    if not places:
+        return {}
+    marks = ",".join("?" * len(places))
+    found = cursor.execute(f"SELECT {_COLUMNS} FROM mail WHERE place IN ({marks})", tuple(places)).fetchall()
+    return {row[0]: MailRow(*row) for row in found}
+
+
+def find_mail(cursor: Cursor, scope: Scope, identifier: int) -> MailRow:
+    """The row of a mail that the scope may see. Raises KeyError, also for mail of others: nobody learns that it exists."""
+    found = cursor.execute(f"SELECT {_COLUMNS} FROM mail WHERE id = ?", (identifier,)).fetchone()
+    rights = rights_expression(scope)
+    if found is None or rights is None:
+        raise KeyError(identifier)
+    row = MailRow(*found)
+    table = table_of(row.month)
+    if not cursor.execute(f"SELECT 1 FROM {table} WHERE {table} MATCH ? AND rowid = ?", (rights, row.place)).fetchone():
+        raise KeyError(identifier)
+    return row
+
+
+def sees_all_recipients(scope: Scope, people: People) -> bool:
+    """Rule 14: the sender and auditors see all."""
+    return scope.all_recipients or (scope.addresses is not None and bool(scope.addresses & people.senders()))
+
+
+def visible_envelope(scope: Scope, people: People) -> tuple[str, ...]:
+    """Envelope recipients that the scope may see: those the header names, and one's own entry; all for sender and auditors."""
+    everybody = people.envelope()
+    if sees_all_recipients(scope, people):
+        return everybody
+    open_keys = {key_of(n.address) for n in (*people.to, *people.cc)} | (scope.addresses or frozenset())
+    return tuple(r for r in everybody if key_of(r) in open_keys)
+
+
+def visible_recipients(scope: Scope, people: People) -> tuple[str, ...]:
+    """What a result list shows as recipients: the header's, and those of the envelope that may be seen besides."""
+    shown = people.shown()
+    named = {key_of(s) for s in shown}
+    return (*shown, *(r for r in visible_envelope(scope, people) if key_of(r) not in named))
+
+
+def sender_text(people: People) -> str:
+    """The From of the header, or else the reverse-path."""
+    if people.sender is not None:
+        return str(people.sender)
+    return next((a.sender for a in people.arrivals), "")
+
+
+def hit_of(row: MailRow, scope: Scope) -> Hit:
+    """A line of a result list."""
+    people = people_decoder.decode(row.people)
+    return Hit(
+        id=row.identifier,
+        date=row.date,
+        sender=sender_text(people),
+        recipients=visible_recipients(scope, people),
+        subject=row.subject if scope.content or scope.subjects else "",
+        size=row.size,
+        direction=Direction(row.direction),
+        received=row.received,
+        spam=bool(row.spam),
+        attachments=row.attachments,
+    )

@@ -1,0 +1,1 @@
+"""Places where packs lie (A7-A16)."""

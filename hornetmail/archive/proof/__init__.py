@@ -1,0 +1,1 @@
+"""The Merkle tree over everything archived (L2, rule 17)."""

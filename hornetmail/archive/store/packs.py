@@ -1,0 +1,171 @@
+"""The pack: records of one merge group (tenant, medium, month of expiry) in one file, with a trailer that authenticates them and their
+order (rules 20, 21). Packs of month 0 are the medium's journal: later facts that outlive any month (rule 18).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import time
+from collections.abc import Iterator, Sequence
+
+import msgspec
+import zstandard
+
+from hornetmail.archive.keys.keyring import Keyring
+from hornetmail.archive.store.records import read_header
+from hornetmail.core.archived import ArchiveError
+from hornetmail.disk.seal import BrokenSeal
+
+HEADER = struct.Struct(">8sIIQ16sQHxxxxxxxxxxxxxx")
+"""Magic, medium, month (YYYYMM or 0), tenant, pack ID, made (milliseconds), node: 64 bytes."""
+
+FOOTER = struct.Struct(">QI32s8s")
+"""Offset of the trailer, key number, SHA-256 of all bytes before the footer, magic: 52 bytes."""
+
+LENGTH = struct.Struct(">I")
+_MAGIC = b"HMPACK1\n"
+_END = b"HMPEND1\n"
+_CONTEXT = b"hornetmail pack trailer 1"
+
+
+class PackBroken(ArchiveError):
+    """A pack that does not hold what its trailer states; the message says what is wrong."""
+
+
+def month_of(expires: float) -> int:
+    """The month of expiry as YYYYMM (UTC)."""
+    when = time.gmtime(min(max(expires, 0.0), 253402300799.0))
+    return when.tm_year * 100 + when.tm_mon
+
+
+class Group(msgspec.Struct, frozen=True, gc=False, order=True):
+    """A merge group on one medium."""
+
+    tenant: int
+    month: int
+
+
+class Member(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """One record in a pack: ``offset`` and ``length`` of the record itself, SHA-256 of its bytes."""
+
+    record: bytes
+    kind: int
+    offset: int
+    length: int
+    sha256: bytes
+
+
+class PackHead(msgspec.Struct, frozen=True, gc=False):
+    """What a pack says of itself."""
+
+    medium: int
+    group: Group
+    pack: bytes
+    made: float
+    node: int = 0
+
+    @property
+    def name(self) -> str:
+        """Its name on the medium."""
+        return f"{prefix_of(self.group)}{self.pack.hex()}.pack"
+
+
+class _Trailer(msgspec.Struct, frozen=True, gc=False):
+    members: tuple[Member, ...]
+
+
+class SealedPack(msgspec.Struct, frozen=True, gc=False):
+    """A whole pack: its bytes (``b""`` once they are put away), their number and SHA-256, and what they hold."""
+
+    head: PackHead
+    members: tuple[Member, ...]
+    data: bytes
+    sha256: bytes
+    size: int
+
+
+def prefix_of(group: Group) -> str:
+    """The folder of a group's packs on a medium."""
+    if group.month == 0:
+        return f"journal/t{group.tenant}/"
+    return f"packs/t{group.tenant}/{group.month // 100:04d}-{group.month % 100:02d}/"
+
+
+def build_pack(head: PackHead, records: Sequence[bytes], keyring: Keyring, key: int) -> SealedPack:
+    """Put records together in this order. ``key``: number of the data key that seals the trailer."""
+    start = HEADER.pack(_MAGIC, head.medium, head.group.month, head.group.tenant, head.pack, round(head.made * 1000), head.node)
+    pieces = [start]
+    members = []
+    at = len(start)
+    for record in records:
+        header = read_header(record)
+        if header.tenant != head.group.tenant:
+            raise PackBroken(f"a record of tenant {header.tenant} in a pack of tenant {head.group.tenant}")
+        pieces += (LENGTH.pack(len(record)), record)
+        members.append(Member(header.record, header.kind, at + 4, len(record), hashlib.sha256(record).digest()))
+        at += 4 + len(record)
+    plain = zstandard.ZstdCompressor(level=3).compress(msgspec.msgpack.encode(_Trailer(tuple(members))))
+    pieces.append(keyring.seal(key).close(plain, _CONTEXT + start))
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    pieces.append(FOOTER.pack(at, key, digest.digest(), _END))
+    data = b"".join(pieces)
+    return SealedPack(head, tuple(members), data, hashlib.sha256(data).digest(), len(data))
+
+
+def open_pack(data: bytes, keyring: Keyring) -> SealedPack:
+    """Check a pack from end to end: footer, checksum, trailer, and that it holds just the members stated, in their order. Raises PackBroken."""
+    if len(data) < HEADER.size + FOOTER.size or data[:8] != _MAGIC:
+        raise PackBroken("not a pack, or cut off at its beginning")
+    end = len(data) - FOOTER.size
+    at, key, digest, magic = FOOTER.unpack_from(data, end)
+    if magic != _END:
+        raise PackBroken("it has no end: cut off")
+    if hashlib.sha256(memoryview(data)[:end]).digest() != digest:
+        raise PackBroken("its bytes do not have the checksum of its end")
+    if not HEADER.size <= at < end:
+        raise PackBroken("its trailer lies outside of it")
+    members = _open_trailer(data[: HEADER.size], data[at:end], keyring, key)
+    for member, (offset, record) in zip(members, _walk(data, at), strict=False):
+        if (offset, len(record)) != (member.offset, member.length) or hashlib.sha256(record).digest() != member.sha256:
+            raise PackBroken(f"record {member.record.hex()} was changed or moved")
+    if sum(1 for _ in _walk(data, at)) != len(members):
+        raise PackBroken(f"it holds other records than the {len(members)} of its trailer")
+    return SealedPack(read_pack_head(data), members, data, hashlib.sha256(data).digest(), len(data))
+
+
+def keys_of(data: bytes, members: Sequence[Member]) -> set[int]:
+    """The numbers of the data keys that a pack and its records need."""
+    numbers = {FOOTER.unpack_from(data, len(data) - FOOTER.size)[1]}
+    headers = (read_header(data[m.offset : m.offset + m.length]) for m in members)
+    return numbers | {header.key for header in headers if header.key}
+
+
+def _open_trailer(header: bytes, sealed: bytes, keyring: Keyring, key: int) -> tuple[Member, ...]:
+    try:
+        plain = zstandard.ZstdDecompressor().decompress(keyring.seal(key).open(sealed, _CONTEXT + header))
+        return msgspec.msgpack.decode(plain, type=_Trailer).members
+    except (BrokenSeal, zstandard.ZstdError, msgspec.DecodeError):
+        raise PackBroken("its trailer does not open: it was changed") from None
+
+
+def read_pack_head(data: bytes) -> PackHead:
+    """Raises PackBroken."""
+    if len(data) < HEADER.size or data[:8] != _MAGIC:
+        raise PackBroken("not a pack")
+    _, medium, month, tenant, pack, made, node = HEADER.unpack_from(data)
+    return PackHead(medium, Group(tenant, month), pack, made / 1000, node)
+
+
+def _walk(data: bytes, end: int) -> Iterator[tuple[int, bytes]]:
+    at = HEADER.size
+    while at + 4 <= end:
+        (length,) = LENGTH.unpack_from(data, at)
+        if at + 4 + length > end:
+            raise PackBroken("a record runs over the end of the records")
+        yield at + 4, data[at + 4 : at + 4 + length]
+        at += 4 + length
+    if at != end:
+        raise PackBroken("bytes that belong to no record")

@@ -1,0 +1,160 @@
+"""Records wherever they are: in the staging log, or in a pack on a medium."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from hornetmail.archive.media.directory import IMedium, MediumError
+from hornetmail.archive.store.packs import Group, PackHead, SealedPack
+from hornetmail.archive.store.records import Kind, MailMeta, RecordBroken, RecordCodec, assemble
+from hornetmail.archive.store.staging import Staging
+from hornetmail.db.engines import Cursor
+from hornetmail.disk.records import BadRecord, Position
+
+
+class PackRow(msgspec.Struct, frozen=True, gc=False):
+    """A row of ``pack``."""
+
+    number: int
+    tenant: int
+    pack: bytes
+    medium: int
+    month: int
+    size: int
+    sha256: bytes
+    members: int
+    shared: int
+    made: float
+    checked: float
+
+    @property
+    def name(self) -> str:
+        """Its name on the medium."""
+        return PackHead(self.medium, Group(self.tenant, self.month), self.pack, self.made).name
+
+
+_COLUMNS = "number, tenant, pack, medium, month, size, sha256, members, shared, made, checked"
+
+
+def pack_row(cursor: Cursor, number: int) -> PackRow | None:
+    """A pack by its number in the index."""
+    row = cursor.execute(f"SELECT {_COLUMNS} FROM pack WHERE number = ?", (number,)).fetchone()
+    return PackRow(*row) if row else None
+
+
+def pack_rows(cursor: Cursor) -> list[PackRow]:
+    """All packs, oldest first."""
+    return [PackRow(*row) for row in cursor.execute(f"SELECT {_COLUMNS} FROM pack ORDER BY number").fetchall()]
+
+
+def enter_pack(cursor: Cursor, pack: SealedPack, now: float) -> int:
+    """A pack's number in the index; the one that it had, if it was put before a crash."""
+    head = pack.head
+    known = cursor.execute("SELECT number FROM pack WHERE pack = ?", (head.pack,)).fetchone()
+    (last,) = cursor.execute("SELECT coalesce(max(number), 0) FROM pack").fetchone()
+    number: int = known[0] if known else last + 1
+    cursor.execute(
+        "INSERT INTO pack (number, tenant, pack, medium, month, size, sha256, members, shared, made, checked) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (number) DO UPDATE SET size = excluded.size, sha256 = excluded.sha256, made = excluded.made",
+        (
+            number,
+            head.group.tenant,
+            head.pack,
+            head.medium,
+            head.group.month,
+            pack.size,
+            pack.sha256,
+            len(pack.members),
+            sum(1 for m in pack.members if m.kind != Kind.MESSAGE),
+            head.made,
+            now,
+        ),
+    )
+    return number
+
+
+Located = tuple[PackRow | None, int, int]
+
+
+def locate_part(cursor: Cursor, record: bytes) -> Located | None:
+    """Where a part's record lies."""
+    row = cursor.execute("SELECT pack, start, length FROM part WHERE record = ?", (record,)).fetchone()
+    if row is None:
+        return None
+    return (pack_row(cursor, row[0]) if row[0] is not None else None), row[1], row[2]
+
+
+class Media:
+    """The media that are configured. Exactly one is active (A12)."""
+
+    def __init__(self, media: Sequence[IMedium], active: int, unused: frozenset[int] = frozenset()) -> None:
+        self._media: dict[int, IMedium] = {m.number: m for m in media}
+        if len(self._media) != len(media):
+            raise ValueError("two media have the same number")
+        if active not in self._media or active in unused:
+            raise ValueError(f"medium {active} cannot be the active one")
+        self._unused = unused
+        self.active: IMedium = self._media[active]
+
+    @property
+    def numbers(self) -> frozenset[int]:
+        """All that are configured, out of use or not."""
+        return frozenset(self._media)
+
+    def all(self) -> list[IMedium]:
+        """Those in use, by number."""
+        return [m for number, m in sorted(self._media.items()) if number not in self._unused]
+
+    def get(self, number: int) -> IMedium:
+        """Raises MediumError: unknown, or out of use (A15)."""
+        if number in self._unused:
+            raise MediumError(f"medium {number} is out of use")
+        try:
+            return self._media[number]
+        except KeyError:
+            raise MediumError(f"medium {number} is not configured") from None
+
+
+class Shelf:
+    """Reads records. Blocking; call it in threads. ``locate`` finds a part in the index."""
+
+    def __init__(self, staging: Staging, media: Media, codec: RecordCodec, locate: Callable[[bytes], Located | None]) -> None:
+        self._locate = locate
+        self._staging = staging
+        self._media = media
+        self._codec = codec
+
+    def record(self, pack: PackRow | None, start: int, length: int) -> bytes:
+        """The bytes of a record. Raises KeyError (moved meanwhile), MediumError, RecordBroken."""
+        if pack is None:
+            try:
+                return self._staging.read(Position(length, start))
+            except BadRecord as error:
+                raise RecordBroken(f"staged record at {length}/{start}: {error}") from None
+        data = self._media.get(pack.medium).get(pack.name, start, length)
+        if len(data) != length:
+            raise RecordBroken(f"{pack.name} on medium {pack.medium} is cut off at {start + len(data)}")
+        return data
+
+    def mail(self, data: bytes) -> tuple[MailMeta, bytes]:
+        """Meta and exact bytes of a message record, checked. Raises RecordBroken, KeyTrouble, MediumError."""
+        _, meta, inline = self._codec.open_mail(data)
+        return meta, assemble(meta, inline, self.part)
+
+    def part(self, record: bytes) -> bytes:
+        """A shared part. Raises RecordBroken, KeyTrouble, MediumError."""
+        for _ in range(3):
+            position = self._staging.parts.get(record)
+            located = None if position is not None else self._locate(record)
+            if position is None and located is None:
+                break
+            try:
+                data = self._staging.read(position) if position is not None else self.record(*located)  # type: ignore[misc]
+            except KeyError:
+                continue
+            except BadRecord as error:
+                raise RecordBroken(f"staged part {record.hex()}: {error}") from None
+            return self._codec.open_part(data)[2]
+        raise RecordBroken(f"part {record.hex()} is not in the archive")

@@ -1,0 +1,422 @@
+"""The staging pack (rule 20): records go into a local log, one fdatasync for all that wait, and the queue is done with them.
+
+A log record is the queue row, the leaf number and the mail ID (8 bytes each, open, so that staging is idempotent and leaves are
+numbered even while the key is locked), then the archive record. From here they are indexed, and sealed into packs segment by segment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from hornetmail.archive.keys.keystore import KeyStore
+from hornetmail.archive.store.packs import month_of
+from hornetmail.archive.store.parts import MIN_PART, PartKey, digest_of, split
+from hornetmail.archive.store.records import (
+    EventMeta,
+    Kind,
+    MailMeta,
+    Outcome,
+    PartMeta,
+    RecordBroken,
+    RecordCodec,
+    Segment,
+    Stretch,
+    new_record_id,
+    new_salt,
+    read_header,
+)
+from hornetmail.core.archived import ArchiveItem
+from hornetmail.core.ids import IdSource, milliseconds_of
+from hornetmail.disk.records import Position, RecordLog, Replayed
+
+T = TypeVar("T")
+
+PREFIX = struct.Struct(">QQQ")
+NO_LEAF = (1 << 64) - 1
+BATCH = 64
+BATCH_BYTES = 8 << 20
+KEPT_BYTES = 32 << 20
+"""Bodies kept in memory until they are indexed; what is beyond is read back from the log."""
+
+
+class Staged:
+    """One record in the staging log, and how far it has come."""
+
+    __slots__ = (
+        "at",
+        "identifier",
+        "kind",
+        "leaf",
+        "leaf_hash",
+        "month",
+        "outcome",
+        "part",
+        "position",
+        "raw",
+        "record",
+        "row",
+        "size",
+        "tenant",
+    )
+
+    def __init__(
+        self,
+        position: Position,
+        kind: Kind,
+        tenant: int,
+        record: bytes,
+        row: int,
+        leaf: int,
+        identifier: int,
+        size: int,
+        at: float,
+    ) -> None:
+        self.position = position
+        self.kind = kind
+        self.tenant = tenant
+        self.record = record
+        self.row = row
+        self.leaf = leaf
+        self.identifier = identifier
+        self.size = size
+        self.at = at
+        self.raw: tuple[MailMeta, bytes] | None = None
+        self.outcome: Outcome | None = None
+        self.month = 0
+        self.leaf_hash: bytes | None = None
+        self.part: PartKey | None = None
+
+
+class _Pending:
+    __slots__ = ("done", "identifier", "item", "leaf", "raw")
+
+    def __init__(self, item: ArchiveItem, raw: bytes) -> None:
+        self.item = item
+        self.raw = raw
+        self.done: Deferred[None] = Deferred()
+        self.leaf = 0
+        self.identifier = 0
+
+
+def year_of(seconds: float) -> int:
+    """The year (UTC) whose data key a mail gets."""
+    return time.gmtime(min(max(seconds, 0.0), 253402300799.0)).tm_year
+
+
+def clean_text(text: str) -> str:
+    """Text that any encoder takes: bytes that were no UTF-8 become replacement characters."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+class Staging:
+    """The staging area. ``known`` tells which queue rows the index has; ``first_leaf``: the lowest leaf number not yet in the leaf log."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        pool: Any,
+        records: RecordLog,
+        codec: RecordCodec,
+        keys: KeyStore,
+        ids: IdSource,
+        *,
+        node: int,
+        known: Callable[[Sequence[int]], Awaitable[set[int]]],
+        find_part: Callable[[PartKey], bytes | None],
+        arrived: Callable[[], None],
+    ) -> None:
+        self._reactor = reactor
+        self._pool = pool
+        self.records = records
+        self._codec = codec
+        self._keys = keys
+        self._ids = ids
+        self._node = node
+        self._known = known
+        self._arrived = arrived
+        self._lock = DeferredLock()
+        self._pending: list[_Pending] = []
+        self._writing = False
+        self._rows: dict[int, Deferred[None] | None] = {}
+        self._kept = 0
+        self._began = reactor.seconds()
+        self.next_leaf = 0
+        self.unindexed: deque[Staged] = deque()
+        self.segments: dict[int, list[Staged]] = {}
+        self.parts: dict[bytes, Position] = {}
+        self._part_records: dict[PartKey, bytes] = {}
+        self._find_part = find_part
+        self.bytes = 0
+
+    def replay(self, first_leaf: int) -> Replayed:
+        """Read the log at start. Blocking."""
+        self.next_leaf = first_leaf
+        now = self._reactor.seconds()
+
+        def take(position: Position, _kind: int, payload: bytes) -> None:
+            try:
+                row, leaf, identifier = PREFIX.unpack_from(payload)
+                header = read_header(payload[PREFIX.size :])
+            except (struct.error, RecordBroken) as error:
+                self.log.error("staged record at {position} does not read: {error}", position=position, error=error)
+                return
+            self._add(Staged(position, header.kind, header.tenant, header.record, row, leaf, identifier, len(payload), now))
+
+        replayed = self.records.replay(take)
+        self.records.roll()
+        return replayed
+
+    def _add(self, entry: Staged) -> None:
+        self.segments.setdefault(entry.position.segment, []).append(entry)
+        self.unindexed.append(entry)
+        self.bytes += entry.size
+        if entry.row:
+            self._rows[entry.row] = None
+        if entry.kind == Kind.PART:
+            self.parts[entry.record] = entry.position
+            if entry.part is not None:
+                self._part_records[entry.part] = entry.record
+        if entry.leaf != NO_LEAF:
+            self.next_leaf = max(self.next_leaf, entry.leaf + 1)
+
+    @property
+    def count(self) -> int:
+        """Mails that are not yet on a medium."""
+        return sum(entry.kind == Kind.MESSAGE for entries in self.segments.values() for entry in entries)
+
+    def oldest(self) -> float:
+        """When the oldest of them came (since the start), or 0."""
+        return min((entries[0].at for entries in self.segments.values() if entries), default=0.0)
+
+    async def stage(self, item: ArchiveItem, raw: bytes) -> None:
+        """Durable on return, once for a row. Raises DiskFull, ArchiveError, LogBroken."""
+        if item.row in self._rows:
+            waiting = self._rows[item.row]
+            if waiting is not None:
+                await _also(waiting)
+            return
+        pending = _Pending(item, raw)
+        if item.row:
+            self._rows[item.row] = pending.done
+        self._pending.append(pending)
+        if not self._writing:
+            self._writing = True
+            Deferred.fromCoroutine(self._write_all()).addErrback(lambda f: self.log.failure("staging stopped", failure=f))
+        await _also(pending.done)
+
+    async def add_event(self, tenant: int, meta: EventMeta) -> None:
+        """A later fact, durable on return; it goes to the journal with the next packs."""
+        record = new_record_id()
+
+        def write() -> tuple[Position, int]:
+            self._ensure([(tenant, year_of(meta.at))])
+            data = PREFIX.pack(0, NO_LEAF, 0) + self._codec.close_event(tenant, record, meta, year_of(meta.at))
+            position = self.records.append(Kind.EVENT, data)
+            self.records.sync()
+            return position, len(data)
+
+        position, size = await self.alone(write)
+        self._add(Staged(position, Kind.EVENT, tenant, record, 0, NO_LEAF, 0, size, self._reactor.seconds()))
+
+    async def alone(self, call: Callable[[], T]) -> T:
+        """Run a blocking call in a thread while nobody else writes the log."""
+        await self._lock.acquire()
+        try:
+            result: T = await deferToThreadPool(self._reactor, self._pool, call)
+            return result
+        finally:
+            self._lock.release()
+
+    async def _write_all(self) -> None:
+        try:
+            while self._pending:
+                batch = self._take_batch()
+                try:
+                    await self._write(batch)
+                except Exception:  # noqa: BLE001  whatever it was, each caller is told and tries again later
+                    failure = Failure()
+                    for pending in batch:
+                        if not pending.done.called:
+                            self._rows.pop(pending.item.row, None)
+                            pending.done.errback(Failure(failure.value))
+        finally:
+            self._writing = False
+
+    def _take_batch(self) -> list[_Pending]:
+        size = 0
+        for number, pending in enumerate(self._pending):
+            size += len(pending.raw)
+            if number and (number >= BATCH or size > BATCH_BYTES):
+                batch, self._pending = self._pending[:number], self._pending[number:]
+                return batch
+        batch, self._pending = self._pending, []
+        return batch
+
+    async def _write(self, batch: list[_Pending]) -> None:
+        old = [p.item.row for p in batch if p.item.row and milliseconds_of(p.item.row) <= self._began * 1000]
+        known = await self._known(old) if old else set()
+        new = []
+        for pending in batch:
+            if pending.item.row in known:
+                self._rows.pop(pending.item.row, None)
+                pending.done.callback(None)
+            else:
+                new.append(pending)
+        if not new:
+            return
+        for pending in new:
+            pending.leaf = self.next_leaf
+            pending.identifier = self._ids.next()
+            self.next_leaf += 1
+        entries = await self.alone(lambda: self._append(new))
+        for entry in entries:
+            self._add(entry)
+            self._keep(entry)
+        for pending in new:
+            if pending.item.row:
+                self._rows[pending.item.row] = None
+            pending.done.callback(None)
+        self._arrived()
+
+    def _keep(self, entry: Staged) -> None:
+        if entry.raw is not None:
+            if self._kept + len(entry.raw[1]) > KEPT_BYTES:
+                entry.raw = None
+            else:
+                self._kept += len(entry.raw[1])
+
+    def release(self, entry: Staged) -> None:
+        """Its body is no longer needed in memory."""
+        if entry.raw is not None:
+            self._kept -= len(entry.raw[1])
+            entry.raw = None
+
+    def _ensure(self, wanted: list[tuple[int, int]]) -> None:
+        keyring = self._keys.current()
+        if not keyring.locked and any(keyring.data_number(*one) is None for one in wanted):
+            self._keys.ensure(wanted)
+
+    def _append(self, batch: list[_Pending]) -> list[Staged]:
+        """In a thread: seal, append, sync."""
+        self._ensure([(p.item.tenant, year_of(p.item.received)) for p in batch])
+        entries: list[Staged] = []
+        now = self._reactor.seconds()
+        try:
+            for pending in batch:
+                meta = self._meta(pending, now)
+                record = new_record_id()
+                tenant = pending.item.tenant
+                inline = pending.raw
+                if len(inline) >= MIN_PART and not self._keys.current().locked:
+                    meta, inline = self._share(tenant, meta, inline, entries, now)
+                sealed = self._codec.close_mail(tenant, record, meta, inline, year_of(meta.received))
+                data = PREFIX.pack(meta.row, meta.leaf, meta.identifier) + sealed
+                position = self.records.append(Kind.MESSAGE, data)
+                entry = Staged(position, Kind.MESSAGE, tenant, record, meta.row, meta.leaf, meta.identifier, len(data), now)
+                entry.raw = (meta, pending.raw)
+                entry.leaf_hash = meta.leaf_hash()
+                entries.append(entry)
+        except BaseException:
+            self.records.forget()
+            raise
+        self.records.sync()
+        return entries
+
+    def _share(self, tenant: int, meta: MailMeta, raw: bytes, entries: list[Staged], now: float) -> tuple[MailMeta, bytes]:
+        """Large attachments into records of their own, unless the merge group has them; what is left is the mail's own."""
+        stretches = []
+        inline = []
+        lookup = self._keys.current().lookup_key()
+        for piece in split(raw):
+            if piece.kind == Segment.INLINE:
+                inline.append(piece.data)
+                stretches.append(Stretch(piece.kind, piece.length))
+                continue
+            key = PartKey(tenant, meta.month, digest_of(lookup, piece.data))
+            record = (
+                next((e.record for e in entries if e.part == key), None) or self._part_records.get(key) or self._find_part(key)
+            )
+            if record is None:
+                record = new_record_id()
+                sealed = self._codec.close_part(tenant, record, PartMeta(*key[1:]), piece.data, year_of(meta.received))
+                data = PREFIX.pack(0, NO_LEAF, 0) + sealed
+                entry = Staged(self.records.append(Kind.PART, data), Kind.PART, tenant, record, 0, NO_LEAF, 0, len(data), now)
+                entry.part = key
+                entries.append(entry)
+            stretches.append(Stretch(piece.kind, piece.length, record))
+        if not stretches:
+            return meta, raw
+        return msgspec.structs.replace(meta, stretches=tuple(stretches)), b"".join(inline)
+
+    def _meta(self, pending: _Pending, now: float) -> MailMeta:
+        item, raw = pending.item, pending.raw
+        expires = item.received + item.retention_days * 86400.0
+        return MailMeta(
+            identifier=pending.identifier,
+            row=item.row,
+            node=self._node,
+            leaf=pending.leaf,
+            salt=new_salt(),
+            sha256=hashlib.sha256(raw).digest(),
+            size=len(raw),
+            received=item.received,
+            expires=expires,
+            month=month_of(max(expires, now)),
+            feed=clean_text(item.feed),
+            direction=item.direction.value,
+            sender=clean_text(item.sender),
+            recipients=tuple(map(clean_text, item.recipients)),
+            login=clean_text(item.login),
+            owners=tuple(map(clean_text, item.owners)),
+            trace=item.trace,
+            spam=item.spam,
+        )
+
+    def read(self, position: Position) -> bytes:
+        """The archive record at a position. Blocking. Raises KeyError (sealed meanwhile), BadRecord."""
+        return self.records.read(position)[PREFIX.size :]
+
+    def index_again(self) -> None:
+        """All that is staged waits for a new index."""
+        self.unindexed.clear()
+        for _, entries in sorted(self.segments.items()):
+            for entry in entries:
+                entry.outcome = None
+                self.unindexed.append(entry)
+
+    def sealed(self, segment: int) -> None:
+        """A segment's records are on the medium and the index knows it: forget them."""
+        for entry in self.segments.pop(segment, ()):
+            self.bytes -= entry.size
+            self._rows.pop(entry.row, None)
+            self.parts.pop(entry.record, None)
+            if entry.part is not None:
+                self._part_records.pop(entry.part, None)
+
+
+async def _also(deferred: Deferred[None]) -> None:
+    """Wait for a deferred that others wait for too."""
+    mine: Deferred[None] = Deferred()
+
+    def fire(result: Any) -> Any:
+        if isinstance(result, Failure):
+            mine.errback(Failure(result.value))
+            return None
+        mine.callback(None)
+        return result
+
+    deferred.addBoth(fire)
+    await mine

@@ -1,0 +1,97 @@
+"""Watches for the turn of uncertain copies in normal mode (rule 1, ``core.turn``); a drain after an emergency has an order of its own."""
+
+from __future__ import annotations
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from hornetmail.core.address import domain_of
+from hornetmail.core.backoff import Backoff
+from hornetmail.core.mode import Mode
+from hornetmail.core.queued import Row, RowKind, RowState
+from hornetmail.core.turn import is_held_back, is_stalled, ripe
+from hornetmail.delivery.outage.modes import Modes
+from hornetmail.delivery.tasks import Tasks
+from hornetmail.interfaces import IDirectory, IQueue
+
+LOOKS = 6
+"""So many looks to one step of the back-off, while a domain has copies that wait for their turn."""
+
+
+class UncertainTurns:
+    """Makes uncertain copies due when their turn comes. Lost in a crash, it starts anew from the queue."""
+
+    def __init__(self, clock: IReactorTime, queue: IQueue, directory: IDirectory, modes: Modes, backoff: Backoff) -> None:
+        self._clock = clock
+        self._queue = queue
+        self._directory = directory
+        self._modes = modes
+        self._step = backoff.first
+        self._looks: dict[str, IDelayedCall] = {}
+        self._ahead: dict[str, set[int]] = {}
+        self._tasks = Tasks(clock)
+        self._running = False
+
+    async def start(self) -> None:
+        """Take up what the last run left."""
+        self._running = True
+        for domain in {self._domain_of(row) for row in await self._copies() if is_held_back(row)}:
+            self.expect(domain)
+
+    async def stop(self) -> None:
+        """Look no more."""
+        self._running = False
+        for call in self._looks.values():
+            call.cancel()
+        self._looks.clear()
+        await self._tasks.stop(1.0)
+
+    def expect(self, domain: str) -> None:
+        """A copy of this domain waits for its turn."""
+        if self._running and domain not in self._looks:
+            self._looks[domain] = self._clock.callLater(self._step / LOOKS, self._due, domain)
+
+    def _due(self, domain: str) -> None:
+        del self._looks[domain]
+        self._tasks.start(self._look(domain), f"turn of uncertain copies of {domain}")
+
+    async def _look(self, domain: str) -> None:
+        if self._modes.mode(domain) is Mode.EMERGENCY:
+            # The drain that ends it takes them last.
+            return
+        copies = [row for row in await self._copies() if self._domain_of(row) == domain]
+        now = self._clock.seconds()
+        going = ripe(copies, self._modes.answering(domain), self._step, now)
+        ahead = self._stalled(domain, copies, now) if going else []
+        if going:
+            await self._queue.change(ahead or [row.id for row in going], RowState.QUEUED, due=now)
+        if ahead or len(going) < sum(1 for row in copies if is_held_back(row)):
+            self.expect(domain)
+        else:
+            self._ahead.pop(domain, None)
+
+    def _stalled(self, domain: str, copies: list[Row], now: float) -> list[int]:
+        """Certain copies that the primary's trouble keeps waiting: it answers now, so they are tried before the uncertain ones. Once only:
+        one that the primary cannot digest would keep the others for ever."""
+        tried = self._ahead.setdefault(domain, set())
+        ahead = [row.id for row in copies if row.id not in tried and is_stalled(row, now)]
+        tried.update(ahead)
+        return ahead
+
+    async def _copies(self) -> list[Row]:
+        found: list[Row] = []
+        if not self._queue.backlog().drain:
+            return found
+        after = 0
+        while True:
+            page = await self._queue.rows(
+                kinds=(RowKind.DRAIN,), states=(RowState.QUEUED, RowState.PARKED, RowState.CLAIMED), after=after
+            )
+            found.extend(row for _, row in page)
+            if len(page) < 500:
+                return found
+            after = page[-1][1].id
+
+    def _domain_of(self, row: Row) -> str:
+        name = domain_of(row.address)
+        served = self._directory.domain(name)
+        return served.name if served is not None else name

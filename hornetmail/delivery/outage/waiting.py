@@ -1,0 +1,85 @@
+"""Mail that waits in the queue for its primary though the portal could have it: domains whose single mails are judged by the finer
+rule (``PortalOn.OUTAGE``, L6). It must not be forgotten there: after 4 h administrator and user are told, as of undrained copies
+(rule 3); the sender's delay notice and the give-up clock are those of any deferred mail.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.interfaces import IReactorTime
+
+from hornetmail.core.address import domain_of
+from hornetmail.core.queued import Row, RowKind, RowState
+from hornetmail.core.route import KEPT
+from hornetmail.core.served import Domain, PortalOn
+from hornetmail.delivery.letters.notices import Notices
+from hornetmail.interfaces import IDirectory, IQueue
+
+
+class Waiting:
+    """``late``: seconds in the queue after which it is told."""
+
+    def __init__(self, clock: IReactorTime, queue: IQueue, directory: IDirectory, notices: Notices, late: float) -> None:
+        self._clock = clock
+        self._queue = queue
+        self._directory = directory
+        self._notices = notices
+        self._late = late
+        self._patient: frozenset[str] = frozenset()
+
+    async def sweep(self) -> None:
+        """Every few minutes: tell what waits too long, and let go what waits for a domain whose rule was changed back to C20."""
+        before = self._patient
+        self._patient = frozenset(each.name for each in self._directory.domains() if each.portal_on is PortalOn.OUTAGE)
+        if not (before or self._patient) or not self._queue.backlog().deliver:
+            return
+        now = self._clock.seconds()
+        late: dict[str, list[Row]] = {}
+        free: list[int] = []
+        for row in await self._rows():
+            domain = self._directory.domain(domain_of(row.address))
+            if domain is None or domain.name not in self._patient:
+                free.append(row.id)
+            elif now - row.queued >= self._late:
+                late.setdefault(domain.name, []).append(row)
+        if free:
+            await self._queue.change(free, RowState.QUEUED, due=now)
+        for name, rows in late.items():
+            served = self._directory.domain(name)
+            if served is not None:
+                await self._tell(served, rows)
+
+    async def _rows(self) -> list[Row]:
+        found: list[Row] = []
+        after = 0
+        while True:
+            page = await self._queue.rows(kinds=(RowKind.DELIVER,), states=(RowState.QUEUED,), after=after)
+            found.extend(row for _, row in page if row.reason.startswith(KEPT))
+            if len(page) < 500:
+                return found
+            after = page[-1][1].id
+
+    async def _tell(self, domain: Domain, rows: list[Row]) -> None:
+        hours = self._late / 3600
+        lines = [
+            f"{len(rows)} messages for {domain.name} have been waiting for more than {hours:g} hours, because the mail server answers but"
+            " defers them.",
+            "They are in the queue, not in the portal, and delivery goes on being tried.",
+            "",
+        ]
+        shown = [f"  <{row.address}>: {row.last.reply if row.last else 'not tried yet'}" for row in rows[:50]]
+        subject = f"Deferred mail for {domain.name}"
+        await self._notices.tell_administrators(domain.name, subject, [*lines, *shown], f"kept:{domain.name}")
+        by_user: dict[str, list[Row]] = {}
+        for row in rows:
+            mailbox = self._directory.mailbox(row.address)
+            if mailbox is not None:
+                by_user.setdefault(mailbox.address, []).append(row)
+        for address, own in by_user.items():
+            text = [
+                f"{len(own)} messages for you are waiting, because your mail server does not take them at the moment. It said:",
+                "",
+                *sorted({f"  {row.last.reply}" for row in own if row.last is not None}),
+                "",
+                "If your mailbox is full, make room in it; delivery goes on being tried.",
+            ]
+            await self._notices.tell(domain.tenant, address, "Mail for you is waiting", text, "kept", domain.name)

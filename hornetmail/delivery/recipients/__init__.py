@@ -1,0 +1,1 @@
+"""Which recipients exist (C13, C14, L7, rule 4)."""
