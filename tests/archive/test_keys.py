@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hornetmail.archive.keys.keyring import Keyring, KeyTrouble, RootFile, new_root
@@ -131,6 +131,7 @@ def test_paper_tells_nothing() -> None:
 
 
 @settings(max_examples=60)
+@example("¹")
 @given(st.text(max_size=400))
 def test_paper_takes_any_text(text: str) -> None:
     """Catches other exceptions than KeyTrouble on what people paste."""

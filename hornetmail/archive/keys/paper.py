@@ -95,7 +95,7 @@ def _key_lines(text: str) -> list[list[str]]:
 
 def _content(number: int, words: list[str]) -> str:
     """The letters of one line, checked."""
-    if not words[0].isdigit() or int(words[0]) != number:
+    if words[0] != str(number):
         raise KeyTrouble(f"line {number}: it is numbered {words[0]!r}; a line is missing, doubled or out of order")
     letters = []
     for c in "".join(words[1:]).upper().replace("-", ""):

@@ -91,7 +91,7 @@ def runs_on(medium: IMedium, node: int, bad: Callable[[str, str], None], since: 
     found = []
     for name, _ in medium.names(f"leaves/n{node}/"):
         number = name.rpartition("/")[2].removesuffix(".run")
-        if number.isdigit() and int(number) < since:
+        if number.isascii() and number.isdigit() and int(number) < since:
             continue
         try:
             found.append(decode_run(medium.get(name)))
