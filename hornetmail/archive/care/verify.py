@@ -8,6 +8,7 @@ from typing import Any
 
 from twisted.internet.threads import deferToThreadPool
 
+from hornetmail.archive.care.accounts import Accounts
 from hornetmail.archive.care.sealing import Sealer
 from hornetmail.archive.index.schema import ANY, table_of
 from hornetmail.archive.keys.keyring import KEYRING_NAME, Keyring, KeyTrouble
@@ -72,6 +73,8 @@ class Verification:
         await self._in_thread(self._check_staging)
         for where, what in await self._database.read(_check_index, full):
             self._bad(where, what)
+        accounts = Accounts(self._reactor, self._pool, self._database, self._leaves, self._staging, self._node)
+        self._found += await accounts.check()
         return tuple(self._found)
 
     async def _compared(self) -> list[PackRow]:
