@@ -126,6 +126,7 @@ class Archive:
             known=self._known_rows,
             find_part=lambda key: self._ask(find_part, key),
             arrived=self._arrived,
+            alarm=self._alarm,
         )
         self._shelf = Shelf(self._staging, self._media, self._codec, lambda record: self._ask(locate_part, record))
         self._database: Database | None = None
@@ -188,9 +189,10 @@ class Archive:
                     raise
                 self.log.failure("medium {number} cannot be used", number=medium.number)
         self._open_leaves()
-        replayed = self._staging.replay(self._leaves.size)
-        if replayed.damage:
-            self._alarm("archive-staging-damaged", f"{len(replayed.damage)} damaged stretches in the staging log")
+        self._staging.replay(self._leaves.size)
+        if damaged := self._staging.damaged:
+            first = next(iter(damaged.values()))[0]
+            self._alarm("archive-staging-damaged", f"damage in {len(damaged)} segments of the staging log; first: {first}")
 
     def _open_leaves(self) -> None:
         """The leaf log; what it lacks is taken from the media, so that no leaf number is ever given twice (rule 17)."""

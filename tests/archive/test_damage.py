@@ -303,3 +303,56 @@ class Away(DamageCase):
         assert await archive.verify(True) == ()
         assert await archive.rebuild() == ()
         assert await archive.verify(True) == ()
+
+
+class StagingArea(DamageCase):
+    async def damaged(self, *, restart: bool) -> Archive:
+        """Ten staged mails, of which the sixth's payload is damaged."""
+        archive = await self.fresh()
+        for n in range(10):
+            await self.put(archive, mail(f"Number{n}", body="x" * 300))
+        if restart:
+            await archive.stop()
+        else:
+            await archive.flush()
+        (segment,) = (self.top / "archive" / "staging").glob("*.log")
+        data = segment.read_bytes()
+        flip(segment, [match.start() for match in re.finditer(rb"\xa5HR\x01", data)][5] + 70)
+        return await self.reopened() if restart else archive
+
+    async def test_damage_before_sealing_blocks_nothing(self) -> None:
+        """Catches one bad record that keeps all that is staged from the medium for ever."""
+        archive = await self.damaged(restart=False)
+        await archive.flush(seal=True)
+        assert (await archive.figures()).staged == 0
+        assert await archive.read(AUDITOR, (await self.only(archive, "number6")).id) == mail("Number6", body="x" * 300)
+        findings = await archive.verify(True)
+        assert told(findings, "kept aside")
+        assert told(findings, "its bytes are lost")
+
+    async def test_damaged_segment_survives_the_next_start(self) -> None:
+        """Catches a start that drops a damaged segment with what is in it: it is kept aside, named, and the others are archived."""
+        archive = await self.damaged(restart=True)
+        await archive.flush(seal=True)
+        assert await self.total(archive, "") == 9
+        (aside,) = (self.top / "archive" / "staging-damaged").glob("*.log")
+        assert not list((self.top / "archive" / "staging").glob(aside.name))
+        assert told(await archive.verify(), aside.name, "kept aside")
+        await archive.stop()
+        again = await self.reopened()
+        assert await self.total(again, "") == 9
+        assert told(await again.verify(), aside.name, "kept aside")
+
+    async def test_records_of_a_newer_program(self) -> None:
+        """Catches staged records of a later format that are dropped by a program that does not know it."""
+        archive = await self.fresh()
+        await self.put(archive, mail("Known"))
+        position = archive._log_records.append(1, bytes(24) + b"\x02" + bytes(60))
+        archive._log_records.sync()
+        await archive.stop()
+        again = await self.reopened()
+        await again.flush(seal=True)
+        assert await self.total(again, "known") == 1
+        (aside,) = (self.top / "archive" / "staging-damaged").glob("*.log")
+        assert b"\x02" + bytes(60) in aside.read_bytes()
+        assert position.segment == 1
