@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Mapping
 
 from hornetmail.archive.media.directory import IMedium
-from hornetmail.archive.proof.leaves import VOID, Frontier, decode_run, encode_run
+from hornetmail.archive.proof.leaves import VOID, Tree, decode_run, encode_run
 from hornetmail.core.archived import ArchiveError
 from hornetmail.disk.records import Position, RecordLog, Replayed
 
@@ -18,12 +19,12 @@ class LeafLog:
     def __init__(self, records: RecordLog, node: int) -> None:
         self._records = records
         self._node = node
-        self._frontier = Frontier()
+        self._tree = Tree()
         self._runs: list[tuple[int, int, Position]] = []
 
     def replay(self) -> Replayed:
         """Read the log at start. Raises ArchiveError if it is damaged or runs are missing in it."""
-        self._frontier, self._runs = Frontier(), []
+        self._tree, self._runs = Tree(), []
         problems: list[str] = []
 
         def take(position: Position, _kind: int, payload: bytes) -> None:
@@ -42,17 +43,17 @@ class LeafLog:
 
     def _take(self, first: int, hashes: list[bytes], position: Position) -> None:
         for one in hashes:
-            self._frontier.add(one)
+            self._tree.add(one)
         self._runs.append((first, len(hashes), position))
 
     @property
     def size(self) -> int:
         """Leaves so far; the number of the next one."""
-        return self._frontier.size
+        return self._tree.size
 
     def root(self) -> bytes:
         """The Merkle tree hash over all of them."""
-        return self._frontier.root()
+        return self._tree.root()
 
     def run_for(self, leaves: Mapping[int, bytes]) -> bytes | None:
         """The next run: these leaves, as far as they are new, and void ones between them."""
@@ -73,12 +74,40 @@ class LeafLog:
     def hashes(self) -> list[bytes]:
         """All of them, read back from the disk. Raises ArchiveError, BadRecord."""
         found: list[bytes] = []
-        for first, count, position in self._runs:
-            begin, hashes = decode_run(self._records.read(position))
-            if begin != first or len(hashes) != count:
-                raise ArchiveError(f"the run at leaf {first} is another one")
-            found += hashes
+        for run in self._runs:
+            found += self._read(run)
         return found
+
+    def root_at(self, size: int) -> bytes:
+        """The root when there were ``size`` leaves. Raises IndexError, ArchiveError, BadRecord."""
+        return self._tree.root_at(size, self._stretch)
+
+    def path(self, number: int, size: int) -> list[bytes]:
+        """The audit path of a leaf in the tree of the first ``size`` leaves. Raises IndexError, ArchiveError, BadRecord."""
+        return self._tree.path(number, size, self._stretch)
+
+    def leaf(self, number: int) -> bytes:
+        """One leaf's hash. Raises IndexError, ArchiveError, BadRecord."""
+        if not 0 <= number < self.size:
+            raise IndexError(f"leaf {number} of {self.size}")
+        return self._stretch(number, number + 1)[0]
+
+    def _stretch(self, low: int, high: int) -> list[bytes]:
+        """Leaves ``low`` to ``high`` - 1, read back from the runs that hold them."""
+        found: list[bytes] = []
+        at = bisect_right(self._runs, low, key=lambda run: run[0]) - 1
+        while len(found) < high - low:
+            begin = low + len(found) - self._runs[at][0]
+            found += self._read(self._runs[at])[begin : begin + high - low - len(found)]
+            at += 1
+        return found
+
+    def _read(self, run: tuple[int, int, Position]) -> list[bytes]:
+        first, count, position = run
+        begin, hashes = decode_run(self._records.read(position))
+        if begin != first or len(hashes) != count:
+            raise ArchiveError(f"the run at leaf {first} is another one")
+        return hashes
 
     def name_of(self, run: bytes) -> str:
         """A run's name on a medium."""
