@@ -17,6 +17,8 @@ else
     need mbsync isync
     need fetchmail fetchmail
     need swaks swaks
+    need openssl openssl
+    need faketime faketime
     perl -MNet::SSLeay -e 1 >/dev/null 2>&1 || missing="$missing libnet-ssleay-perl"
     need /usr/bin/chromium chromium fonts-dejavu-core
     ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"

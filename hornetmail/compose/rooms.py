@@ -9,6 +9,7 @@ from time import monotonic
 from hornetmail.archive.archive import Archive, ArchiveSettings
 from hornetmail.archive.care.retention import RetentionSettings
 from hornetmail.archive.care.rootkeys import PendingFile, RootKeys, settle
+from hornetmail.archive.care.stamping import Outside, Stamping
 from hornetmail.archive.keys.keyring import KEYRING_NAME, RootFile
 from hornetmail.archive.media.directory import MediumSetting
 from hornetmail.compose.foundations import Foundations
@@ -18,12 +19,14 @@ from hornetmail.core.archived import ArchiveError
 from hornetmail.core.backoff import Backoff
 from hornetmail.core.clock import Drift
 from hornetmail.core.events import Alarm
+from hornetmail.core.stamps import AUTHORITIES, read_settings
 from hornetmail.delivery.home.expiry import DAY, Expiry
 from hornetmail.delivery.service import Delivery, Settings
 from hornetmail.disk.files import Disk
 from hornetmail.disk.seal import Seal
 from hornetmail.filter.spf import SenderCheck
 from hornetmail.interfaces import IArchive, IBus
+from hornetmail.net.ask import Asker
 from hornetmail.net.dial import Dialer
 from hornetmail.net.resolver import Resolver
 from hornetmail.net.smtp import Timeouts
@@ -59,8 +62,17 @@ def media_of(config: Config) -> tuple[MediumSetting, ...]:
     return (MediumSetting(FIRST_MEDIUM, str(config.path(config.archive.medium))),)
 
 
-def archive_of(base: Foundations, root: bytes | None) -> Archive:
-    """The archive, not yet started; ``root`` None: locked."""
+def stamping_of(base: Foundations, people: People) -> Outside:
+    """Whom the archive asks for time stamps, and the audit log that it takes along (A33, L14)."""
+    return Outside(
+        settings=lambda: read_settings(people.directory.setting(AUTHORITIES, "")),
+        post=Asker(base.reactor).post,
+        audit=people.audit,
+    )
+
+
+def archive_of(base: Foundations, root: bytes | None, stamping: Outside | None = None) -> Archive:
+    """The archive, not yet started; ``root`` None: locked. ``stamping`` None: nobody is asked for time stamps."""
     return Archive(
         base.reactor,
         base.disk,
@@ -76,6 +88,7 @@ def archive_of(base: Foundations, root: bytes | None) -> Archive:
             tick_seconds=min(15.0, base.config.archive.seal_seconds),
             retention=RetentionSettings(base.config.archive.purge_percent / 100, base.config.archive.purge_floor),
         ),
+        stamping=stamping,
     )
 
 
@@ -127,6 +140,15 @@ def retention_jobs(archive: IArchive, bus: IBus) -> tuple[DailyJob, DailyJob]:
     )
 
 
+def stamp_jobs(stamps: Stamping) -> tuple[DailyJob, ...]:
+    """Time stamps at 23:57 (A60), and at each quarter of an hour if much is unstamped (A52)."""
+    quarters = (
+        DailyJob(f"time stamp of many: {minute // 60:02}:{minute % 60:02}", minute, lambda _: stamps.if_many())
+        for minute in range(0, 1440, 15)
+    )
+    return (DailyJob("time stamp", 23 * 60 + 57, stamps.daily), *quarters)
+
+
 class MailRooms:
     """Opened, not yet delivering."""
 
@@ -176,7 +198,7 @@ class MailRooms:
         )
         await portal.open()
         base.at_close(portal.close)
-        archive = archive_of(base, await root_of(base))
+        archive = archive_of(base, await root_of(base), stamping_of(base, people))
         await archive.start()
         base.at_close(archive.stop)
         root_keys = RootKeys(
@@ -219,6 +241,7 @@ class MailRooms:
             Job("foreign files", 30, portal.sweep, first=30),
             Job("queue segments", 60, queue.tidy, first=60),
             *retention_jobs(archive, base.bus),
+            *stamp_jobs(archive.stamps),
         ]
         base.meters.gauge("queue_messages", lambda: queue.backlog().messages)
         base.meters.gauge("queue_oldest_seconds", lambda: queue.backlog().oldest)
