@@ -19,6 +19,7 @@ from hornetmail.cli.evidence import verify_evidence
 from hornetmail.cli.output import emit, json_option
 from hornetmail.cli.queue import queue
 from hornetmail.cli.session import Session
+from hornetmail.cli.stamps import authority, certificate, timestamp
 from hornetmail.cli.strays import mailbox_drain, mailbox_strays
 
 
@@ -131,6 +132,8 @@ def _pair_problem(certificate: bytes, key: bytes) -> str:
     return "" if private.public_key() == public else "the key is not the certificate's"
 
 
+for command in (timestamp, authority, certificate):
+    archive.add_command(command)
 for command in (mailbox_strays, mailbox_drain):
     mailbox.add_command(command)
 for group in (domain, mailbox, queue, archive, status, audit, approvals, second_person, verify_evidence):

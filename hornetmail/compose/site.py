@@ -57,6 +57,7 @@ class Pages:
                 health=health,
                 bounce=rooms.delivery.give_up,
                 root_keys=rooms.root_keys,
+                stamps=rooms.archive.stamps,
                 hostname=config.hostname,
                 version=__version__,
             )

@@ -297,6 +297,15 @@ class DirectoryStore:
         statement = self.setting_change(name, value, tenant)
         await self.transact(lambda snapshot: ([statement], snapshot.with_setting(tenant, name, value), None))
 
+    async def change_setting(self, name: str, change: Callable[[str], str], tenant: int = 0) -> None:
+        """Make of a setting's value (``""``: none) another, while nobody else changes it; what ``change`` raises changes nothing."""
+
+        def work(snapshot: Snapshot) -> tuple[Sequence[Statement], Snapshot, None]:
+            value = change(snapshot.settings.get((tenant, name), ""))
+            return [self.setting_change(name, value, tenant)], snapshot.with_setting(tenant, name, value), None
+
+        await self.transact(work)
+
     def setting_change(self, name: str, value: str, tenant: int) -> Statement:
         """What ``set_setting`` would write; for use within ``transact``."""
         sql = "INSERT INTO settings (tenant, name, value) VALUES (?, ?, ?) ON CONFLICT (tenant, name) DO UPDATE SET value = excluded.value"

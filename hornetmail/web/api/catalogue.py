@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hornetmail.web.api import account, approvals, archive, domains, keys, mailboxes, queue, status, strays
+from hornetmail.web.api import account, approvals, archive, domains, keys, mailboxes, queue, stamps, status, strays
 from hornetmail.web.api.operations import Operation
 
 OPERATIONS: tuple[Operation[Any, Any], ...] = (
@@ -16,5 +16,6 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
     *strays.OPERATIONS,
     *archive.OPERATIONS,
     *keys.OPERATIONS,
+    *stamps.OPERATIONS,
     *account.OPERATIONS,
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar, get_args
 
 import msgspec
 
@@ -166,9 +166,11 @@ class Operation(Generic[Q, R]):
 
 
 def _is_secret(kind: Any) -> bool:
-    return any(
-        isinstance(meta, msgspec.Meta) and bool((meta.extra or {}).get("secret")) for meta in getattr(kind, "__metadata__", ())
-    )
+    """Whether a field's type is ``Secret``, or may be (``Secret | None``)."""
+    marks = getattr(kind, "__metadata__", ())
+    if any(isinstance(meta, msgspec.Meta) and bool((meta.extra or {}).get("secret")) for meta in marks):
+        return True
+    return any(_is_secret(one) for one in get_args(kind))
 
 
 def need(room: T | None, role: str) -> T:

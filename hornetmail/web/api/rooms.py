@@ -41,5 +41,6 @@ class Rooms(msgspec.Struct, frozen=True, kw_only=True):
     health: Callable[[], Mapping[str, str]] = dict
     bounce: Callable[[Sequence[int], str], Awaitable[int]] | None = None
     root_keys: Any = None
+    stamps: Any = None
     hostname: str = ""
     version: str = ""
