@@ -34,7 +34,7 @@ class Lesser(Given):
         return postfix
 
     async def test_what_is_delivered_reads_the_same(self) -> None:
-        """Fault 9: mail that a server without 8BITMIME and SMTPUTF8 bounces, gets as it is, or that reads otherwise there."""
+        """Mail that a server without 8BITMIME and SMTPUTF8 bounces, gets as it is, or that reads otherwise there."""
         postfix = await self.postfix()
         for number, (data, utf8) in enumerate(((EIGHT, True), (MIXED, True), (MAIL, True)), 1):
             await self.gone(await self.submit(data, smtputf8=utf8))
@@ -61,7 +61,7 @@ class Lesser(Given):
         assert not postfix.count()
 
     async def test_too_big_without_a_word_before(self) -> None:
-        """Fault 8: large mails refused by a Postfix that did not announce its limit, taken for an outage."""
+        """Large mails refused by a Postfix that did not announce its limit, taken for an outage."""
         postfix = await self.postfix("message_size_limit = 100000\n")
         for _ in range(3):
             reply = await self.failure(await self.submit(BIG))

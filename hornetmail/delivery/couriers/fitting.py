@@ -1,8 +1,8 @@
 """A message as one server can take it: flags it needs and no others, and converted where the server lacks an extension (RFC 6531, RFC 6152).
 
 What the client of long ago declared is not believed but looked up in the bytes: an all-ASCII message asks for neither SMTPUTF8 nor 8BITMIME. A
-server that offers what a message needs gets its exact bytes. One without 8BITMIME gets ASCII, and none gets lines over 998 bytes (RFC 5321 section
-4.5.3.1.6; no extension that we speak allows more). What cannot be converted, and what needs SMTPUTF8 where it is not offered, has failed: no other
+server that offers what a message needs gets its exact bytes, lines over 998 bytes too: servers with 8BITMIME take them, and a line that was broken costs
+the message its DKIM signature. One without 8BITMIME gets ASCII in lines of at most 998 bytes (RFC 5321 section 4.5.3.1.6). What cannot be converted, and what needs SMTPUTF8 where it is not offered, has failed: no other
 attempt would end otherwise. That is no unavailability (C20).
 """
 
@@ -94,7 +94,7 @@ async def fit(
     without that they are somebody's old habit, which servers with 8BITMIME get as they are. Raises what ``text`` raises."""
     flaws = await text.flaws()
     eight, utf8 = "8BITMIME" in offers, "SMTPUTF8" in offers
-    wrong = flaws if not eight else flaws & Flaw.LONG
+    wrong = Flaw.NONE if eight else flaws
     findings = await text.findings() if wrong or (smtputf8 and flaws) else None
     international = smtputf8 and findings is not None and Flaw.EIGHT in findings.header
     sender = in_a_labels(sender)
