@@ -143,7 +143,7 @@ class Snapshot:
         """The next version, with a mailbox added or replaced."""
         old = self._mailboxes.get(mailbox.id)
         twin = self._copy() if old is None else self._parted(old)
-        twin._other_people(mailbox.domain)
+        twin._other_people(mailbox)
         twin._mailboxes = twin._mailboxes.including(mailbox.id, mailbox)
         twin._keep_keys(mailbox)
         members = twin._members.get(mailbox.domain)
@@ -168,7 +168,7 @@ class Snapshot:
     def _parted(self, mailbox: Mailbox) -> Snapshot:
         """Without a mailbox, wherever it is found."""
         twin = self._copy()
-        twin._other_people(mailbox.domain)
+        twin._other_people(mailbox)
         twin._mailboxes = twin._mailboxes.without(mailbox.id)
         twin._with_roles = twin._with_roles.without(mailbox.id)
         twin._forget_keys(mailbox)
@@ -179,8 +179,8 @@ class Snapshot:
             twin._aliased = twin._aliased.including(name, there) if there else twin._aliased.without(name)
         return twin
 
-    def _other_people(self, domain: str) -> None:
-        self.people_changed |= {domain}
+    def _other_people(self, mailbox: Mailbox) -> None:
+        self.people_changed |= {key.rpartition("@")[2] for key in self.keys_of(mailbox)}
         self.__dict__.pop("_all_mailboxes", None)
 
     def _forget_keys(self, mailbox: Mailbox) -> None:
