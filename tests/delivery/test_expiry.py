@@ -251,6 +251,10 @@ class TestExpiry(StoresCase):
         rows = await self.queue.rows(kinds=(RowKind.DRAIN,))
         assert [(row.id, row.state) for _, row in rows] == [(held.id, RowState.HELD)]
 
+    def told_of_the_clock(self) -> list[str]:
+        """Others raise alarms too: of a primary that is back, say."""
+        return [alarm.text for alarm in self.alarms if alarm.code == "portal-expiry"]
+
     async def test_clock(self) -> None:
         """Rule 19: a clock that jumped, or that was set back, removes nothing and says so."""
         end = await self.emergency()
@@ -258,13 +262,12 @@ class TestExpiry(StoresCase):
         await self.expiry.run(end + 87 * DAY)
         self.drift = 4000.0
         assert (await self.expiry.run(end + 90 * DAY)).messages == 0
-        await self.until(lambda: self.alarms, "told")
-        assert self.alarms[-1].code == "portal-expiry"
-        assert "monotonic" in self.alarms[-1].text
+        await self.until(lambda: self.told_of_the_clock(), "told")
+        assert "monotonic" in self.told_of_the_clock()[-1]
         self.drift = 0.0
         self.fresh()
         assert (await self.expiry.run(end + 80 * DAY)).messages == 0, "behind the last run"
-        await self.until(lambda: len(self.alarms) == 2, "told")
+        await self.until(lambda: len(self.told_of_the_clock()) == 2, "told")
         assert (await self.expiry.run(end + 90 * DAY)).messages == 1
 
     async def test_after_a_clock_in_the_far_future(self) -> None:
