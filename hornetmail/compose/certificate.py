@@ -14,7 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 def self_signed(hostname: str, now: datetime.datetime, days: int = 825) -> tuple[bytes, bytes]:
     """A P-256 pair (certificate PEM, key PEM) for a host name and for loopback, signed by itself: an authority for itself alone, with all
-    that RFC 5280 asks of one (sections 4.2.1.1 to 4.2.1.3, 4.2.1.9), so that whoever trusts it may check strictly, as Python does from 3.13 on."""
+    that RFC 5280 asks of one (sections 4.2.1.1 to 4.2.1.3, 4.2.1.9), so that whoever trusts it may check strictly."""
     key = ec.generate_private_key(ec.SECP256R1())
     public = key.public_key()
     identifier = x509.SubjectKeyIdentifier.from_public_key(public)

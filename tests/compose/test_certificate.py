@@ -31,7 +31,8 @@ def shaken(server: ssl.SSLContext, client: ssl.SSLContext, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["mx.hornet.test", "localhost", "127.0.0.1", "::1"])
 def test_whoever_trusts_it_may_check_strictly(tmp_path: Path, name: str) -> None:
-    """Python 3.13's imaplib and smtplib check with VERIFY_X509_STRICT: a trusted certificate without key identifiers is refused by them."""
+    """Python's imaplib and smtplib check with VERIFY_X509_STRICT since 3.13: catches a certificate that is not for servers, or whose key may not
+    sign handshakes, or a name of ours that it does not bear."""
     certificate, key = self_signed("mx.hornet.test", NOW)
     (tmp_path / "pair.pem").write_bytes(certificate + key)
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
