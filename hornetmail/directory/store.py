@@ -97,15 +97,15 @@ class DirectoryStore:
         """All, or those of a domain, by address."""
         return self.snapshot.mailboxes(domain)
 
+    def with_roles(self, tenant: int) -> Sequence[Mailbox]:
+        """Mailboxes of a tenant that have a role, by address; found without looking at the others."""
+        return self.snapshot.with_roles(tenant)
+
     def covered(self, address: str) -> Mailbox | None:
         """The mailbox, if the service covers it (C11, C12)."""
         return self.snapshot.covered(address)
 
     # --- further answers from memory
-
-    def with_roles(self, tenant: int) -> Sequence[Mailbox]:
-        """Mailboxes of a tenant that have a role, by address; found without looking at the others."""
-        return self.snapshot.with_roles(tenant)
 
     def credential(self, identifier: int) -> Credential | None:
         """The password of a mailbox, if one is set."""
