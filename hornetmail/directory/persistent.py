@@ -54,15 +54,19 @@ class PersistentMap(Mapping[K, V]):
         made._root, made._size = root if size else {}, size
         return made
 
-    def __getitem__(self, key: K) -> V:
+    def _leaf(self, key: object) -> dict[K, V]:
+        """Where the key is, if it is anywhere."""
         node = self._root
         if type(node) is tuple:
             spread, shift = _spread(key), _TOP
             while type(node) is tuple:
                 node = node[(spread >> shift) % _WIDTH]
                 shift -= _BITS
-        found: V = node[key]
-        return found
+        leaf: dict[K, V] = node
+        return leaf
+
+    def __getitem__(self, key: K) -> V:
+        return self._leaf(key)[key]
 
     @overload
     def get(self, key: K, /) -> V | None: ...
@@ -70,17 +74,10 @@ class PersistentMap(Mapping[K, V]):
     def get(self, key: K, /, default: D) -> V | D: ...
     def get(self, key: K, /, default: Any = None) -> Any:
         """The value, or ``default``."""
-        try:
-            return self[key]
-        except KeyError:
-            return default
+        return self._leaf(key).get(key, default)
 
     def __contains__(self, key: object) -> bool:
-        try:
-            self[key]  # type: ignore[index]
-        except KeyError:
-            return False
-        return True
+        return key in self._leaf(key)
 
     def __len__(self) -> int:
         return self._size
