@@ -22,7 +22,8 @@ SERVER_STAGES = frozenset({Stage.CONNECT, Stage.GREETING, Stage.EHLO, Stage.TLS,
 """Trouble at these stages concerns everybody: nothing of the mail was said yet, so no stranger can bring it about (rule 8c)."""
 
 TEXT_STAGES = frozenset({Stage.DATA, Stage.BODY, Stage.DOT})
-"""Trouble that a question without a message does not meet."""
+"""Trouble that a question without a message does not meet. 421 at any stage is how a lost connection is told; another 4xx in the middle of the
+text is said about that message, as after its final dot."""
 
 
 class Breadth(enum.StrEnum):
@@ -73,7 +74,7 @@ def excuse(verdict: Verdict) -> str:
     """Why a primary that deferred one recipient works all the same, in plain words; ``""`` if that cannot be said."""
     if verdict.outcome is not Outcome.DEFERRED or not verdict.unavailable:
         return ""
-    if verdict.stage in SERVER_STAGES or verdict.stage in (Stage.RESOLVE, Stage.BODY) or verdict.reply.code == 421:
+    if verdict.stage in SERVER_STAGES or verdict.stage is Stage.RESOLVE or verdict.reply.code == 421:
         return ""
     if is_greylisting(verdict.reply):
         return "greylisting is no outage"
@@ -91,7 +92,7 @@ def read(verdict: Verdict) -> Sign:
         return Sign(Breadth.DNS, f"its name cannot be resolved: {verdict.reply}")
     if verdict.stage in SERVER_STAGES:
         return Sign(Breadth.SERVER, f"{verdict.stage}: {verdict.reply}")
-    if verdict.stage is Stage.BODY or verdict.reply.code == 421:
+    if verdict.reply.code == 421:
         return Sign(Breadth.CONVERSATION, f"{verdict.stage}: {verdict.reply}", text=text)
     if why := excuse(verdict):
         return Sign(Breadth.NOBODY, f"{why}: {verdict.reply}")

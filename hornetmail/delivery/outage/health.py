@@ -420,4 +420,4 @@ def _works(reply: Reply) -> bool:
     """A known recipient was taken, or refused for a reason that says nothing of the server as a whole."""
     if reply.permanent:
         return not outage.is_unknown(reply)
-    return reply.positive or outage.is_greylisting(reply) or outage.is_full(reply)
+    return reply.completed or outage.is_greylisting(reply) or outage.is_full(reply)
