@@ -217,7 +217,8 @@ class Modes:
             self.observe(domain, machine.Trouble(connection, sign.why, dns=dns, ours=ours))
         elif sign.breadth is not outage.Breadth.NOBODY and proven:
             proof = machine.Proof.TEXT if sign.text else machine.Proof.ENVELOPE
-            self.observe(domain, machine.Trouble(recipient, sign.why, proof=proof, ours=ours))
+            key = connection if sign.breadth is outage.Breadth.CONVERSATION else recipient
+            self.observe(domain, machine.Trouble(key, sign.why, proof=proof, ours=ours))
 
     def refused(self, domain: str, address: str, verdict: Verdict) -> None:
         """A known address was refused by a primary that is not believed (rule 4)."""
