@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -50,5 +51,19 @@ class PortalCourier:
             copy = await self._portal.deliver(mailbox.id, message, row, body, uncertain=uncertain)
         except Exception:  # noqa: BLE001 - whatever is wrong with our store, the message stays in the queue
             self.log.failure("portal delivery of row {row} failed", row=row.id)
+            found = await self._placed_all_the_same(mailbox.id, row)
+            if found is not None:
+                return self._placed(msgspec.structs.replace(found, uncertain=uncertain))
             return Verdict(Outcome.DEFERRED, Reply(451, "4.3.0", "our portal store failed"), PORTAL)
+        return self._placed(copy)
+
+    def _placed(self, copy: Portal) -> Placed:
         return Placed(Outcome.DELIVERED, Reply(250, "2.0.0", "in the portal"), PORTAL, Stage.LOCAL, copy=copy)
+
+    async def _placed_all_the_same(self, mailbox: int, row: Row) -> Portal | None:
+        """The copy, if what failed came after it was in its place: delivered to the primary later, it would lie in INBOX for ever besides."""
+        try:
+            return await self._portal.received(mailbox, row)
+        except Exception:  # noqa: BLE001 - the next attempt finds it
+            self.log.failure("whether row {row} is in the portal cannot be found out", row=row.id)
+            return None
