@@ -92,7 +92,21 @@ class IQueue(Interface):
         """Claim just these, if they are not claimed or done: what drain and flush use."""
 
     async def settle(verdicts: Sequence[Settled]) -> None:
-        """Record what became of claimed rows, and drain rows born with them, durable on return. A message with nothing left leaves."""
+        """Record what became of claimed rows, and drain rows born with them. A message with nothing left leaves.
+
+        After return the verdicts are in the journal. If it raises (DiskFull, SpoolError), nothing was recorded and the very same call may be
+        made again; after SpoolBroken only a restart helps. A caller that was cancelled cannot know: the record may be on disk, and the same
+        call made again changes nothing then (the same copy is one drain row). It waits for whatever is under way with these rows; none is
+        passed over but those that are done or gone."""
+
+    def claimed_for(seconds: float) -> Sequence[tuple[Message, Row]]:
+        """Rows that have been claimed for longer than that (service uptime), from memory, oldest claim first. Only who made the claims
+        knows whether somebody still works on them."""
+
+    async def reclaim(rows: Iterable[int]) -> Sequence[tuple[Message, Row]]:
+        """Take claimed rows back whose attempt will never end: QUEUED for the time recorded with their claim, and shown by
+        ``claimed_at_start`` of every later start until they are settled, as after a crash. The rows as they were; others are passed over.
+        Durable on return; raises as ``settle`` does."""
 
     async def take_back(
         copy: Portal, envelope: Envelope, address: str, *, tenant: int, domain: str, arrived: float, size: int, due: float
@@ -104,7 +118,10 @@ class IQueue(Interface):
         """Rows whose attempt the last death interrupted, as they were then; by now they are queued for the time recorded with the attempt."""
 
     async def body(message: int) -> IBody:
-        """The body as received. Raises KeyError once the message has left."""
+        """The body as received. Raises KeyError once the message has left, and SpoolError if it cannot be read now.
+
+        ``body``, ``IBody.read`` and ``IBody.chunks`` raise ``hornetmail.spool.errors.BodyLost``, a SpoolError, if the body is gone for good
+        (missing, damaged, or on a bad sector): trying again is of no use, hold the rows. The alarm ``queue-body-lost`` names the message once."""
 
     async def change(rows: Iterable[int], state: RowState, *, due: float = 0.0, reason: str = "") -> int:
         """Administration: hold, release, park, flush, delete (REMOVED); claimed and done rows are left alone; the number changed."""
@@ -133,8 +150,13 @@ class IQueue(Interface):
     def backlog() -> Backlog:
         """Figures, from memory."""
 
+    def next_due(kinds: Collection[RowKind] = ()) -> float | None:
+        """When the next queued row of these kinds (all, if none) is due, in Unix seconds; past times are overdue ones; None if there is none.
+        From memory. Rows that ``claim`` passed over for want of room in a share are not counted: who gives room claims again."""
+
     def wake(listener: Callable[[], None]) -> None:
-        """Call when something became due."""
+        """Call when something became due by the clock, and when a row became the next of its kind to be due (``next_due`` may have come
+        earlier): in a later turn of the reactor, once for all that happened meanwhile. While rows stay overdue it calls again every 5 s."""
 
 
 class ICourier(Interface):

@@ -15,7 +15,7 @@ from hornetmail.disk.groupsync import GroupSync
 from hornetmail.disk.records import Position, RecordLog
 from hornetmail.spool.index import Change, Checkpoint, Index, stored
 from hornetmail.spool.journal import Kind, Record, Remembered, Snapshot, Where, body_of
-from hornetmail.spool.live import REQUESTS, Entry, Live, request_fact
+from hornetmail.spool.live import REQUESTS, WALL, Entry, Live, request_fact
 
 LAG = 2.0
 """Seconds that a message may change before the index hears of it: one that comes and goes within them never touches it."""
@@ -60,15 +60,20 @@ class Keeper:
 
     def applied(self, kind: int, record: Record, place: Position, size: int) -> None:
         """Apply a durable record; called in the order of the journal."""
-        self._live.apply(kind, record, place, size, self._reactor.seconds())
+        self._live.apply(kind, record, place, size)
         self.last = place
         if self._timer is None:
             self.soon()
 
     def replay(self, kind: int, record: Record, place: Position, size: int) -> None:
         """``applied``, at start and in a thread."""
-        self._live.apply(kind, record, place, size, self._reactor.seconds())
+        self._live.apply(kind, record, place, size)
         self.last = place
+
+    def started(self) -> None:
+        """The replay is over."""
+        self._noted = self._live.up()
+        self.soon()
 
     def soon(self) -> None:
         """Write the index in a while."""
@@ -110,7 +115,7 @@ class Keeper:
 
     async def _write_some(self, everything: bool) -> bool:
         live = self._live
-        before = self._reactor.seconds() - LAG
+        before = live.up() - LAG
         taken: dict[int, tuple[Position, float]] = {}
         for number, since in live.dirty.items():
             if len(taken) == PAGE or not (everything or since[1] <= before):
@@ -193,24 +198,27 @@ class Keeper:
         live = self._live
         keep = entry.where is Where.RECORD and entry.needs_body
         body = (body_of(await self._sync.alone(lambda: self._journal.read(entry.place))),) if keep else ()
-        if live.messages.get(entry.id) is not entry:
-            return True
-        numbers = [row.id for row in entry.rows if row.state not in DONE]
-        if any(number in live.busy for number in numbers):
-            return False
-        live.busy.update(numbers)
-        where = entry.where if keep or entry.where is Where.FILE else Where.NOWHERE
+        turn = await live.turns.take(row.id for row in entry.rows if row.state not in DONE)
         try:
-            await self._submit(Kind.KEPT, Snapshot(entry.message, list(entry.rows), where, entry.file), body, rows=numbers)
-        finally:
-            live.release(numbers)
+            if self._closed or live.messages.get(entry.id) is not entry:
+                live.end(turn)
+                return not self._closed
+            keep = keep and entry.needs_body
+            where = entry.where if keep or entry.where is Where.FILE else Where.NOWHERE
+            copied = self._submit(
+                Kind.KEPT, Snapshot(entry.message, list(entry.rows), where, entry.file), body if keep else (), turn=turn
+            )
+        except BaseException:
+            live.end(turn)
+            raise
+        await copied
         return True
 
     async def _forget_requests(self) -> None:
-        before = self._reactor.seconds() - REQUEST_DAYS * 86400
+        before = self._live.up() - REQUEST_DAYS * 86400
         for key, value in list(self._live.facts.get(REQUESTS, {}).items()):
-            if request_fact(value)[0] < before:
-                self._live.remember(REQUESTS, key, None, self.last)
+            left = request_fact(value)[0]
+            if (left if left < WALL else left - self._reactor.seconds() + self._live.up()) < before:
                 await self._submit(Kind.REMEMBERED, Remembered(REQUESTS, key, None))
 
     async def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -26,7 +27,7 @@ from hornetmail.spool.earlier import understood
 from hornetmail.spool.errors import SpoolError
 from hornetmail.spool.index import MIGRATIONS, Index
 from hornetmail.spool.journal import UnknownRecord, Where, decode
-from hornetmail.spool.queue import Queue
+from hornetmail.spool.queue import Queue, Settings
 
 log = Logger()
 
@@ -62,13 +63,16 @@ async def open_queue(
     segment_bytes: int = 64 << 20,
     least_free: float = 0.1,
     recent_bytes: int = 64 << 20,
+    longest: float = 7200.0,
     database_key: bytes | None = None,
     alarm: Callable[[str, str], None] = lambda code, text: None,
+    uptime: Callable[[], float] = monotonic,
 ) -> OpenedQueue:
     """The queue in ``directory`` (journal and bodies), with its index at ``database_url``.
 
-    ``seal``: of the server key. ``node``: 0 to 1023, in IDs and segment names. ``least_free``: the share of the disk below which nothing
-    is accepted. ``alarm(code, text)``: ``queue-broken`` (stop and restart), ``queue-damage`` (at start), ``queue-index``. ``recent_bytes``: of short bodies kept in memory for the first attempt.
+    ``seal``: of the server key. ``node``, ``least_free``, ``recent_bytes``, ``longest``: see ``queue.Settings``. ``uptime``: seconds of a
+    clock that nobody sets, from anywhere; give-up times count by it (rule 5). ``alarm(code, text)``: ``queue-broken`` (stop and restart),
+    ``queue-damage`` (a damaged place of the journal), ``queue-body-lost`` (a message's body cannot be read), ``queue-index``.
     Raises NetworkFileSystem (rule 8), WrongKey, SpoolError (records of a newer version), OSError, the database's errors.
     """
     disk.make_directory(directory / "bodies")
@@ -90,10 +94,9 @@ async def open_queue(
             index,
             disk,
             thread,
-            node=node,
-            least_free=least_free,
-            recent_bytes=recent_bytes,
+            settings=Settings(node, least_free, recent_bytes, longest),
             alarm=alarm,
+            monotonic=uptime,
         )
         queue.use(thread, pool)
         queue.replayed = await _fill(queue, reactor, journal, index, thread)
@@ -110,7 +113,7 @@ async def open_queue(
     await files.thread(files.sweep, needed)
     if queue.replayed.damage:
         alarm("queue-damage", f"{len(queue.replayed.damage)} damaged places in the queue's journal were left aside; see the log")
-    queue.started(live.start(reactor.seconds()))
+    queue.started(live.start(reactor.seconds(), longest))
     return queue
 
 
@@ -140,8 +143,7 @@ async def _fill(queue: Queue, reactor: Any, journal: RecordLog, index: Index, th
                 queue.live.load(entry)
             after = page[-1].id
         for space, key, place, value in await index.facts():
-            queue.live.facts.setdefault(space, {})[key] = value
-            queue.live.fact_places[space, key] = place
+            queue.live.load_fact(space, key, value, place)
     else:
         await index.clear()
 

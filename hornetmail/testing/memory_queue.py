@@ -14,6 +14,7 @@ from hornetmail.core.address import domain_of
 from hornetmail.core.envelope import Direction, Door, Envelope, Origin
 from hornetmail.core.queued import DONE, Backlog, Claim, Message, Portal, Row, RowKind, RowState, Settled, WaitsFor
 from hornetmail.interfaces import IBody, IDeposit, IQueue
+from hornetmail.spool.errors import BodyLost
 
 replace = msgspec.structs.replace
 
@@ -113,6 +114,10 @@ class MemoryQueue:
         self.claims = 0
         self._listeners: list[Callable[[], None]] = []
         self._at_start: list[tuple[Message, Row]] = []
+        self._claimed_at: dict[int, float] = {}
+        self._interrupted: set[int] = set()
+        self.lost: set[int] = set()
+        """Messages whose body cannot be read any more."""
 
     def _number(self) -> int:
         self._next += 1
@@ -206,6 +211,7 @@ class MemoryQueue:
         for row in rows:
             claimed = replace(row, state=RowState.CLAIMED, attempts=row.attempts + 1)
             self.held[row.id] = replace(claimed, due=next_due(claimed))
+            self._claimed_at[row.id] = self._seconds()
             groups.setdefault(row.message, []).append(self.held[row.id])
         return [Claim(self.messages[number], tuple(members)) for number, members in groups.items()]
 
@@ -218,6 +224,7 @@ class MemoryQueue:
             if row is None or row.state in DONE:
                 continue
             touched.add(row.message)
+            self._interrupted.discard(row.id)
             told = row.delay_told or one.delay_told
             self.held[row.id] = replace(
                 row,
@@ -273,9 +280,14 @@ class MemoryQueue:
     def restart(self) -> None:
         """The process died: claims become what they are after a start."""
         self._listeners.clear()
-        self._at_start = [(self.messages[row.message], row) for row in self.held.values() if row.state is RowState.CLAIMED]
+        self._at_start = [
+            (self.messages[row.message], replace(row, state=RowState.CLAIMED))
+            for row in self.held.values()
+            if row.state is RowState.CLAIMED or (row.id in self._interrupted and row.state is RowState.QUEUED)
+        ]
         for _, row in self._at_start:
             self.held[row.id] = replace(row, state=RowState.QUEUED)
+            self._interrupted.add(row.id)
 
     async def take_back(
         self, copy: Portal, envelope: Envelope, address: str, *, tenant: int, domain: str, arrived: float, size: int, due: float
@@ -297,6 +309,8 @@ class MemoryQueue:
 
     async def body(self, message: int) -> MemoryBody:
         """See IQueue."""
+        if message in self.lost:
+            raise BodyLost(f"the body of {message} is lost")
         return MemoryBody(self.bodies[message])
 
     async def change(self, rows: Iterable[int], state: RowState, *, due: float = 0.0, reason: str = "") -> int:
@@ -364,9 +378,31 @@ class MemoryQueue:
         messages = len({row.message for row in live})
         return Backlog(messages, count[RowKind.DELIVER], count[RowKind.DRAIN], count[RowKind.ARCHIVE])
 
-    def wake(self, listener: Callable[[], None]) -> None:
+    def next_due(self, kinds: Collection[RowKind] = ()) -> float | None:
         """See IQueue."""
+        queued = (row.due for row in self.held.values() if row.state is RowState.QUEUED and (not kinds or row.kind in kinds))
+        return min(queued, default=None)
+
+    def wake(self, listener: Callable[[], None]) -> None:
+        """See IQueue; called at once, and not by the clock: tests turn it themselves."""
         self._listeners.append(listener)
+
+    def claimed_for(self, seconds: float) -> Sequence[tuple[Message, Row]]:
+        """See IQueue."""
+        before = self._seconds() - seconds
+        old = sorted((since, number) for number, since in self._claimed_at.items() if since < before)
+        rows = [self.held[number] for _, number in old if number in self.held]
+        return [(self.messages[row.message], row) for row in rows if row.state is RowState.CLAIMED]
+
+    async def reclaim(self, rows: Iterable[int]) -> Sequence[tuple[Message, Row]]:
+        """See IQueue."""
+        found = [self.held[number] for number in dict.fromkeys(rows) if number in self.held]
+        taken = [(self.messages[row.message], row) for row in found if row.state is RowState.CLAIMED]
+        for _, row in taken:
+            self.held[row.id] = replace(row, state=RowState.QUEUED)
+            self._interrupted.add(row.id)
+        self._call()
+        return taken
 
     def all(self, kind: RowKind, *states: RowState) -> list[Row]:
         """Rows of a kind in these states (any, if none)."""

@@ -61,6 +61,7 @@ class Base(TestCase):
             self.url,
             disk=keywords.pop("disk", None) or Disk(),
             seal=SEAL,
+            longest=keywords.pop("longest", 1e12),
             least_free=0.0,
             **keywords,
         )
@@ -409,6 +410,10 @@ class QueueTests(Base):
         waiting = calls[-1]
         await queue.settle([Settled(row.id, RowState.QUEUED, due=reactor.seconds() + 0.05)])
         await waiting
+        due = queue.next_due({D})
+        assert due is not None
+        while reactor.seconds() < due:
+            await calls[-1]
         (row,) = await self.claimed(queue)
         waiting = calls[-1]
         await queue.settle([Settled(row.id, RowState.QUEUED, due=LATER)])
