@@ -111,6 +111,7 @@ class SettledRow(msgspec.Struct, array_like=True, gc=False):
     drain_reason: str = ""
     waits_for: WaitsFor | None = None
     staged: tuple[int, ...] = ()
+    drain_waits_for: WaitsFor = WaitsFor.NOTHING
 
 
 class SettledRows(msgspec.Struct, array_like=True, gc=False):

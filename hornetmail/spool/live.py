@@ -314,6 +314,7 @@ class Live:
             if one.born and one.portal is not None and not self._has(entry, one.portal):
                 born = LiveRow(
                     one.born, row.message, RowKind.DRAIN, one.drain_state, row.address, row.number, one.drain_due,
+                    waits_for=one.drain_waits_for,
                     queued=record.at, portal=one.portal, reason=one.drain_reason, mark=now,
                 )  # fmt: skip
                 entry.rows = (*entry.rows, born)

@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from hornetmail.core.envelope import Direction, Door, Envelope, Origin
 from hornetmail.core.ids import IdSource
-from hornetmail.core.queued import DONE, Backlog, Claim, Message, Portal, Row, RowKind, RowState, Settled
+from hornetmail.core.queued import DONE, Backlog, Claim, Message, Portal, Row, RowKind, RowState, Settled, WaitsFor
 from hornetmail.disk.files import Disk, DiskFull
 from hornetmail.disk.groupsync import GroupSync
 from hornetmail.disk.records import BadRecord, LogBroken, Position, RecordLog
@@ -253,7 +253,8 @@ class Queue:
             settled.born, settled.portal = self.ids.next(), one.drain
             settled.drain_state = RowState.QUEUED if one.due else RowState.PARKED
             settled.drain_due, settled.drain_reason = one.due, one.reason
-            settled.due, settled.reason = 0.0, ""
+            settled.drain_waits_for = one.waits_for
+            settled.due, settled.reason, settled.waits_for = 0.0, "", WaitsFor.NOTHING
         return settled
 
     def claimed_for(self, seconds: float) -> Sequence[tuple[Message, Row]]:
@@ -323,7 +324,7 @@ class Queue:
     # Administration
 
     async def change(self, rows: Iterable[int], state: RowState, *, due: float = 0.0, reason: str = "") -> int:
-        """Claimed and done rows are left alone, and so are waiting archive rows unless they are removed. QUEUED without ``due``: now.
+        """Claimed and done rows are left alone, and so are waiting archive rows and copies that the primary has (HOME) unless they are removed. QUEUED without ``due``: now.
 
         Many rows go in slices, each of them durable; if one fails, those before it are done, and the same call may be made again."""
         if state in (RowState.CLAIMED, RowState.WAITING):
@@ -344,7 +345,7 @@ class Queue:
                 row = self.live.rows.get(number)
                 if row is None or row.state in DONE or row.state is RowState.CLAIMED:
                     continue
-                if row.state is not RowState.WAITING or state is RowState.REMOVED:
+                if row.state not in (RowState.WAITING, RowState.HOME) or state is RowState.REMOVED:
                     wanted.append(row)
             worked = [self.live.worked(row) for row in wanted]
             at = (due or now) if state is RowState.QUEUED else due

@@ -233,7 +233,7 @@ class MemoryQueue:
                 last=one.verdict or row.last,
                 reason=one.reason,
                 delay_told=told,
-                waits_for=one.waits_for,
+                waits_for=WaitsFor.NOTHING if one.drain is not None else one.waits_for,
                 staged=one.staged or row.staged,
             )
             if one.drain is not None:
@@ -251,6 +251,7 @@ class MemoryQueue:
                         0,
                         now,
                         portal=one.drain,
+                        waits_for=one.waits_for,
                     )
                 )
             if row.kind is RowKind.DELIVER:
@@ -318,7 +319,8 @@ class MemoryQueue:
         changed = 0
         for each in rows:
             row = self.held.get(each)
-            if row is not None and row.state is not RowState.CLAIMED and row.state not in DONE:
+            kept = row is not None and row.state in (RowState.WAITING, RowState.HOME) and state is not RowState.REMOVED
+            if row is not None and row.state is not RowState.CLAIMED and row.state not in DONE and not kept:
                 self.held[each] = replace(row, state=state, due=due, reason=reason, waits_for=WaitsFor.NOTHING)
                 self._leave(row.message)
                 changed += 1

@@ -8,6 +8,7 @@ import msgspec
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
+from hornetmail.core import outage
 from hornetmail.core.address import domain_of
 from hornetmail.core.bounce import Bounce
 from hornetmail.core.envelope import Door
@@ -21,6 +22,7 @@ from hornetmail.core.verdict import Outcome, Stage, Verdict
 from hornetmail.delivery.attempt.evidence import Evidence
 from hornetmail.delivery.attempt.ground import Ground, Retry
 from hornetmail.delivery.attempt.record import Record
+from hornetmail.delivery.attempt.underway import Underway
 from hornetmail.delivery.couriers.portal import Placed
 from hornetmail.delivery.letters.notices import Notices
 from hornetmail.delivery.tasks import Tasks, together
@@ -72,6 +74,7 @@ class Agent:
         evidence: Evidence,
         couriers: Mapping[str, ICourier],
         notices: Notices,
+        underway: Underway,
         copied: Callable[[str, bool], None],
     ) -> None:
         self._ground = ground
@@ -80,6 +83,7 @@ class Agent:
         self._evidence = evidence
         self._couriers = couriers
         self._notices = notices
+        self._underway = underway
         self._copied = copied
         self._tasks = Tasks(ground.clock)
 
@@ -102,7 +106,10 @@ class Agent:
         except Exception:  # noqa: BLE001 - a fault of ours delays the message and never loses it
             self.log.failure("attempt for message {message} could not start", message=message.id)
             await self._record.put(
-                [Settled(row.id, RowState.QUEUED, row.last, self._retry.again(row), delay_told=row.delay_told) for row in claim.rows]
+                [
+                    Settled(row.id, RowState.QUEUED, row.last, self._retry.again(row), delay_told=row.delay_told)
+                    for row in claim.rows
+                ]
             )
             return
         await together(self._attempt(message, group, body) for group in groups)
@@ -304,13 +311,15 @@ class Agent:
         way = group.routes[row.id]
         if verdict.outcome is Outcome.DELIVERED:
             copy = verdict.copy if isinstance(verdict, Placed) and way.drains else None
-            due = 0.0
+            due, why = 0.0, WaitsFor.NOTHING
             if copy is not None and not self._ground.in_emergency(group.domain):
                 # The primary may have an uncertain one already: it goes last, when its turn comes (rule 1).
                 backoff = self._retry.backoff
                 wait = backoff.patience() if copy.uncertain else backoff.delay(1, self._retry.jitter())
                 due = self._ground.clock.seconds() + wait
-            return Settled(row.id, RowState.DELIVERED, _plain(verdict), due, copy, delay_told=row.delay_told)
+                # The primary's verdict was the row's last, on the way here.
+                why = WaitsFor.OUTAGE if row.last is not None and _is_wide(row.last) else why
+            return Settled(row.id, RowState.DELIVERED, _plain(verdict), due, copy, delay_told=row.delay_told, waits_for=why)
         if way.last is Last.PARK:
             return Settled(
                 row.id, RowState.PARKED, verdict, reason=way.why, delay_told=row.delay_told, waits_for=WaitsFor.MAILBOX
@@ -352,23 +361,30 @@ class Agent:
             bounce, why = Bounce.HOLD, OUR_TROUBLE
         told = "its sender was told" if bounce is Bounce.SEND else f"its sender was not told: {why}"
         reason = f"its text cannot be read any more ({error}); {told}"
-        self._ground.bus.publish(Alarm("message-lost", f"message {message.id} from <{message.envelope.sender}>: {reason}", message.domain))
-        await self._record.put([Settled(row.id, RowState.HELD, verdict, reason=reason, delay_told=row.delay_told) for row in rows])
+        self._ground.bus.publish(
+            Alarm("message-lost", f"message {message.id} from <{message.envelope.sender}>: {reason}", message.domain)
+        )
+        await self._record.put(
+            [Settled(row.id, RowState.HELD, verdict, reason=reason, delay_told=row.delay_told) for row in rows]
+        )
 
     async def give_up(self, rows: Sequence[int], reason: str) -> int:
         """Administration: end the deliveries named and tell their senders. Where rule 6 forbids that, the
         message is held and shown; ``delete`` is the word for ending it in silence. How many ended."""
-        ended = 0
-        queue, clock = self._ground.queue, self._ground.clock
+        queue, now = self._ground.queue, self._ground.clock.seconds()
         # Held rows cannot be claimed; parked ones can, and nobody else does.
         await queue.change(rows, RowState.PARKED, reason=reason)
-        claims = list(await queue.claim_rows(rows, clock.seconds(), self._retry.next_due))
+        claims = list(await queue.claim_rows(rows, now, self._retry.next_due))
+        return await self._underway.work([row.id for claim in claims for row in claim.rows], self._end_all(claims, reason))
+
+    async def _end_all(self, claims: list[Claim], reason: str) -> int:
+        ended = 0
         while claims:
             try:
                 ended += await self._end(claims.pop(0), reason)
             except CancelledError:
-                back = [Settled(row.id, RowState.QUEUED, row.last, clock.seconds()) for claim in claims for row in claim.rows]
-                self._record.put(back)
+                now = self._ground.clock.seconds()
+                self._record.put([Settled(row.id, RowState.QUEUED, row.last, now) for claim in claims for row in claim.rows])
                 raise
         return ended
 
@@ -400,6 +416,11 @@ def _nowhere(way: Route) -> Verdict:
 def _is_ours(verdict: Verdict) -> bool:
     """Deferred by trouble of our own; reading the message may be it."""
     return verdict.outcome is Outcome.DEFERRED and verdict.stage is Stage.LOCAL
+
+
+def _is_wide(verdict: Verdict) -> bool:
+    """Trouble of the primary as a whole."""
+    return outage.read(verdict).breadth in (outage.Breadth.SERVER, outage.Breadth.DNS)
 
 
 def _plain(verdict: Verdict) -> Verdict:

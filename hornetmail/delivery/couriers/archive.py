@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 
 import msgspec
+from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -97,7 +98,7 @@ class ArchiveCourier:
                 token = row.id if not staged and not standing.pending else _token(row, fresh)
                 spam = tagged(header_of(await body.read(0, HEAD_BYTES)))
                 await self._archive.stage(self._item(message, token, fresh, spam=spam), body)
-        except BodyLost:
+        except (BodyLost, CancelledError):
             raise
         except Exception:  # noqa: BLE001 - an archive that cannot take it now delays archiving only
             self.log.failure("archiving message {message} failed, it is tried again", message=message.id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
+from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -49,6 +50,8 @@ class PortalCourier:
         uncertain = row.last is not None and row.last.outcome is Outcome.UNCERTAIN
         try:
             copy = await self._portal.deliver(mailbox.id, message, row, body, uncertain=uncertain)
+        except CancelledError:
+            raise
         except Exception:  # noqa: BLE001 - whatever is wrong with our store, the message stays in the queue
             self.log.failure("portal delivery of row {row} failed", row=row.id)
             found = await self._placed_all_the_same(mailbox.id, row)
@@ -64,6 +67,8 @@ class PortalCourier:
         """The copy, if what failed came after it was in its place: delivered to the primary later, it would lie in INBOX for ever besides."""
         try:
             return await self._portal.received(mailbox, row)
+        except CancelledError:
+            raise
         except Exception:  # noqa: BLE001 - the next attempt finds it
             self.log.failure("whether row {row} is in the portal cannot be found out", row=row.id)
             return None
