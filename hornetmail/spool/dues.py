@@ -109,12 +109,19 @@ class Dues:
             if not aside:
                 del self._aside[goal]
 
-    def pack(self, opened: dict[RowKind, int]) -> Iterable[RowKind]:
-        """The kinds of whose entries most mean nothing any more, if ``opened`` rows of each are not done; ``renew`` them."""
-        return [kind for kind, heap in self._heaps.items() if len(heap) > 4 * opened[kind] + 1000]
+    def overgrown(self, opened: dict[RowKind, int]) -> list[Due]:
+        """The entries of kinds of which most mean nothing any more, if ``opened`` rows of each are not done. They are forgotten with the
+        answer; ``put`` gives back those that mean something, in as many turns of the reactor as it takes."""
+        found: list[Due] = []
+        for kind, heap in self._heaps.items():
+            if len(heap) > 4 * opened[kind] + 1000:
+                found += heap
+                self._heaps[kind] = []
+        return found
 
-    def renew(self, kind: RowKind, rows: Iterable[LiveRow]) -> None:
-        """Forget what was there and take these."""
-        fresh = [(row.due, row.id) for row in rows if row.kind is kind and row.state is RowState.QUEUED]
-        heapq.heapify(fresh)
-        self._heaps[kind] = fresh
+    def put(self, entries: Iterable[Due]) -> None:
+        """Take entries back, but for those that mean nothing."""
+        for due in entries:
+            row = self._row_of(due[1])
+            if row is not None and not self._stale(due):
+                self.push(row)

@@ -28,7 +28,7 @@ from hornetmail.spool.journal import (
     Snapshot,
     Where,
 )
-from hornetmail.spool.ordered import RowIndex
+from hornetmail.spool.ordered import Ordered, RowIndex
 from hornetmail.spool.turns import Turn, Turns
 
 REQUESTS = "spool.requests"
@@ -92,11 +92,21 @@ class Live:
         self.dirty: dict[int, tuple[Position, float]] = {}
         self.dirty_facts: dict[tuple[str, str], Position] = {}
         self.segment_bytes: dict[int, int] = {}
+        self.in_segment: dict[int, Ordered] = {}
+        """By segment of their newest snapshot: messages, and the bytes that they take there."""
         self._tell_gone = gone
         self._monotonic = monotonic
         self._replaying = True
         self._up = 0.0
         self._began = 0.0
+
+    def clear(self) -> None:
+        """Before a replay: forget what an index said that is not to be believed."""
+        for entry in list(self.messages.values()):
+            self._forget(entry)
+        for kept in (self.facts, self.fact_places, self.dirty, self.dirty_facts):
+            kept.clear()
+        self._up = 0.0
 
     # What is asked
 
@@ -237,14 +247,9 @@ class Live:
             if row is not None and row.state is RowState.QUEUED:
                 self.dues.push(row)
 
-    def packed(self) -> None:
-        """Forget heap entries that mean nothing any more, when they are the most."""
-        for kind in self.dues.pack({kind: self.index.opened(kind) for kind in RowKind}):
-            self.dues.renew(kind, self.rows.values())
-
     def _add(self, entry: Entry) -> None:
         self.messages[entry.id] = entry
-        self.segment_bytes[entry.place.segment] = self.segment_bytes.get(entry.place.segment, 0) + entry.stored
+        self._place(entry)
         if entry.request:
             self.requests[entry.request] = entry.id
         for row in entry.rows:
@@ -265,12 +270,19 @@ class Live:
             self.index.remove(row, entry.domain)
             del self.rows[row.id]
 
+    def _place(self, entry: Entry) -> None:
+        segment = entry.place.segment
+        self.segment_bytes[segment] = self.segment_bytes.get(segment, 0) + entry.stored
+        if segment not in self.in_segment:
+            self.in_segment[segment] = Ordered()
+        self.in_segment[segment].add(entry.id)
+
     def _unplace(self, entry: Entry) -> None:
-        left = self.segment_bytes[entry.place.segment] - entry.stored
-        if left:
-            self.segment_bytes[entry.place.segment] = left
-        else:
-            del self.segment_bytes[entry.place.segment]
+        segment = entry.place.segment
+        self.segment_bytes[segment] -= entry.stored
+        self.in_segment[segment].remove(entry.id)
+        if not self.in_segment[segment].size:
+            del self.segment_bytes[segment], self.in_segment[segment]
 
     def _accept(self, record: Snapshot, place: Position, size: int, now: float) -> None:
         message = record.message
@@ -288,7 +300,7 @@ class Live:
         entry = self.messages[record.message.id]
         self._unplace(entry)
         entry.place, entry.stored, entry.where = place, size, record.where
-        self.segment_bytes[place.segment] = self.segment_bytes.get(place.segment, 0) + size
+        self._place(entry)
         self.dirty.setdefault(entry.id, (place, now))
 
     def _touch(self, number: int, place: Position, now: float) -> LiveRow | None:

@@ -17,12 +17,12 @@ from hornetmail.core.ids import IdSource
 from hornetmail.core.queued import DONE, Backlog, Claim, Message, Portal, Row, RowKind, RowState, Settled, WaitsFor
 from hornetmail.disk.files import Disk, DiskFull
 from hornetmail.disk.groupsync import GroupSync
-from hornetmail.disk.records import BadRecord, LogBroken, Position, RecordLog
+from hornetmail.disk.records import LogBroken, Position, RecordLog
 from hornetmail.disk.segment import MAX_PAYLOAD, stored_length
 from hornetmail.disk.writer_thread import WriterThread
 from hornetmail.interfaces import IBody, IDeposit, IQueue, IShare
-from hornetmail.spool.bodies import BodyFiles, BytesBody, FileBody, Recent
-from hornetmail.spool.deposit import Arrived, Deposit
+from hornetmail.spool.arrivals import Arrivals, Room
+from hornetmail.spool.bodies import BodyFiles, Recent
 from hornetmail.spool.errors import SpoolBroken, SpoolError
 from hornetmail.spool.index import Index
 from hornetmail.spool.journal import (
@@ -39,16 +39,20 @@ from hornetmail.spool.journal import (
     SettledRows,
     Snapshot,
     Where,
-    body_of,
     encode,
 )
 from hornetmail.spool.keeper import Keeper
-from hornetmail.spool.live import REQUESTS, Entry, Live, request_fact
+from hornetmail.spool.live import Entry, Live
 from hornetmail.spool.ordered import after as in_order
+from hornetmail.spool.reading import Reading
+from hornetmail.spool.tidying import Tidying
 from hornetmail.spool.turns import Turn
 from hornetmail.spool.waking import Waking
 
 _SCAN = 2000
+_SET_BACK = 60.0
+"""Seconds by which the wall clock moves against the uptime before it counts as set."""
+
 _SLICE = 500
 """Rows that are adopted, or changed, by one record: a turn of the reactor applies it."""
 
@@ -83,106 +87,28 @@ class Queue:
         self._journal = journal
         self._sync = GroupSync(journal, reactor, thread)
         self._files = files
-        self._disk = disk
-        self._least_free = settings.least_free
-        self._free = (0.0, 1.0)
+        self._alarm = alarm
         self._recent = Recent(settings.recent_bytes)
+        self._longest = settings.longest
         self.floor = 0.0
         self.ids = IdSource(lambda: max(reactor.seconds(), self.floor), settings.node)
         self.live = Live(self._body_gone, monotonic)
-        self.keeper = Keeper(reactor, self.live, journal, self._sync, index, self._submit, alarm)
-        self._alarm = alarm
+        self.room = Room(reactor, disk, journal.directory, settings.least_free)
+        self._arrivals = Arrivals(
+            reactor, self.live, files, self._recent, self.room, self.ids.next, self._submit, self._check
+        )  # fmt: skip
+        self.reading = Reading(self.live, journal, files, self._recent, alarm)
+        self.keeper = Keeper(reactor, self.live, journal, self._sync, index, alarm)
+        self.tidying = Tidying(reactor, self.live, journal, self._sync, self.keeper, self.reading, self._submit)
         self._waking = Waking(reactor, self.live.dues)
-        self._requests: dict[str, list[Deferred[Message]]] = {}
         self._at_start: list[tuple[Message, Row]] = []
+        self._drift = 0.0
         self._closed = False
         self._alarmed = False
 
-    # Arrivals
-
     def begin(self, tenant: int) -> IDeposit:
         """A new message. Its ``write`` and ``commit`` raise DiskFull when less than the least part of the disk is free."""
-        return Deposit(self._accept, self._room, self.ids.next, self._files, tenant)
-
-    def _room(self) -> None:
-        self._check()
-        now = self._reactor.seconds()
-        if now - self._free[0] >= 1.0 or now < self._free[0]:
-            self._free = (now, self._disk.free_fraction(self._journal.directory))
-        if self._free[1] < self._least_free:
-            raise DiskFull(f"less than {self._least_free:.0%} of the queue's disk is free")
-
-    async def _accept(
-        self, arrived: Arrived, envelope: Envelope, origin: Origin, direction: Direction, trace: bytes,
-        domain: str, archive: bool, hold: str, request: str,
-    ) -> Message:  # fmt: skip
-        if request:
-            first = await self._first(request)
-            if first is not None:
-                self._discard(arrived)
-                return first
-        try:
-            self._check()
-            now = self._reactor.seconds()
-            next_id = self.ids.next
-            message = Message(
-                next_id(), arrived.tenant, envelope, origin, direction, now, arrived.size, arrived.sha256, trace, domain, request
-            )
-            state = RowState.HELD if hold else RowState.QUEUED
-            rows = [
-                LiveRow(
-                    next_id(),
-                    message.id,
-                    RowKind.DELIVER,
-                    state,
-                    recipient.address,
-                    number,
-                    now,
-                    queued=now,
-                    reason=hold,
-                    mark=self.live.up(),
-                )
-                for number, recipient in enumerate(envelope.recipients)
-            ]
-            if archive:
-                rows.append(LiveRow(next_id(), message.id, RowKind.ARCHIVE, RowState.WAITING, queued=now, mark=self.live.up()))
-            if not rows:
-                raise ValueError("a message needs a recipient or an archive row")
-            record = Snapshot(message, rows, arrived.where, arrived.file)
-            if arrived.where is Where.RECORD:
-                self._recent.put(message.id, arrived.body)
-            try:
-                await self._submit(Kind.ACCEPTED, record, (arrived.body,))
-            except DiskFull:
-                self._recent.drop(message.id)
-                self._discard(arrived)
-                raise
-        except BaseException as error:
-            for waiter in self._requests.pop(request, ()):
-                waiter.errback(SpoolError(f"the first of this request failed: {error}"))
-            raise
-        for waiter in self._requests.pop(request, ()):
-            waiter.callback(message)
-        return message
-
-    async def _first(self, request: str) -> Message | None:
-        """The message that a request already is; None if this is the first, whom later ones wait for."""
-        known = self.live.requests.get(request)
-        if known is not None:
-            return self.live.messages[known].message
-        left = self.live.facts.get(REQUESTS, {}).get(request)
-        if left is not None:
-            return request_fact(left)[1]
-        if request in self._requests:
-            waiter: Deferred[Message] = Deferred()
-            self._requests[request].append(waiter)
-            return await waiter
-        self._requests[request] = []
-        return None
-
-    def _discard(self, arrived: Arrived) -> None:
-        if arrived.where is Where.FILE:
-            self._files.thread(self._files.remove, arrived.file)
+        return self._arrivals.begin(tenant)
 
     # Attempts
 
@@ -301,25 +227,10 @@ class Queue:
         return list(self._at_start)
 
     async def body(self, message: int) -> IBody:
-        """The body as received. Raises KeyError once deliver and archive rows are done, SpoolError if it is damaged or cannot be read."""
+        """See ``Reading.body``."""
         if self._closed:
             raise SpoolError("the queue is closed")
-        entry = self.live.messages[message]
-        if not entry.needs_body:
-            raise KeyError(message)
-        if entry.where is Where.FILE:
-            return FileBody(self._files, entry.file, entry.message.size)
-        recent = self._recent.get(message)
-        if recent is None:
-            try:
-                recent = body_of(await self._files.thread(self._journal.read, entry.place))
-            except KeyError:
-                if message not in self.live.messages:
-                    raise
-                return await self.body(message)
-            except (BadRecord, OSError) as error:
-                raise SpoolError(f"the body of {message} cannot be read: {error}") from error
-        return BytesBody(recent)
+        return await self.reading.body(message)
 
     # Administration
 
@@ -450,12 +361,13 @@ class Queue:
 
     async def tidy(self) -> int:
         """Write the index, copy what lives in old segments forward and drop them; the number dropped. A job for every few minutes."""
-        return await self.keeper.tidy()
+        return await self.tidying.tidy()
 
     async def close(self) -> None:
         """Finish what is under way and write the index. Nothing may be asked afterwards."""
         self._closed = True
         self._waking.stop()
+        await self.tidying.close()
         await self.keeper.close()
         self._journal.close()
 
@@ -469,6 +381,7 @@ class Queue:
     def started(self, at_start: list[LiveRow]) -> None:
         """The replay is over."""
         self._at_start = [(self.live.messages[row.message].message, row.row()) for row in at_start]
+        self._drift = self._reactor.seconds() - self.live.up()
         self._waking.arm()
         self.keeper.started()
 
@@ -477,6 +390,27 @@ class Queue:
             raise SpoolError("the queue is closed")
         if self._journal.broken:
             raise SpoolBroken("the journal failed; a restart is needed")
+        drift = self._reactor.seconds() - self.live.up()
+        if drift < self._drift - _SET_BACK:
+            Deferred.fromCoroutine(self._clamp()).addErrback(
+                lambda failure: self.log.failure("due times stay as they are", failure)
+            )
+        if abs(drift - self._drift) > _SET_BACK:
+            self._drift = drift
+
+    async def _clamp(self) -> None:
+        """The clock was set back: what is due in more than the longest back-off would not be tried again for as long as it was set back."""
+        now = self._reactor.seconds()
+        for kind in RowKind:
+            after = 0
+            while numbers := list(islice(self.live.index.of(kind, RowState.QUEUED).after(after), _SCAN)):
+                for number in numbers:
+                    row = self.live.rows[number]
+                    if row.due > now + self._longest and number not in self.live.turns:
+                        self.live.clamp(row, now, self._longest)
+                after = numbers[-1]
+                self._waking.look()
+                await deferLater(self._reactor, 0)
 
     def _transit(
         self, turn: Turn, kind: Kind, record: Callable[[], Claimed | SettledRows | Changed | Adopted | Reclaimed]

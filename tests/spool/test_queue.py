@@ -514,11 +514,10 @@ class QueueTests(Base):
     async def test_no_room_and_closed(self) -> None:
         """Would catch mail taken on a full disk (rule 20: 452), or by a queue that is closing."""
         queue = await self.open()
-        queue._least_free = 1.1
+        queue.room.least_free = 1.1
         with pytest.raises(DiskFull):
             await self.accept(queue)
-        queue._least_free = 0.0
-        queue._free = (0.0, 1.0)
+        queue.room.least_free = 0.0
         deposit = queue.begin(1)
         await deposit.write(b"x" * 300_000)
         await deposit.abort()
