@@ -377,7 +377,7 @@ class Drains(FaultyCase):
     async def test_one_that_fails_among_many(self) -> None:
         """One mailbox whose lock raises ended each pass, and nobody's mail got home behind it."""
         await self.build()
-        await self.in_portal("alice", "bob", "admin")
+        await self.in_portal("alice", "admin", "bob")
         lock = self.portal.lock
 
         async def faulty(mailbox: int, owner: str) -> bool:
