@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import msgspec
@@ -48,9 +48,13 @@ from hornetmail.delivery.outage.modes import Modes
 from hornetmail.delivery.outage.waiting import Waiting
 from hornetmail.delivery.recipients.accepted import AcceptedRecipients, RecipientLimits
 from hornetmail.delivery.recipients.callforward import CallForward
-from hornetmail.delivery.tasks import Tasks, together
+from hornetmail.delivery.tasks import Tasks, together, within
 from hornetmail.interfaces import IAccess, IArchive, IBus, ICourier, IDirectory, IMeters, IPortal, IQueue, ISenderCheck
 from hornetmail.net.smtp import SMTPClient, Timeouts
+
+START_SECONDS = 60.0
+SWEEP_SECONDS = 300.0
+"""A part of the start, and of the sweep, that takes longer has failed; the others are not to wait for it."""
 
 
 class Settings(msgspec.Struct, frozen=True, gc=False):
@@ -176,11 +180,11 @@ class Delivery:
         self.modes.load()
         self._returned.load()
         await self._recovery.run()
-        await self._copies.sweep()
+        await self._take_up(self._copies.sweep())
         self._running = True
         self.drain.start()
         self._returned.start()
-        await self._uncertain.start()
+        await self._take_up(self._uncertain.start())
         self._homeward.start()
         self.health.start()
         self.modes.resume()
@@ -189,6 +193,15 @@ class Delivery:
         for lane in self._lanes:
             lane.start()
         self._sweeping = self._clock.callLater(0.0, self._sweep)
+
+    async def _take_up(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        """What the last run left: a fault in it does not keep the service from starting, the sweep comes to it again."""
+        try:
+            await within(self._clock, START_SECONDS, coroutine)
+        except CancelledError:
+            raise
+        except Exception:  # noqa: BLE001 - see above
+            self.log.failure("what the last run left could not be taken up now")
 
     async def stop(self, grace: float) -> None:
         """Begin nothing new, give what is under way ``grace`` seconds. What is cut off is settled at the next start."""
@@ -271,7 +284,7 @@ class Delivery:
 
     async def _swept(self) -> None:
         """One after another; one that fails keeps none of the others."""
-        for part in (
+        parts: tuple[Callable[[], Coroutine[Any, Any, Any]], ...] = (
             self._recovery.sweep,
             self._copies.sweep,
             self.modes.release,
@@ -279,9 +292,10 @@ class Delivery:
             self._undrained.sweep,
             self._waiting.sweep,
             lambda: self.recipients.test(self._directory.domains()),
-        ):
+        )
+        for part in parts:
             try:
-                await part()
+                await within(self._clock, SWEEP_SECONDS, part())
             except CancelledError:
                 raise
             except Exception:  # noqa: BLE001 - a fault of ours with one of them

@@ -129,8 +129,12 @@ class TestStrays(StoresCase):
             return await self.states() == [RowState.STUCK]
 
         await self.wait(stuck, "refused")
+
+        async def marked() -> bool:
+            return all("$DrainFailed" in stray.entry.flags for stray in await self.strays())
+
+        await self.wait(marked, "marked")
         [stray] = await self.strays()
-        assert "$DrainFailed" in stray.entry.flags
         assert stray.row is not None
         assert "554 5.6.0 no such thing" in stray.row.reason
         self.primary.script.replies = {}

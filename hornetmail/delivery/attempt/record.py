@@ -20,7 +20,7 @@ from hornetmail.core.backoff import Backoff
 from hornetmail.core.events import Alarm
 from hornetmail.core.queued import Settled
 from hornetmail.delivery.connections.unrecorded import Unrecorded
-from hornetmail.delivery.tasks import Tasks, pause
+from hornetmail.delivery.tasks import Tasks, pause, within
 from hornetmail.interfaces import IBus, IQueue
 
 AGAIN = Backoff(first=0.25, ceiling=30.0)
@@ -28,6 +28,9 @@ AGAIN = Backoff(first=0.25, ceiling=30.0)
 
 TOLD_SECONDS = 15.0
 """An administrator hears of verdicts that could not be recorded for that long."""
+
+HANGS_SECONDS = 60.0
+"""A try that is not answered for that long has failed."""
 
 ALARM = "verdict-unrecorded"
 
@@ -57,6 +60,7 @@ class Record:
         self._again = again
         self._late = late
         self._rows: dict[int, int] = {}
+        self._stopped = False
         self._tasks = Tasks(clock)
 
     def __len__(self) -> int:
@@ -87,7 +91,9 @@ class Record:
 
     async def stop(self, grace: float) -> None:
         """Give what must be recorded ``grace`` seconds more; the next start finds the rest claimed."""
-        await self._tasks.stop(grace)
+        stopping = self._tasks.stop(grace)
+        self._stopped = True
+        await stopping
 
     async def _until_recorded(
         self, settled: tuple[Settled, ...], rows: list[int], then: Callable[[], None], tried: Deferred[None]
@@ -96,11 +102,12 @@ class Record:
         try:
             while True:
                 try:
-                    await self._queue.settle(settled)
+                    # The same call may be made again whatever became of the one before (IQueue.settle).
+                    await within(self._clock, HANGS_SECONDS, self._queue.settle(settled))
                     break
-                except CancelledError:
-                    raise
-                except Exception as error:  # noqa: BLE001 - whatever it is, the verdict is known, and only this is tried again
+                except Exception as error:
+                    if isinstance(error, CancelledError) and self._stopped:
+                        raise
                     tries += 1
                     self.log.error(
                         "what became of {count} rows cannot be recorded (try {tries}), kept in memory: {error}",
@@ -122,6 +129,8 @@ class Record:
                 self._rows[row] -= 1
                 if not self._rows[row]:
                     del self._rows[row]
+            if self._stopped and not tried.called:
+                tried.callback(None)
         self._unrecorded.recorded(rows)
         try:
             then()

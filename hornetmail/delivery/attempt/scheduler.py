@@ -13,12 +13,15 @@ from zope.interface import implementer
 
 from hornetmail.core.queued import Claim, Row, RowKind
 from hornetmail.delivery.attempt.underway import Underway
-from hornetmail.delivery.tasks import Tasks
+from hornetmail.delivery.tasks import Tasks, within
 from hornetmail.interfaces import IQueue, IShare
 
 REFILL = 0.005
 """Seconds in which ends of attempts are gathered before a full lane claims again: one claim then serves many."""
 
+
+CLAIM_SECONDS = 60.0
+"""A claim that hangs ends its lane no more than one that fails; what it claimed all the same is found by whoever looks for lost claims."""
 
 NONE: Mapping[str, int] = MappingProxyType({})
 
@@ -157,10 +160,11 @@ class Lane:
             if self._share is not None:
                 self._share.denied = False
             try:
-                claims = await self._queue.claim(self._clock.seconds(), free, self._next_due, self._kinds, self._share)
-            except CancelledError:
-                raise
-            except Exception:  # noqa: BLE001 - the queue is in trouble, it says so itself; look again later
+                asked = self._queue.claim(self._clock.seconds(), free, self._next_due, self._kinds, self._share)
+                claims = await within(self._clock, CLAIM_SECONDS, asked)
+            except Exception as error:
+                if isinstance(error, CancelledError) and not self._running:
+                    raise
                 self.log.failure("claiming failed")
                 failed = True
                 break

@@ -29,6 +29,9 @@ AGAIN = Backoff(first=1.0, ceiling=300.0)
 TOLD_SECONDS = 60.0
 """An administrator hears of a copy that could not be removed or let go for that long."""
 
+HANGS_SECONDS = 120.0
+"""A try that is not answered for that long has failed; longer than the portal waits for a POP session."""
+
 TRY_SECONDS = 10.0
 """For the first try; a pass of the drain goes on after it."""
 
@@ -126,7 +129,7 @@ class Copies:
         began, tries, told = clock.seconds(), 0, False
         while True:
             try:
-                await step()
+                await within(clock, HANGS_SECONDS, step())
                 return
             except CancelledError:
                 raise

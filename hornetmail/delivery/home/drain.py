@@ -7,7 +7,7 @@ primary as a whole is seen up again after trouble. A pass that fails by a fault 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import msgspec
 from twisted.internet.defer import CancelledError, Deferred
@@ -16,17 +16,21 @@ from twisted.logger import Logger
 from hornetmail.core import outage
 from hornetmail.core.machine import Drained
 from hornetmail.core.mode import Mode
-from hornetmail.core.queued import Claim, Message, Row, RowKind, RowState
+from hornetmail.core.queued import Claim, Message, Portal, Row, RowKind, RowState
 from hornetmail.core.turn import is_uncertain, waits_for_whole_primary
 from hornetmail.delivery.attempt.ground import Ground, Retry
 from hornetmail.delivery.attempt.underway import Underway
 from hornetmail.delivery.home.handover import HandOver, Result
-from hornetmail.delivery.tasks import Tasks, pause, together
+from hornetmail.delivery.tasks import Tasks, pause, together, within
 from hornetmail.interfaces import IPortal
 
 OWNER = "drain"
 
 WAITING = (RowState.PARKED, RowState.QUEUED)
+
+
+HANGS_SECONDS = 300.0
+"""A step of ours that is not answered for that long has failed: the pass is repeated. A hand-over has limits of its own."""
 
 
 class DrainLimits(msgspec.Struct, frozen=True, gc=False):
@@ -163,7 +167,7 @@ class Drain:
 
     async def _pass(self, domain: str) -> tuple[int, int]:
         """One go over everything; how many are left (whose hand-over is under way elsewhere too, before an emergency is over), and how many moved."""
-        todo = await self._todo(domain)
+        todo = await within(self._clock, HANGS_SECONDS, self._todo(domain))
         if todo:
             self.log.info("{domain}: {count} messages in the portal go home", domain=domain, count=len(todo))
         width, moved, troubled = 1, 0, 0
@@ -183,19 +187,15 @@ class Drain:
             if todo and rest > 0:
                 await pause(self._clock, rest)
         states = (RowState.PARKED, RowState.CLAIMED) if self._ground.modes.mode(domain) is Mode.DRAINING else (RowState.PARKED,)
-        left = await self._queue.rows(domain=domain, kinds=(RowKind.DRAIN,), states=states, limit=1)
+        asked = self._queue.rows(domain=domain, kinds=(RowKind.DRAIN,), states=states, limit=1)
+        left = await within(self._clock, HANGS_SECONDS, asked)
         return len(left), moved
 
     async def _by_id(self, row: Row) -> Result:
         """One of a pass. A fault of ours with one copy keeps no others: it is left to the next pass, or to whoever finds its claim."""
         assert row.portal is not None
         try:
-            if await self._read_by_pop(row.portal.mailbox):
-                # Later (rule 10), and not before: parked, it is the next pass's.
-                if row.state is RowState.QUEUED:
-                    await self._queue.change([row.id], RowState.PARKED)
-                return Result.LATER
-            for claim in await self._queue.claim_rows([row.id], self._clock.seconds(), self._retry.next_due):
+            for claim in await within(self._clock, HANGS_SECONDS, self._claim(row, row.portal)):
                 for each in claim.rows:
                     return await self._underway.work([each.id], self._hand_over.hand(claim.message, each, sweeping=True))
         except CancelledError:
@@ -205,6 +205,14 @@ class Drain:
         except Exception:  # noqa: BLE001 - see above
             self.log.failure("drain of row {row} failed", row=row.id)
         return Result.LATER
+
+    async def _claim(self, row: Row, copy: Portal) -> Sequence[Claim]:
+        if not await self._read_by_pop(copy.mailbox):
+            return await self._queue.claim_rows([row.id], self._clock.seconds(), self._retry.next_due)
+        if row.state is RowState.QUEUED:
+            # Later (rule 10), and not before: parked, it is the next pass's.
+            await self._queue.change([row.id], RowState.PARKED)
+        return ()
 
     # -- single copies
 

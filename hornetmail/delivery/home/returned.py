@@ -19,7 +19,7 @@ from hornetmail.core.address import domain_of
 from hornetmail.core.events import FolderChanged
 from hornetmail.core.mode import Mode
 from hornetmail.core.queued import DONE, Message, Portal, Row, RowKind, RowState
-from hornetmail.delivery.tasks import Tasks
+from hornetmail.delivery.tasks import Tasks, within
 from hornetmail.interfaces import IBus, IDirectory, IModes, IPortal, IQueue
 
 SPACE = "moved"
@@ -35,6 +35,9 @@ LONGEST_DAYS = 366
 
 LOOKS = 50
 """Mailboxes looked at in one sweep."""
+
+HANGS_SECONDS = 300.0
+"""A look that takes longer has failed: its turn comes again."""
 
 LIVE = tuple(state for state in RowState if state not in DONE)
 
@@ -141,8 +144,7 @@ class Returned:
             return 0
         self._looking.add(mailbox)
         try:
-            async with self.alone(mailbox):
-                return await self._look(mailbox)
+            return await within(self._clock, HANGS_SECONDS, self._look_alone(mailbox))
         except CancelledError:
             raise
         except Exception:  # noqa: BLE001 - its turn comes again, and others wait
@@ -150,6 +152,10 @@ class Returned:
             return 0
         finally:
             self._looking.discard(mailbox)
+
+    async def _look_alone(self, mailbox: int) -> int:
+        async with self.alone(mailbox):
+            return await self._look(mailbox)
 
     def alone(self, mailbox: int) -> DeferredLock:
         """Held by whoever asks which copies of a mailbox have a drain row and makes those that are missing, so that no two are made."""
