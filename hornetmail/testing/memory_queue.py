@@ -35,7 +35,7 @@ def page(
         (owner, row)
         for owner, row in sorted(held, key=lambda pair: pair[1].id)
         if row.id > after
-        and (not domain or owner.domain == domain)
+        and (not domain or owner.domain == domain or domain_of(row.address) == domain)
         and (not states or row.state in states)
         and (not kinds or row.kind in kinds)
         and (not message or row.message == message)
@@ -217,6 +217,8 @@ class MemoryQueue:
 
     async def settle(self, verdicts: Sequence[Settled]) -> None:
         """See IQueue. A drain row born with ``due`` 0 is parked."""
+        if any(one.state in (RowState.CLAIMED, RowState.WAITING) for one in verdicts):
+            raise ValueError("a row is claimed by claim, and waits from its birth")
         touched = set()
         for one in verdicts:
             self.settled.append(one)
@@ -236,7 +238,9 @@ class MemoryQueue:
                 waits_for=WaitsFor.NOTHING if one.drain is not None else one.waits_for,
                 staged=one.staged or row.staged,
             )
-            if one.drain is not None:
+            if one.state is RowState.QUEUED and not one.due:
+                self.held[row.id] = replace(self.held[row.id], due=self._seconds())
+            if one.drain is not None and not self._born(row.message, one.drain):
                 state = RowState.QUEUED if one.due else RowState.PARKED
                 now = self._seconds()
                 self._row(
@@ -259,6 +263,11 @@ class MemoryQueue:
         for number in touched:
             self._leave(number)
         self._call()
+
+    def _born(self, message: int, copy: Portal) -> bool:
+        """Whether that copy has its drain row: the same settlement may be asked for twice."""
+        known = (row.portal for row in self.held.values() if row.message == message and row.portal is not None)
+        return any((portal.mailbox, portal.name) == (copy.mailbox, copy.name) for portal in known)
 
     def _wake_archive(self, message: int) -> None:
         rows = [row for row in self.held.values() if row.message == message]
@@ -316,12 +325,16 @@ class MemoryQueue:
 
     async def change(self, rows: Iterable[int], state: RowState, *, due: float = 0.0, reason: str = "") -> int:
         """See IQueue."""
+        if state in (RowState.CLAIMED, RowState.WAITING):
+            raise ValueError(f"rows cannot be made {state} by hand")
         changed = 0
         for each in rows:
             row = self.held.get(each)
-            kept = row is not None and row.state in (RowState.WAITING, RowState.HOME) and state is not RowState.REMOVED
-            if row is not None and row.state is not RowState.CLAIMED and row.state not in DONE and not kept:
-                self.held[each] = replace(row, state=state, due=due, reason=reason, waits_for=WaitsFor.NOTHING)
+            if row is None or row.state is RowState.CLAIMED or row.state in DONE:
+                continue
+            if row.state not in (RowState.WAITING, RowState.HOME) or state is RowState.REMOVED:
+                at = due or self._seconds() if state is RowState.QUEUED else due
+                self.held[each] = replace(row, state=state, due=at, reason=reason, waits_for=WaitsFor.NOTHING)
                 self._leave(row.message)
                 changed += 1
         self._call()
@@ -332,7 +345,10 @@ class MemoryQueue:
         adopted = [
             row
             for row in self.held.values()
-            if row.kind is RowKind.DELIVER and row.state is RowState.QUEUED and domain_of(row.address) == domain
+            if row.kind is RowKind.DELIVER
+            and row.state is RowState.QUEUED
+            and self.messages[row.message].direction is not Direction.OUT
+            and domain in (self.messages[row.message].domain, domain_of(row.address))
         ]
         for row in adopted:
             self.held[row.id] = replace(row, due=now)

@@ -79,10 +79,11 @@ class Stepper:
 
 
 class Server:
-    """The primary, and everybody outside: ``got`` is what was taken, by address."""
+    """The primary, and everybody outside: ``got`` is what was taken, by address, ``at`` when. ``up``: it answers; ``takes``: it takes mail then."""
 
     def __init__(self) -> None:
         self.up = True
+        self.takes = True
         self.trouble: dict[str, Reply] = {}
         self.got: dict[str, list[bytes]] = {}
         self.at: dict[str, list[float]] = {}
@@ -102,7 +103,7 @@ class Line:
 
     async def send(self, sender: str, recipients: Sequence[Recipient], chunks: AsyncIterator[bytes], **_: Any) -> list[Answer]:
         async def told() -> list[Answer]:
-            if not self._server.up:
+            if not (self._server.up and self._server.takes):
                 self.alive = False
                 raise Broken(Stage.MAIL, Reply(421, "4.4.2", "going down"))
             trouble = [self._server.trouble.get(each.address) for each in recipients]

@@ -48,6 +48,7 @@ class Base(TestCase):
     """A queue in a directory of its own; ``reopen`` is a clean restart, ``crash`` one that writes nothing more."""
 
     engine = "sqlite"
+    reactor: Any = reactor
 
     def setUp(self) -> None:
         self.directory = Path(self.enterContext(tempfile.TemporaryDirectory(prefix="hm-queue-")))
@@ -56,7 +57,7 @@ class Base(TestCase):
 
     async def open(self, directory: Path | None = None, **keywords: Any) -> OpenedQueue:
         queue = await open_queue(
-            reactor,
+            self.reactor,
             directory or self.directory,
             self.url,
             disk=keywords.pop("disk", None) or Disk(),
