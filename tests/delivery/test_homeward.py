@@ -95,6 +95,18 @@ class Homeward(TestCase):
         assert self.server.at[ALICE][-1] - decided <= 15.0
         assert self.steps.mode is Mode.NORMAL
 
+    def test_while_a_drain_rests(self) -> None:
+        """Back to normal by hand while the primary is away: passes rest ever longer, two minutes in the end, and so would whoever waits for their mail."""
+        self.steps.directory.served[0] = self._by_hand()
+        self.steps.switch(Mode.EMERGENCY)
+        self.steps.send("alice", archive=False)
+        self.server.up = False
+        self.steps.switch(Mode.NORMAL)
+        self.steps.pass_by(1800, 5.0)
+        seen = self.back()
+        self.steps.pass_by(15, 0.1)
+        assert self.server.at[ALICE][0] - seen <= 10.0
+
     def test_others_keep_their_time(self) -> None:
         """One full mailbox, greylisting: the primary is seen all the time, and its patience is not tried for that."""
         self.server.trouble = {BOB: Reply(452, "4.2.2", "mailbox full")}

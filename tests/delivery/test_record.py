@@ -218,7 +218,7 @@ class Deliveries(FaultyCase):
         await self.until(lambda: self.queue.all(RowKind.DELIVER, RowState.HELD), "it is held")
         [row] = self.queue.all(RowKind.DELIVER, RowState.HELD)
         assert "record 7" in row.reason
-        assert [alarm.code for alarm in self.alarms if alarm.code == "message-lost"]
+        await self.until(lambda: [alarm for alarm in self.alarms if alarm.code == "message-lost"], "an alarm")
         self.flushLoggedErrors(OSError)
         self.flushLoggedErrors(BodyLost)
 
@@ -293,7 +293,7 @@ class Drains(FaultyCase):
         await self.until(lambda: not self.portal.inbox(1), "it is removed in the end")
         await self.until(lambda: not self.drains(RowState.HOME), "its row is done")
         assert len(self.primary.accepted) == 1
-        assert [alarm.code for alarm in self.alarms if alarm.code == "portal-copy-stays"]
+        await self.until(lambda: [alarm for alarm in self.alarms if alarm.code == "portal-copy-stays"], "an alarm")
 
     async def test_removed_by_the_next_start(self) -> None:
         """The process dies between the record and the removal: the copy stays in INBOX for good, or goes to the primary again."""
@@ -438,7 +438,7 @@ class Claims(FaultyCase):
         message = await self.send("alice@example.test")
         await self.gone(message)
         assert len(self.primary.accepted) + len(self.portal.copies) == 1
-        assert [alarm.code for alarm in self.alarms] == ["attempt-lost"]
+        await self.until(lambda: [alarm.code for alarm in self.alarms] == ["attempt-lost"], "an alarm")
         self.flushLoggedErrors(RuntimeError)
 
     async def test_draining_ends(self) -> None:
@@ -470,7 +470,25 @@ class Claims(FaultyCase):
         await self.send("alice@example.test", archive=False)
         await self.until(lambda: self.portal.inbox(1), "another attempt brought it into the portal")
         assert self.portal.inbox(1)[0].portal.uncertain
-        assert "attempt-lost" in [alarm.code for alarm in self.alarms]
+        await self.until(lambda: "attempt-lost" in [alarm.code for alarm in self.alarms], "an alarm")
+
+    async def test_cut_off_with_a_verdict(self) -> None:
+        """One recipient has it, another's attempt hangs and is cut off: the first was delivered again with the second."""
+        await self.build()
+        self.delivery._recovery._longest = 0.3
+        self.primary.script.trouble = {"bob@example.test": "451 4.3.0 not now"}
+        deliver, hang = self.portal.deliver, [True]
+
+        async def hanging(*args: Any, **keywords: Any) -> Any:
+            if hang:
+                hang.pop()
+                await Deferred()
+            return await deliver(*args, **keywords)
+
+        self.portal.deliver = hanging  # type: ignore[method-assign]
+        await self.send("alice@example.test", "bob@example.test", archive=False)
+        await self.until(lambda: self.portal.inbox(2), "Bob's is in the portal")
+        assert len(self.primary.to("alice@example.test")) == 1
 
     async def test_not_what_is_being_recorded(self) -> None:
         """A row whose verdict is known and cannot be recorded yet is no lost claim."""
