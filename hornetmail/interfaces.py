@@ -328,12 +328,13 @@ class IPortal(Interface):
         """Which of the copies of these names lie in INBOX now, unmarked: their original envelope, and their size without its lines. Copies
         keep their identity wherever they were moved (rule 10)."""
 
-    async def unaddressed(mailbox: int) -> Sequence[Entry]:
-        """Messages in INBOX without an envelope (APPENDed, foreign: rule 10). ``begin_drain`` takes their names as it takes copies'; their
-        envelope is ``<>`` to the mailbox's main address."""
+    async def unaddressed(mailbox: int, *, copies: bool = False) -> Sequence[Entry]:
+        """Messages in INBOX without an envelope (APPENDed, foreign: rule 10), or all of INBOX with ``copies``. ``begin_drain`` takes their names as
+        it takes copies'; the envelope of those without one is ``<>`` to the mailbox's main address."""
 
-    async def holding(mailboxes: Iterable[int]) -> Sequence[int]:
-        """Which of these mailboxes hold such messages, in the same order, from the files' names alone."""
+    async def holding(mailboxes: Iterable[int], spoken_for: Collection[int] | None = None) -> Sequence[int]:
+        """Which of these mailboxes hold such messages, or, if it is given, copies of rows that are not ``spoken_for``; in the same order, from
+        the files' names alone."""
 
     async def left_over(
         mailbox: int, before: float, spared: Collection[str] = (), refused: Collection[str] = ()

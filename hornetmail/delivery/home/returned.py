@@ -101,6 +101,11 @@ class Returned:
         await self._queue.remember(SPACE, f"{copy.mailbox}/{copy.name}", msgspec.msgpack.encode(away))
         self._watch(copy.mailbox, copy.name, away)
 
+    def watched(self, mailbox: int = 0) -> list[str]:
+        """Names of copies that drain once they are back in INBOX: of a mailbox, or with 0 of all."""
+        some = [self._away.get(mailbox, {})] if mailbox else list(self._away.values())
+        return [name for names in some for name in names]
+
     def _watch(self, mailbox: int, name: str, away: Away) -> None:
         if mailbox not in self._away:
             self._away[mailbox] = {}
