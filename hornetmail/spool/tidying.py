@@ -71,8 +71,11 @@ class Tidying:
                 if not await self._empty(segments[0]):
                     return dropped
                 await self._keeper.write(everything=True)
-                damaged = segments[0] in self._reading.damaged
-                await self._sync.alone(partial(self._journal.put_aside if damaged else self._journal.drop, segments[0]))
+                if segments[0] in self._reading.damaged:
+                    go = partial(self._journal.set_aside, segments[0], self._journal.directory / "damaged")
+                    self.log.warn("a damaged segment is kept as {path}", path=str(await self._sync.alone(go)))
+                else:
+                    await self._sync.alone(partial(self._journal.drop, segments[0]))
                 self._reading.damaged.discard(segments[0])
                 dropped += 1
         finally:
