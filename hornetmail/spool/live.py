@@ -12,6 +12,7 @@ import msgspec
 
 from hornetmail.core.envelope import Direction
 from hornetmail.core.queued import DONE, Backlog, Message, Portal, RowKind, RowState, WaitsFor
+from hornetmail.core.verdict import Verdict
 from hornetmail.disk.records import Position
 from hornetmail.interfaces import IShare
 from hornetmail.spool.dues import Dues
@@ -40,17 +41,22 @@ UPTIME = "spool.uptime"
 WALL = 1e9
 """Marks from here on are wall-clock times of versions that counted by them; 31 years of uptime are not reached."""
 
+_SHARED = 20_000
+"""Different texts and verdicts that are remembered at a time, so that equal ones are one."""
+
 _messages = msgspec.msgpack.Decoder(Message)
 _encode = msgspec.msgpack.Encoder().encode
 
 
 class Entry(msgspec.Struct, gc=False):
-    """A live message. ``meta`` is the Message, encoded once it is older. ``place`` and ``stored``: its newest snapshot in the journal."""
+    """A live message. ``meta`` is the Message, encoded once it is older. ``segment``, ``offset`` and ``stored``: its newest snapshot in the
+    journal."""
 
     id: int
     meta: Message | bytes
     rows: tuple[LiveRow, ...]
-    place: Position
+    segment: int
+    offset: int
     stored: int
     where: Where
     file: int
@@ -58,6 +64,10 @@ class Entry(msgspec.Struct, gc=False):
     outgoing: bool
     request: str
     indexed: bool = False
+
+    @property
+    def place(self) -> Position:
+        return Position(self.segment, self.offset)
 
     @property
     def message(self) -> Message:
@@ -94,6 +104,8 @@ class Live:
         self.segment_bytes: dict[int, int] = {}
         self.in_segment: dict[int, Ordered] = {}
         """By segment of their newest snapshot: messages, and the bytes that they take there."""
+        self._texts: dict[str, str] = {}
+        self._verdicts: dict[Verdict, Verdict] = {}
         self._tell_gone = gone
         self._monotonic = monotonic
         self._replaying = True
@@ -248,6 +260,7 @@ class Live:
                 self.dues.push(row)
 
     def _add(self, entry: Entry) -> None:
+        self._share(entry)
         self.messages[entry.id] = entry
         self._place(entry)
         if entry.request:
@@ -270,15 +283,38 @@ class Live:
             self.index.remove(row, entry.domain)
             del self.rows[row.id]
 
+    def _share(self, entry: Entry) -> None:
+        """What is equal is one object: a third of what a message that waits takes of memory (``bench/backlog.py``)."""
+        entry.domain = self._texts.setdefault(entry.domain, entry.domain)
+        if len(self._texts) > _SHARED:
+            self._texts.clear()
+        first = entry.rows[0] if entry.rows else None
+        for row in entry.rows:
+            assert first is not None
+            row.message = entry.id
+            row.due, row.worked, row.mark = row.due or 0.0, row.worked or 0.0, row.mark or 0.0
+            if row.queued == first.queued:
+                row.queued = first.queued
+            if row.mark == first.mark:
+                row.mark = first.mark
+            row.last = self._verdict(row.last)
+
+    def _verdict(self, verdict: Verdict | None) -> Verdict | None:
+        if verdict is None:
+            return None
+        if len(self._verdicts) > _SHARED:
+            self._verdicts.clear()
+        return self._verdicts.setdefault(verdict, verdict)
+
     def _place(self, entry: Entry) -> None:
-        segment = entry.place.segment
+        segment = entry.segment
         self.segment_bytes[segment] = self.segment_bytes.get(segment, 0) + entry.stored
         if segment not in self.in_segment:
             self.in_segment[segment] = Ordered()
         self.in_segment[segment].add(entry.id)
 
     def _unplace(self, entry: Entry) -> None:
-        segment = entry.place.segment
+        segment = entry.segment
         self.segment_bytes[segment] -= entry.stored
         self.in_segment[segment].remove(entry.id)
         if not self.in_segment[segment].size:
@@ -290,7 +326,7 @@ class Live:
         if old is not None:
             self._forget(old)
         entry = Entry(
-            message.id, message, tuple(record.rows), place, size, record.where, record.file, message.domain,
+            message.id, message, tuple(record.rows), *place, size, record.where, record.file, message.domain,
             message.direction is Direction.OUT, message.request, indexed=old is not None and old.indexed,
         )  # fmt: skip
         self._add(entry)
@@ -299,7 +335,7 @@ class Live:
     def _moved(self, record: Snapshot, place: Position, size: int, now: float) -> None:
         entry = self.messages[record.message.id]
         self._unplace(entry)
-        entry.place, entry.stored, entry.where = place, size, record.where
+        (entry.segment, entry.offset), entry.stored, entry.where = place, size, record.where
         self._place(entry)
         self.dirty.setdefault(entry.id, (place, now))
 
@@ -318,7 +354,7 @@ class Live:
                 continue
             row.due, row.worked, row.reason, row.mark = one.due, one.worked, one.reason, now
             row.delay_told = row.delay_told or one.delay_told
-            row.last = one.last or row.last
+            row.last = self._verdict(one.last) or row.last
             row.waits_for, row.staged = one.waits_for, one.staged or row.staged
             row.interrupted = False
             self._set(row, one.state)

@@ -111,7 +111,7 @@ class Tidying:
                     break
                 for number in numbers:
                     entry = live.messages.get(number)
-                    if entry is not None and entry.place.segment == old and not self._closed:
+                    if entry is not None and entry.segment == old and not self._closed:
                         await self._copy(entry)
                 after = numbers[-1]
         return not self._closed and not any(number <= segment for number in live.in_segment)
@@ -156,7 +156,7 @@ class Tidying:
             return None
         except (BadRecord, OSError) as error:
             recent = self._reading.recent(entry)
-            self._reading.damaged.add(entry.place.segment)
+            self._reading.damaged.add(entry.segment)
             self._unread[entry.id] = self._unread.get(entry.id, 0) + 1
             if recent is None and self._unread[entry.id] < TRIES:
                 self.log.error("the body of message {number} cannot be read: {error}", number=entry.id, error=error)
