@@ -36,7 +36,9 @@ DOMAINS = 10_000
 TOGETHER = 200
 BODY = b"x" * 200
 ORIGIN = Origin(Door.MX, "192.0.2.1", "client.example")
-LATER = Verdict(Outcome.DEFERRED, Reply(451, "4.3.0", "The mailbox server is being restarted, try again"), "primary", Stage.RCPT, "mx.example")
+LATER = Verdict(
+    Outcome.DEFERRED, Reply(451, "4.3.0", "The mailbox server is being restarted, try again"), "primary", Stage.RCPT, "mx.example"
+)
 
 
 class Turns:
@@ -60,7 +62,9 @@ class Turns:
 
 
 async def opened(directory: Path) -> Queue:
-    return await open_queue(reactor, directory, f"sqlite://{directory}/queue.db", disk=Disk(), seal=Seal(bytes(32)), least_free=0.0)
+    return await open_queue(
+        reactor, directory, f"sqlite://{directory}/queue.db", disk=Disk(), seal=Seal(bytes(32)), least_free=0.0
+    )
 
 
 async def told(what: str, turns: Turns, work: Awaitable[Any]) -> Any:
@@ -88,7 +92,9 @@ async def accept(queue: Queue, number: int) -> None:
 
 async def fill(queue: Queue, messages: int, turns: Turns) -> None:
     for start in range(0, messages, TOGETHER):
-        await gatherResults([Deferred.fromCoroutine(accept(queue, number)) for number in range(start, min(start + TOGETHER, messages))])
+        await gatherResults(
+            [Deferred.fromCoroutine(accept(queue, number)) for number in range(start, min(start + TOGETHER, messages))]
+        )
         claims = await queue.claim(reactor.seconds(), TOGETHER, lambda row: reactor.seconds() + 300)
         rows = [row for claim in claims for row in claim.rows]
         due = reactor.seconds() + 86400

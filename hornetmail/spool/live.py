@@ -95,7 +95,7 @@ class Live:
         self.rows: dict[int, LiveRow] = {}
         self.turns = Turns()
         self.index = RowIndex()
-        self.dues = Dues(self._idle, lambda message: self.messages[message].domain)
+        self.dues = Dues(self.rows, self.turns, lambda message: self.messages[message].domain)
         self.requests: dict[str, int] = {}
         self.facts: dict[str, dict[str, bytes]] = {}
         self.fact_places: dict[tuple[str, str], Position] = {}
@@ -162,9 +162,6 @@ class Live:
         """Whether a row waits for a later attempt to deliver to somebody of a served domain (L4)."""
         return row.kind is RowKind.DELIVER and row.state is RowState.QUEUED and not self.messages[row.message].outgoing
 
-    def _idle(self, number: int) -> LiveRow | None:
-        return None if number in self.turns else self.rows.get(number)
-
     # What happens
 
     def start(self, now: float, longest: float) -> list[LiveRow]:
@@ -193,6 +190,7 @@ class Live:
     def apply(self, kind: int, record: Record, place: Position, size: int) -> None:
         """One record of the journal, in order. Records about what is gone or done change nothing."""
         now = self.up()
+        touched: dict[int, None] = {}
         if isinstance(record, Snapshot):
             if kind == Kind.KEPT and record.message.id in self.messages:
                 self._moved(record, place, size, now)
@@ -213,7 +211,8 @@ class Live:
                     row.worked, row.mark = worked, now
                     row.due, row.reason, row.waits_for = record.due, record.reason, WaitsFor.NOTHING
                     self._set(row, record.state)
-                    self._after(row, record.at, place)
+                    touched[row.message] = None
+            self._after(touched, record.at, place)
         elif isinstance(record, Adopted):
             for number in record.rows:
                 row = self._touch(number, place, now)
@@ -250,14 +249,16 @@ class Live:
         """An entry of the index, before the replay of what came after its checkpoint."""
         self._add(entry)
 
-    def end(self, turn: Turn, *, again: bool = True) -> None:
-        """A transition is over. ``again``: its rows may be as they were, and are due as they were."""
-        rows = turn.rows
+    def end(self, turn: Turn, *, failed: bool = False) -> None:
+        """A transition is over. ``failed``: its rows are as they were, and due as they were."""
+        rows, missed = turn.rows, self.dues.missed
         self.turns.end(turn)
-        for number in rows if again else ():
-            row = self.rows.get(number)
-            if row is not None and row.state is RowState.QUEUED:
-                self.dues.push(row)
+        for number in rows:
+            if failed or number in missed:
+                missed.discard(number)
+                row = self.rows.get(number)
+                if row is not None and row.state is RowState.QUEUED:
+                    self.dues.push(row)
 
     def _add(self, entry: Entry) -> None:
         self._share(entry)
@@ -348,6 +349,7 @@ class Live:
         return row
 
     def _settle(self, record: SettledRows, place: Position, now: float) -> None:
+        touched: dict[int, None] = {}
         for one in record.rows:
             row = self._touch(one.row, place, now)
             if row is None:
@@ -367,7 +369,8 @@ class Live:
                 entry.rows = (*entry.rows, born)
                 self._add_row(born, entry.domain)
                 self._wake_archive(entry, RowState.QUEUED, record.at)
-            self._after(row, record.at, place)
+            touched[row.message] = None
+        self._after(touched, record.at, place)
 
     def _has(self, entry: Entry, copy: Portal) -> bool:
         """Whether a drain row for that copy was born already: the index may be ahead of a replay, and a settlement may be asked for twice."""
@@ -380,24 +383,21 @@ class Live:
         if state is RowState.QUEUED:
             self.dues.push(row)
 
-    def _after(self, row: LiveRow, at: float, place: Position) -> None:
-        """What follows from a row's new state: for the archive row, for the body, for the message."""
-        entry = self.messages[row.message]
-        if row.kind is RowKind.DELIVER:
-            delivering = [other for other in entry.rows if other.kind is RowKind.DELIVER]
-            if row.state is RowState.DELIVERED:
+    def _after(self, messages: Iterable[int], at: float, place: Position) -> None:
+        """What follows from rows' new states: for the archive rows, for the bodies, for the messages. Once a message, however many of its
+        recipients there are."""
+        for message in messages:
+            entry = self.messages[message]
+            delivering = [row.state for row in entry.rows if row.kind is RowKind.DELIVER]
+            if RowState.DELIVERED in delivering:
                 self._wake_archive(entry, RowState.QUEUED, at)
-            elif all(other.state in DONE for other in delivering) and not any(
-                other.state is RowState.DELIVERED for other in delivering
-            ):
+            elif delivering and all(state in DONE for state in delivering):
                 self._wake_archive(entry, RowState.REMOVED, 0.0)
-        if row.state not in DONE:
-            return
-        if all(other.state in DONE for other in entry.rows):
-            self._leave(entry, place)
-        elif entry.where is not Where.NOWHERE and not entry.needs_body:
-            self._gone(entry)
-            entry.where = Where.NOWHERE if entry.where is Where.FILE else entry.where
+            if all(row.state in DONE for row in entry.rows):
+                self._leave(entry, place)
+            elif entry.where in (Where.RECORD, Where.FILE) and not entry.needs_body:
+                self._gone(entry)
+                entry.where = Where.NOWHERE if entry.where is Where.FILE else entry.where
 
     def _wake_archive(self, entry: Entry, state: RowState, due: float) -> None:
         for row in entry.rows:

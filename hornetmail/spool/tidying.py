@@ -12,8 +12,10 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from hornetmail.core.queued import DONE, RowKind
+from hornetmail.disk.files import DiskFull
 from hornetmail.disk.groupsync import GroupSync
 from hornetmail.disk.records import BadRecord, Position, RecordLog
+from hornetmail.spool.errors import SpoolError
 from hornetmail.spool.journal import Kind, Remembered, Snapshot, Where, body_of
 from hornetmail.spool.keeper import Keeper
 from hornetmail.spool.live import REQUESTS, UPTIME, WALL, Entry, Live, request_fact
@@ -82,10 +84,15 @@ class Tidying:
             self._lock.release()
 
     async def close(self) -> None:
-        """Stop, once the step under way is over."""
+        """Stop, once the step under way is over, and note the uptime."""
         self._closed = True
         await self._lock.acquire()
-        self._lock.release()
+        try:
+            await self._note_uptime()
+        except (DiskFull, SpoolError) as error:
+            self.log.warn("the uptime is not noted: {error}", error=error)
+        finally:
+            self._lock.release()
 
     def _worth(self, segments: list[int]) -> bool:
         alive = self._live.segment_bytes
