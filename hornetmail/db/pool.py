@@ -58,7 +58,8 @@ class Database:
         readers: int = 1,
         synchronous: str = "FULL",
     ) -> Database:
-        """Create what is missing, migrate, and serve.
+        """Create what is missing, migrate, and serve. The database is this process's alone until ``close``: DatabaseHeld, at once for SQLite's
+        rooms by the data directory's lock, on PostgreSQL after some seconds, if another one has it.
 
         ``url``: ``sqlite:///absolute/path`` or ``postgresql://…``. Raises SchemaError (newer schema), DatabaseError, the driver's
         errors, ValueError. ``synchronous``: NORMAL only for what can be rebuilt.
@@ -93,6 +94,8 @@ class Database:
     def _prepare(self, connection: Any, writer: bool) -> None:
         try:
             self.engine.prepare(connection, writer=writer)
+            if writer:
+                self.engine.hold(self.engine.cursor(connection))
         except Exception as error:
             connection.close()
             told = self.engine.verdict(error)

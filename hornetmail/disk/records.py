@@ -375,16 +375,6 @@ class RecordLog:
         self._disk.sync_directory(self.directory)
         del self._segments[segment]
 
-    def put_aside(self, segment: int) -> None:
-        """``drop``, but the file stays as ``NAME.damaged``, which no log reads: for whoever can make more of it. Raises as ``drop`` does."""
-        one = self._segments[segment]
-        if one is self._active or one.end != max(one.durable, HEADER_BYTES):
-            raise ValueError(f"segment {segment} is being written to")
-        path = self.directory / one.place.name
-        self._close(one)
-        self._disk.rename(path, path.with_name(path.name + ".damaged"))
-        del self._segments[segment]
-
     def set_aside(self, segment: int, place: Path) -> Path:
         """Move a segment out of the log, into the directory ``place``, as it is; durable on return. It is not replayed any more. Raises as ``drop``."""
         one = self._segments[segment]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 
 from hornetmail.core.queued import RowKind, RowState
 from hornetmail.interfaces import IShare
@@ -13,12 +13,15 @@ Due = tuple[float, int]
 
 
 class Dues:
-    """``row_of`` answers a row that is live and takes part in no transition, else None; ``domain_of`` the domain of a message."""
+    """``rows``: the live ones; ``busy``: those that take part in a transition. ``domain_of`` answers the domain of a message."""
 
-    def __init__(self, row_of: Callable[[int], LiveRow | None], domain_of: Callable[[int], str]) -> None:
+    def __init__(self, rows: Mapping[int, LiveRow], busy: Container[int], domain_of: Callable[[int], str]) -> None:
         self.sooner = False
         """A row became the next of its kind to be due, since somebody last took this back."""
-        self._row_of = row_of
+        self.missed: set[int] = set()
+        """Rows whose time was passed over because of their transition; its end puts those back that are still queued."""
+        self._rows = rows
+        self._busy = busy
         self._domain_of = domain_of
         self._heaps: dict[RowKind, list[Due]] = {kind: [] for kind in RowKind}
         self._aside: dict[str, list[Due]] = {}
@@ -43,9 +46,14 @@ class Dues:
         return earliest
 
     def _stale(self, due: Due) -> bool:
-        """The row is gone, queued for another time, or about to change: the end of a transition puts it back."""
-        row = self._row_of(due[1])
-        return row is None or row.state is not RowState.QUEUED or row.due != due[0]
+        """The row is gone, queued for another time, or about to change."""
+        row = self._rows.get(due[1])
+        if row is None or row.state is not RowState.QUEUED or row.due != due[0]:
+            return True
+        if due[1] in self._busy:
+            self.missed.add(due[1])
+            return True
+        return False
 
     def pop(
         self,
@@ -71,8 +79,7 @@ class Dues:
             due = heapq.heappop(heap)
             if self._stale(due) or due[1] in taken:
                 continue
-            row = self._row_of(due[1])
-            assert row is not None
+            row = self._rows[due[1]]
             goals: dict[str, bool] = {}
             if share is not None and not self._fits(share, row, used, goals):
                 goal = share.destination(self._domain_of(row.message), row.address)
@@ -102,8 +109,8 @@ class Dues:
             messages: set[int] = set()
             while aside and len(messages) < room:
                 due = heapq.heappop(aside)
-                row = self._row_of(due[1])
-                if row is not None and not self._stale(due):
+                if not self._stale(due):
+                    row = self._rows[due[1]]
                     heapq.heappush(self._heaps[row.kind], due)
                     messages.add(row.message)
             if not aside:
@@ -122,6 +129,5 @@ class Dues:
     def put(self, entries: Iterable[Due]) -> None:
         """Take entries back, but for those that mean nothing."""
         for due in entries:
-            row = self._row_of(due[1])
-            if row is not None and not self._stale(due):
-                self.push(row)
+            if not self._stale(due):
+                self.push(self._rows[due[1]])

@@ -12,6 +12,7 @@ import msgspec
 
 from hornetmail.core.envelope import Direction
 from hornetmail.core.queued import DONE, Backlog, Message, Portal, RowKind, RowState, WaitsFor
+from hornetmail.core.verdict import Verdict
 from hornetmail.disk.records import Position
 from hornetmail.interfaces import IShare
 from hornetmail.spool.dues import Dues
@@ -40,17 +41,22 @@ UPTIME = "spool.uptime"
 WALL = 1e9
 """Marks from here on are wall-clock times of versions that counted by them; 31 years of uptime are not reached."""
 
+_SHARED = 20_000
+"""Different texts and verdicts that are remembered at a time, so that equal ones are one."""
+
 _messages = msgspec.msgpack.Decoder(Message)
 _encode = msgspec.msgpack.Encoder().encode
 
 
 class Entry(msgspec.Struct, gc=False):
-    """A live message. ``meta`` is the Message, encoded once it is older. ``place`` and ``stored``: its newest snapshot in the journal."""
+    """A live message. ``meta`` is the Message, encoded once it is older. ``segment``, ``offset`` and ``stored``: its newest snapshot in the
+    journal."""
 
     id: int
     meta: Message | bytes
     rows: tuple[LiveRow, ...]
-    place: Position
+    segment: int
+    offset: int
     stored: int
     where: Where
     file: int
@@ -58,6 +64,10 @@ class Entry(msgspec.Struct, gc=False):
     outgoing: bool
     request: str
     indexed: bool = False
+
+    @property
+    def place(self) -> Position:
+        return Position(self.segment, self.offset)
 
     @property
     def message(self) -> Message:
@@ -85,7 +95,7 @@ class Live:
         self.rows: dict[int, LiveRow] = {}
         self.turns = Turns()
         self.index = RowIndex()
-        self.dues = Dues(self._idle, lambda message: self.messages[message].domain)
+        self.dues = Dues(self.rows, self.turns, lambda message: self.messages[message].domain)
         self.requests: dict[str, int] = {}
         self.facts: dict[str, dict[str, bytes]] = {}
         self.fact_places: dict[tuple[str, str], Position] = {}
@@ -94,6 +104,8 @@ class Live:
         self.segment_bytes: dict[int, int] = {}
         self.in_segment: dict[int, Ordered] = {}
         """By segment of their newest snapshot: messages, and the bytes that they take there."""
+        self._texts: dict[str, str] = {}
+        self._verdicts: dict[Verdict, Verdict] = {}
         self._tell_gone = gone
         self._monotonic = monotonic
         self._replaying = True
@@ -150,9 +162,6 @@ class Live:
         """Whether a row waits for a later attempt to deliver to somebody of a served domain (L4)."""
         return row.kind is RowKind.DELIVER and row.state is RowState.QUEUED and not self.messages[row.message].outgoing
 
-    def _idle(self, number: int) -> LiveRow | None:
-        return None if number in self.turns else self.rows.get(number)
-
     # What happens
 
     def start(self, now: float, longest: float) -> list[LiveRow]:
@@ -181,6 +190,7 @@ class Live:
     def apply(self, kind: int, record: Record, place: Position, size: int) -> None:
         """One record of the journal, in order. Records about what is gone or done change nothing."""
         now = self.up()
+        touched: dict[int, None] = {}
         if isinstance(record, Snapshot):
             if kind == Kind.KEPT and record.message.id in self.messages:
                 self._moved(record, place, size, now)
@@ -201,7 +211,8 @@ class Live:
                     row.worked, row.mark = worked, now
                     row.due, row.reason, row.waits_for = record.due, record.reason, WaitsFor.NOTHING
                     self._set(row, record.state)
-                    self._after(row, record.at, place)
+                    touched[row.message] = None
+            self._after(touched, record.at, place)
         elif isinstance(record, Adopted):
             for number in record.rows:
                 row = self._touch(number, place, now)
@@ -238,16 +249,19 @@ class Live:
         """An entry of the index, before the replay of what came after its checkpoint."""
         self._add(entry)
 
-    def end(self, turn: Turn, *, again: bool = True) -> None:
-        """A transition is over. ``again``: its rows may be as they were, and are due as they were."""
-        rows = turn.rows
+    def end(self, turn: Turn, *, failed: bool = False) -> None:
+        """A transition is over. ``failed``: its rows are as they were, and due as they were."""
+        rows, missed = turn.rows, self.dues.missed
         self.turns.end(turn)
-        for number in rows if again else ():
-            row = self.rows.get(number)
-            if row is not None and row.state is RowState.QUEUED:
-                self.dues.push(row)
+        for number in rows:
+            if failed or number in missed:
+                missed.discard(number)
+                row = self.rows.get(number)
+                if row is not None and row.state is RowState.QUEUED:
+                    self.dues.push(row)
 
     def _add(self, entry: Entry) -> None:
+        self._share(entry)
         self.messages[entry.id] = entry
         self._place(entry)
         if entry.request:
@@ -270,15 +284,38 @@ class Live:
             self.index.remove(row, entry.domain)
             del self.rows[row.id]
 
+    def _share(self, entry: Entry) -> None:
+        """What is equal is one object: a third of what a message that waits takes of memory (``bench/backlog.py``)."""
+        entry.domain = self._texts.setdefault(entry.domain, entry.domain)
+        if len(self._texts) > _SHARED:
+            self._texts.clear()
+        first = entry.rows[0] if entry.rows else None
+        for row in entry.rows:
+            assert first is not None
+            row.message = entry.id
+            row.due, row.worked, row.mark = row.due or 0.0, row.worked or 0.0, row.mark or 0.0
+            if row.queued == first.queued:
+                row.queued = first.queued
+            if row.mark == first.mark:
+                row.mark = first.mark
+            row.last = self._verdict(row.last)
+
+    def _verdict(self, verdict: Verdict | None) -> Verdict | None:
+        if verdict is None:
+            return None
+        if len(self._verdicts) > _SHARED:
+            self._verdicts.clear()
+        return self._verdicts.setdefault(verdict, verdict)
+
     def _place(self, entry: Entry) -> None:
-        segment = entry.place.segment
+        segment = entry.segment
         self.segment_bytes[segment] = self.segment_bytes.get(segment, 0) + entry.stored
         if segment not in self.in_segment:
             self.in_segment[segment] = Ordered()
         self.in_segment[segment].add(entry.id)
 
     def _unplace(self, entry: Entry) -> None:
-        segment = entry.place.segment
+        segment = entry.segment
         self.segment_bytes[segment] -= entry.stored
         self.in_segment[segment].remove(entry.id)
         if not self.in_segment[segment].size:
@@ -290,7 +327,7 @@ class Live:
         if old is not None:
             self._forget(old)
         entry = Entry(
-            message.id, message, tuple(record.rows), place, size, record.where, record.file, message.domain,
+            message.id, message, tuple(record.rows), *place, size, record.where, record.file, message.domain,
             message.direction is Direction.OUT, message.request, indexed=old is not None and old.indexed,
         )  # fmt: skip
         self._add(entry)
@@ -299,7 +336,7 @@ class Live:
     def _moved(self, record: Snapshot, place: Position, size: int, now: float) -> None:
         entry = self.messages[record.message.id]
         self._unplace(entry)
-        entry.place, entry.stored, entry.where = place, size, record.where
+        (entry.segment, entry.offset), entry.stored, entry.where = place, size, record.where
         self._place(entry)
         self.dirty.setdefault(entry.id, (place, now))
 
@@ -312,13 +349,14 @@ class Live:
         return row
 
     def _settle(self, record: SettledRows, place: Position, now: float) -> None:
+        touched: dict[int, None] = {}
         for one in record.rows:
             row = self._touch(one.row, place, now)
             if row is None:
                 continue
             row.due, row.worked, row.reason, row.mark = one.due, one.worked, one.reason, now
             row.delay_told = row.delay_told or one.delay_told
-            row.last = one.last or row.last
+            row.last = self._verdict(one.last) or row.last
             row.waits_for, row.staged = one.waits_for, one.staged or row.staged
             row.interrupted = False
             self._set(row, one.state)
@@ -332,7 +370,8 @@ class Live:
                 entry.rows = (*entry.rows, born)
                 self._add_row(born, entry.domain)
                 self._wake_archive(entry, RowState.QUEUED, record.at)
-            self._after(row, record.at, place)
+            touched[row.message] = None
+        self._after(touched, record.at, place)
 
     def _has(self, entry: Entry, copy: Portal) -> bool:
         """Whether a drain row for that copy was born already: the index may be ahead of a replay, and a settlement may be asked for twice."""
@@ -345,24 +384,21 @@ class Live:
         if state is RowState.QUEUED:
             self.dues.push(row)
 
-    def _after(self, row: LiveRow, at: float, place: Position) -> None:
-        """What follows from a row's new state: for the archive row, for the body, for the message."""
-        entry = self.messages[row.message]
-        if row.kind is RowKind.DELIVER:
-            delivering = [other for other in entry.rows if other.kind is RowKind.DELIVER]
-            if row.state is RowState.DELIVERED:
+    def _after(self, messages: Iterable[int], at: float, place: Position) -> None:
+        """What follows from rows' new states: for the archive rows, for the bodies, for the messages. Once a message, however many of its
+        recipients there are."""
+        for message in messages:
+            entry = self.messages[message]
+            delivering = [row.state for row in entry.rows if row.kind is RowKind.DELIVER]
+            if RowState.DELIVERED in delivering:
                 self._wake_archive(entry, RowState.QUEUED, at)
-            elif all(other.state in DONE for other in delivering) and not any(
-                other.state is RowState.DELIVERED for other in delivering
-            ):
+            elif delivering and all(state in DONE for state in delivering):
                 self._wake_archive(entry, RowState.REMOVED, 0.0)
-        if row.state not in DONE:
-            return
-        if all(other.state in DONE for other in entry.rows):
-            self._leave(entry, place)
-        elif entry.where is not Where.NOWHERE and not entry.needs_body:
-            self._gone(entry)
-            entry.where = Where.NOWHERE if entry.where is Where.FILE else entry.where
+            if all(row.state in DONE for row in entry.rows):
+                self._leave(entry, place)
+            elif entry.where in (Where.RECORD, Where.FILE) and not entry.needs_body:
+                self._gone(entry)
+                entry.where = Where.NOWHERE if entry.where is Where.FILE else entry.where
 
     def _wake_archive(self, entry: Entry, state: RowState, due: float) -> None:
         for row in entry.rows:

@@ -422,10 +422,14 @@ class Queue:
             if made.rows:
                 return self._submit(kind, made, turn=turn)
         except BaseException:
-            self.live.end(turn)
+            self._end(turn, failed=True)
             raise
-        self.live.end(turn)
+        self._end(turn)
         return succeed(None)
+
+    def _end(self, turn: Turn, *, failed: bool = False) -> None:
+        self.live.end(turn, failed=failed)
+        self._waking.look()
 
     def _submit(self, kind: Kind, record: Record, body: tuple[bytes, ...] = (), turn: Turn | None = None) -> Deferred[Position]:
         """Journal a transition; it is applied when it is durable, whoever still waits. Fires with its position. The turn ends then, and not
@@ -442,13 +446,12 @@ class Queue:
                     self.keeper.applied(kind, record, position, size)
                 finally:
                     if turn is not None:
-                        self.live.end(turn, again=kind is not Kind.CLAIMED)
+                        self.live.end(turn)
                 waiter.callback(position)
                 self._waking.look()
                 return
             if turn is not None:
-                self.live.end(turn)
-                self._waking.look()
+                self._end(turn, failed=True)
             waiter.errback(self._told(error))
 
         self._sync.submit(kind, payload, done)

@@ -12,8 +12,10 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from hornetmail.core.queued import DONE, RowKind
+from hornetmail.disk.files import DiskFull
 from hornetmail.disk.groupsync import GroupSync
 from hornetmail.disk.records import BadRecord, Position, RecordLog
+from hornetmail.spool.errors import SpoolError
 from hornetmail.spool.journal import Kind, Remembered, Snapshot, Where, body_of
 from hornetmail.spool.keeper import Keeper
 from hornetmail.spool.live import REQUESTS, UPTIME, WALL, Entry, Live, request_fact
@@ -71,18 +73,26 @@ class Tidying:
                 if not await self._empty(segments[0]):
                     return dropped
                 await self._keeper.write(everything=True)
-                damaged = segments[0] in self._reading.damaged
-                await self._sync.alone(partial(self._journal.put_aside if damaged else self._journal.drop, segments[0]))
+                if segments[0] in self._reading.damaged:
+                    go = partial(self._journal.set_aside, segments[0], self._journal.directory / "damaged")
+                    self.log.warn("a damaged segment is kept as {path}", path=str(await self._sync.alone(go)))
+                else:
+                    await self._sync.alone(partial(self._journal.drop, segments[0]))
                 self._reading.damaged.discard(segments[0])
                 dropped += 1
         finally:
             self._lock.release()
 
     async def close(self) -> None:
-        """Stop, once the step under way is over."""
+        """Stop, once the step under way is over, and note the uptime."""
         self._closed = True
         await self._lock.acquire()
-        self._lock.release()
+        try:
+            await self._note_uptime()
+        except (DiskFull, SpoolError) as error:
+            self.log.warn("the uptime is not noted: {error}", error=error)
+        finally:
+            self._lock.release()
 
     def _worth(self, segments: list[int]) -> bool:
         alive = self._live.segment_bytes
@@ -108,7 +118,7 @@ class Tidying:
                     break
                 for number in numbers:
                     entry = live.messages.get(number)
-                    if entry is not None and entry.place.segment == old and not self._closed:
+                    if entry is not None and entry.segment == old and not self._closed:
                         await self._copy(entry)
                 after = numbers[-1]
         return not self._closed and not any(number <= segment for number in live.in_segment)
@@ -153,7 +163,7 @@ class Tidying:
             return None
         except (BadRecord, OSError) as error:
             recent = self._reading.recent(entry)
-            self._reading.damaged.add(entry.place.segment)
+            self._reading.damaged.add(entry.segment)
             self._unread[entry.id] = self._unread.get(entry.id, 0) + 1
             if recent is None and self._unread[entry.id] < TRIES:
                 self.log.error("the body of message {number} cannot be read: {error}", number=entry.id, error=error)

@@ -25,7 +25,7 @@ class Turns:
         self._now: dict[int, Turn] = {}
         self._after: dict[int, list[Turn]] = {}
 
-    def __contains__(self, row: int) -> bool:
+    def __contains__(self, row: object) -> bool:
         """Whether a transition of that row is under way."""
         return row in self._now
 
