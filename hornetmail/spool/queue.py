@@ -377,10 +377,11 @@ class Queue:
 
     # Beneath
 
-    def started(self, at_start: list[LiveRow]) -> None:
-        """The replay is over."""
+    async def started(self, at_start: list[LiveRow]) -> None:
+        """The replay is over. Returns when no time is further away than a clock that was set back makes it."""
         self._at_start = [(self.live.messages[row.message].message, row.row()) for row in at_start]
         self._drift = self._reactor.seconds() - self.live.up()
+        await self._clamp()
         self._waking.arm()
         self.keeper.started()
 

@@ -114,7 +114,7 @@ async def open_queue(
     for file in sorted(await files.thread(files.sweep, in_files.keys())):
         queue.reading.lost(in_files[file], FileNotFoundError(f"{files.path(file).name} is missing"))
     _tell_damage(queue, journal, alarm)
-    queue.started(live.start(reactor.seconds(), longest))
+    await queue.started(live.start())
     return queue
 
 
