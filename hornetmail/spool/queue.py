@@ -202,6 +202,11 @@ class Queue:
             return Reclaimed(self._reactor.seconds(), [row.id for row in claimed], [self.live.worked(row) for row in claimed])
 
         await self._transit(turn, Kind.RECLAIMED, record)
+        now = self._reactor.seconds()
+        for _, row in taken:
+            live = self.live.rows.get(row.id)
+            if live is not None and live.state is RowState.QUEUED and live.due > now + self._longest:
+                self.live.clamp(live, now, self._longest)
         return taken
 
     async def take_back(
