@@ -124,10 +124,12 @@ class IQueue(Interface):
         (missing, damaged, or on a bad sector): trying again is of no use, hold the rows. The alarm ``queue-body-lost`` names the message once."""
 
     async def change(rows: Iterable[int], state: RowState, *, due: float = 0.0, reason: str = "") -> int:
-        """Administration: hold, release, park, flush, delete (REMOVED); claimed and done rows are left alone; the number changed."""
+        """Administration: hold, release, park, flush, delete (REMOVED); claimed and done rows are left alone; the number changed. Many rows go
+        in slices, each durable; if it raises, the same call may be made again."""
 
     async def adopt(domain: str, now: float) -> int:
-        """Make all that is deferred for a domain due now, in one transition (L4)."""
+        """Make all that is deferred for a domain due now (L4). Many rows go in slices, each durable: whoever was stopped in between, by an
+        error or a death, calls it again."""
 
     async def rows(
         *,
@@ -142,7 +144,8 @@ class IQueue(Interface):
         """A page of the queue in order of row ID."""
 
     async def remember(space: str, key: str, value: bytes | None) -> None:
-        """Keep a small fact (mode, probe, callforward answer); None forgets it. Durable soon, ordered; lost facts cost a question."""
+        """Keep a small fact (mode, probe, callforward answer); None forgets it. ``remembered`` shows it once it is durable; if it raises, it is
+        neither, and the same call may be made again."""
 
     def remembered(space: str) -> dict[str, bytes]:
         """All facts of a space, from memory."""

@@ -104,6 +104,8 @@ class Live:
         self.segment_bytes: dict[int, int] = {}
         self.in_segment: dict[int, Ordered] = {}
         """By segment of their newest snapshot: messages, and the bytes that they take there."""
+        self._interrupted: set[int] = set()
+        """While it replays: rows of which a start before had found that a death had cut off their attempt."""
         self._texts: dict[str, str] = {}
         self._verdicts: dict[Verdict, Verdict] = {}
         self._tell_gone = gone
@@ -164,22 +166,23 @@ class Live:
 
     # What happens
 
-    def start(self, now: float, longest: float) -> list[LiveRow]:
+    def start(self) -> list[LiveRow]:
         """Replay is over. Rows that were claimed at death are queued at their recorded time; they are answered as they were, and again
-        after a further death until they are settled. No row waits longer than ``longest`` seconds: the clock was set back."""
+        after a further death until they are settled."""
         self._replaying = False
         self._began = self._monotonic()
-        claimed = []
-        for row in self.rows.values():
-            if row.due > now + longest and row.state in (RowState.QUEUED, RowState.CLAIMED):
-                self.clamp(row, now, longest)
-            if row.interrupted and row.state is RowState.QUEUED:
-                claimed.append(msgspec.structs.replace(row, state=RowState.CLAIMED))
-            elif row.state is RowState.CLAIMED:
-                claimed.append(msgspec.structs.replace(row))
+        claimed = [number for kind in RowKind for number in self.index.of(kind, RowState.CLAIMED).after(0)]
+        found = []
+        for number in sorted({*claimed, *self._interrupted}):
+            row = self.rows.get(number)
+            if row is None or row.state not in (RowState.CLAIMED, RowState.QUEUED) or not (row.interrupted or number in claimed):
+                continue
+            found.append(msgspec.structs.replace(row, state=RowState.CLAIMED))
+            if row.state is RowState.CLAIMED:
                 row.interrupted = True
                 self._set(row, RowState.QUEUED)
-        return claimed
+        self._interrupted.clear()
+        return found
 
     def clamp(self, row: LiveRow, now: float, longest: float) -> None:
         """Due within ``longest`` seconds, spread over the second half of them. Not recorded: a start does the same."""
@@ -224,6 +227,8 @@ class Live:
                 row = self._touch(number, place, now)
                 if row is not None and row.state is RowState.CLAIMED:
                     row.worked, row.mark, row.interrupted = worked, now, True
+                    if self._replaying:
+                        self._interrupted.add(number)
                     self._set(row, RowState.QUEUED)
         elif isinstance(record, Remembered):
             self.remember(record.space, record.key, record.value, place)
@@ -272,6 +277,8 @@ class Live:
     def _add_row(self, row: LiveRow, domain: str) -> None:
         self.rows[row.id] = row
         self.index.add(row, domain)
+        if row.interrupted and self._replaying:
+            self._interrupted.add(row.id)
         if row.state is RowState.QUEUED:
             self.dues.push(row)
 

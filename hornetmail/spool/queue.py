@@ -203,6 +203,11 @@ class Queue:
             return Reclaimed(self._reactor.seconds(), [row.id for row in claimed], [self.live.worked(row) for row in claimed])
 
         await self._transit(turn, Kind.RECLAIMED, record)
+        now = self._reactor.seconds()
+        for _, row in taken:
+            live = self.live.rows.get(row.id)
+            if live is not None and live.state is RowState.QUEUED and live.due > now + self._longest:
+                self.live.clamp(live, now, self._longest)
         return taken
 
     async def take_back(
@@ -378,10 +383,11 @@ class Queue:
 
     # Beneath
 
-    def started(self, at_start: list[LiveRow]) -> None:
-        """The replay is over."""
+    async def started(self, at_start: list[LiveRow]) -> None:
+        """The replay is over. Returns when no time is further away than a clock that was set back makes it."""
         self._at_start = [(self.live.messages[row.message].message, row.row()) for row in at_start]
         self._drift = self._reactor.seconds() - self.live.up()
+        await self._clamp()
         self._waking.arm()
         self.keeper.started()
 

@@ -114,7 +114,7 @@ async def open_queue(
     for file in sorted(await files.thread(files.sweep, in_files.keys())):
         queue.reading.lost(in_files[file], FileNotFoundError(f"{files.path(file).name} is missing"))
     _tell_damage(queue, journal, alarm)
-    queue.started(live.start(reactor.seconds(), longest))
+    await queue.started(live.start())
     return queue
 
 
@@ -132,7 +132,7 @@ def _tell_damage(queue: OpenedQueue, journal: RecordLog, alarm: Callable[[str, s
 async def _database(reactor: Any, url: str, key: bytes | None) -> Database:
     """The index's database; a SQLite file that is damaged is put aside, for it can be made again."""
     try:
-        return await Database.open(reactor, url, MIGRATIONS, key=key, synchronous="NORMAL")
+        return await Database.open(reactor, url, MIGRATIONS, key=key, synchronous="NORMAL", alone=True)
     except DatabaseError as error:
         path = Path(unquote(urlsplit(url).path))
         if not url.startswith("sqlite:") or not path.exists():
@@ -140,7 +140,7 @@ async def _database(reactor: Any, url: str, key: bytes | None) -> Database:
         log.error("{path} is damaged and made again from the journal: {error}", path=str(path), error=error)
         for suffix in ("", "-wal", "-shm"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
-        return await Database.open(reactor, url, MIGRATIONS, key=key, synchronous="NORMAL")
+        return await Database.open(reactor, url, MIGRATIONS, key=key, synchronous="NORMAL", alone=True)
 
 
 async def _fill(queue: Queue, reactor: Any, journal: RecordLog, index: Index, thread: WriterThread) -> Replayed:

@@ -172,16 +172,16 @@ class OnPostgreSQL(OnSQLite):
     async def test_a_database_is_one_process_s(self) -> None:
         """Would catch two processes on one PostgreSQL database, which destroy each other's index, and a lock that outlives its process."""
         self.patch(engines, "_HELD_SECONDS", 0.2)
-        first = await self.open()
+        first = await self.open(alone=True)
         with pytest.raises(engines.DatabaseHeld, match=r"database test_.* is in use by another HornetMail"):
-            await Database.open(reactor, self.url, (FIRST,))
+            await Database.open(reactor, self.url, (FIRST,), alone=True)
         await first.close()
         with contextlib.closing(psycopg.connect(self.url, autocommit=True)) as other:
             engine = engines.PostgreSQL(self.url, "FULL")
             engine.hold(engine.cursor(other))
             with pytest.raises(engines.DatabaseHeld):
-                await Database.open(reactor, self.url, (FIRST,))
-        again = await self.open()
+                await Database.open(reactor, self.url, (FIRST,), alone=True)
+        again = await self.open(alone=True)
         await again.run(lambda cursor: None)
 
     async def test_serialization_failures_run_again(self) -> None:

@@ -50,7 +50,7 @@ def message_of(number: int, recipients: int, request: str) -> Message:
 def history(steps: list[tuple[int, int, int]]) -> list[tuple[Kind, Record]]:
     """Transitions that the steps stand for, made the way the queue makes them: from the live state of that moment."""
     live = fresh()
-    live.start(0.0, 1e12)
+    live.start()
     records: list[tuple[Kind, Record]] = []
     number = 100
     for step, (what, one, two) in enumerate(steps):
@@ -157,7 +157,7 @@ def test_invariants(steps: list[tuple[int, int, int]]) -> None:
         sum(row.kind is kind for row in still) for kind in (RowKind.DELIVER, RowKind.ARCHIVE, RowKind.DRAIN)
     )
     assert backlog.held == sum(row.state is RowState.HELD for row in still)
-    live.start(1e9, 1e12)
+    live.start()
     due = live.due(1e10, 10_000, ())[0]
     assert {row.id for row in due} == {row.id for row in live.rows.values() if row.state is RowState.QUEUED}
     assert len(due) == len({row.id for row in due})
