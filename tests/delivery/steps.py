@@ -97,6 +97,7 @@ class Line:
         self.host = host
         self.used = 0
         self.alive = True
+        self.extensions = {"8BITMIME": "", "SMTPUTF8": "", "PIPELINING": ""}
         self._server = server
         self._stepper = stepper
         self._clock = clock

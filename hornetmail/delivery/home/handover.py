@@ -139,7 +139,6 @@ class HandOver:
             (recipient,),
             body.chunks,
             body.size,
-            message.envelope.eight_bit,
             message.envelope.smtputf8,
             message.envelope.ret,
             message.envelope.envid,
