@@ -25,6 +25,7 @@ from hornetmail.runtime.bus import Bus
 from hornetmail.testing.destinations import MemoryPortal, StagedArchive
 from hornetmail.testing.memory_directory import MemoryDirectory
 from hornetmail.testing.memory_queue import MemoryQueue
+from hornetmail.testing.memory_recipients import MemoryRecipients
 from tests.delivery.world import HOSTNAME, MAIL, SENDER, TRACE, Access, Meters
 
 DOMAIN = "example.test"
@@ -184,6 +185,7 @@ class Steps:
             reactor,
             reactor,
             self.queue,
+            MemoryRecipients(),
             self.portal,
             self.archive,  # type: ignore[arg-type]
             self.directory,

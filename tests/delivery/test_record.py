@@ -110,19 +110,18 @@ class Deliveries(FaultyCase):
         copy for each."""
         await self.build()
         order: list[str] = []
-        remember, settle = self.queue.remember, self.queue.settle
+        learn, settle = self.delivery.accepted.learn, self.queue.settle
 
-        async def remembering(space: str, key: str, value: bytes | None) -> None:
-            if space == "recipients":
-                order.append("learn")
-            await remember(space, key, value)
+        def learning(*args: Any, **keywords: Any) -> None:
+            order.append("learn")
+            learn(*args, **keywords)
 
         async def settling(verdicts: Sequence[Settled]) -> None:
             if any(one.state is RowState.DELIVERED and not one.staged for one in verdicts):
                 order.append("settle")
             await settle(verdicts)
 
-        self.queue.remember, self.queue.settle = remembering, settling  # type: ignore[method-assign]
+        self.delivery.accepted.learn, self.queue.settle = learning, settling  # type: ignore[method-assign]
         message = await self.send(*(f"new{n}@example.test" for n in range(20)), archive=False)
         await self.gone(message)
         await self.until(lambda: order.count("learn") == 20, "all are learned")

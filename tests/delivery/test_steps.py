@@ -101,6 +101,9 @@ class EveryAwait(TestCase):
             if name == "queue.rows" and seen[name] > 12:
                 # Looks that come again and again; the first dozen are of every kind.
                 continue
+            if name == "queue.remember" and ending is Ending.HANGS:
+                # A mode's own record, which whoever gives the order waits for.
+                continue
             steps = play(Stepper(place, ending))
             wrong += [f"{place} {name} #{seen[name]} {ending}: {each}" for each in complaints(steps)]
             steps.stop()

@@ -186,7 +186,7 @@ class Agent:
             if verdict is None:
                 verdict = self._unanswered(row, name)
             elif name == PRIMARY:
-                verdict = self._evidence.weigh(row.address, message.id, verdict)
+                verdict = await self._evidence.weigh(row.address, message, verdict)
             self._ground.meters.count("delivery_attempts", courier=name, outcome=str(verdict.outcome))
             tried.append((row, verdict))
         return tried
@@ -420,7 +420,7 @@ def _is_ours(verdict: Verdict) -> bool:
 
 def _is_wide(verdict: Verdict) -> bool:
     """Trouble of the primary as a whole."""
-    return outage.read(verdict).breadth in (outage.Breadth.SERVER, outage.Breadth.DNS)
+    return outage.read(verdict).breadth.wide
 
 
 def _plain(verdict: Verdict) -> Verdict:

@@ -241,5 +241,5 @@ class Drain:
 def _troubles(row: Row) -> int:
     """How often the primary as a whole was in trouble when it was offered this copy: it goes behind those that it may still take, for
     one message that a server cannot digest must not keep all others away from it."""
-    wide = row.last is not None and outage.read(row.last).breadth in (outage.Breadth.SERVER, outage.Breadth.DNS)
+    wide = row.last is not None and outage.read(row.last).breadth.wide
     return row.attempts if wide else 0

@@ -145,7 +145,7 @@ class HandOver:
             (row.id,),
         )
         [verdict] = await self._primary.hand_over(domain_of(row.address), load)
-        return self._evidence.weigh(recipient.address, message.id, verdict)
+        return await self._evidence.weigh(recipient.address, message, verdict)
 
     def _recipient(self, message: Message, row: Row, copy: Portal, envelope: Envelope) -> Recipient:
         """Rule 9: the original recipient if that address is this mailbox's alone, else the mailbox's main address."""
@@ -177,7 +177,7 @@ class HandOver:
 
             await self._record.put([Settled(row.id, RowState.STUCK, verdict, reason=reason, delay_told=told)], stuck)
             return Result.STUCK
-        wide = outage.read(verdict).breadth in (outage.Breadth.SERVER, outage.Breadth.DNS)
+        wide = outage.read(verdict).breadth.wide
         if sweeping and wide and verdict.outcome is not Outcome.UNCERTAIN and row.attempts < self._suspect:
             # The primary as a whole: the copy waits for the next pass, not for a back-off of its own.
             settled = Settled(row.id, RowState.PARKED, verdict, delay_told=told)

@@ -111,4 +111,4 @@ class Homeward:
     def _is_stalled(self, row: Row, domain: str, now: float) -> bool:
         if row.last is None or row.due <= now or self._ground.domain(row) != domain:
             return False
-        return outage.read(row.last).breadth in (outage.Breadth.SERVER, outage.Breadth.DNS)
+        return outage.read(row.last).breadth.wide
