@@ -155,7 +155,8 @@ class IQueue(Interface):
 
     def next_due(kinds: Collection[RowKind] = ()) -> float | None:
         """When the next queued row of these kinds (all, if none) is due, in Unix seconds; past times are overdue ones; None if there is none.
-        From memory. Rows that ``claim`` passed over for want of room in a share are not counted: who gives room claims again."""
+        From memory; never too late, and too early for a while after thousands of rows were held or removed at once. Rows
+        that ``claim`` passed over for want of room in a share are not counted: who gives room claims again."""
 
     def wake(listener: Callable[[], None]) -> None:
         """Call when something became due by the clock, and when a row became the next of its kind to be due (``next_due`` may have come
