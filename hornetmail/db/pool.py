@@ -11,11 +11,14 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from hornetmail.db.commit import GroupCommit
-from hornetmail.db.engines import Cursor, Engine, SQLite, engine_for
+from hornetmail.db.engines import Cursor, DatabaseBroken, Engine, SQLite, engine_for
 from hornetmail.db.migrate import Migration, migrate
 
 T = TypeVar("T")
 P = ParamSpec("P")
+
+Broken = Callable[[str, DatabaseBroken], None]
+"""What is called, once, in the reactor thread, when a database breaks: its place for people, and why."""
 
 SLOW_READ = 2.0
 """Seconds: a reader held open longer lets the WAL grow, and is logged."""
@@ -43,9 +46,11 @@ class Database:
     def __init__(self, reactor: Any, engine: Engine, readers: int) -> None:
         self.engine = engine
         self._reactor = reactor
+        self._tell: Broken | None = None
+        self._told = False
         self._writer = self._pool(1, writer=True)
         self._readers = self._pool(readers, writer=False)
-        self._commits = GroupCommit(engine, self._writer.hop)
+        self._commits = GroupCommit(engine, self._writer.hop, self._broke)
 
     @classmethod
     async def open(
@@ -57,11 +62,13 @@ class Database:
         key: bytes | None = None,
         readers: int = 1,
         synchronous: str = "FULL",
+        broken: Broken | None = None,
     ) -> Database:
         """Create what is missing, migrate, and serve.
 
         ``url``: ``sqlite:///absolute/path`` or ``postgresql://…``. Raises SchemaError (newer schema), DatabaseError, the driver's
-        errors, ValueError. ``synchronous``: NORMAL only for what can be rebuilt.
+        errors, ValueError. ``synchronous``: NORMAL only for what can be rebuilt. ``broken`` hears of the first DatabaseBroken once it is open,
+        whoever met it and whatever became of that, reading or writing: callers may well pass it on as a refusal, and nobody else would know.
         """
         engine = engine_for(url, key, synchronous)
         if isinstance(engine, SQLite):
@@ -75,7 +82,18 @@ class Database:
             if told is error:
                 raise
             raise told from error
+        self._tell = broken
         return self
+
+    def _broke(self, error: BaseException) -> None:
+        """In any thread: tell of the first one."""
+        if isinstance(error, DatabaseBroken) and not self._told:
+            self._told = True
+            self._reactor.callFromThread(self._say, error)
+
+    def _say(self, error: DatabaseBroken) -> None:
+        if self._tell is not None:
+            self._tell(self.engine.where, error)
 
     def _pool(self, size: int, *, writer: bool) -> _Pool:
         pool = _Pool(  # type: ignore[no-untyped-call]
@@ -96,14 +114,15 @@ class Database:
         except Exception as error:
             connection.close()
             told = self.engine.verdict(error)
+            self._broke(told)
             if told is error:
                 raise
             raise told from error
 
     @property
     def broken(self) -> bool:
-        """Writing failed in a way that only a restart may mend (see DatabaseBroken)."""
-        return self._commits.broken
+        """Reading or writing failed in a way that only a restart may mend (see DatabaseBroken)."""
+        return self._told or self._commits.broken
 
     async def run(self, fn: Callable[Concatenate[Cursor, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """``fn(cursor, *args)`` in the writer thread, in a transaction that is committed on return.
@@ -137,6 +156,7 @@ class Database:
                 engine.rollback(connection)
         except Exception as error:
             told = engine.verdict(error)
+            self._broke(told)
             if told is error:
                 raise
             raise told from error
@@ -151,7 +171,14 @@ class Database:
             raise TypeError("arguments go by position")
 
         def call(connection: Any) -> T:
-            return fn(self.engine.cursor(connection), *args, **kwargs)
+            try:
+                return fn(self.engine.cursor(connection), *args, **kwargs)
+            except Exception as error:
+                told = self.engine.verdict(error)
+                self._broke(told)
+                if told is error:
+                    raise
+                raise told from error
 
         result: T = await self._writer.hop(call)
         return result
