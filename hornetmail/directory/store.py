@@ -199,6 +199,7 @@ class DirectoryStore:
         archive: bool = True,
         suspended: Suspension | None = None,
         role_waits: bool = False,
+        second: str = "",
     ) -> Mailbox:
         """Registered from now on. In a domain that is not served it needs a role, and is a log-in only. ``tenant`` 0: the domain's, or 1.
         ``role_waits``: it will get one once a second person approves."""
@@ -221,6 +222,7 @@ class DirectoryStore:
                 picked=picked,
                 archive=archive,
                 suspended=suspended,
+                second=second,
             )
             mailbox = self._checked_mailbox(mailbox)
             statements = [
@@ -374,7 +376,19 @@ class DirectoryStore:
                 same = other.address.casefold() == text.casefold()
                 whose = "registered already" if same else f'an address of "{other.address}"'
                 raise DirectoryConflict(f'mailbox "{text}": {whose}')
-        return msgspec.structs.replace(mailbox, aliases=tuple(aliases), roles=tuple(dict.fromkeys(mailbox.roles)))
+        second = self._checked_second(mailbox)
+        return msgspec.structs.replace(mailbox, aliases=tuple(aliases), roles=tuple(dict.fromkeys(mailbox.roles)), second=second)
+
+    def _checked_second(self, mailbox: Mailbox) -> str:
+        """The second address: outside, for it is there for the time when nothing here can be read."""
+        if not mailbox.second.strip():
+            return ""
+        second = mailbox_address(mailbox.second, f'mailbox "{mailbox.address}": second address')
+        if self.snapshot.domain(second.domain) is not None:
+            raise DirectoryConflict(
+                f'mailbox "{mailbox.address}": second address "{second}": "{second.domain}" is served here; it must be one outside'
+            )
+        return str(second)
 
     def _addresses(self, mailbox: Mailbox) -> list[Statement]:
         sql = "INSERT INTO addresses (key, tenant, mailbox) VALUES (?, ?, ?)"

@@ -182,7 +182,9 @@ class AlarmBook:
             try:
                 why = gone(record) if gone is not None else ""
             except Exception:  # noqa: BLE001 - one question that fails must not keep the others from being asked
-                self.log.failure("whether the alarm {code} {subject} is over cannot be told", code=record.code, subject=record.subject)
+                self.log.failure(
+                    "whether the alarm {code} {subject} is over cannot be told", code=record.code, subject=record.subject
+                )
                 continue
             if why:
                 self._end(record, why)

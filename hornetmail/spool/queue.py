@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -66,6 +67,7 @@ class Queue:
         self._files = files
         self._disk = disk
         self._least_free = least_free
+        self.elsewhere: Callable[[], str] = lambda: ""
         self._free = (0.0, 1.0)
         self._recent = Recent(recent_bytes)
         self.floor = 0.0
@@ -83,16 +85,19 @@ class Queue:
 
     # Arrivals
 
-    def begin(self, tenant: int) -> IDeposit:
-        """A new message. Its ``write`` and ``commit`` raise DiskFull when less than the least part of the disk is free."""
-        return Deposit(self._accept, self._room, self.ids.next, self._files, tenant)
+    def begin(self, tenant: int, *, own: bool = False) -> IDeposit:
+        """A new message. Its ``write`` and ``commit`` raise DiskFull when less than the least part of the disk is free, or another disk that the
+        message has to go to is full; a letter of our ``own`` still has half of that part, since it may say just this."""
+        return Deposit(self._accept, partial(self._room, own), self.ids.next, self._files, tenant)
 
-    def _room(self) -> None:
+    def _room(self, own: bool) -> None:
         self._check()
         now = self._reactor.seconds()
         if now - self._free[0] >= 1.0 or now < self._free[0]:
             self._free = (now, self._disk.free_fraction(self._journal.directory))
-        if self._free[1] < self._least_free:
+        if not own and (why := self.elsewhere()):
+            raise DiskFull(why)
+        if self._free[1] < self._least_free / (2 if own else 1):
             raise DiskFull(f"less than {self._least_free:.0%} of the queue's disk is free")
 
     async def _accept(

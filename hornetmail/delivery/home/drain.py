@@ -22,7 +22,7 @@ from hornetmail.core import outage
 from hornetmail.core.address import domain_of
 from hornetmail.core.backoff import Backoff
 from hornetmail.core.envelope import Door, Envelope, Recipient
-from hornetmail.core.events import Alarm
+from hornetmail.core.events import Alarm, WentHome
 from hornetmail.core.folder import FolderError
 from hornetmail.core.machine import Drained
 from hornetmail.core.mode import Mode
@@ -308,11 +308,13 @@ class Drain:
         if verdict.outcome is Outcome.DELIVERED:
             await self._portal.end_drain(copy, delivered=True)
             await self._queue.settle([Settled(row.id, RowState.DELIVERED, verdict, delay_told=row.delay_told)])
+            self._bus.publish(WentHome(self._domain_of(row), copy.mailbox, True))
             return Result.HOME
         if verdict.outcome is Outcome.FAILED:
             reason = f"the primary refused it: {verdict.reply}"
             await self._portal.end_drain(copy, delivered=False, keyword=KEYWORD, reason=reason)
             await self._queue.settle([Settled(row.id, RowState.STUCK, verdict, reason=reason, delay_told=row.delay_told)])
+            self._bus.publish(WentHome(self._domain_of(row), copy.mailbox, False))
             self._bus.publish(Alarm("drain-refused", f"<{row.address}>: {reason}; it stays in INBOX", domain_of(row.address)))
             return Result.STUCK
         await self._portal.end_drain(copy, delivered=False)
