@@ -20,11 +20,13 @@ class Ends(enum.StrEnum):
 
 
 class Kind(msgspec.Struct, frozen=True, gc=False):
-    """What a code stands for. ``title``: a few words, ASCII, for the subject of a mail."""
+    """What a code stands for. ``title``: a few words, ASCII, for the subject of a mail. ``within``: seconds after a restart in which it is raised
+    again if it lasts, 0: as configured."""
 
     code: str
     title: str
     ends: Ends = Ends.CAUSE
+    within: float = 0.0
 
 
 KINDS = {
@@ -35,7 +37,7 @@ KINDS = {
         Kind("archive-index", "The archive cannot be searched"),
         Kind("archive-keyring", "The archive's keyring was lost and restored", Ends.SEEN),
         Kind("archive-leaves", "The archive's leaf log was damaged and restored", Ends.SEEN),
-        Kind("archive-purge", "Retention refuses to go on"),
+        Kind("archive-purge", "Retention refuses to go on", within=26 * 3600.0),
         Kind("archive-staging-damaged", "Damage in the archive's staging log", Ends.SEEN),
         Kind("archive-unreadable", "Mail is in the index by its headers only", Ends.SEEN),
         Kind("bounce-held", "Bounces are held"),

@@ -5,7 +5,7 @@ ahead of the database: an alarm about a broken database is told all the same. Ho
 
 * whoever raised it says so (``AlarmEnded``);
 * or the book asks: ``watch`` gives a question for a code, which is asked every time it looks around, first after the start;
-* or, for one that was open when the service started: it was not raised again within ``confirm`` seconds;
+* or, for one without such a question that was open when the service started: it was not raised again within ``confirm`` seconds;
 * or, for what happened and does not last (``Ends.SEEN``): somebody acknowledges it.
 """
 
@@ -188,8 +188,8 @@ class AlarmBook:
                 continue
             if why:
                 self._end(record, why)
-        if now - self._began >= self._confirm:
-            for key in sorted(self._unconfirmed):
+        for key in sorted(self._unconfirmed):
+            if key[0] not in self._gone and now - self._began >= (kind_of(key[0]).within or self._confirm):
                 self._end(self._open[key], "not seen again since the restart")
         self._before = {key: record for key, record in self._before.items() if now - record.ended < CARRIED}
         self._left = {number: record for number, record in self._left.items() if now - record.ended < CARRIED}

@@ -215,7 +215,7 @@ class Webhook:
         asked.addTimeout(SECONDS, self._reactor)
         try:
             answer = await asked
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it was not taken
             raise WebhookFailed(f"{shown(target.url)}: {_why(error)}") from None
         answer.deliverBody(_Unread())
         if not 200 <= answer.code < 300:
