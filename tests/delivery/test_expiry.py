@@ -302,9 +302,9 @@ class TestExpiry(StoresCase):
     async def test_moved_back_in_time(self) -> None:
         """The announcement says that what is moved into INBOX goes home: it must, for as long as the folders are kept."""
         await self.emergency()
-        moved = self.delivery._moved
-        name, away = next(iter(moved._away[1].items()))
+        returned = self.delivery._returned
+        name, away = next(iter(returned._away[1].items()))
         for days, there in ((100, True), (121, False)):
-            moved._away[1][name] = msgspec.structs.replace(away, at=reactor.seconds() - days * DAY)
-            await moved.sweep()
-            assert (1 in moved._away) is there, days
+            returned._away[1][name] = msgspec.structs.replace(away, at=reactor.seconds() - days * DAY)
+            await returned.sweep()
+            assert (1 in returned._away) is there, days
