@@ -47,7 +47,7 @@ from hornetmail.core.events import Alarm, AlarmEnded, ArchiveGrew, StoreBroken
 from hornetmail.core.ids import IdSource
 from hornetmail.core.served import Scope
 from hornetmail.db.engines import Cursor, DatabaseBroken
-from hornetmail.db.pool import Database
+from hornetmail.db.pool import Database, Watch
 from hornetmail.disk.files import Disk
 from hornetmail.disk.records import LogBroken, RecordLog
 from hornetmail.interfaces import IArchive, IBody, IBus, IMeters
@@ -61,12 +61,14 @@ DATABASE = "archive.db"
 
 class ArchiveSettings(msgspec.Struct, frozen=True, gc=False):
     """Sizes and times. ``seal_bytes``, ``seal_seconds``: a staging segment goes to the medium at that size or age. ``node``: 0 to 1023.
+    ``glance_seconds``: between looks at an index that nobody uses, 0: none.
     ``retention``: what may go at once (rule 19)."""
 
     seal_bytes: int = 32 << 20
     seal_seconds: float = 900.0
     tick_seconds: float = 15.0
     node: int = 0
+    glance_seconds: float = 0.0
     retention: RetentionSettings = RetentionSettings()
 
 
@@ -230,7 +232,8 @@ class Archive:
         self._broken = ""
         url = f"sqlite://{self._directory / DATABASE}"
         key = self._keys.current().database_key()
-        self._database = await Database.open(self._reactor, url, MIGRATIONS, key=key, readers=2, broken=self._index_broke)
+        watch = Watch(self._index_broke, self._settings.glance_seconds)
+        self._database = await Database.open(self._reactor, url, MIGRATIONS, key=key, readers=2, watch=watch)
         self._mails, self._raw = await self._database.read(_totals)
         self._indexer = Indexer(
             self._reactor, self._pool, self._staging, self._shelf, self._codec, self._database, self._indexed, self._alarm

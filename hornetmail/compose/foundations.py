@@ -17,7 +17,7 @@ from hornetmail.core.events import StoreBroken
 from hornetmail.core.ids import IdSource
 from hornetmail.db.engines import DatabaseBroken, DatabaseError
 from hornetmail.db.migrate import Migration
-from hornetmail.db.pool import Database
+from hornetmail.db.pool import Database, Watch
 from hornetmail.disk.files import Disk
 from hornetmail.disk.lock import DirectoryLock
 from hornetmail.disk.mounts import refuse_network
@@ -73,17 +73,22 @@ class Foundations:
     async def database(self, name: str, migrations: Sequence[Migration], **options: Any) -> Database:
         """``control``, ``queue`` or ``portal``: opened now, closed with the rest; should it break, the bus says so. Raises DatabaseError that names it."""
 
-        def broken(file: str, error: DatabaseBroken) -> None:
-            self.bus.publish(StoreBroken(name, file, str(error), error.corrupt))
-
         try:
             url = self.config.database_url(name)
-            database = await Database.open(self.reactor, url, migrations, broken=broken, **options)
+            database = await Database.open(self.reactor, url, migrations, watch=self.watch(name), **options)
         except Exception as error:
             # Drivers say "file is not a database", and not which one.
             raise DatabaseError(f"the {name} database cannot be opened: {error}") from error
         self.closing.push_async_callback(database.close)
         return database
+
+    def watch(self, store: str) -> Watch:
+        """The bus hears when a database breaks."""
+
+        def broken(file: str, error: DatabaseBroken) -> None:
+            self.bus.publish(StoreBroken(store, file, str(error), error.corrupt))
+
+        return Watch(broken, 20 * self.config.alarms.look)
 
     def at_close(self, close: Callable[[], Awaitable[object]]) -> None:
         """Call it when the service stops, before whatever was opened earlier."""

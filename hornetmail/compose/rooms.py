@@ -77,6 +77,7 @@ def archive_of(base: Foundations, root: bytes | None) -> Archive:
             node=base.config.node,
             seal_seconds=base.config.archive.seal_seconds,
             tick_seconds=min(15.0, base.config.archive.seal_seconds),
+            glance_seconds=20 * base.config.alarms.look,
             retention=RetentionSettings(base.config.archive.purge_percent / 100, base.config.archive.purge_floor),
         ),
     )
@@ -169,6 +170,7 @@ class MailRooms:
             node=config.node,
             least_free=1 - config.limits.disk_percent / 100,
             alarm=lambda code, text: _queue_alarm(base, code, text),
+            watch=base.watch("queue"),
         )
         base.at_close(queue.close)
         portal_database = await _portal_database(base)
@@ -241,13 +243,11 @@ class MailRooms:
 
 
 def _queue_alarm(base: Foundations, code: str, text: str) -> None:
-    """What the queue says of itself. A journal or an index that failed is a broken store, and ends the process as each of them does."""
-    store = {"queue-broken": "journal", "queue-index": "queue"}.get(code)
-    if store is None:
+    """What the queue says of itself. A journal that failed is a broken store, and ends the process as each of them does; so does the index."""
+    if code == "queue-broken":
+        base.bus.publish(StoreBroken("journal", str(base.directory("queue") / "journal"), text, False))
+    elif code != "queue-index":  # the index itself says so, with its file
         base.bus.publish(Alarm(code, text))
-    else:
-        file = base.directory("queue") / "journal" if store == "journal" else base.config.database_url("queue").rpartition("@")[2]
-        base.bus.publish(StoreBroken(store, str(file), text, store == "queue"))
 
 
 async def _portal_database(base: Foundations) -> Database:

@@ -104,6 +104,9 @@ class Engine:
         """The same transaction may succeed when it runs again."""
         return False
 
+    def glance(self, connection: Any) -> None:
+        """Look, on a fresh connection, whether what is there still is a database. Raises the driver's errors."""
+
     def verdict(self, error: BaseException) -> BaseException:
         """The error that callers get: one of ours for full or broken, else itself."""
         return error
@@ -173,6 +176,13 @@ class SQLite(Engine):
 
     def in_transaction(self, connection: Any) -> bool:
         return bool(connection.in_transaction)
+
+    def glance(self, connection: Any) -> None:
+        """The first pages of every table: cheap at any size, and enough for a file that was overwritten, replaced, or lost its disk."""
+        cursor = connection.cursor()
+        cursor.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND sql NOT LIKE 'CREATE VIRTUAL%'")
+        for (name,) in cursor.fetchall():
+            cursor.execute('SELECT 1 FROM "' + name.replace('"', '""') + '" LIMIT 1').fetchall()
 
     def verdict(self, error: BaseException) -> BaseException:
         driver: type[BaseException] = sqlite.Error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+import msgspec
 from twisted.enterprise import adbapi
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
@@ -19,6 +20,15 @@ P = ParamSpec("P")
 
 Broken = Callable[[str, DatabaseBroken], None]
 """What is called, once, in the reactor thread, when a database breaks: its place for people, and why."""
+
+
+class Watch(msgspec.Struct, frozen=True, gc=False):
+    """Who hears of a database that breaks, whoever met it and whatever became of that: callers may well pass it on as a refusal, and nobody else
+    would know. One that nobody uses is glanced at every ``seconds``, or never for 0."""
+
+    broken: Broken
+    seconds: float = 600.0
+
 
 SLOW_READ = 2.0
 """Seconds: a reader held open longer lets the WAL grow, and is logged."""
@@ -46,8 +56,10 @@ class Database:
     def __init__(self, reactor: Any, engine: Engine, readers: int) -> None:
         self.engine = engine
         self._reactor = reactor
-        self._tell: Broken | None = None
+        self._watch: Watch | None = None
+        self._timer: Any = None
         self._told = False
+        self._closed = False
         self._writer = self._pool(1, writer=True)
         self._readers = self._pool(readers, writer=False)
         self._commits = GroupCommit(engine, self._writer.hop, self._broke)
@@ -62,13 +74,12 @@ class Database:
         key: bytes | None = None,
         readers: int = 1,
         synchronous: str = "FULL",
-        broken: Broken | None = None,
+        watch: Watch | None = None,
     ) -> Database:
         """Create what is missing, migrate, and serve.
 
         ``url``: ``sqlite:///absolute/path`` or ``postgresql://…``. Raises SchemaError (newer schema), DatabaseError, the driver's
-        errors, ValueError. ``synchronous``: NORMAL only for what can be rebuilt. ``broken`` hears of the first DatabaseBroken once it is open,
-        whoever met it and whatever became of that, reading or writing: callers may well pass it on as a refusal, and nobody else would know.
+        errors, ValueError. ``synchronous``: NORMAL only for what can be rebuilt. ``watch`` hears of the first DatabaseBroken once it is open.
         """
         engine = engine_for(url, key, synchronous)
         if isinstance(engine, SQLite):
@@ -82,7 +93,9 @@ class Database:
             if told is error:
                 raise
             raise told from error
-        self._tell = broken
+        self._watch = watch
+        if watch is not None and watch.seconds:
+            self._timer = reactor.callLater(watch.seconds, self._ring)
         return self
 
     def _broke(self, error: BaseException) -> None:
@@ -92,8 +105,31 @@ class Database:
             self._reactor.callFromThread(self._say, error)
 
     def _say(self, error: DatabaseBroken) -> None:
-        if self._tell is not None:
-            self._tell(self.engine.where, error)
+        if self._watch is not None:
+            self._watch.broken(self.engine.where, error)
+
+    def _ring(self) -> None:
+        self._timer = None
+        Deferred.fromCoroutine(self.glance())
+
+    async def glance(self) -> None:
+        """Look whether the file still is a database, past what memory holds of it. Never raises; what is broken is told."""
+        try:
+            await deferToThreadPool(self._reactor, self._readers.threadpool, self._glance)
+        except Exception as error:  # noqa: BLE001 - a look that fails otherwise says nothing of the database
+            self.log.debug("no look at {where}: {error}", where=self.engine.where, error=error)
+        if self._watch is not None and self._watch.seconds and self._timer is None and not self._closed:
+            self._timer = self._reactor.callLater(self._watch.seconds, self._ring)
+
+    def _glance(self) -> None:
+        connection: Any = self._readers.dbapi.connect(**self.engine.arguments())
+        try:
+            self.engine.prepare(connection, writer=False)
+            self.engine.glance(connection)
+        except Exception as error:  # noqa: BLE001 - only what says that it is broken counts
+            self._broke(self.engine.verdict(error))
+        finally:
+            connection.close()
 
     def _pool(self, size: int, *, writer: bool) -> _Pool:
         pool = _Pool(  # type: ignore[no-untyped-call]
@@ -185,6 +221,10 @@ class Database:
 
     async def close(self) -> None:
         """Finish what runs, then close. The writer goes last, so that it is the one that checkpoints."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         await self._commits.idle()
         for pool in (self._readers, self._writer):
             if pool.running or pool.startID:

@@ -14,7 +14,7 @@ from twisted.python.threadpool import ThreadPool
 
 from hornetmail.core.ids import milliseconds_of
 from hornetmail.db.engines import DatabaseError
-from hornetmail.db.pool import Database
+from hornetmail.db.pool import Database, Watch
 from hornetmail.disk.files import Disk
 from hornetmail.disk.mounts import refuse_network
 from hornetmail.disk.records import Position, RecordLog, Replayed
@@ -64,11 +64,12 @@ async def open_queue(
     recent_bytes: int = 64 << 20,
     database_key: bytes | None = None,
     alarm: Callable[[str, str], None] = lambda code, text: None,
+    watch: Watch | None = None,
 ) -> OpenedQueue:
     """The queue in ``directory`` (journal and bodies), with its index at ``database_url``.
 
     ``seal``: of the server key. ``node``: 0 to 1023, in IDs and segment names. ``least_free``: the share of the disk below which nothing
-    is accepted. ``alarm(code, text)``: ``queue-broken`` (stop and restart), ``queue-damage`` (at start), ``queue-index``. ``recent_bytes``: of short bodies kept in memory for the first attempt.
+    is accepted. ``alarm(code, text)``: ``queue-broken`` (stop and restart), ``queue-damage`` (at start), ``queue-index``. ``watch``: of the index. ``recent_bytes``: of short bodies kept in memory for the first attempt.
     Raises NetworkFileSystem (rule 8), WrongKey, SpoolError (records of a newer version), OSError, the database's errors.
     """
     disk.make_directory(directory / "bodies")
@@ -78,7 +79,7 @@ async def open_queue(
     pool.start()
     index = None
     try:
-        index = Index(await _database(reactor, database_url, database_key))
+        index = Index(await _database(reactor, database_url, database_key, watch))
         journal = RecordLog(
             directory / "journal", disk, writer=f"n{node}", seal=seal.derive(b"queue journal"), segment_bytes=segment_bytes
         )
@@ -114,10 +115,10 @@ async def open_queue(
     return queue
 
 
-async def _database(reactor: Any, url: str, key: bytes | None) -> Database:
+async def _database(reactor: Any, url: str, key: bytes | None, watch: Watch | None) -> Database:
     """The index's database; a SQLite file that is damaged is put aside, for it can be made again."""
     try:
-        return await Database.open(reactor, url, MIGRATIONS, key=key, synchronous="NORMAL")
+        return await Database.open(reactor, url, MIGRATIONS, key=key, synchronous="NORMAL", watch=watch)
     except DatabaseError as error:
         path = Path(unquote(urlsplit(url).path))
         if not url.startswith("sqlite:") or not path.exists():
@@ -125,7 +126,7 @@ async def _database(reactor: Any, url: str, key: bytes | None) -> Database:
         log.error("{path} is damaged and made again from the journal: {error}", path=str(path), error=error)
         for suffix in ("", "-wal", "-shm"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
-        return await Database.open(reactor, url, MIGRATIONS, key=key, synchronous="NORMAL")
+        return await Database.open(reactor, url, MIGRATIONS, key=key, synchronous="NORMAL", watch=watch)
 
 
 async def _fill(queue: Queue, reactor: Any, journal: RecordLog, index: Index, thread: WriterThread) -> Replayed:
