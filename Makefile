@@ -18,8 +18,8 @@ test: packages $(VENV)/.test check
 	$(BIN)/python -bb -X dev -W error::BytesWarning -m pytest -q $(PYTEST)
 
 check: $(VENV)/.test
-	$(BIN)/ruff format --check hornetmail tests bench twisted
-	$(BIN)/ruff check hornetmail tests bench twisted
+	$(BIN)/ruff format --check hornetmail tests bench twisted etc
+	$(BIN)/ruff check hornetmail tests bench twisted etc
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
