@@ -204,12 +204,12 @@ class Webhook:
     async def post(self, target: Target, body: bytes, *, outside: bool = False) -> None:
         """Taken with a 2xx. Raises WebhookFailed, within ``SECONDS``."""
         headers = {
-            "User-Agent": ["HornetMail"],
-            "Content-Type": ["application/json"],
-            "X-HornetMail-Host": [self._hostname],
+            b"User-Agent": [b"HornetMail"],
+            b"Content-Type": [b"application/json"],
+            b"X-HornetMail-Host": [self._hostname.encode("ascii", "replace")],
         }
         if target.secret:
-            headers["X-HornetMail-Signature"] = [signature(target.secret, body, int(self._reactor.seconds()))]
+            headers[b"X-HornetMail-Signature"] = [signature(target.secret, body, int(self._reactor.seconds())).encode()]
         producer: Any = FileBodyProducer(BytesIO(body), cooperator=Cooperator(scheduler=lambda f: self._reactor.callLater(0, f)))
         asked: Deferred[Any] = self._agents[outside].request(b"POST", target.url.encode("ascii"), Headers(headers), producer)
         asked.addTimeout(SECONDS, self._reactor)

@@ -37,10 +37,12 @@ def test_told_at_once_then_every_few_hours_then_once_at_the_end() -> None:
 def test_acknowledging_ends_reminders_and_what_only_had_to_be_seen() -> None:
     """Would catch reminders to people who know, and an alarm that goes away though its cause is there because somebody looked at it."""
     lasting = alarms.acknowledged(alarms.told(alarm(), Way.MAIL, Stage.BEGAN, T), "ada", T + 1)
-    assert not lasting.ended and alarms.due(lasting, Way.MAIL, T + 9 * HOUR, 4 * HOUR) is None
+    assert not lasting.ended
+    assert alarms.due(lasting, Way.MAIL, T + 9 * HOUR, 4 * HOUR) is None
     assert alarms.acknowledged(lasting, "bob", T + 2).by == "ada"
     once = alarms.acknowledged(alarm("queue-damage"), "ada", T + 1)
-    assert once.ended == T + 1 and "ada" in once.why
+    assert once.ended == T + 1
+    assert "ada" in once.why
     assert alarms.due(alarms.ended(lasting, "x", T + 9), Way.MAIL, T + 9, HOUR) is Stage.ENDED, "its end is news all the same"
 
 
@@ -83,4 +85,5 @@ def test_old_pauses_are_forgotten() -> None:
     while now < T + 60 * DAY:
         now += HOUR
         relay = silence.heard(relay, now, HOUR)
-    assert silence.limit(relay, now) == LEAST and len(relay.pauses) <= 31
+    assert silence.limit(relay, now) == LEAST
+    assert len(relay.pauses) <= 31
