@@ -32,6 +32,9 @@ CONFIRM = 1200.0
 KEEP = 90 * 86400.0
 """Seconds that an ended alarm stays in the list of what was."""
 
+OFTEN = 3600.0
+"""Seconds between two looks at what is that old."""
+
 CARRIED = 86400.0
 """Seconds after its end in which an alarm is still told to have ended, and in which another one remembers when it was told."""
 
@@ -61,6 +64,7 @@ class AlarmBook:
         self._ids = ids
         self._confirm = confirm
         self._began = clock.seconds()
+        self._forgot = 0.0
         self._open: dict[tuple[str, str], AlarmRecord] = {}
         self._left: dict[int, AlarmRecord] = {}
         self._before: dict[tuple[str, str], AlarmRecord] = {}
@@ -194,7 +198,8 @@ class AlarmBook:
         self._before = {key: record for key, record in self._before.items() if now - record.ended < CARRIED}
         self._left = {number: record for number, record in self._left.items() if now - record.ended < CARRIED}
         await self.write()
-        if self._database is not None:
+        if self._database is not None and now - self._forgot >= OFTEN:
+            self._forgot = now
             await self._database.run(_forget, now - KEEP)
 
     # -- writing

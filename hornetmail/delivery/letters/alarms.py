@@ -47,13 +47,14 @@ class AlarmLetters:
         return bool(addresses)
 
     def addresses(self, tenant: int, said: Sequence[tuple[AlarmRecord, Stage]] = ()) -> dict[str, str]:
-        """Where administrators of a tenant hear of these alarms now, each with the domain to send on behalf of."""
+        """Where administrators of a tenant hear of these alarms now, each with the domain to send on behalf of. A mere log-in at this host's own name
+        is no address: mail for it would come back here."""
         found: dict[str, str] = {}
         for mailbox in self._directory.mailboxes():
             if mailbox.tenant != tenant or Role.ADMIN not in mailbox.roles or not mailbox.enabled:
                 continue
             own = self._directory.domain(mailbox.domain)
-            if own is not None or not mailbox.second:
+            if own is not None or not (mailbox.second or mailbox.domain == self._hostname):
                 found.setdefault(mailbox.address, mailbox.domain if own is not None else "")
             if mailbox.second and self._astray(mailbox, said):
                 found.setdefault(mailbox.second, self._notices.way_out(mailbox.domain))
