@@ -258,8 +258,7 @@ class TestExpiry(StoresCase):
         await self.expiry.run(end + 87 * DAY)
         self.drift = 4000.0
         assert (await self.expiry.run(end + 90 * DAY)).messages == 0
-        await self.until(lambda: self.alarms, "told")
-        assert self.alarms[-1].code == "portal-expiry"
+        await self.until(lambda: "portal-expiry" in [alarm.code for alarm in self.alarms], "told")
         assert "monotonic" in self.alarms[-1].text
         self.drift = 0.0
         self.fresh()
