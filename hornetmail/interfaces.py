@@ -198,6 +198,9 @@ class IDirectory(Interface):
     def mailboxes(domain: str = "") -> Sequence[Mailbox]:
         """All, or those of a domain, by address."""
 
+    def with_roles(tenant: int) -> Sequence[Mailbox]:
+        """Those of a tenant that have a role, by address, found without looking at the others."""
+
     def covered(address: str) -> Mailbox | None:
         """The mailbox, if the service covers it (C11, C12)."""
 

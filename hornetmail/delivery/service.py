@@ -180,6 +180,9 @@ class Delivery:
             Lane(clock, queue, (RowKind.DRAIN,), chosen.drains, self.drain.run, self.drain.next_due),
         )
         self._sweeping: IDelayedCall | None = None
+        self._sweep_anew = False
+        self._peopled: frozenset[str] = frozenset()
+        self._releasing = False
         self._tasks = Tasks(clock)
         self._unsubscribe: Callable[[], None] | None = None
         self._running = False
@@ -197,7 +200,7 @@ class Delivery:
         await self._uncertain.start()
         self.health.start()
         self.modes.resume()
-        self._unsubscribe = self._bus.subscribe(DirectoryChanged, lambda event: self._sweep_soon())
+        self._unsubscribe = self._bus.subscribe(DirectoryChanged, self._directory_changed)
         self._queue.wake(self._wake)
         for lane in self._lanes:
             lane.start()
@@ -261,16 +264,39 @@ class Delivery:
                 self._primaries.rested(host)
         self.modes.observe(domain, event)
 
+    def _directory_changed(self, event: DirectoryChanged) -> None:
+        """A domain that changed may change everything that waits; other people in one only whether its recipients have a mailbox now."""
+        if event.domains:
+            self._sweep_soon()
+        elif event.people and self._running:
+            self._peopled |= event.people
+            if not self._releasing:
+                self._tasks.start(self._released(), "release of what waits for a mailbox")
+
+    async def _released(self) -> None:
+        """One domain after the other, those that come meanwhile too: an import tells of the same one again and again."""
+        self._releasing = True
+        try:
+            while self._peopled:
+                name = min(self._peopled)
+                self._peopled -= {name}
+                await self.modes.release(name)
+        finally:
+            self._releasing = False
+
     def _sweep_soon(self) -> None:
         if self._running and self._sweeping is not None and self._sweeping.active():
             self._sweeping.reset(0.0)
+        else:
+            self._sweep_anew = True
 
     def _sweep(self) -> None:
+        self._sweep_anew = False
         self._tasks.start(self._swept(), "sweep").addCallback(lambda _: self._sweep_again())
 
     def _sweep_again(self) -> None:
         if self._running:
-            self._sweeping = self._clock.callLater(self.settings.sweep, self._sweep)
+            self._sweeping = self._clock.callLater(0.0 if self._sweep_anew else self.settings.sweep, self._sweep)
 
     async def _swept(self) -> None:
         await self.modes.release()

@@ -74,7 +74,7 @@ class Health:
     def start(self) -> None:
         """Begin to probe; new domains are met as the directory changes."""
         self._running = True
-        self._unsubscribe = self._bus.subscribe(DirectoryChanged, lambda event: self._meet())
+        self._unsubscribe = self._bus.subscribe(DirectoryChanged, lambda event: self._meet() if event.domains else None)
         self._meet()
 
     async def stop(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hornetmail.web.api import account, alarms, approvals, archive, domains, keys, mailboxes, queue, status, strays
+from hornetmail.web.api import account, alarms, approvals, archive, domains, keys, mailboxes, people, queue, status, strays
 from hornetmail.web.api.operations import Operation
 
 OPERATIONS: tuple[Operation[Any, Any], ...] = (
@@ -12,6 +12,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
     *alarms.OPERATIONS,
     *domains.OPERATIONS,
     *mailboxes.OPERATIONS,
+    *people.OPERATIONS,
     *approvals.OPERATIONS,
     *queue.OPERATIONS,
     *strays.OPERATIONS,
