@@ -82,11 +82,13 @@ class Databases(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     control: str = ""
     queue: str = ""
     portal: str = ""
+    recipients: str = ""
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``max_size``: bytes of a message. ``connections``: of a door; ``per_ip``: of an address (IPv6: /64) at a door. ``recipients``: of a
-    transaction. ``errors``: mistakes until a connection is closed. ``disk_percent``: above it new mail gets 452 (rule 20). ``hops``: Received
+    transaction. ``errors``: mistakes until a connection is closed, counted anew after each accepted message. ``unknown_recipients``: refused ones
+    until a stranger's connection is closed, and ``unknown_per_network`` in an hour from an address (IPv6: /64) until it is closed after the first. ``disk_percent``: above it new mail gets 452 (rule 20). ``hops``: Received
     lines above which a message goes in circles (rule 7)."""
 
     max_size: Positive = 52_428_800
@@ -94,6 +96,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     per_ip: Positive = 100
     recipients: Annotated[int, msgspec.Meta(ge=100)] = 1_000
     errors: Positive = 20
+    unknown_recipients: Positive = 20
+    unknown_per_network: Positive = 100
     disk_percent: Annotated[int, msgspec.Meta(ge=1, le=100)] = 90
     hops: Positive = 25
 
@@ -127,6 +131,14 @@ class Delivery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     retry: Seconds = 60.0
     retry_most: Seconds = 3_600.0
     give_up: Seconds = 432_000.0
+
+
+class Alarms(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Seconds. ``look``: between two looks at what is wrong and who is to be told. ``confirm``: an alarm from before a restart that is not raised
+    again within so many has ended; what raises alarms looks at least that often."""
+
+    look: Seconds = 30.0
+    confirm: Seconds = 1_200.0
 
 
 class Portal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -169,6 +181,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     log: Log = msgspec.field(default_factory=Log)
     archive: Archive = msgspec.field(default_factory=Archive)
     delivery: Delivery = msgspec.field(default_factory=Delivery)
+    alarms: Alarms = msgspec.field(default_factory=Alarms)
     portal: Portal = msgspec.field(default_factory=Portal)
     relay: Relay = msgspec.field(default_factory=Relay)
     dns: DNS = msgspec.field(default_factory=DNS)
@@ -189,7 +202,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return self.root / text
 
     def database_url(self, name: str) -> str:
-        """Of ``control``, ``queue``, ``portal`` or ``archive``."""
+        """Of ``control``, ``queue``, ``portal``, ``recipients`` or ``archive``."""
         chosen: str = getattr(self.databases, name, "")
         return chosen or f"sqlite://{quote(str(self.root / f'{name}.db'))}"
 
@@ -253,7 +266,7 @@ def _problems(config: Config) -> list[tuple[str, str]]:
             dns_server(server)
         except ValueError as error:
             found.append((f"$.dns.servers[{place}]", str(error)))
-    for database in ("control", "queue", "portal"):
+    for database in ("control", "queue", "portal", "recipients"):
         url = getattr(config.databases, database)
         if url and not url.startswith(("sqlite:///", "postgresql://")):
             found.append((f"$.databases.{database}", f"{url!r} is neither sqlite:///PATH nor postgresql://…"))
@@ -312,6 +325,7 @@ key = "tls/key.pem"
 # control = ""
 # queue = ""
 # portal = ""
+# recipients = ""
 
 [limits]
 # Bytes of a message.
@@ -321,8 +335,12 @@ connections = {limits.connections}
 per_ip = {limits.per_ip}
 # Recipients of a transaction.
 recipients = {limits.recipients}
-# Mistakes until a connection is closed.
+# Mistakes until a connection is closed; an accepted message makes up for them.
 errors = {limits.errors}
+# Recipients refused as unknown until a stranger's connection is closed, and in an hour from one address (IPv6: one /64) until it is closed after
+# the first. Before that the answers come more and more slowly. Hosts that may relay, and primaries, are not counted.
+unknown_recipients = {limits.unknown_recipients}
+unknown_per_network = {limits.unknown_per_network}
 # Above this share of the disk in use, new mail is told to come later (452).
 disk_percent = {limits.disk_percent}
 # More Received lines than this: the message goes in circles.
@@ -353,6 +371,12 @@ dot = {delivery.dot:g}
 retry = {delivery.retry:g}
 retry_most = {delivery.retry_most:g}
 give_up = {delivery.give_up:g}
+
+# Seconds between two looks at what is wrong and who is to be told, and after which an alarm from before a restart that was not
+# raised again has ended. Who is told: hornetmail alarms settings, and second addresses of administrators.
+[alarms]
+look = {alarms.look:g}
+confirm = {alarms.confirm:g}
 
 # So many days before what an emergency left in the portal's folders is removed, its owner gets a mail. When that is, each domain says.
 [portal]
@@ -398,6 +422,7 @@ def write_default(directory: str | Path, hostname: str, ports: int | None = None
         plaintext="false" if ports is None else '"loopback"',
         listen="\n".join(lines),
         limits=Limits(),
+        alarms=Alarms(),
         archive=Archive(),
         delivery=Delivery(),
         announced=", ".join(f"{days:g}" for days in Portal().announce_days),

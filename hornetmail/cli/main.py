@@ -11,12 +11,14 @@ from typing import Any
 import click
 
 from hornetmail import config as configuration
+from hornetmail.cli.alarms import alarms
 from hornetmail.cli.approvals import approvals, second_person
 from hornetmail.cli.archive import archive, audit
 from hornetmail.cli.client import Failure
 from hornetmail.cli.domains import domain, mailbox, status
 from hornetmail.cli.evidence import verify_evidence
 from hornetmail.cli.output import emit, json_option
+from hornetmail.cli.people import people
 from hornetmail.cli.queue import queue
 from hornetmail.cli.session import Session
 from hornetmail.cli.stamps import authority, certificate, timestamp
@@ -136,7 +138,7 @@ for command in (timestamp, authority, certificate):
     archive.add_command(command)
 for command in (mailbox_strays, mailbox_drain):
     mailbox.add_command(command)
-for group in (domain, mailbox, queue, archive, status, audit, approvals, second_person, verify_evidence):
+for group in (domain, mailbox, people, queue, archive, status, audit, approvals, second_person, alarms, verify_evidence):
     cli.add_command(group)
 
 

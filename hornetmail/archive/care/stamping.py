@@ -48,7 +48,10 @@ RENEW = 90 * DAY
 WARN = 30 * DAY
 """An authority whose new stamps end sooner than this is told of."""
 
-FAILED, ENDING, CLOCK, CHAIN = "archive-stamp", "archive-stamp-ending", "archive-stamp-clock", "archive-stamps"
+FAILED = "archive-stamp"
+ENDING = "archive-stamp-ending"
+CLOCK = "archive-stamp-clock"
+CHAIN = "archive-stamp-lost"
 
 
 class Outside(msgspec.Struct, frozen=True):
@@ -62,7 +65,7 @@ class Outside(msgspec.Struct, frozen=True):
 
 class Inside(msgspec.Struct, frozen=True):
     """What it works on. ``leaves``, ``index``: as they are now; ``index`` raises ArchiveError without one. ``seal``: everything staged onto the medium;
-    ``quiet``: runs a look while nothing is sealed."""
+    ``quiet``: runs a look while nothing is sealed. ``alarm``, ``over``: begin and end an alarm, code and text."""
 
     reactor: Any
     pool: Any
@@ -74,6 +77,7 @@ class Inside(msgspec.Struct, frozen=True):
     seal: Callable[[], Awaitable[None]]
     quiet: Callable[[Callable[[], Awaitable[T]]], Awaitable[T]]
     alarm: Callable[[str, str], None]
+    over: Callable[[str, str], None]
 
 
 @implementer(IStamps)
@@ -299,8 +303,12 @@ class Stamping:
         """It is kept here; what fails from now on loses nothing."""
         for problem in await self._in_thread(self._publish):
             self.log.error("stamps: {problem}", problem=problem)
-        until = times_of(stamp)[1]
-        if until - self._inside.reactor.seconds() < WARN:
+        at, until = times_of(stamp)
+        if abs(at - stamp.head.made / 1000) <= TOLERANCE:
+            self._inside.over(CLOCK, f"the clock here and that of {stamp.authority} agree")
+        if until - self._inside.reactor.seconds() >= WARN:
+            self._inside.over(ENDING, f"the newest stamp of {stamp.authority} is good for longer")
+        else:
             self._inside.alarm(
                 ENDING,
                 f"stamps of {stamp.authority} are good for {(until - self._inside.reactor.seconds()) / DAY:.0f} days only:"
@@ -338,6 +346,7 @@ class Stamping:
 
     def _well(self) -> None:
         self._failures, self._failing, self._since, self._next = 0, "", 0.0, 0.0
+        self._inside.over(FAILED, "everything archived so far is stamped")
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
 

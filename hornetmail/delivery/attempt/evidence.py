@@ -2,36 +2,69 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
+from twisted.internet.defer import CancelledError
+from twisted.logger import Logger
+
 from hornetmail.core import outage
-from hornetmail.core.address import domain_of, key_of
+from hornetmail.core.address import domain_of
+from hornetmail.core.envelope import Door
+from hornetmail.core.queued import Message
 from hornetmail.core.reply import Reply
 from hornetmail.core.verdict import Outcome, Stage, Verdict
 from hornetmail.delivery.outage.modes import Modes
 from hornetmail.delivery.recipients.accepted import AcceptedRecipients
 from hornetmail.interfaces import IDirectory
 
+OURS = frozenset({Door.NOTICE, Door.SUBMISSION, Door.WEB})
+"""Doors of messages in which no stranger had a say."""
+
 
 class Evidence:
     """Learns accepted addresses, unmasks sick primaries, gives the mode machine its signs."""
 
-    def __init__(self, directory: IDirectory, known: AcceptedRecipients, modes: Modes) -> None:
-        self._directory = directory
-        self._known = known
-        self._modes = modes
+    log = Logger()
 
-    async def weigh(self, address: str, message: int, verdict: Verdict) -> Verdict:
-        """The verdict as it counts: a refusal by a sick primary becomes unavailability."""
+    def __init__(
+        self, directory: IDirectory, accepted: AcceptedRecipients, modes: Modes, accepts_everything: Callable[[str], bool]
+    ) -> None:
+        self._directory = directory
+        self._accepted = accepted
+        self._modes = modes
+        self._accepts_everything = accepts_everything
+
+    async def weigh(self, address: str, message: Message, verdict: Verdict) -> Verdict:
+        """The verdict as it counts: a refusal by a sick primary becomes unavailability. Raises nothing: the verdict is not on record yet. One
+        that says delivered waits for nothing; others wait for an address to be looked up, at most."""
+        try:
+            return await self._weighed(address, message, verdict)
+        except CancelledError:
+            raise
+        except Exception:  # noqa: BLE001 - a fault among those who hear of it changes nothing about what the primary said
+            self.log.failure("the primary's answer for <{address}> told nobody anything", address=address)
+            return verdict
+
+    def learn(self, addresses: Iterable[str]) -> None:
+        """The primary accepted these, and that is on record: from now on they are known."""
+        for address in addresses:
+            if not self._accepts_everything(self._name(address)):
+                self._accepted.learn(address, delivered=True)
+
+    def _name(self, address: str) -> str:
         served = self._directory.domain(domain_of(address))
-        name = served.name if served else domain_of(address)
-        if verdict.outcome is Outcome.DELIVERED:
-            await self._known.accepted(address)
-        if self._disbelieved(address, verdict):
-            self._modes.refused(name, f"refused {key_of(address)}", verdict)
+        return served.name if served else domain_of(address)
+
+    async def _weighed(self, address: str, message: Message, verdict: Verdict) -> Verdict:
+        name = self._name(address)
+        if await self._disbelieved(address, verdict):
+            self._modes.refused(name, address, verdict)
             reply = Reply(451, "4.3.0", f"not believed, it refuses known addresses: {verdict.reply}")
             return Verdict(Outcome.DEFERRED, reply, verdict.courier, verdict.stage, verdict.host, unavailable=True)
-        self._modes.verdict(name, address, message, verdict)
+        proven = verdict.final or await self._accepted.is_known(address)
+        self._modes.verdict(name, address, message.id, verdict, proven=proven, ours=message.origin.door in OURS)
         return verdict
 
-    def _disbelieved(self, address: str, verdict: Verdict) -> bool:
+    async def _disbelieved(self, address: str, verdict: Verdict) -> bool:
         refusal = verdict.outcome is Outcome.FAILED and verdict.stage is Stage.RCPT and outage.is_unknown(verdict.reply)
-        return refusal and self._known.refused(address, verdict.reply.text)
+        return refusal and await self._accepted.refused(address, verdict.reply.text)

@@ -4,13 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
-from hornetmail.web.api import account, approvals, archive, domains, keys, mailboxes, queue, stamps, status, strays
+from hornetmail.web.api import (
+    account,
+    alarms,
+    approvals,
+    archive,
+    domains,
+    keys,
+    mailboxes,
+    people,
+    queue,
+    stamps,
+    status,
+    strays,
+)
 from hornetmail.web.api.operations import Operation
 
 OPERATIONS: tuple[Operation[Any, Any], ...] = (
     *status.OPERATIONS,
+    *alarms.OPERATIONS,
     *domains.OPERATIONS,
     *mailboxes.OPERATIONS,
+    *people.OPERATIONS,
     *approvals.OPERATIONS,
     *queue.OPERATIONS,
     *strays.OPERATIONS,

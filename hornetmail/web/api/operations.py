@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, Generic, TypeVar, get_args
+from types import UnionType
+from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
@@ -99,12 +100,17 @@ class MayWait(msgspec.Struct, frozen=True, kw_only=True):
 
     waits: list[Waiting] = []
 
+    def outcome(self) -> str:
+        """What was done, for the audit log."""
+        return "done"
+
 
 def outcome_of(answer: Any, entry: int) -> str:
     """For the audit log: ``done``, or that it, or a part of it, waits; ``entry`` is the call's row."""
     waits = answer.waits if isinstance(answer, MayWait) else []
     numbers = ", ".join(str(one.number) for one in waits if one.entry == entry)
-    return f"waits for a second person: request {numbers}" if numbers else "done"
+    done = answer.outcome() if isinstance(answer, MayWait) else "done"
+    return f"waits for a second person: request {numbers}" if numbers else done
 
 
 class Raw(msgspec.Struct, frozen=True):
@@ -166,11 +172,11 @@ class Operation(Generic[Q, R]):
 
 
 def _is_secret(kind: Any) -> bool:
-    """Whether a field's type is ``Secret``, or may be (``Secret | None``)."""
-    marks = getattr(kind, "__metadata__", ())
-    if any(isinstance(meta, msgspec.Meta) and bool((meta.extra or {}).get("secret")) for meta in marks):
+    """Whether the type is ``Secret``, or says that it may be one: ``Secret | UnsetType``."""
+    metas = getattr(kind, "__metadata__", ())
+    if any(isinstance(meta, msgspec.Meta) and bool((meta.extra or {}).get("secret")) for meta in metas):
         return True
-    return any(_is_secret(one) for one in get_args(kind))
+    return get_origin(kind) in (Union, UnionType) and any(_is_secret(each) for each in get_args(kind))
 
 
 def need(room: T | None, role: str) -> T:
