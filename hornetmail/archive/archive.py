@@ -506,6 +506,7 @@ class Archive:
             drift,
             self._alarm_here,
             self._settings.retention,
+            self._stamping.clocks(),
         )
 
     async def rebuild(self) -> Sequence[Finding]:

@@ -148,13 +148,11 @@ def retention_jobs(archive: IArchive, bus: IBus) -> tuple[DailyJob, DailyJob]:
     )
 
 
-def stamp_jobs(stamps: Stamping) -> tuple[DailyJob, ...]:
+def stamp_jobs(stamps: Stamping, now: float) -> tuple[DailyJob, Job]:
     """Time stamps at 23:57 (A60), and at each quarter of an hour if much is unstamped (A52)."""
-    quarters = (
-        DailyJob(f"time stamp of many: {minute // 60:02}:{minute % 60:02}", minute, lambda _: stamps.if_many())
-        for minute in range(0, 1440, 15)
+    return DailyJob("time stamp", 23 * 60 + 57, stamps.daily), Job(
+        "time stamp of many", 900, stamps.if_many, first=900 - now % 900
     )
-    return (DailyJob("time stamp", 23 * 60 + 57, stamps.daily), *quarters)
 
 
 class MailRooms:
@@ -261,7 +259,7 @@ class MailRooms:
             Job("foreign files", 30, portal.sweep, first=30),
             Job("queue segments", 60, queue.tidy, first=60),
             *retention_jobs(archive, base.bus),
-            *stamp_jobs(archive.stamps),
+            *stamp_jobs(archive.stamps, base.reactor.seconds()),
         ]
         base.meters.gauge("queue_messages", lambda: queue.backlog().messages)
         base.meters.gauge("queue_oldest_seconds", lambda: queue.backlog().oldest)

@@ -10,22 +10,24 @@ from typing import Any
 import msgspec
 import pytest
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from zope.interface import implementer
 
 from hornetmail.archive.archive import Archive
-from hornetmail.archive.care.stamping import CLOCK, ENDING, FAILED, MANY, Outside
+from hornetmail.archive.care.retention import LAST
+from hornetmail.archive.care.stamping import CHAIN, CLOCK, ENDING, FAILED, MANY, Outside
 from hornetmail.archive.index.leaves import audit_leaves
 from hornetmail.archive.proof.evidence import verify_bundle
 from hornetmail.archive.proof.stamps import read_stamp
 from hornetmail.archive.proof.tokens import ask_for, fingerprint
 from hornetmail.core.archived import ArchiveError, NoAuthority, Refused
 from hornetmail.core.backoff import DAY, Backoff
-from hornetmail.core.events import Alarm
+from hornetmail.core.events import Alarm, AlarmEnded
 from hornetmail.core.served import Scope
 from hornetmail.core.stamps import Authority, CACertificate, StampSettings
+from hornetmail.db.engines import Cursor
 from hornetmail.interfaces import IBus
-from hornetmail.net.ask import Asker
+from hornetmail.net.ask import Asker, AskError
 from hornetmail.testing.archives import ADMIN, AUDITOR, ROOT, Clock, mail, make_archive, user
 from hornetmail.testing.stamp_authority import StampAuthority
 from tests.archive.cases import ArchiveCase, told
@@ -54,10 +56,13 @@ class Alarms:
 
     def __init__(self, kept: list[Alarm]) -> None:
         self._kept = kept
+        self.ended: list[str] = []
 
     def publish(self, event: object) -> None:
         if isinstance(event, Alarm):
             self._kept.append(event)
+        elif isinstance(event, AlarmEnded):
+            self.ended.append(event.code)
 
     def subscribe(self, kind: type, listener: Callable[[Any], Any]) -> Callable[[], None]:
         return lambda: None
@@ -194,6 +199,7 @@ class TestStamps(StampCase):
         await done.addTimeout(20, reactor)
         await archive.stamps.daily(0.0)
         assert (archive.stamps.state().stamps, archive.stamps.state().failing) == (1, "")
+        assert FAILED in self.bus.ended
 
     async def test_what_does_not_count(self) -> None:
         """A34: catches tokens that are believed: of another authority, of none, refused, on other data, repeated, with a wrong log-in, over-long."""
@@ -254,8 +260,74 @@ class TestStamps(StampCase):
     async def test_a_clock_that_differs_is_told(self) -> None:
         """Rule 19: catches a clock that is years off and nobody told, although an authority says what time it is."""
         self.clock.now += 3 * DAY
-        await self.stamped()
+        archive = await self.stamped()
         assert self.codes() == {CLOCK}
+        self.clock.now -= 3 * DAY
+        await self.put(archive, mail("again"))
+        await archive.stamps.stamp()
+        assert CLOCK in self.bus.ended
+
+    async def test_nothing_goes_by_a_clock_that_differs(self) -> None:
+        """Rule 19: catches retention that believes a clock which an authority contradicts: ahead when it stamped, or behind it now. Somebody may say that the
+        clock is right."""
+        self.clock.now += 3 * DAY
+        archive = await self.stamped()
+        await self.refused(archive)
+        await archive.confirm_purge()
+        await archive.mark(self.clock.seconds())
+        self.clock.now -= 3 * DAY
+        await archive.confirm_purge()
+        await self.put(archive, mail("later"))
+        await archive.stamps.stamp()
+        await archive.mark(self.clock.seconds())
+        self.clock.now -= 2 * 3600.0
+        archive._began = (self.clock.seconds(), self.clock.monotonic())
+        await archive._index().run(no_runs)
+        await self.refused(archive)
+
+    async def refused(self, archive: Archive) -> None:
+        for job in (archive.mark, archive.purge):
+            with pytest.raises(ArchiveError, match="disagrees with the last time stamp"):
+                await job(self.clock.seconds())
+
+    async def test_the_newest_does_not_read(self) -> None:
+        """A33: catches a damaged newest stamp that ends all stamping, or that nobody hears of."""
+        archive = await self.stamped()
+        await archive.stop()
+        for path in self.top.rglob("*.stamp"):
+            path.write_bytes(b"damaged")
+        archive = await self.reopened(**self.more())
+        await self.put(archive, mail("second"))
+        assert (await archive.stamps.stamp()).stamps == 2
+        assert self.codes() == {CHAIN}
+        assert told(await archive.verify(), "stamp 0", "not a stamp")
+        hit = await self.only(archive, "subject:first")
+        assert verify_bundle(await archive.evidence(AUDITOR, hit.id)).proved
+
+    async def test_stopping_while_an_authority_hangs(self) -> None:
+        """Catches a stop that waits for an authority that does not answer, and one that asks the next."""
+        asked: Deferred[None] = Deferred()
+        cut_off: list[str] = []
+
+        async def post(url: str, *_: Any, **__: Any) -> Any:
+            reactor.callLater(0, asked.callback, None)  # type: ignore[attr-defined]
+            try:
+                await Deferred()
+            except CancelledError:
+                cut_off.append(url)
+                raise AskError("no answer in time") from None
+
+        self.use(self.authority("one"), self.authority("two"))
+        more = self.more()
+        more["stamping"] = msgspec.structs.replace(more["stamping"], post=post)
+        archive = await self.fresh(**more)
+        await self.put(archive, mail())
+        stamping = Deferred.fromCoroutine(archive.stamps.stamp())
+        await asked
+        await archive.stop()
+        with pytest.raises(ArchiveError, match="stops"):
+            await stamping
+        assert cut_off == [self.authorities[0].url]
 
 
 class TestKept(StampCase):
@@ -462,6 +534,11 @@ class TestRights(StampCase):
         verdict = verify_bundle(bundle)
         assert (verdict.flaws, verdict.stamps, verdict.proved) == ((), (), False)
         assert b"NOT STAMPED YET" in bundle
+
+
+def no_runs(cursor: Cursor) -> None:
+    """As if retention had not run yet, which also knows the time."""
+    cursor.execute("DELETE FROM fact WHERE name = ?", (LAST,))
 
 
 def _refusal() -> bytes:

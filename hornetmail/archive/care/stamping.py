@@ -124,6 +124,11 @@ class Stamping:
         newest = self.stamps.newest
         return max(0, self._inside.staging.next_leaf - (newest.head.size if newest else 0))
 
+    def clocks(self) -> tuple[int, float, float]:
+        """How many stamps there are, and when the newest was made, by the clock here and by its authority's (rule 19)."""
+        newest = self.stamps.newest
+        return (self.stamps.count, newest.head.made / 1000, times_of(newest)[0]) if newest is not None else (0, 0.0, 0.0)
+
     def state(self) -> StampState:
         """How it stands."""
         newest = self.stamps.newest
