@@ -120,7 +120,7 @@ class Archive:
         writer = f"n{settings.node}"
         self._log_records = RecordLog(directory / "staging", disk, writer=writer, seal=None, segment_bytes=settings.seal_bytes)
         self._leaf_records = self._new_leaf_records()
-        self._leaves = LeafLog(self._leaf_records, settings.node)
+        self._leaves = LeafLog(self._leaf_records, settings.node, disk)
         self._staging = Staging(
             reactor,
             self._pool,
@@ -226,7 +226,7 @@ class Archive:
             place = self._directory / "leaves"
             self._disk.rename(place, place.with_name(f"leaves-damaged-{int(self._reactor.seconds() * 1000)}"))
             self._leaf_records = self._new_leaf_records()
-            self._leaves = LeafLog(self._leaf_records, self._settings.node)
+            self._leaves = LeafLog(self._leaf_records, self._settings.node, self._disk)
             self._leaves.replay()
         restore_leaves(self._leaves, self._media, self._settings.node)
 

@@ -9,11 +9,10 @@ from typing import Any
 import msgspec
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
-from twisted.internet.error import ConnectError as ConnectTrouble
-from twisted.internet.error import ConnectionDone, ConnectionLost, DNSLookupError
+from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, FileBodyProducer, PartialDownloadError, ResponseDone, ResponseFailed, ResponseNeverReceived
+from twisted.web.client import Agent, FileBodyProducer, ResponseDone
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 
@@ -52,12 +51,13 @@ class Asker:
         asking.addTimeout(ANSWER_SECONDS, self._reactor)
         try:
             return await asking
-        except (DeferredTimeout, CancelledError):
-            raise AskError("no answer in time") from None
-        except (ResponseFailed, ResponseNeverReceived) as error:
-            raise AskError(_words(error.reasons[-1].value if error.reasons else error)) from None
-        except (ConnectTrouble, ConnectionLost, DNSLookupError, PartialDownloadError, OSError, ValueError) as error:
-            raise AskError(_words(error)) from None
+        except AskError:
+            raise
+        except Exception as error:  # noqa: BLE001  whatever the HTTP client makes of it, there is no answer
+            reasons = getattr(error, "reasons", None)
+            why = reasons[-1].value if reasons else error
+            late = isinstance(why, (DeferredTimeout, CancelledError))
+            raise AskError("no answer in time" if late else _words(why)) from None
 
     async def _ask(self, url: str, headers: Headers, body: bytes, limit: int) -> Answer:
         response = await self._agent.request(b"POST", url.encode("ascii"), headers, FileBodyProducer(BytesIO(body)))

@@ -9,10 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hornetmail.archive.proof.leaves import (
-    BLOCK,
     EMPTY_ROOT,
     VOID,
-    Tree,
+    Frontier,
     audit_path,
     decode_run,
     encode_run,
@@ -39,11 +38,11 @@ LEAVES = [leaf_hash(bytes.fromhex(text)) for text in INPUTS]
 def test_known_roots() -> None:
     """Catches a tree that no other program would agree with."""
     assert EMPTY_ROOT.hex() == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-    tree = Tree()
-    assert tree.root() == EMPTY_ROOT
+    frontier = Frontier()
+    assert frontier.root() == EMPTY_ROOT
     for number, root in enumerate(ROOTS, 1):
-        tree.add(LEAVES[number - 1])
-        assert tree.root().hex() == root
+        frontier.add(LEAVES[number - 1])
+        assert frontier.root().hex() == root
         assert tree_root(LEAVES[:number]).hex() == root
     assert LEAVES[0] == VOID
 
@@ -73,30 +72,6 @@ def test_paths_lead_to_the_root_and_nowhere_else(size: int, data: st.DataObject)
     if size > 1:
         assert root_from_path(number, size, leaves[number], path[:-1]) != root
         assert root_from_path(number, size, leaves[number], [*path, VOID]) != root
-
-
-@pytest.mark.parametrize("size", [1, 2, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK, 5 * BLOCK + 7])
-def test_kept_blocks_come_to_the_same(size: int) -> None:
-    """Catches a root or path from the kept roots of blocks that differs from the one over all leaves, for the present size and earlier ones."""
-    leaves = [hashlib.sha256(n.to_bytes(4, "big")).digest() for n in range(size)]
-    tree = Tree()
-    for leaf in leaves:
-        tree.add(leaf)
-
-    def read(low: int, high: int) -> list[bytes]:
-        assert 0 <= low < high <= size
-        assert high - low <= BLOCK
-        return leaves[low:high]
-
-    for earlier in {0, 1, 2, BLOCK // 2, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, 3 * BLOCK + 5, size - 1, size} & set(
-        range(size + 1)
-    ):
-        assert tree.root_at(earlier, read) == tree_root(leaves[:earlier])
-        for number in {0, 1, earlier // 2, earlier - 1, BLOCK - 1, BLOCK} & set(range(earlier)):
-            assert tree.path(number, earlier, read) == audit_path(number, leaves[:earlier])
-    for number, earlier in ((size, size), (0, size + 1), (0, 0), (-1, size)):
-        with pytest.raises(IndexError):
-            tree.path(number, earlier, read)
 
 
 def test_leaf_input_is_unambiguous() -> None:

@@ -28,8 +28,8 @@ class CountingLog(RecordLog):
 def test_a_path_among_a_million_leaves(tmp_path: Path) -> None:
     """Catches an audit path, or the root of an earlier size, that is computed over all leaves (12 s a million, 32 MB read): a few runs of the log are
     read, and the time is far below a second. What is proved must still be true."""
-    records = CountingLog(tmp_path, Disk(), writer="n0", seal=None)
-    log = LeafLog(records, 0)
+    records = CountingLog(tmp_path / "leaves", Disk(), writer="n0", seal=None)
+    log = LeafLog(records, 0, Disk())
     log.replay()
     leaves = [hashlib.sha256(n.to_bytes(4, "big")).digest() for n in range(MILLION)]
     for first in range(0, MILLION, RUN):
@@ -43,6 +43,13 @@ def test_a_path_among_a_million_leaves(tmp_path: Path) -> None:
     took = (time.process_time() - began) / len(paths)
     assert took < 0.5, took
     assert records.reads <= len(paths) * 6, records.reads
+    again = CountingLog(tmp_path / "leaves", Disk(), writer="n0", seal=None)
+    log = LeafLog(again, 0, Disk())
+    log.replay()
+    began = time.process_time()
+    assert log.path(5, MILLION) == log.path(5, MILLION)
+    assert time.process_time() - began < 0.5, "after a restart, from what was kept"
+    again.close()
     assert all(root_from_path(n, size, leaves[n], path) == roots[size] for (n, size), path in paths.items())
     assert max(map(len, paths.values())) == 20
     records.close()

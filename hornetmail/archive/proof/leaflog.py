@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+import threading
 from collections.abc import Callable, Mapping
 
 from hornetmail.archive.media.directory import IMedium
-from hornetmail.archive.proof.leaves import VOID, Tree, decode_run, encode_run
+from hornetmail.archive.proof.leafindex import LeafIndex
+from hornetmail.archive.proof.leaves import VOID, Frontier, decode_run, encode_run
 from hornetmail.core.archived import ArchiveError
+from hornetmail.disk.files import Disk
 from hornetmail.disk.records import Position, RecordLog, Replayed
 
 _RUN = 1
+KEEP = 64
+"""So many runs beyond the index that is kept, and it is kept anew."""
 
 
 class LeafLog:
     """Blocking; one thread at a time. Numbers without a hash are void leaves (rule 17)."""
 
-    def __init__(self, records: RecordLog, node: int) -> None:
+    def __init__(self, records: RecordLog, node: int, disk: Disk) -> None:
         self._records = records
         self._node = node
-        self._tree = Tree()
+        self._disk = disk
+        self._lock = threading.Lock()
+        self._index: LeafIndex | None = None
+        self._index_path = records.directory.with_name(f"{records.directory.name}-index")
+        self._kept_runs = 0
+        self._frontier = Frontier()
         self._runs: list[tuple[int, int, Position]] = []
 
     def replay(self) -> Replayed:
         """Read the log at start. Raises ArchiveError if it is damaged or runs are missing in it."""
-        self._tree, self._runs = Tree(), []
+        self._frontier, self._runs = Frontier(), []
         problems: list[str] = []
 
         def take(position: Position, _kind: int, payload: bytes) -> None:
@@ -43,17 +52,17 @@ class LeafLog:
 
     def _take(self, first: int, hashes: list[bytes], position: Position) -> None:
         for one in hashes:
-            self._tree.add(one)
+            self._frontier.add(one)
         self._runs.append((first, len(hashes), position))
 
     @property
     def size(self) -> int:
         """Leaves so far; the number of the next one."""
-        return self._tree.size
+        return self._frontier.size
 
     def root(self) -> bytes:
         """The Merkle tree hash over all of them."""
-        return self._tree.root()
+        return self._frontier.root()
 
     def run_for(self, leaves: Mapping[int, bytes]) -> bytes | None:
         """The next run: these leaves, as far as they are new, and void ones between them."""
@@ -65,47 +74,85 @@ class LeafLog:
     def append(self, run: bytes) -> None:
         """Durable on return."""
         first, hashes = decode_run(run)
-        if first != self.size:
-            raise ArchiveError(f"a run of leaves begins at {first}, the log ends at {self.size}")
-        position = self._records.append(_RUN, run)
-        self._records.sync()
-        self._take(first, hashes, position)
+        with self._lock:
+            if first != self.size:
+                raise ArchiveError(f"a run of leaves begins at {first}, the log ends at {self.size}")
+            position = self._records.append(_RUN, run)
+            self._records.sync()
+            self._take(first, hashes, position)
+            if self._index is not None:
+                self._index.add(hashes, position)
 
     def hashes(self) -> list[bytes]:
         """All of them, read back from the disk. Raises ArchiveError, BadRecord."""
         found: list[bytes] = []
-        for run in self._runs:
-            found += self._read(run)
+        for first, count, position in self._runs:
+            begin, hashes = decode_run(self._records.read(position))
+            if begin != first or len(hashes) != count:
+                raise ArchiveError(f"the run at leaf {first} is another one")
+            found += hashes
         return found
 
     def root_at(self, size: int) -> bytes:
         """The root when there were ``size`` leaves. Raises IndexError, ArchiveError, BadRecord."""
-        return self._tree.root_at(size, self._stretch)
+        return self._indexed().root_at(size)
 
     def path(self, number: int, size: int) -> list[bytes]:
         """The audit path of a leaf in the tree of the first ``size`` leaves. Raises IndexError, ArchiveError, BadRecord."""
-        return self._tree.path(number, size, self._stretch)
+        return self._indexed().path(number, size)
 
     def leaf(self, number: int) -> bytes:
         """One leaf's hash. Raises IndexError, ArchiveError, BadRecord."""
         if not 0 <= number < self.size:
             raise IndexError(f"leaf {number} of {self.size}")
-        return self._stretch(number, number + 1)[0]
+        return self._indexed().stretch(number, number + 1)[0]
 
-    def _stretch(self, low: int, high: int) -> list[bytes]:
-        """Leaves ``low`` to ``high`` - 1, read back from the runs that hold them."""
-        found: list[bytes] = []
-        at = bisect_right(self._runs, low, key=lambda run: run[0]) - 1
-        while len(found) < high - low:
-            begin = low + len(found) - self._runs[at][0]
-            found += self._read(self._runs[at])[begin : begin + high - low - len(found)]
-            at += 1
-        return found
+    def _indexed(self) -> LeafIndex:
+        with self._lock:
+            if self._index is None:
+                self._index = self._find_index()
+            if self._index.runs >= self._kept_runs + KEEP:
+                self._disk.write_durably(self._index_path, self._index.to_bytes())
+                self._kept_runs = self._index.runs
+            return self._index
 
-    def _read(self, run: tuple[int, int, Position]) -> list[bytes]:
-        first, count, position = run
+    def _find_index(self) -> LeafIndex:
+        """What was kept, with what came since; made anew from the whole log if there is none that fits it."""
+        index = LeafIndex(self._run_at)
+        if self._index_path.exists() and index.load(self._index_path.read_bytes()):
+            self._kept_runs = index.runs
+            if self._extend(index):
+                return index
+        index, self._kept_runs = LeafIndex(self._run_at), 0
+        if not self._extend(index):
+            raise ArchiveError(f"the leaf log does not hold its {self.size} leaves: run archive verify")
+        return index
+
+    def _extend(self, index: LeafIndex) -> bool:
+        """Add the runs that the log has beyond it; False if it is not of this log. Raises ArchiveError."""
+        last, fits = index.last, True
+        met = last is None
+
+        def take(position: Position, _kind: int, payload: bytes) -> None:
+            nonlocal met, fits
+            first, hashes = decode_run(payload)
+            if not met:
+                met, fits = True, (first, position) == last and first + len(hashes) == index.size
+            elif first != index.size:
+                fits = False
+            elif fits:
+                index.add(hashes, position)
+
+        # A writer of another name: it reads, and leaves all as it is.
+        reader = RecordLog(self._records.directory, self._disk, writer="reader", seal=None)
+        replayed = reader.replay(take, last[1] if last else None)
+        if replayed.damage:
+            raise ArchiveError(f"the leaf log is damaged: {replayed.damage[0]}")
+        return met and fits and index.size == self.size and index.root_at(self.size) == self.root()
+
+    def _run_at(self, first: int, position: Position) -> list[bytes]:
         begin, hashes = decode_run(self._records.read(position))
-        if begin != first or len(hashes) != count:
+        if begin != first:
             raise ArchiveError(f"the run at leaf {first} is another one")
         return hashes
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -103,21 +103,12 @@ def node_hash(left: bytes, right: bytes) -> bytes:
     return hashlib.sha256(b"\x01" + left + right).digest()
 
 
-BLOCK = 1024
-"""Leaves of a block whose root is kept: 32 bytes of memory for each, and what a path reads beside them."""
-
-
-class Tree:
-    """A growing tree: leaves are added, and the root of any earlier size and the audit path of any leaf are known, with at most ``2 * BLOCK``
-    leaves read back and one hash a block (``tests/cost/test_proof.py``). Memory: 32 bytes for each ``BLOCK`` leaves.
-
-    ``read`` of its calls gives back the leaf hashes from one number up to another, that one excluded.
-    """
+class Frontier:
+    """The roots of the full subtrees of a growing tree: what it takes to add leaves and know the root, in O(log n) memory."""
 
     def __init__(self) -> None:
         self.size = 0
         self._peaks: list[tuple[int, bytes]] = []
-        self._blocks: list[bytes] = []
 
     def add(self, leaf: bytes) -> None:
         """The next leaf's hash."""
@@ -125,8 +116,6 @@ class Tree:
         while self._peaks and self._peaks[-1][0] == height:
             leaf = node_hash(self._peaks.pop()[1], leaf)
             height += 1
-            if 1 << height == BLOCK:
-                self._blocks.append(leaf)
         self._peaks.append((height, leaf))
         self.size += 1
 
@@ -139,43 +128,13 @@ class Tree:
             root = node_hash(peak, root)
         return root
 
-    def root_at(self, size: int, read: Callable[[int, int], Sequence[bytes]]) -> bytes:
-        """The root when there were ``size`` leaves. Raises IndexError."""
-        if not 0 <= size <= self.size:
-            raise IndexError(f"a tree of {size} leaves, of {self.size}")
-        return self._subtree(0, size, read) if size else EMPTY_ROOT
-
-    def path(self, number: int, size: int, read: Callable[[int, int], Sequence[bytes]]) -> list[bytes]:
-        """The audit path of a leaf in the tree of the first ``size`` leaves, lowest first (RFC 6962 section 2.1.1). Raises IndexError."""
-        if not 0 <= number < size <= self.size:
-            raise IndexError(f"leaf {number} of {size}, of {self.size}")
-        path: list[bytes] = []
-        low, high = 0, size
-        while high - low > BLOCK:
-            middle = low + _split(high - low)
-            if number < middle:
-                path.append(self._subtree(middle, high, read))
-                high = middle
-            else:
-                path.append(self._subtree(low, middle, read))
-                low = middle
-        return audit_path(number - low, read(low, high)) + path[::-1]
-
-    def _subtree(self, low: int, high: int, read: Callable[[int, int], Sequence[bytes]]) -> bytes:
-        if high - low == BLOCK and low % BLOCK == 0:
-            return self._blocks[low // BLOCK]
-        if high - low <= BLOCK:
-            return tree_root(read(low, high))
-        middle = low + _split(high - low)
-        return node_hash(self._subtree(low, middle, read), self._subtree(middle, high, read))
-
 
 def tree_root(leaves: Iterable[bytes]) -> bytes:
     """The Merkle tree hash of leaf hashes."""
-    tree = Tree()
+    frontier = Frontier()
     for leaf in leaves:
-        tree.add(leaf)
-    return tree.root()
+        frontier.add(leaf)
+    return frontier.root()
 
 
 def audit_path(number: int, leaves: Sequence[bytes]) -> list[bytes]:
@@ -185,7 +144,7 @@ def audit_path(number: int, leaves: Sequence[bytes]) -> list[bytes]:
     path: list[bytes] = []
     low, high = 0, len(leaves)
     while high - low > 1:
-        middle = low + _split(high - low)
+        middle = low + split_at(high - low)
         if number < middle:
             path.append(tree_root(leaves[middle:high]))
             high = middle
@@ -214,7 +173,7 @@ def root_from_path(number: int, size: int, leaf: bytes, path: Sequence[bytes]) -
     return value if last == 0 else None
 
 
-def _split(size: int) -> int:
+def split_at(size: int) -> int:
     """The largest power of two below ``size``."""
     return 1 << (size - 1).bit_length() - 1
 
