@@ -201,6 +201,23 @@ class TestStamps(StampCase):
         assert (archive.stamps.state().stamps, archive.stamps.state().failing) == (1, "")
         assert FAILED in self.bus.ended
 
+    async def test_a_medium_that_is_away(self) -> None:
+        """A33: catches a night whose stamp waits for the next one because a medium was away for a minute, and nobody told."""
+        self.use(self.authority())
+        archive = await self.fresh(**self.more())
+        await self.put(archive, mail())
+        self.medium.rename(self.top / "away")
+        self.medium.write_bytes(b"")
+        with pytest.raises(ArchiveError, match="nothing could be made ready"):
+            await archive.stamps.stamp()
+        assert FAILED in self.codes()
+        assert archive.stamps.state().again > self.clock.seconds()
+        self.medium.unlink()
+        (self.top / "away").rename(self.medium)
+        await archive.stamps.stamp()
+        assert archive.stamps.state().stamps == 1
+        assert FAILED in self.bus.ended
+
     async def test_what_does_not_count(self) -> None:
         """A34: catches tokens that are believed: of another authority, of none, refused, on other data, repeated, with a wrong log-in, over-long."""
         good, other = self.authority("good"), self.authority("other")

@@ -8,7 +8,7 @@ A token that was given is never thrown away but with the disk that was to keep i
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import msgspec
 from cryptography import x509
@@ -29,9 +29,10 @@ from hornetmail.archive.store.records import EventMeta, What
 from hornetmail.archive.store.shelf import Media
 from hornetmail.archive.store.staging import Staging
 from hornetmail.core.archived import ArchiveError, Finding, NoAuthority
-from hornetmail.core.backoff import DAY, HOUR, Backoff
+from hornetmail.core.backoff import DAY, Backoff
 from hornetmail.core.clock import TOLERANCE
 from hornetmail.core.stamps import Authority, StampSettings, StampState
+from hornetmail.db.engines import DatabaseError
 from hornetmail.db.pool import Database
 from hornetmail.disk.files import DiskFull
 from hornetmail.interfaces import IAudit, IStamps
@@ -192,7 +193,10 @@ class Stamping:
         settings = outside.settings() if outside else StampSettings()
         if outside is None or not settings.authorities:
             raise NoAuthority("no time stamp authority is set up: nothing proves when mail was here")
-        head = await self._head(outside)
+        try:
+            head = await self._head(outside)
+        except (ArchiveError, DatabaseError, OSError) as error:
+            self._failed(f"nothing could be made ready for it: {error}")
         if head is None:
             self._well()
             return
@@ -331,7 +335,7 @@ class Stamping:
 
     # -- when it fails
 
-    def _failed(self, why: str) -> None:
+    def _failed(self, why: str) -> NoReturn:
         outside, now = self._outside, self._inside.reactor.seconds()
         assert outside is not None
         self._failures += 1
@@ -343,7 +347,9 @@ class Stamping:
             if self._timer is not None and self._timer.active():
                 self._timer.cancel()
             self._timer = self._inside.reactor.callLater(delay, self._try_again)
-        self._inside.alarm(FAILED, f"no time stamp since {self.unstamped()} mails: {why}. Next try in {delay / HOUR:.1f} h")
+            self._inside.alarm(
+                FAILED, f"no time stamp, {self.unstamped()} leaves wait for one: {why}. Next try in {delay / 60:.0f} min"
+            )
         raise ArchiveError(f"no time stamp: {why}")
 
     def _try_again(self) -> None:

@@ -269,6 +269,8 @@ def _unpack(data: bytes, flaws: list[Flaw]) -> dict[str, bytes]:
                 if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1 or info.file_size > len(data):
                     raise zipfile.BadZipFile("a member that is not stored as it is")
                 members[info.filename] = archive.read(info)
+        name = "bundle"
+        again = pack(members)
     except (
         zipfile.BadZipFile,
         struct.error,
@@ -281,7 +283,6 @@ def _unpack(data: bytes, flaws: list[Flaw]) -> dict[str, bytes]:
     ) as error:
         flaws.append(Flaw(name, f"the zip was changed: {error or type(error).__name__}"))
         return members
-    again = pack(members)
     if again != data:
         at = next(
             (n for n, (one, other) in enumerate(zip(again, data, strict=False)) if one != other), min(len(again), len(data))
@@ -325,8 +326,11 @@ def _read_path(data: bytes) -> tuple[int, int, list[bytes]]:
 
 
 def moment(at: float) -> str:
-    """UTC, to the second."""
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    """UTC, to the second; a time that no calendar has, in seconds."""
+    try:
+        return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (OverflowError, ValueError, OSError):
+        return f"second {at:.0f} after 1970-01-01"
 
 
 def clean(text: str) -> str:

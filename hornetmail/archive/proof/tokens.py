@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from rfc3161_client import (
@@ -136,7 +136,7 @@ def good_until(stated: Token, certificates: Sequence[x509.Certificate]) -> float
 
 def chain(stated: Token, certificates: Sequence[x509.Certificate]) -> list[x509.Certificate]:
     """The signer's certificate and those above it, as far as they are known."""
-    pool = [*certificates, *(x509.load_der_x509_certificate(one) for one in stated.certificates)]
+    pool = [*certificates, *(one for raw in stated.certificates if (one := _loaded(raw)))]
     found = [one for one in pool if one.serial_number == stated.serial and one.issuer.public_bytes() == stated.issuer][:1]
     while found and not self_signed(found[-1]):
         above = [one for one in pool if one.subject == found[-1].issuer and one not in found]
@@ -146,13 +146,23 @@ def chain(stated: Token, certificates: Sequence[x509.Certificate]) -> list[x509.
     return found
 
 
+def _loaded(raw: bytes) -> x509.Certificate | None:
+    """None: what a token brings along need not be a certificate."""
+    try:
+        certificate = x509.load_der_x509_certificate(raw)
+        certificate.issuer.public_bytes(), certificate.subject.public_bytes()
+    except ValueError:
+        return None
+    return certificate
+
+
 def self_signed(certificate: x509.Certificate) -> bool:
     """Whether it is a root."""
     if certificate.issuer != certificate.subject:
         return False
     try:
         certificate.verify_directly_issued_by(certificate)
-    except (ValueError, TypeError, InvalidSignature):
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         return False
     return True
 
@@ -169,7 +179,10 @@ def fingerprint(certificate: x509.Certificate) -> str:
 
 def _end(certificate: x509.Certificate) -> float:
     ends = certificate.not_valid_after_utc.timestamp()
-    key = certificate.public_key()
+    try:
+        key = certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        return ends
     strength = 128
     if isinstance(key, rsa.RSAPublicKey):
         strength = 128 if key.key_size >= 3000 else 112 if key.key_size >= 2048 else 80
