@@ -10,9 +10,8 @@ from typing import Any, TypeVar
 
 import msgspec
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.threads import blockingCallFromThread, deferToThreadPool
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
-from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from hornetmail.archive.care.rebuild import Rebuild, restore_leaves
@@ -46,9 +45,10 @@ from hornetmail.core.events import Alarm, ArchiveGrew
 from hornetmail.core.ids import IdSource
 from hornetmail.core.served import Scope
 from hornetmail.db.engines import Cursor
-from hornetmail.db.pool import Database
+from hornetmail.db.pool import Database, OpenDatabase
 from hornetmail.disk.files import Disk
 from hornetmail.disk.records import LogBroken, RecordLog
+from hornetmail.disk.threads import thread_pool, wait_for
 from hornetmail.interfaces import IArchive, IBody, IBus, IMeters
 from hornetmail.mime.text import read_mail
 
@@ -97,6 +97,7 @@ class Archive:
         meters: IMeters | None = None,
         settings: ArchiveSettings = ArchiveSettings(),
         uptime: Callable[[], float] = monotonic,
+        open_database: OpenDatabase = Database.open,
     ) -> None:
         self._reactor = reactor
         self._disk = disk
@@ -107,7 +108,8 @@ class Archive:
         self._meters = meters
         self._settings = settings
         self._uptime = uptime
-        self._pool = ThreadPool(1, 3, "archive")
+        self._open_database = open_database
+        self._pool = thread_pool(reactor, 1, 3, "archive")
         self._keys = KeyStore(directory, disk)
         self._codec = RecordCodec(self._keys.current)
         writer = f"n{settings.node}"
@@ -226,7 +228,7 @@ class Archive:
         self._broken = ""
         url = f"sqlite://{self._directory / DATABASE}"
         key = self._keys.current().database_key()
-        self._database = await Database.open(self._reactor, url, MIGRATIONS, key=key, readers=2)
+        self._database = await self._open_database(self._reactor, url, MIGRATIONS, key=key, readers=2)
         self._mails, self._raw = await self._database.read(_totals)
         self._indexer = Indexer(
             self._reactor, self._pool, self._staging, self._shelf, self._codec, self._database, self._indexed, self._alarm
@@ -304,8 +306,7 @@ class Archive:
         def ask() -> Deferred[T | None]:
             return Deferred.fromCoroutine(database.read(fn, what))
 
-        found: T | None = blockingCallFromThread(self._reactor, ask)  # type: ignore[arg-type]
-        return found
+        return wait_for(self._reactor, ask)
 
     async def _known_rows(self, rows: Sequence[int]) -> set[int]:
         if self._database is None:
@@ -474,7 +475,7 @@ class Archive:
         self._indexer = self._sealer = None
         fresh = self._directory / "archive-new.db"
         await self._in_thread(self._remove_database, fresh)
-        database = await Database.open(
+        database = await self._open_database(
             self._reactor, f"sqlite://{fresh}", MIGRATIONS, key=self._keys.current().database_key(), synchronous="NORMAL"
         )
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from twisted.enterprise import adbapi
 from twisted.internet.defer import Deferred
@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from hornetmail.db.commit import GroupCommit
 from hornetmail.db.engines import Cursor, Engine, SQLite, engine_for
 from hornetmail.db.migrate import Migration, migrate
+from hornetmail.disk.threads import thread_pool
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -21,8 +22,29 @@ SLOW_READ = 2.0
 """Seconds: a reader held open longer lets the WAL grow, and is logged."""
 
 
+class OpenDatabase(Protocol):
+    """How a database is opened: ``Database.open``, which says what it means; tests hand in one that fails on purpose."""
+
+    async def __call__(
+        self,
+        reactor: Any,
+        url: str,
+        migrations: Sequence[Migration],
+        *,
+        key: bytes | None = None,
+        readers: int = 1,
+        synchronous: str = "FULL",
+    ) -> Database: ...
+
+
 class _Pool(adbapi.ConnectionPool):
     """Transactions are ended by ``commit.py`` alone, so nothing is committed or rolled back here."""
+
+    def start(self) -> None:
+        """With threads from where all of them come."""
+        if not self.running:
+            self.threadpool = thread_pool(self._reactor, self.min, self.max, self.name)
+            super().start()  # type: ignore[no-untyped-call]
 
     def _runWithConnection(self, func: Callable[..., T], *args: Any, **kw: Any) -> T:
         connection: Any = adbapi.Connection(self)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import stat
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -79,7 +78,9 @@ class Maildir:
         """Directories that are missing. Not synced one by one: what a crash takes away is mended at the next start."""
         for sub in ("tmp", *SUBS):
             if not (folder / sub).is_dir():
-                os.makedirs(folder / sub, 0o700, exist_ok=True)
+                if not folder.is_dir():
+                    self._disk.make_directory_unsynced(folder)
+                self._disk.make_directory_unsynced(folder / sub)
 
     def make(self, name: str) -> None:
         """A folder's directories, durable on return."""
@@ -121,8 +122,8 @@ class Maildir:
             for one in names:
                 self._disk.unlink(Path(root, one), missing_ok=True)
             for one in directories:
-                os.rmdir(Path(root, one))
-        os.rmdir(path)
+                self._disk.remove_directory(Path(root, one))
+        self._disk.remove_directory(path)
 
     def rename_folder(self, old: str, new: str) -> None:
         """Durable on return."""
@@ -288,7 +289,7 @@ class Maildir:
             for former, place in pairs:
                 path = new / place.file
                 try:
-                    os.link(old / former.file, path)
+                    self._disk.link(old / former.file, path)
                 except FileNotFoundError:
                     raise
                 except OSError:
@@ -302,12 +303,21 @@ class Maildir:
 
     def _copy(self, source: Path, target: Path) -> None:
         tmp = target.parent.parent / "tmp" / (target.name + LITTER)
-        shutil.copy2(source, tmp)
-        fd = self._disk.open(tmp, os.O_RDONLY)
+        former = self._disk.open(source, os.O_RDONLY)
         try:
-            self._disk.sync_file(fd)
+            fd = self._disk.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            try:
+                offset = 0
+                while piece := self._disk.read(former, PIECE, offset):
+                    self._disk.write(fd, piece, offset)
+                    offset += len(piece)
+                date = os.fstat(former).st_mtime
+                os.utime(fd, (date, date))
+                self._disk.sync_file(fd)
+            finally:
+                self._disk.close(fd)
         finally:
-            self._disk.close(fd)
+            self._disk.close(former)
         self._disk.rename_unsynced(tmp, target)
 
     def move(self, source: str, target: str, pairs: Sequence[tuple[Place, Place]]) -> None:

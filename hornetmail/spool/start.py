@@ -14,12 +14,13 @@ from twisted.python.threadpool import ThreadPool
 
 from hornetmail.core.ids import milliseconds_of
 from hornetmail.db.engines import DatabaseError
-from hornetmail.db.pool import Database
+from hornetmail.db.pool import Database, OpenDatabase
 from hornetmail.disk.files import Disk
 from hornetmail.disk.mounts import refuse_network
 from hornetmail.disk.records import Position, RecordLog, Replayed
 from hornetmail.disk.seal import Seal
 from hornetmail.disk.segment import stored_length
+from hornetmail.disk.threads import thread_pool, writer_thread
 from hornetmail.disk.writer_thread import WriterThread
 from hornetmail.spool.bodies import BodyFiles
 from hornetmail.spool.errors import SpoolError
@@ -63,6 +64,7 @@ async def open_queue(
     recent_bytes: int = 64 << 20,
     database_key: bytes | None = None,
     alarm: Callable[[str, str], None] = lambda code, text: None,
+    open_database: OpenDatabase = Database.open,
 ) -> OpenedQueue:
     """The queue in ``directory`` (journal and bodies), with its index at ``database_url``.
 
@@ -72,12 +74,12 @@ async def open_queue(
     """
     disk.make_directory(directory / "bodies")
     refuse_network(directory)
-    thread = WriterThread(reactor, "queue journal")
-    pool = ThreadPool(0, 4, "queue bodies")
+    thread = writer_thread(reactor, "queue journal")
+    pool = thread_pool(reactor, 0, 4, "queue bodies")
     pool.start()
     index = None
     try:
-        index = Index(await _database(reactor, database_url, database_key))
+        index = Index(await _database(reactor, database_url, database_key, disk, open_database))
         journal = RecordLog(
             directory / "journal", disk, writer=f"n{node}", seal=seal.derive(b"queue journal"), segment_bytes=segment_bytes
         )
@@ -113,18 +115,18 @@ async def open_queue(
     return queue
 
 
-async def _database(reactor: Any, url: str, key: bytes | None) -> Database:
+async def _database(reactor: Any, url: str, key: bytes | None, disk: Disk, opened: OpenDatabase) -> Database:
     """The index's database; a SQLite file that is damaged is put aside, for it can be made again."""
     try:
-        return await Database.open(reactor, url, MIGRATIONS, key=key, synchronous="NORMAL")
+        return await opened(reactor, url, MIGRATIONS, key=key, synchronous="NORMAL")
     except DatabaseError as error:
         path = Path(unquote(urlsplit(url).path))
         if not url.startswith("sqlite:") or not path.exists():
             raise
         log.error("{path} is damaged and made again from the journal: {error}", path=str(path), error=error)
         for suffix in ("", "-wal", "-shm"):
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
-        return await Database.open(reactor, url, MIGRATIONS, key=key, synchronous="NORMAL")
+            disk.unlink(path.with_name(path.name + suffix), missing_ok=True)
+        return await opened(reactor, url, MIGRATIONS, key=key, synchronous="NORMAL")
 
 
 async def _fill(queue: Queue, reactor: Any, journal: RecordLog, index: Index, thread: WriterThread) -> Replayed:

@@ -14,7 +14,8 @@ class FaultyDisk(Disk):
     """Fails the operations that it was told to.
 
     ``fail("sync_data", errno.EIO)`` fails all of them from now on, ``after=2`` only from the third on, ``times=1`` just once. A write that
-    fails first writes ``partial`` bytes. Operations: open, write, read, truncate, sync_file, sync_data, rename, unlink, make_directory.
+    fails first writes ``partial`` bytes. Operations: open, write, read, truncate, sync_file, sync_data, rename, unlink, link,
+    make_directory, remove_directory.
     ``calls`` lists what was asked, in order; a failed one too.
     """
 
@@ -90,10 +91,6 @@ class FaultyDisk(Disk):
         self._check("sync_data")
         super().sync_data(fd)
 
-    def rename(self, old: Path, new: Path) -> None:
-        self._check("rename")
-        super().rename(old, new)
-
     def rename_unsynced(self, old: Path, new: Path) -> None:
         self._check("rename")
         super().rename_unsynced(old, new)
@@ -102,9 +99,17 @@ class FaultyDisk(Disk):
         self._check("unlink")
         super().unlink(path, missing_ok)
 
-    def make_directory(self, path: Path, mode: int = 0o700) -> None:
+    def make_directory_unsynced(self, path: Path, mode: int = 0o700) -> None:
         self._check("make_directory")
-        super().make_directory(path, mode)
+        super().make_directory_unsynced(path, mode)
+
+    def remove_directory(self, path: Path) -> None:
+        self._check("remove_directory")
+        super().remove_directory(path)
+
+    def link(self, old: Path, new: Path) -> None:
+        self._check("link")
+        super().link(old, new)
 
     def free_fraction(self, path: Path) -> float:
         return self.free

@@ -1,0 +1,181 @@
+"""A disk whose every operation is a step, and which knows what of it would survive a loss of power."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hornetmail.disk.files import Disk, SyncFailed, full_told
+from hornetmail.testing.faults.reactor import SteppedReactor
+from hornetmail.testing.faults.steps import ERRNO, Ending, Kind
+
+
+class Image:
+    """What is durable below ``top``: of each file what it held when it was last synced, of each directory the names it had then.
+
+    Files and directories are told apart by their inodes. What is there when this is made counts as durable.
+    """
+
+    def __init__(self, top: Path) -> None:
+        self._top = top
+        self._files: dict[int, bytes] = {}
+        self._directories: dict[int, dict[str, tuple[int, bool]]] = {}
+        self._keep: list[int] = []
+        for root, _, names in os.walk(top):
+            self.directory(Path(root))
+            for name in names:
+                fd = os.open(os.path.join(root, name), os.O_RDONLY)
+                try:
+                    self.synced(fd)
+                finally:
+                    os.close(fd)
+
+    def synced(self, fd: int) -> None:
+        """A file, or a directory, is durable as it is now."""
+        status = os.fstat(fd)
+        if stat.S_ISDIR(status.st_mode):
+            self._directories[status.st_ino] = _names(fd)
+        else:
+            self._files[status.st_ino] = os.pread(fd, status.st_size, 0)
+            if status.st_nlink == 1:
+                # Its inode's number must not come again while this is of use.
+                self._keep.append(os.dup(fd))
+
+    def directory(self, path: Path) -> None:
+        """A directory is durable as it is now."""
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            self.synced(fd)
+        finally:
+            os.close(fd)
+
+    def write(self, target: Path) -> None:
+        """Make what is durable, in a new directory. A name whose file was never synced is an empty file."""
+        self._write(os.stat(self._top).st_ino, target)
+
+    def _write(self, number: int, target: Path) -> None:
+        target.mkdir()
+        for name, (inode, directory) in self._directories.get(number, {}).items():
+            if directory:
+                self._write(inode, target / name)
+            else:
+                (target / name).write_bytes(self._files.get(inode, b""))
+
+    def close(self) -> None:
+        """Let go of the files."""
+        for fd in self._keep:
+            os.close(fd)
+        self._keep.clear()
+
+
+def _names(fd: int) -> dict[str, tuple[int, bool]]:
+    with os.scandir(fd) as entries:
+        return {entry.name: (entry.inode(), entry.is_dir(follow_symlinks=False)) for entry in entries}
+
+
+class SteppedDisk(Disk):
+    """The disk of one life of a process. With an ``image``, what was not synced can be lost. Nothing is really synced."""
+
+    def __init__(self, reactor: SteppedReactor, image: Image | None = None) -> None:
+        self.image = image
+        self._reactor = reactor
+        self._open: dict[int, str] = {}
+
+    def _step(self, kind: Kind, what: str) -> None:
+        ending = self._reactor.step(kind, what)
+        if ending is not None:
+            raise self._error(ending, what)
+
+    def _error(self, ending: Ending, what: str) -> OSError:
+        code = ERRNO[ending]
+        return OSError(code, os.strerror(code), what)
+
+    def _check(self, kind: Kind, path: Path | str) -> None:
+        with full_told():
+            self._step(kind, _short(path))
+
+    def open(self, path: Path | str, flags: int, mode: int = 0o600) -> int:
+        if not flags & os.O_DIRECTORY:
+            self._check(Kind.CREATE if flags & os.O_CREAT else Kind.OPEN, path)
+        fd = super().open(path, flags, mode)
+        self._open[fd] = _short(path)
+        return fd
+
+    def close(self, fd: int) -> None:
+        if self._open.pop(fd, None) is not None:
+            super().close(fd)
+
+    def close_all(self) -> None:
+        """What the end of the process does."""
+        for fd in list(self._open):
+            self.close(fd)
+
+    def write(self, fd: int, data: bytes | memoryview, offset: int) -> None:
+        what = self._open.get(fd, "")
+        ending = self._reactor.step(Kind.WRITE, what)
+        if ending is not None:
+            super().write(fd, memoryview(data)[: len(data) // 2], offset)
+            with full_told():
+                raise self._error(ending, what)
+        super().write(fd, data, offset)
+
+    def write_synced(self, fd: int, parts: Sequence[bytes], offset: int) -> None:
+        """As a write and a sync, each a step."""
+        self.write(fd, b"".join(parts), offset)
+        try:
+            self.sync_data(fd)
+        except OSError as error:
+            raise SyncFailed(error.errno, error.strerror) from error
+
+    def read(self, fd: int, length: int, offset: int) -> bytes:
+        self._step(Kind.READ, self._open.get(fd, ""))
+        return super().read(fd, length, offset)
+
+    def truncate(self, fd: int, length: int) -> None:
+        self._step(Kind.TRUNCATE, self._open.get(fd, ""))
+        super().truncate(fd, length)
+
+    def sync_file(self, fd: int) -> None:
+        self._check(Kind.SYNC_FILE, self._open.get(fd, ""))
+        self._synced(fd)
+
+    def sync_data(self, fd: int) -> None:
+        self._check(Kind.SYNC_DATA, self._open.get(fd, ""))
+        self._synced(fd)
+
+    def _synced(self, fd: int) -> None:
+        if self.image is not None:
+            self.image.synced(fd)
+
+    def rename_unsynced(self, old: Path, new: Path) -> None:
+        self._check(Kind.RENAME, new)
+        super().rename_unsynced(old, new)
+
+    def unlink(self, path: Path, missing_ok: bool = False) -> None:
+        self._check(Kind.UNLINK, path)
+        super().unlink(path, missing_ok)
+
+    def link(self, old: Path, new: Path) -> None:
+        self._check(Kind.LINK, new)
+        super().link(old, new)
+
+    def make_directory_unsynced(self, path: Path, mode: int = 0o700) -> None:
+        self._check(Kind.MAKE_DIRECTORY, path)
+        super().make_directory_unsynced(path, mode)
+
+    def remove_directory(self, path: Path) -> None:
+        self._check(Kind.REMOVE_DIRECTORY, path)
+        super().remove_directory(path)
+
+    def free_fraction(self, path: Path) -> float:
+        return 1.0
+
+
+def _short(path: Any) -> str:
+    return "/".join(str(path).rsplit("/", 3)[1:])
+
+
+__all__ = ["Image", "SteppedDisk"]
