@@ -48,7 +48,7 @@ from hornetmail.db.engines import Cursor
 from hornetmail.db.pool import Database, OpenDatabase
 from hornetmail.disk.files import Disk
 from hornetmail.disk.records import LogBroken, RecordLog
-from hornetmail.disk.threads import thread_pool, wait_for
+from hornetmail.disk.threads import lock, thread_pool, wait_for
 from hornetmail.interfaces import IArchive, IBody, IBus, IMeters
 from hornetmail.mime.text import read_mail
 
@@ -110,7 +110,7 @@ class Archive:
         self._uptime = uptime
         self._open_database = open_database
         self._pool = thread_pool(reactor, 1, 3, "archive")
-        self._keys = KeyStore(directory, disk)
+        self._keys = KeyStore(directory, disk, lambda: lock(reactor))
         self._codec = RecordCodec(self._keys.current)
         writer = f"n{settings.node}"
         self._log_records = RecordLog(directory / "staging", disk, writer=writer, seal=None, segment_bytes=settings.seal_bytes)

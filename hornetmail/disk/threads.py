@@ -6,7 +6,9 @@ an order that it decides; the product's never does.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from twisted.internet.defer import Deferred
@@ -25,6 +27,7 @@ class BringsThreads(Protocol):
     def thread_pool(self, least: int, most: int, name: str) -> ThreadPool: ...
     def writer_thread(self, name: str) -> WriterThread: ...
     def wait_for(self, ask: Callable[[], Deferred[Any]]) -> Any: ...
+    def lock(self) -> AbstractContextManager[object]: ...
 
 
 def thread_pool(reactor: Any, least: int, most: int, name: str) -> ThreadPool:
@@ -35,6 +38,11 @@ def thread_pool(reactor: Any, least: int, most: int, name: str) -> ThreadPool:
 def writer_thread(reactor: Any, name: str) -> WriterThread:
     """A thread that does things in order, running."""
     return reactor.writer_thread(name) if isinstance(reactor, BringsThreads) else WriterThread(reactor, name)
+
+
+def lock(reactor: Any) -> AbstractContextManager[object]:
+    """What two threads do not do at the same time."""
+    return reactor.lock() if isinstance(reactor, BringsThreads) else threading.Lock()
 
 
 def wait_for(reactor: Any, ask: Callable[[], Deferred[T]]) -> T:

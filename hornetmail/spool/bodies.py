@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from hornetmail.disk.files import Disk
+from hornetmail.disk.threads import lock
 from hornetmail.disk.seal import OVERHEAD, BrokenSeal, Seal
 from hornetmail.interfaces import IBody
 from hornetmail.spool.errors import SpoolError
@@ -67,6 +69,10 @@ class BodyFiles:
         if self._pool.joined:
             return execute(call, *args)
         return deferToThreadPool(self._reactor, self._pool, call, *args)
+
+    def lock(self) -> AbstractContextManager[object]:
+        """For what two threads must not do to one file at the same time."""
+        return lock(self._reactor)
 
     def path(self, file: int) -> Path:
         """Where a body's file is."""

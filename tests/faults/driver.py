@@ -64,6 +64,8 @@ class _Life:
             except CancelledError:
                 house.grace = 0.0
             except Exception:  # noqa: BLE001
+                if house.steps.dead:
+                    raise  # a dead process's coroutine, on its way to the collector
                 self.found.append(f"the scenario failed: {traceback.format_exc(limit=-3)}")
 
     async def end(self) -> None:

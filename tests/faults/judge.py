@@ -28,6 +28,7 @@ async def judge(ledger: Ledger, second_copies: int) -> list[str]:
     second = 0
     for mark, recipients in ledger.tried.items():
         told = mark in ledger.accepted
+        extra = 0
         for address in recipients:
             key = (mark, address)
             at_home = home[key]
@@ -38,7 +39,8 @@ async def judge(ledger: Ledger, second_copies: int) -> list[str]:
                 found.append(f"came back: {mark} to {address} was removed, and is {at_home} times at home, {in_portal} times in the portal")
             if told and key in ledger.placed and not portal[mark, address, ledger.placed[key]] and ledger.placed[key] != "INBOX":
                 found.append(f"not where it was put: {mark} of {address} in {ledger.placed[key]}")
-            second += max(0, at_home + in_portal - 1)
+            extra = max(extra, at_home + in_portal - 1)
+        second += extra
         if archive[mark] > 1:
             found.append(f"{archive[mark]} times in the archive: {mark}")
         if told and not archive[mark] and mark not in ledger.expired:

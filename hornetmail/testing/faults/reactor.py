@@ -95,11 +95,15 @@ class SteppedReactor(Clock):
             ask().addBoth(done)
 
         self.callLater(0, begin)
-        self._rest()
+        self.rest()
         if isinstance(outcome[0], Failure):
             outcome[0].raiseException()
         result: T = outcome[0]
         return result
+
+    def lock(self) -> SteppedLock:
+        """Held by a job."""
+        return SteppedLock(self)
 
     # IReactorTCP
 
@@ -136,17 +140,22 @@ class SteppedReactor(Clock):
         """In a job: let time pass. Outside of jobs (a call that blocks the reactor itself) all stands still meanwhile."""
         if getcurrent() in self._jobs:
             self.callLater(seconds, getcurrent().switch)
-            self._rest()
+            self.rest()
         else:
             self.rightNow += seconds
+
+    def in_job(self) -> bool:
+        """Whether this is a blocking call."""
+        return getcurrent() in self._jobs
 
     def end_here(self) -> None:
         """The process is dead: a job that comes here is never heard of again."""
         if getcurrent() in self._jobs:
-            self._rest()
+            self.rest()
         raise ProcessDied
 
-    def _rest(self) -> None:
+    def rest(self) -> None:
+        """In a job: let the reactor go on, which has been told when to come back."""
         assert self._hub is not None
         self._hub.switch()
         if self.over:
@@ -212,6 +221,28 @@ class SteppedReactor(Clock):
 
 class ProcessDied(BaseException):
     """The process has died, as planned."""
+
+
+class SteppedLock:
+    """Stands for ``threading.Lock``, as a context."""
+
+    def __init__(self, reactor: SteppedReactor) -> None:
+        self._reactor = reactor
+        self._held = False
+        self._waiting: deque[greenlet] = deque()
+
+    def __enter__(self) -> None:
+        while self._held:
+            if not self._reactor.in_job():
+                raise AssertionError("the reactor stands still for a lock that a thread holds")
+            self._waiting.append(getcurrent())
+            self._reactor.rest()
+        self._held = True
+
+    def __exit__(self, *error: object) -> None:
+        self._held = False
+        if self._waiting:
+            self._reactor.callLater(0, self._waiting.popleft().switch)
 
 
 class SteppedPool:
