@@ -111,11 +111,13 @@ class Maildir:
                         self._disk.unlink(folder / "tmp" / name, missing_ok=True)
 
     def drop(self, name: str, token: str) -> None:
-        """Remove a folder with all that is in it. It is out of sight, durably, before anything is deleted."""
+        """Remove a folder with all that is in it. It is out of sight, durably, before anything is deleted; what cannot be deleted then is swept
+        at the next start (``sweep``): the folder is gone all the same."""
         away = self.path / f"..gone{token}"
         self._settled.discard(self.folder(name))
         self._disk.rename(self.folder(name), away)
-        self._remove_tree(away)
+        with contextlib.suppress(OSError):
+            self._remove_tree(away)
 
     def _remove_tree(self, path: Path) -> None:
         for root, directories, names in os.walk(path, topdown=False):

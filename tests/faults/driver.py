@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -82,6 +82,9 @@ def run(scenario: Scenario, template: Path, plan: Plan | None) -> Run:
     life = _Life(scenario, house, ledger)
     found = life.found
     try:
+        lent = 0
+        if scenario.before is not None:
+            lent = _before(scenario, house, ledger)
         house.awake(plan, counting=scenario.starting)
         steps = house.steps
         try:
@@ -96,8 +99,9 @@ def run(scenario: Scenario, template: Path, plan: Plan | None) -> Run:
             house.notes.append("cancelled")
         if plan is None or plan.ending is not Ending.CANCELLED:
             found += [f"not by itself: {what}" for what in ledger.never]
-        allowed = _second_copies(house, plan)
+        allowed = lent + _second_copies(house, plan)
         house.over()
+        house.alarms.clear()
         house.awake()
 
         async def verdict() -> None:
@@ -113,6 +117,29 @@ def run(scenario: Scenario, template: Path, plan: Plan | None) -> Run:
         return Run(scenario.name, plan, steps.met, steps.taken, found)
     finally:
         house.close()
+
+
+def _before(scenario: Scenario, house: House, ledger: Ledger) -> int:
+    """The life before; how many connections were open when it died."""
+    house.awake()
+    begin = scenario.before
+    assert begin is not None
+
+    async def play() -> None:
+        await house.open()
+        await begin(house, ledger)
+
+    die = house.steps.die
+
+    def count() -> None:
+        house.steps.connections = house.steps.open_connections()
+        die()
+
+    house.steps.die = count
+    with suppress(ProcessDied):
+        house.run(play(), LIFE, "the life before")
+    house.over()
+    return house.steps.connections
 
 
 def _second_copies(house: House, plan: Plan | None) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 
 from hornetmail.archive.archive import Archive, ArchiveSettings
+from hornetmail.archive.care.retention import RetentionSettings
 from hornetmail.archive.media.directory import MediumSetting
 from hornetmail.core.envelope import Direction, Door, Envelope, Origin, Recipient
 from hornetmail.core.events import Alarm
@@ -167,7 +168,7 @@ class House:
             root=ROOT,
             ids=IdSource(self.reactor.seconds),
             bus=self.bus,
-            settings=ArchiveSettings(tick_seconds=300.0),
+            settings=ArchiveSettings(tick_seconds=300.0, retention=RetentionSettings(share=1.0)),
             uptime=self.reactor.seconds,
             open_database=SteppedDatabase.open,
         )

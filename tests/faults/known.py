@@ -1,0 +1,71 @@
+"""Faults that are known and not mended yet, each with the runs that show it. An entry that none of them shows any more has to go."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from hornetmail.testing.faults.steps import Ending, Kind, Step
+from tests.faults.driver import Run
+
+
+class Known(NamedTuple):
+    """``what`` and ``says`` are looked for in the step and in what the judge found; no ``endings``: any."""
+
+    reason: str
+    kinds: frozenset[Kind]
+    what: str
+    endings: frozenset[Ending]
+    says: str
+    scenarios: tuple[str, ...] = ()
+
+    def may(self, scenario: str, step: Step, ending: Ending) -> bool:
+        """Whether a run with this fault is one that may show it."""
+        return (
+            (not self.scenarios or scenario in self.scenarios)
+            and step.kind in self.kinds
+            and (not self.endings or ending in self.endings)
+            and re.search(self.what, step.what) is not None
+        )
+
+    def explains(self, run: Run) -> bool:
+        """Whether all that the judge found in a run is this fault."""
+        if run.met is None or run.plan is None or not self.may(run.scenario, run.met, run.plan.ending):
+            return False
+        return all(re.search(self.says, each) is not None for each in run.found)
+
+
+_SPACE = frozenset({Ending.ENOSPC, Ending.ENOSPC_WHILE})
+_ERRORS = frozenset(Ending) - {Ending.DIES, Ending.LOSES, Ending.CANCELLED, Ending.HANGS}
+
+KNOWN = (
+    Known(
+        "what fails after the primary's 250 delivers again: recording is not yet tried by itself (rule 8b)",
+        frozenset({Kind.WRITE}),
+        "queue/journal",
+        _SPACE,
+        "second copies",
+    ),
+    Known(
+        "a row whose settling failed stays claimed until a restart",
+        frozenset({Kind.WRITE}),
+        "queue/journal",
+        _SPACE,
+        "not by itself",
+    ),
+    Known(
+        "a portal copy that cannot be removed is handed over again (rule 8b)",
+        frozenset({Kind.UNLINK, Kind.SYNC_FILE, Kind.BEGIN, Kind.COMMIT, Kind.RENAME}),
+        "Maildir|portal.db",
+        _ERRORS,
+        "second copies|not by itself",
+    ),
+    Known(
+        "a portal delivery that is cut off by the stop goes on, and a verdict is recorded against it",
+        frozenset(Kind),
+        "",
+        frozenset({Ending.CANCELLED}),
+        "second copies",
+    ),
+)
+"""To shrink."""
