@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from hornetmail.db.commit import GroupCommit
 from hornetmail.db.engines import Cursor, Engine, SQLite, engine_for
 from hornetmail.db.migrate import Migration, migrate
-from hornetmail.disk.threads import thread_pool
+from hornetmail.disk.threads import BringsThreads
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -41,9 +41,10 @@ class _Pool(adbapi.ConnectionPool):
     """Transactions are ended by ``commit.py`` alone, so nothing is committed or rolled back here."""
 
     def start(self) -> None:
-        """With threads from where all of them come."""
+        """With the reactor's threads if it brings some (``disk.threads``): such a one runs from the beginning, so that nothing waits yet."""
         if not self.running:
-            self.threadpool = thread_pool(self._reactor, self.min, self.max, self.name)
+            if isinstance(self._reactor, BringsThreads):
+                self.threadpool = self._reactor.thread_pool(self.min, self.max, self.name or "")
             super().start()  # type: ignore[no-untyped-call]
 
     def _runWithConnection(self, func: Callable[..., T], *args: Any, **kw: Any) -> T:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import blockingCallFromThread
@@ -50,4 +50,5 @@ def wait_for(reactor: Any, ask: Callable[[], Deferred[T]]) -> T:
     if isinstance(reactor, BringsThreads):
         result: T = reactor.wait_for(ask)
         return result
-    return blockingCallFromThread(reactor, ask)  # type: ignore[return-value]
+    answer: Any = blockingCallFromThread(reactor, ask)  # type: ignore[arg-type]
+    return cast("T", answer)

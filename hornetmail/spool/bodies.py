@@ -16,8 +16,8 @@ from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from hornetmail.disk.files import Disk
-from hornetmail.disk.threads import lock
 from hornetmail.disk.seal import OVERHEAD, BrokenSeal, Seal
+from hornetmail.disk.threads import lock
 from hornetmail.interfaces import IBody
 from hornetmail.spool.errors import SpoolError
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import gc
-import random
 import sys
 import traceback
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from twisted.internet.defer import CancelledError
+from twisted.logger import globalLogPublisher
 
 from hornetmail.testing.faults.reactor import ProcessDied, Stuck
-from hornetmail.testing.faults.steps import DEATHS, ENDINGS, ERRNO, Ending, Kind, Plan, Step
+from hornetmail.testing.faults.steps import DEATHS, ENDINGS, Ending, Plan, Step
 from tests.faults.house import House
 from tests.faults.judge import judge
 from tests.faults.ledger import Ledger
@@ -50,7 +49,7 @@ class _Life:
         self.found: list[str] = []
 
     async def play(self) -> None:
-        house = self.house
+        house, steps = self.house, self.house.steps
         try:
             await house.open()
         except CancelledError:
@@ -58,13 +57,13 @@ class _Life:
         except Exception as error:  # noqa: BLE001  the process ends with a message
             house.notes.append(f"could not start: {error!r}")
         else:
-            house.steps.counting = True
+            steps.counting = True
             try:
                 await self.scenario.play(house, self.ledger)
             except CancelledError:
                 house.grace = 0.0
-            except Exception:  # noqa: BLE001
-                if house.steps.dead:
+            except Exception:
+                if steps.dead:
                     raise  # a dead process's coroutine, on its way to the collector
                 self.found.append(f"the scenario failed: {traceback.format_exc(limit=-3)}")
 
@@ -162,8 +161,11 @@ def plans(steps: Iterable[Step]) -> Iterator[Plan]:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Abandoned coroutines and jobs of dead processes protest when they are collected; nobody hears them. What is there already is not
+    """Abandoned coroutines and jobs of dead processes protest when they are collected; nobody hears them, nor what is logged. What is there already is not
     looked at by the collector again and again."""
+    observers = list(globalLogPublisher._observers)
+    for each in observers:
+        globalLogPublisher.removeObserver(each)
     hook = sys.unraisablehook
     sys.unraisablehook = lambda unraisable: None
     gc.collect()
@@ -174,3 +176,5 @@ def quietly() -> Iterator[None]:
         gc.collect()
         gc.unfreeze()
         sys.unraisablehook = hook
+        for each in observers:
+            globalLogPublisher.addObserver(each)

@@ -189,17 +189,14 @@ class House:
         """The process is no more; the next life begins with what it left behind, or with what of it was durable."""
         self.reactor.bury()
         self.now = self.reactor.seconds() + 5.0
-        after = self.top / str(self.lives)
         if self.image is not None:
+            after = self.top / str(self.lives)
             self._unsynced_is_gone(self.image, after)
             self.image.close()
-        else:
-            shutil.copytree(self.home, after, ignore=lambda _, names: [name for name in names if name.endswith("-shm")])
+            self.home = after
         for database in self.reactor.databases:
             database.abandon()
         self.disk.close_all()
-        shutil.rmtree(self.home)
-        self.home = after
 
     def _unsynced_is_gone(self, image: Image, after: Path) -> None:
         """Databases write by themselves: with ``synchronous=FULL`` what is committed is durable, else what the last checkpoint wrote."""

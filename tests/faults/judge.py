@@ -23,14 +23,14 @@ async def judge(ledger: Ledger, second_copies: int) -> list[str]:
     if not await house.until(lambda: house.idle() and house.mode() is Mode.NORMAL, QUIET, "quiet"):
         for message, row in await house.queue.rows():
             claimed = "claimed with nobody working on it" if row.state is RowState.CLAIMED else "still in the queue"
-            found.append(f"{claimed}: {message.envelope.sender or '<>'} {row.kind} {row.state} {row.address} {row.last and row.last.reply}")
+            found.append(
+                f"{claimed}: {message.envelope.sender or '<>'} {row.kind} {row.state} {row.address} {row.last and row.last.reply}"
+            )
         if house.mode() is not Mode.NORMAL:
             found.append(f"the mode is still {house.mode()}")
     await house.archive.flush(seal=True)
     home, portal, archive = ledger.home(), await ledger.portal(), await ledger.archive()
-    queued = {
-        (match, row.address) for message, row in await house.queue.rows() if (match := await _mark(house, message.id))
-    }
+    queued = {(match, row.address) for message, row in await house.queue.rows() if (match := await _mark(house, message.id))}
     second = 0
     for mark, recipients in ledger.tried.items():
         told = mark in ledger.accepted
@@ -42,7 +42,9 @@ async def judge(ledger: Ledger, second_copies: int) -> list[str]:
             if told and not at_home and not in_portal and key not in queued and "" not in ledger.places.get(key, ()):
                 found.append(f"lost: {mark} to {address}")
             if key in ledger.removed and (in_portal or at_home > ledger.removed[key]):
-                found.append(f"came back: {mark} to {address} was removed, and is {at_home} times at home, {in_portal} times in the portal")
+                found.append(
+                    f"came back: {mark} to {address} was removed, and is {at_home} times at home, {in_portal} times in the portal"
+                )
             extra = max(extra, at_home + in_portal - 1 - (key in ledger.copied))
         second += extra
     for mark in ledger.tried.keys() | ledger.feeds:

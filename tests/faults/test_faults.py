@@ -90,5 +90,3 @@ def test_all(scenario: Scenario, house: Path, capsys: pytest.CaptureFixture[str]
         for line in wrong:
             print(f"  {line}")
     assert not wrong
-
-

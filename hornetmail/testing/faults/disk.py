@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from hornetmail.disk.files import Disk, SyncFailed, full_told
 from hornetmail.testing.faults.reactor import SteppedReactor
-from hornetmail.testing.faults.steps import ERRNO, Ending, Kind
+from hornetmail.testing.faults.steps import ERRNO, Kind
+from hornetmail.testing.faulty_disk import Trouble, TroubledDisk
 
 
 class Image:
@@ -76,7 +74,7 @@ def _names(fd: int) -> dict[str, tuple[int, bool]]:
         return {entry.name: (entry.inode(), entry.is_dir(follow_symlinks=False)) for entry in entries}
 
 
-class SteppedDisk(Disk):
+class SteppedDisk(TroubledDisk):
     """The disk of one life of a process. With an ``image``, what was not synced can be lost. Nothing is really synced."""
 
     def __init__(self, reactor: SteppedReactor, image: Image | None = None) -> None:
@@ -84,22 +82,18 @@ class SteppedDisk(Disk):
         self._reactor = reactor
         self._open: dict[int, str] = {}
 
-    def _step(self, kind: Kind, what: str) -> None:
-        ending = self._reactor.step(kind, what)
-        if ending is not None:
-            raise self._error(ending, what)
-
-    def _error(self, ending: Ending, what: str) -> OSError:
+    def trouble(self, operation: str, path: Path | str | int) -> Trouble | None:
+        """A step. Opening a directory to sync it is none of its own."""
+        if operation == "open" and not isinstance(path, int) and os.path.isdir(path):
+            return None
+        what = self._open.get(path, "") if isinstance(path, int) else _short(path)
+        ending = self._reactor.step(Kind(operation), what)
+        if ending is None:
+            return None
         code = ERRNO[ending]
-        return OSError(code, os.strerror(code), what)
-
-    def _check(self, kind: Kind, path: Path | str) -> None:
-        with full_told():
-            self._step(kind, _short(path))
+        return Trouble(OSError(code, os.strerror(code), what), HALF)
 
     def open(self, path: Path | str, flags: int, mode: int = 0o600) -> int:
-        if not flags & os.O_DIRECTORY:
-            self._check(Kind.CREATE if flags & os.O_CREAT else Kind.OPEN, path)
         fd = super().open(path, flags, mode)
         self._open[fd] = _short(path)
         return fd
@@ -113,68 +107,27 @@ class SteppedDisk(Disk):
         for fd in list(self._open):
             self.close(fd)
 
-    def write(self, fd: int, data: bytes | memoryview, offset: int) -> None:
-        what = self._open.get(fd, "")
-        ending = self._reactor.step(Kind.WRITE, what)
-        if ending is not None:
-            super().write(fd, memoryview(data)[: len(data) // 2], offset)
-            with full_told():
-                raise self._error(ending, what)
-        super().write(fd, data, offset)
-
-    def write_synced(self, fd: int, parts: Sequence[bytes], offset: int) -> None:
-        """As a write and a sync, each a step."""
-        self.write(fd, b"".join(parts), offset)
-        try:
-            self.sync_data(fd)
-        except OSError as error:
-            raise SyncFailed(error.errno, error.strerror) from error
-
-    def read(self, fd: int, length: int, offset: int) -> bytes:
-        self._step(Kind.READ, self._open.get(fd, ""))
-        return super().read(fd, length, offset)
-
-    def truncate(self, fd: int, length: int) -> None:
-        self._step(Kind.TRUNCATE, self._open.get(fd, ""))
-        super().truncate(fd, length)
-
     def sync_file(self, fd: int) -> None:
-        self._check(Kind.SYNC_FILE, self._open.get(fd, ""))
+        self._check("sync_file", fd)
         self._synced(fd)
 
     def sync_data(self, fd: int) -> None:
-        self._check(Kind.SYNC_DATA, self._open.get(fd, ""))
+        self._check("sync_data", fd)
         self._synced(fd)
 
     def _synced(self, fd: int) -> None:
         if self.image is not None:
             self.image.synced(fd)
 
-    def rename_unsynced(self, old: Path, new: Path) -> None:
-        self._check(Kind.RENAME, new)
-        super().rename_unsynced(old, new)
-
-    def unlink(self, path: Path, missing_ok: bool = False) -> None:
-        self._check(Kind.UNLINK, path)
-        super().unlink(path, missing_ok)
-
-    def link(self, old: Path, new: Path) -> None:
-        self._check(Kind.LINK, new)
-        super().link(old, new)
-
-    def make_directory_unsynced(self, path: Path, mode: int = 0o700) -> None:
-        self._check(Kind.MAKE_DIRECTORY, path)
-        super().make_directory_unsynced(path, mode)
-
-    def remove_directory(self, path: Path) -> None:
-        self._check(Kind.REMOVE_DIRECTORY, path)
-        super().remove_directory(path)
-
     def free_fraction(self, path: Path) -> float:
         return 1.0
 
 
-def _short(path: Any) -> str:
+HALF = 20
+"""Bytes that a failing write has written: a part of any record, and of any message."""
+
+
+def _short(path: Path | str) -> str:
     return "/".join(str(path).rsplit("/", 3)[1:])
 
 

@@ -20,7 +20,7 @@ class Process(Protocol):
     steps: Steps
     cut_off: Callable[[], object]
 
-    def callLater(self, delay: float, call: Callable[..., Any], *args: Any, **kw: Any) -> Any: ...
+    def callLater(self, delay: float, callable: Callable[..., object], *args: object, **kw: object) -> Any: ...
 
 
 class Network:

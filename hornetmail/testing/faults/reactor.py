@@ -38,7 +38,7 @@ class SteppedReactor(Clock):
     """One life of a process. ``cut_off`` is called when the awaits under way shall be cancelled."""
 
     def __init__(self, steps: Steps, network: Network, now: float) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.rightNow = now
         self.steps = steps
         self.network = network

@@ -51,7 +51,7 @@ _NET = (Ending.RESET, Ending.RESET_WHILE)
 class Kind(enum.StrEnum):
     """What is done in a step."""
 
-    CREATE = "open for writing"
+    CREATE = "create"
     OPEN = "open"
     READ = "read"
     WRITE = "write"
