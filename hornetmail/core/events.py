@@ -49,10 +49,21 @@ class HealthChanged(msgspec.Struct, frozen=True, gc=False):
     reason: str
 
 
+class PrimarySeen(msgspec.Struct, frozen=True, gc=False):
+    """A primary host is there: it answered a probe, or took a connection after it had not or nobody knew. ``domains``: those it serves.
+    What waits for them may go now."""
+
+    host: str
+    domains: tuple[str, ...]
+
+
 class DirectoryChanged(msgspec.Struct, frozen=True, gc=False):
-    """A new snapshot of the directory is in force."""
+    """A new snapshot of the directory is in force. ``domains``: names of those added, changed or removed; ``people``: of those with other
+    mailboxes, addresses or passwords in them. A domain's settings are not its people's."""
 
     version: int
+    domains: frozenset[str] = frozenset()
+    people: frozenset[str] = frozenset()
 
 
 class ArchiveGrew(msgspec.Struct, frozen=True, gc=False):

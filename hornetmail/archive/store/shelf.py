@@ -49,20 +49,20 @@ def pack_rows(cursor: Cursor) -> list[PackRow]:
     return [PackRow(*row) for row in cursor.execute(f"SELECT {_COLUMNS} FROM pack ORDER BY number").fetchall()]
 
 
-def enter_pack(cursor: Cursor, pack: SealedPack, now: float) -> int:
-    """A pack's number in the index; the one that it had, if it was put before a crash."""
+def enter_pack(cursor: Cursor, pack: SealedPack, now: float, medium: int = 0) -> int:
+    """A pack's number in the index; the one that it had, if it was put before a crash. ``medium``: where it was found, if not where it was put."""
     head = pack.head
     known = cursor.execute("SELECT number FROM pack WHERE pack = ?", (head.pack,)).fetchone()
     (last,) = cursor.execute("SELECT coalesce(max(number), 0) FROM pack").fetchone()
     number: int = known[0] if known else last + 1
     cursor.execute(
         "INSERT INTO pack (number, tenant, pack, medium, month, size, sha256, members, shared, made, checked) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT (number) DO UPDATE SET size = excluded.size, sha256 = excluded.sha256, made = excluded.made",
+        " ON CONFLICT (number) DO UPDATE SET medium = excluded.medium, size = excluded.size, sha256 = excluded.sha256, made = excluded.made",
         (
             number,
             head.group.tenant,
             head.pack,
-            head.medium,
+            medium or head.medium,
             head.group.month,
             pack.size,
             pack.sha256,
@@ -106,6 +106,10 @@ class Media:
     def all(self) -> list[IMedium]:
         """Those in use, by number."""
         return [m for number, m in sorted(self._media.items()) if number not in self._unused]
+
+    def every(self) -> list[IMedium]:
+        """All that are configured, by number, those out of use too: what lies on them is still the archive's."""
+        return [m for _, m in sorted(self._media.items())]
 
     def get(self, number: int) -> IMedium:
         """Raises MediumError: unknown, or out of use (A15)."""

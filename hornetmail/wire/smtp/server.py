@@ -169,6 +169,7 @@ class ServerEngine(LineServer[Phase]):
         self._smtputf8 = False
         self._text: Unstuffer | None = None
         self._over = False
+        self._verb = ""
 
     @property
     def deadline(self) -> float:
@@ -193,7 +194,7 @@ class ServerEngine(LineServer[Phase]):
             if out.reply.code == 421 or (isinstance(pending, Data) and self.buffered > 0):
                 self.phase = Phase.CLOSING
         elif isinstance(out, Greeting):
-            if out.reply is not None and not out.reply.positive:
+            if out.reply is not None and not out.reply.completed:
                 self.phase = Phase.CLOSING
         elif isinstance(out, GoAhead):
             self._text = Unstuffer(
@@ -219,7 +220,7 @@ class ServerEngine(LineServer[Phase]):
 
     def _render(self, pending: Event | None, out: Out) -> bytes:
         if isinstance(out, (Accept, Refuse)):
-            if isinstance(out, Accept) is not (out.reply.code < 300):
+            if isinstance(out, Accept) is not out.reply.completed or out.reply.intermediate:
                 raise LocalProtocolError(f"{type(out).__name__} with {out.reply.code}")
             times = self._recipients if self.policy.lmtp and isinstance(pending, End) else 1
             return grammar.render(out.reply) * times
@@ -259,7 +260,7 @@ class ServerEngine(LineServer[Phase]):
         return bool(self.policy.auth) and (self.tls or self.policy.auth_plaintext)
 
     def _to_broken(self, broken: Broken, out: Out) -> bytes:
-        if not isinstance(out, Refuse) or out.reply.positive:
+        if not isinstance(out, Refuse) or out.reply.code < 400:
             raise LocalProtocolError(f"{type(out).__name__} does not answer Broken")
         data = grammar.render(out.reply)
         if self.phase is Phase.DOT:
@@ -311,9 +312,10 @@ class ServerEngine(LineServer[Phase]):
         try:
             return self._read(line)
         except grammar.Fault as fault:
-            return Broken(str(fault), Refuse(fault.reply))
+            return Broken(str(fault), Refuse(fault.reply), command=self._verb)
 
     def _read(self, line: bytes) -> Event:
+        self._verb = ""
         if not line or line.find(b"\r") != len(line) - 1:
             raise grammar.Fault(500, "5.5.2", "lines end with CRLF")
         try:
@@ -331,6 +333,7 @@ class ServerEngine(LineServer[Phase]):
 
     def _command(self, verb: str, argument: str) -> Event:
         kind = _VERBS.get(verb)
+        self._verb = verb if kind is not None else ""
         if kind is None and verb in _FOREIGN:
             self._forget()
             return Broken("another protocol", Refuse(Reply(554, "5.5.0", "this is SMTP")), fatal=True)
