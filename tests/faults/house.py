@@ -22,6 +22,7 @@ from hornetmail.core.ids import IdSource
 from hornetmail.core.mode import Mode
 from hornetmail.core.served import Domain, Host, Mailbox, Role, TLSPolicy
 from hornetmail.delivery.outage.health import Pace
+from hornetmail.delivery.recipients.store import RecipientDatabase
 from hornetmail.delivery.service import Delivery, Settings
 from hornetmail.disk.seal import Seal
 from hornetmail.filter.spf import SenderCheck
@@ -133,11 +134,16 @@ class House:
         self.archive = self.new_archive()
         await self.archive.start()
         self._closing.append(self.archive.stop)
+        known = await RecipientDatabase.open(
+            reactor, f"sqlite://{home}/recipients.db", self.disk, lambda code, text: None, SteppedDatabase.open
+        )
+        self._closing.append(known.close)
         resolver = FakeResolver()
         self.delivery = Delivery(
             reactor,
             reactor,
             self.queue,
+            known,
             self.portal,
             self.archive,
             self.directory,

@@ -102,6 +102,20 @@ class OnAFailingDisk(TestCase):
             assert await (await self.inbox.body(uid)).read() == TRACE + MAIL
         assert len(self.files()) == 3
 
+    async def test_a_folder_that_is_not_quite_removed(self) -> None:
+        """Would catch a folder whose removal is refused for ever although its messages are gone: it was out of sight when deleting its files failed."""
+        await self.delivered()
+        tree = self.ground.portal.tree(1)
+        await tree.create("Old")
+        await self.inbox.move([1], "Old")
+        self.disk.fail("remove_directory", errno.EACCES)
+        await tree.delete("Old")
+        self.disk.heal()
+        assert "Old" not in {info.name for info in await tree.folders()}
+        await self.ground.restart()
+        assert len(await self.ground.portal.tree(1).folders()) > 1
+        assert not list(self.ground.maildir().glob("..gone*")), "what was left is swept at the next start"
+
     async def test_index(self) -> None:
         """The index refuses: what was refused does not show up later by itself."""
         database: Any = self.ground.database
