@@ -52,6 +52,8 @@ class Maildir:
         self._disk = disk
         self._settled: set[Path] = set()
         """Folders whose own ``new`` and ``cur`` are known to be durable."""
+        self._loose: dict[Path, set[str]] = {}
+        """Directories of folders that files have left without a sync."""
 
     def folder(self, name: str) -> Path:
         """A folder's directory."""
@@ -265,12 +267,15 @@ class Maildir:
             self._settled.add(folder)
 
     def relabel(self, name: str, changes: Sequence[tuple[Place, Place]]) -> list[int]:
-        """Rename files to their new info parts; the positions of those that are gone. Flags are not worth a sync: the index has them too."""
+        """Rename files to their new info parts; the positions of those that are gone. Flags are not worth a sync: the index has them too. What is
+        not synced is remembered, for whoever removes such a file: it must not come back where it was before (``_left``)."""
         folder = self.folder(name)
         lost: list[int] = []
         for number, (old, new) in enumerate(changes):
             try:
                 self._disk.rename_unsynced(folder / old.file, folder / new.file)
+                if old.sub != new.sub:
+                    self._loose.setdefault(folder, set()).add(old.sub)
             except FileNotFoundError:
                 lost.append(number)
         return lost
@@ -280,8 +285,13 @@ class Maildir:
         folder = self.folder(name)
         for place in places:
             self._disk.unlink(folder / place.file, missing_ok=True)
-        for sub in {place.sub for place in places}:
+        self._left(folder, {place.sub for place in places})
+
+    def _left(self, folder: Path, subs: Collection[str]) -> None:
+        """Make durable that files are no longer in a folder: neither where they were now, nor where they were before their flags changed."""
+        for sub in sorted({*subs, *self._loose.get(folder, ())}):
             self._disk.sync_directory(folder / sub)
+        self._loose.pop(folder, None)
 
     def link(self, source: str, target: str, pairs: Sequence[tuple[Place, Place]]) -> None:
         """Copy messages into another folder, all or none, durable on return. The copies share their bytes where the file system lets them."""
@@ -327,8 +337,7 @@ class Maildir:
         old, new = self.folder(source), self.folder(target)
         self._rename([(old / former.file, new / place.file) for former, place in pairs])
         self._sync(new, {place.sub for _, place in pairs})
-        for sub in {former.sub for former, _ in pairs}:
-            self._disk.sync_directory(old / sub)
+        self._left(old, {former.sub for former, _ in pairs})
 
     def _rename(self, pairs: Sequence[tuple[Path, Path]]) -> None:
         done: list[tuple[Path, Path]] = []

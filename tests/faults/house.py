@@ -83,18 +83,26 @@ class House:
 
     # A life
 
-    def awake(self, plan: Plan | None = None, *, counting: bool = False) -> None:
-        """A new process; nothing is open yet."""
+    def awake(self, plan: Plan | None = None, *, counting: bool = False, losing: bool = False) -> None:
+        """A new process; nothing is open yet. ``losing``: when it is over, what was not synced will be gone."""
         self.steps = Steps(plan)
         self.steps.counting = counting
         self.lives += 1
         self.reactor = SteppedReactor(self.steps, self.network, self.now)
-        self.image = Image(self.home) if plan is not None and plan.ending is Ending.LOSES else None
+        losing = losing or (plan is not None and plan.ending is Ending.LOSES)
+        self.image = Image(self.home) if losing else None
         self.disk = SteppedDisk(self.reactor, self.image)
         self.foreground: Deferred[Any] | None = None
         self.reactor.cut_off = self._cut_off
         self._closing: list[Callable[[], Awaitable[object]]] = []
         self.boot = f"boot {self.lives}" if self.image is not None else "boot"
+
+    def kill(self) -> int:
+        """The process dies now; how many connections were open."""
+        connections = len(self.network.open)
+        self.steps.dead = True
+        self.steps.die()
+        return connections
 
     def _cut_off(self) -> None:
         if self.foreground is not None:
@@ -206,15 +214,14 @@ class House:
 
     def _unsynced_is_gone(self, image: Image, after: Path) -> None:
         """Databases write by themselves: with ``synchronous=FULL`` what is committed is durable, else what the last checkpoint wrote."""
-        files = {path: path.relative_to(self.home) for path in self.home.rglob("*.db*") if not path.name.endswith("-shm")}
         image.write(after)
+        for stale in after.rglob("*.db*"):
+            stale.unlink()
         full = {database.path.name for database in self.reactor.databases if database.durable}
-        for relative in {Path(name) for name in map(str, files.values())}:
-            target = after / relative
-            base = relative.name.removesuffix("-wal")
-            target.unlink(missing_ok=True)
-            if relative.name == base or base in full:
-                shutil.copyfile(self.home / relative, target)
+        for path in self.home.rglob("*.db*"):
+            base, suffix = path.name.partition(".db")[0] + ".db", path.name.partition(".db")[2]
+            if not suffix or (suffix == "-wal" and base in full):
+                shutil.copyfile(path, after / path.relative_to(self.home))
 
     def close(self) -> None:
         """At the end of all."""

@@ -45,7 +45,7 @@ async def judge(ledger: Ledger, second_copies: int) -> list[str]:
                 found.append(
                     f"came back: {mark} to {address} was removed, and is {at_home} times at home, {in_portal} times in the portal"
                 )
-            extra = max(extra, at_home + in_portal - 1 - (key in ledger.copied))
+            extra = max(extra, at_home + in_portal - 1 - (key in ledger.copied or len(ledger.places.get(key, ())) > 1))
         second += extra
     for mark in ledger.tried.keys() | ledger.feeds:
         if archive[mark] > 1:

@@ -67,5 +67,21 @@ KNOWN = (
         frozenset({Ending.CANCELLED}),
         "second copies",
     ),
+    Known(
+        "a pack that was purged is back on its medium after a loss of power: the removal is not synced (rule 23)",
+        frozenset(Kind),
+        "",
+        frozenset({Ending.LOSES}),
+        "a pack that the index does not know",
+        ("archive",),
+    ),
+    Known(
+        "a purge that ends between the medium and the index leaves a pack in the index that verify misses",
+        frozenset({Kind.HOP, Kind.BEGIN, Kind.COMMIT}),
+        "",
+        frozenset({Ending.DIES, Ending.CANCELLED}),
+        "the pack is missing",
+        ("archive",),
+    ),
 )
 """To shrink."""

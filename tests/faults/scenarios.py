@@ -141,8 +141,7 @@ async def before_cut_off(house: House, ledger: Ledger) -> None:
     await ledger.sent("r6", ALICE)
     while not house.primary.accepted:
         await house.pause(0.0005)
-    house.steps.dead = True
-    house.steps.die()
+    house.kill()
 
 
 SCENARIOS = (

@@ -37,7 +37,8 @@ class Image:
         if stat.S_ISDIR(status.st_mode):
             self._directories[status.st_ino] = _names(fd)
         else:
-            self._files[status.st_ino] = os.pread(fd, status.st_size, 0)
+            # Anew, because whoever writes a file need not be allowed to read it.
+            self._files[status.st_ino] = Path(f"/proc/self/fd/{fd}").read_bytes()
             if status.st_nlink == 1:
                 # Its inode's number must not come again while this is of use.
                 self._keep.append(os.dup(fd))

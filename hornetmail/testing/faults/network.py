@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionDone, ConnectionLost, ConnectionRefusedError, TimeoutError
 from twisted.python.failure import Failure
 
@@ -96,8 +97,9 @@ class _Port:
     def getHost(self) -> IPv4Address:
         return IPv4Address("TCP", "127.0.0.1", self._port)
 
-    def stopListening(self) -> None:
+    def stopListening(self) -> Deferred[None]:
         self._network.unlisten(self._port)
+        return succeed(None)
 
 
 class _Connector:
