@@ -6,6 +6,7 @@ SQL is written once: ``?`` placeholders, ``RETURNING`` and ``ON CONFLICT`` yes; 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -27,11 +28,20 @@ class DatabaseFull(DatabaseError):
 
 
 class DatabaseBroken(DatabaseError):
-    """Corruption, an I/O error or a failed sync: this process writes no more. Answer 4xx, stop, restart."""
+    """Corruption, an I/O error or a failed sync: this process writes no more. Answer 4xx, stop, restart. ``corrupt``: what is in the file is
+    wrong; otherwise the disk below failed, and the file may be well."""
+
+    def __init__(self, text: str, *, corrupt: bool = False) -> None:
+        super().__init__(text)
+        self.corrupt = corrupt
 
 
 class CommitUncertain(DatabaseError):
     """The connection was lost while COMMIT was under way: it may have happened. Ask before doing it again."""
+
+
+class DatabaseHeld(DatabaseError):
+    """Another process has this database open, and the two would destroy each other's work. Nothing was changed."""
 
 
 class Cursor(Protocol):
@@ -50,6 +60,8 @@ class Engine:
     """One kind of database at one address."""
 
     name = ""
+    where = ""
+    """For people: the file, or the server and database, without password."""
     module = ""
     """The DB-API module that adbapi imports."""
 
@@ -86,6 +98,10 @@ class Engine:
         """Whether a transaction is open: after an error the engine may have ended it."""
         raise NotImplementedError
 
+    def hold(self, cursor: Cursor) -> None:
+        """Make the database this process's alone for as long as the writer's connection lasts, or raise DatabaseHeld. SQLite files are held by
+        the lock of the data directory."""
+
     def lock_schema(self, cursor: Cursor) -> None:
         """Keep other processes from migrating until this transaction ends."""
 
@@ -96,6 +112,9 @@ class Engine:
     def retriable(self, error: BaseException) -> bool:
         """The same transaction may succeed when it runs again."""
         return False
+
+    def glance(self, connection: Any) -> None:
+        """Look, on a fresh connection, whether what is there still is a database. Raises the driver's errors."""
 
     def verdict(self, error: BaseException) -> BaseException:
         """The error that callers get: one of ours for full or broken, else itself."""
@@ -120,6 +139,7 @@ class SQLite(Engine):
         self.path = Path(unquote(urlsplit(url).path))
         if not self.path.is_absolute():
             raise ValueError(f"not an absolute path in {url}")
+        self.where = str(self.path)
         self._key = key
         self.synchronous = synchronous
 
@@ -166,6 +186,13 @@ class SQLite(Engine):
     def in_transaction(self, connection: Any) -> bool:
         return bool(connection.in_transaction)
 
+    def glance(self, connection: Any) -> None:
+        """The first pages of every table: cheap at any size, and enough for a file that was overwritten, replaced, or lost its disk."""
+        cursor = connection.cursor()
+        cursor.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND sql NOT LIKE 'CREATE VIRTUAL%'")
+        for (name,) in cursor.fetchall():
+            cursor.execute('SELECT 1 FROM "' + name.replace('"', '""') + '" LIMIT 1').fetchall()
+
     def verdict(self, error: BaseException) -> BaseException:
         driver: type[BaseException] = sqlite.Error
         if not isinstance(error, driver):
@@ -174,9 +201,9 @@ class SQLite(Engine):
         text = str(error)
         if name.startswith("SQLITE_FULL") or "database or disk is full" in text:
             return _with_cause(DatabaseFull(text), error)
-        if name.startswith(("SQLITE_IOERR", "SQLITE_CORRUPT", "SQLITE_NOTADB")) or any(
-            words in text for words in ("disk I/O error", "malformed", "not a database")
-        ):
+        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or "malformed" in text or "not a database" in text:
+            return _with_cause(DatabaseBroken(text, corrupt=True), error)
+        if name.startswith("SQLITE_IOERR") or "disk I/O error" in text:
             return _with_cause(DatabaseBroken(text), error)
         return error
 
@@ -191,6 +218,8 @@ class PostgreSQL(Engine):
         import psycopg  # an extra: installations on SQLite live without it
 
         self._url = url
+        parts = urlsplit(url)
+        self.where = f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
         self._synchronous = synchronous
         self._errors = psycopg.errors
         self._idle = psycopg.pq.TransactionStatus.IDLE
@@ -222,6 +251,26 @@ class PostgreSQL(Engine):
     def in_transaction(self, connection: Any) -> bool:
         return not connection.closed and connection.info.transaction_status != self._idle
 
+    def hold(self, cursor: Cursor) -> None:
+        """An advisory lock of the session. One that was just left by a process that died may take the server some seconds to notice."""
+        end = time.monotonic() + _HELD_SECONDS
+        while True:
+            cursor.execute(f"SELECT pg_try_advisory_lock({_HELD})")
+            if cursor.fetchone()[0]:
+                return
+            if time.monotonic() >= end:
+                cursor.execute(
+                    "SELECT current_database(), activity.pid, coalesce(host(activity.client_addr), 'this host') FROM pg_locks AS held"
+                    " JOIN pg_stat_activity AS activity ON activity.pid = held.pid JOIN pg_database AS base ON base.oid = held.database"
+                    f" WHERE held.locktype = 'advisory' AND held.objid = {_HELD} AND held.granted AND base.datname = current_database()"
+                )
+                name, pid, host = cursor.fetchone() or (urlsplit(self._url).path.lstrip("/"), 0, "an unknown host")
+                raise DatabaseHeld(
+                    f"the PostgreSQL database {name} is in use by another HornetMail (connection {pid} from {host}): give each process"
+                    " databases of its own, or stop the other one"
+                )
+            time.sleep(_HELD_SECONDS / 20)
+
     def lock_schema(self, cursor: Cursor) -> None:
         cursor.execute("SELECT pg_advisory_xact_lock(7237470112)")
 
@@ -234,10 +283,17 @@ class PostgreSQL(Engine):
     def verdict(self, error: BaseException) -> BaseException:
         if isinstance(error, self._errors.DiskFull):
             return _with_cause(DatabaseFull(str(error)), error)
-        if isinstance(error, (self._errors.IoError, self._errors.DataCorrupted, self._errors.IndexCorrupted)):
+        if isinstance(error, (self._errors.DataCorrupted, self._errors.IndexCorrupted)):
+            return _with_cause(DatabaseBroken(str(error), corrupt=True), error)
+        if isinstance(error, self._errors.IoError):
             return _with_cause(DatabaseBroken(str(error)), error)
         return error
 
+
+_HELD = 1_212_370_244
+"""The advisory lock that says that a process has a database open."""
+
+_HELD_SECONDS = 5.0
 
 _SCHEMA = (
     (re.compile(r"\bINTEGER PRIMARY KEY AUTOINCREMENT\b", re.I), "BIGINT GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY"),

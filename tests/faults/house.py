@@ -130,6 +130,7 @@ class House:
             least_free=0.0,
             alarm=lambda code, text: self.bus.publish(Alarm(code, text)),
             open_database=SteppedDatabase.open,
+            uptime=reactor.seconds,
         )
         self._closing.append(self.queue.close)
         database = await SteppedDatabase.open(reactor, f"sqlite://{home}/portal.db", PORTAL, synchronous="NORMAL")

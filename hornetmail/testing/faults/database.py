@@ -68,12 +68,12 @@ class _SteppedEngine(Engine):
 class SteppedDatabase(Database):
     """``SteppedDatabase.open`` stands for ``Database.open``. One reader: a connection belongs to a thread, and here is but one."""
 
-    def __init__(self, reactor: Any, engine: Engine, readers: int) -> None:
+    def __init__(self, reactor: Any, engine: Engine, readers: int, alone: bool = False) -> None:
         if not isinstance(engine, SQLite):
             raise TypeError("steps are counted on SQLite")
         self.path = engine.path
         self.durable = engine.synchronous == "FULL"
-        super().__init__(reactor, _SteppedEngine(engine, reactor), 1)
+        super().__init__(reactor, _SteppedEngine(engine, reactor), 1, alone)
         reactor.databases.append(self)
 
     def abandon(self) -> None:
