@@ -35,38 +35,7 @@ class Known(NamedTuple):
         return all(re.search(self.says, each) is not None for each in run.found)
 
 
-_SPACE = frozenset({Ending.ENOSPC, Ending.ENOSPC_WHILE})
-_ERRORS = frozenset(Ending) - {Ending.DIES, Ending.LOSES, Ending.CANCELLED, Ending.HANGS}
-
 KNOWN = (
-    Known(
-        "what fails after the primary's 250 delivers again: recording is not yet tried by itself (rule 8b)",
-        frozenset({Kind.WRITE}),
-        "queue/journal",
-        _SPACE,
-        "second copies",
-    ),
-    Known(
-        "a row whose settling failed stays claimed until a restart",
-        frozenset({Kind.WRITE}),
-        "queue/journal",
-        _SPACE,
-        "not by itself",
-    ),
-    Known(
-        "a portal copy that cannot be removed is handed over again (rule 8b)",
-        frozenset({Kind.UNLINK, Kind.SYNC_FILE, Kind.BEGIN, Kind.COMMIT, Kind.RENAME}),
-        "Maildir|portal.db",
-        _ERRORS,
-        "second copies|not by itself",
-    ),
-    Known(
-        "a portal delivery that is cut off by the stop goes on, and a verdict is recorded against it",
-        frozenset(Kind),
-        "",
-        frozenset({Ending.CANCELLED}),
-        "second copies",
-    ),
     Known(
         "a pack that was purged is back on its medium after a loss of power: the removal is not synced (rule 23)",
         frozenset(Kind),
@@ -78,7 +47,7 @@ KNOWN = (
     Known(
         "a purge that ends between the medium and the index leaves a pack in the index that verify misses",
         frozenset({Kind.HOP, Kind.BEGIN, Kind.COMMIT}),
-        "",
+        "sqlite|archive.db",
         frozenset({Ending.DIES, Ending.CANCELLED}),
         "the pack is missing",
         ("archive",),

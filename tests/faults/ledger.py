@@ -56,7 +56,7 @@ class Ledger:
 
     async def until(self, true: Any, what: str, seconds: float = 4 * 3600.0) -> bool:
         """What the service has to bring about by itself."""
-        if await self.house.until(true, seconds, what):
+        if await self.house.until(lambda: true() or not self.healthy(), seconds, what) and true():
             return True
         if self.healthy():
             self.never.append(what)

@@ -55,7 +55,7 @@ async def outage(house: House, ledger: Ledger) -> None:
     await ledger.until(lambda: house.mode() is Mode.NORMAL and house.idle(), "all is home")
     await ledger.move(1, "o3", "Kept", "INBOX")
     if ledger.places.get(("o3", ALICE)) == {"INBOX"}:
-        await ledger.until(lambda: ledger.home()["o3", ALICE], "what came back into INBOX goes home")
+        await ledger.until(lambda: ledger.home()["o3", ALICE] and house.idle(), "what came back into INBOX goes home")
 
 
 def _parked(house: House) -> bool:

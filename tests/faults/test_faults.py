@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hornetmail.testing.faults.steps import Step
+from hornetmail.testing.faults.steps import Ending, Kind, Plan, Step
 from tests.faults.driver import Run, plans, quietly, run
 from tests.faults.house import template
 from tests.faults.known import KNOWN, Known
@@ -20,7 +20,7 @@ from tests.faults.scenarios import SCENARIOS, Scenario
 SAMPLE = 60
 """Runs of each scenario in ``make test``."""
 
-SHOWN = 4
+SHOWN = 30
 """Runs that are tried for a known fault to show itself."""
 
 
@@ -90,3 +90,22 @@ def test_all(scenario: Scenario, house: Path, capsys: pytest.CaptureFixture[str]
         for line in wrong:
             print(f"  {line}")
     assert not wrong
+
+
+MENDED = (
+    ("a journal that is broken makes no circle of claims and wake-ups", "deliver", Kind.SYNC_DATA, "queue/journal", Ending.EIO),
+    ("a stop that comes while the journal writes ends", "deliver", Kind.SYNC_DATA, "queue/journal", Ending.CANCELLED),
+    ("what was removed does not come back after a loss of power", "outage", Kind.COMMIT, "portal.db", Ending.LOSES),
+)
+"""What was found and mended: the scenario, and at which steps with which ending it showed itself."""
+
+
+@pytest.mark.parametrize("mended", MENDED, ids=lambda mended: mended[0][:40])
+def test_what_was_mended(mended: tuple[str, str, Kind, str, Ending], house: Path) -> None:
+    """Would catch that it comes back; one in three of the steps, at least four."""
+    _, name, kind, what, ending = mended
+    [scenario] = [each for each in SCENARIOS if each.name == name]
+    steps = [step for step in counted(scenario, house) if step.kind is kind and what in step.what]
+    assert len(steps) > 4
+    wrong = unexplained([run(scenario, house, Plan(step.number, ending)) for step in steps[:: max(1, len(steps) // 8)]])
+    assert not wrong, "\n".join(wrong)
