@@ -310,11 +310,11 @@ class Maildir:
                 except OSError:
                     self._copy(old / former.file, path)
                 done.append(path)
+            self._sync(new, {place.sub for _, place in pairs})
         except BaseException:
             for path in done:
                 self._disk.unlink(path, missing_ok=True)
             raise
-        self._sync(new, {place.sub for _, place in pairs})
 
     def _copy(self, source: Path, target: Path) -> None:
         tmp = target.parent.parent / "tmp" / (target.name + LITTER)

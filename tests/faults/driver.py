@@ -100,6 +100,7 @@ def run(scenario: Scenario, template: Path, plan: Plan | None) -> Run:
             found += [f"not by itself: {what}" for what in ledger.never]
         allowed = lent + _second_copies(house, plan)
         house.over()
+        ledger.told = bool(house.alarms)
         house.alarms.clear()
         house.awake()
 

@@ -20,6 +20,7 @@ from hornetmail.core.envelope import Direction, Door, Envelope, Origin, Recipien
 from hornetmail.core.events import Alarm
 from hornetmail.core.ids import IdSource
 from hornetmail.core.mode import Mode
+from hornetmail.core.queued import RowState
 from hornetmail.core.served import Domain, Host, Mailbox, Role, TLSPolicy
 from hornetmail.delivery.outage.health import Pace
 from hornetmail.delivery.recipients.store import RecipientDatabase
@@ -261,7 +262,11 @@ class House:
         return queue is not None and bool(queue.broken)
 
     def idle(self) -> bool:
-        return self.queue.backlog().messages == 0
+        """Nothing is left but what is held, of which somebody was told and has to decide."""
+        left = self.queue.backlog().messages
+        if left:
+            left -= len({row.message for row in self.queue.live.rows.values() if row.state is RowState.HELD})
+        return bool(left <= 0)
 
     async def send(self, mark: str, *recipients: str, size: int = 0) -> None:
         """Accepted, or an exception: then nobody has said 250."""

@@ -18,6 +18,11 @@ async def judge(ledger: Ledger, second_copies: int) -> list[str]:
     await house.pause(1.0)
     if house.mode() is Mode.EMERGENCY and house.delivery.modes.explain("example.test")["by"] != HEALTH:
         await house.delivery.modes.switch("example.test", Mode.NORMAL, "admin")
+    held = [row.id for _, row in await house.queue.rows(states=(RowState.HELD,))]
+    if held:
+        if not ledger.told:
+            found.append("held, and nobody was told")
+        await house.queue.change(held, RowState.QUEUED)  # as somebody does who was told
     if any(alarm.code == "archive-index" for alarm in house.alarms):
         await house.archive.rebuild()  # as the alarm says
     if not await house.until(lambda: house.idle() and house.mode() is Mode.NORMAL, QUIET, "quiet"):

@@ -22,7 +22,8 @@ MARKS = re.compile(r"^[a-z]+\d+(-again\d*)?$")
 class Ledger:
     """``accepted``: mark to recipients, of what got its 250; ``tried`` were offered. ``removed``: by people, and they were told so; how often it
     was at home then. ``places``: the folders in which what people moved must be now, one of them ("": removed); more than one after an error.
-    ``feeds`` were offered to the archive itself, ``archived`` were taken; ``expired`` was purged. ``never``: what did not come about."""
+    ``feeds`` were offered to the archive itself, ``archived`` were taken; ``expired`` was purged. ``never``: what did not come about.
+    ``told``: there was an alarm."""
 
     def __init__(self, house: House) -> None:
         self.house = house
@@ -36,6 +37,7 @@ class Ledger:
         self.archived: set[str] = set()
         self.copied: set[tuple[str, str]] = set()
         self.never: list[str] = []
+        self.told = False
 
     # In the scenario
 
