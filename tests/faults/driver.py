@@ -148,8 +148,11 @@ def _second_copies(house: House, plan: Plan | None) -> int:
     met = house.steps.met
     if plan is None or met is None:
         return 0
-    if plan.ending in DEATHS or plan.ending is Ending.CANCELLED or house.queue_broken():
+    if plan.ending in DEATHS or plan.ending is Ending.CANCELLED:
         return house.steps.connections
+    if house.queue_broken():
+        # What was claimed before goes on, and may dial only now.
+        return max(house.steps.connections, 1)
     return house.steps.unanswered
 
 
