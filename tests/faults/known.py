@@ -44,13 +44,5 @@ KNOWN = (
         "a pack that the index does not know",
         ("archive",),
     ),
-    Known(
-        "a purge that ends between the medium and the index leaves a pack in the index that verify misses",
-        frozenset({Kind.HOP, Kind.BEGIN, Kind.COMMIT}),
-        "sqlite|archive.db",
-        frozenset({Ending.DIES, Ending.CANCELLED}),
-        "the pack is missing",
-        ("archive",),
-    ),
 )
 """To shrink."""
