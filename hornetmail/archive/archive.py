@@ -19,7 +19,9 @@ from hornetmail.archive.care.rebuild import Rebuild, restore_leaves
 from hornetmail.archive.care.retention import Retention, RetentionSettings, count_marked
 from hornetmail.archive.care.sealing import Sealer
 from hornetmail.archive.care.verify import Verification
+from hornetmail.archive.care.watch import MediaWatch
 from hornetmail.archive.index import search
+from hornetmail.archive.index.files import IndexFiles
 from hornetmail.archive.index.indexer import Indexer
 from hornetmail.archive.index.mails import Stored, known_rows
 from hornetmail.archive.index.query import parse_query
@@ -27,11 +29,12 @@ from hornetmail.archive.index.schema import MIGRATIONS, people_decoder
 from hornetmail.archive.index.search import MailRow
 from hornetmail.archive.keys.keyring import KeyTrouble
 from hornetmail.archive.keys.keystore import KeyStore
-from hornetmail.archive.media.directory import DirectoryMedium, MediumError, MediumSetting, claim
+from hornetmail.archive.media.medium import MediumError
+from hornetmail.archive.media.roster import Media
 from hornetmail.archive.proof.leaflog import LeafLog
 from hornetmail.archive.store.parts import find_part
 from hornetmail.archive.store.records import Outcome, RecordCodec
-from hornetmail.archive.store.shelf import Media, PackRow, Shelf, locate_part, pack_row
+from hornetmail.archive.store.shelf import PackRow, Shelf, locate_part, pack_row
 from hornetmail.archive.store.staging import Staging
 from hornetmail.core.archived import (
     ArchivedMail,
@@ -55,7 +58,9 @@ from hornetmail.mime.text import read_mail
 T = TypeVar("T")
 A = TypeVar("A")
 
-DATABASE = "archive.db"
+FIRST_WAIT = 30.0
+LONGEST_WAIT = 900.0
+"""Seconds between two tries to seal while the medium does not take it: the first, and the most."""
 
 
 class ArchiveSettings(msgspec.Struct, frozen=True, gc=False):
@@ -67,15 +72,6 @@ class ArchiveSettings(msgspec.Struct, frozen=True, gc=False):
     tick_seconds: float = 15.0
     node: int = 0
     retention: RetentionSettings = RetentionSettings()
-
-
-def media_of(settings: Sequence[MediumSetting], disk: Disk) -> Media:
-    """Media as configured. Raises ValueError: none active, or two."""
-    active = [s.number for s in settings if s.active]
-    if len(active) != 1:
-        raise ValueError(f"exactly one medium is active, not {len(active)}")
-    unused = frozenset(s.number for s in settings if not s.used)
-    return Media([DirectoryMedium(s.number, Path(s.path), disk) for s in settings], active[0], unused)
 
 
 @implementer(IArchive)
@@ -90,7 +86,7 @@ class Archive:
         disk: Disk,
         directory: Path,
         *,
-        media: Sequence[MediumSetting],
+        media: Media,
         root: bytes | None,
         ids: IdSource,
         bus: IBus | None = None,
@@ -101,13 +97,17 @@ class Archive:
         self._reactor = reactor
         self._disk = disk
         self._directory = directory
-        self._media = media_of(media, disk)
+        self._media = media
         self._root = root
         self._bus = bus
         self._meters = meters
         self._settings = settings
         self._uptime = uptime
         self._pool = ThreadPool(1, 3, "archive")
+        # Its own, so that a medium which hangs holds up no mail on its way in.
+        self._staging_pool = ThreadPool(0, 1, "staging")
+        self._files = IndexFiles(directory, disk)
+        self._watch = MediaWatch(media, self._alarm, reactor.seconds)
         self._keys = KeyStore(directory, disk)
         self._codec = RecordCodec(self._keys.current)
         writer = f"n{settings.node}"
@@ -116,7 +116,7 @@ class Archive:
         self._leaves = LeafLog(self._leaf_records, settings.node)
         self._staging = Staging(
             reactor,
-            self._pool,
+            self._staging_pool,
             self._log_records,
             self._codec,
             self._keys,
@@ -129,11 +129,14 @@ class Archive:
         self._shelf = Shelf(self._staging, self._media, self._codec, lambda record: self._ask(locate_part, record))
         self._database: Database | None = None
         self._broken = ""
+        self._waits = ""
         self._indexer: Indexer | None = None
         self._sealer: Sealer | None = None
         self._ticker: Any = None
         self._sealing: Deferred[None] | None = None
-        self._publishing: Deferred[None] = succeed(None)
+        self._round: Deferred[None] = succeed(None)
+        self._seal_after = 0.0
+        self._failures = 0
         self._mails = 0
         self._raw = 0
         self._running = False
@@ -149,6 +152,17 @@ class Archive:
         """Where its packs lie."""
         return self._media
 
+    @property
+    def watch(self) -> MediaWatch:
+        """How its media are."""
+        return self._watch
+
+    @property
+    def trouble(self) -> str:
+        """Why it does not do all that it should, for people; ``""`` if it does."""
+        found = [self._waits and f"it is not open yet: {self._waits}", self._broken and f"its index cannot be used: {self._broken}"]
+        return "; ".join(text for text in (*found, *self._watch.away().values()) if text)
+
     # -- life -----------------------------------------------------------------------------------------------------------------
 
     def create(self) -> None:
@@ -156,21 +170,35 @@ class Archive:
         if self._root is None:
             raise KeyTrouble("a new archive needs its key")
         keyring = self._keys.create(self._root)
-        claim(self._media.active, keyring.archive)
+        self._media.expect(keyring.archive)
+        self._media.active.claim(keyring.archive)
         self._keys.publish(self._media.active)
 
     async def start(self) -> None:
-        """Replay, open the index, go on with what is staged. Raises KeyTrouble, MediumError (a medium of another archive), ArchiveError."""
+        """Replay, open the index, go on with what is staged. What lies on media that are out of reach waits until they are back; where the archive
+        cannot begin without them, it takes no mail until then, and the queue keeps it. Raises KeyTrouble, ArchiveError."""
         self._pool.start()
+        self._staging_pool.start()
         try:
-            await self._in_thread(self._open_files)
-            self._running = True
-            if not self._keys.current().locked:
-                await self._try_index()
+            await self._come_up()
+        except MediumError as error:
+            self._wait(error)
         except BaseException:
             await self.stop()
             raise
         self._ticker = self._reactor.callLater(self._settings.tick_seconds, self._tick)
+
+    def _wait(self, error: MediumError) -> None:
+        if not self._waits:
+            self._alarm("archive-waits", f"the archive takes no mail yet, and the queue keeps it: {error}")
+        self._waits = str(error)
+
+    async def _come_up(self) -> None:
+        await self._in_thread(self._open_files)
+        self._waits = ""
+        self._running = True
+        if not self._keys.current().locked:
+            await self._try_index()
 
     def _open_files(self) -> None:
         self._disk.make_directory(self._directory)
@@ -178,14 +206,9 @@ class Archive:
             self._keys.restore(self._media.all(), self._root)
             self._alarm("archive-keyring", "the archive's keyring was gone, and was taken from a medium")
         keyring = self._keys.open(self._root)
+        self._media.expect(keyring.archive)
         self._keys.known(self._media.numbers)
-        for medium in self._media.all():
-            try:
-                claim(medium, keyring.archive, create=medium is self._media.active)
-            except MediumError:
-                if medium is self._media.active:
-                    raise
-                self.log.failure("medium {number} cannot be used", number=medium.number)
+        self._watch.look()
         self._open_leaves()
         replayed = self._staging.replay(self._leaves.size)
         if replayed.damage:
@@ -212,7 +235,7 @@ class Archive:
         """Mail is taken without the index too: it can be rebuilt, and must not hold up the queue."""
         try:
             if await self._in_thread(self._index_is_lost):
-                raise ArchiveError(f"{DATABASE} is gone, but there are packs on the media")
+                raise ArchiveError(f"{self._files.database.name} is gone, but there are packs on the media")
             await self._open_index()
         except Exception as error:  # noqa: BLE001  whatever is wrong with the index, the packs hold all of it
             self.log.error("the archive's index cannot be used: {error}", error=error)
@@ -220,11 +243,16 @@ class Archive:
             self._alarm("archive-index", f"the archive's index cannot be used ({error}): run archive rebuild")
 
     def _index_is_lost(self) -> bool:
-        return not (self._directory / DATABASE).exists() and any(medium.names("packs/") for medium in self._media.all())
+        """There is none, though mail was sealed already. Only an archive that sealed nothing yet asks its media."""
+        self._files.settle()
+        if self._files.database.exists():
+            return False
+        away = self._watch.away()
+        return bool(self._leaves.size) or any(m.names("packs/", limit=1) for m in self._media.all() if m.number not in away)
 
     async def _open_index(self) -> None:
         self._broken = ""
-        url = f"sqlite://{self._directory / DATABASE}"
+        url = f"sqlite://{self._files.database}"
         key = self._keys.current().database_key()
         self._database = await Database.open(self._reactor, url, MIGRATIONS, key=key, readers=2)
         self._mails, self._raw = await self._database.read(_totals)
@@ -257,7 +285,7 @@ class Archive:
         self._running = False
         if self._ticker is not None and self._ticker.active():
             self._ticker.cancel()
-        await self._publishing
+        await self._round
         if self._sealing is not None:
             await self._sealing
         if self._indexer is not None:
@@ -266,12 +294,13 @@ class Archive:
         if self._pool.started:
             await self._staging.alone(self._log_records.close)
             await self._in_thread(self._leaf_records.close)
-            await self._stop_pool()
+            await self._stop_pools()
 
-    async def _stop_pool(self) -> None:
+    async def _stop_pools(self) -> None:
         stopped: Deferred[None] = Deferred()
 
         def stop() -> None:
+            self._staging_pool.stop()
             self._pool.stop()
             self._reactor.callFromThread(stopped.callback, None)
 
@@ -287,7 +316,7 @@ class Archive:
 
     async def stage(self, item: ArchiveItem, body: IBody) -> None:
         if not self._running:
-            raise ArchiveError("the archive is not running")
+            raise ArchiveError(self._why_no_index())
         raw = await body.read()
         try:
             await self._staging.stage(item, raw)
@@ -328,26 +357,52 @@ class Archive:
 
     def _tick(self) -> None:
         self._ticker = self._reactor.callLater(self._settings.tick_seconds, self._tick)
-        self._publishing = Deferred.fromCoroutine(self._publish_keys())
+        if self._round.called:
+            # A medium that answers slowly keeps the round from the next tick, and nothing else.
+            self._round = Deferred.fromCoroutine(self._look_round())
+        self._seal_if_old()
+
+    def _seal_if_old(self) -> None:
         oldest = self._staging.oldest()
         if oldest and self._reactor.seconds() - oldest >= self._settings.seal_seconds:
             self._seal_soon()
 
-    async def _publish_keys(self) -> None:
-        """The wrapped keys lie on every medium (rule 22); the sealer sees to the active one before it needs them there."""
-        for problem in await self._in_thread(self._keys.publish_all, self._media.all()):
-            self.log.error("the keyring: {problem}", problem=problem)
+    async def _look_round(self) -> None:
+        """What media are back, what waited for them, and the wrapped keys that lie on each (rule 22); the sealer sees to the active one before it
+        needs them there."""
+        try:
+            back = await self._in_thread(self._watch.look)
+            if self._waits:
+                await self._come_up()
+            for number in back:
+                self.log.info("medium {number} is back", number=number)
+            if self._media.active.number in back:
+                self._seal_after = 0.0
+                self._seal_if_old()
+            if back and self._indexer is not None:
+                self._indexer.wake()
+            for problem in await self._in_thread(self._keys.publish_all, self._media.all()):
+                self.log.error("the keyring: {problem}", problem=problem)
+        except MediumError as error:
+            self._wait(error)
+        except Exception:  # noqa: BLE001  the next round tries again
+            self.log.failure("looking after the media failed")
 
     def _seal_soon(self) -> None:
-        if self._sealing is None and self._sealer is not None and self._running:
+        due = self._uptime() >= self._seal_after
+        if due and self._sealing is None and self._sealer is not None and self._running:
             self._sealing = Deferred.fromCoroutine(self._seal_quietly())
 
     async def _seal_quietly(self) -> None:
         try:
             await self.flush(seal=True)
-        except Exception as error:  # noqa: BLE001  the backlog stays staged; the next tick tries again
+        except Exception as error:  # noqa: BLE001  the backlog stays staged; a later tick tries again
+            self._seal_after = self._uptime() + min(LONGEST_WAIT, FIRST_WAIT * 2**self._failures)
+            self._failures = min(self._failures + 1, 10)
             self.log.error("sealing failed, the backlog stays staged: {error!r}", error=error)
-            self._alarm("archive-backlog", f"{self._staging.count} mails wait for medium {self._media.active.number}: {error}")
+            if self._failures == 1:
+                waiting, number = self._staging.count, self._media.active.number
+                self._alarm("archive-backlog", f"{waiting} mails wait for medium {number}: {error}")
         finally:
             self._sealing = None
 
@@ -357,6 +412,7 @@ class Archive:
         await self._indexer.flush()
         if seal:
             packs = await self._sealer.seal()
+            self._failures, self._seal_after = 0, 0.0
             self._count("archive_packs", packs)
 
     # -- out ------------------------------------------------------------------------------------------------------------------
@@ -367,6 +423,8 @@ class Archive:
         return self._database
 
     def _why_no_index(self) -> str:
+        if self._waits:
+            return f"the archive is not open yet: {self._waits}"
         if not self._running:
             return "the archive is not running"
         return f"the index cannot be used ({self._broken}): run archive rebuild" if self._broken else "the archive key is locked"
@@ -378,10 +436,13 @@ class Archive:
     async def mail(self, scope: Scope, identifier: int) -> ArchivedMail:
         row, pack = await self._index().read(_locate, scope, identifier)
         people = people_decoder.decode(row.people)
-        text = ""
+        text = away = ""
         if scope.content:
-            raw = await self._fetch(scope, identifier)
-            text = (await self._in_thread(lambda: read_mail(raw, lines=True))).text
+            try:
+                raw = await self._fetch(scope, identifier)
+                text = (await self._in_thread(lambda: read_mail(raw, lines=True))).text
+            except MediumError as error:
+                away = str(error)
         return ArchivedMail(
             hit=search.hit_of(row, scope),
             tenant=row.tenant,
@@ -394,6 +455,7 @@ class Archive:
             recipients=search.visible_envelope(scope, people),
             header_recipients=people.shown(),
             text=text,
+            away=away,
         )
 
     async def read(self, scope: Scope, identifier: int) -> bytes:
@@ -472,8 +534,7 @@ class Archive:
         if self._indexer is not None:
             await self._indexer.stop()
         self._indexer = self._sealer = None
-        fresh = self._directory / "archive-new.db"
-        await self._in_thread(self._remove_database, fresh)
+        fresh = await self._in_thread(self._files.begin)
         database = await Database.open(
             self._reactor, f"sqlite://{fresh}", MIGRATIONS, key=self._keys.current().database_key(), synchronous="NORMAL"
         )
@@ -485,7 +546,7 @@ class Archive:
             await database.close()
         await self._close_index()
         try:
-            await self._in_thread(self._swap_database, fresh)
+            await self._in_thread(self._files.take)
         except ArchiveError:
             await self._open_index()
             raise
@@ -493,17 +554,6 @@ class Archive:
         await self._open_index()
         await self.flush()
         return found
-
-    def _remove_database(self, path: Path) -> None:
-        for suffix in ("", "-wal", "-shm"):
-            self._disk.unlink(path.with_name(path.name + suffix), missing_ok=True)
-
-    def _swap_database(self, fresh: Path) -> None:
-        log = fresh.with_name(fresh.name + "-wal")
-        if log.exists() and log.stat().st_size:
-            raise ArchiveError("the new index was not written out when it was closed; the old one stays")
-        self._remove_database(self._directory / DATABASE)
-        self._disk.rename(fresh, self._directory / DATABASE)
 
     def restore(self) -> None:
         """Take keyring and leaf log from the media into an empty directory; ``start`` and ``rebuild`` come next. Blocking. Raises

@@ -49,7 +49,8 @@ class ArchivedMail(msgspec.Struct, frozen=True, gc=False):
     """One archived mail in full, as far as the scope may see it.
 
     ``recipients``: envelope recipients that the scope may see (rule 14); ``header_recipients``: To and Cc. ``medium``: the
-    numeric ID of its medium (A13). ``text``: its plain text for showing, empty without a right to content.
+    numeric ID of its medium (A13). ``text``: its plain text for showing, empty without a right to content. ``away``: why the content cannot be
+    opened now (A15), for people; ``""`` if it can.
     """
 
     hit: Hit
@@ -63,6 +64,7 @@ class ArchivedMail(msgspec.Struct, frozen=True, gc=False):
     recipients: tuple[str, ...] = ()
     header_recipients: tuple[str, ...] = ()
     text: str = ""
+    away: str = ""
 
 
 class Handed(msgspec.Struct, frozen=True, gc=False):

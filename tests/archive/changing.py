@@ -18,10 +18,10 @@ from hornetmail.archive.care.rootkeys import PendingFile, RootKeys, settle
 from hornetmail.archive.keys import paper
 from hornetmail.archive.keys.keyring import KEYRING_NAME, KeyReplaced, Keyring, KeyTrouble, RootFile, root_id
 from hornetmail.archive.keys.keystore import KeyStore
-from hornetmail.archive.media.directory import DirectoryMedium, claim
-from hornetmail.archive.store.shelf import Media
+from hornetmail.archive.media.roster import Media
 from hornetmail.disk.files import Disk
 from hornetmail.disk.seal import Seal
+from hornetmail.testing.archives import directory_medium
 
 OLD = bytes(range(32))
 SERVER = Seal(bytes(32))
@@ -72,7 +72,7 @@ class Place:
         self.roots = RootFile(top / "keys" / "archive-root.key", self.disk)
         self.pendings = PendingFile(top / "keys" / "archive-root.pending", self.disk, SERVER)
         self.keys = KeyStore(top / "archive", self.disk)
-        self.all = [DirectoryMedium(n, top / f"medium{n}", self.disk) for n in (1, 2)]
+        self.all = [directory_medium(n, top / f"medium{n}", self.disk) for n in (1, 2)]
         self.media = Media(self.all, 1)
         self.change = RootKeys(self.roots, self.pendings, self.keys, self.media, at_once, lambda: 1_780_000_000.0)
 
@@ -81,7 +81,7 @@ class Place:
         self.roots.write(OLD)
         self.keys.create(OLD)
         for medium in self.all:
-            claim(medium, self.keys.current().archive)
+            medium.claim(self.keys.current().archive)
         self.keys.ensure(WANTED)
         assert self.keys.publish_all(self.all) == []
 
@@ -135,7 +135,7 @@ def secrets_of(keyring: Keyring) -> list[bytes]:
 def _restores(away: Path, number: int, root: bytes, secrets: list[bytes]) -> bool:
     store = KeyStore(away / root_id(root).hex(), Disk())
     try:
-        ring = store.restore([DirectoryMedium(number, away / f"medium{number}", Disk())], root)
+        ring = store.restore([directory_medium(number, away / f"medium{number}", Disk())], root)
     except KeyReplaced:
         return False
     except KeyTrouble as error:

@@ -16,12 +16,13 @@ from hornetmail.archive.care.retention import mark_rebuilt
 from hornetmail.archive.index.mails import Prepared
 from hornetmail.archive.index.poison import store_each, text_of
 from hornetmail.archive.keys.keystore import KeyStore
-from hornetmail.archive.media.directory import IMedium, MediumError
+from hornetmail.archive.media.medium import IMedium, MediumError
+from hornetmail.archive.media.roster import Media
 from hornetmail.archive.proof.leaflog import LeafLog, runs_on
 from hornetmail.archive.store.packs import HEADER, Member, PackBroken, SealedPack, open_pack, read_pack_head
 from hornetmail.archive.store.parts import PartKey, PartPlace, store_parts
 from hornetmail.archive.store.records import EventMeta, Kind, RecordCodec, What
-from hornetmail.archive.store.shelf import Located, Media, Shelf, enter_pack, locate_part, pack_row
+from hornetmail.archive.store.shelf import Located, Shelf, enter_pack, locate_part, pack_row
 from hornetmail.archive.store.staging import Staging
 from hornetmail.core.archived import ArchiveError, Finding
 from hornetmail.db.engines import Cursor
@@ -78,6 +79,8 @@ class Rebuild:
         """Journals and packs of all media, oldest first."""
         journal: list[tuple[float, IMedium, str]] = []
         packs: list[tuple[float, IMedium, str]] = []
+        for number in self._media.unused:
+            self._bad(f"medium {number}", "it is out of use: the mail on it is not in the index, and its journal was not read")
         for medium in self._media.all():
             for folder, into in (("journal/", journal), ("packs/", packs)):
                 for name, _ in medium.names(folder):

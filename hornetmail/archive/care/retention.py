@@ -15,9 +15,11 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from hornetmail.archive.index.schema import drop_month, table_of
+from hornetmail.archive.media.medium import MediumError
+from hornetmail.archive.media.roster import Media
 from hornetmail.archive.store.packs import month_of
 from hornetmail.archive.store.records import EventMeta, What
-from hornetmail.archive.store.shelf import Media, PackRow, pack_rows
+from hornetmail.archive.store.shelf import PackRow, pack_rows
 from hornetmail.archive.store.staging import Staging
 from hornetmail.core import clock
 from hornetmail.core.archived import ArchiveError
@@ -144,7 +146,12 @@ class Retention:
     async def _sweep(self, now: float) -> None:
         """Whole packs and whole tables, once nothing lives in them."""
         for pack in await self._database.read(_dead_packs, month_of(now)):
-            await deferToThreadPool(self._reactor, self._pool, self._media.get(pack.medium).delete, pack.name)
+            try:
+                await deferToThreadPool(self._reactor, self._pool, self._media.get(pack.medium).delete, pack.name)
+            except MediumError as error:
+                # The index keeps the pack, so that the next purge finds it; what lies on other media goes.
+                self.log.warn("{pack} stays for now: {error}", pack=pack.name, error=error)
+                continue
             await self._database.run(_forget_pack, pack.number)
         for month in await self._database.read(_dead_months, month_of(now)):
             await self._database.run(drop_month, month)

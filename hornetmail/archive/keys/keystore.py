@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from hornetmail.archive.keys.keyring import KEYRING_NAME, KeyReplaced, Keyring, KeyTrouble
-from hornetmail.archive.media.directory import IMedium, MediumError, MediumMissing, claim
+from hornetmail.archive.media.medium import IMedium, MediumError, MediumMissing
 from hornetmail.core.archived import ArchiveError
 from hornetmail.disk.files import Disk
 
@@ -150,7 +150,8 @@ class KeyStore:
             keyring = self.current()
             data = keyring.to_bytes()
             # An empty directory where a share is not mounted holds no identity, and must get no keys.
-            claim(medium, keyring.archive, create=False)
+            medium.expect(keyring.archive)
+            medium.look()
             try:
                 there = medium.get(KEYRING_NAME)
             except MediumMissing:
@@ -219,7 +220,6 @@ class KeyStore:
                 return
             for medium in media:
                 if medium.number in change.tidy:
-                    medium.names("journal/")
                     medium.delete(PREVIOUS_NAME)
                     change = msgspec.structs.replace(change, tidy=tuple(n for n in change.tidy if n != medium.number))
             with self._lock:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from hornetmail.archive.media.directory import IMedium
+from hornetmail.archive.media.medium import IMedium
 from hornetmail.archive.proof.leaves import VOID, Frontier, decode_run, encode_run
 from hornetmail.core.archived import ArchiveError
 from hornetmail.disk.records import Position, RecordLog, Replayed
