@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Any, TypeVar
 
 import msgspec
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, DeferredLock, succeed
 from twisted.internet.threads import blockingCallFromThread, deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
@@ -108,12 +108,11 @@ class Archive:
         self._staging_pool = ThreadPool(0, 1, "staging")
         self._files = IndexFiles(directory, disk)
         self._watch = MediaWatch(media, self._alarm, reactor.seconds)
-        self._keys = KeyStore(directory, disk)
+        self._keys = KeyStore(directory, disk, settings.node)
         self._codec = RecordCodec(self._keys.current)
         writer = f"n{settings.node}"
         self._log_records = RecordLog(directory / "staging", disk, writer=writer, seal=None, segment_bytes=settings.seal_bytes)
-        self._leaf_records = self._new_leaf_records()
-        self._leaves = LeafLog(self._leaf_records, settings.node)
+        self._leaf_records, self._leaves = self._new_leaves()
         self._staging = Staging(
             reactor,
             self._staging_pool,
@@ -130,6 +129,7 @@ class Archive:
         self._database: Database | None = None
         self._broken = ""
         self._waits = ""
+        self.moving = DeferredLock()
         self._indexer: Indexer | None = None
         self._sealer: Sealer | None = None
         self._ticker: Any = None
@@ -160,7 +160,10 @@ class Archive:
     @property
     def trouble(self) -> str:
         """Why it does not do all that it should, for people; ``""`` if it does."""
-        found = [self._waits and f"it is not open yet: {self._waits}", self._broken and f"its index cannot be used: {self._broken}"]
+        found = [
+            self._waits and f"it is not open yet: {self._waits}",
+            self._broken and f"its index cannot be used: {self._broken}",
+        ]
         return "; ".join(text for text in (*found, *self._watch.away().values()) if text)
 
     # -- life -----------------------------------------------------------------------------------------------------------------
@@ -173,6 +176,7 @@ class Archive:
         self._media.expect(keyring.archive)
         self._media.active.claim(keyring.archive)
         self._keys.publish(self._media.active)
+        self._leaves.begin()
 
     async def start(self) -> None:
         """Replay, open the index, go on with what is staged. What lies on media that are out of reach waits until they are back; where the archive
@@ -209,27 +213,40 @@ class Archive:
         self._media.expect(keyring.archive)
         self._keys.known(self._media.numbers)
         self._watch.look()
+        for problem in self._keys.unite([m for m in self._media.all() if m.number not in self._watch.away()]):
+            self._alarm("archive-keyring", f"the wrapped keys of a medium cannot be taken: {problem}")
         self._open_leaves()
         replayed = self._staging.replay(self._leaves.size)
         if replayed.damage:
             self._alarm("archive-staging-damaged", f"{len(replayed.damage)} damaged stretches in the staging log")
 
     def _open_leaves(self) -> None:
-        """The leaf log; what it lacks is taken from the media, so that no leaf number is ever given twice (rule 17)."""
+        """The leaf log; what it lacks is taken from the media, so that no leaf number is ever given twice (rule 17). Raises MediumError: it was lost,
+        and not all media are in reach that may know more."""
+        self._leaf_records.close()
+        self._leaf_records, self._leaves = self._new_leaves()
         try:
             self._leaves.replay()
         except (ArchiveError, ValueError) as error:
-            self._alarm("archive-leaves", f"the leaf log was damaged, and was restored from the media: {error}")
+            self._alarm("archive-leaves", f"the leaf log was damaged, and is restored from the media: {error}")
             self._leaf_records.close()
             place = self._directory / "leaves"
-            self._disk.rename(place, place.with_name(f"leaves-damaged-{int(self._reactor.seconds() * 1000)}"))
-            self._leaf_records = self._new_leaf_records()
-            self._leaves = LeafLog(self._leaf_records, self._settings.node)
+            self._leaves.forget()
+            if place.exists():
+                self._disk.rename(place, place.with_name(f"leaves-damaged-{int(self._reactor.seconds() * 1000)}"))
+            self._leaf_records, self._leaves = self._new_leaves()
             self._leaves.replay()
-        restore_leaves(self._leaves, self._media, self._settings.node)
+        if not self._leaves.known:
+            restore_leaves(self._leaves, self._media, self._settings.node)
+            return
+        away = self._watch.away()
+        near = [medium for medium in self._media.all() if medium.number not in away]
+        while any(self._leaves.catch_up(medium) for medium in near):
+            pass
 
-    def _new_leaf_records(self) -> RecordLog:
-        return RecordLog(self._directory / "leaves", self._disk, writer=f"n{self._settings.node}", seal=None)
+    def _new_leaves(self) -> tuple[RecordLog, LeafLog]:
+        records = RecordLog(self._directory / "leaves", self._disk, writer=f"n{self._settings.node}", seal=None)
+        return records, LeafLog(records, self._settings.node, self._disk)
 
     async def _try_index(self) -> None:
         """Mail is taken without the index too: it can be rebuilt, and must not hold up the queue."""
@@ -417,7 +434,8 @@ class Archive:
 
     # -- out ------------------------------------------------------------------------------------------------------------------
 
-    def _index(self) -> Database:
+    def index(self) -> Database:
+        """``archive.db``. Raises ArchiveError: it cannot be used, and why."""
         if self._database is None:
             raise ArchiveError(self._why_no_index())
         return self._database
@@ -431,10 +449,10 @@ class Archive:
 
     async def search(self, scope: Scope, query: str, *, limit: int = 50, after: str = "") -> Page:
         understood = parse_query(query)
-        return await self._index().read(search.search_page, scope, understood, limit, after)
+        return await self.index().read(search.search_page, scope, understood, limit, after)
 
     async def mail(self, scope: Scope, identifier: int) -> ArchivedMail:
-        row, pack = await self._index().read(_locate, scope, identifier)
+        row, pack = await self.index().read(_locate, scope, identifier)
         people = people_decoder.decode(row.people)
         text = away = ""
         if scope.content:
@@ -460,14 +478,14 @@ class Archive:
 
     async def read(self, scope: Scope, identifier: int) -> bytes:
         if not scope.content:
-            await self._index().read(_locate, scope, identifier)
+            await self.index().read(_locate, scope, identifier)
             raise Refused("reading archived mail needs the right to its content")
         return await self._fetch(scope, identifier)
 
     async def _fetch(self, scope: Scope, identifier: int) -> bytes:
         """A mail's bytes; once more if it moved to a pack between looking and reading."""
         for attempt in (1, 2, 3):
-            row, pack = await self._index().read(_locate, scope, identifier)
+            row, pack = await self.index().read(_locate, scope, identifier)
             try:
                 return await self._in_thread(self._open, row, pack)
             except KeyError:
@@ -496,7 +514,7 @@ class Archive:
     # -- care -----------------------------------------------------------------------------------------------------------------
 
     async def verify(self, full: bool = False) -> Sequence[Finding]:
-        database, sealer = self._index(), self._sealer
+        database, sealer = self.index(), self._sealer
         if sealer is None:
             raise ArchiveError(self._why_no_index())
         verification = Verification(
@@ -509,8 +527,12 @@ class Archive:
         return await self._retention().mark(now)
 
     async def purge(self, now: float) -> int:
-        gone = await self._retention().purge(now)
-        self._mails, self._raw = await self._index().read(_totals)
+        await self.moving.acquire()
+        try:
+            gone = await self._retention().purge(now)
+        finally:
+            self.moving.release()
+        self._mails, self._raw = await self.index().read(_totals)
         if gone:
             await self.flush(seal=True)
         return gone
@@ -522,7 +544,7 @@ class Archive:
 
     def _retention(self) -> Retention:
         drift = self._reactor.seconds() - self._began[0] - (self._uptime() - self._began[1])
-        return Retention(self._reactor, self._pool, self._index(), self._staging, self._media, drift, self._settings.retention)
+        return Retention(self._reactor, self._pool, self.index(), self._staging, self._media, drift, self._settings.retention)
 
     async def rebuild(self) -> Sequence[Finding]:
         """The index anew from media and key alone, then what is staged (L3). Searches go on in the old one until it is done. What could

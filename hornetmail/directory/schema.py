@@ -49,5 +49,12 @@ CONTROL = (
             " value TEXT NOT NULL)",
         ),
     ),
+    Migration(
+        number=3,
+        name="media",
+        sql=(
+            "CREATE TABLE media (number INTEGER NOT NULL PRIMARY KEY, tenant INTEGER NOT NULL, value TEXT NOT NULL, secret BLOB NOT NULL)",
+        ),
+    ),
 )
 """All deltas of ``control.db``, in order; directory, access and audit share the one sequence."""

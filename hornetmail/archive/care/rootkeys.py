@@ -124,7 +124,9 @@ class RootKeys:
 
     @property
     def state(self) -> RootKeyState:
-        """Now; nothing blocks."""
+        """Now; nothing blocks. Empty as long as the archive waits for a medium that has its keyring."""
+        if not self._keys.is_open:
+            return RootKeyState()
         key = self._keys.current().root
         pending = self._pending
         if pending is None:

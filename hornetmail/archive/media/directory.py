@@ -130,6 +130,9 @@ class _Visit:
         """See IVisit."""
         self._disk.unlink(self._path / name, missing_ok=True)
 
+    def lock(self, name: str, until: float) -> None:
+        """See IVisit; there are no locks here."""
+
     def space(self) -> Space:
         """See IVisit."""
         figures = os.fstatvfs(self._root)

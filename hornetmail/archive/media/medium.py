@@ -81,6 +81,9 @@ class IVisit(Interface):
     def space() -> Space:
         """How much room there is. Raises PlaceTrouble."""
 
+    def lock(name: str, until: float) -> None:
+        """Where the place is set to lock objects, nobody can change or remove this one before ``until`` (Unix seconds). Raises PlaceTrouble."""
+
 
 class IPlace(Interface):
     """Where a medium lies."""
@@ -115,6 +118,10 @@ class IMedium(Interface):
 
     def delete(name: str) -> None:
         """Also if it is gone already. Raises MediumError."""
+
+    def lock(name: str, until: float) -> None:
+        """Where the medium is set to lock objects, nobody can change or remove this one before ``until`` (Unix seconds): for packs that are as
+        they will stay (rule 20). Raises MediumError."""
 
     def look() -> Space:
         """See that it is there and that it is the one; its room. Raises MediumError."""
@@ -202,6 +209,11 @@ class Medium:
         """See IMedium."""
         with self._visit(name) as there:
             there.delete(name)
+
+    def lock(self, name: str, until: float) -> None:
+        """See IMedium."""
+        with self._visit(name) as there:
+            there.lock(name, until)
 
     def look(self) -> Space:
         """See IMedium."""
