@@ -1,7 +1,7 @@
 # make run    the playground: HornetMail with example.test, alice, bob, an admin, an auditor and a small primary
 # make test   everything that must hold: style, types, import contract, tests against real peers
 # make check  style, types and import contract only
-# make torture, make bench   long runs
+# make torture, make mutants, make bench   long runs
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PLAYGROUND := playground
 PORTS ?= 20000
 
-.PHONY: run test check unit torture bench packages clean
+.PHONY: run test check unit torture mutants bench packages clean
 
 run: $(VENV)/.run
 	$(BIN)/python -m hornetmail.playground --dir $(PLAYGROUND) --ports $(PORTS)
@@ -18,8 +18,8 @@ test: packages $(VENV)/.test check
 	$(BIN)/python -bb -X dev -W error::BytesWarning -m pytest -q $(PYTEST)
 
 check: $(VENV)/.test
-	$(BIN)/ruff format --check hornetmail tests bench twisted
-	$(BIN)/ruff check hornetmail tests bench twisted
+	$(BIN)/ruff format --check hornetmail tests bench twisted etc
+	$(BIN)/ruff check hornetmail tests bench twisted etc
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
@@ -28,6 +28,10 @@ unit: $(VENV)/.test
 
 torture: packages $(VENV)/.test
 	$(BIN)/python -bb -m pytest -q -m long tests/crash tests/scenarios
+
+# 300 single-operator changes, each noticed by its room's own tests? About an hour on two cores.
+mutants: $(VENV)/.test
+	$(BIN)/python -m tests.mutants $(MUTANTS)
 
 bench: packages $(VENV)/.test
 	$(BIN)/python bench/accept.py

@@ -28,10 +28,10 @@ SOURCE = "/usr/sbin/smtp-source"
 
 
 class Sink:
-    """A primary that takes everything and counts it."""
+    """A primary that takes everything and counts it, on a port that is free or given."""
 
-    def __init__(self) -> None:
-        self.port = free_port()
+    def __init__(self, port: int = 0) -> None:
+        self.port = port or free_port()
         self.process = subprocess.Popen(
             [SINK, "-u", "nobody", "-c", f"127.0.0.1:{self.port}", "1000"],
             stdout=subprocess.PIPE,

@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
+from hornetmail.archive.care.accounts import Accounts
 from hornetmail.archive.care.rebuild import Rebuild, restore_leaves
 from hornetmail.archive.care.retention import Retention, RetentionSettings, count_marked
 from hornetmail.archive.care.sealing import Sealer
@@ -34,7 +35,7 @@ from hornetmail.archive.media.roster import Media
 from hornetmail.archive.proof.leaflog import LeafLog
 from hornetmail.archive.store.parts import find_part
 from hornetmail.archive.store.records import Outcome, RecordCodec
-from hornetmail.archive.store.shelf import PackRow, Shelf, locate_part, pack_row
+from hornetmail.archive.store.shelf import PackRow, Shelf, locate_part, pack_row, pack_rows
 from hornetmail.archive.store.staging import Staging
 from hornetmail.core.archived import (
     ArchivedMail,
@@ -124,6 +125,7 @@ class Archive:
             known=self._known_rows,
             find_part=lambda key: self._ask(find_part, key),
             arrived=self._arrived,
+            alarm=self._alarm,
         )
         self._shelf = Shelf(self._staging, self._media, self._codec, lambda record: self._ask(locate_part, record))
         self._database: Database | None = None
@@ -216,9 +218,10 @@ class Archive:
         for problem in self._keys.unite([m for m in self._media.all() if m.number not in self._watch.away()]):
             self._alarm("archive-keyring", f"the wrapped keys of a medium cannot be taken: {problem}")
         self._open_leaves()
-        replayed = self._staging.replay(self._leaves.size)
-        if replayed.damage:
-            self._alarm("archive-staging-damaged", f"{len(replayed.damage)} damaged stretches in the staging log")
+        self._staging.replay(self._leaves.size)
+        if damaged := self._staging.damaged:
+            first = next(iter(damaged.values()))[0]
+            self._alarm("archive-staging-damaged", f"damage in {len(damaged)} segments of the staging log; first: {first}")
 
     def _open_leaves(self) -> None:
         """The leaf log; what it lacks is taken from the media, so that no leaf number is ever given twice (rule 17). Raises MediumError: it was lost,
@@ -288,6 +291,7 @@ class Archive:
             self._settings.node,
         )
         self._indexer.wake()
+        await self._retention().tell_journal(self._reactor.seconds())
 
     async def unlock(self, root: bytes) -> None:
         """The key is there now: what was taken meanwhile is indexed. Raises KeyTrouble."""
@@ -544,7 +548,16 @@ class Archive:
 
     def _retention(self) -> Retention:
         drift = self._reactor.seconds() - self._began[0] - (self._uptime() - self._began[1])
-        return Retention(self._reactor, self._pool, self.index(), self._staging, self._media, drift, self._settings.retention)
+        return Retention(
+            self._reactor,
+            self._pool,
+            self.index(),
+            self._staging,
+            self._media,
+            drift,
+            self._alarm_here,
+            self._settings.retention,
+        )
 
     async def rebuild(self) -> Sequence[Finding]:
         """The index anew from media and key alone, then what is staged (L3). Searches go on in the old one until it is done. What could
@@ -556,12 +569,14 @@ class Archive:
         if self._indexer is not None:
             await self._indexer.stop()
         self._indexer = self._sealer = None
+        before = await self._packs_before()
         fresh = await self._in_thread(self._files.begin)
         database = await Database.open(
             self._reactor, f"sqlite://{fresh}", MIGRATIONS, key=self._keys.current().database_key(), synchronous="NORMAL"
         )
         try:
-            found = await Rebuild(self._reactor, self._pool, database, self._keys, self._codec, self._media, self._staging).run()
+            rebuild = Rebuild(self._reactor, self._pool, database, self._keys, self._codec, self._media, self._staging, before)
+            found = await rebuild.run()
         finally:
             # A call that failed leaves its cursor in a cycle with its traceback, and SQLite writes its WAL out only when no cursor is left.
             await self._in_thread(gc.collect)
@@ -575,7 +590,23 @@ class Archive:
         self._staging.index_again()
         await self._open_index()
         await self.flush()
-        return found
+        ownerless = await self._index_accounts()
+        return (*found, *ownerless)
+
+    async def _packs_before(self) -> Sequence[PackRow]:
+        """The packs that the old index knows, if it can still be asked."""
+        if self._database is None:
+            return ()
+        try:
+            return await self._database.read(pack_rows)
+        except Exception as error:  # noqa: BLE001  it may be why there is a rebuild
+            self.log.error("the old index cannot be asked for its packs: {error}", error=error)
+            return ()
+
+    async def _index_accounts(self) -> Sequence[Finding]:
+        """Whether every leaf has an owner after a rebuild."""
+        accounts = Accounts(self._reactor, self._pool, self.index(), self._leaves, self._staging, self._settings.node)
+        return await accounts.check()
 
     def restore(self) -> None:
         """Take keyring and leaf log from the media into an empty directory; ``start`` and ``rebuild`` come next. Blocking. Raises
@@ -599,6 +630,10 @@ class Archive:
     def _count(self, name: str, amount: float) -> None:
         if self._meters is not None:
             self._meters.count(name, amount)
+
+    def _alarm_here(self, code: str, text: str) -> None:
+        if self._bus is not None:
+            self._bus.publish(Alarm(code, text))
 
     def _alarm(self, code: str, text: str) -> None:
         if self._bus is not None:

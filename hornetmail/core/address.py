@@ -91,6 +91,17 @@ def _unquote(text: str, whole: str) -> str:
     return "".join(out)
 
 
+def in_a_labels(text: str) -> str:
+    """The mailbox in ASCII if only its domain keeps it from that (RFC 6531 section 3.2), else the text as it is. Never raises."""
+    local, at, domain = text.rpartition("@")
+    if not at or domain.isascii() or not local.isascii():
+        return text
+    try:
+        return f"{local}@{fold_domain(domain)}"
+    except AddressError:
+        return text
+
+
 def key_of(text: str) -> str:
     """``Address.key`` of a mailbox given as text; text that is no mailbox is only folded in case. Never raises."""
     try:

@@ -49,6 +49,14 @@ class HealthChanged(msgspec.Struct, frozen=True, gc=False):
     reason: str
 
 
+class PrimarySeen(msgspec.Struct, frozen=True, gc=False):
+    """A primary host is there: it answered a probe, or took a connection after it had not or nobody knew. ``domains``: those it serves.
+    What waits for them may go now."""
+
+    host: str
+    domains: tuple[str, ...]
+
+
 class DirectoryChanged(msgspec.Struct, frozen=True, gc=False):
     """A new snapshot of the directory is in force."""
 

@@ -18,8 +18,9 @@ _GREY = re.compile(r"gr[ea]y-?\s?list|postgrey|first (?:attempt|time)|policy.{0,
 _BARRED = re.compile(r"host(?:name)?\b.{0,30}(?:rejected|not found)|cannot find|block(?:ed|list)|black ?list", re.IGNORECASE)
 _FULL = re.compile(r"quota|mailbox (?:is )?full|over ?limit|insufficient mailbox", re.IGNORECASE)
 
-SERVER_STAGES = frozenset({Stage.CONNECT, Stage.GREETING, Stage.EHLO, Stage.TLS, Stage.AUTH, Stage.BODY})
-"""Trouble at these stages concerns everybody: each failing connection is a sign of its own."""
+SERVER_STAGES = frozenset({Stage.CONNECT, Stage.GREETING, Stage.EHLO, Stage.TLS, Stage.AUTH})
+"""Trouble at these stages concerns everybody: each failing connection is a sign of its own. So is 421 at any stage, which is how a lost
+connection is told; another 4xx in the middle of the text is said about that message, as after its final dot."""
 
 
 class Breadth(enum.StrEnum):

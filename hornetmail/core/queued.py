@@ -35,6 +35,16 @@ class RowState(enum.StrEnum):
     REMOVED = "removed"
 
 
+class WaitsFor(enum.StrEnum):
+    """What a row waits for besides its time. ``MAILBOX``: parked in an emergency for want of a portal mailbox; it goes when one is
+    assigned or the primary is back, which rows that an administrator parked do not. ``PRIMARY``: queued for the primary, which works but
+    defers it, though the portal could have it (``PortalOn.OUTAGE``)."""
+
+    NOTHING = ""
+    MAILBOX = "mailbox"
+    PRIMARY = "primary"
+
+
 DONE = frozenset({RowState.DELIVERED, RowState.FAILED, RowState.REMOVED})
 """States in which a row asks for nothing any more."""
 
@@ -74,7 +84,8 @@ class Row(msgspec.Struct, frozen=True, gc=False):
 
     ``address``: the recipient as accepted; ``number``: its place in the envelope. ``due``: Unix seconds of the next attempt.
     ``attempts`` counts claims. ``queued``: when the row came to be; ``worked``: seconds of service uptime that count
-    towards giving up (rule 5). ``last``: the newest verdict. ``portal`` is set on drain rows. ``reason`` says why it is held, parked or stuck.
+    towards giving up (rule 5). ``last``: the newest verdict. ``portal`` is set on drain rows. ``reason`` says, for people only, why
+    it is held, parked or stuck. ``staged``: of an archive row, the rows of the recipients that are in the archive already.
     """
 
     id: int
@@ -91,6 +102,8 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     portal: Portal | None = None
     reason: str = ""
     delay_told: bool = False
+    waits_for: WaitsFor = WaitsFor.NOTHING
+    staged: tuple[int, ...] = ()
 
 
 class Claim(msgspec.Struct, frozen=True, gc=False):
@@ -102,7 +115,7 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
 
 class Settled(msgspec.Struct, frozen=True, gc=False):
     """What becomes of a claimed row: its new state, when it is due again (0 = never by itself), the verdict,
-    and the drain row that is born with it when failover put a copy into the portal."""
+    and the drain row that is born with it when failover put a copy into the portal. ``staged`` as in Row; none leaves it as it was."""
 
     row: int
     state: RowState
@@ -111,6 +124,8 @@ class Settled(msgspec.Struct, frozen=True, gc=False):
     drain: Portal | None = None
     reason: str = ""
     delay_told: bool = False
+    waits_for: WaitsFor = WaitsFor.NOTHING
+    staged: tuple[int, ...] = ()
 
 
 class Backlog(msgspec.Struct, frozen=True, gc=False):

@@ -7,7 +7,7 @@ import functools
 
 import msgspec
 
-from hornetmail.core.address import key_of
+from hornetmail.core.address import in_a_labels, key_of
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -58,12 +58,13 @@ def protocol(hop: Hop) -> str:
 
 
 def received(hop: Hop, recipients: tuple[str, ...]) -> bytes:
-    """Our line, CRLF at its end. The recipient is named only if there is one: others are nobody's business (Bcc)."""
+    """Our line, CRLF at its end. The recipient is named only if there is one: others are nobody's business (Bcc). It is ASCII, so that it alone
+    never keeps a message from a server without SMTPUTF8, unless that recipient's address is not."""
     where = f"IPv6:{hop.peer}" if ":" in hop.peer else hop.peer
     secured = f" ({_clean(hop.cipher, 80)})" if hop.cipher else ""
-    target = f" for <{_clean(recipients[0], 320)}>" if len(recipients) == 1 else ""
+    target = f" for <{_clean(in_a_labels(recipients[0]), 320)}>" if len(recipients) == 1 else ""
     return (
-        f"Received: from {_clean(hop.helo, 255) or 'unknown'} ([{where}])\r\n"
+        f"Received: from {_clean(hop.helo.encode('ascii', 'replace').decode(), 255) or 'unknown'} ([{where}])\r\n"
         f"\tby {hop.by} {MARK} with {protocol(hop)}{secured}\r\n"
         f"\tid {hop.id}{target};\r\n"
         f"\t{rfc5322_date(hop.at)}\r\n"

@@ -16,9 +16,14 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
     text: str = ""
 
     @property
-    def positive(self) -> bool:
-        """2xx or 3xx."""
-        return self.code < 400
+    def completed(self) -> bool:
+        """2xx: what was asked is done. The only class that is a success."""
+        return 200 <= self.code < 300
+
+    @property
+    def intermediate(self) -> bool:
+        """3xx: nothing is done yet, the server wants more; 334 in AUTH and 354 after DATA are the only ones that are ever asked for."""
+        return 300 <= self.code < 400
 
     @property
     def transient(self) -> bool:

@@ -16,9 +16,6 @@ PORTAL = "portal"
 MX = "mx"
 ARCHIVE = "archive"
 
-KEPT = "kept for the primary: "
-"""How the reason of a row begins whose mail waits in the queue though the portal could have it."""
-
 
 class Last(enum.StrEnum):
     """What happens when no courier of the route took the mail: try again later, wait for an event, or give it up."""
@@ -30,7 +27,7 @@ class Last(enum.StrEnum):
 
 class Route(msgspec.Struct, frozen=True, gc=False):
     """Courier names in order, what follows the last of them, and why, for people. ``drains``: a copy in the portal has to
-    get home to a primary later (rule 3). ``patient``: what the primary defers without being in trouble waits for it (``kept``)."""
+    get home to a primary later (rule 3). ``patient``: what the primary defers without being in trouble waits for it (``waits_for_primary``)."""
 
     couriers: tuple[str, ...]
     last: Last
@@ -39,15 +36,15 @@ class Route(msgspec.Struct, frozen=True, gc=False):
     patient: bool = False
 
 
-def kept(way: Route, verdict: Verdict, before: Verdict | None) -> str:
-    """Why mail that the primary gave this verdict stays in the queue for it, as the row's reason; ``""`` if it goes on along its route.
+def waits_for_primary(way: Route, verdict: Verdict, before: Verdict | None) -> str:
+    """Why mail that the primary gave this verdict stays in the queue for it, in words for people; ``""`` if it goes on along its route.
 
-    ``before`` is the row's verdict of earlier attempts: what was uncertain once is never kept, the primary may have it (rule 1).
+    ``before`` is the row's verdict of earlier attempts: what was uncertain once never waits so, the primary may have it (rule 1).
     """
     if not way.patient or verdict.courier != PRIMARY or (before is not None and before.outcome is Outcome.UNCERTAIN):
         return ""
     why = outage.excuse(verdict)
-    return KEPT + why if why else ""
+    return f"waits for the primary: {why}" if why else ""
 
 
 def route(

@@ -359,6 +359,19 @@ class RecordLog:
         self._disk.sync_directory(self.directory)
         del self._segments[segment]
 
+    def set_aside(self, segment: int, place: Path) -> Path:
+        """Move a segment out of the log, into the directory ``place``, as it is; durable on return. It is not replayed any more. Raises as ``drop``."""
+        one = self._segments[segment]
+        if one.end != max(one.durable, HEADER_BYTES):
+            raise ValueError(f"segment {segment} has records that are not yet synced")
+        if one is self._active:
+            self._active = None
+        self._close(one)
+        self._disk.make_directory(place)
+        self._disk.rename(self.directory / one.place.name, place / one.place.name)
+        del self._segments[segment]
+        return place / one.place.name
+
     def close(self) -> None:
         """Close files. What was not synced is forgotten."""
         self._pending = []

@@ -12,7 +12,7 @@ import msgspec
 
 from hornetmail.mime.headers import Mailaddress, Parameters, addresses, clean, parameters, read_fields, to_text
 
-__all__ = ["DEPTH", "PARTS", "Mailaddress", "Part", "Summary", "scan"]
+__all__ = ["DEPTH", "PARTS", "Mailaddress", "Part", "Summary", "boundary_of", "content_type", "scan", "token"]
 
 DEPTH = 24
 PARTS = 1_000
@@ -114,8 +114,8 @@ class _Scanner:
         """The part that fills ``start`` to ``end``, with the summary of its header if it is a ``message``."""
         self._parts -= 1
         found, body = self._fields(start, end)
-        kind, subtype, params = _content_type(found.get(b"content-type"), digest)
-        encoding = _token(found.get(b"content-transfer-encoding")) or "7BIT"
+        kind, subtype, params = content_type(found.get(b"content-type"), digest)
+        encoding = token(found.get(b"content-transfer-encoding")) or "7BIT"
         parts: tuple[Part, ...] = ()
         if kind == "MULTIPART" or (kind == "MESSAGE" and subtype == "RFC822"):
             if depth >= DEPTH or self._parts <= 0 or (kind == "MESSAGE" and encoding in _OPAQUE):
@@ -123,7 +123,7 @@ class _Scanner:
             elif kind == "MESSAGE":
                 parts = (self.part(body, end, depth + 1, digest=False, message=True),)
             else:
-                parts = self._multipart(body, end, depth, _boundary(params), subtype == "DIGEST")
+                parts = self._multipart(body, end, depth, boundary_of(params), subtype == "DIGEST")
         disposition, disposition_params = None, ()  # type: str | None, Parameters
         if b"content-disposition" in found:
             value, disposition_params = parameters(found[b"content-disposition"])
@@ -205,14 +205,17 @@ def _raw(found: Fields, name: bytes) -> bytes | None:
     return clean(value) if value is not None else None
 
 
-def _token(value: bytes | None) -> str:
+def token(value: bytes | None) -> str:
+    """The first word of a value in capitals, ``""`` if there is none."""
     if value is None:
         return ""
     words = to_text(clean(value)).replace(";", " ").split(None, 1)
     return words[0].upper() if words else ""
 
 
-def _content_type(value: bytes | None, digest: bool) -> tuple[str, str, Parameters]:
+def content_type(value: bytes | None, digest: bool) -> tuple[str, str, Parameters]:
+    """Type and subtype in capitals, and the parameters, of a Content-Type (RFC 2045 section 5); what holds without one, or with one that cannot
+    be read (section 5.2), in a ``digest`` a message (RFC 2046 section 5.1.5)."""
     if value is None:
         return ("MESSAGE", "RFC822", ()) if digest else ("TEXT", "PLAIN", _ASCII)
     head, params = parameters(value)
@@ -222,7 +225,8 @@ def _content_type(value: bytes | None, digest: bool) -> tuple[str, str, Paramete
     return match[1].upper(), match[2].upper(), params
 
 
-def _boundary(params: Parameters) -> bytes:
+def boundary_of(params: Parameters) -> bytes:
+    """The boundary of a multipart, ``b""`` if it has none that can be one."""
     for name, value in params:
         if name == "boundary":
             return value.rstrip().encode()[:200] if value.isascii() else b""

@@ -2,6 +2,10 @@
 
 MAIL, all RCPT and DATA go out in one write where PIPELINING is offered, and a message of less than 64 KiB goes in one write with its
 final dot. Whoever gets ``Broken`` with ``certain`` false must take the hand-over for possible (rule 1).
+
+A reply counts only for what was asked (rule 8a): a server that answers anything else is left, and what it said so far in that transaction is not
+believed. A refusal that leaves the transaction open is believed once the RSET behind it is answered as such, for a stray line before it would have
+moved all replies by one.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ import msgspec
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
+from hornetmail.core.address import in_a_labels
 from hornetmail.core.envelope import Recipient
 from hornetmail.core.reply import Reply
 from hornetmail.core.served import Host, TLSPolicy
@@ -157,7 +162,7 @@ class SMTPClient:
             (greeting,) = await link.expect(1, self._timeouts.reply)
         except Gone as gone:
             raise self._broken(Stage.GREETING, gone) from None
-        if not greeting.positive:
+        if not greeting.completed:
             raise Broken(Stage.GREETING, greeting)
         await self._hello(hello)
         if tls is TLSPolicy.NONE or link.engine.tls:
@@ -178,7 +183,7 @@ class SMTPClient:
         (reply,) = await self._say([Ehlo(hello)], Stage.EHLO)
         if reply.permanent:
             (reply,) = await self._say([Helo(hello)], Stage.EHLO)
-        if not reply.positive:
+        if not reply.completed:
             raise Broken(Stage.EHLO, reply)
 
     async def _handshake(self, tls: TLSPolicy, context: ClientTLS) -> None:
@@ -203,7 +208,7 @@ class SMTPClient:
         else:
             raise Broken(Stage.AUTH, Reply(451, "4.7.0", "neither AUTH PLAIN nor AUTH LOGIN is offered"))
         if reply.code != 235:
-            raise Broken(Stage.AUTH, reply if not reply.positive else Reply(451, "4.7.0", f"unexpected answer to AUTH: {reply}"))
+            raise Broken(Stage.AUTH, reply if not reply.intermediate else Reply(451, "4.7.0", f"AUTH does not end: {reply}"))
 
     # ---- mail
 
@@ -219,32 +224,48 @@ class SMTPClient:
         ret: str = "",
         envid: str = "",
     ) -> list[Answer]:
-        """One transaction; an answer for each recipient, in order: the refusal of its RCPT, or what became of all the others. Raises Broken
-        when the connection or our reading of ``chunks`` (stage LOCAL) fails on the way."""
+        """One transaction; an answer for each recipient, in order: the refusal of its RCPT, or what became of all the others (stage BODY: refused
+        in the middle of the text). Raises Broken when the connection, the server's SMTP or our reading of ``chunks`` (stage LOCAL) fails on the way."""
         unfit = self._unfit(size, smtputf8)
         if unfit is not None:
             return [Answer(Stage.MAIL, unfit)] * len(recipients)
         mail = MailFrom(envelope_sender, size, eight_bit, smtputf8, ret, envid)
         replies = await self._envelope([mail, *map(RcptTo, recipients), DataCommand()])
         mail_reply, rcpts, data = replies[0], replies[1:-1], replies[-1]
-        if data is not None and data.code == 354:
-            verdict: Reply | None = await self._text(chunks, empty=not any(r is not None and r.positive for r in rcpts))
-            stage = Stage.DOT
+        accepted = any(reply is not None and reply.completed for reply in rcpts)
+        refused = mail_reply is None or not mail_reply.completed
+        if refused and accepted:
+            raise self._senseless(Stage.RCPT, "it accepts recipients of a mail whose sender it refused")
+        if data is not None and data.intermediate:
+            stage, verdict = await self._text(chunks, empty=not accepted)
             self.used += 1
+            # Where replies are awaited one by one nothing else would show that a stray line came meanwhile.
+            self._dirty = "PIPELINING" not in self.extensions
+        elif any(reply is not None and reply.code == 421 for reply in replies):
+            stage, verdict = Stage.DATA, data or _unsaid()
+            self.abort()  # it closes the connection, or should
         else:
-            self._dirty = True
-            verdict, stage = data, Stage.DATA
-        if mail_reply is None or not mail_reply.positive:
+            stage, verdict = Stage.DATA, data or _unsaid()
+            await self._in_step(Stage.MAIL if refused else Stage.DATA if accepted else Stage.RCPT)
+        if refused:
             return [Answer(Stage.MAIL, mail_reply or _unsaid())] * len(recipients)
         return [
-            Answer(Stage.RCPT, reply or _unsaid()) if reply is None or not reply.positive else Answer(stage, verdict or _unsaid())
+            Answer(stage, verdict) if reply is not None and reply.completed else Answer(Stage.RCPT, reply or _unsaid())
             for reply in rcpts
         ]
 
     async def ask(self, sender: str, address: str) -> Reply:
-        """What the server says to a recipient (callforward). Raises Broken, also when MAIL is refused: that says nothing of the recipient."""
-        mail, rcpt, _ = await self._envelope([MailFrom(sender), RcptTo(Recipient(address)), Rset()])
-        if mail is None or not mail.positive:
+        """What the server says to a recipient (callforward), or that it cannot be asked for one that needs SMTPUTF8. Raises Broken, also when MAIL
+        is refused: that says nothing of the recipient."""
+        sender, address = in_a_labels(sender), in_a_labels(address)
+        international = not (sender + address).isascii()
+        unfit = self._unfit(0, international)
+        if unfit is not None:
+            return unfit
+        mail, rcpt, _ = await self._envelope([MailFrom(sender, smtputf8=international), RcptTo(Recipient(address)), Rset()])
+        if mail is None or not mail.completed:
+            if rcpt is not None and rcpt.completed:
+                raise self._senseless(Stage.RCPT, "it accepts a recipient of a mail whose sender it refused")
             raise Broken(Stage.MAIL, mail or _unsaid())
         return rcpt or _unsaid()
 
@@ -273,7 +294,7 @@ class SMTPClient:
     def _unfit(self, size: int, smtputf8: bool) -> Reply | None:
         """Why the server cannot take the message, known from its extensions."""
         if smtputf8 and "SMTPUTF8" not in self.extensions:
-            return Reply(553, "5.6.7", f"{self.host.name} does not take SMTPUTF8")
+            return Reply(550, "5.6.7", f"{self.host.name} does not take SMTPUTF8")
         limit = self.extensions.get("SIZE", "")
         if limit.isascii() and limit.isdigit() and 0 < int(limit) < size:
             return Reply(552, "5.3.4", f"{self.host.name} takes at most {limit} bytes")
@@ -298,8 +319,6 @@ class SMTPClient:
         link = self._link
         replies: list[Reply] = []
         try:
-            if not link.alive:
-                raise Gone(link.why, (), None)
             link.write(outs)
             replies = await link.expect(len(outs) - 1, self._timeouts.reply)
             last = self._timeouts.data if stages[-1] is Stage.DATA else self._timeouts.reply
@@ -317,11 +336,21 @@ class SMTPClient:
                 continue
             (reply,) = await self._say([out], stage)
             replies.append(reply)
-            refused = refused or (isinstance(out, MailFrom) and not reply.positive)
-            accepted += isinstance(out, RcptTo) and reply.positive
+            refused = refused or (isinstance(out, MailFrom) and not reply.completed)
+            accepted += isinstance(out, RcptTo) and reply.completed
         return replies
 
-    async def _text(self, chunks: AsyncIterator[bytes], *, empty: bool) -> Reply:
+    async def _in_step(self, stage: Stage) -> None:
+        """End a transaction without a text. Raises Broken if the server is seen to be out of step, so that no refusal of it can be believed; one
+        that closes the connection or is silent instead is believed."""
+        try:
+            self._link.write([Rset()])
+            await self._link.expect(1, self._timeouts.reply)
+        except Gone as gone:
+            if gone.violation is not None:
+                raise self._broken(stage, gone) from None
+
+    async def _text(self, chunks: AsyncIterator[bytes], *, empty: bool) -> tuple[Stage, Reply]:
         """The message and its verdict; with ``empty`` only the dot, because nobody is to get it (RFC 2920 section 3.1)."""
         link, timeouts = self._link, self._timeouts
         dotted = False
@@ -336,42 +365,61 @@ class SMTPClient:
                         link.write(gathered)
                         gathered, size = [], 0
                         await link.drained(timeouts.data)
-            if not link.alive:
-                raise Gone(link.why, (), link.last)
             link.write([*gathered, Dot()])
             dotted = True
             (reply,) = await link.expect(1, timeouts.dot)
         except Gone as gone:
+            if gone.interrupted is not None:
+                return Stage.BODY, gone.interrupted
+            if dotted and _repeated(gone):
+                return Stage.DOT, gone.replies[0]
             raise self._broken(Stage.DOT if dotted else Stage.BODY, gone, certain=not dotted) from None
         except CancelledError:
             self.abort()
             raise
-        except LocalProtocolError:
-            raise self._broken(Stage.BODY, Gone(link.why or "connection lost", (), link.last)) from None
         except Exception as error:
             self.abort()
             self.log.failure("the message could not be read")
             raise Broken(Stage.LOCAL, Reply(451, "4.3.0", f"the message could not be read: {type(error).__name__}")) from error
-        return reply
+        return Stage.DOT, reply
 
     async def _say(self, outs: list[Out], stage: Stage) -> list[Reply]:
         timeout = self._timeouts.data if stage is Stage.DATA else self._timeouts.reply
         try:
-            if not self._link.alive:
-                raise Gone(self._link.why, (), None)
             self._link.write(outs)
             return await self._link.expect(len(outs), timeout)
         except Gone as gone:
             raise self._broken(stage, gone) from None
 
     def _broken(self, stage: Stage, gone: Gone, *, certain: bool = True) -> Broken:
-        """421 is kept if that was the server's last word; everything else is told as a lost connection."""
+        """421 is kept if that was the server's last word; everything else is told as a connection that we or the server closed."""
+        if gone.violation is not None:
+            return Broken(stage, _violated(stage, gone.text), certain=certain)
         if gone.last is not None and gone.last.code == 421:
             return Broken(stage, gone.last, certain=certain)
         return Broken(stage, Reply(421, "4.4.2", f"{gone.text} at {stage.value}"), certain=certain)
 
+    def _senseless(self, stage: Stage, why: str) -> Broken:
+        self.abort()
+        return Broken(stage, _violated(stage, why))
+
 
 _STAGES: dict[type[Out], Stage] = {MailFrom: Stage.MAIL, RcptTo: Stage.RCPT, DataCommand: Stage.DATA, Rset: Stage.MAIL}
+
+
+def _violated(stage: Stage, what: str) -> Reply:
+    """421, for the connection is closed: trouble of the server as a whole (``core.outage``)."""
+    return Reply(421, "4.5.0", f"the server breaks the protocol at {stage.value}: {what}")
+
+
+def _repeated(gone: Gone) -> bool:
+    """Whether all it did was to say its verdict twice."""
+    return (
+        gone.violation is not None
+        and gone.violation.reply is not None
+        and len(gone.replies) == 1
+        and gone.violation.reply.code // 100 == gone.replies[0].code // 100
+    )
 
 
 def _unsaid() -> Reply:

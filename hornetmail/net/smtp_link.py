@@ -17,22 +17,36 @@ from zope.interface import implementer
 from hornetmail.core.reply import Reply
 from hornetmail.net import prompt
 from hornetmail.wire.engine import NEED_DATA, Event, Lost, Out, TLSPeer
-from hornetmail.wire.smtp.client import ClientEngine, Greeted, Replied, Violation
+from hornetmail.wire.smtp.client import ClientEngine, Greeted, Interrupted, Replied, Violation
 
 
 class Gone(Exception):
-    """The connection ended while a reply was awaited; ``replies`` came before."""
+    """The connection ended while a reply was awaited; ``replies`` came before. ``violation``: the server's, if that ended it; ``interrupted``: its
+    refusal of the message in the middle of the text."""
 
-    def __init__(self, text: str, replies: Sequence[Reply], last: Reply | None) -> None:
+    def __init__(
+        self,
+        text: str,
+        replies: Sequence[Reply],
+        last: Reply | None,
+        violation: Violation | None = None,
+        interrupted: Reply | None = None,
+    ) -> None:
         super().__init__(text)
         self.text = text
         self.replies = replies
         self.last = last
+        self.violation = violation
+        self.interrupted = interrupted
 
 
 @implementer(IPushProducer, IHandshakeListener)
 class Link(Protocol):
-    """The connection itself: engine, replies that are awaited, flow control."""
+    """The connection itself: engine, replies that are awaited, flow control.
+
+    All that came in one read is understood before anybody who waits goes on: what stands behind the last reply asked for must not be taken for
+    the answer to what is asked next.
+    """
 
     log = Logger()
     transport: Any
@@ -42,6 +56,8 @@ class Link(Protocol):
         self.alive = True
         self.why = ""
         self.last: Reply | None = None
+        self._violation: Violation | None = None
+        self._interrupted: Reply | None = None
         self.on_lost: Callable[[], None] | None = None
         self._reactor = reactor
         self._replies: list[Reply] = []
@@ -61,8 +77,10 @@ class Link(Protocol):
         while self.alive and not self.engine.upgrade:
             step = self.engine.next_event()
             if step is NEED_DATA:
-                return
+                break
             self._event(step)
+        if self.alive and self._wait is not None and len(self._replies) >= self._need:
+            self._fire(None)
 
     def _event(self, step: Any) -> None:
         if isinstance(step, (Greeted, Replied)):
@@ -70,11 +88,16 @@ class Link(Protocol):
             self._replies.append(step.reply)
             if self._timer is not None:
                 self._timer.reset(self._timeout)
-            if self._wait is not None and len(self._replies) >= self._need:
-                self._fire(None)
+        elif isinstance(step, Interrupted):
+            self.last = self._interrupted = step.reply
+            self.fail(f"refused in the middle of the text: {step.reply}")
         elif isinstance(step, Violation):
             self.last = step.reply or self.last
-            self.fail(step.reply.text if step.reply is not None else step.reason)
+            if step.farewell:
+                self.fail(str(step.reply))
+            else:
+                self._violation = step
+                self.fail(step.reason)
         elif isinstance(step, (Event, Lost)):
             self.fail("connection lost")
 
@@ -105,8 +128,10 @@ class Link(Protocol):
             self._ended()
 
     def _ended(self) -> None:
-        error = Gone(self.why, tuple(self._replies), self.last)
-        self._fire(error)
+        error = self._gone()
+        # A farewell takes nothing back of what was said before (rule 8b); whoever breaks the protocol is not believed at all.
+        said = self._violation is None and len(self._replies) >= self._need
+        self._fire(None if said else error)
         for waiting in (self._drain, self._handshake):
             if waiting is not None and not waiting.called:
                 waiting.errback(error)
@@ -116,14 +141,19 @@ class Link(Protocol):
 
     # ---- sending and waiting
 
+    def _gone(self) -> Gone:
+        return Gone(self.why, tuple(self._replies), self.last, self._violation, self._interrupted)
+
     def write(self, outs: Sequence[Out]) -> None:
-        """Commands and text, in one write."""
+        """Commands and text, in one write. Raises Gone."""
+        if not self.alive:
+            raise self._gone()
         prompt.write(self.transport, b"".join(map(self.engine.send, outs)))
 
     async def expect(self, count: int, timeout: float) -> list[Reply]:
-        """The next replies; ``timeout`` seconds between any two. Raises Gone."""
-        if not self.alive:
-            raise Gone(self.why, tuple(self._replies), self.last)
+        """The next replies; ``timeout`` seconds between any two. Raises Gone: always after a violation, else if they will not come any more."""
+        if self._violation is not None or (not self.alive and len(self._replies) < count):
+            raise self._gone()
         if len(self._replies) < count:
             self._need = count
             self._timeout = timeout
@@ -141,7 +171,7 @@ class Link(Protocol):
     async def drained(self, timeout: float) -> None:
         """Until the transport takes more. Raises Gone."""
         if not self.alive:
-            raise Gone(self.why, (), self.last)
+            raise self._gone()
         if self._paused:
             self._drain = Deferred()
             timer = self._reactor.callLater(timeout, lambda: self.fail(f"the text was not taken within {timeout:g} s"))

@@ -272,7 +272,7 @@ class SMTPSession(Session):
 
     async def _verify(self, transaction: Transaction, recipient: Recipient, domain: Domain) -> Out:
         reply = await self._services.recipients.verify(recipient.address, transaction.mail.sender)
-        if not reply.positive:
+        if not reply.completed:
             self._services.meters.count("smtp_refused", door=self._policy.door.value, stage="rcpt")
             return Refuse(reply)
         return self._take(transaction, recipient, domain)

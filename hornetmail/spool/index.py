@@ -14,6 +14,7 @@ from hornetmail.db.engines import Cursor
 from hornetmail.db.migrate import Migration
 from hornetmail.db.pool import Database
 from hornetmail.disk.records import Position
+from hornetmail.spool.earlier import understand
 from hornetmail.spool.journal import LiveRow, Where
 from hornetmail.spool.live import Entry
 
@@ -85,8 +86,11 @@ def stored(entry: Entry) -> Stored:
 def entry_of(columns: Stored) -> Entry:
     """The other way."""
     number, _, domain, outgoing, request, segment, start, size, where, file, meta, rows = columns
+    known = _rows.decode(rows)
+    for row in known:
+        understand(row)
     return Entry(
-        number, bytes(meta), _rows.decode(rows), Position(segment, start), size, Where(where), file, domain, bool(outgoing), request, True
+        number, bytes(meta), known, Position(segment, start), size, Where(where), file, domain, bool(outgoing), request, True
     )  # fmt: skip
 
 

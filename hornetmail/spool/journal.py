@@ -10,7 +10,7 @@ import struct
 
 import msgspec
 
-from hornetmail.core.queued import Message, Portal, Row, RowKind, RowState
+from hornetmail.core.queued import Message, Portal, Row, RowKind, RowState, WaitsFor
 from hornetmail.core.verdict import Verdict
 
 
@@ -36,7 +36,8 @@ class Where(enum.IntEnum):
 
 class LiveRow(msgspec.Struct, array_like=True, gc=False):
     """A row as it is kept in memory, journal and index. ``mark``: since when uptime counts (this process only).
-    ``interrupted``: its attempt was cut off by a death, and nobody has settled it since."""
+    ``interrupted``: its attempt was cut off by a death, and nobody has settled it since. ``waits_for`` None: of before rows said it
+    (``spool.earlier``)."""
 
     id: int
     message: int
@@ -54,12 +55,14 @@ class LiveRow(msgspec.Struct, array_like=True, gc=False):
     delay_told: bool = False
     mark: float = 0.0
     interrupted: bool = False
+    waits_for: WaitsFor | None = None
+    staged: tuple[int, ...] = ()
 
     def row(self) -> Row:
         """As others see it."""
         return Row(
             self.id, self.message, self.kind, self.state, self.address, self.number, self.due, self.attempts, self.queued, self.worked,
-            self.last, self.portal, self.reason, self.delay_told,
+            self.last, self.portal, self.reason, self.delay_told, self.waits_for or WaitsFor.NOTHING, self.staged,
         )  # fmt: skip
 
 
@@ -89,7 +92,8 @@ class Claimed(msgspec.Struct, array_like=True, gc=False):
 
 
 class SettledRow(msgspec.Struct, array_like=True, gc=False):
-    """``born``: the ID of the drain row that came to be with it, 0 if none; ``drain_state`` and ``drain_due`` are that row's."""
+    """``born``: the ID of the drain row that came to be with it, 0 if none; ``drain_state`` and ``drain_due`` are that row's.
+    ``waits_for`` None: of before rows said it."""
 
     row: int
     state: RowState
@@ -103,6 +107,8 @@ class SettledRow(msgspec.Struct, array_like=True, gc=False):
     drain_state: RowState = RowState.QUEUED
     drain_due: float = 0.0
     drain_reason: str = ""
+    waits_for: WaitsFor | None = None
+    staged: tuple[int, ...] = ()
 
 
 class SettledRows(msgspec.Struct, array_like=True, gc=False):

@@ -14,7 +14,7 @@ import msgspec
 
 from hornetmail.core.address import domain_of
 from hornetmail.core.envelope import Direction
-from hornetmail.core.queued import DONE, Backlog, Message, RowKind, RowState
+from hornetmail.core.queued import DONE, Backlog, Message, RowKind, RowState, WaitsFor
 from hornetmail.disk.records import Position
 from hornetmail.interfaces import IShare
 from hornetmail.spool.journal import (
@@ -234,7 +234,7 @@ class Live:
                 row = self._touch(number, place, now)
                 if row is not None:
                     row.worked, row.mark = worked, record.at
-                    row.due, row.reason = record.due, record.reason
+                    row.due, row.reason, row.waits_for = record.due, record.reason, WaitsFor.NOTHING
                     self._set(row, record.state)
                     self._after(row, record.at, place)
         elif isinstance(record, Adopted):
@@ -361,6 +361,7 @@ class Live:
             row.due, row.worked, row.reason, row.mark = one.due, one.worked, one.reason, record.at
             row.delay_told = row.delay_told or one.delay_told
             row.last = one.last or row.last
+            row.waits_for, row.staged = one.waits_for, one.staged or row.staged
             row.interrupted = False
             self._set(row, one.state)
             entry = self.messages[row.message]

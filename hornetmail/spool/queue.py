@@ -234,7 +234,8 @@ class Queue:
             self.live.busy.add(one.row)
             due = (one.due or now) if one.state is RowState.QUEUED else one.due
             settled = SettledRow(
-                one.row, one.state, due, self.live.uptime(row, now), one.verdict, one.reason, one.delay_told
+                one.row, one.state, due, self.live.uptime(row, now), one.verdict, one.reason, one.delay_told,
+                waits_for=one.waits_for, staged=one.staged,
             )  # fmt: skip
             if one.drain is not None:
                 settled.born, settled.portal = self.ids.next(), one.drain

@@ -22,6 +22,7 @@ from hornetmail.disk.seal import Seal
 from hornetmail.disk.segment import stored_length
 from hornetmail.disk.writer_thread import WriterThread
 from hornetmail.spool.bodies import BodyFiles
+from hornetmail.spool.earlier import understood
 from hornetmail.spool.errors import SpoolError
 from hornetmail.spool.index import MIGRATIONS, Index
 from hornetmail.spool.journal import UnknownRecord, Where, decode
@@ -146,7 +147,7 @@ async def _fill(queue: Queue, reactor: Any, journal: RecordLog, index: Index, th
 
     def take(position: Position, kind: int, payload: bytes) -> None:
         try:
-            record = decode(kind, payload)
+            record = understood(decode(kind, payload))
         except UnknownRecord as error:
             raise SpoolError(f"the journal has a record that this version cannot read: {error}") from error
         queue.keeper.replay(kind, record, position, stored_length(len(payload), True))

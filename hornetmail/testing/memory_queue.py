@@ -12,7 +12,7 @@ from zope.interface import implementer
 
 from hornetmail.core.address import domain_of
 from hornetmail.core.envelope import Direction, Door, Envelope, Origin
-from hornetmail.core.queued import DONE, Backlog, Claim, Message, Portal, Row, RowKind, RowState, Settled
+from hornetmail.core.queued import DONE, Backlog, Claim, Message, Portal, Row, RowKind, RowState, Settled, WaitsFor
 from hornetmail.interfaces import IBody, IDeposit, IQueue
 
 replace = msgspec.structs.replace
@@ -220,7 +220,14 @@ class MemoryQueue:
             touched.add(row.message)
             told = row.delay_told or one.delay_told
             self.held[row.id] = replace(
-                row, state=one.state, due=one.due, last=one.verdict or row.last, reason=one.reason, delay_told=told
+                row,
+                state=one.state,
+                due=one.due,
+                last=one.verdict or row.last,
+                reason=one.reason,
+                delay_told=told,
+                waits_for=one.waits_for,
+                staged=one.staged or row.staged,
             )
             if one.drain is not None:
                 state = RowState.QUEUED if one.due else RowState.PARKED
@@ -298,7 +305,7 @@ class MemoryQueue:
         for each in rows:
             row = self.held.get(each)
             if row is not None and row.state is not RowState.CLAIMED and row.state not in DONE:
-                self.held[each] = replace(row, state=state, due=due, reason=reason)
+                self.held[each] = replace(row, state=state, due=due, reason=reason, waits_for=WaitsFor.NOTHING)
                 self._leave(row.message)
                 changed += 1
         self._call()

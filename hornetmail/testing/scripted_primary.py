@@ -23,7 +23,7 @@ from twisted.python.failure import Failure
 class Script:
     """How it behaves. Stages are ``GREETING EHLO MAIL RCPT DATA DOT``.
 
-    ``replies``: stage to reply line. ``limited``: stage to (count, reply line): that many times only. ``hang``: stages at which it says
+    ``replies``: stage to reply line; ``BODY`` is said once in the middle of the text, and what follows of it is not read any more. ``limited``: stage to (count, reply line): that many times only. ``hang``: stages at which it says
     nothing. ``drop``: stages at which it drops the connection; ``BODY`` in the middle of the text, ``DOT`` after the final dot
     (``keep_dropped``: the message was accepted all the same). ``grey``: greylists each sender and recipient once. ``full``,
     ``unknown``: recipients refused; ``trouble``: recipient to the reply it gets; ``unknown_start``: so are all that start with it. ``most_recipients`` in a transaction, 0 = any number. ``most_connections``: 421 for more.
@@ -188,6 +188,10 @@ class _Dialogue(Protocol):
             if "BODY" in self._primary.script.drop:
                 self._dead = True
                 self.transport.abortConnection()
+            elif "BODY" in self._primary.script.replies:
+                self._staged("BODY")
+                self._dead = True
+                self.transport.pauseProducing()
             return
         data = b"".join(each + b"\r\n" for each in self._text)
         accepted = Accepted(self._sender or "", tuple(self._recipients), data, self._number)

@@ -203,7 +203,8 @@ class Away(ArchiveCase):
         await self.night(archive, 75)
         assert not list((self.top / "m2" / "packs").rglob("*.pack"))
         assert [row.medium for row in await archive.index().read(pack_rows) if row.month] == [1]
-        assert told(await archive.rebuild(), "medium 1", "out of use")
+        self.gone()
+        assert told(await archive.rebuild(), "medium 1", "out of reach")
 
     async def test_nearly_full(self) -> None:
         """Catches a medium that is full before anybody was told, and an alarm with each look."""

@@ -5,10 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from hornetmail.archive import archive as writer
 from hornetmail.archive.archive import Archive, ArchiveSettings
 from hornetmail.archive.care.retention import RetentionSettings
-from hornetmail.archive.index.schema import MIGRATIONS
 from hornetmail.core.archived import ArchiveError
 from hornetmail.testing.archives import AUDITOR, NOW, BytesBody, item, mail
 from tests.archive.cases import ArchiveCase
@@ -68,21 +66,6 @@ class TwoJobs(RetentionCase):
         again = await self.reopened()
         assert await self.total(again, "old*") == 0
         assert await self.night(again, 3) == (0, 1)
-
-    async def test_index_of_an_older_version(self) -> None:
-        """Catches an archive of before the two jobs that does not open any more, or whose marks from then are lost."""
-        self.patch(writer, "MIGRATIONS", MIGRATIONS[:1])
-        archive = await self.filled()
-        database = archive._database
-        assert database is not None
-        await database.run(lambda c: c.execute("UPDATE mail SET marked = ? WHERE subject = 'Old0'", (NOW + 2 * DAY,)).fetchall())
-        await archive.stop()
-        self.patch(writer, "MIGRATIONS", MIGRATIONS)
-        again = await self.reopened()
-        assert await self.total(again, "") == 40
-        assert await again.verify(True) == ()
-        await again.confirm_purge()
-        assert await self.night(again, 3.1) == (0, 1)
 
     async def test_not_before_a_day_has_passed(self) -> None:
         """Catches mail that is marked and goes in the same night, or whenever the purge runs once more."""

@@ -56,3 +56,10 @@ def test_signs(verdict: Verdict, breadth: Breadth) -> None:
 def test_unknown(reply: Reply, unknown: bool) -> None:
     """Rule 4: policy refusals taken for unknown recipients."""
     assert outage.is_unknown(reply) is unknown
+
+
+def test_in_the_middle_of_the_text() -> None:
+    """Fault of its kind: what a server says of one message, while its text is sent, taken for trouble of everybody; a connection lost there is that."""
+    for code, breadth in ((452, outage.Breadth.RECIPIENT), (421, outage.Breadth.SERVER)):
+        verdict = Verdict(Outcome.DEFERRED, Reply(code, "4.3.1", "x"), "primary", Stage.BODY, unavailable=True)
+        assert outage.read(verdict).breadth is breadth

@@ -65,3 +65,11 @@ def test_knowing_our_own() -> None:
     silent = received(HOP, ("a@b", "c@d"))
     assert not loops(own(silent * 2, "mx.test"), "x@y")
     assert loops(own(silent * 3, "mx.test"), "x@y")
+
+
+def test_it_is_ascii() -> None:
+    """Would catch our own line being what keeps a message from a server without SMTPUTF8."""
+    assert received(HOP, ("bob@bücher.test",)).isascii()
+    assert b"for <bob@xn--bcher-kva.test>;" in received(HOP, ("bob@bücher.test",))
+    assert received(Hop("exämple", *("192.0.2.1", "mx.test", "abc", 0.0)), ("bob@example.test",)).isascii()
+    assert "for <jürgen@bücher.test>;".encode() in received(HOP, ("jürgen@bücher.test",))

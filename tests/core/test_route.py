@@ -7,7 +7,7 @@ import pytest
 
 from hornetmail.core.mode import Mode
 from hornetmail.core.reply import Reply
-from hornetmail.core.route import Last, kept, route
+from hornetmail.core.route import Last, route, waits_for_primary
 from hornetmail.core.served import Coverage, Domain, Host, Mailbox, PortalOn
 from hornetmail.core.verdict import Outcome, Stage, Verdict
 
@@ -52,14 +52,14 @@ UNCERTAIN = Verdict(Outcome.UNCERTAIN, Reply(451, "4.4.2"), "primary", Stage.DOT
 @pytest.mark.parametrize(
     ("verdict", "before", "reason"),
     [
-        (deferred(451, "4.7.1", "come again"), None, "kept for the primary: greylisting is no outage"),
+        (deferred(451, "4.7.1", "come again"), None, "waits for the primary: greylisting is no outage"),
         (
             deferred(450, "4.2.0", "Greylisted for 300 seconds", Stage.DATA),
             None,
-            "kept for the primary: greylisting is no outage",
+            "waits for the primary: greylisting is no outage",
         ),
-        (deferred(452, "4.2.2", "mailbox full"), None, "kept for the primary: one full mailbox is no outage"),
-        (deferred(452, "4.2.2"), deferred(451, "4.3.0"), "kept for the primary: one full mailbox is no outage"),
+        (deferred(452, "4.2.2", "mailbox full"), None, "waits for the primary: one full mailbox is no outage"),
+        (deferred(452, "4.2.2"), deferred(451, "4.3.0"), "waits for the primary: one full mailbox is no outage"),
         (deferred(452, "4.2.2"), UNCERTAIN, ""),
         (UNCERTAIN, None, ""),
         (deferred(421, "4.7.1", "greylisted"), None, ""),
@@ -72,14 +72,14 @@ UNCERTAIN = Verdict(Outcome.UNCERTAIN, Reply(451, "4.4.2"), "primary", Stage.DOT
         (Verdict(Outcome.FAILED, Reply(552, "5.2.2"), "primary", Stage.RCPT), None, ""),
     ],
 )
-def test_kept(verdict: Verdict, before: Verdict | None, reason: str) -> None:
+def test_waits_for_primary(verdict: Verdict, before: Verdict | None, reason: str) -> None:
     """The finer rule: what is an outage kept from the portal, what is none sent there, or a copy kept that the primary may have."""
     finer = msgspec.structs.replace(DOMAIN, portal_on=PortalOn.OUTAGE)
-    assert kept(route(finer, ALICE, ALICE, Mode.NORMAL), verdict, before) == reason
-    assert kept(route(finer, ALICE, ALICE, Mode.DRAINING), verdict, before) == reason
-    assert not kept(route(finer, ALICE, ALICE, Mode.EMERGENCY), verdict, before)
-    assert not kept(route(finer, ALICE, ALICE, Mode.NORMAL, notice=True), verdict, before)
-    assert not kept(route(DOMAIN, ALICE, ALICE, Mode.NORMAL), verdict, before), "C20 is the default"
+    assert waits_for_primary(route(finer, ALICE, ALICE, Mode.NORMAL), verdict, before) == reason
+    assert waits_for_primary(route(finer, ALICE, ALICE, Mode.DRAINING), verdict, before) == reason
+    assert not waits_for_primary(route(finer, ALICE, ALICE, Mode.EMERGENCY), verdict, before)
+    assert not waits_for_primary(route(finer, ALICE, ALICE, Mode.NORMAL, notice=True), verdict, before)
+    assert not waits_for_primary(route(DOMAIN, ALICE, ALICE, Mode.NORMAL), verdict, before), "C20 is the default"
 
 
 def test_only_failover_copies_drain() -> None:

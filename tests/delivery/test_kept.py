@@ -6,12 +6,12 @@ import msgspec
 
 from hornetmail.core.backoff import Backoff
 from hornetmail.core.mode import Mode
-from hornetmail.core.queued import Row, RowKind, RowState
+from hornetmail.core.queued import Row, RowKind, RowState, WaitsFor
 from hornetmail.core.served import PortalOn
 from tests.delivery.world import MAIL, QUICK, SLOW_MACHINE, TRACE, WorldCase
 
-GREY = "kept for the primary: greylisting is no outage"
-FULL = "kept for the primary: one full mailbox is no outage"
+GREY = "waits for the primary: greylisting is no outage"
+FULL = "waits for the primary: one full mailbox is no outage"
 
 
 PATIENT = msgspec.structs.replace(SLOW_MACHINE, backoff=Backoff(first=900, ceiling=900))
@@ -27,7 +27,7 @@ class KeptCase(WorldCase):
     async def kept(self, *names: str) -> None:
         def are() -> bool:
             waiting = self.waiting()
-            return all(name in waiting and waiting[name].reason.startswith("kept") for name in names)
+            return all(name in waiting and waiting[name].waits_for is WaitsFor.PRIMARY for name in names)
 
         await self.until(are, f"{names} are kept")
 

@@ -84,6 +84,30 @@ class ScriptFactory(Factory):
         self.received: list[bytes] = []
 
 
+class Late(Script):
+    """Says what it had to say a command later, once the factory is ``late``; first of all the stray line."""
+
+    def reply(self, verb: str) -> None:
+        factory: Any = self.factory
+        if not factory.late or verb == "GREETING":
+            super().reply(verb)
+            return
+        answer = factory.answers.get(verb, "250 ok")
+        if isinstance(answer, list):
+            answer = answer.pop(0) if len(answer) > 1 else answer[0]
+        said, factory.owed = factory.owed, answer
+        self.transport.write(said.encode() + b"\r\n")
+
+
+class LateFactory(ScriptFactory):
+    protocol = Late
+
+    def __init__(self, stray: str, **answers: Any) -> None:
+        super().__init__(**answers)
+        self.late = False
+        self.owed = stray
+
+
 class ClientCase(TestCase):
     """Listens on loopback and dials."""
 
@@ -168,7 +192,15 @@ class AgainstOurServer(ClientCase):
         assert (await client.ask("", "nobody@example.test")).code == 550
         assert (await client.ask("", "alice@example.test")).code == 250
         answers = await self.send(client, "alice@example.test")
-        assert answers[0].reply.positive
+        assert answers[0].reply.completed
+
+    async def test_asking_for_other_letters(self) -> None:
+        """Would catch an address in UTF-8 said without SMTPUTF8, or to a server that does not offer it."""
+        client = await self.connect(self.port)
+        assert (await client.ask("", "jürgen@example.test")).code == 250
+        del client.extensions["SMTPUTF8"]
+        assert (await client.ask("", "jürgen@example.test")).enhanced == "5.6.7"
+        assert (await client.ask("", "alice@bücher.test")).enhanced != "5.6.7"
 
     async def test_all_recipients_refused(self) -> None:
         """Would catch a connection that is out of step after a DATA that nobody got."""
@@ -371,8 +403,9 @@ class AgainstTrouble(ClientCase):
         client = await self.connect(self.listen(factory))
         answers = await self.send(client, "x@y", "z@y")
         assert [(a.stage, a.reply.code) for a in answers] == [(Stage.DATA, 451), (Stage.RCPT, 452)]
-        await self.send(client, "x@y")
-        assert b"RSET\r\nMAIL" in factory.received[-2]
+        assert factory.received[-1] == b"RSET\r\n"
+        answers = await self.send(client, "x@y")
+        assert [(a.stage, a.reply.code) for a in answers] == [(Stage.DOT, 250)]
 
     async def test_mail_refused_when_asking(self) -> None:
         """Would catch a refused sender taken for an unknown recipient (rule 4)."""
@@ -380,6 +413,30 @@ class AgainstTrouble(ClientCase):
         error = await self.broken(client.ask("", "x@y"))
         assert (error.stage, error.reply.code) == (Stage.MAIL, 550)
         assert client.alive
+
+    async def test_recipients_of_a_refused_sender(self) -> None:
+        """Rule 8a: replies out of their order: nobody may be accepted whose sender is refused; no text is sent."""
+        for data in ("354 go", "554 no"):
+            factory = ScriptFactory(MAIL="550 5.7.1 no", DATA=data)
+            client = await self.connect(self.listen(factory))
+            error = await self.broken(self.send(client, "x@y"))
+            assert (error.stage, error.reply.enhanced, error.certain) == (Stage.RCPT, "4.5.0", True)
+            client = await self.connect(self.listen(factory))
+            error = await self.broken(client.ask("", "x@y"))
+            assert (error.stage, error.reply.enhanced) == (Stage.RCPT, "4.5.0")
+
+    async def test_always_a_reply_late(self) -> None:
+        """Rule 8a: a refusal of another command believed, because a stray line came just after this one was sent and moved all replies by one, each
+        in a packet of its own: without pipelining RSET before, with it RSET behind shows that server and client are out of step."""
+        for pipelining in ("PIPELINING", "X-NONE"):
+            for stray in ("250 stray", "550 5.1.1 stray"):
+                factory = LateFactory(stray, EHLO=f"250-script\n250 {pipelining}", RCPT=["250 ok", "250 ok", "550 5.1.1 no"])
+                client = await self.connect(self.listen(factory))
+                await self.send(client, "x@y")
+                factory.late = True
+                error = await self.broken(self.send(client, "x@y", "z@y"))
+                assert error.reply.enhanced == "4.5.0", (pipelining, stray, error)
+                assert error.certain
 
     async def test_one_write_for_a_small_message(self) -> None:
         """Would catch more round trips than needed: envelope in one write, message and dot in another."""

@@ -134,13 +134,13 @@ class Postfix:
 class PostfixPrimary(Postfix):
     """An organisation's own server: it knows ``addresses`` and delivers to a Maildir each."""
 
-    def __init__(self, addresses: Iterable[str], domain: str = "example.test", port: int = 0) -> None:
+    def __init__(self, addresses: Iterable[str], domain: str = "example.test", port: int = 0, more: str = "") -> None:
         known = list(addresses)
         super().__init__(
             f"virtual_mailbox_domains = {domain}\n"
             "virtual_mailbox_base = {root}/mail\n"
             "virtual_mailbox_maps = texthash:{root}/etc/mailboxes\n"
-            "virtual_minimum_uid = 1\nvirtual_uid_maps = static:65534\nvirtual_gid_maps = static:65534\n",
+            "virtual_minimum_uid = 1\nvirtual_uid_maps = static:65534\nvirtual_gid_maps = static:65534\n" + more,
             port,
         )
         main = self.config / "main.cf"

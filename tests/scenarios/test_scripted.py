@@ -266,8 +266,8 @@ def finer(stage: Stage) -> Iterator[None]:
 
 
 NO_OUTAGE = [
-    ("451 4.7.1 greylisting in action, please come back later", "kept for the primary: greylisting is no outage"),
-    ("452 4.2.2 mailbox full", "kept for the primary: one full mailbox is no outage"),
+    ("451 4.7.1 greylisting in action, please come back later", "waits for the primary: greylisting is no outage"),
+    ("452 4.2.2 mailbox full", "waits for the primary: one full mailbox is no outage"),
 ]
 
 

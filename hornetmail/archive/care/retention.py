@@ -1,19 +1,23 @@
 """Retention (C1, rule 19) in two jobs. At 02:30 what has expired is *marked*: no search finds it any more (A57), and it can still be unmarked. At
 03:40 a day later what is still marked goes, off the media too (A58); packs and full-text tables go whole once nothing in them lives.
 
+What goes leaves the index first, together with a note of it (``going``), then the journal is told, then the note goes: whoever sends the same bytes
+meanwhile has sent a new mail, which the journal's word does not reach; a process that dies in between tells the journal at its next start.
+
 Marks are in ``archive.db``, and last as long as it does; after a rebuild they are made anew. Both jobs look first whether what they would do can be
 meant, and refuse until somebody confirms it: when the clock cannot be trusted, when too much would go at once, and after a rebuild (rule 18).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
+from hornetmail.archive.index.leaves import Leaf, leaf_went, leaves_of
 from hornetmail.archive.index.schema import drop_month, table_of
 from hornetmail.archive.media.medium import MediumError
 from hornetmail.archive.media.roster import Media
@@ -63,7 +67,7 @@ class _State(msgspec.Struct, frozen=True, gc=False):
 
 class Retention:
     """One run of either job. ``drift``: by how many seconds wall clock and monotonic time disagree since the start, or since somebody
-    confirmed the clock."""
+    confirmed the clock. ``alarm`` is told, code and text, of media on which dead packs could not be removed."""
 
     log = Logger()
 
@@ -75,6 +79,7 @@ class Retention:
         staging: Staging,
         media: Media,
         drift: float,
+        alarm: Callable[[str, str], None],
         settings: RetentionSettings = RetentionSettings(),
     ) -> None:
         self._reactor = reactor
@@ -83,6 +88,7 @@ class Retention:
         self._staging = staging
         self._media = media
         self._drift = drift
+        self._alarm = alarm
         self._settings = settings
 
     async def mark(self, now: float) -> int:
@@ -108,12 +114,10 @@ class Retention:
         await self._database.run(_unmark, now)
         self._check_share(state, now, await self._database.read(_unapproved, now - WAIT, state.approved), "would go")
         gone = 0
-        while True:
-            batch = await self._database.read(_due, now - WAIT)
-            if not batch:
-                break
-            await self._tell(batch, now)
-            gone += await self._database.run(_remove, batch)
+        while batch := await self._database.run(_remove, now - WAIT, "retention"):
+            gone += batch
+            await self.tell_journal(now)
+        await self.tell_journal(now)
         await self._sweep(now)
         return gone
 
@@ -137,22 +141,34 @@ class Retention:
                 why += ", and retention has not run for days"
             raise ArchiveError(f"{count} of {state.total} mails {what} at once, {why}: nothing is purged until confirmed")
 
-    async def _tell(self, batch: Sequence[tuple[int, int, bytes, int]], now: float) -> None:
-        """The journal hears of it first, so that a rebuild does not bring it back (rule 18)."""
-        for tenant in sorted({tenant for _, tenant, _, _ in batch}):
-            records = tuple(record for _, t, record, _ in batch if t == tenant)
-            await self._staging.add_event(tenant, EventMeta(What.DELETED, now, records, reason="retention"))
+    async def tell_journal(self, now: float) -> None:
+        """What has left the index and is not yet in the journal: told now, so that a rebuild does not bring it back (rule 18). Also what a
+        crash left over; telling twice says the same."""
+        while going := await self._database.read(_going):
+            for tenant, reason in sorted({(each.tenant, each.reason) for each in going}):
+                these = [each for each in going if (each.tenant, each.reason) == (tenant, reason)]
+                leaves = tuple(leaf for each in these for leaf in each.leaves)
+                records = tuple(each.record for each in these)
+                await self._staging.add_event(tenant, EventMeta(What.DELETED, now, records, reason=reason, leaves=leaves))
+                await self._database.run(_told, records)
 
     async def _sweep(self, now: float) -> None:
-        """Whole packs and whole tables, once nothing lives in them."""
+        """Whole packs and whole tables, once nothing lives in them. A medium that is away keeps its dead packs until it is back, and holds up
+        no other."""
+        away: dict[int, str] = {}
         for pack in await self._database.read(_dead_packs, month_of(now)):
+            if pack.medium in away:
+                continue
             try:
-                await deferToThreadPool(self._reactor, self._pool, self._media.get(pack.medium).delete, pack.name)
+                medium = self._media.get(pack.medium)
+                await deferToThreadPool(self._reactor, self._pool, medium.delete, pack.name)
             except MediumError as error:
-                # The index keeps the pack, so that the next purge finds it; what lies on other media goes.
-                self.log.warn("{pack} stays for now: {error}", pack=pack.name, error=error)
+                away[pack.medium] = str(error)
                 continue
             await self._database.run(_forget_pack, pack.number)
+        for number, why in sorted(away.items()):
+            self.log.error("dead packs stay on medium {number}: {why}", number=number, why=why)
+            self._alarm("archive-purge", f"what has expired is still on medium {number}: {why}; it goes when that is back")
         for month in await self._database.read(_dead_months, month_of(now)):
             await self._database.run(drop_month, month)
 
@@ -235,25 +251,42 @@ def _confirm(cursor: Cursor, now: float) -> None:
     cursor.execute("DELETE FROM fact WHERE name = ?", (REBUILT,))
 
 
-def _due(cursor: Cursor, before: float) -> list[tuple[int, int, bytes, int]]:
-    due: list[tuple[int, int, bytes, int]] = cursor.execute(
+class _Going(msgspec.Struct, frozen=True, gc=False):
+    record: bytes
+    tenant: int
+    leaves: tuple[Leaf, ...]
+    reason: str
+
+
+_leaves = msgspec.msgpack.Decoder(tuple[Leaf, ...])
+
+
+def _remove(cursor: Cursor, before: float, reason: str) -> int:
+    due = cursor.execute(
         "SELECT place, tenant, record, month FROM mail WHERE marked IS NOT NULL AND marked <= ? ORDER BY place LIMIT ?",
         (before, ROWS),
     ).fetchall()
-    return due
-
-
-def _remove(cursor: Cursor, batch: Sequence[tuple[int, int, bytes, int]]) -> int:
-    gone = 0
-    for place, _tenant, _record, month in batch:
-        if not cursor.execute("SELECT 1 FROM mail WHERE place = ? AND marked IS NOT NULL", (place,)).fetchone():
-            # It arrived once more while the journal was written.
-            continue
+    for place, tenant, record, month in due:
+        leaves = leaves_of(cursor, place)
+        cursor.execute(
+            "INSERT INTO going (record, tenant, leaves, reason) VALUES (?, ?, ?, ?) ON CONFLICT (record) DO NOTHING",
+            (record, tenant, msgspec.msgpack.encode(leaves), reason),
+        )
         cursor.execute(f"DELETE FROM {table_of(month)} WHERE rowid = ?", (place,))
         cursor.execute("DELETE FROM arrival WHERE place = ?", (place,))
         cursor.execute("DELETE FROM mail WHERE place = ?", (place,))
-        gone += 1
-    return gone
+        for node, leaf in leaves:
+            leaf_went(cursor, node, leaf)
+    return len(due)
+
+
+def _going(cursor: Cursor) -> list[_Going]:
+    rows = cursor.execute("SELECT record, tenant, leaves, reason FROM going ORDER BY record LIMIT ?", (ROWS,)).fetchall()
+    return [_Going(record, tenant, _leaves.decode(leaves), reason) for record, tenant, leaves, reason in rows]
+
+
+def _told(cursor: Cursor, records: Sequence[bytes]) -> None:
+    cursor.executemany("DELETE FROM going WHERE record = ?", [(record,) for record in records])
 
 
 def _dead_packs(cursor: Cursor, present: int) -> list[PackRow]:

@@ -25,6 +25,7 @@ from hornetmail.archive.store.staging import NO_LEAF, Staged, Staging, year_of
 from hornetmail.core.archived import ArchiveError
 from hornetmail.db.engines import Cursor
 from hornetmail.db.pool import Database
+from hornetmail.disk.records import BadRecord
 
 T = TypeVar("T")
 
@@ -109,7 +110,7 @@ class Sealer:
         run = self._run(entries)
         if run is not None:
             await self._in_thread(self._log_leaves, medium, run)
-        await self._staging.alone(lambda: self._staging.records.drop(segment))
+        await self._staging.alone(lambda: self._staging.leave(segment))
         self._staging.sealed(segment)
         return len(packs)
 
@@ -121,7 +122,12 @@ class Sealer:
         self._keys.publish(medium)
         groups: dict[Group, list[bytes]] = {}
         for entry in entries:
-            record = self._staging.read(entry.position)
+            try:
+                record = self._staging.read(entry.position)
+            except BadRecord as error:
+                # The others must not wait for it: the segment is kept aside for its sake.
+                self._staging.damage(entry.position.segment, f"record {entry.record.hex()}: {error}")
+                continue
             month = entry.month
             if entry.kind == Kind.EVENT or entry.outcome == Outcome.BROKEN:
                 month = 0

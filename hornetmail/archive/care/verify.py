@@ -8,6 +8,7 @@ from typing import Any
 
 from twisted.internet.threads import deferToThreadPool
 
+from hornetmail.archive.care.accounts import Accounts
 from hornetmail.archive.care.sealing import Sealer
 from hornetmail.archive.index.schema import ANY, table_of
 from hornetmail.archive.keys.keyring import KEYRING_NAME, Keyring, KeyTrouble
@@ -70,9 +71,11 @@ class Verification:
             members = await self._database.read(_mails_in, pack.number)
             if await self._in_thread(self._check_pack, pack, members):
                 await self._database.run(_checked, pack.number, self._reactor.seconds())
-        await self._in_thread(self._check_staging)
+        await self._in_thread(self._check_staging, await self._database.read(_unsealed))
         for where, what in await self._database.read(_check_index, full):
             self._bad(where, what)
+        accounts = Accounts(self._reactor, self._pool, self._database, self._leaves, self._staging, self._node)
+        self._found += await accounts.check()
         return tuple(self._found)
 
     async def _compared(self) -> list[PackRow]:
@@ -215,7 +218,14 @@ class Verification:
         if meta.node == self._node and meta.leaf < len(self._hashes) and self._hashes[meta.leaf] != meta.leaf_hash():
             self._bad(where, f"it is not what leaf {meta.leaf} states")
 
-    def _check_staging(self) -> None:
+    def _check_staging(self, unsealed: Sequence[tuple[int, bytes, int]]) -> None:
+        """Staged records, and the mails (ID, record, segment) that the index has in the staging area."""
+        for path in sorted(self._staging.aside.glob("*.log")) if self._staging.aside.is_dir() else ():
+            self._bad(f"staging: {path.name}", f"damaged, kept aside in {path.parent}; records in it may be missing")
+        segments = set(self._staging.records.segments())
+        for identifier, record, segment in unsealed:
+            if segment not in segments:
+                self._bad(f"staging: record {record.hex()}", f"mail {identifier} was staged, and its bytes are lost")
         for entries in list(self._staging.segments.values()):
             for entry in list(entries):
                 where = f"staging: record {entry.record.hex()}"
@@ -233,6 +243,11 @@ def _mails_in(cursor: Cursor, number: int) -> dict[bytes, tuple[int, int]]:
     found = cursor.execute("SELECT record, start, length FROM mail WHERE pack = ?", (number,)).fetchall()
     found += cursor.execute("SELECT record, start, length FROM part WHERE pack = ?", (number,)).fetchall()
     return {record: (start, length) for record, start, length in found}
+
+
+def _unsealed(cursor: Cursor) -> list[tuple[int, bytes, int]]:
+    found: list[tuple[int, bytes, int]] = cursor.execute("SELECT id, record, length FROM mail WHERE pack IS NULL").fetchall()
+    return found
 
 
 def _checked(cursor: Cursor, number: int, now: float) -> None:

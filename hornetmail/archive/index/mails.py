@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from hornetmail.archive.index.leaves import leaf_went
 from hornetmail.archive.index.schema import Arrival, People, fts_row, make_month, people_decoder, table_of
 from hornetmail.archive.store.records import MailMeta, Outcome
 from hornetmail.core.ids import milliseconds_of
@@ -75,7 +76,8 @@ def _store(cursor: Cursor, one: Prepared) -> Stored:
     known = _known(cursor, one.record)
     if known:
         return known
-    if cursor.execute("SELECT 1 FROM deleted WHERE record = ?", (one.record,)).fetchone():
+    if cursor.execute("SELECT 1 FROM deleted WHERE record = ? AND at > back", (one.record,)).fetchone():
+        leaf_went(cursor, meta.node, meta.leaf)
         return Stored(one.record, Outcome.GONE, meta.month)
     if meta.row:
         twin = cursor.execute(
@@ -99,8 +101,8 @@ def _store(cursor: Cursor, one: Prepared) -> Stored:
 
 def _arrive(cursor: Cursor, one: Prepared, place: int, outcome: Outcome) -> None:
     cursor.execute(
-        "INSERT INTO arrival (record, tenant, row, place, outcome) VALUES (?, ?, ?, ?, ?)",
-        (one.record, one.tenant, one.meta.row, place, outcome.value),
+        "INSERT INTO arrival (record, tenant, row, place, outcome, node, leaf) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (one.record, one.tenant, one.meta.row, place, outcome.value, one.meta.node, one.meta.leaf),
     )
 
 

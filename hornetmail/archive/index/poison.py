@@ -28,6 +28,11 @@ def text_of(record: bytes, raw: bytes, told: Told) -> MailText:
         return read_mail(raw)
     except Exception as error:  # noqa: BLE001  whatever it is, the next mail must not wait for it
         told(record, repr(error))
+    return plain_text_of(raw)
+
+
+def plain_text_of(raw: bytes) -> MailText:
+    """What the header alone says, of a mail of which no more can be read. Never raises."""
     header, end, _ = raw[:HEADER_BYTES].partition(b"\r\n\r\n")
     try:
         return _plainly(read_mail(header + end))

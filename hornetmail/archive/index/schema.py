@@ -16,6 +16,9 @@ from hornetmail.db.engines import Cursor
 from hornetmail.db.migrate import Migration
 from hornetmail.mime.text import Named
 
+UNKNOWN_LEAVES = "leaves from before"
+"""Fact: the index was begun by a version that did not note the leaves of what arrived again or went."""
+
 MIGRATIONS = (
     Migration(
         1,
@@ -96,6 +99,25 @@ MIGRATIONS = (
         2,
         "marked mails, found without looking at all others",
         ("CREATE INDEX mail_marked ON mail (place) WHERE marked IS NOT NULL",),
+    ),
+    Migration(
+        3,
+        "every leaf has an owner: arrivals know theirs, and what went is remembered",
+        (
+            "ALTER TABLE arrival ADD COLUMN node INTEGER NOT NULL DEFAULT 0",
+            "ALTER TABLE arrival ADD COLUMN leaf INTEGER NOT NULL DEFAULT -1",
+            f"INSERT INTO fact (name, value) SELECT '{UNKNOWN_LEAVES}', 'yes' WHERE EXISTS (SELECT 1 FROM mail)",
+            "ALTER TABLE deleted ADD COLUMN back REAL NOT NULL DEFAULT 0",
+            # what left the index and is not in the journal yet, and the leaves of all that went, as ranges
+            "CREATE TABLE going (record BLOB PRIMARY KEY, tenant INTEGER NOT NULL, leaves BLOB NOT NULL, reason TEXT NOT NULL) WITHOUT ROWID",
+            """CREATE TABLE leaf_gone (
+                node INTEGER NOT NULL,
+                first INTEGER NOT NULL,
+                last INTEGER NOT NULL,
+                tenant INTEGER NOT NULL DEFAULT 0,
+                PRIMARY KEY (node, first)
+            ) WITHOUT ROWID""",
+        ),
     ),
 )
 

@@ -65,16 +65,15 @@ class Media:
         state = self._state
         return frozenset(state.media) - frozenset(state.moved)
 
-    @property
-    def unused(self) -> tuple[int, ...]:
-        """Those out of use, by number: what lies there is neither read nor deleted for now, and a rebuild cannot know of it."""
-        state = self._state
-        return tuple(sorted(number for number in state.unused if number not in state.moved))
-
     def all(self) -> list[IMedium]:
         """Those in use, by number."""
         state = self._state
         return [m for number, m in sorted(state.media.items()) if number not in state.unused and number not in state.moved]
+
+    def every(self) -> list[IMedium]:
+        """All that hold something or may, by number, those out of use too: what lies on them is still the archive's."""
+        state = self._state
+        return [m for number, m in sorted(state.media.items()) if number not in state.moved]
 
     def get(self, number: int) -> IMedium:
         """By number, a retired one's successor included. Raises MediumError: unknown, or out of use (A15)."""

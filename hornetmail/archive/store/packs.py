@@ -5,6 +5,7 @@ order (rules 20, 21). Packs of month 0 are the medium's journal: later facts tha
 from __future__ import annotations
 
 import hashlib
+import re
 import struct
 import time
 from collections.abc import Iterator, Sequence
@@ -12,8 +13,8 @@ from collections.abc import Iterator, Sequence
 import msgspec
 import zstandard
 
-from hornetmail.archive.keys.keyring import Keyring
-from hornetmail.archive.store.records import read_header
+from hornetmail.archive.keys.keyring import Keyring, KeyTrouble
+from hornetmail.archive.store.records import RecordBroken, read_header
 from hornetmail.core.archived import ArchiveError
 from hornetmail.disk.seal import BrokenSeal
 
@@ -37,6 +38,9 @@ def month_of(expires: float) -> int:
     """The month of expiry as YYYYMM (UTC)."""
     when = time.gmtime(min(max(expires, 0.0), 253402300799.0))
     return when.tm_year * 100 + when.tm_mon
+
+
+_PACK_NAME = re.compile(r"(?:packs/t(\d{1,19})/(\d{4})-(\d{2})|journal/t(\d{1,19}))/([0-9a-f]{32})\.pack", re.ASCII)
 
 
 class Group(msgspec.Struct, frozen=True, gc=False, order=True):
@@ -85,6 +89,13 @@ class SealedPack(msgspec.Struct, frozen=True, gc=False):
     size: int
 
 
+class Salvaged(msgspec.Struct, frozen=True, gc=False):
+    """What can be had of a damaged pack: the records that are whole, or may be (they say so themselves when they are opened), and what is damaged."""
+
+    pack: SealedPack
+    damage: tuple[str, ...]
+
+
 def prefix_of(group: Group) -> str:
     """The folder of a group's packs on a medium."""
     if group.month == 0:
@@ -115,6 +126,12 @@ def build_pack(head: PackHead, records: Sequence[bytes], keyring: Keyring, key: 
     return SealedPack(head, tuple(members), data, hashlib.sha256(data).digest(), len(data))
 
 
+def pack_id_of(name: str) -> bytes:
+    """The pack's ID by its name on a medium, ``b""`` if it is not the name of a pack."""
+    match = _PACK_NAME.fullmatch(name)
+    return bytes.fromhex(match[5]) if match else b""
+
+
 def open_pack(data: bytes, keyring: Keyring) -> SealedPack:
     """Check a pack from end to end: footer, checksum, trailer, and that it holds just the members stated, in their order. Raises PackBroken."""
     if len(data) < HEADER.size + FOOTER.size or data[:8] != _MAGIC:
@@ -134,6 +151,75 @@ def open_pack(data: bytes, keyring: Keyring) -> SealedPack:
     if sum(1 for _ in _walk(data, at)) != len(members):
         raise PackBroken(f"it holds other records than the {len(members)} of its trailer")
     return SealedPack(read_pack_head(data), members, data, hashlib.sha256(data).digest(), len(data))
+
+
+def salvage_pack(name: str, data: bytes, keyring: Keyring) -> Salvaged:
+    """What a damaged pack still holds: by its trailer if that opens, else by the records' own headers, which say where each begins. ``name``: where
+    it lies on the medium, which says what its header said. Cost is linear in the data. Raises PackBroken (not the name of a pack)."""
+    head, damage = _head_of(name, data)
+    members: tuple[Member, ...] = ()
+    try:
+        members = _by_trailer(data, keyring)
+    except (PackBroken, KeyTrouble) as error:
+        damage.append(f"its trailer is of no use ({error}): what it held besides the records found cannot be told")
+        members = tuple(_by_headers(data, head.group.tenant))
+    else:
+        kept = []
+        for member in members:
+            if hashlib.sha256(data[member.offset : member.offset + member.length]).digest() == member.sha256:
+                kept.append(member)
+            else:
+                damage.append(f"record {member.record.hex()} ({_kind(member.kind)}) was changed or is cut off")
+        members = tuple(kept)
+    return Salvaged(SealedPack(head, members, data, hashlib.sha256(data).digest(), len(data)), tuple(damage))
+
+
+def _head_of(name: str, data: bytes) -> tuple[PackHead, list[str]]:
+    """A damaged pack's head: tenant, month and ID by its name, the rest by its header as far as that agrees."""
+    match = _PACK_NAME.fullmatch(name)
+    if match is None:
+        raise PackBroken("not the name of a pack")
+    tenant, year, month, journal, pack = match.groups()
+    group = Group(int(journal or tenant), 0 if journal else int(year) * 100 + int(month))
+    try:
+        head = read_pack_head(data)
+    except PackBroken:
+        head = None
+    if head is None or (head.group, head.pack) != (group, bytes.fromhex(pack)):
+        return PackHead(0, group, bytes.fromhex(pack), 0.0), ["its header was changed"]
+    return head, []
+
+
+def _kind(number: int) -> str:
+    return {1: "message", 2: "attachment", 3: "later fact"}.get(number, f"kind {number}")
+
+
+def _by_trailer(data: bytes, keyring: Keyring) -> tuple[Member, ...]:
+    """Members as the trailer states them; it authenticates itself and the header, whatever became of the records between."""
+    end = len(data) - FOOTER.size
+    if end < HEADER.size:
+        raise PackBroken("cut off at its beginning")
+    at, key, _, magic = FOOTER.unpack_from(data, end)
+    if magic != _END or not HEADER.size <= at < end:
+        raise PackBroken("it has no end")
+    return _open_trailer(data[: HEADER.size], data[at:end], keyring, key)
+
+
+def _by_headers(data: bytes, tenant: int) -> Iterator[Member]:
+    """Records by the twelve bytes that each of this tenant begins with. A length that cannot be true gives way to where the next one begins."""
+    begins = re.compile(rb"\x01[\x01-\x03][\x01\x02]\x00" + re.escape(tenant.to_bytes(8, "big")))
+    starts = [match.start() for match in begins.finditer(data, LENGTH.size)]
+    ends = [following - LENGTH.size for following in starts[1:]] + [len(data)] * bool(starts)
+    for start, following in zip(starts, ends, strict=True):
+        (length,) = LENGTH.unpack_from(data, start - LENGTH.size)
+        if start + length > following:
+            length = following - start
+        record = data[start : start + length]
+        try:
+            header = read_header(record)
+        except RecordBroken:
+            continue
+        yield Member(header.record, header.kind, start, length, hashlib.sha256(record).digest())
 
 
 def keys_of(data: bytes, members: Sequence[Member]) -> set[int]:

@@ -123,23 +123,43 @@ class PartMeta(msgspec.Struct, frozen=True, gc=False):
 
 
 class What(enum.StrEnum):
-    """Later facts. ``COPY``: the same bytes arrived once more (rule 13). ``DELETED``: records that went, by purge or by hand.
-    ``VOID``: a staged record that says nothing new (a row staged twice around a crash)."""
+    """The words of later facts that this version knows; ``EventMeta.what`` is open, and other words are passed over, not damage.
+
+    ``COPY``: the same bytes arrived once more (rule 13). ``VOID``: a staged record that says nothing new (a row staged twice around a crash).
+    ``DELETED``: records that went, by purge or by hand; ``UNDELETED``: they did not after all. ``HOLD``, ``RELEASE``: a legal hold named ``text`` on
+    records begins, ends. ``KEEP_UNTIL``: they live until ``until``. ``NOTE``, ``CATEGORY``: ``text`` of ``by`` (``""``: taken away).
+    ``RENDITION``: the first record and the others are renditions of one mail (rule 13).
+    """
 
     COPY = "copy"
     DELETED = "deleted"
     VOID = "void"
+    UNDELETED = "undeleted"
+    HOLD = "hold"
+    RELEASE = "release"
+    KEEP_UNTIL = "keep-until"
+    NOTE = "note"
+    CATEGORY = "category"
+    RENDITION = "rendition"
+
+
+WITH_THEIR_MAIL = frozenset({What.COPY, What.VOID, What.KEEP_UNTIL, What.NOTE, What.CATEGORY, What.RENDITION})
+"""Facts that lie in the pack of their mail's month and go with it (rule 23); all others lie in the medium's journal, for good."""
 
 
 class EventMeta(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """A later fact about ``records`` (record IDs). ``copy``: envelope and leaf of the further arrival."""
+    """A later fact about ``records`` (record IDs). ``copy``: envelope and leaf of the further arrival. ``leaves``: node and leaf number of all arrivals
+    that went with the records; ``text`` and ``until``: see What."""
 
-    what: What
+    what: str
     at: float
     records: tuple[bytes, ...] = ()
     by: str = ""
     reason: str = ""
     copy: MailMeta | None = None
+    leaves: tuple[tuple[int, int], ...] = ()
+    text: str = ""
+    until: float = 0.0
 
 
 class Header(msgspec.Struct, frozen=True, gc=False):

@@ -49,8 +49,8 @@ def pack_rows(cursor: Cursor) -> list[PackRow]:
     return [PackRow(*row) for row in cursor.execute(f"SELECT {_COLUMNS} FROM pack ORDER BY number").fetchall()]
 
 
-def enter_pack(cursor: Cursor, pack: SealedPack, now: float) -> int:
-    """A pack's number in the index; the one that it had, if it was put before a crash."""
+def enter_pack(cursor: Cursor, pack: SealedPack, now: float, medium: int = 0) -> int:
+    """A pack's number in the index; the one that it had, if it was put before a crash. ``medium``: where it was found, if not where it was put."""
     head = pack.head
     known = cursor.execute("SELECT number FROM pack WHERE pack = ?", (head.pack,)).fetchone()
     (last,) = cursor.execute("SELECT coalesce(max(number), 0) FROM pack").fetchone()
@@ -62,7 +62,7 @@ def enter_pack(cursor: Cursor, pack: SealedPack, now: float) -> int:
             number,
             head.group.tenant,
             head.pack,
-            head.medium,
+            medium or head.medium,
             head.group.month,
             pack.size,
             pack.sha256,

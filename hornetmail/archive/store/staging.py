@@ -6,11 +6,13 @@ numbered even while the key is locked), then the archive record. From here they 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import struct
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -38,7 +40,7 @@ from hornetmail.archive.store.records import (
 )
 from hornetmail.core.archived import ArchiveItem
 from hornetmail.core.ids import IdSource, milliseconds_of
-from hornetmail.disk.records import Position, RecordLog, Replayed
+from hornetmail.disk.records import BadRecord, Position, RecordLog, Replayed
 
 T = TypeVar("T")
 
@@ -46,6 +48,9 @@ PREFIX = struct.Struct(">QQQ")
 NO_LEAF = (1 << 64) - 1
 BATCH = 64
 BATCH_BYTES = 8 << 20
+_UNREADABLE = frozenset({errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.ENODATA})
+"""What a disk says of a bad sector; anything else may be better in a moment."""
+
 KEPT_BYTES = 32 << 20
 """Bodies kept in memory until they are indexed; what is beyond is read back from the log."""
 
@@ -120,7 +125,8 @@ def clean_text(text: str) -> str:
 
 
 class Staging:
-    """The staging area. ``known`` tells which queue rows the index has; ``first_leaf``: the lowest leaf number not yet in the leaf log."""
+    """The staging area. ``known`` tells which queue rows the index has; ``first_leaf``: the lowest leaf number not yet in the leaf log.
+    ``damaged``: what of which segment cannot be read; such a segment is kept aside once the rest of it is on a medium, and ``alarm`` told."""
 
     log = Logger()
 
@@ -137,7 +143,10 @@ class Staging:
         known: Callable[[Sequence[int]], Awaitable[set[int]]],
         find_part: Callable[[PartKey], bytes | None],
         arrived: Callable[[], None],
+        alarm: Callable[[str, str], None],
     ) -> None:
+        self._alarm = alarm
+        self.damaged: dict[int, list[str]] = {}
         self._reactor = reactor
         self._pool = pool
         self.records = records
@@ -171,13 +180,41 @@ class Staging:
                 row, leaf, identifier = PREFIX.unpack_from(payload)
                 header = read_header(payload[PREFIX.size :])
             except (struct.error, RecordBroken) as error:
-                self.log.error("staged record at {position} does not read: {error}", position=position, error=error)
+                self.damage(position.segment, f"record at {position.offset}: {error}")
                 return
             self._add(Staged(position, header.kind, header.tenant, header.record, row, leaf, identifier, len(payload), now))
 
         replayed = self.records.replay(take)
+        for one in replayed.damage:
+            self.damage(one.segment, str(one))
         self.records.roll()
+        for segment in self.damaged:
+            # One of which nothing can be read has to be kept aside as well.
+            self.segments.setdefault(segment, [])
         return replayed
+
+    def damage(self, segment: int, what: str) -> None:
+        """Something in a segment cannot be read."""
+        self.log.error("staging segment {segment} is damaged: {what}", segment=segment, what=what)
+        self.damaged.setdefault(segment, []).append(what)
+
+    def leave(self, segment: int) -> None:
+        """A segment has gone to the medium, as far as it could be read: remove it; if it is damaged, keep it aside for who can read more of it.
+        Blocking, in ``alone``."""
+        what = self.damaged.get(segment)
+        if what is None:
+            self.records.drop(segment)
+            return
+        aside = self.records.set_aside(segment, self.aside)
+        self._alarm(
+            "archive-staging-damaged",
+            f"{len(what)} damaged places in {aside.name}, which is kept aside in {aside.parent}; the rest of it is archived; first: {what[0]}",
+        )
+
+    @property
+    def aside(self) -> Path:
+        """The directory of damaged segments."""
+        return self.records.directory.with_name(self.records.directory.name + "-damaged")
 
     def _add(self, entry: Staged) -> None:
         self.segments.setdefault(entry.position.segment, []).append(entry)
@@ -386,8 +423,13 @@ class Staging:
         )
 
     def read(self, position: Position) -> bytes:
-        """The archive record at a position. Blocking. Raises KeyError (sealed meanwhile), BadRecord."""
-        return self.records.read(position)[PREFIX.size :]
+        """The archive record at a position. Blocking. Raises KeyError (sealed meanwhile), BadRecord (also for a bad sector), OSError."""
+        try:
+            return self.records.read(position)[PREFIX.size :]
+        except OSError as error:
+            if error.errno in _UNREADABLE:
+                raise BadRecord(f"the disk cannot read the record at {position}: {error.strerror}") from error
+            raise
 
     def index_again(self) -> None:
         """All that is staged waits for a new index."""
@@ -399,6 +441,7 @@ class Staging:
 
     def sealed(self, segment: int) -> None:
         """A segment's records are on the medium and the index knows it: forget them."""
+        self.damaged.pop(segment, None)
         for entry in self.segments.pop(segment, ()):
             self.bytes -= entry.size
             self._rows.pop(entry.row, None)

@@ -15,17 +15,17 @@ from hornetmail.core.bounce import Bounce
 from hornetmail.core.envelope import Door
 from hornetmail.core.events import RecipientSettled
 from hornetmail.core.mode import Mode
-from hornetmail.core.queued import Claim, Message, Row, RowKind, RowState, Settled
+from hornetmail.core.queued import Claim, Message, Row, RowKind, RowState, Settled, WaitsFor
 from hornetmail.core.reply import Reply
-from hornetmail.core.route import ARCHIVE, KEPT, PRIMARY, Last, Route, kept, route
+from hornetmail.core.route import ARCHIVE, PRIMARY, Last, Route, route, waits_for_primary
 from hornetmail.core.turn import is_uncertain
 from hornetmail.core.verdict import Outcome, Verdict
 from hornetmail.delivery.attempt.evidence import Evidence
 from hornetmail.delivery.connections.unrecorded import Unrecorded
-from hornetmail.delivery.couriers.archive import ArchiveCourier, staged_reason
+from hornetmail.delivery.couriers.archive import ArchiveCourier
 from hornetmail.delivery.couriers.portal import Placed
 from hornetmail.delivery.letters.notices import Notices
-from hornetmail.delivery.outage.modes import PARKED, Modes
+from hornetmail.delivery.outage.modes import Modes
 from hornetmail.delivery.tasks import together
 from hornetmail.interfaces import IBody, IBus, ICourier, IDirectory, IMeters, IQueue
 
@@ -165,7 +165,7 @@ class Agent:
             for name, rows in by_courier.items():
                 for row, verdict in await self._try(name, message, rows, body):
                     onward = not verdict.final and verdict.unavailable and bool(group.couriers(row, place + 1))
-                    if onward and not kept(group.routes[row.id], verdict, row.last):
+                    if onward and not waits_for_primary(group.routes[row.id], verdict, row.last):
                         # Once uncertain, the primary may have it, whatever it says later: the portal's copy is a marked one.
                         left.append(row if is_uncertain(row) else msgspec.structs.replace(row, last=verdict))
                     else:
@@ -218,7 +218,7 @@ class Agent:
     async def _record(self, message: Message, group: Group, ended: Sequence[Ended], settled: Sequence[Settled]) -> None:
         """Everything in one transition, then whoever has to hear of it."""
         await self._queue.settle(settled)
-        if any(each.reason.startswith(KEPT) for each in settled) and self._modes.mode(group.domain) is Mode.EMERGENCY:
+        if any(each.waits_for is WaitsFor.PRIMARY for each in settled) and self._modes.mode(group.domain) is Mode.EMERGENCY:
             # The emergency began while the primary was being asked: adoption (L4) passed over what was under way.
             await self._queue.adopt(self._name(group.domain), self._clock.seconds())
         if (
@@ -274,11 +274,15 @@ class Agent:
                 self._expect(due)
             return Settled(row.id, RowState.DELIVERED, _plain(verdict), due, copy, delay_told=row.delay_told)
         if way.last is Last.PARK:
-            return Settled(row.id, RowState.PARKED, verdict, reason=PARKED + way.why, delay_told=row.delay_told)
-        reason = kept(way, verdict, row.last)
+            return Settled(
+                row.id, RowState.PARKED, verdict, reason=way.why, delay_told=row.delay_told, waits_for=WaitsFor.MAILBOX
+            )
+        reason = waits_for_primary(way, verdict, row.last)
+        waits_for = WaitsFor.PRIMARY if reason else WaitsFor.NOTHING
         if is_uncertain(row) and verdict.outcome is Outcome.DEFERRED and row.last is not None:
             verdict = row.last
-        return Settled(row.id, RowState.QUEUED, verdict, self._again(row), reason=reason, delay_told=row.delay_told or told)
+        told = told or row.delay_told
+        return Settled(row.id, RowState.QUEUED, verdict, self._again(row), reason=reason, delay_told=told, waits_for=waits_for)
 
     async def give_up(self, rows: Sequence[int], reason: str) -> int:
         """Administration: end the deliveries named and tell their senders. Where rule 6 forbids that, the
@@ -328,12 +332,12 @@ class Agent:
         if verdict.outcome is not Outcome.DELIVERED:
             return Settled(row.id, RowState.QUEUED, verdict, self._again(row), reason=row.reason)
         if not standing.pending:
-            return Settled(row.id, RowState.DELIVERED, verdict, reason=staged_reason(standing))
+            return Settled(row.id, RowState.DELIVERED, verdict, staged=standing.staged)
         # Those still under way are united with the record when they got it.
         soonest = min((each.due for each in standing.pending if each.due > now), default=now + self._backoff.ceiling)
         due = min(soonest + 30.0, now + self._backoff.ceiling)
         self._expect(due)
-        return Settled(row.id, RowState.QUEUED, verdict, due, reason=staged_reason(standing))
+        return Settled(row.id, RowState.QUEUED, verdict, due, staged=standing.staged)
 
 
 def _nowhere(way: Route) -> Verdict:

@@ -30,6 +30,11 @@ class Standing(msgspec.Struct, frozen=True):
     entitled: tuple[Row, ...]
     pending: tuple[Row, ...]
 
+    @property
+    def staged(self) -> tuple[int, ...]:
+        """What to keep with the archive row once these are in the archive."""
+        return tuple(row.id for row in self.entitled)
+
 
 @implementer(ICourier)
 class ArchiveCourier:
@@ -83,8 +88,8 @@ class ArchiveCourier:
         return {each.id: verdict for each in rows}
 
     async def stage(self, message: Message, row: Row, standing: Standing, body: IBody) -> Verdict:
-        """Stage what is not staged yet. ``row.reason`` names the rows that were, by ID."""
-        staged = staged_rows(row)
+        """Stage what is not staged yet. ``row.staged`` names the rows that were."""
+        staged = frozenset(row.staged)
         fresh = [each for each in standing.entitled if each.id not in staged]
         try:
             if fresh:
@@ -116,22 +121,7 @@ class ArchiveCourier:
         )
 
 
-STAGED = "staged "
-
-
 def _token(row: Row, recipients: Sequence[Row]) -> int:
     """63 bits that stand for this archive row with these recipients."""
     text = ",".join(str(each) for each in [row.id, *sorted(r.id for r in recipients)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
-
-
-def staged_rows(row: Row) -> frozenset[int]:
-    """The recipients' rows that an archive row's reason names as staged."""
-    if not row.reason.startswith(STAGED):
-        return frozenset()
-    return frozenset(int(each) for each in row.reason[len(STAGED) :].split(",") if each.isdigit())
-
-
-def staged_reason(standing: Standing) -> str:
-    """What to keep as the row's reason after staging; empty if there was nothing to stage."""
-    return "" if not standing.entitled else STAGED + ",".join(str(each.id) for each in standing.entitled)

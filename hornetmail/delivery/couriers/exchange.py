@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import msgspec
+from twisted.internet.defer import CancelledError
+from twisted.logger import Logger
 
 from hornetmail.core.envelope import Recipient
 from hornetmail.core.reply import Reply
@@ -12,18 +14,20 @@ from hornetmail.core.served import Host
 from hornetmail.core.verdict import Outcome, Stage, Verdict
 from hornetmail.delivery.connections.pool import Destination
 from hornetmail.delivery.connections.unrecorded import Unrecorded
+from hornetmail.delivery.couriers.fitting import Chunks, Fit, Text, fit
 from hornetmail.net.smtp import Answer, Broken, SMTPClient
+
+log = Logger()
 
 
 class Load(msgspec.Struct, frozen=True):
     """What goes over: the reverse-path, the recipients, ``chunks`` that starts the same bytes anew each time it is called, and the ``rows``
-    that record what becomes of it."""
+    that record what becomes of it. ``smtputf8``: what was declared when it came."""
 
     sender: str
     recipients: tuple[Recipient, ...]
     chunks: Callable[[], AsyncIterator[bytes]]
     size: int
-    eight_bit: bool = False
     smtputf8: bool = False
     ret: str = ""
     envid: str = ""
@@ -43,6 +47,7 @@ async def hand_over(destination: Destination, load: Load, courier: str) -> list[
     an accepted one, RFC 5321 section 4.5.3.1.10) get it; those that one host defers at MAIL or RCPT are given to the next one
     (section 5.1). Never raises for what the destination does."""
     verdicts: dict[int, Verdict] = {}
+    text = Text(load.chunks)
     unrecorded = destination.unrecorded
     left = list(range(len(load.recipients)))
     deferred: list[int] = []
@@ -52,7 +57,7 @@ async def hand_over(destination: Destination, load: Load, courier: str) -> list[
         chosen = [load.recipients[at] for at in left]
         again: list[int] = []
         try:
-            host, answers = await destination.exchange(lambda client, to=chosen: _send(client, load, to, unrecorded), tried)  # type: ignore[misc]
+            host, answers = await destination.exchange(lambda client, to=chosen: _send(client, load, text, to, unrecorded), tried)  # type: ignore[misc]
         except Broken as error:
             for at in left:
                 # What a host said before is nearer to the truth than that another one is away.
@@ -60,7 +65,7 @@ async def hand_over(destination: Destination, load: Load, courier: str) -> list[
                     verdicts[at] = verdict_of_broken(error, courier)
             answers = []
         else:
-            took_some = any(answer.reply.positive or answer.stage is not Stage.RCPT for answer in answers)
+            took_some = any(answer.reply.completed or answer.stage is not Stage.RCPT for answer in answers)
             for at, answer in zip(left, answers, strict=True):
                 if took_some and _too_many(answer):
                     again.append(at)
@@ -80,27 +85,45 @@ async def hand_over(destination: Destination, load: Load, courier: str) -> list[
     return [verdicts[at] for at in range(len(load.recipients))]
 
 
-async def _gated(client: SMTPClient, load: Load, unrecorded: Unrecorded) -> AsyncIterator[bytes]:
+async def _gated(client: SMTPClient, load: Load, chunks: Chunks, unrecorded: Unrecorded) -> AsyncIterator[bytes]:
     """The text; it ends, and the final dot follows, when what the connection carried before is recorded (rule 11)."""
-    async for chunk in load.chunks():
+    async for chunk in chunks():
         yield chunk
     await unrecorded.before_dot(client, load.rows)
 
 
+async def _fitted(client: SMTPClient, load: Load, text: Text, recipients: Sequence[Recipient]) -> Fit:
+    """Raises Broken (stage LOCAL) if the message cannot be read."""
+    server = client.host.name
+    try:
+        return await fit(text, load.sender, recipients, load.size, client.extensions, server, smtputf8=load.smtputf8)
+    except CancelledError:
+        raise
+    except Exception as error:
+        log.failure("the message could not be read")
+        reply = Reply(451, "4.3.0", f"the message could not be read: {type(error).__name__}")
+        raise Broken(Stage.LOCAL, reply) from error
+
+
 async def _send(
-    client: SMTPClient, load: Load, recipients: Sequence[Recipient], unrecorded: Unrecorded | None
+    client: SMTPClient, load: Load, text: Text, recipients: Sequence[Recipient], unrecorded: Unrecorded | None
 ) -> tuple[Host, list[Answer]]:
     fresh = client.used == 0
-    answers = await client.send(
-        load.sender,
-        recipients,
-        load.chunks() if unrecorded is None else _gated(client, load, unrecorded),
-        size=load.size,
-        eight_bit=load.eight_bit,
-        smtputf8=load.smtputf8,
-        ret=load.ret,
-        envid=load.envid,
-    )
+    fitted = await _fitted(client, load, text, recipients)
+    found = {at: Answer(Stage.MAIL, reply) for at, reply in fitted.refusals.items()}
+    if fitted.recipients:
+        said = await client.send(
+            fitted.sender,
+            tuple(fitted.recipients.values()),
+            fitted.chunks() if unrecorded is None else _gated(client, load, fitted.chunks, unrecorded),
+            size=fitted.size,
+            eight_bit=fitted.eight_bit,
+            smtputf8=fitted.smtputf8,
+            ret=load.ret,
+            envid=load.envid,
+        )
+        found.update(zip(fitted.recipients, said, strict=True))
+    answers = [found[at] for at in range(len(recipients))]
     first = answers[0]
     if not fresh and all(a.reply.code == 421 and not a.uncertain and a.stage is not Stage.DOT for a in answers):
         # 421 closes the connection: on a reused one that is an error before the final dot (rule 2).
@@ -113,13 +136,16 @@ def _too_many(answer: Answer) -> bool:
 
 
 def verdict_of(answer: Answer, courier: str, host: str) -> Verdict:
-    """What one answer means. 4xx is unavailability in the sense of C20."""
+    """What one answer means. 4xx is unavailability in the sense of C20. Delivered is what got 2xx after its final dot, and nothing else (rule 8a)."""
     if answer.uncertain:
         return Verdict(Outcome.UNCERTAIN, answer.reply, courier, Stage.DOT, host, unavailable=True)
     if answer.reply.permanent:
         return Verdict(Outcome.FAILED, answer.reply, courier, answer.stage, host)
     if answer.reply.transient:
         return Verdict(Outcome.DEFERRED, answer.reply, courier, answer.stage, host, unavailable=True)
+    if answer.stage is not Stage.DOT or not answer.reply.completed:
+        reply = Reply(421, "4.5.0", f"no verdict on the message, at {answer.stage}: {answer.reply}")
+        return Verdict(Outcome.DEFERRED, reply, courier, answer.stage, host, unavailable=True)
     return Verdict(Outcome.DELIVERED, answer.reply, courier, answer.stage, host)
 
 

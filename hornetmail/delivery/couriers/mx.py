@@ -68,7 +68,6 @@ class MXCourier:
             tuple(known.get(row.address) or Recipient(row.address) for row in rows),
             lambda: prefixed(message.trace, body.chunks()),
             message.size + len(message.trace),
-            envelope.eight_bit,
             envelope.smtputf8,
             envelope.ret,
             envelope.envid,

@@ -37,7 +37,6 @@ class PrimaryCourier:
             wanted,
             lambda: prefixed(message.trace, body.chunks()),
             message.size + len(message.trace),
-            envelope.eight_bit,
             envelope.smtputf8,
             envelope.ret,
             envelope.envid,

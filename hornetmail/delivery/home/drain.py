@@ -285,7 +285,6 @@ class Drain:
             (recipient,),
             body.chunks,
             body.size,
-            message.envelope.eight_bit,
             message.envelope.smtputf8,
             message.envelope.ret,
             message.envelope.envid,

@@ -88,7 +88,7 @@ class Recovery:
         if row.kind is RowKind.DRAIN or (row.kind is RowKind.DELIVER and self._dials_primary(row)):
             reply = Reply(451, "4.4.2", "the service stopped during the hand-over")
             last = Verdict(Outcome.UNCERTAIN, reply, PRIMARY, Stage.DOT)
-        return Settled(row.id, RowState.QUEUED, last, due, reason=row.reason, delay_told=row.delay_told)
+        return Settled(row.id, RowState.QUEUED, last, due, reason=row.reason, delay_told=row.delay_told, waits_for=row.waits_for)
 
     def _dials_primary(self, row: Row) -> bool:
         domain = self._directory.domain(domain_of(row.address))

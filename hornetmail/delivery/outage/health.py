@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from hornetmail.core import machine
-from hornetmail.core.events import DirectoryChanged, HealthChanged
+from hornetmail.core.events import DirectoryChanged, HealthChanged, PrimarySeen
 from hornetmail.core.served import Domain, Host, TLSPolicy
 from hornetmail.core.verdict import Stage
 from hornetmail.delivery.connections.pool import Connect
@@ -162,7 +162,7 @@ class Health:
             up, text, stage = False, f"{error.stage}: {error.reply}", error.stage
         else:
             up, text, stage = True, "answered EHLO", Stage.EHLO
-        self.saw(host, up, text)
+        self.saw(host, up, text, probed=True)
         return up, text, stage
 
     async def _conversation(self, host: Host, tls: TLSPolicy, timeouts: Timeouts) -> None:
@@ -197,25 +197,27 @@ class Health:
             return True
         return False if states and all(each is False for each in states) else None
 
-    def saw(self, host: Host, up: bool, reason: str) -> None:
-        """Evidence from a delivery, a connection or a probe."""
+    def saw(self, host: Host, up: bool, reason: str, *, probed: bool = False) -> None:
+        """Evidence from a delivery, a connection or a probe. ``PrimarySeen`` is published for each answered probe and for the first
+        connection after trouble or at the start, never for each connection."""
         before = self.host(host)
         now = self._clock.seconds()
-        if before.up is up:
-            self._hosts[host] = HostHealth(host, up, before.since, now, reason)
+        turned = before.up is not up
+        self._hosts[host] = HostHealth(host, up, now if turned else before.since, now, reason)
+        if not turned and not (up and probed):
             return
-        self._hosts[host] = HostHealth(host, up, now, now, reason)
-        if up and before.up is None:
-            return
-        for domain in self._directory.domains():
-            if host in domain.primaries:
+        served = tuple(domain.name for domain in self._directory.domains() if host in domain.primaries)
+        if turned and not (up and before.up is None):
+            for name in served:
                 self.log.info(
                     "{domain}: {host} is {state}: {reason}",
-                    domain=domain.name,
+                    domain=name,
                     host=str(host),
                     state="up" if up else "down",
                     reason=reason,
                 )
-                self._bus.publish(HealthChanged(domain.name, str(host), up, reason))
+                self._bus.publish(HealthChanged(name, str(host), up, reason))
                 if not up:
-                    self.hurry(domain.name)
+                    self.hurry(name)
+        if up and served:
+            self._bus.publish(PrimarySeen(str(host), served))

@@ -15,7 +15,7 @@ from hornetmail.core import machine, outage
 from hornetmail.core.address import domain_of, key_of
 from hornetmail.core.events import Alarm, ModeChanged
 from hornetmail.core.mode import Mode
-from hornetmail.core.queued import RowKind, RowState
+from hornetmail.core.queued import RowKind, RowState, WaitsFor
 from hornetmail.core.served import Domain, Failover
 from hornetmail.core.verdict import Outcome, Verdict
 from hornetmail.delivery.outage.health import Health
@@ -23,10 +23,6 @@ from hornetmail.delivery.tasks import Tasks
 from hornetmail.interfaces import IBus, IDirectory, IModes, IQueue
 
 SPACE = "modes"
-
-PARKED = "emergency: "
-"""How the reason of a row begins that was parked for want of a portal mailbox; such rows are released when the primary is back or a
-mailbox was assigned, rows that an administrator parked are not."""
 
 
 @implementer(IModes)
@@ -234,7 +230,7 @@ class Modes:
         released = after = 0
         while True:
             page = await self._queue.rows(domain=domain, kinds=(RowKind.DELIVER,), states=(RowState.PARKED,), after=after)
-            free = [row.id for _, row in page if row.reason.startswith(PARKED) and self._free(row.address)]
+            free = [row.id for _, row in page if row.waits_for is WaitsFor.MAILBOX and self._free(row.address)]
             if free:
                 released += await self._queue.change(free, RowState.QUEUED, due=self._clock.seconds())
             if len(page) < 500:

@@ -8,8 +8,7 @@ from __future__ import annotations
 from twisted.internet.interfaces import IReactorTime
 
 from hornetmail.core.address import domain_of
-from hornetmail.core.queued import Row, RowKind, RowState
-from hornetmail.core.route import KEPT
+from hornetmail.core.queued import Row, RowKind, RowState, WaitsFor
 from hornetmail.core.served import Domain, PortalOn
 from hornetmail.delivery.letters.notices import Notices
 from hornetmail.interfaces import IDirectory, IQueue
@@ -53,7 +52,7 @@ class Waiting:
         after = 0
         while True:
             page = await self._queue.rows(kinds=(RowKind.DELIVER,), states=(RowState.QUEUED,), after=after)
-            found.extend(row for _, row in page if row.reason.startswith(KEPT))
+            found.extend(row for _, row in page if row.waits_for is WaitsFor.PRIMARY)
             if len(page) < 500:
                 return found
             after = page[-1][1].id

@@ -146,7 +146,7 @@ class CallForward:
             return Verdict(Outcome.DEFERRED, Reply(451, "4.4.1", str(error)), "callforward", Stage.CONNECT, unavailable=True)
         except Broken as error:
             return Verdict(Outcome.DEFERRED, Reply(451, "4.4.1", str(error.reply)), "callforward", error.stage, unavailable=True)
-        if reply.positive:
+        if reply.completed:
             return Verdict(Outcome.DELIVERED, reply, "callforward", Stage.RCPT)
         if reply.permanent:
             return Verdict(Outcome.FAILED, reply, "callforward", Stage.RCPT)

@@ -1,14 +1,18 @@
 """The client's side of SMTP, sans-IO, in the shape of ``wire.engine`` seen from the other end: commands are Outs, replies are Events.
 
 Commands may be sent while replies are outstanding if the server offered PIPELINING (RFC 2920): MAIL, RCPT, RSET freely, DATA and others as the
-last of a group. Replies come back as ``Replied`` in the order of the commands. Parameters of extensions that are not offered are
-left out. Text goes out with every line's dot doubled, wherever its pieces are cut.
+last of a group. Replies come back as ``Replied`` in the order of the commands, and only if they say what was asked (``PERMITTED``; rule 8a): a
+reply of another class, one that nobody asked for, or one that began before its command was sent is a ``Violation``. Parameters of
+extensions that are not offered are left out. Text goes out with every line's dot doubled, wherever its pieces are cut.
 """
 
 from __future__ import annotations
 
 import base64
 import enum
+from collections.abc import Container
+
+import msgspec
 
 from hornetmail.core.envelope import Recipient
 from hornetmail.core.reply import Reply
@@ -115,12 +119,26 @@ class Replied(Event, frozen=True, gc=False):
     reply: Reply
 
 
+class Interrupted(Event, frozen=True, gc=False):
+    """The server refuses the message, 4xx or 5xx, while its text is still being sent (RFC 5321 section 4.5.4.2 has no room for it, servers do it at
+    a limit all the same). The verdict on this message; the connection is of no use any more."""
+
+    answered = False
+    reply: Reply
+
+
 class Violation(Event, frozen=True, gc=False):
-    """The server does not speak SMTP; the connection is of no use any more. ``reply`` is one if it said something unasked (421)."""
+    """The server does not speak SMTP; the connection is of no use any more. ``reply`` is what it said instead, if that is a reply at all. A 421
+    that nobody asked for is none of its faults: it says that it closes the connection (RFC 5321 section 3.8)."""
 
     answered = False
     reason: str
     reply: Reply | None = None
+
+    @property
+    def farewell(self) -> bool:
+        """It only said 421."""
+        return self.reply is not None and self.reply.code == 421
 
 
 class Phase(enum.Enum):
@@ -132,6 +150,40 @@ class Phase(enum.Enum):
     TLS = "tls"
     OVER = "over"
 
+
+class Permitted(msgspec.Struct, frozen=True, gc=False):
+    """What may answer a command: the codes that say yes, and whether 4xx and 5xx may say no. 421 may answer anything."""
+
+    yes: Container[int]
+    refusable: bool = True
+
+    def allows(self, code: int) -> bool:
+        """Whether that answers the command."""
+        return code in self.yes or code == 421 or (self.refusable and code >= 400)
+
+
+_COMPLETED = range(200, 300)
+
+GREETING = Permitted((220,))
+"""The server's first words (RFC 5321 section 3.1)."""
+
+PERMITTED: dict[type[Out], Permitted] = {
+    Ehlo: Permitted((250,)),
+    Helo: Permitted((250,)),
+    StartTLS: Permitted((220,)),
+    AuthPlain: Permitted((235,)),
+    AuthLogin: Permitted((334,)),
+    Response: Permitted((334, 235)),
+    MailFrom: Permitted(_COMPLETED),
+    RcptTo: Permitted(_COMPLETED),
+    DataCommand: Permitted((354,)),
+    Dot: Permitted(_COMPLETED),
+    Rset: Permitted(_COMPLETED, refusable=False),
+    Noop: Permitted(_COMPLETED),
+    QuitCommand: Permitted(_COMPLETED),
+}
+"""Rule 8a, from RFC 5321 section 4.3.2, RFC 3207 section 4 and RFC 4954 section 4. RSET cannot be refused: it is how we find out whether server and
+client are in step."""
 
 _ALONE = (Ehlo, Helo, StartTLS, AuthPlain, AuthLogin, Response, DataCommand, QuitCommand, Noop)
 """Commands behind which nothing may be sent before their reply (RFC 2920 section 3.1)."""
@@ -149,6 +201,7 @@ class ClientEngine:
         self._open: list[Out] = []
         self._stuffer = Stuffer()
         self._ended = False
+        self._early = False
 
     @property
     def outstanding(self) -> int:
@@ -168,7 +221,7 @@ class ClientEngine:
             self._ended = True
 
     def next_event(self) -> Step:
-        """One reply, ``Violation``, ``Lost``, or NEED_DATA."""
+        """One reply, ``Interrupted``, ``Violation``, ``Lost``, or NEED_DATA."""
         if self.phase is Phase.OVER:
             return Lost() if self._ended else NEED_DATA
         reply = self._parser.next()
@@ -187,7 +240,7 @@ class ClientEngine:
             if isinstance(out, Text):
                 return self._stuffer.feed(out.data)
             self.phase = Phase.COMMAND
-            self._open.append(out)
+            self._asked(out)
             return self._stuffer.finish()
         if self.phase is not Phase.COMMAND:
             raise LocalProtocolError(f"{type(out).__name__} in phase {self.phase.value}")
@@ -196,8 +249,13 @@ class ClientEngine:
         line = self._line(out)
         if "\r" in line or "\n" in line or "\0" in line:
             raise LocalProtocolError("a command holds a line end")
-        self._open.append(out)
+        self._asked(out)
         return line.encode() + b"\r\n"
+
+    def _asked(self, out: Out) -> None:
+        # What is here of a reply was said before there was anything to answer.
+        self._early = self._early or (not self._open and self._parser.begun)
+        self._open.append(out)
 
     def tls_started(self, peer: TLSPeer) -> None:
         """The handshake is done: what the server said before is forgotten."""
@@ -205,6 +263,7 @@ class ClientEngine:
         self.upgrade = False
         self.extensions = {}
         self._parser = ReplyParser()
+        self._early = False
         if self.phase is Phase.TLS:
             self.phase = Phase.COMMAND
 
@@ -212,15 +271,18 @@ class ClientEngine:
 
     def _reply(self, reply: Reply) -> Event:
         if self.phase is Phase.GREETING:
+            if not GREETING.allows(reply.code):
+                return self._violated("as a greeting", reply)
             self.phase = Phase.COMMAND
             return Greeted(reply)
-        if not self._open:
-            self.phase = Phase.OVER
-            return Violation("a reply that nobody asked for", reply)
+        if self._early or not self._open:
+            return self._unasked(reply)
         command = self._open.pop(0)
-        if isinstance(command, Ehlo) and reply.positive:
+        if not PERMITTED[type(command)].allows(reply.code):
+            return self._violated(f"in answer to {_name(command)}", reply)
+        if isinstance(command, Ehlo) and reply.completed:
             self.extensions = _extensions(reply)
-        elif isinstance(command, DataCommand) and reply.code == 354:
+        elif isinstance(command, DataCommand) and reply.intermediate:
             self.phase = Phase.TEXT
             self._stuffer = Stuffer()
         elif isinstance(command, StartTLS) and reply.code == 220:
@@ -230,6 +292,17 @@ class ClientEngine:
             self.phase = Phase.TLS
             self.upgrade = True
         return Replied(command, reply)
+
+    def _unasked(self, reply: Reply) -> Event:
+        amid_text = self.phase is Phase.TEXT or (bool(self._open) and isinstance(self._open[0], Dot))
+        if amid_text and (reply.transient or reply.permanent) and reply.code != 421:
+            self.phase = Phase.OVER
+            return Interrupted(reply)
+        return self._violated("that nobody asked for", reply)
+
+    def _violated(self, when: str, reply: Reply) -> Violation:
+        self.phase = Phase.OVER
+        return Violation(f"{str(reply)[:200]!r} {when}", reply)
 
     # ---- commands
 
@@ -283,6 +356,23 @@ class ClientEngine:
             kind, _, address = recipient.orcpt.partition(";")
             line += f" ORCPT={kind};{xtext(address)}" if address and address.isascii() else ""
         return line
+
+
+def _name(command: Out) -> str:
+    """What people call it."""
+    return _NAMES.get(type(command), "") or type(command).__name__.upper()
+
+
+_NAMES: dict[type[Out], str] = {
+    MailFrom: "MAIL",
+    RcptTo: "RCPT",
+    DataCommand: "DATA",
+    Dot: "the final dot",
+    QuitCommand: "QUIT",
+    AuthPlain: "AUTH",
+    AuthLogin: "AUTH",
+    Response: "AUTH",
+}
 
 
 def _extensions(reply: Reply) -> dict[str, str]:

@@ -1,8 +1,14 @@
-"""Reading a server's replies (RFC 5321 section 4.2, RFC 2034)."""
+"""Reading a server's replies (RFC 5321 section 4.2, RFC 2034).
+
+Codes are 200 to 599: 1xx is never sent (section 4.2.1), and what has another form or holds a NUL is no reply at all.
+"""
 
 from __future__ import annotations
 
 from hornetmail.core.reply import Reply
+
+_CONTROLS = dict.fromkeys((*range(1, 32), 127), " ")
+"""Would break lines or hide words where a reply is shown."""
 
 LINES = 100
 """A reply has no more lines."""
@@ -27,6 +33,11 @@ class ReplyParser:
         """Bytes that wait, lines of an unfinished reply not counted."""
         return len(self._buffer)
 
+    @property
+    def begun(self) -> bool:
+        """Whether a part of a reply is here."""
+        return bool(self._buffer or self._lines)
+
     def feed(self, data: bytes) -> None:
         """More bytes."""
         self._buffer += data
@@ -41,14 +52,14 @@ class ReplyParser:
                 return None
             line, self._buffer = self._buffer[:end].rstrip(b"\r"), self._buffer[end + 1 :]
             code, mark = line[:3], line[3:4]
-            if not code.isdigit() or not b"200" <= code <= b"599" or mark not in (b" ", b"-", b""):
+            if not code.isdigit() or not b"200" <= code <= b"599" or mark not in (b" ", b"-", b"") or b"\0" in line:
                 self.fault = "not an SMTP reply"
                 return None
             if self._lines and code != self._code:
                 self.fault = "reply lines with different codes"
                 return None
             self._code = code
-            self._lines.append(line[4:].decode("utf-8", "replace"))
+            self._lines.append(line[4:].decode("utf-8", "replace").translate(_CONTROLS))
             if mark != b"-":
                 return self._whole()
             if len(self._lines) >= LINES:

@@ -193,7 +193,7 @@ class ServerEngine(LineServer[Phase]):
             if out.reply.code == 421 or (isinstance(pending, Data) and self.buffered > 0):
                 self.phase = Phase.CLOSING
         elif isinstance(out, Greeting):
-            if out.reply is not None and not out.reply.positive:
+            if out.reply is not None and not out.reply.completed:
                 self.phase = Phase.CLOSING
         elif isinstance(out, GoAhead):
             self._text = Unstuffer(
@@ -219,7 +219,7 @@ class ServerEngine(LineServer[Phase]):
 
     def _render(self, pending: Event | None, out: Out) -> bytes:
         if isinstance(out, (Accept, Refuse)):
-            if isinstance(out, Accept) is not (out.reply.code < 300):
+            if isinstance(out, Accept) is not out.reply.completed or out.reply.intermediate:
                 raise LocalProtocolError(f"{type(out).__name__} with {out.reply.code}")
             times = self._recipients if self.policy.lmtp and isinstance(pending, End) else 1
             return grammar.render(out.reply) * times
@@ -259,7 +259,7 @@ class ServerEngine(LineServer[Phase]):
         return bool(self.policy.auth) and (self.tls or self.policy.auth_plaintext)
 
     def _to_broken(self, broken: Broken, out: Out) -> bytes:
-        if not isinstance(out, Refuse) or out.reply.positive:
+        if not isinstance(out, Refuse) or out.reply.code < 400:
             raise LocalProtocolError(f"{type(out).__name__} does not answer Broken")
         data = grammar.render(out.reply)
         if self.phase is Phase.DOT:

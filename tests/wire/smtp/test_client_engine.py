@@ -10,15 +10,20 @@ from hypothesis import strategies as st
 
 from hornetmail.core.envelope import Recipient
 from hornetmail.core.reply import Reply
-from hornetmail.wire.engine import NEED_DATA, Event, LocalProtocolError, Lost, TLSPeer
+from hornetmail.wire.engine import NEED_DATA, Event, LocalProtocolError, Lost, Out, TLSPeer
 from hornetmail.wire.smtp.client import (
+    PERMITTED,
+    AuthLogin,
     AuthPlain,
     ClientEngine,
     DataCommand,
     Dot,
     Ehlo,
     Greeted,
+    Helo,
+    Interrupted,
     MailFrom,
+    Noop,
     Phase,
     QuitCommand,
     RcptTo,
@@ -61,7 +66,7 @@ REPLIES = st.sampled_from(
         b"550 5.1.1 no\n",
         b"452-4.2.2 full\r\n452 4.2.2\r\n",
         "250 grüß\r\n".encode(),
-        b"354 go\r\n",
+        b"251 elsewhere\r\n",
     ]
 )
 
@@ -93,9 +98,9 @@ def test_garbage_never_raises(data: bytes) -> None:
 def test_replies_are_taken_apart() -> None:
     """Would catch a code or enhanced code that stays in the text (``Reply`` never repeats them)."""
     engine = greeted("PIPELINING")
-    engine.send(Rset())
-    (event,) = events(engine, [b"550-5.7.1 first\r\n550 5.7.1 second\r\n"])
-    assert event == Replied(Rset(), Reply(550, "5.7.1", "first\nsecond"))
+    engine.send(MailFrom("a@b"))
+    (event,) = events(engine, [b"550-5.7.1 first\r\n550 5.7.1 sec\x07\rond\r\n"])
+    assert event == Replied(MailFrom("a@b"), Reply(550, "5.7.1", "first\nsec  ond"))
     engine.send(Rset())
     (event,) = events(engine, [b"250 4.5.6 is no code of this class\r\n"])
     assert isinstance(event, Replied)
@@ -112,6 +117,12 @@ def test_replies_are_taken_apart() -> None:
         b"250-x\r\n" * 101,
         b"250 " + b"x" * 5000,
         b"\xb2\xb3\xb4 x\r\n",
+        b"150 x\r\n",
+        b"000 x\r\n",
+        b"999 x\r\n",
+        b"250 x\0\r\n",
+        b"250x\r\n",
+        b"\r\n",
     ],
 )
 def test_what_is_no_smtp_ends_it(data: bytes) -> None:
@@ -127,7 +138,98 @@ def test_a_reply_nobody_asked_for() -> None:
     """Would catch a late 421 taken for the reply to the next command."""
     engine = greeted()
     (event,) = events(engine, [b"421 4.3.2 down\r\n"])
-    assert event == Violation("a reply that nobody asked for", Reply(421, "4.3.2", "down"))
+    assert event == Violation("'421 4.3.2 down' that nobody asked for", Reply(421, "4.3.2", "down"))
+    assert event.farewell
+
+
+CODES = (200, 220, 221, 235, 250, 251, 299, 300, 334, 354, 399, 400, 421, 451, 499, 500, 550, 599)
+COMPLETED = tuple(code for code in CODES if code < 300)
+SAYING_YES: list[tuple[Out, tuple[int, ...]]] = [
+    (Ehlo("c"), (250,)),
+    (Helo("c"), (250,)),
+    (StartTLS(), (220,)),
+    (AuthPlain("u", "p"), (235,)),
+    (AuthLogin(), (334,)),
+    (Response(b"u"), (334, 235)),
+    (MailFrom("a@b"), COMPLETED),
+    (RcptTo(Recipient("c@d")), COMPLETED),
+    (DataCommand(), (354,)),
+    (Rset(), COMPLETED),
+    (Noop(), COMPLETED),
+    (QuitCommand(), COMPLETED),
+]
+
+
+@pytest.mark.parametrize(("command", "yes"), SAYING_YES, ids=lambda value: type(value).__name__)
+def test_a_reply_counts_only_for_what_was_asked(command: Out, yes: tuple[int, ...]) -> None:
+    """Rule 8a: a reply of another class taken for an answer, or one that is an answer taken for a violation."""
+    for code in CODES:
+        engine = greeted("PIPELINING")
+        engine.send(command)
+        (event,) = events(engine, [b"%d x\r\n" % code])
+        no = code == 421 or (code >= 400 and not isinstance(command, Rset))
+        assert isinstance(event, Replied if code in yes or no else Violation), code
+        assert (engine.phase is Phase.OVER) is isinstance(event, Violation)
+        assert (engine.phase is Phase.TEXT) is (isinstance(command, DataCommand) and code == 354)
+
+
+def test_every_command_has_its_answers() -> None:
+    """Would catch a command without a row in the table."""
+    assert {type(command) for command, _ in SAYING_YES} | {Dot} == set(PERMITTED)
+
+
+def test_greetings() -> None:
+    """Would catch another protocol, or the end of another conversation, taken for a greeting."""
+    for code in CODES:
+        (event,) = events(ClientEngine(), [b"%d x\r\n" % code])
+        assert isinstance(event, Greeted if code == 220 or code >= 400 else Violation), code
+
+
+def in_text() -> ClientEngine:
+    engine = greeted("PIPELINING")
+    engine.send(DataCommand())
+    events(engine, [b"354 go\r\n"])
+    engine.send(Text(b"x"))
+    return engine
+
+
+def test_the_verdict_on_the_text() -> None:
+    """Rule 8a: 354 after the final dot taken for a success."""
+    for code in CODES:
+        engine = in_text()
+        engine.send(Dot())
+        (event,) = events(engine, [b"%d x\r\n" % code])
+        assert isinstance(event, Violation if 300 <= code < 400 else Replied), code
+
+
+@pytest.mark.parametrize("cut", range(1, 8))
+def test_in_the_middle_of_the_text(cut: int) -> None:
+    """Would catch a refusal in the middle of the text taken for a broken connection, or anything else there for a verdict; also where the final dot
+    was sent when half of that reply was here."""
+    for dotted in (False, True):
+        for code in CODES:
+            engine = in_text()
+            reply = b"%d x\r\n" % code
+            found = events(engine, [reply[:cut]])
+            if dotted and not found:
+                engine.send(Dot())
+            found += events(engine, [reply[cut:]])
+            refused = code >= 400 and code != 421
+            assert [type(event) for event in found] == [Interrupted if refused else Violation], code
+            assert engine.phase is Phase.OVER
+
+
+@pytest.mark.parametrize("cut", range(1, 11))
+def test_a_reply_that_began_before_its_command(cut: int) -> None:
+    """Would catch what a transaction left unread being taken for the first answer to the next, however TCP cut it."""
+    engine = greeted("PIPELINING")
+    stray = b"250 stray\r\n"
+    found = events(engine, [stray[:cut]])
+    if not found:
+        engine.send(MailFrom("a@b"))
+        found = events(engine, [stray[cut:], b"250 ok\r\n"])
+    assert isinstance(found[0], Violation)
+    assert len(found) == 1
 
 
 def test_pipelining_rules() -> None:

@@ -124,7 +124,16 @@ def test_any_split_gives_the_same_events(lines: list[bytes], places: list[int]) 
     if any(isinstance(e, Data) and not e.recipients for e in whole):
         assert split[: len(whole)] == whole
     else:
-        assert (split, said_split) == (whole, said)
+        assert (_whole_texts(split), said_split) == (_whole_texts(whole), said)
+
+
+def _whole_texts(events: list[Event]) -> list[Event]:
+    """Without the beginnings of texts that are refused or never end: how far one is handed on before its flaw is seen lies in the cuts."""
+    return [
+        event
+        for event, following in itertools.zip_longest(events, events[1:])
+        if not isinstance(event, Chunk) or isinstance(following, End)
+    ]
 
 
 @settings(max_examples=100, deadline=None)

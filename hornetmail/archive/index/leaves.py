@@ -1,0 +1,145 @@
+"""Every leaf has an owner (rule 17): a mail or an arrival that the index knows, something that went, or nobody (a void leaf).
+
+A leaf of the log that has none means that a record is missing: a pack that was lost, say. The index is what a rebuild could read, so this is how
+a rebuild and ``verify`` know that it was all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from hornetmail.archive.index.schema import UNKNOWN_LEAVES
+from hornetmail.archive.proof.leaves import VOID
+from hornetmail.db.engines import Cursor
+
+PAGE = 20_000
+"""Rows of the index that one look takes."""
+
+Leaf = tuple[int, int]
+"""Node and number."""
+
+UNTOLD = "deleted without their leaves"
+"""Fact: how many records went before their leaves were told of; as many leaves may be without an owner."""
+
+
+class Ownerless(msgspec.Struct, frozen=True, gc=False):
+    """Leaves without an owner, as ranges (first, last), and how many of them may be of what an earlier version deleted."""
+
+    ranges: tuple[tuple[int, int], ...]
+    excused: int = 0
+
+    @property
+    def count(self) -> int:
+        """How many leaves."""
+        return sum(last - first + 1 for first, last in self.ranges)
+
+    def told(self) -> str:
+        """For people: how many, and where the first of them are."""
+        shown = ", ".join(f"{first}" if first == last else f"{first} to {last}" for first, last in self.ranges[:5])
+        more = ", …" if len(self.ranges) > 5 else ""
+        return (
+            f"{self.count} arrivals are in the leaf log and nowhere in the archive, nor recorded as deleted (leaf {shown}{more}):"
+            " their records are missing"
+        )
+
+
+def leaf_went(cursor: Cursor, node: int, leaf: int) -> None:
+    """What a leaf states has left the archive. Ranges grow together, so that years of them stay few."""
+    if leaf < 0:
+        return
+    before = cursor.execute(
+        "SELECT first, last FROM leaf_gone WHERE node = ? AND first <= ? ORDER BY first DESC LIMIT 1", (node, leaf)
+    ).fetchone()
+    after = cursor.execute("SELECT first, last FROM leaf_gone WHERE node = ? AND first = ?", (node, leaf + 1)).fetchone()
+    if before and before[1] >= leaf:
+        return
+    first, last = leaf, leaf
+    if before and before[1] == leaf - 1:
+        first = before[0]
+    if after:
+        last = after[1]
+        cursor.execute("DELETE FROM leaf_gone WHERE node = ? AND first = ?", (node, after[0]))
+    cursor.execute(
+        "INSERT INTO leaf_gone (node, first, last) VALUES (?, ?, ?) ON CONFLICT (node, first) DO UPDATE SET last = excluded.last",
+        (node, first, last),
+    )
+
+
+def leaves_of(cursor: Cursor, place: int) -> list[Leaf]:
+    """The leaves of a mail and of all arrivals that were united with it; those of arrivals that an earlier version entered are not known."""
+    found = {tuple(row) for row in cursor.execute("SELECT node, leaf FROM mail WHERE place = ?", (place,)).fetchall()}
+    found |= {
+        tuple(row) for row in cursor.execute("SELECT node, leaf FROM arrival WHERE place = ? AND leaf >= 0", (place,)).fetchall()
+    }
+    return sorted((int(node), int(leaf)) for node, leaf in found)
+
+
+class Ledger:
+    """Ticks off the leaves of one node. Memory: one byte a leaf."""
+
+    def __init__(self, node: int, hashes: Sequence[bytes]) -> None:
+        self._node = node
+        self._owned = bytearray(one == VOID for one in hashes)
+
+    def own(self, leaves: Iterable[int]) -> None:
+        """These have an owner."""
+        size = len(self._owned)
+        for leaf in leaves:
+            if 0 <= leaf < size:
+                self._owned[leaf] = 1
+
+    def mails(self, cursor: Cursor, after: int) -> int | None:
+        """A page of mails behind that place; the last place seen, None at the end."""
+        rows = cursor.execute(
+            "SELECT place, node, leaf FROM mail WHERE place > ? ORDER BY place LIMIT ?", (after, PAGE)
+        ).fetchall()
+        self.own(leaf for _, node, leaf in rows if node == self._node)
+        return int(rows[-1][0]) if len(rows) == PAGE else None
+
+    def arrivals(self, cursor: Cursor, after: bytes) -> bytes | None:
+        """The same for arrivals, by record."""
+        rows = cursor.execute(
+            "SELECT record, node, leaf FROM arrival WHERE record > ? ORDER BY record LIMIT ?", (after, PAGE)
+        ).fetchall()
+        self.own(leaf for _, node, leaf in rows if node == self._node)
+        return bytes(rows[-1][0]) if len(rows) == PAGE else None
+
+    def rest(self, cursor: Cursor) -> Ownerless:
+        """What went is ticked off, and what has no owner then is the answer."""
+        for first, last in cursor.execute("SELECT first, last FROM leaf_gone WHERE node = ?", (self._node,)).fetchall():
+            self.own(range(first, min(last + 1, len(self._owned))))
+        (unknown,) = cursor.execute("SELECT count(*) FROM arrival WHERE leaf = -1 AND outcome != 'stored'").fetchone()
+        untold = cursor.execute("SELECT value FROM fact WHERE name = ?", (UNTOLD,)).fetchone()
+        excused = int(unknown) + (int(untold[0]) if untold else 0)
+        ranges = []
+        at = self._owned.find(0)
+        while at >= 0:
+            end = self._owned.find(1, at)
+            end = len(self._owned) if end < 0 else end
+            ranges.append((at, end - 1))
+            at = self._owned.find(0, end)
+        found = Ownerless(tuple(ranges), excused)
+        return found if found.count > excused else Ownerless((), excused)
+
+
+def settle_unknown(cursor: Cursor, node: int, found: Ownerless) -> bool:
+    """In an index that an earlier version began, whose leaves could not have owners, what has none at the first look is taken for gone; True if so."""
+    if not cursor.execute("SELECT 1 FROM fact WHERE name = ?", (UNKNOWN_LEAVES,)).fetchone():
+        return False
+    for first, last in found.ranges:
+        for leaf in range(first, last + 1):
+            leaf_went(cursor, node, leaf)
+    cursor.execute("UPDATE arrival SET leaf = -2 WHERE leaf = -1")
+    cursor.execute("DELETE FROM fact WHERE name = ?", (UNKNOWN_LEAVES,))
+    return True
+
+
+def count_untold(cursor: Cursor, records: int) -> None:
+    """That many records went without a word about their leaves."""
+    row = cursor.execute("SELECT value FROM fact WHERE name = ?", (UNTOLD,)).fetchone()
+    cursor.execute(
+        "INSERT INTO fact (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        (UNTOLD, str(records + (int(row[0]) if row else 0))),
+    )

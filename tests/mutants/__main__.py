@@ -1,0 +1,170 @@
+"""Draws changes of the source, makes each alone, and runs the tests of its room that pass over the changed line.
+
+``python -m tests.mutants [--seed 1] [--count 300] [--rooms core,spool,…] [--jobs 2] [--report FILE]``. Ends with the counts by room; exit code 1 if
+fewer than ``--least`` per cent were noticed. A change that no test runs at all counts as unnoticed. Answers to survivors that change nothing anybody
+could notice are kept in ``tests/mutants/answered.txt``, a line each: path, a part of the source line, why.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
+
+import coverage
+
+from tests.mutants.changes import Change, changes
+
+ROOT = Path(__file__).resolve().parents[2]
+ROOMS = ("core", "spool", "delivery", "portal", "archive", "access")
+MOST_TESTS = 60
+SLOWEST = 180.0
+"""Seconds that the tests of one change may take; beyond that they hang, which is noticed."""
+
+
+def _copy(into: Path) -> Path:
+    names = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for name in names.stdout.splitlines():
+        source = ROOT / name
+        if source.is_file():
+            (into / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, into / name)
+    return into
+
+
+def _pytest(tree: Path, *arguments: str, limit: float | None = None) -> int:
+    command = [sys.executable, "-bb", "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:randomly", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+    process = subprocess.Popen(
+        command, cwd=tree, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        return process.wait(limit)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, 9)
+        process.wait()
+        return -9
+
+
+def _lines(tree: Path, room: str) -> dict[str, dict[int, list[str]]]:
+    """For each module of a room, for each line, the room's tests that run it. Raises SystemExit if the tests do not pass unchanged."""
+    data = tree / f".coverage-{room}"
+    status = _pytest(tree, f"tests/{room}", f"--cov=hornetmail/{room}", "--cov-context=test", "--cov-report=")
+    if status:
+        raise SystemExit(f"the tests of {room} do not pass as they are (pytest ended with {status})")
+    (tree / ".coverage").rename(data)
+    read = coverage.CoverageData(str(data))
+    read.read()
+    found: dict[str, dict[int, list[str]]] = {}
+    for name in read.measured_files():
+        contexts = read.contexts_by_lineno(name)
+        found[str(Path(name).relative_to(tree))] = {
+            line: sorted({each.partition("|")[0] for each in all_of if each}) for line, all_of in contexts.items()
+        }
+    return found
+
+
+def _answered() -> list[tuple[str, str]]:
+    path = Path(__file__).with_name("answered.txt")
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [(parts[0], parts[1]) for line in lines if line and not line.startswith("#") for parts in [line.split(" | ")]]
+
+
+class Run:
+    """One run over all drawn changes; trees are lent to one change at a time."""
+
+    def __init__(self, trees: list[Path], lines: dict[str, dict[int, list[str]]]) -> None:
+        self._lines = lines
+        self._free: SimpleQueue[Path] = SimpleQueue()
+        for tree in trees:
+            self._free.put(tree)
+
+    def ended(self, change: Change) -> tuple[Change, str]:
+        """``noticed``, ``survived`` or ``not run``."""
+        source = (ROOT / change.path).read_bytes()
+        ends = change.line + source[change.start : change.end].count(b"\n")
+        near = self._lines.get(change.path, {})
+        tests = sorted({test for line in range(change.line, ends + 1) for test in near.get(line, ())})
+        if not tests:
+            # The later lines of one statement are run with its first.
+            earlier = [line for line in near if line <= change.line and near[line]]
+            tests = near[max(earlier)] if earlier and change.line - max(earlier) < 12 else []
+        if not tests:
+            return change, "not run"
+        if len(tests) > MOST_TESTS:
+            tests = random.Random(str(change)).sample(tests, MOST_TESTS)
+        tree = self._free.get()
+        try:
+            (tree / change.path).write_bytes(change.made(source))
+            status = _pytest(tree, *tests, limit=SLOWEST)
+        finally:
+            (tree / change.path).write_bytes(source)
+            self._free.put(tree)
+        return change, "noticed" if status else "survived"
+
+
+def main() -> int:
+    """See the module."""
+    parser = argparse.ArgumentParser(prog="tests.mutants")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--count", type=int, default=300)
+    parser.add_argument("--rooms", default=",".join(ROOMS))
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--least", type=float, default=90.0)
+    parser.add_argument("--report", type=Path)
+    chosen = parser.parse_args()
+    rooms = chosen.rooms.split(",")
+    every = {room: [c for path in sorted((ROOT / "hornetmail" / room).rglob("*.py"))
+                    for c in changes(str(path.relative_to(ROOT)), path.read_bytes())] for room in rooms}  # fmt: skip
+    drawn = random.Random(chosen.seed).sample([c for room in rooms for c in every[room]], chosen.count)
+    with tempfile.TemporaryDirectory(prefix="hm-mutants-") as directory:
+        trees = [_copy(Path(directory) / str(number)) for number in range(chosen.jobs)]
+        with ThreadPoolExecutor(chosen.jobs) as pool:
+            free: SimpleQueue[Path] = SimpleQueue()
+            for tree in trees:
+                free.put(tree)
+
+            def measured(room: str) -> dict[str, dict[int, list[str]]]:
+                tree = free.get()
+                try:
+                    return _lines(tree, room)
+                finally:
+                    free.put(tree)
+
+            lines = {path: found for part in pool.map(measured, rooms) for path, found in part.items()}
+            run = Run(trees, lines)
+            answered = _answered()
+            counts: Counter[tuple[str, str]] = Counter()
+            for change, came in pool.map(run.ended, sorted(drawn)):
+                source = (ROOT / change.path).read_bytes()
+                text = change.told(source)
+                if came != "noticed" and any(change.path == path and part in text for path, part in answered):
+                    came = "answered"
+                counts[change.path.split("/")[1], came] += 1
+                line = f"{came:9} {text}"
+                if came != "noticed":
+                    print(line, flush=True)
+                if chosen.report:
+                    with chosen.report.open("a") as report:
+                        print(line, file=report)
+    total: Counter[str] = Counter()
+    for room in rooms:
+        of = {came: counts[room, came] for came in ("noticed", "answered", "survived", "not run")}
+        total.update(of)
+        print(room, *(f"{came} {number}" for came, number in of.items()), sep="  ")
+    drawn_number = sum(total.values())
+    share = 100.0 * (total["noticed"] + total["answered"]) / max(1, drawn_number)
+    print(f"{drawn_number} changes (seed {chosen.seed}): {total['noticed']} noticed, {total['answered']} answered, {share:.1f} %")
+    return 0 if share >= chosen.least else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
