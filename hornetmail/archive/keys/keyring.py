@@ -60,7 +60,6 @@ class _Entry(msgspec.Struct, frozen=True, gc=False, array_like=True):
     tenant: int
     year: int
     wrapped: bytes
-    era: int = 0
 
 
 class _Body(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -70,7 +69,7 @@ class _Body(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     public: bytes
     entries: tuple[_Entry, ...]
     former: tuple[bytes, ...] = ()
-    writers: dict[int, int] = {}
+    eras: tuple[tuple[int, int], ...] = ()
 
 
 NODE_BITS = 22
@@ -136,8 +135,10 @@ class Keyring:
         self._body = body
         self._root = root
         self._seals: dict[int, Seal] = {}
-        era = len(body.former)
-        data = sorted((e for e in body.entries if e.purpose == Purpose.DATA and e.era == era), key=lambda e: -e.number)
+        era, eras = len(body.former), dict(body.eras)
+        data = sorted(
+            (e for e in body.entries if e.purpose == Purpose.DATA and eras.get(e.number, 0) == era), key=lambda e: -e.number
+        )
         self._data = {(e.tenant, e.year): e.number for e in data}
         self._private: X25519PrivateKey | None = None
         self._public = X25519PublicKey.from_public_bytes(body.public)
@@ -188,7 +189,7 @@ class Keyring:
         """The keyring file. Needs the root key."""
         if self._root is None:
             raise KeyTrouble("the archive key is locked")
-        encoded = msgspec.msgpack.encode(_plain(self._body))
+        encoded = msgspec.msgpack.encode(self._body)
         data = _MAGIC + _LENGTH.pack(len(encoded)) + encoded
         return data + _LENGTH.pack(binascii.crc32(data)) + _mac(self._root, data)
 
@@ -271,16 +272,17 @@ class Keyring:
         if self._root is None:
             raise KeyTrouble("the archive key is locked")
         seal = Seal(self._root)
-        entries = list(self._body.entries)
+        entries, eras = list(self._body.entries), dict(self._body.eras)
         number = max((e.number for e in entries if e.number >> NODE_BITS == node), default=node << NODE_BITS)
         for tenant, year in sorted(set(wanted) - set(self._data)):
             number += 1
             raw = secrets.token_bytes(_SIZES[Purpose.DATA])
             wrapped = seal.close(raw, _wrap_context(Purpose.DATA, number, tenant, year))
-            entries.append(_Entry(number, Purpose.DATA, tenant, year, wrapped, len(self.former)))
+            entries.append(_Entry(number, Purpose.DATA, tenant, year, wrapped))
+            eras[number] = len(self.former)
         if len(entries) == len(self._body.entries):
             return self
-        return Keyring(_with(self._body, entries, {**self._body.writers, node: self._body.writers.get(node, 0) + 1}), self._root)
+        return Keyring(_with(self._body, entries, eras), self._root)
 
     def united(self, other: Keyring) -> Keyring:
         """All keys of two keyrings of one archive under one root key, whoever wrote them; this one, if it has them all. Raises KeyTrouble: they
@@ -296,9 +298,7 @@ class Keyring:
                 )
         if len(entries) == len(self._body.entries):
             return self
-        seen = self._body.writers.keys() | other._body.writers.keys()
-        writers = {n: max(self._body.writers.get(n, 0), other._body.writers.get(n, 0)) for n in seen}
-        return Keyring(_with(self._body, entries.values(), writers, other.serial), self._root)
+        return Keyring(_with(self._body, entries.values(), dict((*other._body.eras, *self._body.eras)), other.serial), self._root)
 
     def rewrapped(self, root: bytes) -> Keyring:
         """The same keys under a new root key; the ID of the one before is kept, so that its paper is known as older."""
@@ -338,31 +338,16 @@ class Keyring:
             raise KeyTrouble(f"wrapped key {entry.number} does not open") from None
 
 
-def _kind(entry: _Entry) -> tuple[int, int, int, int]:
-    return entry.purpose, entry.tenant, entry.year, entry.era
+def _kind(entry: _Entry) -> tuple[int, int, int]:
+    return entry.purpose, entry.tenant, entry.year
 
 
-def _with(body: _Body, entries: Iterable[_Entry], writers: dict[int, int], serial: int = 0) -> _Body:
-    """With other entries; the serial grows beyond both."""
+def _with(body: _Body, entries: Iterable[_Entry], eras: dict[int, int], serial: int = 0) -> _Body:
+    """With other entries; the serial grows beyond both. An era of 0 is not written."""
     ordered = tuple(sorted(entries, key=lambda e: e.number))
-    return msgspec.structs.replace(body, serial=max(body.serial, serial) + 1, entries=ordered, writers=writers)
-
-
-def _plain(body: _Body) -> dict[str, object]:
-    """As it is written: what has its default is left out, so that the keyring of an archive that never changed its root key, and has one node, is
-    what earlier versions wrote."""
-    found: dict[str, object] = {
-        "serial": body.serial,
-        "archive": body.archive,
-        "root": body.root,
-        "public": body.public,
-        "entries": [msgspec.structs.astuple(e)[: 6 if e.era else 5] for e in body.entries],
-    }
-    if body.former:
-        found["former"] = body.former
-    if body.writers and set(body.writers) != {0}:
-        found["writers"] = body.writers
-    return found
+    return msgspec.structs.replace(
+        body, serial=max(body.serial, serial) + 1, entries=ordered, eras=tuple(sorted((n, era) for n, era in eras.items() if era))
+    )
 
 
 def _other_root(body: _Body, found: bytes) -> KeyTrouble:
