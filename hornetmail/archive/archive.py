@@ -401,7 +401,7 @@ class Archive:
                 self._seal_after = 0.0
                 self._seal_if_old()
             if back and self._indexer is not None:
-                self._indexer.wake()
+                self._indexer.retry()
             for problem in await self._in_thread(self._keys.publish_all, self._media.all()):
                 self.log.error("the keyring: {problem}", problem=problem)
         except MediumError as error:

@@ -18,6 +18,7 @@ from hornetmail.core.archived import ArchiveError
 from hornetmail.core.events import Alarm
 from hornetmail.testing.archives import AUDITOR, BytesBody, directory_medium, item, mail
 from tests.archive.cases import ArchiveCase, told
+from tests.archive.test_parts import ENCODED, with_attachment
 
 
 class Bus:
@@ -186,6 +187,27 @@ class Away(ArchiveCase):
             await self.put(archive, mail(f"More{n}"))
             await archive.flush()
         assert len(list((self.top / "archive" / "staging").glob("*.log"))) <= 2
+
+    async def test_a_part_that_is_away(self) -> None:
+        """Catches one mail that shares an attachment with mail on a medium that is away, and keeps all mail behind it from being found."""
+        archive = await self.filled()
+        await self.put(archive, with_attachment("Shared", ENCODED), retention_days=400)
+        await archive.flush(seal=True)
+        await self.put(archive, with_attachment("Again", ENCODED), retention_days=400)
+        await archive.stop()
+        self.gone()
+        again = await self.opened()
+        for number in range(3):
+            await self.put(again, mail(f"Behind{number}"))
+        await again.flush()
+        assert await self.total(again, "behind*") == 3
+        assert await self.total(again, "again") == 0
+        self.here()
+        await again._look_round()
+        await again.flush(seal=True)
+        assert await self.total(again, "again") == 1
+        assert (await again.figures()).staged == 0
+        assert await again.verify(True) == ()
 
     async def test_out_of_use(self) -> None:
         """Catches a medium out of use that vanishes from a rebuild without a word, and one that keeps all other packs from being purged."""

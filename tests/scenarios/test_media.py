@@ -22,6 +22,8 @@ def health(hornet: Installation) -> tuple[int, str]:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
+    except OSError:
+        return 0, ""
 
 
 def media(hornet: Installation) -> dict[int, Any]:
@@ -50,7 +52,7 @@ def test_media_from_the_command_line() -> None:
         first.mkdir()
         hornet.start(wait=False)
         until(lambda: health(hornet)[0] == 503, "the health page says that a medium is away", seconds=30)
-        assert "medium 1 is out of reach" in json.loads(health(hornet)[1])["roles"]["archive"]
+        assert "medium 1 is out of reach" in json.loads(health(hornet)[1])["reasons"]["archive"]
         hornet.send("a@outside.test", ["alice@example.test"], b"Subject: meanwhile\r\n\r\nmeanwhile\r\n")
         hornet.until_idle()
         until(lambda: hornet.status()["archive"]["staged"] == 1, "mail is taken", seconds=30)
