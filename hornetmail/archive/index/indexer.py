@@ -136,9 +136,7 @@ class Indexer:
             await self._database.run(store_parts, parts)
         fresh = [entry for entry in mails if entry.record not in known]
         away: set[bytes] = set()
-        prepared: list[Prepared] = (
-            await deferToThreadPool(self._reactor, self._pool, self._prepare, fresh, away) if fresh else []
-        )
+        prepared: list[Prepared] = await deferToThreadPool(self._reactor, self._pool, self._prepare, fresh, away) if fresh else []
         stored = await store_each(self._database, prepared, self._poisoned) if prepared else []
         outcomes = known | {one.record: one for one in stored}
         for entry in batch:

@@ -36,7 +36,7 @@ class MediaPages:
     async def overview(self, visit: Visit) -> Answer:
         """All media."""
         found = await self._api.call(visit.caller, "media.list")
-        return self._renderer.page(visit, "media.html", section="/archive", media=found.media)
+        return self._renderer.page(visit, "media.html", section="/archive/media", media=found.media)
 
     async def change(self, visit: Visit) -> Answer:
         """Whatever button was pressed."""

@@ -67,7 +67,9 @@ def test_unmounted(tmp_path: Path) -> None:
         pytest.skip("mount namespaces need root")
     place = tmp_path / "medium"
     place.mkdir()
-    done = subprocess.run(["unshare", "-m", sys.executable, "-c", _PROGRAM, str(place)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        ["unshare", "-m", sys.executable, "-c", _PROGRAM, str(place)], capture_output=True, text=True, timeout=60
+    )
     if "mount" in done.stderr and "permission denied" in done.stderr:
         pytest.skip("mounting is not allowed here")
     assert done.stdout == "all refused\n", done.stderr
