@@ -1,6 +1,7 @@
 # make run    the playground: HornetMail with example.test, alice, bob, an admin, an auditor and a small primary
 # make test   everything that must hold: style, types, import contract, tests against real peers
 # make check  style, types and import contract only
+# make unit   tests that start no other programs but PostgreSQL; make pythons: the same on the other supported Pythons that are here
 # make torture, make mutants, make bench   long runs
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 PLAYGROUND := playground
 PORTS ?= 20000
 
-.PHONY: run test check unit torture mutants bench packages clean
+.PHONY: run test check unit pythons torture mutants bench packages clean
 
 run: $(VENV)/.run
 	$(BIN)/python -m hornetmail.playground --dir $(PLAYGROUND) --ports $(PORTS)
@@ -24,7 +25,10 @@ check: $(VENV)/.test
 	$(BIN)/lint-imports --no-cache
 
 unit: $(VENV)/.test
-	$(BIN)/python -bb -m pytest -q --ignore tests/scenarios --ignore tests/browser --ignore tests/peers $(PYTEST)
+	$(BIN)/python -bb -m pytest -q --ignore tests/scenarios --ignore tests/browser --ignore tests/peers --ignore tests/crash $(PYTEST)
+
+pythons: $(VENV)/.test
+	sh tests/pythons.sh
 
 torture: packages $(VENV)/.test
 	$(BIN)/python -bb -m pytest -q -m long tests/crash tests/scenarios

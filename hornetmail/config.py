@@ -83,11 +83,13 @@ class Databases(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     control: str = ""
     queue: str = ""
     portal: str = ""
+    recipients: str = ""
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``max_size``: bytes of a message, at most what can be archived. ``connections``: of a door; ``per_ip``: of an address (IPv6: /64) at a door. ``recipients``: of a
-    transaction. ``errors``: mistakes until a connection is closed. ``disk_percent``: above it new mail gets 452 (rule 20). ``hops``: Received
+    transaction. ``errors``: mistakes until a connection is closed, counted anew after each accepted message. ``unknown_recipients``: refused ones
+    until a stranger's connection is closed, and ``unknown_per_network`` in an hour from an address (IPv6: /64) until it is closed after the first. ``disk_percent``: above it new mail gets 452 (rule 20). ``hops``: Received
     lines above which a message goes in circles (rule 7)."""
 
     max_size: Annotated[int, msgspec.Meta(gt=0, le=MAX_MAIL)] = 52_428_800
@@ -95,6 +97,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     per_ip: Positive = 100
     recipients: Annotated[int, msgspec.Meta(ge=100)] = 1_000
     errors: Positive = 20
+    unknown_recipients: Positive = 20
+    unknown_per_network: Positive = 100
     disk_percent: Annotated[int, msgspec.Meta(ge=1, le=100)] = 90
     hops: Positive = 25
 
@@ -190,7 +194,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return self.root / text
 
     def database_url(self, name: str) -> str:
-        """Of ``control``, ``queue``, ``portal`` or ``archive``."""
+        """Of ``control``, ``queue``, ``portal``, ``recipients`` or ``archive``."""
         chosen: str = getattr(self.databases, name, "")
         return chosen or f"sqlite://{quote(str(self.root / f'{name}.db'))}"
 
@@ -254,7 +258,7 @@ def _problems(config: Config) -> list[tuple[str, str]]:
             dns_server(server)
         except ValueError as error:
             found.append((f"$.dns.servers[{place}]", str(error)))
-    for database in ("control", "queue", "portal"):
+    for database in ("control", "queue", "portal", "recipients"):
         url = getattr(config.databases, database)
         if url and not url.startswith(("sqlite:///", "postgresql://")):
             found.append((f"$.databases.{database}", f"{url!r} is neither sqlite:///PATH nor postgresql://…"))
@@ -313,6 +317,7 @@ key = "tls/key.pem"
 # control = ""
 # queue = ""
 # portal = ""
+# recipients = ""
 
 [limits]
 # Bytes of a message; at most {most}, which is what the archive takes.
@@ -322,8 +327,12 @@ connections = {limits.connections}
 per_ip = {limits.per_ip}
 # Recipients of a transaction.
 recipients = {limits.recipients}
-# Mistakes until a connection is closed.
+# Mistakes until a connection is closed; an accepted message makes up for them.
 errors = {limits.errors}
+# Recipients refused as unknown until a stranger's connection is closed, and in an hour from one address (IPv6: one /64) until it is closed after
+# the first. Before that the answers come more and more slowly. Hosts that may relay, and primaries, are not counted.
+unknown_recipients = {limits.unknown_recipients}
+unknown_per_network = {limits.unknown_per_network}
 # Above this share of the disk in use, new mail is told to come later (452).
 disk_percent = {limits.disk_percent}
 # More Received lines than this: the message goes in circles.

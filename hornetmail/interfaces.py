@@ -166,6 +166,10 @@ class IModes(Interface):
         """For people: mode, since when, by whom, why, next probe, health of every primary. Always there: ``up`` (True if
         some primary answers, None while nobody knows) and ``primaries``, a list of ``{"host", "up", "since", "seen", "reason"}``."""
 
+    async def recipients(domain: str) -> dict[str, Any]:
+        """For people: ``accepts_everything`` (rule 4: registration is required), ``gaps`` (L7: the first addresses that the primary accepts and
+        nobody registered, so that their mail waits in an emergency) and ``gaps_total``. Looked up: not for many domains at a time."""
+
     def ended(domain: str) -> float:
         """When the last emergency ended, in Unix seconds; 0 if none is known. Outlives restarts."""
 
@@ -207,6 +211,9 @@ class IDirectory(Interface):
 
     def mailboxes(domain: str = "") -> Sequence[Mailbox]:
         """All, or those of a domain, by address."""
+
+    def with_roles(tenant: int) -> Sequence[Mailbox]:
+        """Those of a tenant that have a role, by address, found without looking at the others."""
 
     def covered(address: str) -> Mailbox | None:
         """The mailbox, if the service covers it (C11, C12)."""

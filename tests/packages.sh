@@ -15,6 +15,8 @@ else
     need /usr/sbin/postfix postfix
     need /usr/sbin/dovecot dovecot-imapd dovecot-pop3d
     need mbsync isync
+    # mbsync logs in with what SASL modules are there; Debian 13's isync comes without any
+    ls /usr/lib/*/sasl2/libplain.so >/dev/null 2>&1 || missing="$missing libsasl2-modules"
     need fetchmail fetchmail
     need swaks swaks
     perl -MNet::SSLeay -e 1 >/dev/null 2>&1 || missing="$missing libnet-ssleay-perl"

@@ -16,7 +16,9 @@ import msgspec
 from hornetmail.access.rights import Right, may
 from hornetmail.core.archived import Refused
 from hornetmail.core.served import Cause, Mailbox, Person, Role, Suspension
-from hornetmail.directory.requests import SECOND_PERSON, ArchiveAccess, End, EndState, Request, Statement, Wanted, ended, opened
+from hornetmail.directory.carrying_out import carry_out
+from hornetmail.directory.changes import Change
+from hornetmail.directory.requests import SECOND_PERSON, ArchiveAccess, End, EndState, Request, Wanted, ended, opened
 from hornetmail.directory.snapshot import Snapshot
 from hornetmail.directory.store import DirectoryConflict, DirectoryError, DirectoryMissing, DirectoryStore
 from hornetmail.interfaces import IAudit
@@ -60,7 +62,7 @@ class SecondPerson:
 
     def approvers(self, tenant: int) -> list[Mailbox]:
         """Who could approve: enabled, with a role for it and a password of the own choosing, the archive not suspended."""
-        return [box for box in self._directory.mailboxes() if box.tenant == tenant and not self._unfit(box)]
+        return [box for box in self._directory.with_roles(tenant) if not self._unfit(box)]
 
     def _unfit(self, mailbox: Mailbox | None) -> str:
         """Why somebody cannot approve anything, or ``""``. A password that an administrator knows would make one person two."""
@@ -106,7 +108,7 @@ class SecondPerson:
             raise DirectoryConflict(f"the archive access of {mailbox.address} is not suspended")
         wanted = ArchiveAccess(mailbox=mailbox.id, address=mailbox.address, cause=suspended.cause, since=suspended.since)
         if not self.required(mailbox.tenant):
-            await self._directory.transact(lambda _: (*wanted.carry_out(self._directory), None))
+            await self._directory.transact(lambda snapshot: carry_out(snapshot, wanted))
             return None
         return await self.ask(asker, by, mailbox.tenant, wanted, entry, barred=suspended.by)
 
@@ -143,7 +145,7 @@ class SecondPerson:
         """Durable on return. It takes the place of an open request of the same kind for the same thing."""
         now = self._clock.seconds()
 
-        def work(snapshot: Snapshot) -> tuple[list[Statement], Snapshot, tuple[Request, list[Request]]]:
+        def work(snapshot: Snapshot) -> Change[tuple[Request, list[Request]]]:
             request = Request(
                 number=snapshot.last_request + 1,
                 tenant=tenant,
@@ -163,7 +165,7 @@ class SecondPerson:
             end = End(state=EndState.REPLACED, at=now, by=by, reason=f"request {request.number} takes its place", entry=entry)
             for one in same:
                 snapshot = snapshot.without_request(one.number)
-            return [opened(request), *(ended(one, end) for one in same)], snapshot.with_request(request), (request, same)
+            return Change([opened(request), *(ended(one, end) for one in same)], snapshot.with_request(request), (request, same))
 
         request, replaced = await self._directory.transact(work)
         for one in replaced:
@@ -181,18 +183,19 @@ class SecondPerson:
             request.by, f"approved.{request.kind}", request.wanted.subject, msgspec.json.encode(detail).decode(), request.tenant
         )
 
-        def work(snapshot: Snapshot) -> tuple[list[Statement], Snapshot, End]:
+        def work(snapshot: Snapshot) -> Change[End]:
             if number not in snapshot.requests:
                 raise DirectoryConflict(f"request {number} is decided already")
             self._permit(person, request)
             try:
                 self._still_asked(request)
-                statements, after = request.wanted.carry_out(self._directory)
+                deed = carry_out(snapshot, request.wanted)
+                statements, after = list(deed.statements), deed.snapshot
                 end = End(state=EndState.APPROVED, at=at, by=person.address, entry=entry, carried=row)
             except DirectoryError as error:
                 statements, after = [], snapshot
                 end = End(state=EndState.VOID, at=at, by=person.address, reason=str(error), entry=entry)
-            return [*statements, ended(request, end)], after.without_request(number), end
+            return Change([*statements, ended(request, end)], after.without_request(number), end)
 
         try:
             end = await self._directory.transact(work)
@@ -229,10 +232,10 @@ class SecondPerson:
         return len(over)
 
     async def _end(self, request: Request, end: End) -> None:
-        def work(snapshot: Snapshot) -> tuple[list[Statement], Snapshot, None]:
+        def work(snapshot: Snapshot) -> Change[None]:
             if request.number not in snapshot.requests:
                 raise DirectoryConflict(f"request {request.number} is decided already")
-            return [ended(request, end)], snapshot.without_request(request.number), None
+            return Change([ended(request, end)], snapshot.without_request(request.number), None)
 
         await self._directory.transact(work)
 

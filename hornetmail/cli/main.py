@@ -16,6 +16,7 @@ from hornetmail.cli.archive import archive, audit
 from hornetmail.cli.client import Failure
 from hornetmail.cli.domains import domain, mailbox, status
 from hornetmail.cli.output import emit, json_option
+from hornetmail.cli.people import people
 from hornetmail.cli.queue import queue
 from hornetmail.cli.session import Session
 from hornetmail.cli.strays import mailbox_drain, mailbox_strays
@@ -132,7 +133,7 @@ def _pair_problem(certificate: bytes, key: bytes) -> str:
 
 for command in (mailbox_strays, mailbox_drain):
     mailbox.add_command(command)
-for group in (domain, mailbox, queue, archive, status, audit, approvals, second_person):
+for group in (domain, mailbox, people, queue, archive, status, audit, approvals, second_person):
     cli.add_command(group)
 
 

@@ -11,6 +11,7 @@ from hornetmail.compose.rooms import MailRooms
 from hornetmail.net.limits import Limits
 from hornetmail.net.listener import PumpFactory
 from hornetmail.net.tls import ServerTLS
+from hornetmail.servers.guessing import Guesses, GuessLimits
 from hornetmail.servers.relay import RelayNetworks
 from hornetmail.servers.smtp import Services, SMTPSession
 from hornetmail.servers.smtp_policy import SMTPPolicy, lmtp, mx, relay, submission
@@ -27,6 +28,10 @@ def services_of(base: Foundations, people: People, rooms: MailRooms) -> Services
         access=people.access,
         recipients=rooms.delivery.recipients,
         relay=RelayNetworks(people.directory, base.config.relay.networks),
+        guesses=Guesses(
+            base.reactor,
+            GuessLimits(session=base.config.limits.unknown_recipients, network=base.config.limits.unknown_per_network),
+        ),
         bus=base.bus,
         meters=base.meters,
         clock=base.reactor,

@@ -23,6 +23,7 @@ from hornetmail.core.clock import Drift
 from hornetmail.core.events import Alarm
 from hornetmail.db.pool import Database
 from hornetmail.delivery.home.expiry import DAY, Expiry
+from hornetmail.delivery.recipients.store import RecipientDatabase
 from hornetmail.delivery.service import Delivery, Settings
 from hornetmail.disk.files import Disk
 from hornetmail.disk.seal import Seal
@@ -204,10 +205,18 @@ class MailRooms:
         )
         await root_keys.open()
         resolver = resolver_of(base)
+        known = await RecipientDatabase.open(
+            base.reactor,
+            config.database_url("recipients"),
+            base.disk,
+            lambda code, text: base.bus.publish(Alarm(code, text)),
+        )
+        base.at_close(known.close)
         delivery = Delivery(
             base.reactor,
             base.reactor,
             queue,
+            known,
             portal,
             archive,
             people.directory,

@@ -58,9 +58,12 @@ class PrimarySeen(msgspec.Struct, frozen=True, gc=False):
 
 
 class DirectoryChanged(msgspec.Struct, frozen=True, gc=False):
-    """A new snapshot of the directory is in force."""
+    """A new snapshot of the directory is in force. ``domains``: names of those added, changed or removed; ``people``: of those with other
+    mailboxes, addresses or passwords in them. A domain's settings are not its people's."""
 
     version: int
+    domains: frozenset[str] = frozenset()
+    people: frozenset[str] = frozenset()
 
 
 class ArchiveGrew(msgspec.Struct, frozen=True, gc=False):

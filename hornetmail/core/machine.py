@@ -6,11 +6,19 @@
 
 Hysteresis: an outage is several signs of different recipients or connections that span some seconds and no delivered mail between
 them; a return is several answered probes in a row after a minimum stay. Both demands grow while a primary flaps. Before the
-machine believes in an outage it asks how the other primaries are (``Survey``): if none answers, the fault is ours (rule 5).
+machine believes in an outage it asks this primary itself, and how the others are (``Survey``): if none answers, the fault is ours (rule 5).
 An emergency ordered by hand ends by hand. Every decision says why.
+
+What strangers send must not switch a healthy domain (rule 8c), and they choose addresses, senders, sizes, texts and how often. So a sign
+counts for what it can prove (``Proof``), and the question of our own, in which nobody else has a say, decides: an answered greeting and EHLO
+is proof for the primary against all signs that it does not answer, a recipient taken from us against all that it defers envelopes. What is
+deferred at DATA or later no question shows; it becomes an outage only together with a message of our own side that met the same, and
+such a one is sent (``Letter``).
 """
 
 from __future__ import annotations
+
+import enum
 
 import msgspec
 
@@ -36,13 +44,36 @@ class Policy(msgspec.Struct, frozen=True, gc=False):
     most_flaps: int = 4
 
 
+class Proof(enum.StrEnum):
+    """What a sign is about, and so what disproves it: that the primary does not answer at all (``CONNECTION``), that it answers and defers
+    known recipients (``ENVELOPE``) or their messages (``TEXT``)."""
+
+    CONNECTION = "connection"
+    ENVELOPE = "envelope"
+    TEXT = "text"
+
+
+class Own(enum.StrEnum):
+    """What our own question to the primary met: no greeting or EHLO; those, but no known recipient was taken; one was taken; or it could not
+    be put for a reason of ours."""
+
+    SILENT = "silent"
+    DEFERS = "defers"
+    TAKES = "takes"
+    UNASKED = "unasked"
+
+
 class Evidence(msgspec.Struct, frozen=True, gc=False):
-    """One sign of an outage. ``key`` tells apart what counts once: a recipient, a connection, a probe."""
+    """One sign of an outage. ``key`` tells apart what counts once: a recipient, a connection, a probe; ``at``: when it was met first, ``last``
+    when last. ``ours``: no stranger had a say in it."""
 
     at: float
     key: str
     text: str
     dns: bool = False
+    proof: Proof = Proof.CONNECTION
+    ours: bool = False
+    last: float = 0.0
 
 
 class State(msgspec.Struct, frozen=True, gc=False):
@@ -59,6 +90,9 @@ class State(msgspec.Struct, frozen=True, gc=False):
     flaps: int = 0
     ended: float = 0.0
     back_told: bool = False
+    written: float = 0.0
+    strict: bool = False
+    """This emergency is one of a primary that greets: it ends by recipients taken, not by greetings."""
 
 
 class Trouble(msgspec.Struct, frozen=True, gc=False):
@@ -68,6 +102,8 @@ class Trouble(msgspec.Struct, frozen=True, gc=False):
     text: str
     dns: bool = False
     probe: bool = False
+    proof: Proof = Proof.CONNECTION
+    ours: bool = False
 
 
 class Delivered(msgspec.Struct, frozen=True, gc=False):
@@ -77,16 +113,17 @@ class Delivered(msgspec.Struct, frozen=True, gc=False):
 
 
 class ProbeAnswered(msgspec.Struct, frozen=True, gc=False):
-    """A host of the primary greeted and answered EHLO."""
+    """A host of the primary greeted and answered EHLO, or, where ``State.strict`` wants that, took a recipient."""
 
     host: str = ""
 
 
 class Surveyed(msgspec.Struct, frozen=True, gc=False):
-    """How many primaries on other hosts answered, and how many did not, when asked just now."""
+    """How many primaries on other hosts answered, and how many did not, when asked just now; and what this one did (``own``)."""
 
     answered: int = 0
     failed: int = 0
+    own: Own = Own.SILENT
 
 
 class Ordered(msgspec.Struct, frozen=True, gc=False):
@@ -102,7 +139,14 @@ class Drained(msgspec.Struct, frozen=True, gc=False):
 
 
 class Survey(msgspec.Struct, frozen=True, gc=False):
-    """Action: probe the primaries on other hosts, answer with ``Surveyed``."""
+    """Action: ask this primary for a known recipient and probe those on other hosts, answer with ``Surveyed``."""
+
+
+class Letter(msgspec.Struct, frozen=True, gc=False):
+    """Action: send the domain's postmaster a message of our own through the primary. It tells what the primary does, and what becomes of it
+    is a sign that no stranger had a say in."""
+
+    text: str
 
 
 class Switch(msgspec.Struct, frozen=True, gc=False):
@@ -121,7 +165,7 @@ class Warn(msgspec.Struct, frozen=True, gc=False):
 
 
 Event = Trouble | Delivered | ProbeAnswered | Surveyed | Ordered | Drained
-Action = Survey | Switch | Warn
+Action = Survey | Switch | Warn | Letter
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):
@@ -141,7 +185,7 @@ def step(state: State, event: Event, now: float, *, automatic: bool = True, poli
     rules = policy or Policy()
     match event:
         case Trouble():
-            return _trouble(state, event, now, automatic, rules)
+            return _trouble(state, event, now, rules)
         case Delivered():
             return _delivered(state)
         case ProbeAnswered():
@@ -163,55 +207,91 @@ def _change(state: State, **fields: object) -> State:
     return msgspec.structs.replace(state, **fields)
 
 
-def _trouble(state: State, event: Trouble, now: float, automatic: bool, policy: Policy) -> Decision:
+def _trouble(state: State, event: Trouble, now: float, policy: Policy) -> Decision:
     if state.mode is Mode.EMERGENCY:
         why = f"the emergency goes on: {event.text}"
+        if event.proof is not Proof.CONNECTION and not event.probe:
+            return Decision(state, (), why)
         return Decision(_change(state, streak=0, back_told=False), (), why)
+    witness = event.ours and not any(e.ours for e in state.evidence)
     evidence = _gathered(state, event, now, policy)
     state = _change(state, evidence=evidence)
     if not _enough(evidence, policy):
-        span = evidence[-1].at - evidence[0].at
+        span = _span(evidence)
         why = f"sign {len(evidence)} of {policy.signs}, spanning {span:.0f} of {policy.span:.0f} s, no outage yet: {event.text}"
         return Decision(state, (), why)
-    if not automatic:
-        text = f"the primary seems to be down ({event.text}); the domain is switched by hand"
-        return _warned(state, now, policy, "primary-down", text)
-    if state.asked and now - state.asked < policy.ask_again:
+    if state.asked and now - state.asked < policy.ask_again and not witness:
         return Decision(
-            state, (), f"outage suspected, the other primaries were asked {now - state.asked:.0f} s ago: {event.text}"
+            state, (), f"outage suspected, this and the other primaries were asked {now - state.asked:.0f} s ago: {event.text}"
         )
-    why = f"outage suspected after {len(evidence)} signs, asking the other primaries first (rule 5): {event.text}"
+    why = f"outage suspected after {len(evidence)} signs, asking this and the other primaries first (rules 5, 8c): {event.text}"
     return Decision(_change(state, asked=now), (Survey(),), why)
 
 
 def _gathered(state: State, event: Trouble, now: float, policy: Policy) -> tuple[Evidence, ...]:
-    """The evidence within the window. A key counts once, with the time it was first seen."""
+    """The evidence within the window. A key counts once; met again, it shows that the trouble lasts."""
     kept = [e for e in state.evidence if now - e.at <= policy.window]
     if any(e.key == event.key for e in kept):
-        return tuple(kept)
-    kept.append(Evidence(now, event.key, event.text, event.dns))
+        return tuple(msgspec.structs.replace(e, last=now, ours=e.ours or event.ours) if e.key == event.key else e for e in kept)
+    kept.append(Evidence(now, event.key, event.text, event.dns, event.proof, event.ours, now))
     # The oldest ones prove the span, the newest ones the present; what lies between adds nothing.
     return tuple(kept if len(kept) <= 16 else kept[:4] + kept[-12:])
 
 
 def _enough(evidence: tuple[Evidence, ...], policy: Policy) -> bool:
-    return len(evidence) >= policy.signs and evidence[-1].at - evidence[0].at >= policy.span
+    return len(evidence) >= policy.signs and _span(evidence) >= policy.span
+
+
+def _span(evidence: tuple[Evidence, ...]) -> float:
+    return max(e.last for e in evidence) - evidence[0].at
 
 
 def _surveyed(state: State, event: Surveyed, now: float, automatic: bool, policy: Policy) -> Decision:
-    if state.mode is Mode.EMERGENCY or not automatic or not _enough(state.evidence, policy):
-        return Decision(state, (), "asked the other primaries; nothing is suspected any more")
+    if state.mode is Mode.EMERGENCY or not _enough(state.evidence, policy):
+        return Decision(state, (), "asked this and the other primaries; nothing is suspected any more")
+    if event.own is Own.UNASKED:
+        return Decision(state, (), "the primary could not be asked for a reason of ours, no change of mode (rule 5)")
+    state = _disproved(state, event.own)
+    if not _enough(state.evidence, policy):
+        return Decision(state, (), f"the primary answers our own question ({event.own}): that is no outage (rule 8c)")
     newest = state.evidence[-1].text
-    if event.failed and not event.answered:
-        text = f"no primary answers, this one and {event.failed} more: our own network is at fault, no change of mode (rule 5): {newest}"
-        return _warned(state, now, policy, "network-down", text)
-    if not event.answered and all(e.dns for e in state.evidence):
-        return _warned(state, now, policy, "dns-down", f"DNS does not answer, no change of mode (rule 5): {newest}")
+    if event.own is Own.SILENT:
+        if event.failed and not event.answered:
+            text = f"no primary answers, this one and {event.failed} more: our own network is at fault, no change of mode (rule 5): {newest}"
+            return _warned(state, now, policy, "network-down", text)
+        if not event.answered and all(e.dns for e in state.evidence):
+            return _warned(state, now, policy, "dns-down", f"DNS does not answer, no change of mode (rule 5): {newest}")
+        others = f"{event.answered} other primaries answer" if event.answered else "there is no other primary to compare with"
+    elif event.own is Own.TAKES and not any(e.ours for e in state.evidence):
+        text = (
+            f"the primary answers and takes recipients, but deferred {len(state.evidence)} messages of others, which went to the portal one by"
+            f" one; no change of mode before a message of our own meets the same (rule 8c): {newest}"
+        )
+        warned = _warned(state, now, policy, "primary-defers", text)
+        if state.written and now - state.written < policy.alarm_again:
+            return warned
+        return Decision(_change(warned.state, written=now), (*warned.actions, Letter(text)), text)
+    else:
+        others = "it greets but takes no mail"
+    if not automatic:
+        text = f"the primary seems to be down ({newest}); the domain is switched by hand"
+        return _warned(state, now, policy, "primary-down", text)
     flaps = state.flaps + 1 if state.ended and now - state.ended < policy.flap_window else 0
-    others = f"{event.answered} other primaries answer" if event.answered else "there is no other primary to compare with"
     reason = f"{len(state.evidence)} signs of an outage, {others}: {newest}"
-    entered = State(Mode.EMERGENCY, now, HEALTH, reason, flaps=flaps, ended=state.ended, alarmed=state.alarmed)
+    strict = event.own is not Own.SILENT
+    entered = State(Mode.EMERGENCY, now, HEALTH, reason, flaps=flaps, ended=state.ended, alarmed=state.alarmed, strict=strict)
     return Decision(entered, (Switch(Mode.EMERGENCY, HEALTH, reason),), reason)
+
+
+def _disproved(state: State, own: Own) -> State:
+    """Without the evidence that our own question disproves."""
+    void = {Own.DEFERS: (Proof.CONNECTION,), Own.TAKES: (Proof.CONNECTION, Proof.ENVELOPE)}.get(own, ())
+    return _without(state, void)
+
+
+def _without(state: State, void: tuple[Proof, ...]) -> State:
+    left = tuple(e for e in state.evidence if e.proof not in void)
+    return state if len(left) == len(state.evidence) else _change(state, evidence=left)
 
 
 def _delivered(state: State) -> Decision:
@@ -224,7 +304,10 @@ def _delivered(state: State) -> Decision:
 
 def _answered(state: State, event: ProbeAnswered, now: float, automatic: bool, policy: Policy) -> Decision:
     if state.mode is not Mode.EMERGENCY:
-        return Decision(state, (), f"probe answered by {event.host}")
+        left = _without(state, (Proof.CONNECTION,))
+        void = len(state.evidence) - len(left.evidence)
+        why = f": {void} signs that it does not are void" if void else ""
+        return Decision(left, (), f"probe answered by {event.host}{why}")
     state = _change(state, streak=state.streak + 1)
     needed = probes_needed(state, policy)
     stay = policy.stay * 2.0 ** min(state.flaps, policy.most_flaps)

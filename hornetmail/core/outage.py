@@ -19,24 +19,35 @@ _BARRED = re.compile(r"host(?:name)?\b.{0,30}(?:rejected|not found)|cannot find|
 _FULL = re.compile(r"quota|mailbox (?:is )?full|over ?limit|insufficient mailbox", re.IGNORECASE)
 
 SERVER_STAGES = frozenset({Stage.CONNECT, Stage.GREETING, Stage.EHLO, Stage.TLS, Stage.AUTH})
-"""Trouble at these stages concerns everybody: each failing connection is a sign of its own. So is 421 at any stage, which is how a lost
-connection is told; another 4xx in the middle of the text is said about that message, as after its final dot."""
+"""Trouble at these stages concerns everybody: nothing of the mail was said yet, so no stranger can bring it about (rule 8c)."""
+
+TEXT_STAGES = frozenset({Stage.DATA, Stage.BODY, Stage.DOT})
+"""Trouble that a question without a message does not meet. 421 at any stage is how a lost connection is told; another 4xx in the middle of the
+text is said about that message, as after its final dot."""
 
 
 class Breadth(enum.StrEnum):
-    """Whom an answer concerns."""
+    """Whom an answer concerns. ``CONVERSATION``: greeting and EHLO were answered, then it broke off: that message may have done it.
+    ``RECIPIENT``: it was said no to this mail."""
 
     NOBODY = "nobody"
     RECIPIENT = "recipient"
+    CONVERSATION = "conversation"
     SERVER = "server"
     DNS = "dns"
 
+    @property
+    def wide(self) -> bool:
+        """Others that go there now would meet the same, or might."""
+        return self not in (Breadth.NOBODY, Breadth.RECIPIENT)
+
 
 class Sign(msgspec.Struct, frozen=True, gc=False):
-    """What was read out of a verdict, with the reason for people."""
+    """What was read out of a verdict, with the reason for people. ``text``: it fell at DATA or later."""
 
     breadth: Breadth
     why: str
+    text: bool = False
 
 
 def is_greylisting(reply: Reply) -> bool:
@@ -72,14 +83,17 @@ def excuse(verdict: Verdict) -> str:
 
 def read(verdict: Verdict) -> Sign:
     """The sign in a primary's verdict."""
+    text = verdict.stage in TEXT_STAGES
     if verdict.outcome is Outcome.UNCERTAIN:
-        return Sign(Breadth.SERVER, f"no reply after the final dot: {verdict.reply}")
+        return Sign(Breadth.CONVERSATION, f"no reply after the final dot: {verdict.reply}", text=True)
     if verdict.outcome is not Outcome.DEFERRED or not verdict.unavailable:
         return Sign(Breadth.NOBODY, "the primary answered")
     if verdict.stage is Stage.RESOLVE:
         return Sign(Breadth.DNS, f"its name cannot be resolved: {verdict.reply}")
-    if verdict.stage in SERVER_STAGES or verdict.reply.code == 421:
+    if verdict.stage in SERVER_STAGES:
         return Sign(Breadth.SERVER, f"{verdict.stage}: {verdict.reply}")
+    if verdict.reply.code == 421:
+        return Sign(Breadth.CONVERSATION, f"{verdict.stage}: {verdict.reply}", text=text)
     if why := excuse(verdict):
         return Sign(Breadth.NOBODY, f"{why}: {verdict.reply}")
-    return Sign(Breadth.RECIPIENT, f"{verdict.stage}: {verdict.reply}")
+    return Sign(Breadth.RECIPIENT, f"{verdict.stage}: {verdict.reply}", text=text)

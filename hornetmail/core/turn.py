@@ -29,7 +29,7 @@ def is_stalled(row: Row, now: float) -> bool:
     """A certain copy that waits out a back-off only because the primary as a whole was in trouble when it was tried."""
     if row.kind is not RowKind.DRAIN or row.state is not RowState.QUEUED or row.due <= now or is_uncertain(row):
         return False
-    return row.last is not None and outage.read(row.last).breadth in (outage.Breadth.SERVER, outage.Breadth.DNS)
+    return row.last is not None and outage.read(row.last).breadth.wide
 
 
 def ripe(copies: Iterable[Row], answering: float, step: float, now: float) -> list[Row]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
+from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
@@ -17,7 +18,7 @@ from hornetmail.core.backoff import Backoff
 from hornetmail.core.events import DirectoryChanged
 from hornetmail.core.queued import RowKind
 from hornetmail.core.route import MX, PORTAL, PRIMARY
-from hornetmail.core.served import Host
+from hornetmail.core.served import Host, Role
 from hornetmail.delivery.attempt.agent import Agent
 from hornetmail.delivery.attempt.evidence import Evidence
 from hornetmail.delivery.attempt.scheduler import Lane, Share
@@ -34,11 +35,12 @@ from hornetmail.delivery.home.strays import Strays
 from hornetmail.delivery.home.uncertain import UncertainTurns
 from hornetmail.delivery.letters.notices import Notices
 from hornetmail.delivery.letters.redelivery import Redelivery
-from hornetmail.delivery.outage.health import Health, Pace
-from hornetmail.delivery.outage.modes import Modes
+from hornetmail.delivery.outage.health import Health, Pace, Watch
+from hornetmail.delivery.outage.modes import Consequences, Modes
 from hornetmail.delivery.outage.waiting import Waiting
 from hornetmail.delivery.recipients.accepted import AcceptedRecipients, RecipientLimits
-from hornetmail.delivery.recipients.callforward import CallForward
+from hornetmail.delivery.recipients.callforward import CallForward, Patience
+from hornetmail.delivery.recipients.store import RecipientStore
 from hornetmail.delivery.tasks import Tasks, together
 from hornetmail.interfaces import IAccess, IArchive, IBus, ICourier, IDirectory, IMeters, IPortal, IQueue, ISenderCheck
 from hornetmail.net.smtp import SMTPClient, Timeouts
@@ -54,7 +56,8 @@ class Settings(msgspec.Struct, frozen=True, gc=False):
     connections: Limits = Limits()
     timeouts: Timeouts = Timeouts()
     drain: DrainLimits = DrainLimits()
-    known: RecipientLimits = RecipientLimits()
+    recipients: RecipientLimits = RecipientLimits()
+    patience: Patience = Patience()
     deliveries: int = 300
     share: float = 0.2
     archivings: int = 64
@@ -72,6 +75,7 @@ class Delivery:
         reactor: Any,
         clock: IReactorTime,
         queue: IQueue,
+        known: RecipientStore,
         portal: IPortal,
         archive: IArchive,
         directory: IDirectory,
@@ -94,10 +98,11 @@ class Delivery:
         self._directory = directory
         self._bus = bus
         chosen = self.settings
-        self.modes = Modes(clock, queue, directory, bus, self._drain_domain, chosen.policy, self._about_recipients)
-        self.health = Health(
-            clock, directory, bus, dialer, hostname, self._probed, self.modes.suspicious, connect=connect, pace=chosen.pace
-        )
+        self.accepted = AcceptedRecipients(clock, known, directory, chosen.recipients)
+        consequences = Consequences(self._drain_domain, self._letter, self._about_recipients)
+        self.modes = modes = Modes(clock, queue, directory, bus, consequences, chosen.policy)
+        watch = Watch(self._probed, modes.suspicious, modes.strict, self.accepted.examples)
+        self.health = Health(clock, directory, bus, dialer, hostname, watch, connect=connect, pace=chosen.pace, chance=jitter)
         self.modes.health = self.health
 
         unrecorded = Unrecorded(clock)
@@ -108,13 +113,23 @@ class Delivery:
 
         self._primaries = pool(chosen.connections, self.health.saw)
         self._exchangers = pool(chosen.connections)
-        self._probes = pool(Limits(most=4, first=4, idle=10.0, budget=5.0, rest=0.5))
-        self.known = AcceptedRecipients(clock, queue, directory, chosen.known)
-        evidence = Evidence(directory, self.known, self.modes)
+        questions = chosen.patience.most + chosen.patience.late
+        self._probes = pool(Limits(most=questions, first=questions, idle=10.0, budget=chosen.patience.quick, rest=0.5))
         self.notices = notices = Notices(clock, queue, directory, bus, senders, hostname, unique, chosen.backoff)
         self.recipients = CallForward(
-            clock, queue, directory, self.modes, self.known, self._probes, bus, unique, self.modes.refused
+            clock,
+            queue,
+            directory,
+            modes,
+            self.accepted,
+            self._probes,
+            bus,
+            unique,
+            modes.unverified,
+            modes.refused,
+            chosen.patience,
         )
+        evidence = Evidence(directory, self.accepted, modes, self.recipients.accepts_everything)
         primary = PrimaryCourier(self._primaries, directory)
         self._outside = MXCourier(self._exchangers, directory, resolver, hostname)
         couriers: dict[str, ICourier] = {
@@ -180,13 +195,16 @@ class Delivery:
             Lane(clock, queue, (RowKind.DRAIN,), chosen.drains, self.drain.run, self.drain.next_due),
         )
         self._sweeping: IDelayedCall | None = None
+        self._sweep_anew = False
+        self._peopled: frozenset[str] = frozenset()
+        self._releasing = False
         self._tasks = Tasks(clock)
         self._unsubscribe: Callable[[], None] | None = None
         self._running = False
 
     async def start(self) -> None:
         """Settle what a crash left claimed, take up modes and drains, then deliver. Await it before IMAP and POP listen."""
-        self.known.load()
+        await self.accepted.start(self._queue)
         self.recipients.load()
         self.modes.load()
         self._returned.load()
@@ -197,7 +215,7 @@ class Delivery:
         await self._uncertain.start()
         self.health.start()
         self.modes.resume()
-        self._unsubscribe = self._bus.subscribe(DirectoryChanged, lambda event: self._sweep_soon())
+        self._unsubscribe = self._bus.subscribe(DirectoryChanged, self._directory_changed)
         self._queue.wake(self._wake)
         for lane in self._lanes:
             lane.start()
@@ -220,6 +238,7 @@ class Delivery:
         await self._returned.stop(0)
         await self._tasks.stop(0)
         await self.modes.stop()
+        await self.accepted.stop()
         await together(each.close() for each in (self._primaries, self._exchangers, self._probes))
 
     async def give_up(self, rows: Sequence[int], reason: str) -> int:
@@ -249,10 +268,25 @@ class Delivery:
     def _drain_domain(self, domain: str) -> None:
         self.drain.kick(domain)
 
-    def _about_recipients(self, domain: str) -> dict[str, Any]:
+    async def _about_recipients(self, domain: str) -> dict[str, Any]:
         """For the panel: whether registration is required (rule 4), and whose mail would have to wait in an emergency (L7)."""
-        gaps = self.known.gaps(domain)
-        return {"accepts_everything": self.recipients.accepts_everything(domain), "gaps": gaps[:100], "gaps_total": len(gaps)}
+        gaps = await self.accepted.gaps(domain)
+        return {
+            "accepts_everything": self.recipients.accepts_everything(domain),
+            "gaps": list(gaps.first),
+            "gaps_total": gaps.total,
+        }
+
+    async def _letter(self, domain: str, text: str) -> None:
+        """Tell a domain's own administrators, or its postmaster, over its primary; at most once an hour."""
+        served = self._directory.domain(domain)
+        if served is None:
+            return
+        people = [each.address for each in self._directory.mailboxes(domain) if Role.ADMIN in each.roles and each.enabled][:3]
+        lines = [f"About the mail server of {domain}:", "", text, "", "This message takes the same way as the mail of others."]
+        about = f"defers:{domain}:{int(self._clock.seconds() // 3600)}"
+        for address in people or [f"postmaster@{domain}"]:
+            await self.notices.tell(served.tenant, address, f"{domain}: the mail server defers mail", lines, about, domain)
 
     def _probed(self, domain: str, event: machine.Event) -> None:
         if isinstance(event, machine.ProbeAnswered):
@@ -261,20 +295,46 @@ class Delivery:
                 self._primaries.rested(host)
         self.modes.observe(domain, event)
 
+    def _directory_changed(self, event: DirectoryChanged) -> None:
+        """A domain that changed may change everything that waits; other people in one only whether its recipients have a mailbox now."""
+        if event.domains:
+            self._sweep_soon()
+        elif event.people and self._running:
+            self._peopled |= event.people
+            if not self._releasing:
+                self._tasks.start(self._released(), "release of what waits for a mailbox")
+
+    async def _released(self) -> None:
+        """One domain after the other, those that come meanwhile too: an import tells of the same one again and again."""
+        self._releasing = True
+        try:
+            while self._peopled:
+                name = min(self._peopled)
+                self._peopled -= {name}
+                await self.modes.release(name)
+        finally:
+            self._releasing = False
+
     def _sweep_soon(self) -> None:
         if self._running and self._sweeping is not None and self._sweeping.active():
             self._sweeping.reset(0.0)
+        else:
+            self._sweep_anew = True
 
     def _sweep(self) -> None:
+        self._sweep_anew = False
         self._tasks.start(self._swept(), "sweep").addCallback(lambda _: self._sweep_again())
 
     def _sweep_again(self) -> None:
         if self._running:
-            self._sweeping = self._clock.callLater(self.settings.sweep, self._sweep)
+            self._sweeping = self._clock.callLater(0.0 if self._sweep_anew else self.settings.sweep, self._sweep)
 
     async def _swept(self) -> None:
-        await self.modes.release()
-        await self._returned.sweep()
-        await self.drain.sweep()
-        await self._waiting.sweep()
-        await self.recipients.test(self._directory.domains())
+        for sweep in (self.modes.sweep, self._returned.sweep, self.drain.sweep, self._waiting.sweep):
+            try:
+                await sweep()
+            except CancelledError:
+                raise
+            except Exception:  # noqa: BLE001 - one that fails keeps the others from nothing
+                self.log.failure("a part of the sweep failed, it is repeated with the next one")
+        self._tasks.start(self.recipients.test(self._directory.domains()), "the question for impossible addresses")

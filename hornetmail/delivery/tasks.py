@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterable
+from collections.abc import Awaitable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, gatherResults, succeed
@@ -49,6 +49,11 @@ async def within(clock: IReactorTime, seconds: float, coroutine: Coroutine[Any, 
     finally:
         if call.active():
             call.cancel()
+
+
+async def awaiting(awaitable: Awaitable[T]) -> T:
+    """A coroutine out of anything that can be awaited."""
+    return await awaitable
 
 
 async def pause(clock: IReactorTime, seconds: float) -> None:

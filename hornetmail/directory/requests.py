@@ -1,27 +1,20 @@
 """Requests: changes that wait for a second person (rule 15), kept in ``control.db`` with their tenant.
 
-Each kind of change is a struct that can say in words what it would do, and do it: it looks at the directory then, and refuses if what it is
-about is no longer as it was when somebody asked. A further kind (members of a group, say) is a further struct in ``Wanted``; asking,
-approving, expiry and the audit log know nothing of kinds.
+Each kind of change is a struct that can say in words what it would do; ``carrying_out.py`` does it. A further kind (members of a group, say)
+is a further struct in ``Wanted`` and a case there; asking, approving, expiry and the audit log know nothing of kinds.
 """
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
-from hornetmail.core.served import Cause, Mailbox, Role
+from hornetmail.core.served import Cause, Role
 from hornetmail.db.pool import Database
-from hornetmail.directory.checks import DirectoryConflict, DirectoryMissing
-
-if TYPE_CHECKING:
-    from hornetmail.directory.snapshot import Snapshot
-    from hornetmail.directory.store import DirectoryStore
-
-Statement = tuple[str, tuple[Any, ...]]
+from hornetmail.directory.schema import Statement
 
 SECOND_PERSON = "second_person"
 """Setting of a tenant: ``yes`` requires a second person."""
@@ -43,18 +36,6 @@ class OnMailbox(msgspec.Struct, frozen=True, kw_only=True):
         """For whom."""
         return self.address
 
-    def found(self, store: DirectoryStore) -> Mailbox:
-        """The mailbox as it is now. Raises DirectoryMissing."""
-        mailbox = store.mailbox_by_id(self.mailbox)
-        if mailbox is None:
-            raise DirectoryMissing(f'mailbox "{self.address}" is gone')
-        return mailbox
-
-    def changed(self, store: DirectoryStore, **changes: Any) -> tuple[list[Statement], Snapshot]:
-        """What to write, and the snapshot after it."""
-        mailbox, statements = store.mailbox_change(self.mailbox, **changes)
-        return statements, store.snapshot.with_mailbox(mailbox)
-
 
 class Roles(OnMailbox, frozen=True, kw_only=True, tag="roles"):
     """Further roles. ``before``: those it had when somebody asked."""
@@ -65,12 +46,6 @@ class Roles(OnMailbox, frozen=True, kw_only=True, tag="roles"):
     def text(self) -> str:
         """In words."""
         return f"give {self.address} the role{'s' if len(self.add) > 1 else ''} {', '.join(self.add)}"
-
-    def carry_out(self, store: DirectoryStore) -> tuple[list[Statement], Snapshot]:
-        """Raises DirectoryError."""
-        if self.found(store).roles != self.before:
-            raise DirectoryConflict(f'the roles of "{self.address}" were changed meanwhile')
-        return self.changed(store, roles=(*self.before, *self.add))
 
 
 class Addresses(OnMailbox, frozen=True, kw_only=True, tag="addresses"):
@@ -84,12 +59,6 @@ class Addresses(OnMailbox, frozen=True, kw_only=True, tag="addresses"):
         many, whose = ("es", "their") if len(self.add) > 1 else ("", "its")
         return f"give {self.address} the further address{many} {', '.join(self.add)} and {whose} archived mail"
 
-    def carry_out(self, store: DirectoryStore) -> tuple[list[Statement], Snapshot]:
-        """Raises DirectoryError, also if an address has become somebody else's."""
-        if self.found(store).aliases != self.before:
-            raise DirectoryConflict(f'the addresses of "{self.address}" were changed meanwhile')
-        return self.changed(store, aliases=(*self.before, *self.add))
-
 
 class Enable(OnMailbox, frozen=True, kw_only=True, tag="enable"):
     """Switch a mailbox with roles on again: its roles are worth something again."""
@@ -99,12 +68,6 @@ class Enable(OnMailbox, frozen=True, kw_only=True, tag="enable"):
     def text(self) -> str:
         """In words."""
         return f"let {self.address} log in again, with the role{'s' if len(self.before) > 1 else ''} {', '.join(self.before)}"
-
-    def carry_out(self, store: DirectoryStore) -> tuple[list[Statement], Snapshot]:
-        """Raises DirectoryError."""
-        if self.found(store).roles != self.before:
-            raise DirectoryConflict(f'the roles of "{self.address}" were changed meanwhile')
-        return self.changed(store, enabled=True)
 
 
 _CAUSES = {
@@ -122,13 +85,6 @@ class ArchiveAccess(OnMailbox, frozen=True, kw_only=True, tag="archive_access"):
     def text(self) -> str:
         """In words."""
         return f"open the archive to {self.address} again: {_CAUSES[self.cause]}"
-
-    def carry_out(self, store: DirectoryStore) -> tuple[list[Statement], Snapshot]:
-        """Raises DirectoryError, also if the password was set once more."""
-        suspended = self.found(store).suspended
-        if suspended is None or suspended.since != self.since:
-            raise DirectoryConflict(f'the archive was opened to "{self.address}", or closed anew, meanwhile')
-        return self.changed(store, suspended=None)
 
 
 class DomainAliases(msgspec.Struct, frozen=True, kw_only=True, tag="domain_aliases"):
@@ -149,14 +105,6 @@ class DomainAliases(msgspec.Struct, frozen=True, kw_only=True, tag="domain_alias
         """In words."""
         return f"make {', '.join(self.add)} the same as {self.domain}: its people get the archived mail of their names there"
 
-    def carry_out(self, store: DirectoryStore) -> tuple[list[Statement], Snapshot]:
-        """Raises DirectoryError."""
-        domain = store.domain(self.domain)
-        if domain is None or domain.aliases != self.before:
-            raise DirectoryConflict(f'the names of "{self.domain}" were changed meanwhile')
-        domain, statements = store.domain_change(self.domain, aliases=(*self.before, *self.add))
-        return statements, store.snapshot.with_domain(domain)
-
 
 class SwitchOff(msgspec.Struct, frozen=True, kw_only=True, tag="second_person_off"):
     """Require a second person no longer."""
@@ -169,13 +117,6 @@ class SwitchOff(msgspec.Struct, frozen=True, kw_only=True, tag="second_person_of
     def text(self) -> str:
         """In words."""
         return "require a second person no longer"
-
-    def carry_out(self, store: DirectoryStore) -> tuple[list[Statement], Snapshot]:
-        """Raises DirectoryError."""
-        if store.setting(SECOND_PERSON, "no", self.tenant) != "yes":
-            raise DirectoryConflict("no second person is required already")
-        snapshot = store.snapshot.with_setting(self.tenant, SECOND_PERSON, "no")
-        return [store.setting_change(SECOND_PERSON, "no", self.tenant)], snapshot
 
 
 Wanted = Roles | Addresses | Enable | ArchiveAccess | DomainAliases | SwitchOff

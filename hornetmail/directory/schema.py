@@ -8,7 +8,12 @@ that a new field needs no migration; what must be unique has a column and a cons
 
 from __future__ import annotations
 
+from typing import Any
+
 from hornetmail.db.migrate import Migration
+
+Statement = tuple[str, tuple[Any, ...]]
+"""What a change writes: SQL and its parameters."""
 
 CONTROL = (
     Migration(

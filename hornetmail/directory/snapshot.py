@@ -1,19 +1,21 @@
 """The directory at one version, in memory: what every door asks, thousands of times a second, without SQL.
 
-A snapshot in force never changes; a change derives the next one. Registered addresses are unique whatever their case, so a log-in in any case is
+A snapshot in force never changes; a change derives the next one, which shares all but what changed: O(log n), whatever the number of domains
+and mailboxes (``tests/cost/test_directory.py``). Registered addresses are unique whatever their case, so a log-in in any case is
 unambiguous (C25), and two people can never share an archive key (rule 14).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, overload
 
 import msgspec
 
-from hornetmail.core.address import AddressError, fold_domain, parse
+from hornetmail.core.address import AddressError, domain_of, fold_domain, parse
 from hornetmail.core.served import Coverage, Domain, Mailbox
+from hornetmail.directory.persistent import PersistentMap
 from hornetmail.directory.requests import Request
 
 
@@ -25,8 +27,36 @@ class Credential(msgspec.Struct, frozen=True, gc=False):
     changed: float = 0.0
 
 
+class Members(Sequence[Mailbox]):
+    """The mailboxes registered in one domain, by address. How many there are is known at once; they are sorted when first looked at after a
+    change in the domain."""
+
+    def __init__(self, by_id: PersistentMap[int, Mailbox]) -> None:
+        self.by_id = by_id
+
+    @cached_property
+    def _sorted(self) -> tuple[Mailbox, ...]:
+        return tuple(sorted(self.by_id.values(), key=_by_local_part))
+
+    def __len__(self) -> int:
+        return len(self.by_id)
+
+    @overload
+    def __getitem__(self, place: int) -> Mailbox: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Mailbox]: ...
+    def __getitem__(self, place: Any) -> Any:
+        return self._sorted[place]
+
+    def __iter__(self) -> Iterator[Mailbox]:
+        return iter(self._sorted)
+
+
 class Snapshot:
-    """Domains, mailboxes, credentials, settings and open requests at ``version``; ``last_request`` is the highest number ever given."""
+    """Domains, mailboxes, credentials, settings and open requests at ``version``; ``last_request`` is the highest number ever given.
+
+    ``domains_changed`` and ``people_changed``: the domains that this one has otherwise, and those with other mailboxes or passwords in them,
+    than the snapshot in force has from which it was derived."""
 
     def __init__(
         self,
@@ -40,90 +70,159 @@ class Snapshot:
         last_request: int = 0,
     ) -> None:
         self.version = version
-        self.tenants: dict[int, str] = dict(tenants or {})
-        self._domains: dict[str, Domain] = dict(domains or {})
-        self._mailboxes: dict[int, Mailbox] = dict(mailboxes or {})
-        self._credentials: dict[int, Credential] = dict(credentials or {})
-        self.settings: dict[tuple[int, str], str] = dict(settings or {})
-        self.requests: dict[int, Request] = dict(requests or {})
         self.last_request = last_request
-        self._names = {name: domain.name for domain in self._domains.values() for name in (domain.name, *domain.aliases)}
-        self._keys: dict[str, int] = {}
+        self.domains_changed: frozenset[str] = frozenset()
+        self.people_changed: frozenset[str] = frozenset()
+        self.tenants = PersistentMap.of(tenants or {})
+        self.settings = PersistentMap.of(settings or {})
+        self.requests = PersistentMap.of(requests or {})
+        self._domains = PersistentMap.of(domains or {})
+        self._mailboxes = PersistentMap.of(mailboxes or {})
+        self._credentials = PersistentMap.of(credentials or {})
+        self._names = PersistentMap.of(
+            {name: domain.name for domain in self._domains.values() for name in (domain.name, *domain.aliases)}
+        )
+        keys: dict[str, int] = {}
+        members: dict[str, dict[int, Mailbox]] = {}
+        aliased: dict[str, dict[int, None]] = {}
         for mailbox in self._mailboxes.values():
-            self._keys.update(dict.fromkeys(self.keys_of(mailbox), mailbox.id))
+            keys.update(dict.fromkeys(self.keys_of(mailbox), mailbox.id))
+            members.setdefault(mailbox.domain, {})[mailbox.id] = mailbox
+            for name in _alias_domains(mailbox):
+                aliased.setdefault(name, {})[mailbox.id] = None
+        self._keys = PersistentMap.of(keys)
+        self._members = PersistentMap.of({name: Members(PersistentMap.of(found)) for name, found in members.items()})
+        self._aliased = PersistentMap.of({name: PersistentMap.of(found) for name, found in aliased.items()})
+        self._with_roles = PersistentMap.of({one.id: one for one in self._mailboxes.values() if one.roles})
 
     def _copy(self) -> Snapshot:
         twin = Snapshot.__new__(Snapshot)
-        twin.version = self.version
-        twin.tenants, twin.settings = dict(self.tenants), dict(self.settings)
-        twin.requests, twin.last_request = dict(self.requests), self.last_request
-        twin._domains, twin._names = dict(self._domains), dict(self._names)
-        twin._mailboxes, twin._keys, twin._credentials = dict(self._mailboxes), dict(self._keys), dict(self._credentials)
+        twin.__dict__.update(self.__dict__)
         return twin
 
     def with_tenant(self, tenant: int, name: str) -> Snapshot:
         """The next version, with a tenant more."""
         twin = self._copy()
-        twin.tenants[tenant] = name
+        twin.tenants = twin.tenants.including(tenant, name)
         return twin
 
     def with_domain(self, domain: Domain) -> Snapshot:
-        """The next version, with a domain added or replaced."""
-        twin = self.without_domain(domain.name)
-        twin._domains[domain.name] = domain
-        twin._names.update(dict.fromkeys((domain.name, *domain.aliases), domain.name))
+        """The next version, with a domain added or replaced. Mailboxes that have addresses in names it gained or lost are found under them anew."""
+        old = self._domains.get(domain.name)
+        before, names = _names_of(old), _names_of(domain)
+        twin = self._renamed(before, names, domain.name)
+        twin._domains = twin._domains.including(domain.name, domain)
         return twin
 
     def without_domain(self, name: str) -> Snapshot:
         """The next version, without a domain."""
+        old = self._domains.get(name)
+        if old is None:
+            return self
+        twin = self._renamed(_names_of(old), frozenset(), name)
+        twin._domains = twin._domains.without(name)
+        return twin
+
+    def _renamed(self, before: frozenset[str], names: frozenset[str], domain: str) -> Snapshot:
+        """With other names of a domain, and the addresses in these found under their new keys."""
         twin = self._copy()
-        gone = twin._domains.pop(name, None)
-        for known in (gone.name, *gone.aliases) if gone is not None else ():
-            del twin._names[known]
+        twin.__dict__.pop("domains", None)
+        twin.domains_changed |= {domain}
+        moving = [self._mailboxes[one] for name in before ^ names for one in self._aliased.get(name, PersistentMap())]
+        for mailbox in moving:
+            twin._forget_keys(mailbox)
+        for name in before - names:
+            twin._names = twin._names.without(name)
+        for name in names - before:
+            twin._names = twin._names.including(name, domain)
+        for mailbox in moving:
+            twin._keep_keys(mailbox)
         return twin
 
     def with_mailbox(self, mailbox: Mailbox) -> Snapshot:
         """The next version, with a mailbox added or replaced."""
-        twin = self._copy()
-        old = twin._mailboxes.get(mailbox.id)
-        for key in twin.keys_of(old) if old is not None else ():
-            del twin._keys[key]
-        twin._mailboxes[mailbox.id] = mailbox
-        twin._keys.update(dict.fromkeys(twin.keys_of(mailbox), mailbox.id))
+        old = self._mailboxes.get(mailbox.id)
+        twin = self._copy() if old is None else self._parted(old)
+        twin._other_people(mailbox)
+        twin._mailboxes = twin._mailboxes.including(mailbox.id, mailbox)
+        twin._keep_keys(mailbox)
+        members = twin._members.get(mailbox.domain)
+        by_id = members.by_id if members is not None else PersistentMap[int, Mailbox]()
+        twin._members = twin._members.including(mailbox.domain, Members(by_id.including(mailbox.id, mailbox)))
+        for name in _alias_domains(mailbox):
+            there = twin._aliased.get(name, PersistentMap[int, None]())
+            twin._aliased = twin._aliased.including(name, there.including(mailbox.id, None))
+        if mailbox.roles:
+            twin._with_roles = twin._with_roles.including(mailbox.id, mailbox)
         return twin
 
     def without_mailbox(self, identifier: int) -> Snapshot:
         """The next version, without a mailbox and its credential."""
-        twin = self._copy()
-        old = twin._mailboxes.pop(identifier, None)
-        for key in twin.keys_of(old) if old is not None else ():
-            del twin._keys[key]
-        twin._credentials.pop(identifier, None)
+        old = self._mailboxes.get(identifier)
+        if old is None:
+            return self
+        twin = self._parted(old)
+        twin._credentials = twin._credentials.without(identifier)
         return twin
+
+    def _parted(self, mailbox: Mailbox) -> Snapshot:
+        """Without a mailbox, wherever it is found."""
+        twin = self._copy()
+        twin._other_people(mailbox)
+        twin._mailboxes = twin._mailboxes.without(mailbox.id)
+        twin._with_roles = twin._with_roles.without(mailbox.id)
+        twin._forget_keys(mailbox)
+        left = twin._members[mailbox.domain].by_id.without(mailbox.id)
+        twin._members = twin._members.including(mailbox.domain, Members(left)) if left else twin._members.without(mailbox.domain)
+        for name in _alias_domains(mailbox):
+            there = twin._aliased[name].without(mailbox.id)
+            twin._aliased = twin._aliased.including(name, there) if there else twin._aliased.without(name)
+        return twin
+
+    def _other_people(self, mailbox: Mailbox) -> None:
+        self.people_changed |= {key.rpartition("@")[2] for key in self.keys_of(mailbox)}
+        self.__dict__.pop("_all_mailboxes", None)
+
+    def _forget_keys(self, mailbox: Mailbox) -> None:
+        for key in self.keys_of(mailbox):
+            if self._keys.get(key) == mailbox.id:
+                self._keys = self._keys.without(key)
+
+    def _keep_keys(self, mailbox: Mailbox) -> None:
+        for key in self.keys_of(mailbox):
+            self._keys = self._keys.including(key, mailbox.id)
 
     def with_credential(self, identifier: int, credential: Credential) -> Snapshot:
         """The next version, with a password set."""
         twin = self._copy()
-        twin._credentials[identifier] = credential
+        mailbox = twin._mailboxes.get(identifier)
+        twin.people_changed |= {mailbox.domain} if mailbox is not None else set()
+        twin._credentials = twin._credentials.including(identifier, credential)
         return twin
 
     def with_setting(self, tenant: int, name: str, value: str) -> Snapshot:
         """The next version, with a setting made."""
         twin = self._copy()
-        twin.settings[tenant, name] = value
+        twin.settings = twin.settings.including((tenant, name), value)
         return twin
 
     def with_request(self, request: Request) -> Snapshot:
         """The next version, with a request that waits."""
         twin = self._copy()
-        twin.requests[request.number] = request
+        twin.requests = twin.requests.including(request.number, request)
         twin.last_request = max(twin.last_request, request.number)
         return twin
 
     def without_request(self, number: int) -> Snapshot:
         """The next version, with a request ended."""
         twin = self._copy()
-        twin.requests.pop(number, None)
+        twin.requests = twin.requests.without(number)
+        return twin
+
+    def in_force(self, version: int) -> Snapshot:
+        """The same as a version of its own, from which the next is derived."""
+        twin = self._copy()
+        twin.version, twin.domains_changed, twin.people_changed = version, frozenset(), frozenset()
         return twin
 
     def domain(self, name: str) -> Domain | None:
@@ -138,7 +237,7 @@ class Snapshot:
 
     @cached_property
     def domains(self) -> tuple[Domain, ...]:
-        """All, by name."""
+        """All, by name; sorted at the first asking after a domain changed."""
         return tuple(sorted(self._domains.values(), key=lambda domain: domain.name))
 
     def key(self, text: str) -> str:
@@ -163,16 +262,26 @@ class Snapshot:
         return self._mailboxes.get(identifier)
 
     @cached_property
-    def _by_domain(self) -> dict[str, list[Mailbox]]:
-        sorted_all = sorted(self._mailboxes.values(), key=_by_address)
-        found: dict[str, list[Mailbox]] = {"": sorted_all}
-        for mailbox in sorted_all:
-            found.setdefault(mailbox.domain, []).append(mailbox)
-        return found
+    def _all_mailboxes(self) -> tuple[Mailbox, ...]:
+        return tuple(mailbox for _, members in sorted(self._members.items()) for mailbox in members)
 
     def mailboxes(self, domain: str = "") -> Sequence[Mailbox]:
         """All, or those of a domain (by any of its names), by address."""
-        return tuple(self._by_domain.get(self._names.get(domain, domain), ()))
+        if not domain:
+            return self._all_mailboxes
+        return self._members.get(self._names.get(domain, domain), ())
+
+    def registered_at(self, name: str) -> Sequence[Mailbox]:
+        """Mailboxes whose main address is written with just this name, served or not."""
+        return self._members.get(name, ())
+
+    def aliased_in(self, name: str) -> Sequence[Mailbox]:
+        """Mailboxes with an alias written with just this name of a domain."""
+        return tuple(self._mailboxes[one] for one in self._aliased.get(name, PersistentMap()))
+
+    def with_roles(self, tenant: int) -> Sequence[Mailbox]:
+        """Those of a tenant that have a role, by address."""
+        return sorted((one for one in self._with_roles.values() if one.tenant == tenant), key=_by_address)
 
     def covered(self, text: str) -> Mailbox | None:
         """The mailbox, if the service covers it: its domain is served and active, and it is picked where that is asked for (C11, C12)."""
@@ -192,14 +301,29 @@ class Snapshot:
                 found[f"{local}@{known}"] = None
         return tuple(found)
 
+    def setting(self, name: str, default: str, tenant: int = 0) -> str:
+        """A setting of a tenant, else of the installation (tenant 0), else the default."""
+        return self.settings.get((tenant, name), self.settings.get((0, name), default))
+
     def credential(self, identifier: int) -> Credential | None:
         """The password of a mailbox, if one is set."""
         return self._credentials.get(identifier)
 
 
+def _names_of(domain: Domain | None) -> frozenset[str]:
+    return frozenset((domain.name, *domain.aliases)) if domain is not None else frozenset()
+
+
+def _alias_domains(mailbox: Mailbox) -> frozenset[str]:
+    return frozenset(domain_of(text) for text in mailbox.aliases)
+
+
+def _by_local_part(mailbox: Mailbox) -> str:
+    return mailbox.address.casefold().rpartition("@")[0]
+
+
 def _by_address(mailbox: Mailbox) -> Any:
-    local, _, domain = mailbox.address.casefold().rpartition("@")
-    return domain, local
+    return mailbox.domain, _by_local_part(mailbox)
 
 
 def taken(snapshot: Snapshot, names: Iterable[str], except_for: str = "") -> str:

@@ -9,23 +9,30 @@ import msgspec
 from twisted.internet.defer import DeferredLock
 from zope.interface import implementer
 
-from hornetmail.core.address import domain_of
 from hornetmail.core.events import DirectoryChanged
 from hornetmail.core.ids import IdSource
-from hornetmail.core.served import Domain, Mailbox, Role, Suspension
+from hornetmail.core.served import Domain, Mailbox, Suspension
 from hornetmail.db.pool import Database
-from hornetmail.directory.checks import (
-    DirectoryConflict,
-    DirectoryError,
-    DirectoryMissing,
-    checked_domain,
-    mailbox_address,
+from hornetmail.directory.changes import (
+    Change,
+    NewMailbox,
+    added_domain,
+    added_mailbox,
+    added_tenant,
+    changed_domain,
+    changed_mailbox,
+    made_setting,
+    removed_domain,
+    removed_mailbox,
+    set_credential,
 )
-from hornetmail.directory.requests import End, Request, Statement, decode_request, history
-from hornetmail.directory.snapshot import Credential, Snapshot, taken
+from hornetmail.directory.checks import DirectoryConflict, DirectoryError, DirectoryMissing
+from hornetmail.directory.requests import End, Request, decode_request, history
+from hornetmail.directory.schema import Statement
+from hornetmail.directory.snapshot import Credential, Snapshot
 from hornetmail.interfaces import IBus, IDirectory
 
-__all__ = ["Credential", "DirectoryConflict", "DirectoryError", "DirectoryMissing", "DirectoryStore"]
+__all__ = ["Credential", "DirectoryConflict", "DirectoryError", "DirectoryMissing", "DirectoryStore", "NewMailbox"]
 
 T = TypeVar("T")
 
@@ -59,8 +66,9 @@ class DirectoryStore:
         async with self._changing():
             found = await self._database.read(_read_all, self.snapshot.version)
             if found is not None:
+                names = {domain.name for snapshot in (self.snapshot, found) for domain in snapshot.domains}
                 self.snapshot = found
-                self._bus.publish(DirectoryChanged(found.version))
+                self._bus.publish(DirectoryChanged(found.version, frozenset(names), frozenset(names)))
 
     # --- IDirectory
 
@@ -89,6 +97,10 @@ class DirectoryStore:
         """All, or those of a domain, by address."""
         return self.snapshot.mailboxes(domain)
 
+    def with_roles(self, tenant: int) -> Sequence[Mailbox]:
+        """Mailboxes of a tenant that have a role, by address; found without looking at the others."""
+        return self.snapshot.with_roles(tenant)
+
     def covered(self, address: str) -> Mailbox | None:
         """The mailbox, if the service covers it (C11, C12)."""
         return self.snapshot.covered(address)
@@ -109,166 +121,69 @@ class DirectoryStore:
 
     def setting(self, name: str, default: str, tenant: int = 0) -> str:
         """A setting of a tenant, else of the installation (tenant 0), else the default."""
-        settings = self.snapshot.settings
-        return settings.get((tenant, name), settings.get((0, name), default))
+        return self.snapshot.setting(name, default, tenant)
 
     # --- changes
 
     async def add_tenant(self, name: str) -> int:
         """A customer that owns domains; its number."""
-        async with self._changing():
-            if not name.strip() or name in self.snapshot.tenants.values():
-                raise DirectoryConflict(f'tenant "{name}": there is one already, or it has no name')
-            number = max(self.snapshot.tenants, default=0) + 1
-            await self._database.run(_execute, [("INSERT INTO tenants (tenant, name) VALUES (?, ?)", (number, name))])
-            self._publish(self.snapshot.with_tenant(number, name))
-            return number
+        return await self.transact(lambda snapshot: added_tenant(snapshot, name))
 
     async def add_domain(self, domain: Domain) -> Domain:
         """Served from now on (C11)."""
-        async with self._changing():
-            domain = checked_domain(domain)
-            if self.snapshot.domain(domain.name) is not None:
-                raise DirectoryConflict(f'domain "{domain.name}": served already')
-            self._check_domain(domain)
-            statements = [
-                ("INSERT INTO domains (name, tenant, value) VALUES (?, ?, ?)", (domain.name, domain.tenant, _json(domain))),
-                *_names(domain),
-            ]
-            await self._database.run(_execute, statements)
-            self._publish(self.snapshot.with_domain(domain))
-            return domain
+        return await self.transact(lambda snapshot: added_domain(snapshot, domain))
 
     async def change_domain(self, name: str, **changes: Any) -> Domain:
         """Replace fields of ``Domain``; its name and tenant stay."""
+        return await self.transact(lambda snapshot: changed_domain(snapshot, name, **changes))
 
-        def work(snapshot: Snapshot) -> tuple[list[Statement], Snapshot, Domain]:
-            domain, statements = self.domain_change(name, **changes)
-            return statements, snapshot.with_domain(domain), domain
-
-        return await self.transact(work)
-
-    def domain_change(self, name: str, **changes: Any) -> tuple[Domain, list[Statement]]:
-        """What ``change_domain`` would write now, checked; for use within ``transact``."""
-        old = self._domain(name)
-        if {"name", "tenant"} & changes.keys():
-            raise DirectoryError(f'domain "{old.name}": name and tenant stay')
-        domain = checked_domain(msgspec.structs.replace(old, **changes))
-        self._check_domain(domain)
-        return domain, [
-            ("UPDATE domains SET value = ? WHERE name = ?", (_json(domain), domain.name)),
-            ("DELETE FROM domain_names WHERE domain = ?", (domain.name,)),
-            *_names(domain),
-        ]
+    def domain_change(self, name: str, **changes: Any) -> Change[Domain]:
+        """What ``change_domain`` would do now, checked and not done."""
+        return changed_domain(self.snapshot, name, **changes)
 
     async def remove_domain(self, name: str) -> None:
         """Refused while mailboxes are registered in it."""
-        async with self._changing():
-            domain = self._domain(name)
-            if left := len(self.snapshot.mailboxes(domain.name)):
-                raise DirectoryConflict(
-                    f'domain "{domain.name}": {left} mailbox{"es are" if left > 1 else " is"} still registered'
-                )
-            aliased = [
-                one.address
-                for one in self.snapshot.mailboxes()
-                if any(domain_of(key) == domain.name for key in self.snapshot.keys_of(one))
-            ]
-            if aliased:
-                raise DirectoryConflict(f'domain "{domain.name}": mailbox "{aliased[0]}" still has an alias in it')
-            await self._database.run(
-                _execute,
-                [
-                    ("DELETE FROM domain_names WHERE domain = ?", (domain.name,)),
-                    ("DELETE FROM domains WHERE name = ?", (domain.name,)),
-                ],
-            )
-            self._publish(self.snapshot.without_domain(domain.name))
+        await self.transact(lambda snapshot: removed_domain(snapshot, name))
 
-    async def add_mailbox(
-        self,
-        address: str,
-        *,
-        credential: Credential | None = None,
-        tenant: int = 0,
-        name: str = "",
-        roles: Sequence[Role] = (),
-        aliases: Sequence[str] = (),
-        enabled: bool = True,
-        picked: bool = True,
-        archive: bool = True,
-        suspended: Suspension | None = None,
-        role_waits: bool = False,
-    ) -> Mailbox:
-        """Registered from now on. In a domain that is not served it needs a role, and is a log-in only. ``tenant`` 0: the domain's, or 1.
-        ``role_waits``: it will get one once a second person approves."""
-        async with self._changing():
-            wanted = mailbox_address(address, "mailbox")
-            domain = self.snapshot.domain(wanted.domain)
-            if domain is None and not roles and not role_waits:
-                raise DirectoryMissing(f'mailbox "{wanted}": domain "{wanted.domain}" is not served here')
-            if domain is not None and tenant not in (0, domain.tenant):
-                raise DirectoryMissing(f'mailbox "{wanted}": domain "{wanted.domain}" is not served here')
-            mailbox = Mailbox(
-                id=self._ids.next(),
-                address=str(wanted),
-                domain=wanted.domain,
-                tenant=domain.tenant if domain is not None else tenant or 1,
-                aliases=tuple(aliases),
-                roles=tuple(dict.fromkeys(roles)),
-                name=name.strip()[:200],
-                enabled=enabled,
-                picked=picked,
-                archive=archive,
-                suspended=suspended,
-            )
-            mailbox = self._checked_mailbox(mailbox)
-            statements = [
-                (
-                    "INSERT INTO mailboxes (id, tenant, domain, value) VALUES (?, ?, ?, ?)",
-                    (mailbox.id, mailbox.tenant, mailbox.domain, _json(mailbox)),
-                ),
-                *self._addresses(mailbox),
-            ]
-            if credential is not None:
-                statements.append(_credential(mailbox, credential))
-            await self._database.run(_execute, statements)
-            snapshot = self.snapshot.with_mailbox(mailbox)
-            self._publish(snapshot.with_credential(mailbox.id, credential) if credential is not None else snapshot)
-            return mailbox
+    async def add_mailbox(self, address: str, **settings: Any) -> Mailbox:
+        """Registered from now on; ``settings`` are fields of ``NewMailbox``, which says what they mean."""
+        new = NewMailbox(address=address, **settings)
+        return await self.transact(lambda snapshot: added_mailbox(snapshot, self._ids.next(), new))
+
+    async def add_mailboxes(self, new: Sequence[NewMailbox]) -> list[Mailbox | DirectoryError]:
+        """Many in one transaction: each as it is registered, or why it is not; the others are all the same. A few hundred at a time: all of them
+        are checked in one turn of the reactor."""
+        return await self.transact(lambda snapshot: self._added(snapshot, new))
+
+    def mailboxes_addition(self, new: Sequence[NewMailbox]) -> list[Mailbox | DirectoryError]:
+        """What ``add_mailboxes`` would answer now; nothing is done."""
+        return self._added(self.snapshot, new).answer
+
+    def _added(self, snapshot: Snapshot, new: Sequence[NewMailbox]) -> Change[list[Mailbox | DirectoryError]]:
+        statements: list[Statement] = []
+        answers: list[Mailbox | DirectoryError] = []
+        for one in new:
+            try:
+                change = added_mailbox(snapshot, self._ids.next(), one)
+            except DirectoryError as error:
+                answers.append(error)
+                continue
+            statements += change.statements
+            snapshot = change.snapshot
+            answers.append(change.answer)
+        return Change(statements, snapshot, answers)
 
     async def change_mailbox(self, identifier: int, **changes: Any) -> Mailbox:
         """Replace fields of ``Mailbox``; its ID, address, domain and tenant stay."""
+        return await self.transact(lambda snapshot: changed_mailbox(snapshot, identifier, **changes))
 
-        def work(snapshot: Snapshot) -> tuple[list[Statement], Snapshot, Mailbox]:
-            mailbox, statements = self.mailbox_change(identifier, **changes)
-            return statements, snapshot.with_mailbox(mailbox), mailbox
-
-        return await self.transact(work)
-
-    def mailbox_change(self, identifier: int, **changes: Any) -> tuple[Mailbox, list[Statement]]:
-        """What ``change_mailbox`` would write now, checked; for use within ``transact``."""
-        old = self._mailbox(identifier)
-        if {"id", "address", "domain", "tenant"} & changes.keys():
-            raise DirectoryError(f'mailbox "{old.address}": ID, address and tenant stay')
-        mailbox = self._checked_mailbox(msgspec.structs.replace(old, **changes))
-        if old.roles and not mailbox.roles and self.snapshot.domain(mailbox.domain) is None:
-            raise DirectoryConflict(f'mailbox "{mailbox.address}": its domain is not served here, so it needs a role')
-        return mailbox, [
-            ("UPDATE mailboxes SET value = ? WHERE id = ?", (_json(mailbox), mailbox.id)),
-            ("DELETE FROM addresses WHERE mailbox = ?", (mailbox.id,)),
-            *self._addresses(mailbox),
-        ]
+    def mailbox_change(self, identifier: int, **changes: Any) -> Change[Mailbox]:
+        """What ``change_mailbox`` would do now, checked and not done."""
+        return changed_mailbox(self.snapshot, identifier, **changes)
 
     async def remove_mailbox(self, identifier: int) -> None:
         """Its log-in, addresses and roles."""
-        async with self._changing():
-            mailbox = self._mailbox(identifier)
-            tables = (("credentials", "mailbox"), ("addresses", "mailbox"), ("mailboxes", "id"))
-            await self._database.run(
-                _execute, [(f"DELETE FROM {table} WHERE {column} = ?", (mailbox.id,)) for table, column in tables]
-            )
-            self._publish(self.snapshot.without_mailbox(mailbox.id))
+        await self.transact(lambda snapshot: removed_mailbox(snapshot, identifier))
 
     async def set_credential(
         self,
@@ -280,39 +195,31 @@ class DirectoryStore:
     ) -> bool:
         """Set a password hash. With ``instead_of``, only while that one is in force; whether it was set. With ``suspended``, the archive is
         closed to that person by the same transaction."""
-        async with self._changing():
-            mailbox = self._mailbox(identifier)
-            if instead_of is not None and self.snapshot.credential(identifier) != instead_of:
-                return False
-            statements, snapshot = [_credential(mailbox, credential)], self.snapshot.with_credential(identifier, credential)
-            if suspended is not None:
-                mailbox, more = self.mailbox_change(identifier, suspended=suspended)
-                statements, snapshot = [*statements, *more], snapshot.with_mailbox(mailbox)
-            await self._database.run(_execute, statements)
-            self._publish(snapshot)
-            return True
+
+        def work(snapshot: Snapshot) -> Change[bool]:
+            change = set_credential(snapshot, identifier, credential, suspended)
+            if instead_of is not None and snapshot.credential(identifier) != instead_of:
+                return Change((), snapshot, False)
+            return Change(change.statements, change.snapshot, True)
+
+        return await self.transact(work)
 
     async def set_setting(self, name: str, value: str, tenant: int = 0) -> None:
         """Keep a setting of a tenant, or of the installation (0)."""
-        statement = self.setting_change(name, value, tenant)
-        await self.transact(lambda snapshot: ([statement], snapshot.with_setting(tenant, name, value), None))
-
-    def setting_change(self, name: str, value: str, tenant: int) -> Statement:
-        """What ``set_setting`` would write; for use within ``transact``."""
-        sql = "INSERT INTO settings (tenant, name, value) VALUES (?, ?, ?) ON CONFLICT (tenant, name) DO UPDATE SET value = excluded.value"
-        return sql, (tenant, name, value)
+        await self.transact(lambda snapshot: made_setting(snapshot, name, value, tenant))
 
     async def requests(self, tenant: int = 0, limit: int = 100) -> Sequence[tuple[Request, End | None]]:
         """The newest requests of a tenant (0: of all), newest first, with their end if they have one."""
         return await history(self._database, tenant, limit)
 
-    async def transact(self, work: Callable[[Snapshot], tuple[Sequence[Statement], Snapshot, T]]) -> T:
-        """One transaction that follows from the state then: ``work`` gets the snapshot in force, which nothing changes meanwhile, and answers
-        what to write, the snapshot after that, and what to return. What it raises changes nothing."""
+    async def transact(self, work: Callable[[Snapshot], Change[T]]) -> T:
+        """One transaction that follows from the state then: ``work`` gets the snapshot in force, which nothing changes meanwhile. What it
+        raises changes nothing, and neither does a change that writes nothing."""
         async with self._changing():
             statements, snapshot, answer = work(self.snapshot)
-            await self._database.run(_execute, statements)
-            self._publish(snapshot)
+            if statements:
+                await self._database.run(_execute, statements)
+                self._publish(snapshot)
             return answer
 
     # --- inside
@@ -320,65 +227,9 @@ class DirectoryStore:
     def _changing(self) -> _Held:
         return _Held(self._lock)
 
-    def _publish(self, snapshot: Snapshot) -> None:
-        snapshot.version = self.snapshot.version + 1
-        self.snapshot = snapshot
-        self._bus.publish(DirectoryChanged(snapshot.version))
-
-    def _domain(self, name: str) -> Domain:
-        domain = self.snapshot.domain(name)
-        if domain is None:
-            raise DirectoryMissing(f'domain "{name}" is not served here')
-        return domain
-
-    def _mailbox(self, identifier: int) -> Mailbox:
-        mailbox = self.snapshot.mailbox_by_id(identifier)
-        if mailbox is None:
-            raise DirectoryMissing(f"mailbox {identifier} is not registered")
-        return mailbox
-
-    def _check_domain(self, domain: Domain) -> None:
-        if domain.tenant not in self.snapshot.tenants:
-            raise DirectoryMissing(f'domain "{domain.name}": there is no tenant {domain.tenant}')
-        if name := taken(self.snapshot, (domain.name, *domain.aliases), domain.name):
-            raise DirectoryConflict(f'domain "{domain.name}": "{name}" belongs to another domain')
-        for mailbox in self.snapshot.mailboxes():
-            if mailbox.domain in domain.aliases:
-                raise DirectoryConflict(
-                    f'domain "{domain.name}": mailbox "{mailbox.address}" is registered at its alias "{mailbox.domain}"'
-                )
-            if mailbox.domain == domain.name and mailbox.tenant != domain.tenant:
-                raise DirectoryConflict(f'domain "{domain.name}": mailbox "{mailbox.address}" in it belongs to another tenant')
-
-    def _checked_mailbox(self, mailbox: Mailbox) -> Mailbox:
-        """With aliases folded, and none of its addresses another mailbox's."""
-        domain = self.snapshot.domain(mailbox.domain)
-        if domain is not None and domain.name != mailbox.domain:
-            raise DirectoryConflict(
-                f'mailbox "{mailbox.address}": "{mailbox.domain}" is an alias, register it in "{domain.name}"'
-            )
-        aliases: list[str] = []
-        for text in mailbox.aliases:
-            alias = mailbox_address(text, f'mailbox "{mailbox.address}": alias')
-            served = self.snapshot.domain(alias.domain)
-            if served is None or served.tenant != mailbox.tenant:
-                raise DirectoryMissing(
-                    f'mailbox "{mailbox.address}": alias "{alias}": domain "{alias.domain}" is not served here'
-                )
-            aliases.append(str(alias))
-        own = self.snapshot.key(mailbox.address)
-        aliases = [alias for key, alias in {self.snapshot.key(alias): alias for alias in aliases}.items() if key != own]
-        for text in (mailbox.address, *aliases):
-            other = self.snapshot.mailbox(text)
-            if other is not None and other.id != mailbox.id:
-                same = other.address.casefold() == text.casefold()
-                whose = "registered already" if same else f'an address of "{other.address}"'
-                raise DirectoryConflict(f'mailbox "{text}": {whose}')
-        return msgspec.structs.replace(mailbox, aliases=tuple(aliases), roles=tuple(dict.fromkeys(mailbox.roles)))
-
-    def _addresses(self, mailbox: Mailbox) -> list[Statement]:
-        sql = "INSERT INTO addresses (key, tenant, mailbox) VALUES (?, ?, ?)"
-        return [(sql, (key, mailbox.tenant, mailbox.id)) for key in self.snapshot.keys_of(mailbox)]
+    def _publish(self, changed: Snapshot) -> None:
+        self.snapshot = changed.in_force(self.snapshot.version + 1)
+        self._bus.publish(DirectoryChanged(self.snapshot.version, changed.domains_changed, changed.people_changed))
 
 
 class _Held:
@@ -392,23 +243,6 @@ class _Held:
 
     async def __aexit__(self, *_: object) -> None:
         self._lock.release()
-
-
-def _json(value: msgspec.Struct) -> str:
-    return msgspec.json.encode(value).decode()
-
-
-def _names(domain: Domain) -> list[Statement]:
-    sql = "INSERT INTO domain_names (name, tenant, domain) VALUES (?, ?, ?)"
-    return [(sql, (name, domain.tenant, domain.name)) for name in (domain.name, *domain.aliases)]
-
-
-def _credential(mailbox: Mailbox, credential: Credential) -> Statement:
-    sql = (
-        "INSERT INTO credentials (mailbox, tenant, hash, must_change, changed) VALUES (?, ?, ?, ?, ?) ON CONFLICT (mailbox)"
-        " DO UPDATE SET hash = excluded.hash, must_change = excluded.must_change, changed = excluded.changed"
-    )
-    return sql, (mailbox.id, mailbox.tenant, credential.hash, int(credential.must_change), credential.changed)
 
 
 def _execute(cursor: Any, statements: Sequence[Statement]) -> None:

@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from hornetmail.core.served import Host
-from hornetmail.net.resolver import ResolveError
+from hornetmail.net.resolver import ResolveError, is_ours
 
 STAGGER_SECONDS = 0.3
 """The next address is tried this much later, if none is connected by then."""
@@ -26,13 +26,15 @@ ADDRESSES = 8
 
 
 class DialError(Exception):
-    """No address of a host took the connection; the message says why. ``resolved`` false: it has none that could be tried."""
+    """No address of a host took the connection; the message says why. ``resolved`` false: it has none that could be tried. ``ours``: nothing
+    could be tried, for want of sockets above all."""
 
-    def __init__(self, text: str, *, resolved: bool = True, permanent: bool = False) -> None:
+    def __init__(self, text: str, *, resolved: bool = True, permanent: bool = False, ours: bool = False) -> None:
         super().__init__(text)
         self.text = text
         self.resolved = resolved
         self.permanent = permanent
+        self.ours = ours
 
 
 class Addresses(Protocol):
@@ -60,7 +62,7 @@ class Dialer:
             lookup.addTimeout(timeout, self.reactor)
             addresses = list(await lookup)[:ADDRESSES]
         except ResolveError as error:
-            raise DialError(error.text, resolved=False, permanent=error.permanent) from None
+            raise DialError(error.text, resolved=False, permanent=error.permanent, ours=error.ours) from None
         except DeferredTimeout:
             raise DialError(f"looking up {host.name} took too long", resolved=False) from None
         if not addresses:
@@ -86,6 +88,7 @@ class _Race:
         self._until = dialer.reactor.seconds() + timeout
         self._open: dict[str, Deferred[Any]] = {}
         self._errors: list[str] = []
+        self._ours = True
         self._over = False
         self._won: Deferred[tuple[TwistedProtocol, str]] = Deferred(lambda _: self._stop())
         self._timer: Any = None
@@ -106,7 +109,7 @@ class _Race:
             if self._left and not self._won.called and self._timer is None:
                 self._timer = self._dialer.reactor.callLater(STAGGER_SECONDS, self._next)
         elif not self._open:
-            self._won.errback(DialError("; ".join(self._errors)))
+            self._won.errback(DialError("; ".join(self._errors), ours=self._ours))
 
     def _connected(self, protocol: TwistedProtocol, address: str) -> None:
         self._open.pop(address, None)
@@ -119,8 +122,11 @@ class _Race:
 
     def _failed(self, failure: Failure, address: str) -> None:
         self._open.pop(address, None)
-        failure.trap(ConnectError, ConnectingCancelledError, CancelledError, OSError)
+        if not failure.check(ConnectError, ConnectingCancelledError, CancelledError, OSError):
+            # Whatever it is: the race goes on, or it would never end.
+            self._dialer.log.failure("{address} could not be tried", failure, address=address)
         self._errors.append(f"{address}: {_reason(failure)}")
+        self._ours = self._ours and is_ours(failure.value)
         if not self._over:
             if self._timer is not None:
                 self._timer.cancel()

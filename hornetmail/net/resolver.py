@@ -7,6 +7,7 @@ truncated answers, TCP.
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import random
 from collections.abc import Mapping, Sequence
@@ -22,7 +23,7 @@ import msgspec
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
-from twisted.internet.error import ConnectError, ConnectionDone
+from twisted.internet.error import CannotListenError, ConnectError, ConnectionDone
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import DatagramProtocol, Protocol
 from twisted.logger import Logger
@@ -35,13 +36,29 @@ UDP_BYTES = 1_232
 """EDNS buffer that passes without fragments (DNS flag day 2020)."""
 
 
-class ResolveError(Exception):
-    """DNS did not help. ``permanent``: the name does not exist, or takes no mail (then mail to it fails, it is not deferred)."""
+OUR_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
+"""What the system says when it has no socket, memory or port left for us: nobody outside is to blame (rule 5)."""
 
-    def __init__(self, text: str, *, permanent: bool = False) -> None:
+
+def is_ours(error: object) -> bool:
+    """Whether an error of the network is for want of something of ours. Twisted's wrap the system's error number."""
+    if isinstance(error, CannotListenError):
+        return True
+    number = getattr(error, "osError", None)
+    if not isinstance(number, int):
+        number = getattr(error, "errno", None)
+    return number in OUR_ERRORS
+
+
+class ResolveError(Exception):
+    """DNS did not help. ``permanent``: the name does not exist, or takes no mail (then mail to it fails, it is not deferred). ``ours``: it could
+    not be asked, for want of sockets above all."""
+
+    def __init__(self, text: str, *, permanent: bool = False, ours: bool = False) -> None:
         super().__init__(text)
         self.text = text
         self.permanent = permanent
+        self.ours = ours
 
 
 class IResolver(Interface):
@@ -168,19 +185,26 @@ class Resolver:
             query = dns.message.make_query(name, kind, use_edns=0, payload=UDP_BYTES)
         except (dns.exception.DNSException, ValueError, UnicodeError) as error:
             raise ResolveError(f"{name} is no name: {error}", permanent=True) from None
-        last = "no DNS server is configured"
+        last, ours = "no DNS server is configured", False
         for server in self._servers * 2:
             try:
                 response = await self._exchange(query, server)
-            except (DeferredTimeout, ConnectError, OSError, ResolveError, dns.exception.DNSException) as error:
-                last = f"{server[0]}: {error or type(error).__name__}"
+            except (
+                DeferredTimeout,
+                ConnectError,
+                CannotListenError,
+                OSError,
+                ResolveError,
+                dns.exception.DNSException,
+            ) as error:
+                last, ours = f"{server[0]}: {error or type(error).__name__}", is_ours(error)
                 continue
             code = response.rcode()
             if code not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
-                last = f"{server[0]} says {dns.rcode.to_text(code)}"
+                last, ours = f"{server[0]} says {dns.rcode.to_text(code)}", False
                 continue
             return self._take(name, kind, response)
-        raise ResolveError(f"looking up {name} {kind}: {last}")
+        raise ResolveError(f"looking up {name} {kind}: {last}", ours=ours)
 
     def _take(self, name: str, kind: str, response: dns.message.QueryMessage) -> _Answer:
         try:
@@ -209,6 +233,8 @@ class Resolver:
         protocol = _Datagram(query, server)
         port = self._reactor.listenUDP(0, protocol, interface="::" if ":" in server[0] else "")
         try:
+            # Not before: what is raised while it starts would leave the socket open.
+            protocol.ask()
             protocol.answer.addTimeout(self._timeout, self._reactor)
             return await protocol.answer
         finally:
@@ -236,7 +262,8 @@ class _Datagram(DatagramProtocol):
         self._query = query
         self._server = server
 
-    def startProtocol(self) -> None:
+    def ask(self) -> None:
+        """Send the question. Raises OSError."""
         self.transport.connect(*self._server)
         self.transport.write(self._query.to_wire())
 

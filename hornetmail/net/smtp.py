@@ -138,6 +138,8 @@ class SMTPClient:
         try:
             link, peer = await dialer.connect(host, LinkFactory(dialer.reactor), timeout=timeouts.connect)
         except DialError as error:
+            if error.ours:
+                raise Broken(Stage.LOCAL, Reply(451, "4.3.0", error.text)) from None
             if not error.resolved:
                 raise Broken(Stage.RESOLVE, Reply(451, "4.4.4", error.text)) from None
             raise Broken(Stage.CONNECT, Reply(451, "4.4.1", error.text)) from None

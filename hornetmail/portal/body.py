@@ -43,7 +43,7 @@ class FileBody:
             try:
                 if wanted <= DIRECT_BYTES and not (place.bare and self.size > DIRECT_BYTES):
                     return maildir.read(snapshot.name, place, start, length)
-                return await self._box.means.thread(maildir.read, snapshot.name, place, start, length)
+                return await self._box.ground.thread(maildir.read, snapshot.name, place, start, length)
             except FileNotFoundError:
                 # another program renamed or removed it; or we did, just now
                 if attempt or snapshot.places.get(self._uid) is place:

@@ -18,8 +18,8 @@ from twisted.logger import Logger
 from hornetmail.core.folder import Copied, Entry, FolderError
 from hornetmail.portal import index, naming
 from hornetmail.portal.files import Listing, Maildir
+from hornetmail.portal.ground import Ground
 from hornetmail.portal.index import FolderRow, Stored
-from hornetmail.portal.means import Means
 from hornetmail.portal.snapshot import Gone, Place, Snapshot
 
 BATCH = 64
@@ -43,8 +43,8 @@ class Box:
 
     log = Logger()
 
-    def __init__(self, means: Means, mailbox: int, tenant: int, maildir: Maildir) -> None:
-        self.means = means
+    def __init__(self, ground: Ground, mailbox: int, tenant: int, maildir: Maildir) -> None:
+        self.ground = ground
         self.mailbox = mailbox
         self.tenant = tenant
         self.maildir = maildir
@@ -58,16 +58,16 @@ class Box:
 
     async def load(self) -> None:
         """Read the folders, make what a new mailbox has, and settle what a crash left. Called once, before anything else."""
-        means, maildir = self.means, self.maildir
-        known = await means.database.read(index.box, self.mailbox)
-        present, subscribed = await means.thread(maildir.prepare, tuple(naming.SPECIAL_USE))
+        ground, maildir = self.ground, self.maildir
+        known = await ground.database.read(index.box, self.mailbox)
+        present, subscribed = await ground.thread(maildir.prepare, tuple(naming.SPECIAL_USE))
         rows = {row.name: row for row in known[1]} if known is not None else {}
         gone = [row for name, row in rows.items() if name not in present]
         if gone:
-            await means.database.run(index.drop_folders, [row.id for row in gone])
+            await ground.database.run(index.drop_folders, [row.id for row in gone])
         missing = [(name, naming.SPECIAL_USE.get(name, "")) for name in present if name not in rows]
         if missing or known is None:
-            _, made = await means.database.run(index.make_folders, self.tenant, self.mailbox, missing, int(means.now()), 1)
+            _, made = await ground.database.run(index.make_folders, self.tenant, self.mailbox, missing, int(ground.now()), 1)
             rows.update({row.name: row for row in made})
         self.rows = {name: rows[name] for name in present}
         self.subscribed = subscribed if subscribed is not None else set(self.rows)
@@ -88,12 +88,12 @@ class Box:
             raise FolderError("NONEXISTENT", f"no folder {name}")
         snapshot = self._snapshots.get(name)
         if snapshot is None:
-            snapshot = await self.means.database.read(index.load, row)
+            snapshot = await self.ground.database.read(index.load, row)
             await self._look(snapshot)
             self._snapshots[name] = snapshot
         else:
             await self._look(snapshot)
-        self.means.keep(snapshot)
+        self.ground.keep(snapshot)
         return snapshot
 
     async def look(self, snapshot: Snapshot) -> None:
@@ -105,8 +105,8 @@ class Box:
         if snapshot.removed:
             raise FolderError("NONEXISTENT", f"no folder {snapshot.name}")
         try:
-            listing = await self.means.thread(
-                self.maildir.look, snapshot.name, snapshot.places.values(), snapshot.looked, self.means.now()
+            listing = await self.ground.thread(
+                self.maildir.look, snapshot.name, snapshot.places.values(), snapshot.looked, self.ground.now()
             )
         except FileNotFoundError:
             raise FolderError("NONEXISTENT", f"the directory of {snapshot.name} has gone") from None
@@ -142,8 +142,8 @@ class Box:
                     found.place.base,
                 ),
                 found.place,
-                at=self.means.now() if snapshot.name == naming.INBOX else 0.0,
-                landed=self.means.now(),
+                at=self.ground.now() if snapshot.name == naming.INBOX else 0.0,
+                landed=self.ground.now(),
             )
             for number, found in enumerate(listing.added)
         ]
@@ -168,7 +168,7 @@ class Box:
         uidnext = max([snapshot.uidnext, *(one.entry.uid + 1 for one in added)])
         buried = [Gone(uid, modseq, snapshot.places[uid].base) for uid in gone]
         entries = [entry for entry, _ in changed]
-        await self.means.database.run(
+        await self.ground.database.run(
             index.store, self.tenant, self.mailbox, snapshot.id, uidnext, modseq, added, entries, buried
         )
         snapshot.uidnext = uidnext
@@ -178,7 +178,7 @@ class Box:
             snapshot.put(stored.entry, stored.place)
         for one in buried:
             snapshot.remove(one.uid, modseq)
-        self.means.changed(self.mailbox, snapshot.name)
+        self.ground.changed(self.mailbox, snapshot.name)
 
     # Arrivals
 
@@ -216,13 +216,13 @@ class Box:
         uids: list[int] = []
         fresh: list[Arrival] = []
         stored: list[Stored] = []
-        modseq, uid, now = snapshot.modseq + 1, snapshot.uidnext, self.means.now()
+        modseq, uid, now = snapshot.modseq + 1, snapshot.uidnext, self.ground.now()
         given: dict[str, int] = {}
         for arrival in batch:
             base = arrival.place.base
             known = snapshot.uids.get(base) or given.get(base)
             if known is not None:
-                await self.means.thread(self.maildir.discard, arrival.tmp)
+                await self.ground.thread(self.maildir.discard, arrival.tmp)
                 uids.append(known)
                 continue
             entry = Entry(uid, modseq, arrival.flags, arrival.size, arrival.date, base)
@@ -232,13 +232,13 @@ class Box:
             given[base] = uid
             uid += 1
         if fresh:
-            await self.means.thread(self.maildir.land, snapshot.name, [(one.tmp, one.place) for one in fresh])
+            await self.ground.thread(self.maildir.land, snapshot.name, [(one.tmp, one.place) for one in fresh])
             try:
                 await self.commit(snapshot, added=stored)
             except BaseException:
                 # said to have failed, so it must not show up at the next look
                 with contextlib.suppress(OSError):
-                    await self.means.thread(self.maildir.unlink, snapshot.name, [one.place for one in fresh])
+                    await self.ground.thread(self.maildir.unlink, snapshot.name, [one.place for one in fresh])
                 raise
         return uids
 
@@ -280,7 +280,7 @@ class Box:
                 place = moved
             if flags != entry.flags:
                 changed.append((msgspec.structs.replace(entry, flags=flags, modseq=modseq), place))
-        lost = await self.means.thread(self.maildir.relabel, snapshot.name, renames) if renames else []
+        lost = await self.ground.thread(self.maildir.relabel, snapshot.name, renames) if renames else []
         if lost:
             for number, uid in enumerate(movers):
                 if number not in lost:
@@ -300,7 +300,7 @@ class Box:
         """The same, for who has the lock."""
         gone = [uid for uid in uids if uid in snapshot.places]
         if gone:
-            await self.means.thread(self.maildir.unlink, snapshot.name, [snapshot.places[uid] for uid in gone])
+            await self.ground.thread(self.maildir.unlink, snapshot.name, [snapshot.places[uid] for uid in gone])
             await self.commit(snapshot, gone=gone)
         return gone
 
@@ -341,16 +341,16 @@ class Box:
                 Stored(
                     Entry(goal.uidnext + number, modseq, entry.flags, entry.size, entry.date, base),
                     new,
-                    at=self.means.now(),
-                    landed=self.means.now(),
+                    at=self.ground.now(),
+                    landed=self.ground.now(),
                     source=(source.id, uid),
                 )
             )
             pairs.append((place, new))
             twins.append((uid, goal.uidnext + number))
         files = self.maildir
-        await self.means.thread(files.move if away else files.link, source.name, goal.name, pairs)
-        await self.means.database.run(index.copy_trees, self.tenant, source.id, goal.id, twins)
+        await self.ground.thread(files.move if away else files.link, source.name, goal.name, pairs)
+        await self.ground.database.run(index.copy_trees, self.tenant, source.id, goal.id, twins)
         await self.commit(goal, added=added)
         if away:
             await self.commit(source, gone=uids)
@@ -358,15 +358,15 @@ class Box:
 
     def _copy_name(self, entry: Entry, place: Place) -> str:
         if naming.row_of(place.base):
-            return naming.copied_base(place.base, f"{self.means.number():x}{self.means.token()}")
+            return naming.copied_base(place.base, f"{self.ground.number():x}{self.ground.token()}")
         if place.bare:
-            return f"{self.means.now():.6f}Q{self.means.number()}P{self.means.token()}.{self.means.host}"
+            return f"{self.ground.now():.6f}Q{self.ground.number()}P{self.ground.token()}.{self.ground.host}"
         return self.new_base(entry.size)
 
     def new_base(self, size: int) -> str:
         """A base name for a message that was not delivered by us."""
-        means = self.means
-        return naming.appended_base(means.now(), means.number(), means.token(), means.host, size)
+        ground = self.ground
+        return naming.appended_base(ground.now(), ground.number(), ground.token(), ground.host, size)
 
     # Claims
 
@@ -380,7 +380,7 @@ class Box:
         if claimed:
             snapshot.claimed.update(uids)
         try:
-            await self.means.database.run(index.claim, snapshot.id, list(uids), claimed, note)
+            await self.ground.database.run(index.claim, snapshot.id, list(uids), claimed, note)
         except BaseException:
             snapshot.claimed.difference_update(uids)
             raise
@@ -402,13 +402,13 @@ class Box:
             wanted = ["/".join(levels[: depth + 1]) for depth in range(len(levels))]
             missing = [one for one in wanted if one not in self.rows]
             for one in missing:
-                await self.means.thread(self.maildir.make, one)
+                await self.ground.thread(self.maildir.make, one)
             await self._make_rows([(one, use if one == name and use else naming.SPECIAL_USE.get(one, "")) for one in missing])
-        self.means.changed(self.mailbox, name)
+        self.ground.changed(self.mailbox, name)
 
     async def _make_rows(self, names: Sequence[tuple[str, str]]) -> None:
-        means = self.means
-        _, made = await means.database.run(index.make_folders, self.tenant, self.mailbox, names, int(means.now()), 1)
+        ground = self.ground
+        _, made = await ground.database.run(index.make_folders, self.tenant, self.mailbox, names, int(ground.now()), 1)
         for row in made:
             self.rows[row.name] = row
 
@@ -418,13 +418,13 @@ class Box:
             row = self.rows.get(name)
             if row is None:
                 raise FolderError("NONEXISTENT", f"no folder {name}")
-            await self.means.thread(self.maildir.drop, name, f"{int(self.means.now())}-{self.means.token()}")
-            await self.means.database.run(index.drop_folders, [row.id])
+            await self.ground.thread(self.maildir.drop, name, f"{int(self.ground.now())}-{self.ground.token()}")
+            await self.ground.database.run(index.drop_folders, [row.id])
             del self.rows[name]
             snapshot = self._snapshots.pop(name, None)
             if snapshot is not None:
                 snapshot.removed = True
-        self.means.changed(self.mailbox, name)
+        self.ground.changed(self.mailbox, name)
 
     async def rename_folder(self, old: str, new: str) -> None:
         """A folder and those below it. Raises FolderError."""
@@ -445,16 +445,16 @@ class Box:
             levels = new.split("/")
             above = [one for depth in range(1, len(levels)) if (one := "/".join(levels[:depth])) not in self.rows]
             for one in above:
-                await self.means.thread(self.maildir.make, one)
+                await self.ground.thread(self.maildir.make, one)
             await self._make_rows([(one, naming.SPECIAL_USE.get(one, "")) for one in above])
             for name in moving:
-                await self.means.thread(self.maildir.rename_folder, name, names[name])
-            await self.means.database.run(index.rename_folders, [(self.rows[name].id, names[name]) for name in moving])
+                await self.ground.thread(self.maildir.rename_folder, name, names[name])
+            await self.ground.database.run(index.rename_folders, [(self.rows[name].id, names[name]) for name in moving])
             for name in moving:
                 self._renamed(name, names[name])
         for name in moving:
-            self.means.changed(self.mailbox, name)
-            self.means.changed(self.mailbox, names[name])
+            self.ground.changed(self.mailbox, name)
+            self.ground.changed(self.mailbox, names[name])
 
     def _renamed(self, old: str, new: str) -> None:
         self.rows[new] = msgspec.structs.replace(self.rows.pop(old), name=new)
@@ -469,7 +469,7 @@ class Box:
             names = set(self.subscribed)
             (names.add if wanted else names.discard)(name)
             if names != self.subscribed:
-                await self.means.thread(self.maildir.subscribe, names)
+                await self.ground.thread(self.maildir.subscribe, names)
                 self.subscribed = names
 
 

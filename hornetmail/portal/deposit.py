@@ -15,7 +15,7 @@ from hornetmail.mime.structure import scan
 from hornetmail.portal import naming
 from hornetmail.portal.box import Arrival, Box
 from hornetmail.portal.files import PIECE, Maildir
-from hornetmail.portal.means import shielded
+from hornetmail.portal.ground import shielded
 from hornetmail.portal.snapshot import Place, Snapshot
 from hornetmail.portal.trouble import told
 
@@ -43,7 +43,7 @@ class Inflow:
         if self._held >= PIECE:
             pieces, self._pieces, self._held = self._pieces, [], 0
             append = self._path is not None
-            self._path = await self._box.means.thread(
+            self._path = await self._box.ground.thread(
                 self._box.maildir.write, self._folder, self._base, pieces, 0.0, append=append, done=False
             )
 
@@ -52,7 +52,7 @@ class Inflow:
         pieces, append = self._pieces, self._path is not None
         self._pieces = []
         scanned = not append and self.size <= SCANNED_BYTES
-        path, tree = await self._box.means.thread(
+        path, tree = await self._box.ground.thread(
             _finish, self._box.maildir, self._folder, self._base, pieces, date, append, hidden if scanned else -1
         )
         self._path = path
@@ -63,7 +63,7 @@ class Inflow:
         self._pieces = []
         path, self._path = self._path, None
         if path is not None:
-            await self._box.means.thread(self._box.maildir.discard, path)
+            await self._box.ground.thread(self._box.maildir.discard, path)
 
 
 def _finish(
@@ -82,8 +82,8 @@ class Append:
         self._box = box
         self._snapshot = snapshot
         self._flags = flags
-        self._date = box.means.now() if date is None else date
-        self._inflow: Inflow | None = Inflow(box, snapshot.name, f"{int(self._date)}.{box.means.number()}.{box.means.host}")
+        self._date = box.ground.now() if date is None else date
+        self._inflow: Inflow | None = Inflow(box, snapshot.name, f"{int(self._date)}.{box.ground.number()}.{box.ground.host}")
         self._last = b""
         self.size = 0
 

@@ -25,7 +25,7 @@ async def left(box: Box, before: float, spared: Collection[str], refused: Collec
     staying = {_key(name) for name in spared}
     stuck = {_key(name) for name in refused}
     found: dict[str, list[str]] = {}
-    for folder, base in await box.means.database.read(index.aged, box.mailbox, before):
+    for folder, base in await box.ground.database.read(index.aged, box.mailbox, before):
         key = _key(base)
         if key not in staying and (folder != naming.INBOX or key in stuck):
             found.setdefault(folder, []).append(base)

@@ -14,7 +14,7 @@ from hornetmail.portal import index, naming
 from hornetmail.portal.body import FileBody
 from hornetmail.portal.box import Box
 from hornetmail.portal.deposit import Append
-from hornetmail.portal.means import shielded
+from hornetmail.portal.ground import shielded
 from hornetmail.portal.snapshot import Snapshot
 from hornetmail.portal.trouble import told
 
@@ -71,16 +71,16 @@ class Folder:
         with told():
             for at in range(0, len(uids), index.TREES):
                 some = uids[at : at + index.TREES]
-                for uid, tree in await box.means.database.read(index.trees, snapshot.id, some):
+                for uid, tree in await box.ground.database.read(index.trees, snapshot.id, some):
                     try:
                         found[uid] = _TREES.decode(tree)
                     except msgspec.MsgspecError:
                         continue  # made by another version: made anew below
                 missing = [(uid, snapshot.places[uid]) for uid in some if uid not in found and uid in snapshot.places]
                 if missing:
-                    made = await box.means.thread(box.maildir.trees, snapshot.name, missing)
+                    made = await box.ground.thread(box.maildir.trees, snapshot.name, missing)
                     kept = [(uid, msgspec.msgpack.encode(tree)) for uid, tree in made.items() if uid in snapshot.places]
-                    await box.means.database.run(index.keep_trees, box.tenant, snapshot.id, kept)
+                    await box.ground.database.run(index.keep_trees, box.tenant, snapshot.id, kept)
                     found.update(made)
         return found
 

@@ -27,7 +27,7 @@ from hornetmail.portal.box import Arrival, Box
 from hornetmail.portal.deposit import Inflow
 from hornetmail.portal.files import Maildir
 from hornetmail.portal.folder import DELETED, Folder, Tree
-from hornetmail.portal.means import Means, shielded
+from hornetmail.portal.ground import Ground, shielded
 from hornetmail.portal.snapshot import Place, Snapshot
 
 BOXES_KEPT = 5_000
@@ -64,7 +64,7 @@ class PortalStore:
     ) -> None:
         """``database`` was opened with ``schema.MIGRATIONS``. ``boot`` names this run of the machine (the kernel's boot ID)."""
         self._pool = ThreadPool(0, threads, "portal")
-        self._means = Means(reactor, self._pool, disk, database, bus, directory, host)
+        self._ground = Ground(reactor, self._pool, disk, database, bus, directory, host)
         self._root = root
         self._directory = directory
         self._boot = boot or "unknown"
@@ -77,8 +77,8 @@ class PortalStore:
     async def open(self) -> None:
         """Start threads, release claims of the process before, skip UIDs after a crash of the machine. Raises DatabaseError, OSError."""
         self._pool.start()
-        await self._means.thread(self._means.disk.make_directory, self._root)
-        if await self._means.database.run(index.start, self._boot):
+        await self._ground.thread(self._ground.disk.make_directory, self._root)
+        if await self._ground.database.run(index.start, self._boot):
             self.log.warn("the machine went down under the portal: every folder skips {count} UIDs", count=index.SKIPPED_UIDS)
 
     async def close(self) -> None:
@@ -86,10 +86,10 @@ class PortalStore:
         for box in list(self._boxes.values()):
             await box.lock.acquire()
             box.lock.release()
-        await self._means.database.run(index.stop)
-        self._means.forget()
+        await self._ground.database.run(index.stop)
+        self._ground.forget()
         self._kept.clear()
-        await self._means.thread(lambda: None)
+        await self._ground.thread(lambda: None)
         self._pool.stop()
 
     # Boxes
@@ -111,8 +111,8 @@ class PortalStore:
     async def _load(self, mailbox: int) -> Box:
         try:
             tenant = await self._tenant(mailbox)
-            maildir = Maildir(self._root / str(tenant) / str(mailbox) / "Maildir", self._means.disk)
-            box = Box(self._means, mailbox, tenant, maildir)
+            maildir = Maildir(self._root / str(tenant) / str(mailbox) / "Maildir", self._ground.disk)
+            box = Box(self._ground, mailbox, tenant, maildir)
             await box.load()
         except BaseException as error:
             for waiter in self._loading.pop(mailbox):
@@ -128,7 +128,7 @@ class PortalStore:
         known = self._directory.mailbox_by_id(mailbox)
         if known is not None:
             return known.tenant
-        tenant = await self._means.database.read(index.tenant, mailbox)
+        tenant = await self._ground.database.read(index.tenant, mailbox)
         if tenant is None:
             raise FolderError("NONEXISTENT", f"no mailbox {mailbox}")
         return tenant
@@ -156,7 +156,7 @@ class PortalStore:
         twins = inbox.rows.get(row.id)
         if twins:
             return Portal(mailbox, inbox.places[min(twins)].base)
-        former = await self._means.database.read(index.received, row.id, mailbox)
+        former = await self._ground.database.read(index.received, row.id, mailbox)
         return Portal(mailbox, former) if former else None
 
     async def deliver(self, mailbox: int, message: Message, row: Row, body: IBody, *, uncertain: bool = False) -> Portal:
@@ -171,7 +171,7 @@ class PortalStore:
         owner = self._directory.mailbox_by_id(mailbox)
         lines = envelope.write(message, row, owner.address if owner is not None else row.address, uncertain=uncertain)
         size = len(message.trace) + message.size
-        base = naming.delivered_base(message.arrived, row.id, row.number, self._means.host, len(lines) + size, len(lines))
+        base = naming.delivered_base(message.arrived, row.id, row.number, self._ground.host, len(lines) + size, len(lines))
         inflow = Inflow(box, naming.INBOX, base)
         try:
             await inflow.write(lines + message.trace)
@@ -207,14 +207,14 @@ class PortalStore:
                 waiter.callback(None)
 
     async def _unlocked(self, mailbox: int) -> None:
-        until = self._means.now() + POP_WAIT
+        until = self._ground.now() + POP_WAIT
         while mailbox in self._locks:
-            left = until - self._means.now()
+            left = until - self._ground.now()
             if left <= 0:
                 raise FolderError("INUSE", "a POP session has the mailbox")
             waiter: Deferred[None] = Deferred()
             self._lock_waiters.setdefault(mailbox, []).append(waiter)
-            timer = self._means.reactor.callLater(left, self._wait_over, mailbox, waiter)
+            timer = self._ground.reactor.callLater(left, self._wait_over, mailbox, waiter)
             await waiter
             if timer.active():
                 timer.cancel()
@@ -259,7 +259,7 @@ class PortalStore:
     async def _envelope(self, box: Box, inbox: Snapshot, uid: int) -> Envelope:
         place = inbox.places[uid]
         owner = self._directory.mailbox_by_id(box.mailbox)
-        kept = envelope.read(await self._means.thread(box.maildir.envelope, inbox.name, place)) if place.hidden else None
+        kept = envelope.read(await self._ground.thread(box.maildir.envelope, inbox.name, place)) if place.hidden else None
         if kept is None:
             if owner is None:
                 raise FolderError("CANNOT", f"mailbox {box.mailbox} has no address any more")
@@ -329,7 +329,7 @@ class PortalStore:
         """See IPortal. What other programs dropped counts, whether or not the mailbox was opened since."""
         known = (self._directory.mailbox_by_id(mailbox) for mailbox in mailboxes)
         paths = [(one.id, self._root / str(one.tenant) / str(one.id) / "Maildir") for one in known if one is not None]
-        return await self._means.thread(_holding, paths, self._means.disk)
+        return await self._ground.thread(_holding, paths, self._ground.disk)
 
     async def left_over(
         self, mailbox: int, before: float, spared: Collection[str] = (), refused: Collection[str] = ()
@@ -356,17 +356,17 @@ class PortalStore:
     async def notes(self, mailbox: int) -> dict[str, str]:
         """Why messages in INBOX could not be handed over, by name."""
         _, inbox = await self._inbox(mailbox)
-        found = await self._means.database.read(index.notes, inbox.id)
+        found = await self._ground.database.read(index.notes, inbox.id)
         return {inbox.places[uid].base: note for uid, note in found.items() if uid in inbox.places}
 
     async def figures(self) -> dict[str, int]:
         """``mailboxes``, ``messages``, ``bytes``, ``inbox_messages``, ``inbox_bytes``, ``claimed``."""
-        return await self._means.database.read(index.figures)
+        return await self._ground.database.read(index.figures)
 
     async def make_missing(self) -> int:
         """A job, every minute: make the mailboxes of the directory that have no Maildir yet, one after the other, so that an outage
         finds them ready. How many there were."""
-        there = await self._means.database.read(index.mailboxes)
+        there = await self._ground.database.read(index.mailboxes)
         made = 0
         for mailbox in self._directory.mailboxes():
             if mailbox.id not in there:
@@ -385,7 +385,7 @@ class PortalStore:
                 if snapshot is not None:
                     with contextlib.suppress(FolderError):
                         await shielded(box.look(snapshot))
-        await self._means.database.run(index.forget_received, self._means.now() - RECEIVED_KEPT)
+        await self._ground.database.run(index.forget_received, self._ground.now() - RECEIVED_KEPT)
 
     async def folder(self, mailbox: int, name: str) -> Folder:
         """The same as ``tree(mailbox).open(name)``."""

@@ -20,6 +20,7 @@ class RelayNetworks:
         self._everywhere = [ipaddress.ip_network(text) for text in everywhere]
         self._version: object = None
         self._networks: list[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, Domain]] = []
+        self._primaries: frozenset[str] = frozenset()
         self._answers: dict[str, tuple[Domain, ...]] = {}
 
     def domains(self, peer: str) -> tuple[Domain, ...]:
@@ -33,8 +34,13 @@ class RelayNetworks:
             known = self._answers[peer] = self._find(peer)
         return known
 
+    def trusted(self, peer: str) -> bool:
+        """Whether a client is of the house: it may send for a domain, or is a primary that is named by its address."""
+        return bool(self.domains(peer)) or peer in self._primaries
+
     def _read(self) -> None:
         self._version = self._directory.version
+        self._primaries = frozenset(host.name for domain in self._directory.domains() for host in domain.primaries)
         self._answers.clear()
         self._networks.clear()
         for domain in self._directory.domains():

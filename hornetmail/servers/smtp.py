@@ -13,6 +13,7 @@ from typing import Any, cast
 import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -25,6 +26,7 @@ from hornetmail.core.reply import Reply
 from hornetmail.core.served import Domain, Person
 from hornetmail.interfaces import IAccess, IBus, IDirectory, IMeters, IQueue, IRecipients
 from hornetmail.net.pump import Answer, Result, Session, Wire
+from hornetmail.servers.guessing import Guesses
 from hornetmail.servers.relay import RelayNetworks
 from hornetmail.servers.smtp_policy import SMTPPolicy
 from hornetmail.servers.smtp_transaction import FAILED, Target, Transaction
@@ -62,6 +64,7 @@ class Services(msgspec.Struct, frozen=True):
     access: IAccess
     recipients: IRecipients
     relay: RelayNetworks
+    guesses: Guesses
     bus: IBus
     meters: IMeters
     clock: IReactorTime
@@ -103,6 +106,9 @@ class SMTPSession(Session):
         self._transaction: Transaction | None = None
         self._sender_domain: Domain | None = None
         self._errors = 0
+        self._refused = 0
+        self._moot = 0
+        self._odd = 0
 
     # ---- the pump's side
 
@@ -192,11 +198,18 @@ class SMTPSession(Session):
         except Exception:  # noqa: BLE001
             self.log.failure("a log-in failed for a reason of ours")
             return refuse(454, "4.7.0", "log-in is not possible now")
+        self._errors = 0
         return accept(235, "2.7.0", "welcome")
 
     # ---- the envelope
 
     def _on_mail(self, event: Mail) -> Result:
+        answer = self._mail(event)
+        # What was pipelined behind a refused MAIL is moot, and no error of the client's (RFC 2920 section 3.1).
+        self._moot = self._policy.max_recipients + 1 if isinstance(answer, Refuse) else 0
+        return answer
+
+    def _mail(self, event: Mail) -> Out:
         policy = self._policy
         if policy.tls_required and self.wire.tls is None:
             return refuse(530, "5.7.0", "start TLS first")
@@ -239,17 +252,18 @@ class SMTPSession(Session):
         transaction = self._transaction
         if transaction is None:
             return refuse(503, "5.5.1", "MAIL first")
-        if transaction.count >= self._policy.max_recipients:
+        if transaction.count >= self._policy.max_recipients or (transaction.count and self._over()):
             return refuse(452, "4.5.3", "too many recipients, send the rest in a transaction of their own")
         recipient = event.recipient
         if "@" not in recipient.address:
             recipient = msgspec.structs.replace(recipient, address=f"postmaster@{self._home()}")
         domain = self._services.directory.domain(domain_of(recipient.address))
         if domain is None:
-            return self._outside(transaction, recipient)
+            answer = self._outside(transaction, recipient)
+            return self._braked(answer) if isinstance(answer, Refuse) else answer
         if not domain.active and not domain.primaries:
             # With a primary, its mail passes (C11): the MX record may point here before and after the service is on.
-            return refuse(550, "5.7.1", "that domain is not active here")
+            return self._braked(refuse(550, "5.7.1", "that domain is not active here"))
         if not self._policy.callforward:
             return self._take(transaction, recipient, domain)
         return self._verify(transaction, recipient, domain)
@@ -274,8 +288,32 @@ class SMTPSession(Session):
         reply = await self._services.recipients.verify(recipient.address, transaction.mail.sender)
         if not reply.completed:
             self._services.meters.count("smtp_refused", door=self._policy.door.value, stage="rcpt")
-            return Refuse(reply)
+            return await self._braked(Refuse(reply)) if reply.permanent else Refuse(reply)
         return self._take(transaction, recipient, domain)
+
+    # ---- guesses
+
+    def _over(self) -> bool:
+        return self._refused > 0 and self._services.guesses.over(self.wire.peer[0], self._refused)
+
+    async def _braked(self, answer: Refuse) -> Out:
+        """A recipient was refused for good. Strangers get that answer later each time, and after too many of them 421, or, with recipients
+        accepted before, 452 for the rest: what is good of a message goes through."""
+        services, peer = self._services, self.wire.peer[0]
+        if self._policy.door is not Door.MX or services.relay.trusted(peer):
+            return answer
+        self._refused += 1
+        services.guesses.refused(peer)
+        seconds = services.guesses.delay(peer, self._refused)
+        if seconds:
+            await deferLater(cast(Any, services.clock), seconds)
+        if not self._over():
+            return answer
+        services.meters.count("smtp_guesses_stopped", door=self._policy.door.value)
+        if self._transaction is not None and self._transaction.count:
+            return answer
+        self._drop()
+        return Farewell(Reply(421, "4.7.0", "too many unknown recipients, come again later"))
 
     def _take(self, transaction: Transaction, recipient: Recipient, domain: Domain) -> Out:
         sender = self._sender_domain
@@ -340,6 +378,8 @@ class SMTPSession(Session):
         for domain, address in held.items():
             services.bus.publish(Alarm("loop", f"mail for {address} came back from the primary and is held", domain))
         services.meters.count("smtp_accepted", door=policy.door.value)
+        self._errors = self._refused = 0
+        services.guesses.accepted(origin.peer, transaction.count)
         self.log.info(
             "accepted {id} from {peer} as {messages}, {size} bytes",
             id=identifier,
@@ -384,7 +424,17 @@ class SMTPSession(Session):
     def _on_broken(self, event: Broken) -> Result:
         if self._transaction is not None and self._transaction.began:
             self._drop()
-        return self._count_error(cast(Refuse, event.suggested))
+        answer = cast(Refuse, event.suggested)
+        if event.command in ("RCPT", "DATA") and answer.reply.code == 503 and self._moot > 0:
+            self._moot -= 1
+            return answer
+        if event.command == "MAIL":
+            self._moot = self._policy.max_recipients + 1
+        if event.command == "RCPT" and self._transaction is not None and self._odd < self._policy.max_recipients:
+            # An address that cannot be: the others of this message may be good. It tells nothing to those who guess.
+            self._odd += 1
+            return answer
+        return self._count_error(answer)
 
     def _count_error(self, answer: Refuse) -> Out:
         self._errors += 1

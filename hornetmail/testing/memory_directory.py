@@ -45,6 +45,10 @@ class MemoryDirectory:
         """See IDirectory."""
         return tuple(each for each in self.registered if not domain or each.domain == domain)
 
+    def with_roles(self, tenant: int) -> Sequence[Mailbox]:
+        """See IDirectory."""
+        return tuple(each for each in self.registered if each.roles and each.tenant == tenant)
+
     def covered(self, address: str) -> Mailbox | None:
         """See IDirectory."""
         mailbox = self.mailbox(address)

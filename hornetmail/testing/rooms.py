@@ -57,6 +57,10 @@ class MemoryModes:
             "primaries": self.primaries.get(domain, []),
         }
 
+    async def recipients(self, domain: str) -> dict[str, Any]:
+        """None are known."""
+        return {"accepts_everything": False, "gaps": [], "gaps_total": 0}
+
     def ended(self, domain: str) -> float:
         """None is remembered."""
         return 0.0

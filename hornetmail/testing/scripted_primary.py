@@ -26,7 +26,7 @@ class Script:
     ``replies``: stage to reply line; ``BODY`` is said once in the middle of the text, and what follows of it is not read any more. ``limited``: stage to (count, reply line): that many times only. ``hang``: stages at which it says
     nothing. ``drop``: stages at which it drops the connection; ``BODY`` in the middle of the text, ``DOT`` after the final dot
     (``keep_dropped``: the message was accepted all the same). ``grey``: greylists each sender and recipient once. ``full``,
-    ``unknown``: recipients refused; ``trouble``: recipient to the reply it gets; ``unknown_start``: so are all that start with it. ``most_recipients`` in a transaction, 0 = any number. ``most_connections``: 421 for more.
+    ``unknown``: recipients refused, after ``tarpit`` seconds (Exchange: 5); ``trouble``: recipient to the reply it gets; ``unknown_start``: so are all that start with it. ``most_recipients`` in a transaction, 0 = any number. ``most_connections``: 421 for more. ``poison``: a text with this in it is deferred at the dot.
     """
 
     replies: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -38,9 +38,11 @@ class Script:
     full: set[str] = dataclasses.field(default_factory=set)
     unknown: set[str] = dataclasses.field(default_factory=set)
     trouble: dict[str, str] = dataclasses.field(default_factory=dict)
-    unknown_start: str = "no-such-user-"
+    unknown_start: str | tuple[str, ...] = "no-such-user-"
+    tarpit: float = 0.0
     most_recipients: int = 0
     most_connections: int = 0
+    poison: bytes = b""
     extensions: tuple[str, ...] = ("PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE 52428800", "ENHANCEDSTATUSCODES")
 
 
@@ -65,6 +67,7 @@ class _Dialogue(Protocol):
         self._sender: str | None = None
         self._recipients: list[str] = []
         self._dead = False
+        self._waiting: Any = None
 
     def connectionMade(self) -> None:
         self.transport.setTcpNoDelay(True)
@@ -78,11 +81,14 @@ class _Dialogue(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._dead = True
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
         self._primary.open.discard(self)
 
     def dataReceived(self, data: bytes) -> None:
         self._buffer += data
-        while not self._dead:
+        while not self._dead and self._waiting is None:
             line, found, rest = self._buffer.partition(b"\r\n")
             if not found:
                 return
@@ -160,7 +166,11 @@ class _Dialogue(Protocol):
         folded = address.casefold()
         pair = (self._sender.casefold(), folded)
         if folded in script.unknown or (script.unknown_start and folded.startswith(script.unknown_start)):
-            self._say(f"550 5.1.1 <{address}>: no such user")
+            refusal = f"550 5.1.1 <{address}>: no such user"
+            if script.tarpit:
+                self._waiting = self._primary.reactor.callLater(script.tarpit, self._tarpitted, refusal)
+            else:
+                self._say(refusal)
         elif folded in script.trouble:
             self._say(script.trouble[folded])
         elif folded in script.full:
@@ -173,6 +183,11 @@ class _Dialogue(Protocol):
         else:
             self._recipients.append(address)
             self._say("250 2.1.5 ok")
+
+    def _tarpitted(self, line: str) -> None:
+        self._waiting = None
+        self._say(line)
+        self.dataReceived(b"")
 
     def _data(self) -> None:
         if not self._recipients:
@@ -197,6 +212,9 @@ class _Dialogue(Protocol):
         accepted = Accepted(self._sender or "", tuple(self._recipients), data, self._number)
         self._text, self._sender, self._recipients = None, None, []
         said = self._staged("DOT")
+        if said is None and self._primary.script.poison and self._primary.script.poison in data:
+            self._say("451 4.3.0 the filter failed")
+            return
         if said is None:
             self._primary.accepted.append(accepted)
             self._say("250 2.0.0 taken")
@@ -214,7 +232,7 @@ class ScriptedPrimary(Factory):
     noisy = False
 
     def __init__(self, reactor: Any) -> None:
-        self._reactor = reactor
+        self.reactor = reactor
         self._listener: Any = None
         self.port = 0
         self.script = Script()
@@ -230,7 +248,7 @@ class ScriptedPrimary(Factory):
 
     async def listen(self) -> None:
         """Take connections on loopback."""
-        self._listener = self._reactor.listenTCP(self.port, self, interface="127.0.0.1")
+        self._listener = self.reactor.listenTCP(self.port, self, interface="127.0.0.1")
         self.port = self._listener.getHost().port
 
     async def stop(self) -> None:

@@ -79,6 +79,10 @@ class RememberedModes:
         """As delivery does."""
         return {"mode": str(self.mode(domain)), "up": True, "primaries": [{"host": "[::1]:25", "up": True}]}
 
+    async def recipients(self, domain: str) -> dict[str, Any]:
+        """None are known."""
+        return {"accepts_everything": False, "gaps": [], "gaps_total": 0}
+
     def ended(self, domain: str) -> float:
         """None is remembered."""
         return 0.0

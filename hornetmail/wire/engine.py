@@ -76,11 +76,13 @@ class Lost(Event, frozen=True, gc=False):
 
 
 class Broken(Event, frozen=True, gc=False):
-    """The peer broke the protocol. ``suggested`` is the answer that fits; ``fatal`` ends the connection after it."""
+    """The peer broke the protocol. ``suggested`` is the answer that fits; ``fatal`` ends the connection after it; ``command``: the verb, where
+    one was understood."""
 
     reason: str
     suggested: Out
     fatal: bool = False
+    command: str = ""
 
 
 class TLSPeer(msgspec.Struct, frozen=True, gc=False):

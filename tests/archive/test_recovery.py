@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -370,8 +371,8 @@ class Rebuilding(ArchiveCase):
         await again.rebuild()
         assert await self.total(again, "meanwhile") == 1
         assert len(await contents(again)) == len(before) + 1
-        with pytest.raises(sqlite3.DatabaseError):
-            sqlite3.connect(path).execute("SELECT count(*) FROM mail")
+        with closing(sqlite3.connect(path)) as plain, pytest.raises(sqlite3.DatabaseError):
+            plain.execute("SELECT count(*) FROM mail")
 
     async def test_index_deleted(self) -> None:
         """Catches an archive that comes up empty, as if nothing had ever been in it, when its index is gone."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +18,8 @@ POLICY = m.Policy(signs=3, window=60, span=4, probes=3, stay=30, ask_again=30, a
 class Domain:
     """A machine with its clock; answers surveys as told."""
 
-    def __init__(self, *, automatic: bool = True, others: tuple[int, int] = (1, 0)) -> None:
+    def __init__(self, *, automatic: bool = True, others: tuple[int, int] = (1, 0), own: m.Own = m.Own.SILENT) -> None:
+        self.own = own
         self.state = m.State()
         self.now = 1000.0
         self.automatic = automatic
@@ -32,7 +34,7 @@ class Domain:
         done = list(decision.actions)
         self.actions += decision.actions
         if any(isinstance(each, m.Survey) for each in decision.actions):
-            done += self.give(m.Surveyed(*self.others))
+            done += self.give(m.Surveyed(*self.others, self.own))
         return done
 
     def outage(self, dns: bool = False) -> None:
@@ -76,6 +78,16 @@ def test_a_blip_is_no_outage() -> None:
     domain.give(m.Trouble("message x", "refused"), after=5)
     assert domain.state.mode is Mode.NORMAL
     assert len(domain.state.evidence) == 1
+
+
+def test_trouble_that_lasts() -> None:
+    """Three recipients deferred in one second and again for minutes never span the seconds that an outage needs."""
+    domain = Domain(own=m.Own.DEFERS)
+    for _ in range(10):
+        for number in range(3):
+            domain.give(m.Trouble(f"recipient {number}", "452", proof=m.Proof.ENVELOPE), after=0.2)
+        domain.now += 1
+    assert domain.state.mode is Mode.EMERGENCY
 
 
 def test_signs_get_old() -> None:
@@ -213,3 +225,131 @@ def test_never_without_a_survey(events: list[tuple[m.Event, float]]) -> None:
         domain.give(event, after)
         assert domain.state.mode is Mode.NORMAL
         assert len(domain.state.evidence) <= 16
+
+
+# ---- rule 8c: what strangers bring about
+
+
+STRANGERS = st.one_of(
+    # What a primary that greets says to their mail and to questions about addresses of their choosing, known ones among them.
+    st.builds(
+        m.Trouble,
+        st.sampled_from([f"recipient r{number}@example.test" for number in range(30)]),
+        st.just("rcpt: 451"),
+        proof=st.sampled_from([m.Proof.ENVELOPE, m.Proof.TEXT]),
+    ),
+    # Connections that failed for their number.
+    st.builds(m.Trouble, st.sampled_from([f"message {number}" for number in range(30)]), st.just("greeting: 421 too many")),
+    st.just(m.Delivered()),
+)
+
+
+@given(
+    st.lists(st.tuples(STRANGERS, st.floats(0, 20)), max_size=80),
+    st.booleans(),
+    st.sampled_from([m.Mode.NORMAL, m.Mode.DRAINING]),
+)
+def test_strangers_switch_nothing(events: list[tuple[m.Event, float]], automatic: bool, mode: m.Mode) -> None:
+    """Rule 8c: a domain is switched by what strangers send, although its primary greets, takes a known recipient and answers its probes."""
+    domain = Domain(automatic=automatic, own=m.Own.TAKES)
+    domain.state = m.State(mode)
+    probed = domain.now
+    for event, after in events:
+        domain.give(event, after)
+        if domain.now - probed >= 60:
+            probed = domain.now
+            domain.give(m.ProbeAnswered("h"))
+        assert domain.state.mode is mode
+    assert not [action for action in domain.actions if isinstance(action, m.Switch)]
+
+
+@given(st.lists(st.tuples(STRANGERS, st.floats(0, 20)), max_size=80))
+def test_strangers_keep_no_emergency(events: list[tuple[m.Event, float]]) -> None:
+    """Rule 8c in an emergency: what strangers' mail meets takes away the answered probes that end it."""
+    domain = Domain()
+    domain.outage()
+    domain.give(m.ProbeAnswered("h"), after=31)
+    domain.give(m.ProbeAnswered("h"), after=15)
+    for event, _ in events:
+        if not isinstance(event, m.Trouble) or event.proof is not m.Proof.CONNECTION:
+            domain.give(event)
+    domain.give(m.ProbeAnswered("h"), after=15)
+    assert domain.state.mode is Mode.DRAINING
+
+
+def defers(domain: Domain, proof: m.Proof, *, ours: bool = False) -> None:
+    for number in range(4):
+        domain.give(m.Trouble(f"recipient r{number}", "452 disk full", proof=proof, ours=ours and number == 3), after=2)
+
+
+def test_an_answered_probe_is_proof() -> None:
+    """Connections that fail one by one add up to an outage although the probes between them are answered."""
+    domain = Domain()
+    for number in range(20):
+        domain.give(m.Trouble(f"message {number}", "refused"), after=3)
+        if number % 2:
+            domain.give(m.ProbeAnswered("h"))
+    assert domain.state.mode is Mode.NORMAL
+
+
+def test_a_primary_that_greets_and_defers() -> None:
+    """Rules 1 and 2 stay: a primary whose disk is full greets, and defers every MAIL or RCPT. Ours too: that is an outage."""
+    domain = Domain(own=m.Own.DEFERS)
+    defers(domain, m.Proof.ENVELOPE)
+    assert domain.state.mode is Mode.EMERGENCY
+    assert domain.state.strict, "a greeting does not end it"
+    assert "takes no mail" in domain.state.reason
+
+
+def test_a_primary_that_defers_texts() -> None:
+    """Every final dot is deferred: no question shows that. Messages of strangers raise an alarm and a letter of ours; what becomes of the
+    letter decides."""
+    domain = Domain(own=m.Own.TAKES)
+    defers(domain, m.Proof.TEXT)
+    assert domain.state.mode is Mode.NORMAL
+    assert domain.alarms() == ["primary-defers"]
+    assert [action for action in domain.actions if isinstance(action, m.Letter)]
+    domain.give(m.Trouble("recipient postmaster", "452 disk full", proof=m.Proof.TEXT, ours=True), after=1)
+    assert domain.state.mode is Mode.EMERGENCY, "at once, not when the others may be asked again"
+
+
+def test_a_letter_that_arrives() -> None:
+    """The letter of ours is delivered: what was deferred were single messages."""
+    domain = Domain(own=m.Own.TAKES)
+    defers(domain, m.Proof.TEXT)
+    domain.give(m.Delivered(), after=1)
+    assert not domain.state.evidence
+
+
+def test_what_our_own_question_disproves() -> None:
+    """A silent primary and one that takes a recipient are told apart by the question, whatever the signs say."""
+    for own, proof, switched in (
+        (m.Own.SILENT, m.Proof.CONNECTION, True),
+        (m.Own.SILENT, m.Proof.ENVELOPE, True),
+        (m.Own.DEFERS, m.Proof.CONNECTION, False),
+        (m.Own.DEFERS, m.Proof.TEXT, True),
+        (m.Own.TAKES, m.Proof.CONNECTION, False),
+        (m.Own.TAKES, m.Proof.ENVELOPE, False),
+        (m.Own.UNASKED, m.Proof.CONNECTION, False),
+    ):
+        domain = Domain(own=own)
+        defers(domain, proof)
+        assert (domain.state.mode is Mode.EMERGENCY) is switched, (own, proof)
+
+
+def test_deferred_envelopes_are_disproved() -> None:
+    """A recipient that is taken from us leaves signs of deferred envelopes in force: an alarm and a letter for nothing, or a switch when one of
+    them was of our own people's."""
+    domain = Domain(own=m.Own.TAKES)
+    defers(domain, m.Proof.ENVELOPE, ours=True)
+    assert domain.state.mode is Mode.NORMAL
+    assert len(domain.state.evidence) == 1, "met after the question"
+    assert {type(action) for action in domain.actions} == {m.Survey}
+
+
+def test_old_states_are_read() -> None:
+    """A state that an earlier version remembered."""
+    old = b'{"mode":"emergency","since":1.0,"by":"health","evidence":[{"at":1.0,"key":"k","text":"t","dns":false}]}'
+    state = msgspec.json.decode(old, type=m.State)
+    assert state.evidence[0].proof is m.Proof.CONNECTION
+    assert not state.strict

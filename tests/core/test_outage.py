@@ -19,7 +19,8 @@ def deferred(stage: Stage, code: int, enhanced: str = "", text: str = "") -> Ver
     [
         (deferred(Stage.CONNECT, 451, "4.4.1"), Breadth.SERVER),
         (deferred(Stage.GREETING, 451, "4.4.1", "the server said: 554"), Breadth.SERVER),
-        (deferred(Stage.RCPT, 421, "4.3.2"), Breadth.SERVER),
+        (deferred(Stage.RCPT, 421, "4.3.2"), Breadth.CONVERSATION),
+        (deferred(Stage.BODY, 421, "4.4.2"), Breadth.CONVERSATION),
         (deferred(Stage.RESOLVE, 451, "4.4.4"), Breadth.DNS),
         (deferred(Stage.RCPT, 451, "4.3.0", "local error"), Breadth.RECIPIENT),
         (deferred(Stage.DOT, 452, "4.3.1", "disk full"), Breadth.RECIPIENT),
@@ -29,7 +30,7 @@ def deferred(stage: Stage, code: int, enhanced: str = "", text: str = "") -> Ver
         (deferred(Stage.RCPT, 451, "", "Greylisted, please try again"), Breadth.NOBODY),
         (deferred(Stage.RCPT, 450, "4.7.1", "Client host rejected: cannot find your hostname, [192.0.2.1]"), Breadth.RECIPIENT),
         (deferred(Stage.RCPT, 450, "4.7.1", "Service unavailable; Client host [192.0.2.1] blocked"), Breadth.RECIPIENT),
-        (Verdict(Outcome.UNCERTAIN, Reply(421, "4.4.2"), "primary", Stage.DOT, unavailable=True), Breadth.SERVER),
+        (Verdict(Outcome.UNCERTAIN, Reply(421, "4.4.2"), "primary", Stage.DOT, unavailable=True), Breadth.CONVERSATION),
         (Verdict(Outcome.FAILED, Reply(550, "5.1.1"), "primary", Stage.RCPT), Breadth.NOBODY),
         (Verdict(Outcome.DELIVERED, Reply(250), "primary", Stage.DOT), Breadth.NOBODY),
         (Verdict(Outcome.DEFERRED, Reply(451, "4.3.0"), "primary", Stage.LOCAL), Breadth.NOBODY),
@@ -59,7 +60,7 @@ def test_unknown(reply: Reply, unknown: bool) -> None:
 
 
 def test_in_the_middle_of_the_text() -> None:
-    """Fault of its kind: what a server says of one message, while its text is sent, taken for trouble of everybody; a connection lost there is that."""
-    for code, breadth in ((452, outage.Breadth.RECIPIENT), (421, outage.Breadth.SERVER)):
+    """Fault of its kind: what a server says of one message, while its text is sent, taken for trouble of everybody; a connection lost there may be."""
+    for code, breadth in ((452, outage.Breadth.RECIPIENT), (421, outage.Breadth.CONVERSATION)):
         verdict = Verdict(Outcome.DEFERRED, Reply(code, "4.3.1", "x"), "primary", Stage.BODY, unavailable=True)
         assert outage.read(verdict).breadth is breadth

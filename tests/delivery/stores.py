@@ -47,6 +47,7 @@ class StoresCase(WorldCase):
             reactor,
             reactor,
             queue,
+            self.known,
             portal,
             self.archive,  # type: ignore[arg-type]
             self.directory,

@@ -240,7 +240,7 @@ class Failures(WorldCase):
             await self.send(f"{user}@example.test", sender="", archive=False)
         await self.until(lambda: self.portal.copies, "the third is in the portal")
         assert len(self.portal.copies) == 1
-        assert self.delivery.known.is_sick("example.test")
+        assert self.delivery.accepted.is_sick("example.test")
         evidence = self.delivery.modes.explain("example.test")["evidence"]
         assert any("refuses known addresses" in each["text"] for each in evidence)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from twisted.internet.defer import Deferred
 
 from hornetmail.core.backoff import Backoff
+from hornetmail.core.events import DirectoryChanged
 from hornetmail.core.mode import Mode
 from hornetmail.core.queued import RowKind, RowState
 from hornetmail.core.served import Domain, Failover, Host, Mailbox
@@ -387,3 +389,45 @@ class Crash(WorldCase):
         await self.gone(message)
         assert not self.portal.inbox(1)
         assert len(self.primary.accepted) == 1
+
+
+class DirectoryTells(WorldCase):
+    """No sweep comes by itself for an hour: what happens is what changes of the directory bring about."""
+
+    settings = msgspec.structs.replace(QUICK, sweep=3600.0)
+
+    async def test_people_are_one_domains_business(self) -> None:
+        """A mailbox more lets its domain's parked mail go, at once, and nothing else is looked through; a domain that changed brings a sweep,
+        also if one is under way just then. Catches 100,000 sweeps of everything while 100,000 mailboxes are imported."""
+        await self.build()
+        asked: list[str] = []
+        release, gate = self.delivery.modes.release, Deferred[None]()
+
+        async def listening(domain: str = "") -> int:
+            asked.append(domain)
+            return await release(domain)
+
+        async def held(domain: str = "") -> int:
+            await gate
+            return await listening(domain)
+
+        await self.until(
+            lambda: self.delivery._sweeping is not None and self.delivery._sweeping.getTime() > reactor.seconds() + 60, "calm"
+        )
+        self.delivery.modes.release = listening  # type: ignore[method-assign]
+        await self.delivery.modes.switch("example.test", Mode.EMERGENCY, "admin")
+        await self.send("new@example.test")
+        await self.until(lambda: self.queue.all(RowKind.DELIVER, RowState.PARKED), "parked")
+        self.directory.registered.append(Mailbox(8, "new@example.test", "example.test"))
+        for version in range(2, 20):
+            self.bus.publish(DirectoryChanged(version, people=frozenset({"example.test"})))
+        await self.until(lambda: self.portal.inbox(8), "delivered once a mailbox was assigned")
+        assert asked
+        assert set(asked) == {"example.test"}
+        self.delivery.modes.release = held  # type: ignore[method-assign]
+        self.bus.publish(DirectoryChanged(20, domains=frozenset({"example.test"})))
+        await self.until(lambda: not self.delivery._sweeping.active(), "a sweep is under way")  # type: ignore[union-attr]
+        self.bus.publish(DirectoryChanged(21, domains=frozenset({"example.test"})))
+        await self.until(lambda: self.delivery._sweep_anew, "another is wanted")
+        gate.callback(None)
+        await self.until(lambda: asked[-2:] == ["", ""], "both came")

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from hornetmail.core import machine
-from hornetmail.core.events import HealthChanged, PrimarySeen
+from hornetmail.core.events import Alarm, DirectoryChanged, HealthChanged, PrimarySeen
 from hornetmail.core.reply import Reply
 from hornetmail.core.served import Domain, Host
 from hornetmail.core.verdict import Stage
-from hornetmail.delivery.outage.health import Health, Pace
+from hornetmail.delivery.outage.health import Health, Pace, Watch
 from hornetmail.net.smtp import Broken
 from hornetmail.runtime.bus import Bus
 from hornetmail.testing.memory_directory import MemoryDirectory
@@ -26,6 +27,9 @@ class Hosts:
         self.down: set[Host] = set()
         self.silent: set[Host] = set()
         self.dialled: list[Host] = []
+        self.reply = Reply(250, "2.1.5")
+        self.mail: Reply | None = None
+        self.stage = Stage.CONNECT
         self.open = 0
         self.most = 0
 
@@ -37,10 +41,15 @@ class Hosts:
             if host in self.silent:
                 await Deferred()
             if host in self.down:
-                raise Broken(Stage.CONNECT, Reply(451, "4.4.1", "refused"))
+                raise Broken(self.stage, Reply(451, "4.4.1", "refused"))
         finally:
             self.open -= 1
         return self
+
+    async def ask(self, sender: str, address: str) -> Reply:
+        if self.mail is not None:
+            raise Broken(Stage.MAIL, self.mail)
+        return self.reply
 
     async def quit(self) -> None:
         """All is said."""
@@ -60,9 +69,13 @@ class HealthCase(TestCase):
         self.seen: list[PrimarySeen] = []
         self.changed: list[HealthChanged] = []
         self.directory = MemoryDirectory(domains, [])
-        bus = Bus(self.clock)
+        self.alarms: list[Alarm] = []
+        self.bus = bus = Bus(self.clock)
         bus.subscribe(PrimarySeen, self.seen.append)
         bus.subscribe(HealthChanged, self.changed.append)
+        bus.subscribe(Alarm, self.alarms.append)
+        self.strict: set[str] = set()
+        self.chance = random.Random(1)
         worried = alert if alert is not None else set()
         self.health = Health(
             self.clock,
@@ -70,12 +83,25 @@ class HealthCase(TestCase):
             bus,
             None,
             "mx.hornet.test",
-            lambda domain, event: self.told.append((domain, event)),
-            lambda domain: domain in worried,
+            Watch(
+                lambda domain, event: self.told.append((domain, event)),
+                lambda domain: domain in worried,
+                lambda domain: domain in self.strict,
+                self.examples,
+            ),
             connect=self.hosts.connect,
             pace=Pace(calm=60, alert=5, patience=8),
+            chance=self.chance.random,
         )
         self.addCleanup(self.health.stop)
+
+    async def survey(self, domain: str) -> machine.Surveyed:
+        answer = Deferred.fromCoroutine(self.health.survey(domain))
+        self.run_for(9)
+        return await answer
+
+    async def examples(self, domain: str) -> list[str]:
+        return [f"known@{domain}"]
 
     def run_for(self, seconds: float) -> None:
         """In small steps."""
@@ -110,6 +136,9 @@ class Seen(HealthCase):
     async def test_not_published_for_each_connection(self) -> None:
         """An event for each delivery's connection would cost a look at what waits each time."""
         self.build([Domain("a.test", primaries=(ONE,))])
+        self.health.start()
+        self.run_for(1)
+        assert len(self.seen) == 1, "the first probe"
         for _ in range(50):
             self.health.saw(ONE, True, "connected")
         self.clock.advance(0.1)
@@ -118,3 +147,184 @@ class Seen(HealthCase):
         self.health.saw(ONE, True, "connected")
         self.clock.advance(0.1)
         assert len(self.seen) == 2
+
+
+class Places(HealthCase):
+    """Who is asked, and when."""
+
+    async def test_once_a_host(self) -> None:
+        """A thousand domains on one primary were a thousand connections in one turn of the reactor; each of them hears of the one."""
+        names = [f"d{number}.test" for number in range(1000)]
+        self.build([Domain(name, primaries=(ONE,)) for name in names])
+        self.health.start()
+        self.run_for(1)
+        assert len(self.hosts.dialled) == 1
+        assert {domain for domain, event in self.told if isinstance(event, machine.ProbeAnswered)} == set(names)
+        assert len(self.told) == len(names)
+
+    async def test_not_in_step(self) -> None:
+        """Many hosts are asked in the same turn, at the start and ever after."""
+        self.build([Domain(f"d{number}.test", primaries=(Host(f"h{number}.test"),)) for number in range(500)])
+        self.health.start()
+        turns = []
+        for _ in range(1300):
+            before = len(self.hosts.dialled)
+            self.clock.advance(0.1)
+            turns.append(len(self.hosts.dialled) - before)
+        assert len(set(self.hosts.dialled)) == 500
+        assert max(turns) <= 25, "5 are the average at the start"
+        assert sum(turns[-650:]) >= 500, "and each of them every minute"
+
+    async def test_side_by_side(self) -> None:
+        """Hosts that hang use up all sockets: at most 200 at a time."""
+        hosts = [Host(f"h{number}.test") for number in range(500)]
+        self.build([Domain(f"d{number}.test", primaries=(host,)) for number, host in enumerate(hosts)])
+        self.hosts.silent.update(hosts)
+        self.health.start()
+        self.run_for(60)
+        assert 150 < self.hosts.most <= 200
+        assert len(set(self.hosts.dialled)) == 500
+
+    async def test_several_hosts(self) -> None:
+        """A domain hears of its primary once a round, whatever the number of its hosts; one that answers is enough."""
+        two = Host("two.test")
+        self.build([Domain("a.test", primaries=(ONE, two))])
+        self.hosts.down.add(ONE)
+        self.health.start()
+        self.run_for(60)
+        assert not [event for _, event in self.told if isinstance(event, machine.Trouble)]
+        answered = [event for _, event in self.told if isinstance(event, machine.ProbeAnswered)]
+        assert {event.host for event in answered} == {str(two)}
+        assert len(answered) <= 14, "once in 5 s"
+        self.hosts.down.add(two)
+        self.told.clear()
+        self.run_for(12)
+        troubles = [event for _, event in self.told if isinstance(event, machine.Trouble)]
+        assert 1 <= len(troubles) <= 3
+        assert "one.test" in troubles[-1].text
+        assert "two.test" in troubles[-1].text
+
+    async def test_removed_hosts_are_forgotten(self) -> None:
+        """What is known of hosts grows for ever as domains come and go."""
+        self.build([Domain("a.test", primaries=(ONE,))])
+        self.health.start()
+        self.run_for(1)
+        self.directory.served[:] = [Domain("a.test", primaries=(Host("two.test"),))]
+        self.bus.publish(DirectoryChanged(2))
+        self.run_for(61)
+        assert self.health.host(ONE).up is None
+        assert self.health.host(Host("two.test")).up is True
+        self.hosts.dialled.clear()
+        self.run_for(120)
+        assert set(self.hosts.dialled) == {Host("two.test")}
+
+    async def test_strict(self) -> None:
+        """An emergency of a primary that greets and takes no mail ends after three greetings."""
+        self.build([Domain("a.test", primaries=(ONE,))])
+        self.strict.add("a.test")
+        self.hosts.reply = Reply(452, "4.3.1", "disk full")
+        self.health.start()
+        self.run_for(1)
+        [(_, event)] = self.told
+        assert isinstance(event, machine.Trouble)
+        assert event.probe
+        self.hosts.reply = Reply(250, "2.1.5")
+        self.run_for(66)
+        assert isinstance(self.told[-1][1], machine.ProbeAnswered)
+
+    async def test_no_sockets(self) -> None:
+        """Rule 5: no socket is left here, and the primaries are called down for it; or nobody is told."""
+        self.build([Domain("a.test", primaries=(ONE,))])
+        self.hosts.stage = Stage.LOCAL
+        self.hosts.down.add(ONE)
+        self.health.start()
+        self.run_for(200)
+        assert not self.told
+        assert not self.changed
+        assert [alarm.code for alarm in self.alarms] == ["no-connections"]
+        answer = await self.survey("a.test")
+        assert answer.own is machine.Own.UNASKED
+
+
+class Surveys(HealthCase):
+    """Rule 5: whether it is our own network."""
+
+    async def test_the_dead_are_no_witnesses(self) -> None:
+        """Sixteen domains whose primaries are long dead were asked first, and failover was off for all."""
+        dead = [Host(f"dead{number}.test") for number in range(20)]
+        mine, other = Host("mine.test"), Host("other.test")
+        served = [Domain(f"d{number}.test", primaries=(host,)) for number, host in enumerate(dead)]
+        self.build([*served, Domain("mine.test", primaries=(mine,)), Domain("other.test", primaries=(other,))])
+        self.hosts.down.update(dead)
+        self.health.start()
+        self.run_for(65)
+        self.hosts.down.add(mine)
+        self.run_for(65)
+        answer = await self.survey("mine.test")
+        assert answer == machine.Surveyed(1, 0, machine.Own.SILENT)
+
+    async def test_the_dead_of_an_hour_ago_are_none(self) -> None:
+        """A primary that was switched off an hour ago is taken for proof that our network is down now."""
+        mine, gone = Host("mine.test"), Host("gone.test")
+        self.build([Domain("mine.test", primaries=(mine,)), Domain("gone.test", primaries=(gone,))])
+        self.health.start()
+        self.run_for(65)
+        self.hosts.down.add(gone)
+        self.run_for(3600)
+        self.hosts.down.add(mine)
+        self.run_for(65)
+        assert await self.survey("mine.test") == machine.Surveyed(0, 0, machine.Own.SILENT)
+
+    async def test_those_that_went_with_it_are(self) -> None:
+        """All that were up are gone at once: that is our network, also an hour later, and also if it is so from the start."""
+        hosts = [Host(f"h{number}.test") for number in range(5)]
+        self.build([Domain(f"d{number}.test", primaries=(host,)) for number, host in enumerate(hosts)])
+        self.health.start()
+        self.run_for(65)
+        self.hosts.down.update(hosts)
+        for _ in range(2):
+            self.run_for(1800)
+            answer = await self.survey("d0.test")
+            assert answer == machine.Surveyed(0, 4, machine.Own.SILENT)
+
+    async def test_down_from_the_start(self) -> None:
+        """A start without network switches every domain."""
+        hosts = [Host(f"h{number}.test") for number in range(5)]
+        self.build([Domain(f"d{number}.test", primaries=(host,)) for number, host in enumerate(hosts)])
+        self.hosts.down.update(hosts)
+        self.health.start()
+        self.run_for(65)
+        assert (await self.survey("d0.test")).failed == 4
+
+    async def test_many_surveys_ask_once(self) -> None:
+        """Hundreds of domains that suspect an outage ask the same sixteen hosts hundreds of times."""
+        count = 300
+        self.build([Domain(f"d{number}.test", primaries=(Host(f"h{number}.test"),)) for number in range(count)])
+        self.health.start()
+        self.run_for(65)
+        self.hosts.silent.update(Host(f"h{number}.test") for number in range(count))
+        self.run_for(2)
+        self.hosts.dialled.clear()
+        surveys = gatherResults([Deferred.fromCoroutine(self.health.survey(f"d{number}.test")) for number in range(count)])
+        self.clock.advance(0.1)
+        assert len(self.hosts.dialled) <= count + 32, "each its own primary, and the witnesses once"
+        self.run_for(9)
+        await surveys
+
+    async def test_our_own_question(self) -> None:
+        """What the primary itself does with a known recipient (rule 8c)."""
+        self.build([Domain("a.test", primaries=(ONE,))])
+        for reply, own in (
+            (Reply(250, "2.1.5"), machine.Own.TAKES),
+            (Reply(452, "4.2.2", "mailbox full"), machine.Own.TAKES),
+            (Reply(450, "4.7.1", "greylisted"), machine.Own.TAKES),
+            (Reply(550, "5.7.1", "not from you"), machine.Own.TAKES),
+            (Reply(550, "5.1.1", "no such user"), machine.Own.DEFERS),
+            (Reply(452, "4.3.1", "disk full"), machine.Own.DEFERS),
+        ):
+            self.hosts.reply = reply
+            assert (await self.survey("a.test")).own is own, reply
+        self.hosts.mail = Reply(452, "4.3.1", "disk full")
+        assert (await self.survey("a.test")).own is machine.Own.DEFERS
+        self.hosts.mail = Reply(550, "5.7.1", "no empty sender")
+        assert (await self.survey("a.test")).own is machine.Own.TAKES

@@ -189,6 +189,7 @@ class PoolCase(TestCase):
             for gate in gates:
                 if not gate.called:
                     gate.callback(None)
+            self.clock.advance(0)
         assert [self.successResultOf(each) for each in running] == ["a.test:25"] * 10
         assert 1 <= destination.ceiling <= 4
         assert destination.busy == 0
@@ -209,7 +210,28 @@ class PoolCase(TestCase):
         self.failureResultOf(second)
         gate.callback(None)
         self.successResultOf(first)
+        self.clock.advance(0)
         self.successResultOf(third)
+        assert destination.busy == 0
+
+    def test_hundreds_that_wait_for_a_host_that_is_gone(self) -> None:
+        """Each that fails at once wakes the next one inside itself, until Python's stack ends: an error of ours for each of them, instead of
+        "refused"."""
+        destination = self.pool(first=1, most=1)
+        self.network.down[A] = gone()
+        gate: Deferred[None] = Deferred()
+        connect = self.network.connect
+
+        async def late(*words: Any, **keywords: Any) -> Any:
+            await gate
+            return await connect(*words, **keywords)
+
+        destination._connect = lambda host, seconds: late(None, host)
+        running = [self.run_job(destination, self.ok) for _ in range(1000)]
+        gate.callback(None)
+        for _ in range(1000):
+            self.clock.advance(0)
+        assert {type(self.failureResultOf(each).value) for each in running} == {Broken}
         assert destination.busy == 0
 
 

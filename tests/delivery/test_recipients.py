@@ -10,9 +10,10 @@ from hornetmail.core.archived import ArchivedMail, Hit, Refused
 from hornetmail.core.envelope import Direction
 from hornetmail.core.machine import Policy
 from hornetmail.core.mode import Mode
-from hornetmail.core.served import Coverage, Domain, Person, Role
-from hornetmail.delivery.recipients.accepted import SPACE
-from tests.delivery.world import QUICK, WorldCase, reactor
+from hornetmail.core.served import Coverage, Domain, Host, Person, Role, TLSPolicy
+from hornetmail.delivery.recipients.callforward import Patience
+from hornetmail.testing.scripted_primary import ScriptedPrimary
+from tests.delivery.world import MAIL, QUICK, WorldCase, reactor
 
 DAY = 86400.0
 
@@ -41,7 +42,7 @@ class Recipients(WorldCase):
         assert await self.asked("Real@example.test") == 250
         assert self.primary.seen["RCPT"] == 2
         assert await self.asked("x@elsewhere.test") == 550
-        assert "real@example.test" in self.queue.remembered(SPACE)
+        await self.until(lambda: "real@example.test" in self.known.facts, "written")
 
     async def test_deferred_probe(self) -> None:
         """Rule 4: when the primary defers the question, known addresses are accepted and others are told to come again."""
@@ -88,9 +89,9 @@ class Recipients(WorldCase):
         assert (reply.code, reply.enhanced) == (550, "5.1.1")
         assert await self.asked("alice@example.test") == 250
         assert await self.asked("real@example.test") == 250
-        assert self.delivery.known.gaps("example.test") == ["real@example.test"], "L7: the gap is shown"
-        assert self.delivery.modes.explain("example.test")["recipients"]["gaps"] == ["real@example.test"]
-        self.delivery.known._accepted["real@example.test"] -= 91 * DAY
+        shown = await self.delivery.modes.recipients("example.test")
+        assert shown == {"accepts_everything": False, "gaps": ["real@example.test"], "gaps_total": 1}, "L7: the gap is shown"
+        self.delivery.accepted._cached["real@example.test"] -= 91 * DAY
         assert await self.asked("real@example.test") == 550
 
     async def test_emergency_with_picked_scope(self) -> None:
@@ -107,9 +108,23 @@ class Recipients(WorldCase):
         await self.until(lambda: self.delivery.recipients.accepts_everything("example.test"), "found out")
         assert await self.asked("stranger@example.test") == 550
         assert await self.asked("alice@example.test") == 250
-        assert self.delivery.modes.explain("example.test")["recipients"]["accepts_everything"] is True
+        assert (await self.delivery.modes.recipients("example.test"))["accepts_everything"] is True
         await self.until(lambda: self.alarms, "told")
         assert self.alarms[0].code == "accept-all"
+
+    async def test_what_is_known_cannot_be_looked_up(self) -> None:
+        """A broken database refuses recipients for good, or nobody is taken any more: in normal mode the primary is asked, in an emergency it is
+        "later" for those who are not registered."""
+        await self.ready()
+        self.known.broken = OSError("disk")
+        assert await self.asked("real@example.test") == 250
+        assert await self.asked("ghost@example.test") == 550
+        await self.delivery.modes.switch("example.test", Mode.EMERGENCY, "admin")
+        assert await self.asked("alice@example.test") == 250
+        assert await self.asked("other@example.test") == 451
+        self.known.broken = None
+        assert await self.asked("other@example.test") == 550
+        self.flushLoggedErrors(OSError)
 
     async def test_learnt_from_deliveries(self) -> None:
         """L7: what the primary accepted in a delivery is known after a restart."""
@@ -119,13 +134,192 @@ class Recipients(WorldCase):
         await self.launch()
         self.primary.seen.clear()
         assert await self.asked("someone@example.test") == 250
-        assert "someone@example.test" in self.queue.remembered(SPACE)
+        assert self.known.facts["someone@example.test"].delivered
 
     async def test_no_primary(self) -> None:
         """A domain whose mail server is the portal: registration decides."""
         await self.ready()
         self.directory.served.append(Domain("own.test"))
         assert await self.asked("nobody@own.test") == 550
+
+
+class Tarpit(WorldCase):
+    """A primary that keeps back its answer about unknown recipients (Exchange: 5 s; here 0.4 s, and 0.1 s of patience), and answers its probes."""
+
+    settings = msgspec.structs.replace(QUICK, patience=Patience(quick=0.1, long=2.0), sweep=0.1)
+
+    async def ready(self, **domain: object) -> None:
+        await self.build(**domain)  # type: ignore[arg-type]
+        self.primary.script.unknown_start = ("ghost", "no-such-user-")
+        self.primary.script.tarpit = 0.4
+        self.delivery.accepted.learn("real@example.test", delivered=True)
+
+    async def asked(self, address: str) -> int:
+        return (await self.delivery.recipients.verify(address)).code
+
+    async def test_no_sign_of_an_outage(self) -> None:
+        """Rule 8c: each guessed address was a sign of its own, and six made an emergency of a primary that answered all the time."""
+        await self.ready()
+        for number in range(40):
+            assert await self.asked(f"ghost{number}@example.test") in (451, 550)
+        assert not self.delivery.modes.explain("example.test")["evidence"]
+        assert self.mode() is Mode.NORMAL
+        assert not self.changes
+
+    async def test_refused_all_the_same(self) -> None:
+        """C14: with such a primary no unknown recipient is ever refused: 451 first, 550 after, from one question."""
+        await self.ready()
+        began = reactor.seconds()
+        assert await self.asked("ghost@example.test") == 451
+        assert reactor.seconds() - began < 0.35, "nobody waits for the primary"
+        await self.until(lambda: self.delivery.accepted.refusal("ghost@example.test") is not None, "answered in the background")
+        seen = self.primary.seen["RCPT"]
+        assert await self.asked("ghost@example.test") == 550
+        assert self.primary.seen["RCPT"] == seen
+
+    async def test_others_are_not_held_up(self) -> None:
+        """Guesses take up all connections of the questions: who is new and real is told to come again, for ever."""
+        await self.ready()
+        guesses = [Deferred.fromCoroutine(self.delivery.recipients.verify(f"ghost{number}@example.test")) for number in range(6)]
+        await self.asked("new@example.test")
+        await self.until(lambda: "new@example.test" in self.delivery.accepted._cached, "it was its turn", 1.0)
+        assert await self.asked("new@example.test") == 250
+        assert {reply.code for reply in await gatherResults(guesses)} == {451}
+
+    async def test_bounded(self) -> None:
+        """A hundred guesses at once are a hundred connections to the primary, or signs of an outage because they waited for one of ours."""
+        await self.ready()
+        await self.until(lambda: not self.delivery.recipients._turns, "the daily question is answered")
+        guesses = [
+            Deferred.fromCoroutine(self.delivery.recipients.verify(f"ghost{number}@example.test")) for number in range(100)
+        ]
+        patience = self.settings.patience
+        most = 0
+        while not all(each.called for each in guesses):
+            most = max(most, len(self.primary.open))
+            waited: Deferred[None] = Deferred()
+            reactor.callLater(0.01, waited.callback, None)
+            await waited
+        assert {reply.code for reply in await gatherResults(guesses)} == {451}
+        assert most <= patience.most + patience.late + 2, "besides a probe"
+        assert not self.delivery.modes.explain("example.test")["evidence"]
+        await self.until(lambda: not self.delivery.recipients._turns, "nothing is left behind")
+        assert self.delivery.recipients._late == 0
+
+    async def test_waiting_for_our_own_turns_is_not_theirs(self) -> None:
+        """Known recipients whose questions get no turn, or are given up because too many are late, count against the primary."""
+        await self.ready()
+        await self.until(lambda: not self.delivery.recipients._turns, "the daily question is answered")
+        self.primary.script.hang = {"RCPT"}
+        known = [f"known{number}@example.test" for number in range(90)]
+        for address in known:
+            self.delivery.accepted.learn(address, delivered=True)
+            self.delivery.accepted._cached[address] -= 8 * DAY
+        began = reactor.seconds()
+        replies = await gatherResults([Deferred.fromCoroutine(self.delivery.recipients.verify(address)) for address in known])
+        assert {reply.code for reply in replies} == {250}
+        await self.until(lambda: reactor.seconds() > began + 1.0, "many were given up, and none is old enough to be theirs")
+        assert not self.delivery.modes.explain("example.test")["evidence"]
+        await self.delivery.recipients.stop()
+
+    async def test_silent_about_known_recipients(self) -> None:
+        """A primary that greets and never answers RCPT for anybody, known ones neither: that is trouble, and theirs."""
+        self.settings = msgspec.structs.replace(self.settings, patience=Patience(quick=0.1, long=0.3))
+        await self.ready()
+        self.primary.script.hang = {"RCPT"}
+        self.delivery.recipients._accepted._cached["real@example.test"] -= 8 * DAY
+        for address in ("alice@example.test", "bob@example.test", "real@example.test"):
+            assert await self.asked(address) == 250, "known"
+        await self.until(lambda: self.changes, "emergency")
+        assert "takes no mail" in self.changes[0].reason
+
+    async def test_tested_side_by_side(self) -> None:
+        """A primary that holds back the answer for an impossible address could never be told; a hundred of them were asked one after another
+        while nothing else was swept."""
+        await self.ready()
+        self.delivery.recipients._tested.clear()
+        hosts = self.directory.served[0].primaries
+        ports = [ScriptedPrimary(reactor) for _ in range(10)]
+        for number, each in enumerate(ports):
+            each.script.tarpit = 0.4
+            await each.listen()
+            self.primaries.append(each)
+            name = f"d{number}.test"
+            self.directory.served.append(Domain(name, primaries=(Host("127.0.0.1", each.port),), tls=TLSPolicy.NONE))
+        assert hosts
+        began = reactor.seconds()
+        testing = Deferred.fromCoroutine(self.delivery.recipients.test(self.directory.domains()))
+        await self.delivery.recipients.test(self.directory.domains())
+        assert reactor.seconds() - began < 0.1, "nobody is asked twice"
+        await testing
+        assert reactor.seconds() - began < 2.0, "side by side"
+        assert all(each.seen["RCPT"] == 1 for each in ports)
+        later = self.delivery.recipients._tested["d3.test"] - reactor.seconds()
+        assert later > DAY - 60, "told, although it took long"
+
+    async def test_what_cannot_be_told_is_remembered(self) -> None:
+        """A primary that gives no answer is asked anew with each sweep."""
+        await self.ready()
+        self.primary.script.replies = {"RCPT": "451 4.3.0 later"}
+        self.delivery.recipients._tested.clear()
+        self.primary.seen.clear()
+        for _ in range(5):
+            await self.delivery.recipients.test(self.directory.domains())
+        assert self.primary.seen["RCPT"] == 1
+
+
+class Strangers(WorldCase):
+    """Rule 8c: mail of strangers at a primary that greets and answers EHLO."""
+
+    async def test_to_unproven_addresses(self) -> None:
+        """A primary that defers addresses nobody knows (greylisting in words of its own, a directory it asks): three of them made an
+        emergency."""
+        await self.build()
+        strange = [f"stranger{number}@example.test" for number in range(8)]
+        self.primary.script.trouble = dict.fromkeys(strange, "451 4.4.3 directory asked, try later")
+        for number, address in enumerate(strange):
+            await self.send(address, sender=f"s{number}@outside.test")
+        await self.until(lambda: self.primary.seen.get("RCPT", 0) > 12, "tried more than once")
+        assert not self.changes
+        assert not self.delivery.modes.explain("example.test")["evidence"]
+
+    async def test_poison(self) -> None:
+        """Texts that a content filter chokes on, sent to all known recipients by somebody outside: no emergency for a primary that takes
+        the message that we send it."""
+        await self.build()
+        self.primary.script.poison = b"EICAR"
+        for _ in range(4):
+            for address in ("alice@example.test", "bob@example.test", "admin@example.test"):
+                await self.send(address, data=MAIL + b"EICAR\r\n")
+        letter = "the mail server defers mail"
+        await self.until(lambda: [a for a in self.alarms if a.code == "primary-defers"], "an alarm")
+        await self.until(lambda: [m for m in self.primary.accepted if letter.encode() in m.data], "the letter")
+        tried = self.primary.seen["DOT"]
+        await self.until(lambda: self.primary.seen["DOT"] > tried + 50, "and goes on")
+        assert not self.changes
+
+    async def test_every_text_deferred(self) -> None:
+        """Rules 1 to 4 stay: a primary whose disk is full after RCPT defers our own letter too, and the domain is switched."""
+        await self.build()
+        self.primary.script.replies = {"DOT": "452 4.3.1 disk full"}
+        for address in ("alice@example.test", "bob@example.test", "admin@example.test"):
+            await self.send(address)
+        await self.until(lambda: self.mode() is Mode.EMERGENCY, "emergency")
+        assert any(row.address == "admin@example.test" for row in self.drains()), "the letter is in the portal"
+
+    async def test_recipients_deferred(self) -> None:
+        """The same at MAIL: no letter is needed, the question shows it."""
+        await self.build()
+        self.primary.script.replies = {"MAIL": "452 4.3.1 disk full"}
+        for address in ("alice@example.test", "bob@example.test", "admin@example.test"):
+            await self.send(address)
+        await self.until(lambda: self.mode() is Mode.EMERGENCY, "emergency")
+        held = reactor.seconds() + 1.0
+        await self.until(lambda: reactor.seconds() > held, "ten greetings later")
+        assert self.mode() is Mode.EMERGENCY, "a greeting does not end it"
+        self.primary.script.replies = {}
+        await self.until(lambda: self.mode() is Mode.NORMAL, "back")
+        await self.until(lambda: len(self.primary.accepted) == 3, "all home")
 
 
 ALICE = Person(1, "alice@example.test", 1, addresses=("alice@example.test", "al@example.test"))

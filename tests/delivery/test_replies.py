@@ -203,7 +203,7 @@ class Replies(TestCase):
                     if verdict.outcome in (Outcome.DELIVERED, Outcome.FAILED):
                         assert sign is outage.Breadth.NOBODY, case
                     elif kind != "4xx":
-                        assert sign is outage.Breadth.SERVER, case
+                        assert sign.wide, case
                     if stage == "BODY" and kind in ("4xx", "5xx"):
                         assert verdict.stage is Stage.BODY, case
                     await self.gone(servers)

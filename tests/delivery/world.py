@@ -20,7 +20,6 @@ from hornetmail.core.served import Domain, Host, Mailbox, Role, Scope, TLSPolicy
 from hornetmail.delivery.connections.pool import Limits
 from hornetmail.delivery.home.drain import DrainLimits
 from hornetmail.delivery.outage.health import Pace
-from hornetmail.delivery.recipients.accepted import RecipientLimits
 from hornetmail.delivery.service import Delivery, Settings
 from hornetmail.filter.spf import SenderCheck
 from hornetmail.net.dial import Dialer
@@ -29,6 +28,7 @@ from hornetmail.runtime.bus import Bus
 from hornetmail.testing.destinations import MemoryPortal, StagedArchive
 from hornetmail.testing.memory_directory import MemoryDirectory
 from hornetmail.testing.memory_queue import MemoryQueue
+from hornetmail.testing.memory_recipients import MemoryRecipients
 from hornetmail.testing.resolver import FakeResolver
 from hornetmail.testing.scripted_primary import ScriptedPrimary
 
@@ -57,7 +57,6 @@ SLOW_MACHINE = Settings(
     connections=QUICK.connections,
     timeouts=QUICK.timeouts,
     drain=QUICK.drain,
-    known=RecipientLimits(),
     sweep=0.1,
 )
 """The same with a mode machine that never switches."""
@@ -129,6 +128,7 @@ class WorldCase(TestCase):
             ],
         )
         self.queue = MemoryQueue(reactor.seconds)
+        self.known = MemoryRecipients()
         self.portal = MemoryPortal()
         self.archive = FakeArchive()
         self.bus = Bus(reactor)
@@ -145,6 +145,7 @@ class WorldCase(TestCase):
             reactor,
             reactor,
             self.queue,
+            self.known,
             self.portal,
             self.archive,
             self.directory,

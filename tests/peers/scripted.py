@@ -21,13 +21,15 @@ class Accepted(NamedTuple):
 
 class ScriptedServer:
     """``script``: stage to a reply, ``HANG`` or ``DROP``. Stages: GREETING EHLO MAIL RCPT DATA BODY DOT. What is dropped or hung on at DOT was
-    kept all the same. ``times``: how often a stage follows its script, if not always. ``unknown``, ``full``: recipients refused; ``most``: recipients of a transaction, 0 any number; ``asked``: how often each was named in RCPT.
+    kept all the same. ``times``: how often a stage follows its script, if not always. ``unknown``, ``full``: recipients refused, unknown ones after ``tarpit`` seconds; ``most``: recipients of a transaction, 0 any number; ``asked``: how often each was named in RCPT.
     """
 
     def __init__(self) -> None:
         self.script: dict[str, str] = {}
         self.times: dict[str, int] = {}
         self.unknown: set[str] = set()
+        self.tarpit = 0.0
+        self.stopped = threading.Event()
         self.full: set[str] = set()
         self.most = 0
         self.accepted: list[Accepted] = []
@@ -41,6 +43,7 @@ class ScriptedServer:
 
     def start(self) -> None:
         """Take connections, on the same port each time."""
+        self.stopped.clear()
         listener = socket.create_server(("127.0.0.1", self.port))
         self.port = listener.getsockname()[1]
         self._listener = listener
@@ -48,6 +51,7 @@ class ScriptedServer:
 
     def stop(self) -> None:
         """Refuse connections and drop those that are open."""
+        self.stopped.set()
         listener, self._listener = self._listener, None
         if listener is not None:
             with suppress(OSError):
@@ -164,6 +168,7 @@ class _Dialogue:
         if self.sender is None:
             self.say("503 5.5.1 MAIL first")
         elif address in server.unknown or address.startswith("no-such-user"):
+            server.stopped.wait(server.tarpit)
             self.say(f"550 5.1.1 <{address}>: no such user")
         elif address in server.full:
             self.say("452 4.2.2 mailbox full")

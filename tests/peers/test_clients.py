@@ -5,6 +5,7 @@ from __future__ import annotations
 import imaplib
 import mailbox
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from hornetmail.testing.corpus import messages
+from tests.peers.dovecot import Dovecot
 from tests.peers.installation import Installation
 from tests.peers.waiting import until
 
@@ -107,6 +109,43 @@ def test_mbsync_both_ways(hornet: Installation, tmp_path: Path) -> None:
     said = run("mbsync", "-c", tmp_path / "rc", "-a", "-V", HOME=str(tmp_path))
     assert not complaints(said), said
     assert len(list(mailbox.Maildir(local / "INBOX", create=False).iterkeys())) == before
+
+
+@pytest.fixture
+def dovecot() -> Iterator[Dovecot]:
+    server = Dovecot()
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+def held(box: imaplib.IMAP4, password: str, folder: str = "INBOX") -> list[bytes]:
+    """Every message of a folder, each as it is served, in no order."""
+    box.login(USER, password)
+    box.select(folder, readonly=True)
+    found = box.fetch("1:*", "(BODY.PEEK[])")[1]
+    box.logout()
+    return sorted(part[1] for part in found if isinstance(part, tuple))
+
+
+def test_mbsync_carries_the_portal_to_another_server(hornet: Installation, dovecot: Dovecot, tmp_path: Path) -> None:
+    """People, or a new primary's administrator, copy a portal mailbox to a Dovecot: each message arrives once and byte for byte, but for
+    the line by which mbsync finds it again, and the second run finds nothing to do. Catches UIDs, literals or APPENDs that only one end's own programs understand."""
+    (tmp_path / "rc").write_text(
+        f"IMAPAccount h\nHost localhost\nPort {hornet.port(143)}\nUser {USER}\nPass {PASSWORD}\nSSLType STARTTLS\nCertificateFile {hornet.dir}/tls/cert.pem\nAuthMechs PLAIN\n\n"
+        f'IMAPAccount d\nHost 127.0.0.1\nPort {dovecot.port}\nUser {USER}\nPass "{dovecot.password}"\nSSLType None\nAuthMechs PLAIN\n\n'
+        "IMAPStore far\nAccount h\n\nIMAPStore near\nAccount d\n\n"
+        f"Channel c\nFar :far:\nNear :near:\nPatterns INBOX\nCreate Near\nSync Pull\nSyncState {tmp_path}/state/\nCopyArrivalDate yes\n"
+    )
+    (tmp_path / "state").mkdir()
+    here = held(imaplib.IMAP4("127.0.0.1", hornet.port(143)), PASSWORD)
+    for _ in range(2):
+        said = run("mbsync", "-c", tmp_path / "rc", "-a", "-V", HOME=str(tmp_path))
+        assert not [line for line in complaints(said) if "in the clear" not in line], said
+        there = held(imaplib.IMAP4("127.0.0.1", dovecot.port), dovecot.password)
+        assert sorted(re.sub(rb"\r\nX-TUID: .{12}(?=\r\n)", b"", one, count=1) for one in there) == here
+    assert len(here) == count(hornet)
 
 
 @pytest.mark.parametrize(("protocol", "offset"), [("IMAP", 143), ("POP3", 110)])

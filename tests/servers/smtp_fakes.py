@@ -16,6 +16,7 @@ from hornetmail.core.reply import Reply
 from hornetmail.core.served import Domain, Mailbox, Person
 from hornetmail.interfaces import IAccess, IBus, IDeposit, IDirectory, IMeters, IQueue, IRecipients
 from hornetmail.net.pump import Pump
+from hornetmail.servers.guessing import Guesses
 from hornetmail.servers.relay import RelayNetworks
 from hornetmail.servers.smtp import Services, SMTPSession
 from hornetmail.servers.smtp_policy import SMTPPolicy
@@ -205,6 +206,7 @@ class World:
             self.access,  # type: ignore[arg-type]
             self.recipients,
             RelayNetworks(directory),  # type: ignore[arg-type]
+            Guesses(clock),
             self.bus,
             FakeMeters(),
             clock,

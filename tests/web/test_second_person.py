@@ -299,3 +299,30 @@ class TestSetting(SecondPersonCase):
         listed = await self.call("auditor", "approval.list", all=True)
         assert "secret" not in msgspec.json.encode(listed).decode()
         assert listed.requests[0].asked == NOW
+
+
+class TestManyAtOnce(SecondPersonCase):
+    """A list of people is as much as each of them."""
+
+    async def test_archived_mail_stays_closed_to_those_of_a_list(self) -> None:
+        """A mailbox made anew by way of a list must not open the archive to whoever knows its password, and a list is its tenant's alone."""
+        await self.begin()
+        self.site.archive.add(7, "x@elsewhere.test", "bob@example.test")
+        await self.call("admin", "mailbox.remove", address="bob@example.test")
+        people = [
+            {"line": 2, "address": "bob@example.test", "password": "correct horse"},
+            {"line": 3, "address": "new@example.test"},
+        ]
+        done = await self.call("admin", "people.import", source="list", people=people)
+        assert (done.registered, done.problems, len(done.waits)) == (2, [], 1)
+        shown = await self.call("admin", "mailbox.show", address="bob@example.test")
+        assert "has archived mail from before" in shown.archive_closed
+        assert (await self.call("admin", "mailbox.show", address="new@example.test")).archive_closed == ""
+        refused = await self.call("stranger", "people.import", source="list", people=[{"line": 2, "address": "eve@example.test"}])
+        assert [(one.line, refused.registered) for one in refused.problems] == [(2, 0)]
+        assert "not served here" in refused.problems[0].text
+        known = await self.call("stranger", "people.import", source="list", people=[{"line": 2, "address": "bob@example.test"}])
+        assert (known.present, known.registered) == (0, 0)
+        assert "not served here" in known.problems[0].text
+        error = await self.refused("admin", "people.import", source="list", people=[people[1]] * 501)
+        assert "$.people: Expected `array` of length <= 500" in error.text

@@ -179,7 +179,7 @@ class Agent:
         for row in rows:
             verdict = verdicts[row.id]
             if name == PRIMARY:
-                verdict = await self._evidence.weigh(row.address, message.id, verdict)
+                verdict = await self._evidence.weigh(row.address, message, verdict)
             self._meters.count("delivery_attempts", courier=name, outcome=str(verdict.outcome))
             tried.append((row, verdict))
         return tried

@@ -2,36 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from hornetmail.core import outage
-from hornetmail.core.address import domain_of, key_of
+from hornetmail.core.address import domain_of
+from hornetmail.core.envelope import Door
+from hornetmail.core.queued import Message
 from hornetmail.core.reply import Reply
 from hornetmail.core.verdict import Outcome, Stage, Verdict
 from hornetmail.delivery.outage.modes import Modes
 from hornetmail.delivery.recipients.accepted import AcceptedRecipients
 from hornetmail.interfaces import IDirectory
 
+OURS = frozenset({Door.NOTICE, Door.SUBMISSION, Door.WEB})
+"""Doors of messages in which no stranger had a say."""
+
 
 class Evidence:
     """Learns accepted addresses, unmasks sick primaries, gives the mode machine its signs."""
 
-    def __init__(self, directory: IDirectory, known: AcceptedRecipients, modes: Modes) -> None:
+    def __init__(
+        self, directory: IDirectory, accepted: AcceptedRecipients, modes: Modes, accepts_everything: Callable[[str], bool]
+    ) -> None:
         self._directory = directory
-        self._known = known
+        self._accepted = accepted
         self._modes = modes
+        self._accepts_everything = accepts_everything
 
-    async def weigh(self, address: str, message: int, verdict: Verdict) -> Verdict:
-        """The verdict as it counts: a refusal by a sick primary becomes unavailability."""
+    async def weigh(self, address: str, message: Message, verdict: Verdict) -> Verdict:
+        """The verdict as it counts: a refusal by a sick primary becomes unavailability. Waits for no disk but to look an address up."""
         served = self._directory.domain(domain_of(address))
         name = served.name if served else domain_of(address)
-        if verdict.outcome is Outcome.DELIVERED:
-            await self._known.accepted(address)
-        if self._disbelieved(address, verdict):
-            self._modes.refused(name, f"refused {key_of(address)}", verdict)
+        if verdict.outcome is Outcome.DELIVERED and not self._accepts_everything(name):
+            self._accepted.learn(address, delivered=True)
+        if await self._disbelieved(address, verdict):
+            self._modes.refused(name, address, verdict)
             reply = Reply(451, "4.3.0", f"not believed, it refuses known addresses: {verdict.reply}")
             return Verdict(Outcome.DEFERRED, reply, verdict.courier, verdict.stage, verdict.host, unavailable=True)
-        self._modes.verdict(name, address, message, verdict)
+        proven = verdict.final or await self._accepted.is_known(address)
+        self._modes.verdict(name, address, message.id, verdict, proven=proven, ours=message.origin.door in OURS)
         return verdict
 
-    def _disbelieved(self, address: str, verdict: Verdict) -> bool:
+    async def _disbelieved(self, address: str, verdict: Verdict) -> bool:
         refusal = verdict.outcome is Outcome.FAILED and verdict.stage is Stage.RCPT and outage.is_unknown(verdict.reply)
-        return refusal and self._known.refused(address, verdict.reply.text)
+        return refusal and await self._accepted.refused(address, verdict.reply.text)

@@ -24,7 +24,7 @@ from hornetmail.core.reply import Reply
 from hornetmail.core.served import Host, TLSPolicy
 from hornetmail.core.verdict import Stage
 from hornetmail.delivery.connections.unrecorded import Unrecorded
-from hornetmail.delivery.tasks import together, within
+from hornetmail.delivery.tasks import awaiting, together, within
 from hornetmail.net.smtp import Broken, SMTPClient, Timeouts
 
 T = TypeVar("T")
@@ -75,6 +75,7 @@ class Destination:
         self._idle: list[tuple[SMTPClient, IDelayedCall]] = []
         self._open: set[SMTPClient] = set()
         self._waiting: deque[Deferred[None]] = deque()
+        self._handing_out = False
         self._failed: dict[Host, float] = {}
         self._resting: tuple[float, Broken] | None = None
         self.used = clock.seconds()
@@ -142,9 +143,18 @@ class Destination:
         await turn
 
     def _release(self) -> None:
+        """In a turn of its own: one that ends at once (nobody dials for a while) gives its place to the next, and hundreds may wait."""
         self.busy -= 1
         self.used = self._clock.seconds()
-        while self._waiting and self.busy < self.ceiling:
+        if self._waiting and not self._handing_out:
+            self._handing_out = True
+            self._clock.callLater(0, self._hand_out)
+
+    def _hand_out(self) -> None:
+        self._handing_out = False
+        for _ in range(len(self._waiting)):
+            if not self._waiting or self.busy >= self.ceiling:
+                return
             self.busy += 1
             self._waiting.popleft().callback(None)
 
@@ -194,6 +204,8 @@ class Destination:
             try:
                 client = await self._reach(host, left)
             except Broken as failed:
+                if failed.stage is Stage.LOCAL:
+                    raise
                 error = failed
                 continue
             return client
@@ -203,13 +215,16 @@ class Destination:
 
     async def _reach(self, host: Host, seconds: float) -> SMTPClient:
         try:
-            client = await within(self._clock, seconds, _awaiting(self._connect(host, seconds)))
+            client = await within(self._clock, seconds, awaiting(self._connect(host, seconds)))
         except TimeoutError:
             failed = broken(Stage.CONNECT, Reply(451, "4.4.1", f"{host} did not answer within {seconds:.0f} s"))
             self._failed[host] = self._clock.seconds()
             self._told(host, False, str(failed.reply))
             raise failed from None
         except Broken as failed:
+            if failed.stage is Stage.LOCAL:
+                # No connection can be made from here: that is no fault of the host's (rule 5).
+                raise
             self._failed[host] = self._clock.seconds()
             if failed.reply.code != 421 or not self._open:
                 self._told(host, False, f"{failed.stage}: {failed.reply}")
@@ -262,10 +277,6 @@ class Destination:
         for client in list(self._open):
             client.abort()
         self._open.clear()
-
-
-async def _awaiting(awaitable: Awaitable[T]) -> T:
-    return await awaitable
 
 
 def _nothing(host: Host, up: bool, reason: str) -> None:

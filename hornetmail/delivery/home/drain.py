@@ -291,7 +291,7 @@ class Drain:
             (row.id,),
         )
         [verdict] = await self._primary.hand_over(domain, load)
-        return await self._evidence.weigh(recipient.address, message.id, verdict)
+        return await self._evidence.weigh(recipient.address, message, verdict)
 
     def _recipient(self, message: Message, row: Row, copy: Portal, envelope: Envelope) -> Recipient:
         """Rule 9: the original recipient if that address is this mailbox's alone, else the mailbox's main address."""
@@ -315,7 +315,7 @@ class Drain:
             self._bus.publish(Alarm("drain-refused", f"<{row.address}>: {reason}; it stays in INBOX", domain_of(row.address)))
             return Result.STUCK
         await self._portal.end_drain(copy, delivered=False)
-        wide = outage.read(verdict).breadth in (outage.Breadth.SERVER, outage.Breadth.DNS)
+        wide = outage.read(verdict).breadth.wide
         if sweeping and wide and verdict.outcome is not Outcome.UNCERTAIN and row.attempts < self.limits.suspect:
             # The primary as a whole: the copy waits for the next pass, not for a back-off of its own.
             await self._queue.settle([Settled(row.id, RowState.PARKED, verdict, delay_told=row.delay_told)])
@@ -403,5 +403,5 @@ class Drain:
 def _troubles(row: Row) -> int:
     """How often the primary as a whole was in trouble when it was offered this copy: it goes behind those that it may still take, for
     one message that a server cannot digest must not keep all others away from it."""
-    wide = row.last is not None and outage.read(row.last).breadth in (outage.Breadth.SERVER, outage.Breadth.DNS)
+    wide = row.last is not None and outage.read(row.last).breadth.wide
     return row.attempts if wide else 0

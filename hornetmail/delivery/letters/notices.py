@@ -139,8 +139,8 @@ class Notices:
         """A notice to all administrators of a domain's tenant, once a day for the same ``about``."""
         served = self._directory.domain(domain)
         tenant = served.tenant if served else 1
-        for mailbox in self._directory.mailboxes():
-            if mailbox.tenant == tenant and Role.ADMIN in mailbox.roles and mailbox.enabled:
+        for mailbox in self._directory.with_roles(tenant):
+            if Role.ADMIN in mailbox.roles and mailbox.enabled:
                 await self.tell(tenant, mailbox.address, subject, lines, about, domain)
 
     async def tell(self, tenant: int, address: str, subject: str, lines: Sequence[str], about: str, domain: str) -> None:

@@ -1,26 +1,55 @@
-"""Is a primary there? Known from deliveries and from probes (connect, EHLO, QUIT) (L6)."""
+"""Is a primary there? Known from deliveries and from probes (connect, EHLO, QUIT) (L6).
+
+Probes are per host, however many domains it serves, at times that drift apart: a thousand domains on one primary are one connection a minute.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import random
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
+from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from hornetmail.core import machine
-from hornetmail.core.events import DirectoryChanged, HealthChanged, PrimarySeen
+from hornetmail.core import machine, outage
+from hornetmail.core.events import Alarm, DirectoryChanged, HealthChanged, PrimarySeen
+from hornetmail.core.machine import Own
+from hornetmail.core.reply import Reply
 from hornetmail.core.served import Domain, Host, TLSPolicy
 from hornetmail.core.verdict import Stage
 from hornetmail.delivery.connections.pool import Connect
-from hornetmail.delivery.tasks import Tasks, together, within
+from hornetmail.delivery.tasks import Tasks, awaiting, pause, together, within
 from hornetmail.interfaces import IBus, IDirectory
 from hornetmail.net.smtp import Broken, SMTPClient, Timeouts
 
+MOST_AT_ONCE = 200
+"""Probes under way side by side."""
+
+SPREAD_SECONDS = 0.02
+"""Hosts that are new are asked this far apart, on the average."""
+
+WITNESSES = 16
+"""So many other primaries are asked whether the fault is ours (rule 5)."""
+
+LATELY_SECONDS = 600.0
+"""A witness answered at most this long before the last answer of any primary: one that was dead before tells nothing of our network."""
+
+TRIALS = 16
+"""Domains of one host for which it is asked for recipients side by side."""
+
+TURN = 500
+"""Domains that hear of a probe in one turn of the reactor."""
+
+COMPLAIN_AGAIN = 900.0
+
+Place = tuple[Host, TLSPolicy]
+
 
 class Pace(msgspec.Struct, frozen=True, gc=False):
-    """Seconds between probes of a domain's primary: ``calm`` while all is well, ``alert`` while something is wrong; ``patience`` for one."""
+    """Seconds between probes of a host: ``calm`` while all is well, ``alert`` while something is wrong; ``patience`` for one."""
 
     calm: float = 60.0
     alert: float = 5.0
@@ -28,17 +57,30 @@ class Pace(msgspec.Struct, frozen=True, gc=False):
 
 
 class HostHealth(msgspec.Struct, frozen=True, gc=False):
-    """What is known of one host. ``up`` None: nothing yet. ``since``: of this state; ``seen``: the newest evidence."""
+    """What is known of one host. ``up`` None: nothing yet. ``since``: of this state; ``seen``: the newest evidence; ``answered``: when it
+    was up last, 0 for never; ``stage``: how far the last conversation came."""
 
     host: Host
     up: bool | None = None
     since: float = 0.0
     seen: float = 0.0
     reason: str = "not asked yet"
+    answered: float = 0.0
+    stage: Stage = Stage.CONNECT
+
+
+class Watch(msgspec.Struct, frozen=True):
+    """What health is for. ``told(domain, event)`` hears of every probe; ``alert(domain)``: ask more often; ``strict(domain)``: a greeting is
+    not enough, it must take a recipient; ``examples(domain)``: addresses it should take."""
+
+    told: Callable[[str, machine.Event], None]
+    alert: Callable[[str], bool]
+    strict: Callable[[str], bool]
+    examples: Callable[[str], Awaitable[Sequence[str]]]
 
 
 class Health:
-    """``told(domain, event)`` hears of every probe; ``alert(domain)`` says whether to ask more often."""
+    """``dialer`` and ``hello`` are for ``connect``; ``chance`` gives numbers from 0 to 1."""
 
     log = Logger()
 
@@ -49,32 +91,39 @@ class Health:
         bus: IBus,
         dialer: Any,
         hello: str,
-        told: Callable[[str, machine.Event], None],
-        alert: Callable[[str], bool],
+        watch: Watch,
         *,
         connect: Connect = SMTPClient.connect,
         pace: Pace | None = None,
+        chance: Callable[[], float] = random.random,
     ) -> None:
         self._clock = clock
         self._directory = directory
         self._bus = bus
         self._dialer = dialer
         self._hello = hello
-        self._told = told
-        self._alert = alert
+        self._watch = watch
         self._connect = connect
+        self._chance = chance
         self.pace = pace or Pace()
         self._hosts: dict[Host, HostHealth] = {}
-        self._calls: dict[str, IDelayedCall] = {}
-        self._asking: set[str] = set()
+        self._domains: dict[Place, tuple[str, ...]] = {}
+        self._siblings: dict[Place, frozenset[Host]] = {}
+        self._served: dict[Host, tuple[str, ...]] = {}
+        self._ranked: tuple[float, list[Place]] = (float("-inf"), [])
+        self._surveyed: dict[Place, list[Deferred[None]]] = {}
+        self._calls: dict[Place, IDelayedCall] = {}
+        self._asking: set[Place] = set()
+        self._at_once = DeferredSemaphore(MOST_AT_ONCE)
+        self._complained = float("-inf")
         self._tasks = Tasks(clock)
         self._running = False
         self._unsubscribe: Callable[[], None] | None = None
 
     def start(self) -> None:
-        """Begin to probe; new domains are met as the directory changes."""
+        """Begin to probe; new hosts are met as the directory changes."""
         self._running = True
-        self._unsubscribe = self._bus.subscribe(DirectoryChanged, lambda event: self._meet())
+        self._unsubscribe = self._bus.subscribe(DirectoryChanged, lambda event: self._meet() if event.domains else None)
         self._meet()
 
     async def stop(self) -> None:
@@ -88,103 +137,242 @@ class Health:
         self._calls.clear()
         await self._tasks.stop(0)
 
+    # ---- when
+
     def _meet(self) -> None:
-        served = {domain.name for domain in self._directory.domains() if domain.primaries}
-        for name in list(self._calls):
-            if name not in served:
-                call = self._calls.pop(name)
+        domains: dict[Place, list[str]] = {}
+        siblings: dict[Place, set[Host]] = {}
+        for domain in self._directory.domains():
+            for place in _places(domain):
+                domains.setdefault(place, []).append(domain.name)
+                siblings.setdefault(place, set()).update(domain.primaries)
+        self._domains = {place: tuple(names) for place, names in domains.items()}
+        self._siblings = {place: frozenset(hosts) for place, hosts in siblings.items()}
+        served: dict[Host, dict[str, None]] = {}
+        for (host, _), names in domains.items():
+            served.setdefault(host, {}).update(dict.fromkeys(names))
+        self._served = {host: tuple(names) for host, names in served.items()}
+        there = set(served)
+        self._hosts = {host: state for host, state in self._hosts.items() if host in there}
+        for place in list(self._calls):
+            if place not in domains:
+                call = self._calls.pop(place)
                 if call.active():
                     call.cancel()
-        for name in served:
-            if name not in self._calls:
-                self._schedule(name, 0.0)
+        new = [place for place in domains if place not in self._calls]
+        for place in new:
+            self._schedule(place, self._chance() * min(self.pace.calm, SPREAD_SECONDS * len(new)))
 
-    def _schedule(self, domain: str, seconds: float) -> None:
+    def _schedule(self, place: Place, seconds: float) -> None:
         if not self._running:
             return
-        call = self._calls.get(domain)
+        call = self._calls.get(place)
         if call is not None and call.active():
             call.cancel()
-        self._calls[domain] = self._clock.callLater(seconds, self._due, domain)
+        self._calls[place] = self._clock.callLater(seconds, self._due, place)
 
-    def _due(self, domain: str) -> None:
-        if domain not in self._asking:
-            self._tasks.start(self._round(domain), f"probe of {domain}")
+    def _due(self, place: Place) -> None:
+        if place not in self._asking:
+            self._tasks.start(self._round(place), f"probe of {place[0]}")
 
-    async def _round(self, name: str) -> None:
-        domain = self._directory.domain(name)
-        if domain is None or not domain.primaries:
-            self._calls.pop(name, None)
+    async def _round(self, place: Place) -> None:
+        if place not in self._domains:
+            self._calls.pop(place, None)
             return
-        self._asking.add(name)
+        self._asking.add(place)
         try:
-            await self.probe(domain)
+            await self._at_once.acquire()
+            try:
+                asked = await self._ask(*place)
+            finally:
+                self._at_once.release()
+            if asked:
+                await self._tell(place)
         finally:
-            self._asking.discard(name)
-            self._schedule(name, self.pace.alert if self._worried(domain) else self.pace.calm)
+            self._asking.discard(place)
+            pace = self.pace.alert if self._worried(place) else self.pace.calm
+            self._schedule(place, pace * (0.9 + 0.2 * self._chance()))
 
-    def _worried(self, domain: Domain) -> bool:
-        return self._alert(domain.name) or any(self.host(host).up is False for host in domain.primaries)
+    def _worried(self, place: Place) -> bool:
+        if any(self.host(host).up is False for host in self._siblings.get(place, ())):
+            return True
+        return any(self._watch.alert(domain) for domain in self._domains.get(place, ()))
 
     def hurry(self, domain: str) -> None:
         """Something is wrong there: ask soon."""
-        call = self._calls.get(domain)
-        if call is None or domain in self._asking:
-            return
-        if not call.active() or call.getTime() - self._clock.seconds() > self.pace.alert:
-            self._schedule(domain, self.pace.alert)
+        served = self._directory.domain(domain)
+        for place in _places(served) if served is not None else ():
+            call = self._calls.get(place)
+            if call is None or place in self._asking:
+                continue
+            if not call.active() or call.getTime() - self._clock.seconds() > self.pace.alert:
+                self._schedule(place, self.pace.alert)
 
     def next_probe(self, domain: str) -> float:
         """When the next probe is due, Unix seconds; 0 if none is."""
-        call = self._calls.get(domain)
-        return call.getTime() if call is not None and call.active() else 0.0
+        served = self._directory.domain(domain)
+        calls = [self._calls.get(place) for place in _places(served)] if served is not None else []
+        return min((call.getTime() for call in calls if call is not None and call.active()), default=0.0)
 
-    async def probe(self, domain: Domain) -> bool:
-        """Ask all hosts of a domain's primary; one that answers is enough. The outcome is told."""
-        answers = await together(self._ask(host, domain.tls) for host in domain.primaries)
-        now = self._clock.seconds()
-        good = [host for host, (up, _, _) in zip(domain.primaries, answers, strict=True) if up]
-        if good:
-            self._told(domain.name, machine.ProbeAnswered(str(good[0])))
-        else:
-            texts = "; ".join(f"{host}: {text}" for host, (_, text, _) in zip(domain.primaries, answers, strict=True))
-            dns = all(stage is Stage.RESOLVE for _, _, stage in answers)
-            self._told(domain.name, machine.Trouble(f"probe at {now:.3f}", f"probe failed: {texts}", dns=dns, probe=True))
-        return bool(good)
+    # ---- what is asked
 
-    async def _ask(self, host: Host, tls: TLSPolicy) -> tuple[bool, str, Stage]:
-        timeouts = Timeouts(connect=self.pace.patience, reply=self.pace.patience)
+    async def _ask(self, host: Host, tls: TLSPolicy) -> bool:
+        """Greeting and EHLO. False: the question could not be put, for a reason of ours."""
+        client = await self._reached(host, tls)
+        if isinstance(client, Stage):
+            return client is not Stage.LOCAL
         try:
-            await within(self._clock, self.pace.patience, self._conversation(host, tls, timeouts))
-        except TimeoutError as error:
-            up, text, stage = False, str(error), Stage.CONNECT
-        except Broken as error:
-            up, text, stage = False, f"{error.stage}: {error.reply}", error.stage
-        else:
-            up, text, stage = True, "answered EHLO", Stage.EHLO
-        self.saw(host, up, text, probed=True)
-        return up, text, stage
-
-    async def _conversation(self, host: Host, tls: TLSPolicy, timeouts: Timeouts) -> None:
-        client = await self._connect(self._dialer, host, hello=self._hello, tls=tls, timeouts=timeouts)
-        try:
-            await client.quit()
+            await within(self._clock, self.pace.patience, client.quit())
+        except TimeoutError:
+            client.abort()
         except BaseException:
             client.abort()
             raise
+        return True
 
-    async def survey(self, domain: str) -> machine.Surveyed:
-        """Ask the primaries of the other domains, each host once; those on this domain's hosts tell nothing new (rule 5)."""
-        mine = self._directory.domain(domain)
-        own = {host.name for host in mine.primaries} if mine else set()
-        others: dict[Host, TLSPolicy] = {}
-        for each in self._directory.domains():
-            for host in each.primaries:
-                if host.name not in own:
-                    others.setdefault(host, each.tls)
-        answers = await together(self._ask(host, tls) for host, tls in list(others.items())[:16])
-        up = sum(1 for answered, _, _ in answers if answered)
-        return machine.Surveyed(up, len(answers) - up)
+    async def _reached(self, host: Host, tls: TLSPolicy) -> SMTPClient | Stage:
+        """A connection that was greeted; or the stage at which that failed."""
+        timeouts = Timeouts(connect=self.pace.patience, reply=self.pace.patience)
+        try:
+            client = await within(
+                self._clock,
+                self.pace.patience,
+                awaiting(self._connect(self._dialer, host, hello=self._hello, tls=tls, timeouts=timeouts)),
+            )
+        except TimeoutError as error:
+            stage, text = Stage.CONNECT, str(error)
+        except Broken as error:
+            stage, text = error.stage, f"{error.stage}: {error.reply}"
+        else:
+            self.saw(host, True, "answered EHLO", probed=True)
+            return client
+        if stage is Stage.LOCAL:
+            self._complain(host, text)
+        else:
+            self.saw(host, False, text, probed=True, stage=stage)
+        return stage
+
+    def _complain(self, host: Host, text: str) -> None:
+        """Our own trouble is not theirs (rule 5), and somebody must hear of it."""
+        now = self._clock.seconds()
+        if now - self._complained >= COMPLAIN_AGAIN:
+            self._complained = now
+            self._bus.publish(Alarm("no-connections", f"no connection can be made from here, {host} could not be asked: {text}"))
+
+    async def _tell(self, place: Place) -> None:
+        """The domains hear of it, each once a round: from the probe of its first host."""
+        strict: list[Domain] = []
+        for number, name in enumerate(self._domains.get(place, ())):
+            if number % TURN == TURN - 1:
+                await pause(self._clock, 0)
+            domain = self._directory.domain(name)
+            if domain is None or not domain.primaries or _places(domain)[0] != place:
+                continue
+            if self._watch.strict(name):
+                strict.append(domain)
+            else:
+                await self._tell_one(domain)
+        for start in range(0, len(strict), TRIALS):
+            await together(self._tell_one(domain) for domain in strict[start : start + TRIALS])
+
+    async def _tell_one(self, domain: Domain) -> None:
+        now = self._clock.seconds()
+        states = [self.host(host) for host in domain.primaries]
+        fresh = self.pace.patience + 2 * self.pace.alert
+        up = next((state for state in states if state.up and now - state.seen <= fresh), None)
+        key = f"probe at {now:.3f}"
+        if up is not None:
+            if self._watch.strict(domain.name) and await self._trial(domain) is not Own.TAKES:
+                text = "it greets but takes no mail"
+                self._watch.told(domain.name, machine.Trouble(key, text, probe=True, proof=machine.Proof.ENVELOPE))
+                return
+            self._watch.told(domain.name, machine.ProbeAnswered(str(up.host)))
+        elif all(state.up is False for state in states):
+            text = "probe failed: " + "; ".join(f"{state.host}: {state.reason}" for state in states)
+            dns = all(state.stage is Stage.RESOLVE for state in states)
+            self._watch.told(domain.name, machine.Trouble(key, text, dns=dns, probe=True))
+
+    # ---- surveys
+
+    async def survey(self, name: str) -> machine.Surveyed:
+        """Ask a domain's own primary for a recipient, and the primaries of others whether they are there (rules 5 and 8c)."""
+        domain = self._directory.domain(name)
+        if domain is None or not domain.primaries:
+            return machine.Surveyed(own=Own.UNASKED)
+        trial: Deferred[Own] = Deferred.fromCoroutine(self._trial(domain))
+        try:
+            asked = self._witnesses(domain)
+            await together(self._heard_from(place) for place in asked)
+        finally:
+            own = await trial
+        up = sum(1 for host, _ in asked if self.host(host).up)
+        return machine.Surveyed(up, len(asked) - up, own)
+
+    def _witnesses(self, domain: Domain) -> list[Place]:
+        """Whom to ask whether our network works: hosts that were up until lately, each once, the newest first. While nobody was ever up,
+        anybody. Those on this domain's hosts tell nothing new."""
+        now = self._clock.seconds()
+        if now - self._ranked[0] >= 1.0:
+            self._ranked = (now, self._rank())
+        own = {host.name for host in domain.primaries}
+        found: list[Place] = []
+        for place in self._ranked[1]:
+            if place[0].name not in own:
+                found.append(place)
+                if len(found) == WITNESSES:
+                    break
+        return found
+
+    def _rank(self) -> list[Place]:
+        hosts = {host: (host, tls) for host, tls in self._domains}
+        newest = max((state.answered for state in self._hosts.values()), default=0.0)
+        if not newest:
+            return list(hosts.values())
+        answered = {host: self.host(host).answered for host in hosts}
+        lately = [host for host in hosts if answered[host] and answered[host] >= newest - LATELY_SECONDS]
+        return [hosts[host] for host in sorted(lately, key=lambda host: -answered[host])]
+
+    async def _heard_from(self, place: Place) -> None:
+        """Asked within the last seconds, or now, once for all surveys that want to know."""
+        state = self.host(place[0])
+        if state.up is not None and self._clock.seconds() - state.seen < min(1.0, self.pace.alert):
+            return
+        if (waiting := self._surveyed.get(place)) is not None:
+            answer: Deferred[None] = Deferred()
+            waiting.append(answer)
+            await answer
+            return
+        self._surveyed[place] = []
+        try:
+            await self._ask(*place)
+        finally:
+            for each in self._surveyed.pop(place):
+                each.callback(None)
+
+    async def _trial(self, domain: Domain) -> Own:
+        """The best that any host of the primary answers to a question of our own: MAIL and RCPT for an address that it should know."""
+        addresses = await self._watch.examples(domain.name)
+        found = await together(self._tried(host, tls, addresses) for host, tls in _places(domain))
+        return next((own for own in (Own.TAKES, Own.DEFERS, Own.UNASKED) if own in found), Own.SILENT)
+
+    async def _tried(self, host: Host, tls: TLSPolicy, addresses: Iterable[str]) -> Own:
+        client = await self._reached(host, tls)
+        if isinstance(client, Stage):
+            return Own.UNASKED if client is Stage.LOCAL else Own.SILENT
+        try:
+            for address in addresses:
+                if _works(await within(self._clock, self.pace.patience, client.ask("", address))):
+                    await within(self._clock, self.pace.patience, client.quit())
+                    return Own.TAKES
+        except TimeoutError:
+            return Own.DEFERS
+        except Broken as error:
+            return Own.TAKES if error.reply.permanent else Own.DEFERS
+        finally:
+            client.abort()
+        return Own.DEFERS
+
+    # ---- what is known
 
     def host(self, host: Host) -> HostHealth:
         """What is known of it."""
@@ -197,27 +385,39 @@ class Health:
             return True
         return False if states and all(each is False for each in states) else None
 
-    def saw(self, host: Host, up: bool, reason: str, *, probed: bool = False) -> None:
+    def saw(self, host: Host, up: bool, reason: str, *, probed: bool = False, stage: Stage = Stage.CONNECT) -> None:
         """Evidence from a delivery, a connection or a probe. ``PrimarySeen`` is published for each answered probe and for the first
         connection after trouble or at the start, never for each connection."""
         before = self.host(host)
         now = self._clock.seconds()
         turned = before.up is not up
-        self._hosts[host] = HostHealth(host, up, now if turned else before.since, now, reason)
+        since = now if turned else before.since
+        self._hosts[host] = HostHealth(host, up, since, now, reason, now if up else before.answered, Stage.EHLO if up else stage)
         if not turned and not (up and probed):
             return
-        served = tuple(domain.name for domain in self._directory.domains() if host in domain.primaries)
+        served = self._served.get(host, ())
         if turned and not (up and before.up is None):
+            self.log.info(
+                "{host} of {domains} domains is {state}: {reason}",
+                host=str(host),
+                domains=len(served),
+                state="up" if up else "down",
+                reason=reason,
+            )
             for name in served:
-                self.log.info(
-                    "{domain}: {host} is {state}: {reason}",
-                    domain=name,
-                    host=str(host),
-                    state="up" if up else "down",
-                    reason=reason,
-                )
                 self._bus.publish(HealthChanged(name, str(host), up, reason))
                 if not up:
                     self.hurry(name)
         if up and served:
             self._bus.publish(PrimarySeen(str(host), served))
+
+
+def _places(domain: Domain) -> list[Place]:
+    return [(host, domain.tls) for host in domain.primaries]
+
+
+def _works(reply: Reply) -> bool:
+    """A known recipient was taken, or refused for a reason that says nothing of the server as a whole."""
+    if reply.permanent:
+        return not outage.is_unknown(reply)
+    return reply.completed or outage.is_greylisting(reply) or outage.is_full(reply)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
+from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -19,16 +20,34 @@ from hornetmail.core.queued import RowKind, RowState, WaitsFor
 from hornetmail.core.served import Domain, Failover
 from hornetmail.core.verdict import Outcome, Verdict
 from hornetmail.delivery.outage.health import Health
-from hornetmail.delivery.tasks import Tasks
+from hornetmail.delivery.tasks import Tasks, pause
 from hornetmail.interfaces import IBus, IDirectory, IModes, IQueue
 
 SPACE = "modes"
 
+AGAIN_SECONDS = 1.0
+"""Until what a switch brings about is tried again after an error; doubled each time up to a minute."""
+
+
+class Consequences(msgspec.Struct, frozen=True):
+    """What a mode brings about elsewhere. ``draining(domain)``: the domain goes back; ``letter(domain, text)``: see ``machine.Letter``;
+    ``recipients(domain)``: see ``IModes.recipients``."""
+
+    draining: Callable[[str], None]
+    letter: Callable[[str, str], Awaitable[None]]
+    recipients: Callable[[str], Awaitable[dict[str, Any]]]
+
+
+class _Pending(msgspec.Struct):
+    """A switch whose consequences are not all there yet."""
+
+    switch: machine.Switch
+    recorded: bool = False
+
 
 @implementer(IModes)
 class Modes:
-    """``health`` is set by whoever builds both, since each needs the other. ``draining(domain)`` is called when a domain goes back;
-    ``recipients(domain)`` says what ``explain`` tells of a domain's recipients."""
+    """``health`` is set by whoever builds both, since each needs the other."""
 
     log = Logger()
     health: Health
@@ -39,22 +58,21 @@ class Modes:
         queue: IQueue,
         directory: IDirectory,
         bus: IBus,
-        draining: Callable[[str], None],
+        consequences: Consequences,
         policy: machine.Policy | None = None,
-        recipients: Callable[[str], dict[str, Any]] = lambda domain: {},
     ) -> None:
-        self._recipients = recipients
         self._clock = clock
         self._queue = queue
         self._directory = directory
         self._bus = bus
-        self._draining = draining
+        self._consequences = consequences
         self.policy = policy or machine.Policy()
         self._states: dict[str, machine.State] = {}
         self._decisions: dict[str, deque[tuple[float, str]]] = {}
         self._answering: dict[str, float] = {}
+        self._pending: dict[str, _Pending] = {}
+        self._repeating: set[str] = set()
         self._tasks = Tasks(clock)
-        self._counter = 0
 
     def load(self) -> None:
         """Read what was remembered; domains in emergency stay there."""
@@ -68,9 +86,9 @@ class Modes:
         """Go on where the last run stopped: adopt for domains in emergency, drain for those on the way back."""
         for name, state in list(self._states.items()):
             if state.mode is Mode.EMERGENCY:
-                self._tasks.start(self._queue.adopt(name, self._clock.seconds()), f"adoption for {name}")
+                self._tasks.start(self._adopt(name), f"adoption for {name}")
             elif state.mode is Mode.DRAINING:
-                self._draining(name)
+                self._consequences.draining(name)
 
     async def stop(self) -> None:
         """Let what is being written be written."""
@@ -106,13 +124,17 @@ class Modes:
             "automatic": served is not None and served.failover is Failover.AUTO,
             "up": self.health.up(served) if served else None,
             "primaries": [{"host": str(h.host), "up": h.up, "since": h.since, "seen": h.seen, "reason": h.reason} for h in hosts],
-            "recipients": self._recipients(name),
             "next_probe": self.health.next_probe(name),
             "probes_answered": state.streak,
             "probes_needed": machine.probes_needed(state, self.policy),
             "evidence": [{"at": e.at, "text": e.text} for e in state.evidence],
             "decisions": [{"at": at, "why": why} for at, why in self._decisions.get(name, ())],
         }
+
+    async def recipients(self, domain: str) -> dict[str, Any]:
+        """See IModes."""
+        served = self._directory.domain(domain)
+        return await self._consequences.recipients(served.name if served else domain)
 
     async def switch(self, domain: str, mode: Mode, by: str, reason: str = "") -> None:
         """See IModes. Durable on return."""
@@ -121,9 +143,26 @@ class Modes:
             raise KeyError(domain)
         if not served.primaries:
             raise ValueError(f"{served.name} has no primary: the portal is its mail server for good")
+        before = self._states.get(served.name)
         decision = self._decide(served, machine.Ordered(mode, by, reason))
         for action in decision.actions:
-            await self._act(served.name, action)
+            if isinstance(action, machine.Switch):
+                await self._ordered(served.name, before, decision.state, action)
+            else:
+                await self._act(served.name, action)
+
+    async def _ordered(self, domain: str, before: machine.State | None, state: machine.State, switch: machine.Switch) -> None:
+        """An order that cannot be recorded is not carried out: whoever gave it hears why."""
+        try:
+            await self._record(domain)
+        except BaseException:
+            now = self._state(domain)
+            if (now.mode, now.since) == (state.mode, state.since):
+                self._states[domain] = before or machine.State()
+            raise
+        self._pending[domain] = _Pending(switch, recorded=True)
+        self._told(domain, switch)
+        await self._follow(domain)
 
     # -- evidence
 
@@ -134,6 +173,11 @@ class Modes:
         """Whether to probe more often: an emergency, or signs of one."""
         state = self._states.get(domain)
         return state is not None and (state.mode is Mode.EMERGENCY or bool(state.evidence))
+
+    def strict(self, domain: str) -> bool:
+        """Whether a greeting is not enough for this domain's emergency to end (``machine.State.strict``)."""
+        state = self._states.get(domain)
+        return state is not None and state.mode is Mode.EMERGENCY and state.strict
 
     def answering(self, domain: str) -> float:
         """Since when the primary has taken messages or answered probes, Unix seconds; 0 if not since the last trouble that concerned
@@ -146,8 +190,11 @@ class Modes:
         else:
             self._answering.pop(domain, None)
 
-    def verdict(self, domain: str, address: str, message: int, verdict: Verdict) -> None:
-        """A delivery attempt to a primary ended."""
+    def verdict(
+        self, domain: str, address: str, message: int, verdict: Verdict, *, proven: bool = True, ours: bool = False
+    ) -> None:
+        """A delivery attempt to a primary ended. ``proven``: the address is known, otherwise what a primary that greeted does about it is
+        no evidence (rule 8c); ``ours``: no stranger had a say in the message."""
         if verdict.outcome is Outcome.DELIVERED:
             self._heard(domain, well=True)
             state = self._states.get(domain)
@@ -155,22 +202,29 @@ class Modes:
                 self.observe(domain, machine.Delivered(verdict.host))
             return
         sign = outage.read(verdict)
-        if sign.breadth is outage.Breadth.NOBODY:
-            return
-        if sign.breadth is not outage.Breadth.RECIPIENT:
+        if sign.breadth.wide:
             self._heard(domain, well=False)
-        key = f"recipient {key_of(address)}" if sign.breadth is outage.Breadth.RECIPIENT else f"message {message}"
-        self.observe(domain, machine.Trouble(key, sign.why, dns=sign.breadth is outage.Breadth.DNS))
+        self._sign(domain, f"message {message}", f"recipient {key_of(address)}", sign, proven=proven, ours=ours)
 
-    def refused(self, domain: str, key: str, verdict: Verdict) -> None:
-        """A probe of a recipient failed, or a known address was refused (rule 4): a sign that counts by ``key``."""
-        if verdict.outcome is Outcome.FAILED:
-            self._heard(domain, well=False)
-            self.observe(domain, machine.Trouble(key, f"refuses known addresses: {verdict.reply}"))
-            return
-        sign = outage.read(verdict)
-        if sign.breadth is not outage.Breadth.NOBODY:
-            self.observe(domain, machine.Trouble(key, sign.why, dns=sign.breadth is outage.Breadth.DNS))
+    def unverified(self, domain: str, address: str, verdict: Verdict, *, proven: bool) -> None:
+        """A question about a recipient failed. ``proven`` as in ``verdict``. Who asks about whom strangers choose: all questions that were
+        not even greeted are one sign."""
+        self._sign(domain, "a question about a recipient", f"recipient {key_of(address)}", outage.read(verdict), proven=proven)
+
+    def _sign(self, domain: str, connection: str, recipient: str, sign: outage.Sign, *, proven: bool, ours: bool = False) -> None:
+        if sign.breadth in (outage.Breadth.SERVER, outage.Breadth.DNS):
+            dns = sign.breadth is outage.Breadth.DNS
+            self.observe(domain, machine.Trouble(connection, sign.why, dns=dns, ours=ours))
+        elif sign.breadth is not outage.Breadth.NOBODY and proven:
+            proof = machine.Proof.TEXT if sign.text else machine.Proof.ENVELOPE
+            key = connection if sign.breadth is outage.Breadth.CONVERSATION else recipient
+            self.observe(domain, machine.Trouble(key, sign.why, proof=proof, ours=ours))
+
+    def refused(self, domain: str, address: str, verdict: Verdict) -> None:
+        """A known address was refused by a primary that is not believed (rule 4)."""
+        self._heard(domain, well=False)
+        text = f"refuses known addresses: {verdict.reply}"
+        self.observe(domain, machine.Trouble(f"refused {key_of(address)}", text, proof=machine.Proof.ENVELOPE))
 
     def observe(self, domain: str, event: machine.Event) -> None:
         """Give the machine an event; what follows from it is done in the background."""
@@ -206,23 +260,84 @@ class Modes:
                 self._bus.publish(Alarm(action.code, f"{domain}: {action.text}", domain))
             case machine.Survey():
                 self.observe(domain, await self.health.survey(domain))
+            case machine.Letter():
+                await self._consequences.letter(domain, action.text)
             case machine.Switch():
-                await self._switched(domain, action)
+                self._pending[domain] = _Pending(action)
+                await self._follow(domain)
 
-    async def _switched(self, domain: str, switch: machine.Switch) -> None:
-        await self._queue.remember(SPACE, domain, msgspec.json.encode(self._states[domain]))
-        now = self._clock.seconds()
-        if switch.mode is Mode.EMERGENCY:
-            adopted = await self._queue.adopt(domain, now)
-            if adopted:
-                self.log.info(
-                    "{domain}: {adopted} deferred recipients are delivered to the portal now (L4)", domain=domain, adopted=adopted
-                )
-        else:
-            await self.release(domain)
-            self._draining(domain)
+    async def _record(self, domain: str) -> None:
+        await self._queue.remember(SPACE, domain, msgspec.json.encode(self._state(domain)))
+
+    def _told(self, domain: str, switch: machine.Switch) -> None:
         self._bus.publish(ModeChanged(domain, switch.mode, switch.by, switch.reason))
         self.health.hurry(domain)
+
+    async def _follow(self, domain: str) -> None:
+        """Bring about what follows from the newest switch; if something fails, it is repeated in the background until it is done."""
+        try:
+            await self._bring_about(domain)
+        except CancelledError:
+            raise
+        except Exception:  # noqa: BLE001
+            self._failed(domain, AGAIN_SECONDS)
+            if domain not in self._repeating:
+                self._repeating.add(domain)
+                self._tasks.start(self._repeat(domain), f"mode of {domain}")
+
+    async def _repeat(self, domain: str) -> None:
+        seconds = AGAIN_SECONDS
+        try:
+            while domain in self._pending:
+                await pause(self._clock, seconds)
+                seconds = min(60.0, seconds * 2)
+                try:
+                    await self._bring_about(domain)
+                except CancelledError:
+                    raise
+                except Exception:  # noqa: BLE001
+                    self._failed(domain, seconds)
+        finally:
+            self._repeating.discard(domain)
+
+    def _failed(self, domain: str, seconds: float) -> None:
+        self.log.failure("what follows from the mode of {domain} failed, again in {seconds:g} s", domain=domain, seconds=seconds)
+        if (pending := self._pending.get(domain)) is not None and not pending.recorded:
+            text = f"{domain}: the switch to {pending.switch.mode} is in force but could not be recorded yet; a restart now would forget it"
+            self._bus.publish(Alarm("mode-unrecorded", text, domain))
+
+    async def _bring_about(self, domain: str) -> None:
+        while (pending := self._pending.get(domain)) is not None:
+            if not pending.recorded:
+                await self._record(domain)
+                pending.recorded = True
+                self._told(domain, pending.switch)
+            if pending.switch.mode is Mode.EMERGENCY:
+                await self._adopt(domain)
+            else:
+                await self.release(domain)
+                self._consequences.draining(domain)
+            if self._pending.get(domain) is pending:
+                del self._pending[domain]
+
+    async def _adopt(self, domain: str) -> None:
+        adopted = await self._queue.adopt(domain, self._clock.seconds())
+        if adopted:
+            self.log.info(
+                "{domain}: {adopted} deferred recipients are delivered to the portal now (L4)", domain=domain, adopted=adopted
+            )
+
+    async def sweep(self) -> None:
+        """Every minute: let go who may go, and adopt for domains in emergency what was left."""
+        await self.release()
+        for name, state in list(self._states.items()):
+            if state.mode is Mode.EMERGENCY:
+                try:
+                    await self._adopt(name)
+                except CancelledError:
+                    raise
+                except Exception:  # noqa: BLE001
+                    self.log.failure("adoption for {domain} failed, it is repeated with the next sweep", domain=name)
 
     async def release(self, domain: str = "") -> int:
         """Let recipients that were parked for want of a mailbox go again, if their domain is back or a mailbox is there now; of one domain,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
-from twisted.internet.defer import Deferred
+import msgspec
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -18,14 +21,13 @@ from hornetmail.core.served import Coverage, Domain
 from hornetmail.core.verdict import Outcome, Stage, Verdict
 from hornetmail.delivery.connections.pool import Pool
 from hornetmail.delivery.recipients.accepted import AcceptedRecipients
-from hornetmail.delivery.tasks import Tasks, within
+from hornetmail.delivery.tasks import Tasks, awaiting, together, within
 from hornetmail.interfaces import IBus, IDirectory, IModes, IQueue, IRecipients
-from hornetmail.net.smtp import Broken
+from hornetmail.net.smtp import Broken, SMTPClient
 
 ACCEPT_ALL = "accept-all"
 """The space of remembered facts: domains whose primary accepts every address, and since when."""
 
-PROBE_SECONDS = 5.0
 DAY = 86400.0
 
 OK = Reply(250, "2.1.5", "known")
@@ -33,9 +35,47 @@ UNKNOWN = Reply(550, "5.1.1", "no such user here")
 LATER = Reply(451, "4.4.1", "the recipient cannot be verified now, please try again later")
 
 
+class Patience(msgspec.Struct, frozen=True, gc=False):
+    """Seconds, and how many. Whoever wants to know waits ``quick`` s; the question itself stays open up to ``long`` s, because primaries
+    keep the answer about unknown recipients back (Exchange: 5 s), and what is answered then is known to the next who asks. ``most``
+    questions that are younger than ``quick`` and ``late`` older ones side by side to one primary, ``all_late`` to all; ``waiting`` wait for one
+    of these turns, at most ``long`` s. ``tests`` domains are
+    tested side by side for primaries that accept everything; one that could not be told is tested again after ``test_again`` s."""
+
+    quick: float = 5.0
+    long: float = 60.0
+    most: int = 4
+    late: int = 8
+    all_late: int = 100
+    waiting: int = 64
+    tests: int = 16
+    test_again: float = 3600.0
+
+
+class _Crowded(TimeoutError):
+    """It was not waited for any longer, because too many others are."""
+
+
+class _Turns:
+    """Questions to one primary: a few that are young, some that are old."""
+
+    def __init__(self) -> None:
+        self.young = 0
+        self.late = 0
+        self.waiting: deque[Deferred[None]] = deque()
+
+
+Trouble = Callable[..., None]
+"""``Modes.unverified``: (domain, address, verdict, *, proven)."""
+
+Sick = Callable[[str, str, Verdict], None]
+"""``Modes.refused``: (domain, address, verdict)."""
+
+
 @implementer(IRecipients)
 class CallForward:
-    """``pool``: one of its own with four connections. ``trouble(domain, key, verdict)`` hears of probes that failed."""
+    """``pool``: one of its own, with room for ``Patience.most`` and ``Patience.late`` connections. ``trouble`` hears of questions that
+    failed, ``sick`` of known addresses that were refused."""
 
     log = Logger()
 
@@ -45,22 +85,28 @@ class CallForward:
         queue: IQueue,
         directory: IDirectory,
         modes: IModes,
-        known: AcceptedRecipients,
+        accepted: AcceptedRecipients,
         pool: Pool,
         bus: IBus,
         unique: Callable[[], str],
-        trouble: Callable[[str, str, Verdict], None],
+        trouble: Trouble,
+        sick: Sick,
+        patience: Patience = Patience(),
     ) -> None:
         self._clock = clock
         self._queue = queue
         self._directory = directory
         self._modes = modes
-        self._known = known
+        self._accepted = accepted
         self._pool = pool
         self._bus = bus
         self._unique = unique
         self._trouble = trouble
+        self._sick = sick
+        self.patience = patience
         self._asking: dict[str, list[Deferred[Reply]]] = {}
+        self._turns: dict[Any, _Turns] = {}
+        self._late = 0
         self._accept_all: dict[str, float] = {}
         self._tested: dict[str, float] = {}
         self._tasks = Tasks(clock)
@@ -86,93 +132,201 @@ class CallForward:
         if not domain.primaries:
             return OK if registered else UNKNOWN
         covers_all = domain.active and domain.coverage is Coverage.ALL
-        if self._modes.mode(domain.name) is Mode.EMERGENCY:
-            if registered or not covers_all or self._known.age(address) <= self._known.limits.emergency:
-                return OK
-            return UNKNOWN
-        if self.accepts_everything(domain.name):
-            return OK if registered or not covers_all else UNKNOWN
-        if self._known.age(address) <= self._known.limits.positive:
+        emergency = self._modes.mode(domain.name) is Mode.EMERGENCY
+        if emergency and (registered or not covers_all):
             return OK
-        refusal = self._known.refusal(address)
+        if not emergency and self.accepts_everything(domain.name):
+            return OK if registered or not covers_all else UNKNOWN
+        try:
+            age = await self._accepted.age(address)
+        except CancelledError:
+            raise
+        except Exception:  # noqa: BLE001
+            self.log.failure("it could not be looked up whether {address} was accepted", address=address)
+            if registered or emergency:
+                return OK if registered else LATER
+            age = float("inf")
+        limits = self._accepted.limits
+        if emergency:
+            return OK if age <= limits.emergency else UNKNOWN
+        if age <= limits.positive:
+            return OK
+        refusal = self._accepted.refusal(address)
         if refusal is not None:
             return Reply(550, "5.1.1", refusal or UNKNOWN.text)
-        return await self._ask(domain, address)
+        return await self._ask(domain, address, known=registered or age <= limits.learnt)
 
-    async def _ask(self, domain: Domain, address: str) -> Reply:
-        """One probe an address at a time; whoever comes meanwhile waits for its answer."""
+    async def _ask(self, domain: Domain, address: str, *, known: bool) -> Reply:
+        """One question an address at a time; whoever comes meanwhile waits for its answer, but nobody longer than ``quick``."""
         key = key_of(address)
-        answer: Deferred[Reply] = Deferred()
+        answer: Deferred[Reply] = Deferred(lambda d: self._asking[key].remove(d) if d in self._asking.get(key, ()) else None)
         waiting = self._asking.get(key)
         if waiting is not None:
             waiting.append(answer)
         else:
             self._asking[key] = [answer]
-            self._tasks.start(self._answer(domain, address, key), f"callforward of {address}")
-        return await answer
+            self._tasks.start(self._answer(domain, address, key, known), f"callforward of {address}")
+        try:
+            return await within(self._clock, self.patience.quick, awaiting(answer))
+        except TimeoutError:
+            return OK if known else LATER
 
-    async def _answer(self, domain: Domain, address: str, key: str) -> None:
+    async def _answer(self, domain: Domain, address: str, key: str, known: bool) -> None:
         reply = LATER
         try:
-            reply = await self._judged(domain, address)
+            reply = await self._judged(domain, address, known)
         finally:
             for each in self._asking.pop(key):
                 if not each.called:
                     each.callback(reply)
 
-    async def _judged(self, domain: Domain, address: str) -> Reply:
+    async def _judged(self, domain: Domain, address: str, known: bool) -> Reply:
         verdict = await self.probe(domain, address)
-        known = self._known.is_known(address)
         if verdict.outcome is Outcome.DELIVERED:
-            await self._known.accepted(address)
+            if not self.accepts_everything(domain.name):
+                self._accepted.learn(address, delivered=False)
             return OK
         if verdict.outcome is Outcome.FAILED:
             if outage.is_unknown(verdict.reply):
-                if self._known.refused(address, verdict.reply.text):
-                    self._trouble(domain.name, f"refused {key_of(address)}", verdict)
+                if await self._accepted.refused(address, verdict.reply.text):
+                    self._sick(domain.name, address, verdict)
                     return Reply(451, "4.3.0", "the recipient's server is not itself, please try again later")
                 return Reply(verdict.reply.code, verdict.reply.enhanced or "5.1.1", verdict.reply.text)
             # It refuses the question for another reason, which says nothing of the address.
             return OK if known else LATER
-        self._trouble(domain.name, f"probe {key_of(address)}", verdict)
+        self._trouble(domain.name, address, verdict, proven=known)
         return OK if known else LATER
 
     async def probe(self, domain: Domain, address: str) -> Verdict:
-        """Ask the primary: DELIVERED (it would take it), FAILED (its 5xx at RCPT) or DEFERRED."""
+        """Ask the primary, within ``long`` s: DELIVERED (it would take it), FAILED (its 5xx at RCPT) or DEFERRED. What kept us from asking,
+        too many questions above all, is no unavailability of theirs."""
         destination = self._pool.destination(domain.primaries, domain.tls)
+        greeted = False
+
+        async def ask(client: SMTPClient) -> Reply:
+            nonlocal greeted
+            greeted = True
+            return await client.ask("", address)
+
+        async def asked() -> Reply:
+            return await destination.exchange(ask)
+
         try:
-            reply = await within(self._clock, PROBE_SECONDS, destination.exchange(lambda client: client.ask("", address)))
+            reply = await self._in_turn(destination, asked)
         except TimeoutError as error:
-            return Verdict(Outcome.DEFERRED, Reply(451, "4.4.1", str(error)), "callforward", Stage.CONNECT, unavailable=True)
+            theirs = greeted and not isinstance(error, _Crowded)
+            return Verdict(Outcome.DEFERRED, Reply(451, "4.4.1", str(error)), "callforward", Stage.RCPT, unavailable=theirs)
         except Broken as error:
-            return Verdict(Outcome.DEFERRED, Reply(451, "4.4.1", str(error.reply)), "callforward", error.stage, unavailable=True)
+            ours = error.stage is Stage.LOCAL
+            return Verdict(
+                Outcome.DEFERRED, Reply(451, "4.4.1", str(error.reply)), "callforward", error.stage, unavailable=not ours
+            )
         if reply.completed:
             return Verdict(Outcome.DELIVERED, reply, "callforward", Stage.RCPT)
         if reply.permanent:
             return Verdict(Outcome.FAILED, reply, "callforward", Stage.RCPT)
         return Verdict(Outcome.DEFERRED, reply, "callforward", Stage.RCPT, unavailable=True)
 
+    async def _in_turn(self, primary: Any, question: Callable[[], Awaitable[Reply]]) -> Reply:
+        """Put a question when it is its turn. Raises TimeoutError when it is not answered within ``long``; _Crowded when no turn
+        comes, or it is not answered within ``quick`` while too many others are late already."""
+        turns = self._turns.setdefault(primary, _Turns())
+        try:
+            await self._turn(turns)
+            late = False
+
+            def is_late() -> None:
+                nonlocal late
+                if turns.late < self.patience.late and self._late < self.patience.all_late:
+                    late = True
+                    turns.late += 1
+                    self._late += 1
+                    self._free(turns)
+                else:
+                    asking.cancel()
+
+            asking: Deferred[Reply] = Deferred.fromCoroutine(within(self._clock, self.patience.long, awaiting(question())))
+            call = self._clock.callLater(self.patience.quick, is_late)
+            try:
+                return await asking
+            except CancelledError:
+                if call.active() or late:
+                    raise
+                raise _Crowded("too many questions are unanswered") from None
+            finally:
+                if call.active():
+                    call.cancel()
+                if late:
+                    turns.late -= 1
+                    self._late -= 1
+                else:
+                    self._free(turns)
+        finally:
+            if not turns.young and not turns.late and not turns.waiting:
+                self._turns.pop(primary, None)
+
+    async def _turn(self, turns: _Turns) -> None:
+        if turns.young < self.patience.most and not turns.waiting:
+            turns.young += 1
+            return
+        if len(turns.waiting) >= self.patience.waiting:
+            raise _Crowded("too many questions wait")
+        turn: Deferred[None] = Deferred(lambda d: turns.waiting.remove(d) if d in turns.waiting else None)
+        turns.waiting.append(turn)
+        try:
+            await within(self._clock, self.patience.long, awaiting(turn))
+        except TimeoutError:
+            raise _Crowded("too many questions wait") from None
+
+    def _free(self, turns: _Turns) -> None:
+        """A young question less: the next one takes its place, in a turn of its own, for one that ends at once frees the next."""
+        turns.young -= 1
+        if turns.waiting:
+            self._clock.callLater(0, self._next, turns)
+
+    def _next(self, turns: _Turns) -> None:
+        while turns.waiting and turns.young < self.patience.most:
+            turns.young += 1
+            turns.waiting.popleft().callback(None)
+
     def accepts_everything(self, domain: str) -> bool:
         """The primary took a random address: callforward is off, registration is required, and the panel says so."""
         return domain in self._accept_all
 
     async def test(self, domains: Sequence[Domain]) -> None:
-        """The daily question for an address that cannot exist; asks domains that were not asked for a day."""
+        """The daily question for an address that cannot exist, to domains that were not asked for a day, several side by side. What cannot be
+        told is asked again after an hour."""
         now = self._clock.seconds()
-        for domain in domains:
-            if not domain.primaries or self._modes.mode(domain.name) is Mode.EMERGENCY:
-                continue
-            if now - self._tested.get(domain.name, float("-inf")) < DAY:
-                continue
-            verdict = await self.probe(domain, f"no-such-user-{self._unique()}@{domain.name}")
-            if verdict.outcome is Outcome.DEFERRED:
-                continue
-            self._tested[domain.name] = now
-            takes_all = verdict.outcome is Outcome.DELIVERED
-            if takes_all and domain.name not in self._accept_all:
-                self._accept_all[domain.name] = now
-                await self._queue.remember(ACCEPT_ALL, domain.name, repr(now).encode())
-                text = f"the primary of {domain.name} accepts every address: recipients must be registered"
-                self._bus.publish(Alarm("accept-all", text, domain.name))
-            elif not takes_all and self._accept_all.pop(domain.name, None) is not None:
-                await self._queue.remember(ACCEPT_ALL, domain.name, None)
+        due = deque(each for each in domains if each.primaries and self._tested.get(each.name, float("-inf")) <= now)
+        for each in due:
+            # Whoever comes next while these are under way finds them asked.
+            self._tested[each.name] = now + self.patience.test_again
+        await together(self._test_some(due) for _ in range(min(self.patience.tests, len(due))))
+
+    async def _test_some(self, due: deque[Domain]) -> None:
+        while due:
+            domain = due.popleft()
+            try:
+                await self._test(domain)
+            except CancelledError:
+                raise
+            except Exception:  # noqa: BLE001
+                self.log.failure("the primary of {domain} could not be tested", domain=domain.name)
+
+    async def _test(self, domain: Domain) -> None:
+        if self._modes.mode(domain.name) is Mode.EMERGENCY:
+            del self._tested[domain.name]
+            return
+        verdict = await self.probe(domain, f"no-such-user-{self._unique()}@{domain.name}")
+        if verdict.outcome is Outcome.DEFERRED:
+            return
+        now = self._clock.seconds()
+        self._tested[domain.name] = now + DAY
+        takes_all = verdict.outcome is Outcome.DELIVERED
+        if takes_all and domain.name not in self._accept_all:
+            self._accept_all[domain.name] = now
+            await self._queue.remember(ACCEPT_ALL, domain.name, repr(now).encode())
+            text = f"the primary of {domain.name} accepts every address: recipients must be registered"
+            self._bus.publish(Alarm("accept-all", text, domain.name))
+        elif not takes_all and self._accept_all.pop(domain.name, None) is not None:
+            await self._queue.remember(ACCEPT_ALL, domain.name, None)

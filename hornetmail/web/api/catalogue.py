@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from hornetmail.web.api import account, approvals, archive, domains, keys, mailboxes, media, queue, status, strays
+from hornetmail.web.api import account, approvals, archive, domains, keys, mailboxes, media, people, queue, status, strays
 from hornetmail.web.api.operations import Operation
 
 OPERATIONS: tuple[Operation[Any, Any], ...] = (
     *status.OPERATIONS,
     *domains.OPERATIONS,
     *mailboxes.OPERATIONS,
+    *people.OPERATIONS,
     *approvals.OPERATIONS,
     *queue.OPERATIONS,
     *strays.OPERATIONS,

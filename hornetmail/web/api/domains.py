@@ -118,9 +118,9 @@ def health(explanation: dict[str, Any]) -> PrimaryView:
     return PrimaryView(up=explanation.get("up"), hosts=list(explanation.get("primaries", ())))
 
 
-def view(rooms: Rooms, domain: Domain) -> DomainView:
-    """A domain for people and programs."""
-    explanation = dict(rooms.modes.explain(domain.name)) if rooms.modes is not None else {}
+def view(rooms: Rooms, domain: Domain, **more: Any) -> DomainView:
+    """A domain for people and programs; ``more`` belongs to the explanation."""
+    explanation = {**rooms.modes.explain(domain.name), **more} if rooms.modes is not None else {}
     return DomainView(
         name=domain.name,
         tenant=domain.tenant,
@@ -150,8 +150,10 @@ async def list_all(rooms: Rooms, caller: Caller, _: Nothing) -> DomainList:
 
 
 async def show(rooms: Rooms, caller: Caller, request: DomainName) -> DomainView:
-    """One of them."""
-    return view(rooms, find(rooms, caller, request.name))
+    """One of them, with what is known of its recipients."""
+    domain = find(rooms, caller, request.name)
+    recipients = await rooms.modes.recipients(domain.name) if rooms.modes is not None else {}
+    return view(rooms, domain, recipients=recipients)
 
 
 async def add(rooms: Rooms, caller: Caller, request: DomainAdd) -> DomainView:

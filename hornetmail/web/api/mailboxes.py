@@ -197,7 +197,7 @@ def _hold(rooms: Rooms, mailbox: Mailbox, fields: dict[str, Any]) -> list[Wanted
     if "roles" in fields:
         fields["roles"] = kept
     if "aliases" in fields:
-        whole, _ = rooms.directory.mailbox_change(mailbox.id, aliases=fields["aliases"])
+        whole = rooms.directory.mailbox_change(mailbox.id, aliases=fields["aliases"]).answer
         known = rooms.directory.snapshot.keys_of(mailbox)
         own = tuple(text for text in whole.aliases if rooms.directory.snapshot.key(text) in known)
         if own != whole.aliases:

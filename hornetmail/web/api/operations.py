@@ -99,12 +99,17 @@ class MayWait(msgspec.Struct, frozen=True, kw_only=True):
 
     waits: list[Waiting] = []
 
+    def outcome(self) -> str:
+        """What was done, for the audit log."""
+        return "done"
+
 
 def outcome_of(answer: Any, entry: int) -> str:
     """For the audit log: ``done``, or that it, or a part of it, waits; ``entry`` is the call's row."""
     waits = answer.waits if isinstance(answer, MayWait) else []
     numbers = ", ".join(str(one.number) for one in waits if one.entry == entry)
-    return f"waits for a second person: request {numbers}" if numbers else "done"
+    done = answer.outcome() if isinstance(answer, MayWait) else "done"
+    return f"waits for a second person: request {numbers}" if numbers else done
 
 
 class Raw(msgspec.Struct, frozen=True):

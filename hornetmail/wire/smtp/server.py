@@ -169,6 +169,7 @@ class ServerEngine(LineServer[Phase]):
         self._smtputf8 = False
         self._text: Unstuffer | None = None
         self._over = False
+        self._verb = ""
 
     @property
     def deadline(self) -> float:
@@ -311,9 +312,10 @@ class ServerEngine(LineServer[Phase]):
         try:
             return self._read(line)
         except grammar.Fault as fault:
-            return Broken(str(fault), Refuse(fault.reply))
+            return Broken(str(fault), Refuse(fault.reply), command=self._verb)
 
     def _read(self, line: bytes) -> Event:
+        self._verb = ""
         if not line or line.find(b"\r") != len(line) - 1:
             raise grammar.Fault(500, "5.5.2", "lines end with CRLF")
         try:
@@ -331,6 +333,7 @@ class ServerEngine(LineServer[Phase]):
 
     def _command(self, verb: str, argument: str) -> Event:
         kind = _VERBS.get(verb)
+        self._verb = verb if kind is not None else ""
         if kind is None and verb in _FOREIGN:
             self._forget()
             return Broken("another protocol", Refuse(Reply(554, "5.5.0", "this is SMTP")), fatal=True)

@@ -1,4 +1,4 @@
-"""What everything in the portal works with, handed in once by ``Portal``."""
+"""What everything in the portal stands on, handed in once by ``PortalStore``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ENTRIES_KEPT = 300_000
 """Entries of folders that stay in memory although nobody has them open."""
 
 
-class Means:
+class Ground:
     """Reactor, threads, disk, index, bus, and the counters that make names unique."""
 
     log = Logger()
