@@ -538,7 +538,11 @@ class Archive:
             self.moving.release()
         self._mails, self._raw = await self.index().read(_totals)
         if gone:
-            await self.flush(seal=True)
+            try:
+                await self.flush(seal=True)
+            except MediumError as error:
+                # What went is in the staged journal, and reaches the medium with the next packs.
+                self.log.warn("the journal of what was purged waits for its medium: {error}", error=error)
         return gone
 
     async def confirm_purge(self) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from time import monotonic
+from typing import Any
+
+from twisted.internet.threads import deferToThreadPool
 
 from hornetmail.archive.archive import Archive, ArchiveSettings
 from hornetmail.archive.care.media import MediaCare
@@ -183,7 +186,14 @@ class MailRooms:
         base.at_close(portal.close)
         register = register_of(base, people.control)
         archive = archive_of(base, await root_of(base), await register.open())
-        base.at_close(lambda: base.offload(register.close))
+        media_threads = base.pool("media", 2)
+        base.start_pool(media_threads)
+
+        async def offload(call: Callable[..., Any], *args: Any) -> Any:
+            """In threads of its own, so that a medium which hangs holds none that the queue waits for."""
+            return await deferToThreadPool(base.reactor, media_threads, call, *args)
+
+        base.at_close(lambda: offload(register.close))
         await archive.start()
         base.at_close(archive.stop)
         media = MediaCare(
@@ -194,7 +204,7 @@ class MailRooms:
                 archive.keys,
                 archive.index,
                 archive.moving,
-                base.offload,
+                offload,
                 lambda code, text: base.bus.publish(Alarm(code, text)),
             )
         )
