@@ -102,7 +102,21 @@ class IQueue(Interface):
         """Claim just these, if they are not claimed or done: what drain and flush use."""
 
     async def settle(verdicts: Sequence[Settled]) -> None:
-        """Record what became of claimed rows, and drain rows born with them, durable on return. A message with nothing left leaves."""
+        """Record what became of claimed rows, and drain rows born with them. A message with nothing left leaves.
+
+        After return the verdicts are in the journal. If it raises (DiskFull, SpoolError), nothing was recorded and the very same call may be
+        made again; after SpoolBroken only a restart helps. A caller that was cancelled cannot know: the record may be on disk, and the same
+        call made again changes nothing then (the same copy is one drain row). It waits for whatever is under way with these rows; none is
+        passed over but those that are done or gone."""
+
+    def claimed_for(seconds: float) -> Sequence[tuple[Message, Row]]:
+        """Rows that have been claimed for longer than that (service uptime), from memory, oldest claim first. Only who made the claims
+        knows whether somebody still works on them."""
+
+    async def reclaim(rows: Iterable[int]) -> Sequence[tuple[Message, Row]]:
+        """Take claimed rows back whose attempt will never end: QUEUED for the time recorded with their claim, and shown by
+        ``claimed_at_start`` of every later start until they are settled, as after a crash. The rows as they were; others are passed over.
+        Durable on return; raises as ``settle`` does."""
 
     async def take_back(
         copy: Portal, envelope: Envelope, address: str, *, tenant: int, domain: str, arrived: float, size: int, due: float
@@ -114,13 +128,18 @@ class IQueue(Interface):
         """Rows whose attempt the last death interrupted, as they were then; by now they are queued for the time recorded with the attempt."""
 
     async def body(message: int) -> IBody:
-        """The body as received. Raises KeyError once the message has left."""
+        """The body as received. Raises KeyError once the message has left, and SpoolError if it cannot be read now.
+
+        ``body``, ``IBody.read`` and ``IBody.chunks`` raise ``hornetmail.spool.errors.BodyLost``, a SpoolError, if the body is gone for good
+        (missing, damaged, or on a bad sector): trying again is of no use, hold the rows. The alarm ``queue-body-lost`` names the message once."""
 
     async def change(rows: Iterable[int], state: RowState, *, due: float = 0.0, reason: str = "") -> int:
-        """Administration: hold, release, park, flush, delete (REMOVED); claimed and done rows are left alone; the number changed."""
+        """Administration: hold, release, park, flush, delete (REMOVED); claimed and done rows are left alone; the number changed. Many rows go
+        in slices, each durable; if it raises, the same call may be made again."""
 
     async def adopt(domain: str, now: float) -> int:
-        """Make all that is deferred for a domain due now, in one transition (L4)."""
+        """Make all that is deferred for a domain due now (L4). Many rows go in slices, each durable: whoever was stopped in between, by an
+        error or a death, calls it again."""
 
     async def rows(
         *,
@@ -135,7 +154,8 @@ class IQueue(Interface):
         """A page of the queue in order of row ID."""
 
     async def remember(space: str, key: str, value: bytes | None) -> None:
-        """Keep a small fact (mode, probe, callforward answer); None forgets it. Durable soon, ordered; lost facts cost a question."""
+        """Keep a small fact (mode, probe, callforward answer); None forgets it. ``remembered`` shows it once it is durable; if it raises, it is
+        neither, and the same call may be made again."""
 
     def remembered(space: str) -> dict[str, bytes]:
         """All facts of a space, from memory."""
@@ -143,8 +163,14 @@ class IQueue(Interface):
     def backlog() -> Backlog:
         """Figures, from memory."""
 
+    def next_due(kinds: Collection[RowKind] = ()) -> float | None:
+        """When the next queued row of these kinds (all, if none) is due, in Unix seconds; past times are overdue ones; None if there is none.
+        From memory; never too late, and too early for a while after thousands of rows were held or removed at once. Rows
+        that ``claim`` passed over for want of room in a share are not counted: who gives room claims again."""
+
     def wake(listener: Callable[[], None]) -> None:
-        """Call when something became due."""
+        """Call when something became due by the clock, and when a row became the next of its kind to be due (``next_due`` may have come
+        earlier): in a later turn of the reactor, once for all that happened meanwhile. While rows stay overdue it calls again every 5 s."""
 
 
 class ICourier(Interface):
@@ -323,12 +349,13 @@ class IPortal(Interface):
         """Which of the copies of these names lie in INBOX now, unmarked: their original envelope, and their size without its lines. Copies
         keep their identity wherever they were moved (rule 10)."""
 
-    async def unaddressed(mailbox: int) -> Sequence[Entry]:
-        """Messages in INBOX without an envelope (APPENDed, foreign: rule 10). ``begin_drain`` takes their names as it takes copies'; their
-        envelope is ``<>`` to the mailbox's main address."""
+    async def unaddressed(mailbox: int, *, copies: bool = False) -> Sequence[Entry]:
+        """Messages in INBOX without an envelope (APPENDed, foreign: rule 10), or all of INBOX with ``copies``. ``begin_drain`` takes their names as
+        it takes copies'; the envelope of those without one is ``<>`` to the mailbox's main address."""
 
-    async def holding(mailboxes: Iterable[int]) -> Sequence[int]:
-        """Which of these mailboxes hold such messages, in the same order, from the files' names alone."""
+    async def holding(mailboxes: Iterable[int], spoken_for: Collection[int] | None = None) -> Sequence[int]:
+        """Which of these mailboxes hold such messages, or, if it is given, copies of rows that are not ``spoken_for``; in the same order, from
+        the files' names alone."""
 
     async def left_over(
         mailbox: int, before: float, spared: Collection[str] = (), refused: Collection[str] = ()

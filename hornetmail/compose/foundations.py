@@ -70,7 +70,7 @@ class Foundations:
     async def database(self, name: str, migrations: Sequence[Migration], **options: Any) -> Database:
         """``control``, ``queue`` or ``portal``: opened now, closed with the rest. Raises DatabaseError that names it."""
         try:
-            database = await Database.open(self.reactor, self.config.database_url(name), migrations, **options)
+            database = await Database.open(self.reactor, self.config.database_url(name), migrations, alone=True, **options)
         except Exception as error:
             # Drivers say "file is not a database", and not which one.
             raise DatabaseError(f"the {name} database cannot be opened: {error}") from error

@@ -168,6 +168,7 @@ class MailRooms:
             seal=Seal(base.key.derive("queue")),
             node=config.node,
             least_free=1 - config.limits.disk_percent / 100,
+            longest=2 * settings_of(config).backoff.ceiling,
             alarm=lambda code, text: base.bus.publish(Alarm(code, text)),
         )
         base.at_close(queue.close)

@@ -22,7 +22,8 @@ class RowKind(enum.StrEnum):
 class RowState(enum.StrEnum):
     """``WAITING``: not due before something else happens (an archive row). ``PARKED``: waits with the give-up clock stopped.
     ``HELD``: an administrator or a policy stopped it (quarantine, loops, bounces of rule 6).
-    ``CLAIMED``: an attempt is under way, or was when the process died. ``STUCK``: a drain refused with 5xx (rule 10)."""
+    ``CLAIMED``: an attempt is under way, or was when the process died. ``STUCK``: a drain refused with 5xx (rule 10). ``HOME``: the primary has
+    this portal copy, and it has yet to leave the portal; it is never handed over again."""
 
     WAITING = "waiting"
     QUEUED = "queued"
@@ -30,6 +31,7 @@ class RowState(enum.StrEnum):
     PARKED = "parked"
     HELD = "held"
     STUCK = "stuck"
+    HOME = "home"
     DELIVERED = "delivered"
     FAILED = "failed"
     REMOVED = "removed"
@@ -38,11 +40,13 @@ class RowState(enum.StrEnum):
 class WaitsFor(enum.StrEnum):
     """What a row waits for besides its time. ``MAILBOX``: parked in an emergency for want of a portal mailbox; it goes when one is
     assigned or the primary is back, which rows that an administrator parked do not. ``PRIMARY``: queued for the primary, which works but
-    defers it, though the portal could have it (``PortalOn.OUTAGE``)."""
+    defers it, though the portal could have it (``PortalOn.OUTAGE``). ``OUTAGE``: a portal copy that was made because the primary as a whole
+    was in trouble; it need not wait out its back-off once that is over."""
 
     NOTHING = ""
     MAILBOX = "mailbox"
     PRIMARY = "primary"
+    OUTAGE = "outage"
 
 
 DONE = frozenset({RowState.DELIVERED, RowState.FAILED, RowState.REMOVED})
@@ -115,7 +119,8 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
 
 class Settled(msgspec.Struct, frozen=True, gc=False):
     """What becomes of a claimed row: its new state, when it is due again (0 = never by itself), the verdict,
-    and the drain row that is born with it when failover put a copy into the portal. ``staged`` as in Row; none leaves it as it was."""
+    and the drain row that is born with it when failover put a copy into the portal: ``due``, ``reason`` and ``waits_for`` are that row's then.
+    ``staged`` as in Row; none leaves it as it was."""
 
     row: int
     state: RowState

@@ -1,4 +1,5 @@
-"""Messages in an INBOX that nobody delivered: APPENDed, copied there, or dropped into the Maildir by another program (rule 10)."""
+"""Messages in an INBOX that stay there unless somebody chooses otherwise (rule 10): nobody delivered them (APPENDed, copied there, or dropped into the
+Maildir by another program), or they are portal copies whose row was taken off the queue by hand."""
 
 from __future__ import annotations
 
@@ -10,12 +11,14 @@ from hornetmail.core.queued import Row
 
 class Stray(msgspec.Struct, frozen=True, gc=False):
     """One of them. ``mailbox``: the ID of whose INBOX it lies in. ``since``: Unix seconds of when it was brought, as its file's name
-    says, for clients choose ``entry.date`` as they like. ``row``: its drain row once somebody chose to have it delivered."""
+    says, for clients choose ``entry.date`` as they like. ``row``: its drain row once somebody chose to have it delivered. ``addressed``: a portal
+    copy, with its original envelope."""
 
     mailbox: int
     entry: Entry
     since: float
     row: Row | None = None
+    addressed: bool = False
 
 
 class Choice(msgspec.Struct, frozen=True, gc=False):

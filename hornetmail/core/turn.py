@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from hornetmail.core import outage
-from hornetmail.core.queued import Row, RowKind, RowState
+from hornetmail.core.queued import Row, RowKind, RowState, WaitsFor
 from hornetmail.core.verdict import Outcome
 
 _WAITING = frozenset({RowState.QUEUED, RowState.PARKED, RowState.CLAIMED})
@@ -30,6 +30,13 @@ def is_stalled(row: Row, now: float) -> bool:
     if row.kind is not RowKind.DRAIN or row.state is not RowState.QUEUED or row.due <= now or is_uncertain(row):
         return False
     return row.last is not None and outage.read(row.last).breadth.wide
+
+
+def waits_for_whole_primary(row: Row, now: float) -> bool:
+    """A certain copy that waits out a back-off only because of trouble of the primary as a whole."""
+    if row.kind is RowKind.DRAIN and row.state is RowState.QUEUED and row.waits_for is WaitsFor.OUTAGE:
+        return row.due > now and not is_uncertain(row)
+    return is_stalled(row, now)
 
 
 def ripe(copies: Iterable[Row], answering: float, step: float, now: float) -> list[Row]:

@@ -40,8 +40,9 @@ class Database:
     log = Logger()
     engine: Engine
 
-    def __init__(self, reactor: Any, engine: Engine, readers: int) -> None:
+    def __init__(self, reactor: Any, engine: Engine, readers: int, alone: bool = False) -> None:
         self.engine = engine
+        self._alone = alone
         self._reactor = reactor
         self._writer = self._pool(1, writer=True)
         self._readers = self._pool(readers, writer=False)
@@ -57,8 +58,10 @@ class Database:
         key: bytes | None = None,
         readers: int = 1,
         synchronous: str = "FULL",
+        alone: bool = False,
     ) -> Database:
-        """Create what is missing, migrate, and serve.
+        """Create what is missing, migrate, and serve. ``alone``: the database is this one's until ``close``; on PostgreSQL DatabaseHeld after some
+        seconds if another process has it (SQLite files are held by the data directory's lock).
 
         ``url``: ``sqlite:///absolute/path`` or ``postgresql://…``. Raises SchemaError (newer schema), DatabaseError, the driver's
         errors, ValueError. ``synchronous``: NORMAL only for what can be rebuilt.
@@ -66,7 +69,7 @@ class Database:
         engine = engine_for(url, key, synchronous)
         if isinstance(engine, SQLite):
             engine.path.touch(mode=0o600)
-        self = cls(reactor, engine, readers)
+        self = cls(reactor, engine, readers, alone)
         try:
             await self._writer.hop(migrate, engine, migrations, reactor.seconds())
         except BaseException as error:
@@ -93,6 +96,8 @@ class Database:
     def _prepare(self, connection: Any, writer: bool) -> None:
         try:
             self.engine.prepare(connection, writer=writer)
+            if writer and self._alone:
+                self.engine.hold(self.engine.cursor(connection))
         except Exception as error:
             connection.close()
             told = self.engine.verdict(error)

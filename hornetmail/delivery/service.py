@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import msgspec
@@ -20,19 +20,27 @@ from hornetmail.core.queued import RowKind
 from hornetmail.core.route import MX, PORTAL, PRIMARY
 from hornetmail.core.served import Host, Role
 from hornetmail.delivery.attempt.agent import Agent
+from hornetmail.delivery.attempt.archiving import Archiving
 from hornetmail.delivery.attempt.evidence import Evidence
+from hornetmail.delivery.attempt.ground import Ground, Retry
+from hornetmail.delivery.attempt.record import Record
 from hornetmail.delivery.attempt.scheduler import Lane, Share
+from hornetmail.delivery.attempt.underway import Underway
 from hornetmail.delivery.connections.pool import Connect, Limits, Pool
 from hornetmail.delivery.connections.unrecorded import Unrecorded
 from hornetmail.delivery.couriers.archive import ArchiveCourier
 from hornetmail.delivery.couriers.mx import MailHosts, MXCourier
 from hornetmail.delivery.couriers.portal import PortalCourier
 from hornetmail.delivery.couriers.primary import PrimaryCourier
+from hornetmail.delivery.home.copies import Copies
 from hornetmail.delivery.home.drain import Drain, DrainLimits
-from hornetmail.delivery.home.recovery import Recovery
+from hornetmail.delivery.home.handover import HandOver
+from hornetmail.delivery.home.homeward import Homeward
+from hornetmail.delivery.home.recovery import ORPHANED_SECONDS, Recovery
 from hornetmail.delivery.home.returned import Returned
 from hornetmail.delivery.home.strays import Strays
 from hornetmail.delivery.home.uncertain import UncertainTurns
+from hornetmail.delivery.home.undrained import Undrained
 from hornetmail.delivery.letters.notices import Notices
 from hornetmail.delivery.letters.redelivery import Redelivery
 from hornetmail.delivery.outage.health import Health, Pace, Watch
@@ -41,9 +49,13 @@ from hornetmail.delivery.outage.waiting import Waiting
 from hornetmail.delivery.recipients.accepted import AcceptedRecipients, RecipientLimits
 from hornetmail.delivery.recipients.callforward import CallForward, Patience
 from hornetmail.delivery.recipients.store import RecipientStore
-from hornetmail.delivery.tasks import Tasks, together
+from hornetmail.delivery.tasks import Tasks, together, within
 from hornetmail.interfaces import IAccess, IArchive, IBus, ICourier, IDirectory, IMeters, IPortal, IQueue, ISenderCheck
 from hornetmail.net.smtp import SMTPClient, Timeouts
+
+START_SECONDS = 60.0
+SWEEP_SECONDS = 300.0
+"""A part of the start, and of the sweep, that takes longer has failed; the others are not to wait for it."""
 
 
 class Settings(msgspec.Struct, frozen=True, gc=False):
@@ -63,6 +75,13 @@ class Settings(msgspec.Struct, frozen=True, gc=False):
     archivings: int = 64
     drains: int = 20
     sweep: float = 60.0
+    orphaned_claim: float = ORPHANED_SECONDS
+
+    def longest_attempt(self) -> float:
+        """Seconds that a delivery attempt can last, but for its text: as many transactions as rule 2 allows one after the other (a
+        further one for what was too many, the next host for what one deferred, once more on a fresh connection), each at its slowest."""
+        times = self.timeouts
+        return 4 * (self.connections.budget + times.connect + 8 * times.reply + 2 * times.data + times.dot)
 
 
 class Delivery:
@@ -113,6 +132,10 @@ class Delivery:
 
         self._primaries = pool(chosen.connections, self.health.saw)
         self._exchangers = pool(chosen.connections)
+        ground = Ground(clock, queue, directory, modes, bus, meters)
+        retry = Retry(clock, chosen.backoff, jitter)
+        underway = Underway()
+        self.record = record = Record(clock, queue, bus, unrecorded)
         questions = chosen.patience.most + chosen.patience.late
         self._probes = pool(Limits(most=questions, first=questions, idle=10.0, budget=chosen.patience.quick, rest=0.5))
         self.notices = notices = Notices(clock, queue, directory, bus, senders, hostname, unique, chosen.backoff)
@@ -138,61 +161,26 @@ class Delivery:
             MX: self._outside,
         }
         self._uncertain = UncertainTurns(clock, queue, directory, self.modes, chosen.backoff)
-        self.agent = Agent(
-            clock,
-            queue,
-            directory,
-            self.modes,
-            evidence,
-            couriers,
-            ArchiveCourier(archive, queue, directory),
-            notices,
-            bus,
-            meters,
-            chosen.backoff,
-            jitter,
-            self._expect,
-            self._drain_domain,
-            self._uncertain.expect,
-            unrecorded,
-        )
+        self.agent = Agent(ground, record, retry, evidence, couriers, notices, underway, self._copied)
+        archiving = Archiving(ground, record, retry, ArchiveCourier(archive, queue, directory))
         self._returned = Returned(clock, queue, portal, directory, self.modes, bus)
-        self.drain = Drain(
-            clock,
-            queue,
-            portal,
-            directory,
-            self.modes,
-            evidence,
-            primary,
-            notices,
-            self._returned,
-            bus,
-            chosen.backoff,
-            jitter,
-            self._expect,
-            unrecorded,
-            chosen.drain,
-        )
+        self._copies = Copies(ground, record, portal)
+        hand_over = HandOver(ground, record, retry, portal, primary, evidence, self._copies, self._returned, chosen.drain.suspect)
+        self.drain = Drain(ground, retry, portal, hand_over, underway, chosen.drain)
+        self._homeward = Homeward(ground, self.drain)
+        self._undrained = Undrained(ground, notices, self.drain.kick, chosen.drain)
         self._waiting = Waiting(clock, queue, directory, notices, chosen.drain.undrained)
         self._recovery = Recovery(
-            clock, queue, portal, directory, self.modes, self._returned, chosen.backoff, jitter, self._expect
+            ground, record, retry, portal, self._returned, underway, chosen.longest_attempt(), chosen.orphaned_claim
         )
         self.strays = Strays(clock, queue, portal, directory, self.modes, self._returned)
         self.redelivery = Redelivery(clock, queue, archive, directory, access, unique)
-        agent = self.agent
+        share = Share(chosen.share, chosen.deliveries, self._destination)
+        again = retry.next_due
         self._lanes = (
-            Lane(
-                clock,
-                queue,
-                (RowKind.DELIVER,),
-                chosen.deliveries,
-                agent.run,
-                agent.next_due,
-                share=Share(chosen.share, chosen.deliveries, self._destination),
-            ),
-            Lane(clock, queue, (RowKind.ARCHIVE,), chosen.archivings, agent.archive, agent.next_due),
-            Lane(clock, queue, (RowKind.DRAIN,), chosen.drains, self.drain.run, self.drain.next_due),
+            Lane(clock, queue, (RowKind.DELIVER,), chosen.deliveries, self.agent.run, again, underway, share),
+            Lane(clock, queue, (RowKind.ARCHIVE,), chosen.archivings, archiving.run, again, underway),
+            Lane(clock, queue, (RowKind.DRAIN,), chosen.drains, self.drain.run, again, underway),
         )
         self._sweeping: IDelayedCall | None = None
         self._sweep_anew = False
@@ -209,10 +197,12 @@ class Delivery:
         self.modes.load()
         self._returned.load()
         await self._recovery.run()
+        await self._take_up(self._copies.sweep())
         self._running = True
         self.drain.start()
         self._returned.start()
-        await self._uncertain.start()
+        await self._take_up(self._uncertain.start())
+        self._homeward.start()
         self.health.start()
         self.modes.resume()
         self._unsubscribe = self._bus.subscribe(DirectoryChanged, self._directory_changed)
@@ -220,6 +210,15 @@ class Delivery:
         for lane in self._lanes:
             lane.start()
         self._sweeping = self._clock.callLater(0.0, self._sweep)
+
+    async def _take_up(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        """What the last run left: a fault in it does not keep the service from starting, the sweep comes to it again."""
+        try:
+            await within(self._clock, START_SECONDS, coroutine)
+        except CancelledError:
+            raise
+        except Exception:  # noqa: BLE001 - see above
+            self.log.failure("what the last run left could not be taken up now")
 
     async def stop(self, grace: float) -> None:
         """Begin nothing new, give what is under way ``grace`` seconds. What is cut off is settled at the next start."""
@@ -233,7 +232,13 @@ class Delivery:
         began = self._clock.seconds()
         for lane in self._lanes:
             await lane.stop(max(0.0, grace - (self._clock.seconds() - began)))
+        await self._homeward.stop()
         await self.drain.stop(max(0.0, grace - (self._clock.seconds() - began)))
+        # Last what the others left: whatever is known is recorded, if it can be.
+        await self.record.stop(max(1.0, grace - (self._clock.seconds() - began)))
+        await self._copies.stop(1.0)
+        await self.record.stop(1.0)
+        await self.agent.stop(1.0)
         await self._uncertain.stop()
         await self._returned.stop(0)
         await self._tasks.stop(0)
@@ -249,9 +254,12 @@ class Delivery:
         for lane in self._lanes:
             lane.wake()
 
-    def _expect(self, due: float) -> None:
-        for lane in self._lanes:
-            lane.expect(due)
+    def _copied(self, domain: str, uncertain: bool) -> None:
+        """A portal copy was made outside an emergency."""
+        if uncertain:
+            self._uncertain.expect(domain)
+        else:
+            self.drain.kick(domain)
 
     def _destination(self, domain: str, address: str) -> str:
         """What a delivery shares connections with, one name for all domains whose mail goes to the same hosts: a served domain's primaries,
@@ -330,11 +338,20 @@ class Delivery:
             self._sweeping = self._clock.callLater(0.0 if self._sweep_anew else self.settings.sweep, self._sweep)
 
     async def _swept(self) -> None:
-        for sweep in (self.modes.sweep, self._returned.sweep, self.drain.sweep, self._waiting.sweep):
+        """One after another; one that fails keeps none of the others."""
+        parts: tuple[Callable[[], Coroutine[Any, Any, Any]], ...] = (
+            self._recovery.sweep,
+            self._copies.sweep,
+            self.modes.sweep,
+            self._returned.sweep,
+            self._undrained.sweep,
+            self._waiting.sweep,
+        )
+        for part in parts:
             try:
-                await sweep()
+                await within(self._clock, SWEEP_SECONDS, part())
             except CancelledError:
                 raise
-            except Exception:  # noqa: BLE001 - one that fails keeps the others from nothing
-                self.log.failure("a part of the sweep failed, it is repeated with the next one")
+            except Exception:  # noqa: BLE001 - a fault of ours with one of them
+                self.log.failure("a part of the sweep failed")
         self._tasks.start(self.recipients.test(self._directory.domains()), "the question for impossible addresses")

@@ -161,6 +161,22 @@ class RecordLog:
         """The name of the file that holds a segment, ``""`` if there is none; before ``replay``, too. It is never reused."""
         return next((place.name for place in self._places() if place.number == segment), "")
 
+    def holds(self, position: Position) -> bool:
+        """Whether a record begins at that position, or one byte before it, intact as far as its header says; before ``replay``, too. A position
+        that another journal gave, or a later state of this one, does not pass."""
+        place = next((place for place in self._places() if place.number == position.segment), None)
+        if place is None or position.offset < HEADER_BYTES:
+            return False
+        fd = self._disk.open(self.directory / place.name, os.O_RDONLY)
+        try:
+            start = position.offset - 1
+            data = self._disk.read(fd, RECORD_BYTES + 1, start)
+        except OSError:
+            return False
+        finally:
+            self._disk.close(fd)
+        return any(header_at(data, skip, place, start + skip) is not None for skip in (0, 1))
+
     def _places(self) -> list[Place]:
         if not self.directory.is_dir():
             return []

@@ -146,12 +146,15 @@ class Maildir:
 
     # Looking
 
-    def holds_unaddressed(self) -> bool:
-        """Whether INBOX has files that do not begin with an envelope, from their names alone; False for a mailbox that was never made."""
+    def holds_unaddressed(self, spoken_for: Collection[int] | None = None) -> bool:
+        """Whether INBOX has files that do not begin with an envelope, or do so for a row that is not ``spoken_for`` if that is given, from their
+        names alone; False for a mailbox that was never made."""
         for sub in SUBS:
             with contextlib.suppress(FileNotFoundError), os.scandir(self.path / sub) as entries:
                 for entry in entries:
-                    if not entry.name.startswith(".") and not naming.hidden_of(naming.split_name(entry.name)[0]):
+                    base = naming.split_name(entry.name)[0]
+                    loose = spoken_for is not None and naming.row_of(base) not in spoken_for
+                    if not entry.name.startswith(".") and (loose or not naming.hidden_of(base)):
                         return True
         return False
 

@@ -319,17 +319,17 @@ class PortalStore:
             if place.hidden and DELETED not in inbox.entries[uid].flags
         ]
 
-    async def unaddressed(self, mailbox: int) -> Sequence[Entry]:
+    async def unaddressed(self, mailbox: int, *, copies: bool = False) -> Sequence[Entry]:
         """Messages in INBOX without an envelope (APPENDed, foreign): they stay, unless somebody chooses to drain them with ``<>`` (rule 10)
         through ``begin_drain(Portal(mailbox, entry.name))``."""
         _box, inbox = await self._inbox(mailbox)
-        return [inbox.entries[uid] for uid, place in inbox.places.items() if not place.hidden]
+        return [inbox.entries[uid] for uid, place in inbox.places.items() if copies or not place.hidden]
 
-    async def holding(self, mailboxes: Iterable[int]) -> Sequence[int]:
+    async def holding(self, mailboxes: Iterable[int], spoken_for: Collection[int] | None = None) -> Sequence[int]:
         """See IPortal. What other programs dropped counts, whether or not the mailbox was opened since."""
         known = (self._directory.mailbox_by_id(mailbox) for mailbox in mailboxes)
         paths = [(one.id, self._root / str(one.tenant) / str(one.id) / "Maildir") for one in known if one is not None]
-        return await self._ground.thread(_holding, paths, self._ground.disk)
+        return await self._ground.thread(_holding, paths, self._ground.disk, spoken_for)
 
     async def left_over(
         self, mailbox: int, before: float, spared: Collection[str] = (), refused: Collection[str] = ()
@@ -392,8 +392,8 @@ class PortalStore:
         return await self.tree(mailbox).open(name)
 
 
-def _holding(paths: Sequence[tuple[int, Path]], disk: Disk) -> list[int]:
-    return [mailbox for mailbox, path in paths if Maildir(path, disk).holds_unaddressed()]
+def _holding(paths: Sequence[tuple[int, Path]], disk: Disk, spoken_for: Collection[int] | None) -> list[int]:
+    return [mailbox for mailbox, path in paths if Maildir(path, disk).holds_unaddressed(spoken_for)]
 
 
 def _twins(inbox: Snapshot, name: str, *, marked: bool = False) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Collection
@@ -17,13 +18,15 @@ from zope.interface import implementer
 from hornetmail.disk.files import Disk
 from hornetmail.disk.seal import OVERHEAD, BrokenSeal, Seal
 from hornetmail.interfaces import IBody
-from hornetmail.spool.errors import SpoolError
+from hornetmail.spool.errors import BodyLost, SpoolError
 
 CHUNK = 64 << 10
 """Plain bytes in each chunk but the last."""
 
 MAGIC = b"HMBODY\r\n\x1a\x01"
 _HEADER = len(MAGIC) + 8
+GONE = frozenset({errno.EIO, errno.ENOENT})
+"""Errors of the disk with which trying again is of no use; all others (no descriptors, no memory, no right) may pass."""
 T = TypeVar("T")
 
 
@@ -95,7 +98,7 @@ class BodyFiles:
         self._disk.write(fd, b"".join(parts), _HEADER + first * (CHUNK + OVERHEAD))
 
     def get(self, file: int, start: int, length: int) -> bytes:
-        """Blocking: a part of a body. Raises SpoolError if it is damaged or cannot be read."""
+        """Blocking: a part of a body. Raises BodyLost if it is missing, damaged or on a bad sector, SpoolError if it cannot be read now."""
         if length <= 0:
             return b""
         key = self.key(file)
@@ -109,10 +112,11 @@ class BodyFiles:
                     plain.append(key.open(sealed, context(file, number)))
             finally:
                 self._disk.close(fd)
-        except FileNotFoundError:
-            raise KeyError(file) from None
-        except (OSError, BrokenSeal) as error:
-            raise SpoolError(f"the body {self.path(file).name} cannot be read: {error}") from error
+        except OSError as error:
+            kind = BodyLost if error.errno in GONE else SpoolError
+            raise kind(f"the body {self.path(file).name} cannot be read: {error}") from error
+        except BrokenSeal as error:
+            raise BodyLost(f"the body {self.path(file).name} is damaged: {error}") from error
         data = b"".join(plain)
         return data[start - first * CHUNK : start - first * CHUNK + length]
 
@@ -167,34 +171,45 @@ class BodyFiles:
         with contextlib.suppress(OSError):
             self._disk.unlink(self.path(file), missing_ok=True)
 
-    def sweep(self, needed: Collection[int]) -> int:
-        """Blocking, at start: remove files without a record (a crash came between); their number."""
-        swept = 0
+    def sweep(self, needed: Collection[int]) -> set[int]:
+        """Blocking, at start: remove files without a record (a crash came between); those of ``needed`` that are not there."""
+        missing = set(needed)
         for path in self.directory.glob("*.body"):
             try:
-                known = int(path.stem, 16) in needed
+                file = int(path.stem, 16)
             except ValueError:
                 continue
-            if not known:
+            if file in needed:
+                missing.discard(file)
+            else:
                 self._disk.unlink(path, missing_ok=True)
-                swept += 1
-        return swept
+        return missing
 
 
 @implementer(IBody)
 class FileBody:
-    """A long body."""
+    """A long body. ``here()``: its message has not left. ``lost(error)`` is told when it turns out to be gone for good."""
 
-    def __init__(self, files: BodyFiles, file: int, size: int) -> None:
+    def __init__(
+        self, files: BodyFiles, file: int, size: int, here: Callable[[], bool], lost: Callable[[Exception], None]
+    ) -> None:
         self.size = size
         self._files = files
         self._file = file
+        self._here = here
+        self._lost = lost
 
     async def read(self, start: int = 0, length: int = -1) -> bytes:
-        """A part, or all of it. Raises KeyError (the message has left), SpoolError."""
+        """A part, or all of it. Raises KeyError (the message has left), BodyLost, SpoolError."""
         start = min(start, self.size)
         length = self.size - start if length < 0 else min(length, self.size - start)
-        return await self._files.thread(self._files.get, self._file, start, length)
+        try:
+            return await self._files.thread(self._files.get, self._file, start, length)
+        except BodyLost as error:
+            if not self._here():
+                raise KeyError(self._file) from None
+            self._lost(error)
+            raise
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """All of it in pieces of 64 KiB. Reads ahead 4 of them a trip."""

@@ -9,3 +9,7 @@ class SpoolError(Exception):
 
 class SpoolBroken(SpoolError):
     """The journal failed for good: this process takes and settles nothing more. Stop and restart."""
+
+
+class BodyLost(SpoolError):
+    """A message's body is gone for good: missing, damaged, or on a sector that cannot be read. Hold its rows; trying again is of no use."""

@@ -78,7 +78,7 @@ def stored(entry: Entry) -> Stored:
     """An entry as a row of the table; from now on its message is kept encoded."""
     tenant = entry.message.tenant
     return (
-        entry.id, tenant, entry.domain, int(entry.outgoing), entry.request, entry.place.segment, entry.place.offset, entry.stored,
+        entry.id, tenant, entry.domain, int(entry.outgoing), entry.request, entry.segment, entry.offset, entry.stored,
         int(entry.where), entry.file, entry.pack(), _encode(entry.rows),
     )  # fmt: skip
 
@@ -90,7 +90,7 @@ def entry_of(columns: Stored) -> Entry:
     for row in known:
         understand(row)
     return Entry(
-        number, bytes(meta), known, Position(segment, start), size, Where(where), file, domain, bool(outgoing), request, True
+        number, bytes(meta), known, segment, start, size, Where(where), file, domain, bool(outgoing), request, True
     )  # fmt: skip
 
 

@@ -24,18 +24,20 @@ class Kind(enum.IntEnum):
     CHANGED = 5
     ADOPTED = 6
     REMEMBERED = 7
+    RECLAIMED = 8
 
 
 class Where(enum.IntEnum):
-    """Where a message's body is."""
+    """Where a message's body is. LOST: it cannot be read any more, and rows that need it are held or will be."""
 
     NOWHERE = 0
     RECORD = 1
     FILE = 2
+    LOST = 3
 
 
 class LiveRow(msgspec.Struct, array_like=True, gc=False):
-    """A row as it is kept in memory, journal and index. ``mark``: since when uptime counts (this process only).
+    """A row as it is kept in memory, journal and index. ``mark``: the service's uptime when it came into its state.
     ``interrupted``: its attempt was cut off by a death, and nobody has settled it since. ``waits_for`` None: of before rows said it
     (``spool.earlier``)."""
 
@@ -109,6 +111,7 @@ class SettledRow(msgspec.Struct, array_like=True, gc=False):
     drain_reason: str = ""
     waits_for: WaitsFor | None = None
     staged: tuple[int, ...] = ()
+    drain_waits_for: WaitsFor = WaitsFor.NOTHING
 
 
 class SettledRows(msgspec.Struct, array_like=True, gc=False):
@@ -136,6 +139,14 @@ class Adopted(msgspec.Struct, array_like=True, gc=False):
     rows: list[int]
 
 
+class Reclaimed(msgspec.Struct, array_like=True, gc=False):
+    """RECLAIMED: their attempt will never end; queued for the time of their claim. ``worked`` goes with ``rows``."""
+
+    at: float
+    rows: list[int]
+    worked: list[float]
+
+
 class Remembered(msgspec.Struct, array_like=True, gc=False):
     """REMEMBERED: a fact; None forgets it."""
 
@@ -144,7 +155,7 @@ class Remembered(msgspec.Struct, array_like=True, gc=False):
     value: bytes | None
 
 
-Record = Snapshot | Claimed | SettledRows | Changed | Adopted | Remembered
+Record = Snapshot | Claimed | SettledRows | Changed | Adopted | Reclaimed | Remembered
 
 _encode = msgspec.msgpack.Encoder().encode
 _LENGTH = struct.Struct(">I")
@@ -155,6 +166,7 @@ _decoders: dict[int, msgspec.msgpack.Decoder[Record]] = {
     Kind.SETTLED: msgspec.msgpack.Decoder(SettledRows),
     Kind.CHANGED: msgspec.msgpack.Decoder(Changed),
     Kind.ADOPTED: msgspec.msgpack.Decoder(Adopted),
+    Kind.RECLAIMED: msgspec.msgpack.Decoder(Reclaimed),
     Kind.REMEMBERED: msgspec.msgpack.Decoder(Remembered),
 }
 

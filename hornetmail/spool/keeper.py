@@ -1,21 +1,19 @@
-"""Keeps the index behind the live messages, and the journal short."""
+"""Keeps the index behind the live messages."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
 
-from hornetmail.core.queued import DONE
 from hornetmail.db.engines import DatabaseBroken
 from hornetmail.disk.groupsync import GroupSync
 from hornetmail.disk.records import Position, RecordLog
 from hornetmail.spool.index import Change, Checkpoint, Index, stored
-from hornetmail.spool.journal import Kind, Record, Remembered, Snapshot, Where, body_of
-from hornetmail.spool.live import REQUESTS, Entry, Live, request_fact
+from hornetmail.spool.journal import Record
+from hornetmail.spool.live import Live
 
 LAG = 2.0
 """Seconds that a message may change before the index hears of it: one that comes and goes within them never touches it."""
@@ -25,11 +23,10 @@ AGAIN = 10.0
 """Seconds until a failed write of the index is tried again."""
 
 PAGE = 500
-REQUEST_DAYS = 7
 
 
 class Keeper:
-    """The background work of one queue. ``submit`` journals a record."""
+    """Writes what changed, in batches."""
 
     log = Logger()
 
@@ -40,7 +37,6 @@ class Keeper:
         journal: RecordLog,
         sync: GroupSync,
         index: Index,
-        submit: Callable[..., Deferred[Position]],
         alarm: Callable[[str, str], None],
     ) -> None:
         self._reactor = reactor
@@ -48,10 +44,8 @@ class Keeper:
         self._journal = journal
         self._sync = sync
         self._index = index
-        self._submit = submit
         self._alarm = alarm
         self._writing = DeferredLock()
-        self._tidying = DeferredLock()
         self._timer: Any = None
         self._written: Position | None = None
         self._closed = False
@@ -60,15 +54,19 @@ class Keeper:
 
     def applied(self, kind: int, record: Record, place: Position, size: int) -> None:
         """Apply a durable record; called in the order of the journal."""
-        self._live.apply(kind, record, place, size, self._reactor.seconds())
+        self._live.apply(kind, record, place, size)
         self.last = place
         if self._timer is None:
             self.soon()
 
     def replay(self, kind: int, record: Record, place: Position, size: int) -> None:
         """``applied``, at start and in a thread."""
-        self._live.apply(kind, record, place, size, self._reactor.seconds())
+        self._live.apply(kind, record, place, size)
         self.last = place
+
+    def started(self) -> None:
+        """The replay is over."""
+        self.soon()
 
     def soon(self) -> None:
         """Write the index in a while."""
@@ -110,7 +108,7 @@ class Keeper:
 
     async def _write_some(self, everything: bool) -> bool:
         live = self._live
-        before = self._reactor.seconds() - LAG
+        before = live.up() - LAG
         taken: dict[int, tuple[Position, float]] = {}
         for number, since in live.dirty.items():
             if len(taken) == PAGE or not (everything or since[1] <= before):
@@ -152,72 +150,9 @@ class Keeper:
             place = min(place, next(iter(live.dirty.values()))[0])
         return Checkpoint(place, self._journal.name(place.segment))
 
-    async def tidy(self) -> int:
-        """Drop old segments. What lives in one is copied forward first, if it is little or the journal is mostly dead."""
-        await self._tidying.acquire()
-        try:
-            self._live.packed()
-            await self._forget_requests()
-            dropped = 0
-            while True:
-                segments = self._journal.segments()
-                if self._closed or len(segments) < 2 or not self._worth(segments):
-                    return dropped
-                if not await self._empty(segments[0]):
-                    return dropped
-                await self.write(everything=True)
-                await self._sync.alone(partial(self._journal.drop, segments[0]))
-                dropped += 1
-        finally:
-            self._tidying.release()
-
-    def _worth(self, segments: list[int]) -> bool:
-        alive = self._live.segment_bytes
-        oldest = alive.get(segments[0], 0)
-        total = sum(self._journal.size(segment) for segment in segments)
-        return 4 * oldest <= self._journal.size(segments[0]) or 2 * sum(alive.values()) < total
-
-    async def _empty(self, segment: int) -> bool:
-        """Copy forward what lives in a segment; False if something in it is just being changed: another time."""
-        live = self._live
-        for (space, key), place in list(live.fact_places.items()):
-            value = live.facts.get(space, {}).get(key)
-            if place.segment <= segment and value is not None:
-                await self._submit(Kind.REMEMBERED, Remembered(space, key, value))
-        for entry in [entry for entry in live.messages.values() if entry.place.segment <= segment]:
-            if self._closed or not await self._copy(entry):
-                return False
-        return not any(number <= segment for number in live.segment_bytes)
-
-    async def _copy(self, entry: Entry) -> bool:
-        live = self._live
-        keep = entry.where is Where.RECORD and entry.needs_body
-        body = (body_of(await self._sync.alone(lambda: self._journal.read(entry.place))),) if keep else ()
-        if live.messages.get(entry.id) is not entry:
-            return True
-        numbers = [row.id for row in entry.rows if row.state not in DONE]
-        if any(number in live.busy for number in numbers):
-            return False
-        live.busy.update(numbers)
-        where = entry.where if keep or entry.where is Where.FILE else Where.NOWHERE
-        try:
-            await self._submit(Kind.KEPT, Snapshot(entry.message, list(entry.rows), where, entry.file), body, rows=numbers)
-        finally:
-            live.release(numbers)
-        return True
-
-    async def _forget_requests(self) -> None:
-        before = self._reactor.seconds() - REQUEST_DAYS * 86400
-        for key, value in list(self._live.facts.get(REQUESTS, {}).items()):
-            if request_fact(value)[0] < before:
-                self._live.remember(REQUESTS, key, None, self.last)
-                await self._submit(Kind.REMEMBERED, Remembered(REQUESTS, key, None))
-
     async def close(self) -> None:
         """Write all, stop."""
         self._closed = True
-        await self._tidying.acquire()
-        self._tidying.release()
         await self._sync.idle()
         if self._timer is not None:
             self._timer.cancel()

@@ -6,44 +6,57 @@ becomes due with the first delivery (design, step 5) and is removed if there is 
 
 from __future__ import annotations
 
-import bisect
-import heapq
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 
 import msgspec
 
-from hornetmail.core.address import domain_of
 from hornetmail.core.envelope import Direction
-from hornetmail.core.queued import DONE, Backlog, Message, RowKind, RowState, WaitsFor
+from hornetmail.core.queued import DONE, Backlog, Message, Portal, RowKind, RowState, WaitsFor
+from hornetmail.core.verdict import Verdict
 from hornetmail.disk.records import Position
 from hornetmail.interfaces import IShare
+from hornetmail.spool.dues import Dues
 from hornetmail.spool.journal import (
     Adopted,
     Changed,
     Claimed,
     Kind,
     LiveRow,
+    Reclaimed,
     Record,
     Remembered,
     SettledRows,
     Snapshot,
     Where,
 )
+from hornetmail.spool.ordered import Ordered, RowIndex
+from hornetmail.spool.turns import Turn, Turns
 
 REQUESTS = "spool.requests"
 """The space of facts that keeps requests of messages that have left, so that a repeated one is not a second message."""
+
+UPTIME = "spool.uptime"
+"""The space of one fact: the seconds that the service has been up in all its lives, as they were a minute ago at most."""
+
+WALL = 1e9
+"""Marks from here on are wall-clock times of versions that counted by them; 31 years of uptime are not reached."""
+
+_SHARED = 20_000
+"""Different texts and verdicts that are remembered at a time, so that equal ones are one."""
 
 _messages = msgspec.msgpack.Decoder(Message)
 _encode = msgspec.msgpack.Encoder().encode
 
 
 class Entry(msgspec.Struct, gc=False):
-    """A live message. ``meta`` is the Message, encoded once it is older. ``place`` and ``stored``: its newest snapshot in the journal."""
+    """A live message. ``meta`` is the Message, encoded once it is older. ``segment``, ``offset`` and ``stored``: its newest snapshot in the
+    journal."""
 
     id: int
     meta: Message | bytes
     rows: tuple[LiveRow, ...]
-    place: Position
+    segment: int
+    offset: int
     stored: int
     where: Where
     file: int
@@ -51,6 +64,10 @@ class Entry(msgspec.Struct, gc=False):
     outgoing: bool
     request: str
     indexed: bool = False
+
+    @property
+    def place(self) -> Position:
+        return Position(self.segment, self.offset)
 
     @property
     def message(self) -> Message:
@@ -70,152 +87,113 @@ class Entry(msgspec.Struct, gc=False):
 
 
 class Live:
-    """``gone(entry)`` is told, once ``start`` was called, of bodies that nobody needs any more."""
+    """``gone(entry)`` is told, once ``start`` was called, of bodies that nobody needs any more. ``monotonic``: seconds of a clock that only
+    goes forward while the service runs, from anywhere."""
 
-    def __init__(self, gone: Callable[[Entry], None]) -> None:
+    def __init__(self, gone: Callable[[Entry], None], monotonic: Callable[[], float]) -> None:
         self.messages: dict[int, Entry] = {}
         self.rows: dict[int, LiveRow] = {}
-        self.busy: set[int] = set()
+        self.turns = Turns()
+        self.index = RowIndex()
+        self.dues = Dues(self.rows, self.turns, lambda message: self.messages[message].domain)
         self.requests: dict[str, int] = {}
         self.facts: dict[str, dict[str, bytes]] = {}
         self.fact_places: dict[tuple[str, str], Position] = {}
         self.dirty: dict[int, tuple[Position, float]] = {}
         self.dirty_facts: dict[tuple[str, str], Position] = {}
         self.segment_bytes: dict[int, int] = {}
-        self.became_due = False
+        self.in_segment: dict[int, Ordered] = {}
+        """By segment of their newest snapshot: messages, and the bytes that they take there."""
+        self._interrupted: set[int] = set()
+        """While it replays: rows of which a start before had found that a death had cut off their attempt."""
+        self._texts: dict[str, str] = {}
+        self._verdicts: dict[Verdict, Verdict] = {}
         self._tell_gone = gone
+        self._monotonic = monotonic
         self._replaying = True
-        self._heaps: dict[RowKind, list[tuple[float, int]]] = {kind: [] for kind in RowKind}
-        self._aside: dict[str, list[tuple[float, int]]] = {}
-        self._order: list[int] = []
-        self._open: dict[RowKind, int] = dict.fromkeys(RowKind, 0)
-        self._held = 0
-        self._undelivered: dict[int, None] = {}
-        self._started = 0.0
+        self._up = 0.0
+        self._began = 0.0
+
+    def clear(self) -> None:
+        """Before a replay: forget what an index said that is not to be believed."""
+        for entry in list(self.messages.values()):
+            self._forget(entry)
+        for kept in (self.facts, self.fact_places, self.dirty, self.dirty_facts):
+            kept.clear()
+        self._up = 0.0
 
     # What is asked
 
+    def up(self) -> float:
+        """Seconds that the service has been up in all its lives (rule 5). Suspend, NTP and hands do not move it."""
+        return self._up if self._replaying else self._up + (self._monotonic() - self._began)
+
+    def worked(self, row: LiveRow) -> float:
+        """``row.worked`` as it is now: uptime counts while a row waits for its turn or is tried, not while it is parked or held (rule 5)."""
+        if row.state in (RowState.PARKED, RowState.HELD, RowState.STUCK):
+            return row.worked
+        since = self._up if row.mark >= WALL else row.mark
+        return row.worked + max(0.0, self.up() - since)
+
     def backlog(self, now: float) -> Backlog:
         """Figures."""
-        oldest = 0.0
-        first = next(iter(self._undelivered), None)
-        if first is not None:
-            oldest = max(0.0, now - min(row.queued for row in self.messages[first].rows if row.kind is RowKind.DELIVER))
-        opened = self._open
+        index = self.index
+        deliver = [index.of(RowKind.DELIVER, state) for state in RowState if state not in DONE]
+        oldest = min((rows.first for rows in deliver if rows.size), default=0)
         return Backlog(
-            len(self.messages), opened[RowKind.DELIVER], opened[RowKind.DRAIN], opened[RowKind.ARCHIVE], self._held, oldest
+            len(self.messages),
+            sum(rows.size for rows in deliver),
+            index.opened(RowKind.DRAIN),
+            index.opened(RowKind.ARCHIVE),
+            sum(index.of(kind, RowState.HELD).size for kind in RowKind),
+            max(0.0, now - self.rows[oldest].queued) if oldest else 0.0,
         )
-
-    def next_due(self) -> float | None:
-        """When the next row is due, from the tops of the heaps."""
-        tops = [heap[0][0] for heap in self._heaps.values() if heap]
-        return min(tops, default=None)
 
     def due(
         self, now: float, limit: int, kinds: Collection[RowKind], share: IShare | None = None, passes: int = 2000
     ) -> tuple[list[LiveRow], bool]:
-        """Take up to ``limit`` due rows, oldest due first, with all that is due of the same message and kind, and of destinations that have
-        room. They are the caller's to claim. True: there may be more behind ``passes`` rows that were passed over."""
-        heaps = [self._heaps[kind] for kind in (kinds or RowKind)]
-        taken: list[LiveRow] = []
-        used: dict[str, int] = {}
-        if share is not None:
-            self._back(share, limit)
-        while len(taken) < limit and passes > 0:
-            heap = min((heap for heap in heaps if heap), key=lambda heap: heap[0], default=None)
-            if heap is None or heap[0][0] > now:
-                break
-            due, number = heapq.heappop(heap)
-            row = self.rows.get(number)
-            if row is None or row.state is not RowState.QUEUED or row.due != due or number in self.busy:
-                continue
-            entry = self.messages[row.message]
-            goals: dict[str, bool] = {}
-            if share is not None and not self._fits(share, entry, row, used, goals):
-                heapq.heappush(self._aside.setdefault(share.destination(entry.domain, row.address), []), (due, number))
-                passes -= 1
-                continue
-            for other in entry.rows:
-                ripe = other.state is RowState.QUEUED and other.due <= now and other.id not in self.busy
-                if other.kind is row.kind and ripe and (share is None or self._fits(share, entry, other, used, goals)):
-                    taken.append(other)
-                    self.busy.add(other.id)
-            for goal in [goal for goal, fits in goals.items() if fits]:
-                used[goal] = used.get(goal, 0) + 1
-        return taken, passes <= 0
+        """See ``Dues.pop``."""
 
-    def _fits(self, share: IShare, entry: Entry, row: LiveRow, used: dict[str, int], goals: dict[str, bool]) -> bool:
-        """Whether a row's destination has room for its message; asked once a message, whose recipients there stay together."""
-        goal = share.destination(entry.domain, row.address)
-        if goal not in goals:
-            goals[goal] = share.room(goal, used) > 0
-        return goals[goal]
+        def together(row: LiveRow) -> Iterable[LiveRow]:
+            turns = self.turns
+            return [other for other in self.messages[row.message].rows if other.kind is row.kind and other.id not in turns]
 
-    def _back(self, share: IShare, limit: int) -> None:
-        """Rows that were set aside, as many as their destinations have room for again."""
-        for goal in list(self._aside):
-            aside = self._aside[goal]
-            room = min(limit, share.room(goal))
-            messages: set[int] = set()
-            while aside and len(messages) < room:
-                due, number = heapq.heappop(aside)
-                row = self.rows.get(number)
-                if row is not None and row.state is RowState.QUEUED and row.due == due:
-                    heapq.heappush(self._heaps[row.kind], (due, number))
-                    messages.add(row.message)
-            if not aside:
-                del self._aside[goal]
+        return self.dues.pop(now, limit, kinds, together, share, passes)
 
-    def after(self, row: int) -> Iterator[LiveRow]:
-        """Rows with a greater ID, in order."""
-        if len(self._order) > 2 * len(self.rows) + 1000:
-            self._order = sorted(self.rows)
-        order = self._order
-        for place in range(bisect.bisect_right(order, row), len(order)):
-            found = self.rows.get(order[place])
-            if found is not None:
-                yield found
-
-    def deferred(self, domain: str) -> list[int]:
-        """Rows to deliver for a domain's recipients that wait for a later attempt (L4)."""
-        found = []
-        for entry in self.messages.values():
-            if entry.outgoing:
-                continue
-            for row in entry.rows:
-                if row.kind is not RowKind.DELIVER or row.state is not RowState.QUEUED or row.id in self.busy:
-                    continue
-                if entry.domain == domain or domain_of(row.address) == domain:
-                    found.append(row.id)
-        return found
-
-    def uptime(self, row: LiveRow, now: float) -> float:
-        """``worked`` as it is now: uptime counts while a row waits for its turn or is tried, not while it is parked or held (rule 5)."""
-        if row.state in (RowState.PARKED, RowState.HELD, RowState.STUCK):
-            return row.worked
-        return row.worked + max(0.0, now - max(row.mark, self._started))
+    def adoptable(self, row: LiveRow) -> bool:
+        """Whether a row waits for a later attempt to deliver to somebody of a served domain (L4)."""
+        return row.kind is RowKind.DELIVER and row.state is RowState.QUEUED and not self.messages[row.message].outgoing
 
     # What happens
 
-    def start(self, now: float) -> list[LiveRow]:
+    def start(self) -> list[LiveRow]:
         """Replay is over. Rows that were claimed at death are queued at their recorded time; they are answered as they were, and again
         after a further death until they are settled."""
-        self._started = now
         self._replaying = False
-        self.became_due = False
-        claimed = []
-        for row in self.rows.values():
-            if row.interrupted and row.state is RowState.QUEUED:
-                claimed.append(msgspec.structs.replace(row, state=RowState.CLAIMED))
-            elif row.state is RowState.CLAIMED:
-                claimed.append(msgspec.structs.replace(row))
+        self._began = self._monotonic()
+        claimed = [number for kind in RowKind for number in self.index.of(kind, RowState.CLAIMED).after(0)]
+        found = []
+        for number in sorted({*claimed, *self._interrupted}):
+            row = self.rows.get(number)
+            if row is None or row.state not in (RowState.CLAIMED, RowState.QUEUED) or not (row.interrupted or number in claimed):
+                continue
+            found.append(msgspec.structs.replace(row, state=RowState.CLAIMED))
+            if row.state is RowState.CLAIMED:
                 row.interrupted = True
                 self._set(row, RowState.QUEUED)
-                self.push(row)
-        return claimed
+        self._interrupted.clear()
+        return found
 
-    def apply(self, kind: int, record: Record, place: Position, size: int, now: float) -> None:
+    def clamp(self, row: LiveRow, now: float, longest: float) -> None:
+        """Due within ``longest`` seconds, spread over the second half of them. Not recorded: a start does the same."""
+        row.due = now + longest * (128 + row.id % 128) / 256
+        if row.state is RowState.QUEUED:
+            self.dues.push(row)
+
+    def apply(self, kind: int, record: Record, place: Position, size: int) -> None:
         """One record of the journal, in order. Records about what is gone or done change nothing."""
+        now = self.up()
+        touched: dict[int, None] = {}
         if isinstance(record, Snapshot):
             if kind == Kind.KEPT and record.message.id in self.messages:
                 self._moved(record, place, size, now)
@@ -225,7 +203,7 @@ class Live:
             for claim in record.rows:
                 row = self._touch(claim.row, place, now)
                 if row is not None:
-                    row.attempts, row.due, row.worked, row.mark = claim.attempts, claim.due, claim.worked, record.at
+                    row.attempts, row.due, row.worked, row.mark = claim.attempts, claim.due, claim.worked, now
                     self._set(row, RowState.CLAIMED)
         elif isinstance(record, SettledRows):
             self._settle(record, place, now)
@@ -233,21 +211,32 @@ class Live:
             for number, worked in zip(record.rows, record.worked, strict=True):
                 row = self._touch(number, place, now)
                 if row is not None:
-                    row.worked, row.mark = worked, record.at
+                    row.worked, row.mark = worked, now
                     row.due, row.reason, row.waits_for = record.due, record.reason, WaitsFor.NOTHING
                     self._set(row, record.state)
-                    self._after(row, record.at, place)
+                    touched[row.message] = None
+            self._after(touched, record.at, place)
         elif isinstance(record, Adopted):
             for number in record.rows:
                 row = self._touch(number, place, now)
                 if row is not None and row.state is RowState.QUEUED:
                     row.due = record.at
-                    self.push(row)
+                    self.dues.push(row)
+        elif isinstance(record, Reclaimed):
+            for number, worked in zip(record.rows, record.worked, strict=True):
+                row = self._touch(number, place, now)
+                if row is not None and row.state is RowState.CLAIMED:
+                    row.worked, row.mark, row.interrupted = worked, now, True
+                    if self._replaying:
+                        self._interrupted.add(number)
+                    self._set(row, RowState.QUEUED)
         elif isinstance(record, Remembered):
             self.remember(record.space, record.key, record.value, place)
 
     def remember(self, space: str, key: str, value: bytes | None, place: Position) -> None:
         """A fact."""
+        if space == UPTIME and value is not None and self._replaying:
+            self._up = max(self._up, float(value))
         if value is None:
             self.facts.get(space, {}).pop(key, None)
             self.fact_places.pop((space, key), None)
@@ -256,74 +245,88 @@ class Live:
             self.fact_places[space, key] = place
         self.dirty_facts.setdefault((space, key), place)
 
+    def load_fact(self, space: str, key: str, value: bytes, place: Position) -> None:
+        """A fact of the index, before the replay of what came after its checkpoint."""
+        self.remember(space, key, value, place)
+        del self.dirty_facts[space, key]
+
     def load(self, entry: Entry) -> None:
         """An entry of the index, before the replay of what came after its checkpoint."""
         self._add(entry)
 
-    def push(self, row: LiveRow) -> None:
-        """A row is queued for ``row.due``."""
-        heapq.heappush(self._heaps[row.kind], (row.due, row.id))
-        self.became_due = True
-
-    def release(self, rows: Iterable[int]) -> None:
-        """A transition came to nothing: its rows are as they were."""
+    def end(self, turn: Turn, *, failed: bool = False) -> None:
+        """A transition is over. ``failed``: its rows are as they were, and due as they were."""
+        rows, missed = turn.rows, self.dues.missed
+        self.turns.end(turn)
         for number in rows:
-            self.busy.discard(number)
-            row = self.rows.get(number)
-            if row is not None and row.state is RowState.QUEUED:
-                self.push(row)
-
-    def packed(self) -> None:
-        """Forget heap entries that mean nothing any more, when they are the most."""
-        for kind, heap in self._heaps.items():
-            if len(heap) > 4 * self._open[kind] + 1000:
-                fresh = [(row.due, row.id) for row in self.rows.values() if row.kind is kind and row.state is RowState.QUEUED]
-                heapq.heapify(fresh)
-                self._heaps[kind] = fresh
+            if failed or number in missed:
+                missed.discard(number)
+                row = self.rows.get(number)
+                if row is not None and row.state is RowState.QUEUED:
+                    self.dues.push(row)
 
     def _add(self, entry: Entry) -> None:
+        self._share(entry)
         self.messages[entry.id] = entry
-        self.segment_bytes[entry.place.segment] = self.segment_bytes.get(entry.place.segment, 0) + entry.stored
+        self._place(entry)
         if entry.request:
             self.requests[entry.request] = entry.id
         for row in entry.rows:
-            self._add_row(row)
+            self._add_row(row, entry.domain)
 
-    def _add_row(self, row: LiveRow) -> None:
+    def _add_row(self, row: LiveRow, domain: str) -> None:
         self.rows[row.id] = row
-        order = self._order
-        if not order or row.id > order[-1]:
-            order.append(row.id)
-        else:
-            place = bisect.bisect_left(order, row.id)
-            if order[place] != row.id:
-                order.insert(place, row.id)
-        if row.state not in DONE:
-            if row.kind is RowKind.DELIVER:
-                self._undelivered[row.message] = None
-            self._open[row.kind] += 1
-            self._held += row.state is RowState.HELD
-            if row.state is RowState.QUEUED:
-                self.push(row)
+        self.index.add(row, domain)
+        if row.interrupted and self._replaying:
+            self._interrupted.add(row.id)
+        if row.state is RowState.QUEUED:
+            self.dues.push(row)
 
     def _forget(self, entry: Entry) -> None:
         del self.messages[entry.id]
-        self._undelivered.pop(entry.id, None)
         self._unplace(entry)
         if entry.request:
             self.requests.pop(entry.request, None)
         for row in entry.rows:
-            if row.state not in DONE:
-                self._set(row, RowState.REMOVED)
+            self.index.remove(row, entry.domain)
             del self.rows[row.id]
-            self.busy.discard(row.id)
+
+    def _share(self, entry: Entry) -> None:
+        """What is equal is one object: a third of what a message that waits takes of memory (``bench/backlog.py``)."""
+        entry.domain = self._texts.setdefault(entry.domain, entry.domain)
+        if len(self._texts) > _SHARED:
+            self._texts.clear()
+        first = entry.rows[0] if entry.rows else None
+        for row in entry.rows:
+            assert first is not None
+            row.message = entry.id
+            row.due, row.worked, row.mark = row.due or 0.0, row.worked or 0.0, row.mark or 0.0
+            if row.queued == first.queued:
+                row.queued = first.queued
+            if row.mark == first.mark:
+                row.mark = first.mark
+            row.last = self._verdict(row.last)
+
+    def _verdict(self, verdict: Verdict | None) -> Verdict | None:
+        if verdict is None:
+            return None
+        if len(self._verdicts) > _SHARED:
+            self._verdicts.clear()
+        return self._verdicts.setdefault(verdict, verdict)
+
+    def _place(self, entry: Entry) -> None:
+        segment = entry.segment
+        self.segment_bytes[segment] = self.segment_bytes.get(segment, 0) + entry.stored
+        if segment not in self.in_segment:
+            self.in_segment[segment] = Ordered()
+        self.in_segment[segment].add(entry.id)
 
     def _unplace(self, entry: Entry) -> None:
-        left = self.segment_bytes[entry.place.segment] - entry.stored
-        if left:
-            self.segment_bytes[entry.place.segment] = left
-        else:
-            del self.segment_bytes[entry.place.segment]
+        segment = entry.segment
+        self.segment_bytes[segment] -= entry.stored
+        self.in_segment[segment].remove(entry.id)
+        if not self.in_segment[segment].size:
+            del self.segment_bytes[segment], self.in_segment[segment]
 
     def _accept(self, record: Snapshot, place: Position, size: int, now: float) -> None:
         message = record.message
@@ -331,7 +334,7 @@ class Live:
         if old is not None:
             self._forget(old)
         entry = Entry(
-            message.id, message, tuple(record.rows), place, size, record.where, record.file, message.domain,
+            message.id, message, tuple(record.rows), *place, size, record.where, record.file, message.domain,
             message.direction is Direction.OUT, message.request, indexed=old is not None and old.indexed,
         )  # fmt: skip
         self._add(entry)
@@ -340,13 +343,12 @@ class Live:
     def _moved(self, record: Snapshot, place: Position, size: int, now: float) -> None:
         entry = self.messages[record.message.id]
         self._unplace(entry)
-        entry.place, entry.stored, entry.where = place, size, record.where
-        self.segment_bytes[place.segment] = self.segment_bytes.get(place.segment, 0) + size
+        (entry.segment, entry.offset), entry.stored, entry.where = place, size, record.where
+        self._place(entry)
         self.dirty.setdefault(entry.id, (place, now))
 
     def _touch(self, number: int, place: Position, now: float) -> LiveRow | None:
         """A row that is to change, or None if it is done or gone."""
-        self.busy.discard(number)
         row = self.rows.get(number)
         if row is None or row.state in DONE:
             return None
@@ -354,57 +356,56 @@ class Live:
         return row
 
     def _settle(self, record: SettledRows, place: Position, now: float) -> None:
+        touched: dict[int, None] = {}
         for one in record.rows:
             row = self._touch(one.row, place, now)
             if row is None:
                 continue
-            row.due, row.worked, row.reason, row.mark = one.due, one.worked, one.reason, record.at
+            row.due, row.worked, row.reason, row.mark = one.due, one.worked, one.reason, now
             row.delay_told = row.delay_told or one.delay_told
-            row.last = one.last or row.last
+            row.last = self._verdict(one.last) or row.last
             row.waits_for, row.staged = one.waits_for, one.staged or row.staged
             row.interrupted = False
             self._set(row, one.state)
             entry = self.messages[row.message]
-            if one.born and one.portal is not None and one.born not in self.rows:
+            if one.born and one.portal is not None and not self._has(entry, one.portal):
                 born = LiveRow(
                     one.born, row.message, RowKind.DRAIN, one.drain_state, row.address, row.number, one.drain_due,
-                    queued=record.at, portal=one.portal, reason=one.drain_reason, mark=record.at,
+                    waits_for=one.drain_waits_for,
+                    queued=record.at, portal=one.portal, reason=one.drain_reason, mark=now,
                 )  # fmt: skip
                 entry.rows = (*entry.rows, born)
-                self._add_row(born)
+                self._add_row(born, entry.domain)
                 self._wake_archive(entry, RowState.QUEUED, record.at)
-            self._after(row, record.at, place)
+            touched[row.message] = None
+        self._after(touched, record.at, place)
+
+    def _has(self, entry: Entry, copy: Portal) -> bool:
+        """Whether a drain row for that copy was born already: the index may be ahead of a replay, and a settlement may be asked for twice."""
+        return any(
+            row.portal is not None and (row.portal.mailbox, row.portal.name) == (copy.mailbox, copy.name) for row in entry.rows
+        )
 
     def _set(self, row: LiveRow, state: RowState) -> None:
-        old, row.state = row.state, state
-        if old is not state:
-            self._held += (state is RowState.HELD) - (old is RowState.HELD)
-            self._open[row.kind] += (state not in DONE) - (old not in DONE)
-            if state in DONE and row.kind is RowKind.DELIVER and row.message in self._undelivered:
-                entry = self.messages[row.message]
-                if all(other.state in DONE for other in entry.rows if other.kind is RowKind.DELIVER):
-                    del self._undelivered[row.message]
+        self.index.set(row, state)
         if state is RowState.QUEUED:
-            self.push(row)
+            self.dues.push(row)
 
-    def _after(self, row: LiveRow, at: float, place: Position) -> None:
-        """What follows from a row's new state: for the archive row, for the body, for the message."""
-        entry = self.messages[row.message]
-        if row.kind is RowKind.DELIVER:
-            delivering = [other for other in entry.rows if other.kind is RowKind.DELIVER]
-            if row.state is RowState.DELIVERED:
+    def _after(self, messages: Iterable[int], at: float, place: Position) -> None:
+        """What follows from rows' new states: for the archive rows, for the bodies, for the messages. Once a message, however many of its
+        recipients there are."""
+        for message in messages:
+            entry = self.messages[message]
+            delivering = [row.state for row in entry.rows if row.kind is RowKind.DELIVER]
+            if RowState.DELIVERED in delivering:
                 self._wake_archive(entry, RowState.QUEUED, at)
-            elif all(other.state in DONE for other in delivering) and not any(
-                other.state is RowState.DELIVERED for other in delivering
-            ):
+            elif delivering and all(state in DONE for state in delivering):
                 self._wake_archive(entry, RowState.REMOVED, 0.0)
-        if row.state not in DONE:
-            return
-        if all(other.state in DONE for other in entry.rows):
-            self._leave(entry, place, at)
-        elif entry.where is not Where.NOWHERE and not entry.needs_body:
-            self._gone(entry)
-            entry.where = Where.NOWHERE if entry.where is Where.FILE else entry.where
+            if all(row.state in DONE for row in entry.rows):
+                self._leave(entry, place)
+            elif entry.where in (Where.RECORD, Where.FILE) and not entry.needs_body:
+                self._gone(entry)
+                entry.where = Where.NOWHERE if entry.where is Where.FILE else entry.where
 
     def _wake_archive(self, entry: Entry, state: RowState, due: float) -> None:
         for row in entry.rows:
@@ -416,7 +417,8 @@ class Live:
         if not self._replaying:
             self._tell_gone(entry)
 
-    def _leave(self, entry: Entry, place: Position, now: float) -> None:
+    def _leave(self, entry: Entry, place: Position) -> None:
+        now = self.up()
         if entry.request:
             self.remember(REQUESTS, entry.request, _encode((now, entry.message)), place)
         self._gone(entry)
@@ -429,5 +431,5 @@ class Live:
 
 
 def request_fact(value: bytes) -> tuple[float, Message]:
-    """When a message with a request left, and the message."""
+    """When a message with a request left, in seconds of uptime, and the message."""
     return msgspec.msgpack.decode(value, type=tuple[float, Message])

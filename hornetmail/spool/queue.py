@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from itertools import islice
 from typing import Any
 
 import msgspec
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from hornetmail.core.envelope import Direction, Door, Envelope, Origin
 from hornetmail.core.ids import IdSource
-from hornetmail.core.queued import DONE, Backlog, Claim, Message, Portal, Row, RowKind, RowState, Settled
+from hornetmail.core.queued import DONE, Backlog, Claim, Message, Portal, Row, RowKind, RowState, Settled, WaitsFor
 from hornetmail.disk.files import Disk, DiskFull
 from hornetmail.disk.groupsync import GroupSync
-from hornetmail.disk.records import BadRecord, LogBroken, Position, RecordLog
-from hornetmail.disk.segment import stored_length
+from hornetmail.disk.records import LogBroken, Position, RecordLog
+from hornetmail.disk.segment import MAX_PAYLOAD, stored_length
 from hornetmail.disk.writer_thread import WriterThread
 from hornetmail.interfaces import IBody, IDeposit, IQueue, IShare
-from hornetmail.spool.bodies import BodyFiles, BytesBody, FileBody, Recent
-from hornetmail.spool.deposit import Arrived, Deposit
+from hornetmail.spool.arrivals import Arrivals, Room
+from hornetmail.spool.bodies import BodyFiles, Recent
 from hornetmail.spool.errors import SpoolBroken, SpoolError
 from hornetmail.spool.index import Index
 from hornetmail.spool.journal import (
@@ -31,20 +32,42 @@ from hornetmail.spool.journal import (
     ClaimedRow,
     Kind,
     LiveRow,
+    Reclaimed,
     Record,
     Remembered,
     SettledRow,
     SettledRows,
     Snapshot,
     Where,
-    body_of,
     encode,
 )
 from hornetmail.spool.keeper import Keeper
-from hornetmail.spool.live import REQUESTS, Entry, Live, request_fact
+from hornetmail.spool.live import Entry, Live
+from hornetmail.spool.ordered import after as in_order
+from hornetmail.spool.reading import Reading
+from hornetmail.spool.tidying import Tidying
+from hornetmail.spool.turns import Turn
+from hornetmail.spool.waking import Waking
 
 _SCAN = 2000
+_SET_BACK = 60.0
+"""Seconds by which the wall clock moves against the uptime before it counts as set."""
+
+_SLICE = 500
+"""Rows that are adopted, or changed, by one record: a turn of the reactor applies it."""
+
 _ASLEEP = frozenset({RowState.PARKED, RowState.STUCK, RowState.QUEUED})
+
+
+class Settings(msgspec.Struct, frozen=True, gc=False):
+    """``node``: 0 to 1023, in IDs and segment names. ``least_free``: the share of the disk below which nothing is accepted. ``recent_bytes``: of
+    short bodies kept in memory for the first attempt. ``longest``: seconds that the next attempt may be away; a clock that was set back
+    does not make it more."""
+
+    node: int = 0
+    least_free: float = 0.1
+    recent_bytes: int = 64 << 20
+    longest: float = 7200.0
 
 
 @implementer(IQueue)
@@ -58,114 +81,34 @@ class Queue:
 
     def __init__(
         self, reactor: Any, journal: RecordLog, files: BodyFiles, index: Index, disk: Disk, thread: WriterThread,
-        *, node: int, least_free: float, recent_bytes: int, alarm: Callable[[str, str], None],
+        *, settings: Settings, alarm: Callable[[str, str], None], monotonic: Callable[[], float],
     ) -> None:  # fmt: skip
         self._reactor = reactor
         self._journal = journal
         self._sync = GroupSync(journal, reactor, thread)
         self._files = files
-        self._disk = disk
-        self._least_free = least_free
-        self._free = (0.0, 1.0)
-        self._recent = Recent(recent_bytes)
-        self.floor = 0.0
-        self.ids = IdSource(lambda: max(reactor.seconds(), self.floor), node)
-        self.live = Live(self._body_gone)
-        self.keeper = Keeper(reactor, self.live, journal, self._sync, index, self._submit, alarm)
         self._alarm = alarm
-        self._listeners: list[Callable[[], None]] = []
-        self._waking = False
-        self._timer: Any = None
-        self._requests: dict[str, list[Deferred[Message]]] = {}
+        self._recent = Recent(settings.recent_bytes)
+        self._longest = settings.longest
+        self.floor = 0.0
+        self.ids = IdSource(lambda: max(reactor.seconds(), self.floor), settings.node)
+        self.live = Live(self._body_gone, monotonic)
+        self.room = Room(reactor, disk, journal.directory, settings.least_free)
+        self._arrivals = Arrivals(
+            reactor, self.live, files, self._recent, self.room, self.ids.next, self._submit, self._check
+        )  # fmt: skip
+        self.reading = Reading(self.live, journal, files, self._recent, alarm)
+        self.keeper = Keeper(reactor, self.live, journal, self._sync, index, alarm)
+        self.tidying = Tidying(reactor, self.live, journal, self._sync, self.keeper, self.reading, self._submit)
+        self._waking = Waking(reactor, self.live.dues)
         self._at_start: list[tuple[Message, Row]] = []
+        self._drift = 0.0
         self._closed = False
-        self._told = False
-
-    # Arrivals
+        self._alarmed = False
 
     def begin(self, tenant: int) -> IDeposit:
         """A new message. Its ``write`` and ``commit`` raise DiskFull when less than the least part of the disk is free."""
-        return Deposit(self._accept, self._room, self.ids.next, self._files, tenant)
-
-    def _room(self) -> None:
-        self._check()
-        now = self._reactor.seconds()
-        if now - self._free[0] >= 1.0 or now < self._free[0]:
-            self._free = (now, self._disk.free_fraction(self._journal.directory))
-        if self._free[1] < self._least_free:
-            raise DiskFull(f"less than {self._least_free:.0%} of the queue's disk is free")
-
-    async def _accept(
-        self, arrived: Arrived, envelope: Envelope, origin: Origin, direction: Direction, trace: bytes,
-        domain: str, archive: bool, hold: str, request: str,
-    ) -> Message:  # fmt: skip
-        if request:
-            first = await self._first(request)
-            if first is not None:
-                self._discard(arrived)
-                return first
-        try:
-            self._check()
-            now = self._reactor.seconds()
-            next_id = self.ids.next
-            message = Message(
-                next_id(), arrived.tenant, envelope, origin, direction, now, arrived.size, arrived.sha256, trace, domain, request
-            )
-            state = RowState.HELD if hold else RowState.QUEUED
-            rows = [
-                LiveRow(
-                    next_id(),
-                    message.id,
-                    RowKind.DELIVER,
-                    state,
-                    recipient.address,
-                    number,
-                    now,
-                    queued=now,
-                    reason=hold,
-                    mark=now,
-                )
-                for number, recipient in enumerate(envelope.recipients)
-            ]
-            if archive:
-                rows.append(LiveRow(next_id(), message.id, RowKind.ARCHIVE, RowState.WAITING, queued=now, mark=now))
-            if not rows:
-                raise ValueError("a message needs a recipient or an archive row")
-            record = Snapshot(message, rows, arrived.where, arrived.file)
-            if arrived.where is Where.RECORD:
-                self._recent.put(message.id, arrived.body)
-            try:
-                await self._submit(Kind.ACCEPTED, record, (arrived.body,))
-            except DiskFull:
-                self._recent.drop(message.id)
-                self._discard(arrived)
-                raise
-        except BaseException as error:
-            for waiter in self._requests.pop(request, ()):
-                waiter.errback(SpoolError(f"the first of this request failed: {error}"))
-            raise
-        for waiter in self._requests.pop(request, ()):
-            waiter.callback(message)
-        return message
-
-    async def _first(self, request: str) -> Message | None:
-        """The message that a request already is; None if this is the first, whom later ones wait for."""
-        known = self.live.requests.get(request)
-        if known is not None:
-            return self.live.messages[known].message
-        left = self.live.facts.get(REQUESTS, {}).get(request)
-        if left is not None:
-            return request_fact(left)[1]
-        if request in self._requests:
-            waiter: Deferred[Message] = Deferred()
-            self._requests[request].append(waiter)
-            return await waiter
-        self._requests[request] = []
-        return None
-
-    def _discard(self, arrived: Arrived) -> None:
-        if arrived.where is Where.FILE:
-            self._files.thread(self._files.remove, arrived.file)
+        return self._arrivals.begin(tenant)
 
     # Attempts
 
@@ -185,66 +128,87 @@ class Queue:
         while more and not rows:
             await deferLater(self._reactor, 0)
             rows, more = self.live.due(now, limit, kinds, share)
-        claims = await self._claim(rows, now, next_due) if rows else ()
-        self._arm()
+        claims = await self._claim(rows, now, next_due, self.live.turns.begin(row.id for row in rows)) if rows else ()
+        self._waking.arm()
         return claims
 
     async def claim_rows(self, rows: Iterable[int], now: float, next_due: Callable[[Row], float]) -> Sequence[Claim]:
         """Just these, if they are queued, parked or stuck; held ones must be released first."""
-        wanted = []
-        for number in dict.fromkeys(rows):
-            row = self.live.rows.get(number)
-            if row is not None and row.state in _ASLEEP and number not in self.live.busy:
-                self.live.busy.add(number)
-                wanted.append(row)
-        return await self._claim(wanted, now, next_due) if wanted else ()
+        turn = await self.live.turns.take(rows)
+        wanted = [row for number in turn.rows if (row := self.live.rows.get(number)) is not None and row.state in _ASLEEP]
+        return await self._claim(wanted, now, next_due, turn)
 
-    async def _claim(self, rows: list[LiveRow], now: float, next_due: Callable[[Row], float]) -> Sequence[Claim]:
-        numbers = [row.id for row in rows]
-        try:
-            self._check()
+    async def _claim(self, rows: list[LiveRow], now: float, next_due: Callable[[Row], float], turn: Turn) -> Sequence[Claim]:
+        def record() -> Claimed:
             claimed = []
             for row in rows:
                 counted = msgspec.structs.replace(row.row(), attempts=row.attempts + 1, state=RowState.CLAIMED)
-                claimed.append(ClaimedRow(row.id, row.attempts + 1, next_due(counted), self.live.uptime(row, now)))
-        except BaseException:
-            self.live.release(numbers)
-            raise
-        await self._submit(Kind.CLAIMED, Claimed(now, claimed), rows=numbers)
+                claimed.append(ClaimedRow(row.id, row.attempts + 1, next_due(counted), self.live.worked(row)))
+            return Claimed(now, claimed)
+
+        await self._transit(turn, Kind.CLAIMED, record)
         groups: dict[tuple[int, RowKind], list[Row]] = {}
         for row in rows:
             groups.setdefault((row.message, row.kind), []).append(row.row())
         return [Claim(self.live.messages[message].message, tuple(group)) for (message, _), group in groups.items()]
 
     async def settle(self, verdicts: Sequence[Settled]) -> None:
-        """Durable on return. A drain row born with a verdict is QUEUED for ``due`` if that is given, else PARKED with ``reason``.
+        """See IQueue. A drain row born with a verdict is QUEUED for ``due`` if that is given, else PARKED with ``reason``.
 
-        Rows that are done or gone are passed over. The archive row of a message wakes with its first delivery, or goes with its last
-        failure (A20).
+        The archive row of a message wakes with its first delivery, or goes with its last failure (A20).
         """
-        self._check()
+        if any(one.state in (RowState.CLAIMED, RowState.WAITING) for one in verdicts):
+            raise ValueError("a row is claimed by claim, and waits from its birth")
+        turn = await self.live.turns.take(one.row for one in verdicts)
+
+        def record() -> SettledRows:
+            now = self._reactor.seconds()
+            last = {one.row: one for one in verdicts}.values()
+            known = [(one, row) for one in last if (row := self.live.rows.get(one.row)) is not None and row.state not in DONE]
+            return SettledRows(now, [self._settled(one, row, now) for one, row in known])
+
+        await self._transit(turn, Kind.SETTLED, record)
+
+    def _settled(self, one: Settled, row: LiveRow, now: float) -> SettledRow:
+        due = (one.due or now) if one.state is RowState.QUEUED else one.due
+        settled = SettledRow(
+            one.row, one.state, due, self.live.worked(row), one.verdict, one.reason, one.delay_told,
+            waits_for=one.waits_for, staged=one.staged,
+        )  # fmt: skip
+        if one.drain is not None:
+            settled.born, settled.portal = self.ids.next(), one.drain
+            settled.drain_state = RowState.QUEUED if one.due else RowState.PARKED
+            settled.drain_due, settled.drain_reason = one.due, one.reason
+            settled.drain_waits_for = one.waits_for
+            settled.due, settled.reason, settled.waits_for = 0.0, "", WaitsFor.NOTHING
+        return settled
+
+    def claimed_for(self, seconds: float) -> Sequence[tuple[Message, Row]]:
+        """See IQueue."""
+        live = self.live
+        before = live.up() - seconds
+        rows = [live.rows[number] for kind in RowKind for number in live.index.of(kind, RowState.CLAIMED).after(0)]
+        old = sorted((row for row in rows if row.mark < before), key=lambda row: (row.mark, row.id))
+        return [(live.messages[row.message].message, row.row()) for row in old]
+
+    async def reclaim(self, rows: Iterable[int]) -> Sequence[tuple[Message, Row]]:
+        """See IQueue."""
+        turn = await self.live.turns.take(rows)
+        taken: list[tuple[Message, Row]] = []
+
+        def record() -> Reclaimed:
+            found = [row for number in turn.rows if (row := self.live.rows.get(number)) is not None]
+            claimed = [row for row in found if row.state is RowState.CLAIMED]
+            taken.extend((self.live.messages[row.message].message, row.row()) for row in claimed)
+            return Reclaimed(self._reactor.seconds(), [row.id for row in claimed], [self.live.worked(row) for row in claimed])
+
+        await self._transit(turn, Kind.RECLAIMED, record)
         now = self._reactor.seconds()
-        rows = []
-        for one in verdicts:
-            row = self.live.rows.get(one.row)
-            if row is None or row.state in DONE or one.row in self.live.busy:
-                continue
-            if one.state is RowState.CLAIMED:
-                raise ValueError("a row is claimed by claim")
-            self.live.busy.add(one.row)
-            due = (one.due or now) if one.state is RowState.QUEUED else one.due
-            settled = SettledRow(
-                one.row, one.state, due, self.live.uptime(row, now), one.verdict, one.reason, one.delay_told,
-                waits_for=one.waits_for, staged=one.staged,
-            )  # fmt: skip
-            if one.drain is not None:
-                settled.born, settled.portal = self.ids.next(), one.drain
-                settled.drain_state = RowState.QUEUED if one.due else RowState.PARKED
-                settled.drain_due, settled.drain_reason = one.due, one.reason
-                settled.due, settled.reason = 0.0, ""
-            rows.append(settled)
-        if rows:
-            await self._submit(Kind.SETTLED, SettledRows(now, rows), rows=[row.row for row in rows])
+        for _, row in taken:
+            live = self.live.rows.get(row.id)
+            if live is not None and live.state is RowState.QUEUED and live.due > now + self._longest:
+                self.live.clamp(live, now, self._longest)
+        return taken
 
     async def take_back(
         self, copy: Portal, envelope: Envelope, address: str, *, tenant: int, domain: str, arrived: float, size: int, due: float
@@ -257,7 +221,7 @@ class Queue:
         )  # fmt: skip
         state = RowState.QUEUED if due else RowState.PARKED
         row = LiveRow(
-            self.ids.next(), number, RowKind.DRAIN, state, address, 0, due, queued=now, portal=copy, mark=now
+            self.ids.next(), number, RowKind.DRAIN, state, address, 0, due, queued=now, portal=copy, mark=self.live.up()
         )  # fmt: skip
         await self._submit(Kind.ACCEPTED, Snapshot(message, [row], Where.NOWHERE))
         return message
@@ -268,57 +232,75 @@ class Queue:
         return list(self._at_start)
 
     async def body(self, message: int) -> IBody:
-        """The body as received. Raises KeyError once deliver and archive rows are done, SpoolError if it is damaged or cannot be read."""
+        """See ``Reading.body``."""
         if self._closed:
             raise SpoolError("the queue is closed")
-        entry = self.live.messages[message]
-        if not entry.needs_body:
-            raise KeyError(message)
-        if entry.where is Where.FILE:
-            return FileBody(self._files, entry.file, entry.message.size)
-        recent = self._recent.get(message)
-        if recent is None:
-            try:
-                recent = body_of(await self._files.thread(self._journal.read, entry.place))
-            except KeyError:
-                if message not in self.live.messages:
-                    raise
-                return await self.body(message)
-            except (BadRecord, OSError) as error:
-                raise SpoolError(f"the body of {message} cannot be read: {error}") from error
-        return BytesBody(recent)
+        return await self.reading.body(message)
 
     # Administration
 
     async def change(self, rows: Iterable[int], state: RowState, *, due: float = 0.0, reason: str = "") -> int:
-        """Claimed and done rows are left alone, and so are waiting archive rows unless they are removed. QUEUED without ``due``: now."""
-        self._check()
+        """Claimed and done rows are left alone, and so are waiting archive rows and copies that the primary has (HOME) unless they are removed. QUEUED without ``due``: now.
+
+        Many rows go in slices, each of them durable; if one fails, those before it are done, and the same call may be made again."""
         if state in (RowState.CLAIMED, RowState.WAITING):
             raise ValueError(f"rows cannot be made {state} by hand")
-        now = self._reactor.seconds()
-        wanted = []
-        for number in dict.fromkeys(rows):
-            row = self.live.rows.get(number)
-            if row is None or row.state in DONE or row.state is RowState.CLAIMED or number in self.live.busy:
-                continue
-            if row.state is RowState.WAITING and state is not RowState.REMOVED:
-                continue
-            wanted.append(number)
-        if not wanted:
-            return 0
-        self.live.busy.update(wanted)
-        due = (due or now) if state is RowState.QUEUED else due
-        worked = [self.live.uptime(self.live.rows[number], now) for number in wanted]
-        await self._submit(Kind.CHANGED, Changed(now, wanted, worked, state, due, reason), rows=wanted)
+        self._check()
+        changed = 0
+        for some in _slices(rows):
+            changed += await self._change(some, state, due, reason)
+        return changed
+
+    async def _change(self, rows: Sequence[int], state: RowState, due: float, reason: str) -> int:
+        turn = await self.live.turns.take(rows)
+        wanted: list[LiveRow] = []
+
+        def record() -> Changed:
+            now = self._reactor.seconds()
+            for number in turn.rows:
+                row = self.live.rows.get(number)
+                if row is None or row.state in DONE or row.state is RowState.CLAIMED:
+                    continue
+                if row.state not in (RowState.WAITING, RowState.HOME) or state is RowState.REMOVED:
+                    wanted.append(row)
+            worked = [self.live.worked(row) for row in wanted]
+            at = (due or now) if state is RowState.QUEUED else due
+            return Changed(now, [row.id for row in wanted], worked, state, at, reason)
+
+        await self._transit(turn, Kind.CHANGED, record)
         return len(wanted)
 
     async def adopt(self, domain: str, now: float) -> int:
-        """All that is deferred for recipients of a domain is due now: one record, one transition."""
+        """All that is deferred for recipients of a domain is due now. Many rows go in slices, each of them durable; whoever was stopped
+        in between adopts again."""
         self._check()
-        wanted = self.live.deferred(domain)
-        if wanted:
-            self.live.busy.update(wanted)
-            await self._submit(Kind.ADOPTED, Adopted(now, wanted), rows=wanted)
+        adopted = after = 0
+        while True:
+            some, after = self._page(domain, after)
+            if some:
+                adopted += await self._adopt(some, now)
+            if not after:
+                return adopted
+            await deferLater(self._reactor, 0)
+
+    def _page(self, domain: str, after: int) -> tuple[list[int], int]:
+        """Some of a domain's rows that could be adopted, and after which ID to go on; 0 if there are no more."""
+        numbers = list(islice(in_order(self.live.index.among(domain), after), _SCAN))
+        found = [number for number in numbers if self.live.adoptable(self.live.rows[number])][:_SLICE]
+        if len(found) == _SLICE:
+            return found, found[-1]
+        return found, numbers[-1] if len(numbers) == _SCAN else 0
+
+    async def _adopt(self, rows: Sequence[int], now: float) -> int:
+        turn = await self.live.turns.take(rows)
+        wanted: list[int] = []
+
+        def record() -> Adopted:
+            live = self.live
+            wanted.extend(number for number in turn.rows if (row := live.rows.get(number)) is not None and live.adoptable(row))
+            return Adopted(now, wanted)
+
+        await self._transit(turn, Kind.ADOPTED, record)
         return len(wanted)
 
     async def rows(
@@ -332,7 +314,8 @@ class Queue:
         limit: int = 500,
         after: int = 0,
     ) -> Sequence[tuple[Message, Row]]:
-        """A page of the queue in order of row ID. Lets the reactor breathe every 2,000 rows."""
+        """A page of the queue in order of row ID: looks at the rows of the domain, mailbox or states only, whichever are the fewest. Lets the
+        reactor breathe every 2,000 rows."""
 
         def fits(row: LiveRow) -> bool:
             if (states and row.state not in states) or (kinds and row.kind not in kinds):
@@ -347,24 +330,22 @@ class Queue:
             rows = sorted(entry.rows, key=lambda row: row.id) if entry else []
             return [(entry.message, row.row()) for row in rows if entry and row.id > after and fits(row)][:limit]
         while True:
-            seen = 0
-            for row in self.live.after(after):
-                seen, after = seen + 1, row.id
+            sets = self.live.index.among(domain, states, kinds, mailbox)
+            seen = list(islice(in_order(sets, after), _SCAN)) if sets else []
+            for number in seen:
+                row = self.live.rows[number]
                 if fits(row):
                     found.append((self.live.messages[row.message].message, row.row()))
                     if len(found) == limit:
                         return found
-                if seen == _SCAN:
-                    break
-            if seen < _SCAN:
+            if len(seen) < _SCAN:
                 return found
+            after = seen[-1]
             await deferLater(self._reactor, 0)
 
     async def remember(self, space: str, key: str, value: bytes | None) -> None:
-        """In memory at once, durable on return."""
+        """In memory and durable on return; if it raises, it is neither, and may be asked again."""
         self._check()
-        last = self.keeper.last
-        self.live.remember(space, key, value, last)
         await self._submit(Kind.REMEMBERED, Remembered(space, key, value))
 
     def remembered(self, space: str) -> dict[str, bytes]:
@@ -375,19 +356,23 @@ class Queue:
         """Figures, from memory."""
         return self.live.backlog(self._reactor.seconds())
 
+    def next_due(self, kinds: Collection[RowKind] = ()) -> float | None:
+        """See IQueue."""
+        return self.live.dues.next(kinds)
+
     def wake(self, listener: Callable[[], None]) -> None:
-        """Called in a later reactor turn, once for whatever became due meanwhile."""
-        self._listeners.append(listener)
+        """See IQueue."""
+        self._waking.listen(listener)
 
     async def tidy(self) -> int:
         """Write the index, copy what lives in old segments forward and drop them; the number dropped. A job for every few minutes."""
-        return await self.keeper.tidy()
+        return await self.tidying.tidy()
 
     async def close(self) -> None:
         """Finish what is under way and write the index. Nothing may be asked afterwards."""
         self._closed = True
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+        self._waking.stop()
+        await self.tidying.close()
         await self.keeper.close()
         self._journal.close()
 
@@ -398,83 +383,103 @@ class Queue:
 
     # Beneath
 
-    def started(self, at_start: list[LiveRow]) -> None:
-        """The replay is over."""
+    async def started(self, at_start: list[LiveRow]) -> None:
+        """The replay is over. Returns when no time is further away than a clock that was set back makes it."""
         self._at_start = [(self.live.messages[row.message].message, row.row()) for row in at_start]
-        self._arm()
-        self.keeper.soon()
+        self._drift = self._reactor.seconds() - self.live.up()
+        await self._clamp()
+        self._waking.arm()
+        self.keeper.started()
 
     def _check(self) -> None:
         if self._closed:
             raise SpoolError("the queue is closed")
         if self._journal.broken:
             raise SpoolBroken("the journal failed; a restart is needed")
+        drift = self._reactor.seconds() - self.live.up()
+        if drift < self._drift - _SET_BACK:
+            Deferred.fromCoroutine(self._clamp()).addErrback(
+                lambda failure: self.log.failure("due times stay as they are", failure)
+            )
+        if abs(drift - self._drift) > _SET_BACK:
+            self._drift = drift
 
-    def _submit(self, kind: Kind, record: Record, body: tuple[bytes, ...] = (), rows: Collection[int] = ()) -> Deferred[Position]:
-        """Journal a transition; it is applied when it is durable, whoever still waits. Fires with its position."""
+    async def _clamp(self) -> None:
+        """The clock was set back: what is due in more than the longest back-off would not be tried again for as long as it was set back."""
+        now = self._reactor.seconds()
+        for kind in RowKind:
+            after = 0
+            while numbers := list(islice(self.live.index.of(kind, RowState.QUEUED).after(after), _SCAN)):
+                for number in numbers:
+                    row = self.live.rows[number]
+                    if row.due > now + self._longest and number not in self.live.turns:
+                        self.live.clamp(row, now, self._longest)
+                after = numbers[-1]
+                self._waking.look()
+                await deferLater(self._reactor, 0)
+
+    def _transit(
+        self, turn: Turn, kind: Kind, record: Callable[[], Claimed | SettledRows | Changed | Adopted | Reclaimed]
+    ) -> Deferred[Any]:
+        """Journal what ``record`` says of a turn's rows as they are now, which it is their turn to change; nothing if that is no row."""
+        try:
+            self._check()
+            made = record()
+            if made.rows:
+                return self._submit(kind, made, turn=turn)
+        except BaseException:
+            self._end(turn, failed=True)
+            raise
+        self._end(turn)
+        return succeed(None)
+
+    def _end(self, turn: Turn, *, failed: bool = False) -> None:
+        self.live.end(turn, failed=failed)
+        self._waking.look()
+
+    def _submit(self, kind: Kind, record: Record, body: tuple[bytes, ...] = (), turn: Turn | None = None) -> Deferred[Position]:
+        """Journal a transition; it is applied when it is durable, whoever still waits. Fires with its position. The turn ends then, and not
+        with whoever waits: until the journal has spoken nobody knows what the rows are."""
         payload = encode(record, body)
+        if len(payload) > MAX_PAYLOAD:
+            raise SpoolError(f"a record of {len(payload)} bytes is too long for the journal")
         size = stored_length(len(payload), True)
         waiter: Deferred[Position] = Deferred()
 
         def done(position: Position | None, error: BaseException | None) -> None:
             if position is not None:
-                self.keeper.applied(kind, record, position, size)
+                try:
+                    self.keeper.applied(kind, record, position, size)
+                finally:
+                    if turn is not None:
+                        self.live.end(turn)
                 waiter.callback(position)
-                if self.live.became_due:
-                    self.live.became_due = False
-                    self._became_due()
+                self._waking.look()
                 return
-            self.live.release(rows)
-            if isinstance(error, LogBroken):
-                if not self._told:
-                    self._told = True
-                    self.log.critical("the queue's journal is broken: {error}", error=error)
-                    self._alarm("queue-broken", f"the queue's journal failed, restart the service: {error}")
-                error = SpoolBroken(str(error))
-            elif not isinstance(error, DiskFull):
-                error = SpoolError(str(error))
-            waiter.errback(error)
+            if turn is not None:
+                self._end(turn, failed=True)
+            waiter.errback(self._told(error))
 
         self._sync.submit(kind, payload, done)
         return waiter
+
+    def _told(self, error: BaseException | None) -> BaseException:
+        if isinstance(error, DiskFull):
+            return error
+        if not isinstance(error, LogBroken):
+            return SpoolError(str(error))
+        if not self._alarmed:
+            self._alarmed = True
+            self.log.critical("the queue's journal is broken: {error}", error=error)
+            self._alarm("queue-broken", f"the queue's journal failed, restart the service: {error}")
+        return SpoolBroken(str(error))
 
     def _body_gone(self, entry: Entry) -> None:
         self._recent.drop(entry.id)
         if entry.where is Where.FILE:
             self._files.thread(self._files.remove, entry.file)
 
-    def _became_due(self) -> None:
-        due = None if self._waking else self.live.next_due()
-        if due is None:
-            return
-        if due <= self._reactor.seconds():
-            self._waking = True
-            self._reactor.callLater(0, self._wake)
-        else:
-            self._arm()
 
-    def _wake(self) -> None:
-        self._waking = False
-        if self._closed:
-            return
-        for listener in self._listeners:
-            try:
-                listener()
-            except Exception:  # noqa: BLE001  a listener's error is its own
-                self.log.failure("a listener of the queue failed")
-
-    def _arm(self) -> None:
-        """Set the clock for the next row that is due later."""
-        due = self.live.next_due()
-        now = self._reactor.seconds()
-        if due is None or self._closed or due <= now:
-            return
-        if self._timer is not None and self._timer.active():
-            if self._timer.getTime() <= due:
-                return
-            self._timer.cancel()
-        self._timer = self._reactor.callLater(due - now, self._rang)
-
-    def _rang(self) -> None:
-        self._timer = None
-        self._wake()
+def _slices(rows: Iterable[int]) -> Iterable[list[int]]:
+    numbers = list(dict.fromkeys(rows))
+    return (numbers[start : start + _SLICE] for start in range(0, len(numbers), _SLICE))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
@@ -26,7 +28,7 @@ from hornetmail.spool.earlier import understood
 from hornetmail.spool.errors import SpoolError
 from hornetmail.spool.index import MIGRATIONS, Index
 from hornetmail.spool.journal import UnknownRecord, Where, decode
-from hornetmail.spool.queue import Queue
+from hornetmail.spool.queue import Queue, Settings
 
 log = Logger()
 
@@ -62,13 +64,16 @@ async def open_queue(
     segment_bytes: int = 64 << 20,
     least_free: float = 0.1,
     recent_bytes: int = 64 << 20,
+    longest: float = 7200.0,
     database_key: bytes | None = None,
     alarm: Callable[[str, str], None] = lambda code, text: None,
+    uptime: Callable[[], float] = monotonic,
 ) -> OpenedQueue:
     """The queue in ``directory`` (journal and bodies), with its index at ``database_url``.
 
-    ``seal``: of the server key. ``node``: 0 to 1023, in IDs and segment names. ``least_free``: the share of the disk below which nothing
-    is accepted. ``alarm(code, text)``: ``queue-broken`` (stop and restart), ``queue-damage`` (at start), ``queue-index``. ``recent_bytes``: of short bodies kept in memory for the first attempt.
+    ``seal``: of the server key. ``node``, ``least_free``, ``recent_bytes``, ``longest``: see ``queue.Settings``. ``uptime``: seconds of a
+    clock that nobody sets, from anywhere; give-up times count by it (rule 5). ``alarm(code, text)``: ``queue-broken`` (stop and restart),
+    ``queue-damage`` (a damaged place of the journal), ``queue-body-lost`` (a message's body cannot be read), ``queue-index``.
     Raises NetworkFileSystem (rule 8), WrongKey, SpoolError (records of a newer version), OSError, the database's errors.
     """
     disk.make_directory(directory / "bodies")
@@ -90,10 +95,9 @@ async def open_queue(
             index,
             disk,
             thread,
-            node=node,
-            least_free=least_free,
-            recent_bytes=recent_bytes,
+            settings=Settings(node, least_free, recent_bytes, longest),
             alarm=alarm,
+            monotonic=uptime,
         )
         queue.use(thread, pool)
         queue.replayed = await _fill(queue, reactor, journal, index, thread)
@@ -106,18 +110,29 @@ async def open_queue(
     live = queue.live
     newest = max(max(live.rows, default=0), max(live.messages, default=0))
     queue.floor = (milliseconds_of(newest) + 1) / 1000 if newest else 0.0
-    needed = {entry.file for entry in live.messages.values() if entry.where is Where.FILE}
-    await files.thread(files.sweep, needed)
-    if queue.replayed.damage:
-        alarm("queue-damage", f"{len(queue.replayed.damage)} damaged places in the queue's journal were left aside; see the log")
-    queue.started(live.start(reactor.seconds()))
+    in_files = {entry.file: entry for entry in live.messages.values() if entry.where is Where.FILE and entry.needs_body}
+    for file in sorted(await files.thread(files.sweep, in_files.keys())):
+        queue.reading.lost(in_files[file], FileNotFoundError(f"{files.path(file).name} is missing"))
+    _tell_damage(queue, journal, alarm)
+    await queue.started(live.start())
     return queue
+
+
+def _tell_damage(queue: OpenedQueue, journal: RecordLog, alarm: Callable[[str, str], None]) -> None:
+    """One alarm for all places, which names them; segments with damage are kept when their time to go comes."""
+    damage = queue.replayed.damage
+    if not damage:
+        return
+    queue.reading.damaged.update(one.segment for one in damage)
+    places = [f"{journal.name(one.segment)} at {one.offset}, {one.length} bytes: {one.reason}" for one in damage[:5]]
+    more = f"; and {len(damage) - 5} more, see the log" if len(damage) > 5 else ""
+    alarm("queue-damage", f"damaged places in the queue's journal were left aside: {'; '.join(places)}{more}")
 
 
 async def _database(reactor: Any, url: str, key: bytes | None) -> Database:
     """The index's database; a SQLite file that is damaged is put aside, for it can be made again."""
     try:
-        return await Database.open(reactor, url, MIGRATIONS, key=key, synchronous="NORMAL")
+        return await Database.open(reactor, url, MIGRATIONS, key=key, synchronous="NORMAL", alone=True)
     except DatabaseError as error:
         path = Path(unquote(urlsplit(url).path))
         if not url.startswith("sqlite:") or not path.exists():
@@ -125,24 +140,17 @@ async def _database(reactor: Any, url: str, key: bytes | None) -> Database:
         log.error("{path} is damaged and made again from the journal: {error}", path=str(path), error=error)
         for suffix in ("", "-wal", "-shm"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
-        return await Database.open(reactor, url, MIGRATIONS, key=key, synchronous="NORMAL")
+        return await Database.open(reactor, url, MIGRATIONS, key=key, synchronous="NORMAL", alone=True)
 
 
 async def _fill(queue: Queue, reactor: Any, journal: RecordLog, index: Index, thread: WriterThread) -> Replayed:
-    checkpoint = await index.checkpoint()
     since: Position | None = None
-    if checkpoint is not None and journal.locate(checkpoint.place.segment) == checkpoint.name:
-        since = checkpoint.place
-        queue.keeper.last = Position(since.segment, since.offset - 1)
-        after = 0
-        while page := await index.page(after):
-            for entry in page:
-                queue.live.load(entry)
-            after = page[-1].id
-        for space, key, place, value in await index.facts():
-            queue.live.facts.setdefault(space, {})[key] = value
-            queue.live.fact_places[space, key] = place
-    else:
+    try:
+        since = await _load(queue, journal, index)
+    except (DatabaseError, msgspec.DecodeError, ValueError) as error:
+        log.error("the queue's index cannot be read and is made again from the journal: {error}", error=error)
+    if since is None:
+        queue.live.clear()
         await index.clear()
 
     def take(position: Position, kind: int, payload: bytes) -> None:
@@ -153,3 +161,24 @@ async def _fill(queue: Queue, reactor: Any, journal: RecordLog, index: Index, th
         queue.keeper.replay(kind, record, position, stored_length(len(payload), True))
 
     return await thread.run(journal.replay, take, since)
+
+
+async def _load(queue: Queue, journal: RecordLog, index: Index) -> Position | None:
+    """What the index holds, and from where on the journal has to be replayed; None if it is not this journal's, or of a later state of it than
+    the disk has: a backup brought back, another installation's database, a journal that lost its end."""
+    checkpoint = await index.checkpoint()
+    if checkpoint is None:
+        return None
+    place = checkpoint.place
+    if journal.locate(place.segment) != checkpoint.name or not journal.holds(place):
+        log.error("the queue's index is not that of its journal ({name}) and is made again", name=checkpoint.name)
+        return None
+    queue.keeper.last = Position(place.segment, place.offset - 1)
+    after = 0
+    while page := await index.page(after):
+        for entry in page:
+            queue.live.load(entry)
+        after = page[-1].id
+    for space, key, position, value in await index.facts():
+        queue.live.load_fact(space, key, value, position)
+    return place

@@ -98,11 +98,11 @@ class MemoryPortal:
         there = {each.portal.name: each for each in self.inbox(mailbox)}
         return {name: (there[name].envelope, len(there[name].data)) for name in names if name in there}
 
-    async def unaddressed(self, mailbox: int) -> Sequence[Entry]:
+    async def unaddressed(self, mailbox: int, *, copies: bool = False) -> Sequence[Entry]:
         """See IPortal. All that is here was delivered."""
         return ()
 
-    async def holding(self, mailboxes: Iterable[int]) -> Sequence[int]:
+    async def holding(self, mailboxes: Iterable[int], spoken_for: Collection[int] | None = None) -> Sequence[int]:
         """See IPortal."""
         return ()
 

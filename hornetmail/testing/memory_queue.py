@@ -14,6 +14,7 @@ from hornetmail.core.address import domain_of
 from hornetmail.core.envelope import Direction, Door, Envelope, Origin
 from hornetmail.core.queued import DONE, Backlog, Claim, Message, Portal, Row, RowKind, RowState, Settled, WaitsFor
 from hornetmail.interfaces import IBody, IDeposit, IQueue
+from hornetmail.spool.errors import BodyLost
 
 replace = msgspec.structs.replace
 
@@ -34,7 +35,7 @@ def page(
         (owner, row)
         for owner, row in sorted(held, key=lambda pair: pair[1].id)
         if row.id > after
-        and (not domain or owner.domain == domain)
+        and (not domain or owner.domain == domain or domain_of(row.address) == domain)
         and (not states or row.state in states)
         and (not kinds or row.kind in kinds)
         and (not message or row.message == message)
@@ -113,6 +114,10 @@ class MemoryQueue:
         self.claims = 0
         self._listeners: list[Callable[[], None]] = []
         self._at_start: list[tuple[Message, Row]] = []
+        self._claimed_at: dict[int, float] = {}
+        self._interrupted: set[int] = set()
+        self.lost: set[int] = set()
+        """Messages whose body cannot be read any more."""
 
     def _number(self) -> int:
         self._next += 1
@@ -206,11 +211,14 @@ class MemoryQueue:
         for row in rows:
             claimed = replace(row, state=RowState.CLAIMED, attempts=row.attempts + 1)
             self.held[row.id] = replace(claimed, due=next_due(claimed))
+            self._claimed_at[row.id] = self._seconds()
             groups.setdefault(row.message, []).append(self.held[row.id])
         return [Claim(self.messages[number], tuple(members)) for number, members in groups.items()]
 
     async def settle(self, verdicts: Sequence[Settled]) -> None:
         """See IQueue. A drain row born with ``due`` 0 is parked."""
+        if any(one.state in (RowState.CLAIMED, RowState.WAITING) for one in verdicts):
+            raise ValueError("a row is claimed by claim, and waits from its birth")
         touched = set()
         for one in verdicts:
             self.settled.append(one)
@@ -218,6 +226,7 @@ class MemoryQueue:
             if row is None or row.state in DONE:
                 continue
             touched.add(row.message)
+            self._interrupted.discard(row.id)
             told = row.delay_told or one.delay_told
             self.held[row.id] = replace(
                 row,
@@ -226,10 +235,12 @@ class MemoryQueue:
                 last=one.verdict or row.last,
                 reason=one.reason,
                 delay_told=told,
-                waits_for=one.waits_for,
+                waits_for=WaitsFor.NOTHING if one.drain is not None else one.waits_for,
                 staged=one.staged or row.staged,
             )
-            if one.drain is not None:
+            if one.state is RowState.QUEUED and not one.due:
+                self.held[row.id] = replace(self.held[row.id], due=self._seconds())
+            if one.drain is not None and not self._born(row.message, one.drain):
                 state = RowState.QUEUED if one.due else RowState.PARKED
                 now = self._seconds()
                 self._row(
@@ -244,6 +255,7 @@ class MemoryQueue:
                         0,
                         now,
                         portal=one.drain,
+                        waits_for=one.waits_for,
                     )
                 )
             if row.kind is RowKind.DELIVER:
@@ -251,6 +263,11 @@ class MemoryQueue:
         for number in touched:
             self._leave(number)
         self._call()
+
+    def _born(self, message: int, copy: Portal) -> bool:
+        """Whether that copy has its drain row: the same settlement may be asked for twice."""
+        known = (row.portal for row in self.held.values() if row.message == message and row.portal is not None)
+        return any((portal.mailbox, portal.name) == (copy.mailbox, copy.name) for portal in known)
 
     def _wake_archive(self, message: int) -> None:
         rows = [row for row in self.held.values() if row.message == message]
@@ -273,9 +290,14 @@ class MemoryQueue:
     def restart(self) -> None:
         """The process died: claims become what they are after a start."""
         self._listeners.clear()
-        self._at_start = [(self.messages[row.message], row) for row in self.held.values() if row.state is RowState.CLAIMED]
+        self._at_start = [
+            (self.messages[row.message], replace(row, state=RowState.CLAIMED))
+            for row in self.held.values()
+            if row.state is RowState.CLAIMED or (row.id in self._interrupted and row.state is RowState.QUEUED)
+        ]
         for _, row in self._at_start:
             self.held[row.id] = replace(row, state=RowState.QUEUED)
+            self._interrupted.add(row.id)
 
     async def take_back(
         self, copy: Portal, envelope: Envelope, address: str, *, tenant: int, domain: str, arrived: float, size: int, due: float
@@ -297,15 +319,22 @@ class MemoryQueue:
 
     async def body(self, message: int) -> MemoryBody:
         """See IQueue."""
+        if message in self.lost:
+            raise BodyLost(f"the body of {message} is lost")
         return MemoryBody(self.bodies[message])
 
     async def change(self, rows: Iterable[int], state: RowState, *, due: float = 0.0, reason: str = "") -> int:
         """See IQueue."""
+        if state in (RowState.CLAIMED, RowState.WAITING):
+            raise ValueError(f"rows cannot be made {state} by hand")
         changed = 0
         for each in rows:
             row = self.held.get(each)
-            if row is not None and row.state is not RowState.CLAIMED and row.state not in DONE:
-                self.held[each] = replace(row, state=state, due=due, reason=reason, waits_for=WaitsFor.NOTHING)
+            if row is None or row.state is RowState.CLAIMED or row.state in DONE:
+                continue
+            if row.state not in (RowState.WAITING, RowState.HOME) or state is RowState.REMOVED:
+                at = due or self._seconds() if state is RowState.QUEUED else due
+                self.held[each] = replace(row, state=state, due=at, reason=reason, waits_for=WaitsFor.NOTHING)
                 self._leave(row.message)
                 changed += 1
         self._call()
@@ -316,7 +345,10 @@ class MemoryQueue:
         adopted = [
             row
             for row in self.held.values()
-            if row.kind is RowKind.DELIVER and row.state is RowState.QUEUED and domain_of(row.address) == domain
+            if row.kind is RowKind.DELIVER
+            and row.state is RowState.QUEUED
+            and self.messages[row.message].direction is not Direction.OUT
+            and domain in (self.messages[row.message].domain, domain_of(row.address))
         ]
         for row in adopted:
             self.held[row.id] = replace(row, due=now)
@@ -364,9 +396,31 @@ class MemoryQueue:
         messages = len({row.message for row in live})
         return Backlog(messages, count[RowKind.DELIVER], count[RowKind.DRAIN], count[RowKind.ARCHIVE])
 
-    def wake(self, listener: Callable[[], None]) -> None:
+    def next_due(self, kinds: Collection[RowKind] = ()) -> float | None:
         """See IQueue."""
+        queued = (row.due for row in self.held.values() if row.state is RowState.QUEUED and (not kinds or row.kind in kinds))
+        return min(queued, default=None)
+
+    def wake(self, listener: Callable[[], None]) -> None:
+        """See IQueue; called at once, and not by the clock: tests turn it themselves."""
         self._listeners.append(listener)
+
+    def claimed_for(self, seconds: float) -> Sequence[tuple[Message, Row]]:
+        """See IQueue."""
+        before = self._seconds() - seconds
+        old = sorted((since, number) for number, since in self._claimed_at.items() if since < before)
+        rows = [self.held[number] for _, number in old if number in self.held]
+        return [(self.messages[row.message], row) for row in rows if row.state is RowState.CLAIMED]
+
+    async def reclaim(self, rows: Iterable[int]) -> Sequence[tuple[Message, Row]]:
+        """See IQueue."""
+        found = [self.held[number] for number in dict.fromkeys(rows) if number in self.held]
+        taken = [(self.messages[row.message], row) for row in found if row.state is RowState.CLAIMED]
+        for _, row in taken:
+            self.held[row.id] = replace(row, state=RowState.QUEUED)
+            self._interrupted.add(row.id)
+        self._call()
+        return taken
 
     def all(self, kind: RowKind, *states: RowState) -> list[Row]:
         """Rows of a kind in these states (any, if none)."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import sqlcipher3.dbapi2 as sqlite
 from hypothesis import given
@@ -166,6 +168,21 @@ class OnPostgreSQL(OnSQLite):
 
         assert await database.run(die_once, []) == 7
         assert await database.read(names) == ["seven"]
+
+    async def test_a_database_is_one_process_s(self) -> None:
+        """Would catch two processes on one PostgreSQL database, which destroy each other's index, and a lock that outlives its process."""
+        self.patch(engines, "_HELD_SECONDS", 0.2)
+        first = await self.open(alone=True)
+        with pytest.raises(engines.DatabaseHeld, match=r"database test_.* is in use by another HornetMail"):
+            await Database.open(reactor, self.url, (FIRST,), alone=True)
+        await first.close()
+        with contextlib.closing(psycopg.connect(self.url, autocommit=True)) as other:
+            engine = engines.PostgreSQL(self.url, "FULL")
+            engine.hold(engine.cursor(other))
+            with pytest.raises(engines.DatabaseHeld):
+                await Database.open(reactor, self.url, (FIRST,), alone=True)
+        again = await self.open(alone=True)
+        await again.run(lambda cursor: None)
 
     async def test_serialization_failures_run_again(self) -> None:
         """Would catch 40001 that reaches a caller (design: group commit)."""

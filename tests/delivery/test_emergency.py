@@ -320,7 +320,7 @@ class Orphans(WorldCase):
         await self.until(lambda: self.drains(RowState.PARKED), "in the portal")
         served = self.directory.served[0]
         self.directory.served[0] = msgspec.structs.replace(served, primaries=())
-        await self.until(lambda: self.delivery.drain._orphans, "missed")
+        await self.until(lambda: self.delivery._undrained._orphans, "missed")
         self.directory.served[0] = served
         await self.delivery.modes.switch("example.test", Mode.NORMAL, "admin")
         await self.until(lambda: len(self.primary.accepted) == 1, "home")

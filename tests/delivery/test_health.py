@@ -210,7 +210,7 @@ class Places(HealthCase):
         self.health.start()
         self.run_for(1)
         self.directory.served[:] = [Domain("a.test", primaries=(Host("two.test"),))]
-        self.bus.publish(DirectoryChanged(2))
+        self.bus.publish(DirectoryChanged(2, frozenset({"a.test"})))
         self.run_for(61)
         assert self.health.host(ONE).up is None
         assert self.health.host(Host("two.test")).up is True

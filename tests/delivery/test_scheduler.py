@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
@@ -12,6 +13,7 @@ from twisted.trial.unittest import TestCase
 from hornetmail.core.envelope import Direction, Door, Envelope, Origin, Recipient
 from hornetmail.core.queued import Claim, RowKind, RowState, Settled
 from hornetmail.delivery.attempt.scheduler import Lane, Share
+from hornetmail.delivery.attempt.underway import Underway
 from hornetmail.delivery.tasks import Tasks, pause, together, within
 from hornetmail.testing.memory_queue import MemoryQueue
 
@@ -38,7 +40,8 @@ class Lanes(TestCase):
             limit,
             self.run_gated,
             lambda row: self.clock.seconds() + 60,
-            share=share,
+            Underway(),
+            share,
         )
         self.queue.wake(lane.wake)
         lane.start()
@@ -147,8 +150,12 @@ class Lanes(TestCase):
         self.accept(1, "c@well.test")
         assert self.under_way() == {"hang.test": 1, "well.test": 1}
 
-    def test_expected_times(self) -> None:
-        """Of several expected times only the first is kept."""
+    def test_looks_when_rows_are_due(self) -> None:
+        """Times that were not told to the lane, which change behind its back, or that pass while it looks away: the queue knows them, and the
+        lane looks then and not oftener."""
+        self.accept(3)
+        for row, due in zip(list(self.queue.held.values()), (5.0, 1.0, 3.0), strict=True):
+            self.queue.held[row.id] = msgspec.structs.replace(row, due=due)
         self.lane()
         looks = []
         claim = self.queue.claim
@@ -158,13 +165,24 @@ class Lanes(TestCase):
             return await claim(*args)
 
         self.queue.claim = counted  # type: ignore[method-assign]
-        lane = self.lane()
-        for due in (5.0, 1.0, 3.0):
-            lane.expect(due)
-        looks.clear()
         for _ in range(24):
             self.clock.advance(0.25)
-        assert [round(each, 1) for each in looks] == [1.0, 3.0, 5.0]
+        assert looks == [1.0, 3.0, 5.0]
+        assert len(self.ran) == 3
+
+    async def test_due_earlier(self) -> None:
+        """A row that is made due earlier waits until the time that the lane knew."""
+        self.accept()
+        [row] = self.queue.held.values()
+        self.queue.held[row.id] = msgspec.structs.replace(row, due=600.0)
+        self.lane()
+        self.clock.advance(1)
+        assert not self.ran
+        await self.queue.change([row.id], RowState.QUEUED, due=5.0)
+        self.clock.advance(3.9)
+        assert not self.ran
+        self.clock.advance(0.2)
+        assert len(self.ran) == 1
 
     def test_stop(self) -> None:
         """A stopped lane claims on, or does not wait for what is under way."""

@@ -129,8 +129,12 @@ class TestStrays(StoresCase):
             return await self.states() == [RowState.STUCK]
 
         await self.wait(stuck, "refused")
+
+        async def marked() -> bool:
+            return all("$DrainFailed" in stray.entry.flags for stray in await self.strays())
+
+        await self.wait(marked, "marked")
         [stray] = await self.strays()
-        assert "$DrainFailed" in stray.entry.flags
         assert stray.row is not None
         assert "554 5.6.0 no such thing" in stray.row.reason
         self.primary.script.replies = {}
@@ -194,3 +198,30 @@ class TestStrays(StoresCase):
         await self.wait(self.idle, "it is home")
         assert self.primary.accepted[-1].data == b"Subject: dropped\r\n\r\nby a program\r\n"
         assert [str(each) for each in self.primary.accepted[-1].recipients] == ["bob@example.test"]
+
+    async def test_taken_off_the_queue(self) -> None:
+        """A copy with an envelope whose drain row an administrator deleted stayed in INBOX and was listed nowhere: now it can be chosen, and goes home
+        with its own envelope; what drains by itself, or will when it comes back, is not among the strays."""
+        await self.emergency()
+        await self.send("alice@example.test")
+        await self.send("bob@example.test")
+
+        async def parked() -> bool:
+            return await self.states() == [RowState.PARKED, RowState.PARKED]
+
+        await self.wait(parked, "in the portal")
+        assert not await self.strays(1)
+        assert not (await self.delivery.strays.page([1, 2, 3], 10))[0]
+        [(_, row)] = await self.queue.rows(kinds=(RowKind.DRAIN,), mailbox=1)
+        await self.queue.change([row.id], RowState.REMOVED, reason="by hand")
+        await self.delivery.modes.switch("example.test", Mode.NORMAL, "admin")
+        await self.until_mode(Mode.NORMAL)
+        [stray] = await self.strays(1)
+        assert stray.addressed
+        assert [each.mailbox for each in (await self.delivery.strays.page([1, 2, 3], 10))[0]] == [1]
+        assert [each.mailbox for each in (await self.delivery.strays.page([1], 10))[0]] == [1]
+        assert await self.delivery.strays.choose(1) == Choice(chosen=1)
+        await self.wait(self.idle, "it is home")
+        [mail] = self.primary.to("alice@example.test")
+        assert (mail.sender, mail.data) == (SENDER, TRACE + MAIL)
+        assert not await self.strays(1)

@@ -182,6 +182,22 @@ def test_refused_connection(stage: Stage) -> None:
     assert len(stage.home(data)) == 1
 
 
+def test_home_within_seconds(stage: Stage) -> None:
+    """Rule 3: after an outage of seconds mail sat in the portal for 69 s although the primary answered again. Nobody flushes here: from the
+    primary's return, a probe (every 5 s while something is wrong) and 10 s."""
+    stage.primary.stop()
+    data = stage.mail()
+    stage.send(data)
+    until(lambda: stage.has(data), "it is in the portal", seconds=6)
+    assert stage.hornet.mode("scripted.test") == "normal"
+    stage.primary.start()
+    back = time.monotonic()
+    until(lambda: stage.home(data), "it is home", seconds=60, every=0.05)
+    assert time.monotonic() - back < 16
+    until(lambda: not stage.has(data), "it left the portal")
+    assert len(stage.home(data)) == 1
+
+
 def test_drop_in_the_middle_of_a_large_message(stage: Stage) -> None:
     """Before the final dot nothing is uncertain: the portal's copy is an ordinary one."""
     stage.primary.script = {"BODY": DROP}

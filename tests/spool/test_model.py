@@ -35,6 +35,11 @@ BY_HAND = (RowState.QUEUED, RowState.HELD, RowState.PARKED, RowState.REMOVED)
 STEPS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 30), st.integers(0, 30)), max_size=40)
 
 
+def fresh() -> Live:
+    """Live messages whose clock stands still."""
+    return Live(lambda entry: None, lambda: 0.0)
+
+
 def message_of(number: int, recipients: int, request: str) -> Message:
     """A message with that many recipients."""
     to = tuple(Recipient(f"u{n}@example.test") for n in range(recipients))
@@ -44,8 +49,8 @@ def message_of(number: int, recipients: int, request: str) -> Message:
 
 def history(steps: list[tuple[int, int, int]]) -> list[tuple[Kind, Record]]:
     """Transitions that the steps stand for, made the way the queue makes them: from the live state of that moment."""
-    live = Live(lambda entry: None)
-    live.start(0.0)
+    live = fresh()
+    live.start()
     records: list[tuple[Kind, Record]] = []
     number = 100
     for step, (what, one, two) in enumerate(steps):
@@ -74,7 +79,7 @@ def history(steps: list[tuple[int, int, int]]) -> list[tuple[Kind, Record]]:
                 )
             record = Kind.SETTLED, SettledRows(at, [settled])
         elif what == 4:
-            record = Kind.CHANGED, Changed(at, [row.id], [live.uptime(row, at)], BY_HAND[two % len(BY_HAND)], at, "by hand")
+            record = Kind.CHANGED, Changed(at, [row.id], [live.worked(row)], BY_HAND[two % len(BY_HAND)], at, "by hand")
         elif what == 5:
             record = Kind.ADOPTED, Adopted(at, [row.id for row in open_rows if row.state is RowState.QUEUED])
         elif two % 2:
@@ -88,7 +93,7 @@ def history(steps: list[tuple[int, int, int]]) -> list[tuple[Kind, Record]]:
         else:
             record = Kind.REMEMBERED, Remembered("space", f"key {one % 3}", None if two % 5 == 0 else bytes([two]))
         records.append(record)
-        live.apply(record[0], decode(record[0], encode(record[1])), Position(1, step), 10, at)
+        live.apply(record[0], decode(record[0], encode(record[1])), Position(1, step), 10)
     return records
 
 
@@ -110,7 +115,7 @@ def applied(records: list[tuple[Kind, Record]], first: int, live: Live) -> Live:
     """Replay what comes from that record on."""
     for step in range(first, len(records)):
         kind, record = records[step]
-        live.apply(kind, decode(kind, encode(record)), Position(1, step), 10, float(step))
+        live.apply(kind, decode(kind, encode(record)), Position(1, step), 10)
     return live
 
 
@@ -120,9 +125,9 @@ def test_any_checkpoint_converges(steps: list[tuple[int, int, int]], first: int,
     """Would catch a transition that is not absolute: the index may be newer than its checkpoint, and replay goes over it again."""
     records = history(steps)
     checkpoint, ahead = sorted((min(first, len(records)), min(second, len(records))))
-    whole = applied(records, 0, Live(lambda entry: None))
-    saved = applied(records[:ahead], 0, Live(lambda entry: None))
-    resumed = Live(lambda entry: None)
+    whole = applied(records, 0, fresh())
+    saved = applied(records[:ahead], 0, fresh())
+    resumed = fresh()
     for entry in saved.messages.values():
         resumed.load(entry_of(stored(entry)))
     for (space, key), place in saved.fact_places.items():
@@ -136,7 +141,7 @@ def test_any_checkpoint_converges(steps: list[tuple[int, int, int]], first: int,
 def test_invariants(steps: list[tuple[int, int, int]]) -> None:
     """Would catch an archive row that wakes before a delivery or outlives the last failure, a message that stays when all is done, and
     figures that drift (A18, A20)."""
-    live = applied(history(steps), 0, Live(lambda entry: None))
+    live = applied(history(steps), 0, fresh())
     for entry in live.messages.values():
         assert any(row.state not in DONE for row in entry.rows)
         deliver = [row for row in entry.rows if row.kind is RowKind.DELIVER]
@@ -152,7 +157,7 @@ def test_invariants(steps: list[tuple[int, int, int]]) -> None:
         sum(row.kind is kind for row in still) for kind in (RowKind.DELIVER, RowKind.ARCHIVE, RowKind.DRAIN)
     )
     assert backlog.held == sum(row.state is RowState.HELD for row in still)
-    live.start(1e9)
+    live.start()
     due = live.due(1e10, 10_000, ())[0]
     assert {row.id for row in due} == {row.id for row in live.rows.values() if row.state is RowState.QUEUED}
     assert len(due) == len({row.id for row in due})

@@ -48,6 +48,7 @@ class Base(TestCase):
     """A queue in a directory of its own; ``reopen`` is a clean restart, ``crash`` one that writes nothing more."""
 
     engine = "sqlite"
+    reactor: Any = reactor
 
     def setUp(self) -> None:
         self.directory = Path(self.enterContext(tempfile.TemporaryDirectory(prefix="hm-queue-")))
@@ -56,11 +57,12 @@ class Base(TestCase):
 
     async def open(self, directory: Path | None = None, **keywords: Any) -> OpenedQueue:
         queue = await open_queue(
-            reactor,
+            self.reactor,
             directory or self.directory,
             self.url,
             disk=keywords.pop("disk", None) or Disk(),
             seal=SEAL,
+            longest=keywords.pop("longest", 1e12),
             least_free=0.0,
             **keywords,
         )
@@ -409,6 +411,10 @@ class QueueTests(Base):
         waiting = calls[-1]
         await queue.settle([Settled(row.id, RowState.QUEUED, due=reactor.seconds() + 0.05)])
         await waiting
+        due = queue.next_due({D})
+        assert due is not None
+        while reactor.seconds() < due:
+            await calls[-1]
         (row,) = await self.claimed(queue)
         waiting = calls[-1]
         await queue.settle([Settled(row.id, RowState.QUEUED, due=LATER)])
@@ -509,11 +515,10 @@ class QueueTests(Base):
     async def test_no_room_and_closed(self) -> None:
         """Would catch mail taken on a full disk (rule 20: 452), or by a queue that is closing."""
         queue = await self.open()
-        queue._least_free = 1.1
+        queue.room.least_free = 1.1
         with pytest.raises(DiskFull):
             await self.accept(queue)
-        queue._least_free = 0.0
-        queue._free = (0.0, 1.0)
+        queue.room.least_free = 0.0
         deposit = queue.begin(1)
         await deposit.write(b"x" * 300_000)
         await deposit.abort()

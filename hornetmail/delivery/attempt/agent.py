@@ -5,34 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
-from twisted.internet.defer import CancelledError
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
+from hornetmail.core import outage
 from hornetmail.core.address import domain_of
-from hornetmail.core.backoff import Backoff
 from hornetmail.core.bounce import Bounce
 from hornetmail.core.envelope import Door
-from hornetmail.core.events import RecipientSettled
+from hornetmail.core.events import Alarm, RecipientSettled
 from hornetmail.core.mode import Mode
 from hornetmail.core.queued import Claim, Message, Row, RowKind, RowState, Settled, WaitsFor
 from hornetmail.core.reply import Reply
-from hornetmail.core.route import ARCHIVE, PRIMARY, Last, Route, route, waits_for_primary
+from hornetmail.core.route import PRIMARY, Last, Route, route, waits_for_primary
 from hornetmail.core.turn import is_uncertain
-from hornetmail.core.verdict import Outcome, Verdict
+from hornetmail.core.verdict import Outcome, Stage, Verdict
 from hornetmail.delivery.attempt.evidence import Evidence
-from hornetmail.delivery.connections.unrecorded import Unrecorded
-from hornetmail.delivery.couriers.archive import ArchiveCourier
+from hornetmail.delivery.attempt.ground import Ground, Retry
+from hornetmail.delivery.attempt.record import Record
+from hornetmail.delivery.attempt.underway import Underway
 from hornetmail.delivery.couriers.portal import Placed
 from hornetmail.delivery.letters.notices import Notices
-from hornetmail.delivery.outage.modes import Modes
-from hornetmail.delivery.tasks import together
-from hornetmail.interfaces import IBody, IBus, ICourier, IDirectory, IMeters, IQueue
+from hornetmail.delivery.tasks import Tasks, together
+from hornetmail.interfaces import IBody, ICourier
+from hornetmail.spool.errors import BodyLost
 
-QUICK_LOOKS = 3
-QUICK_LOOK = 0.5
-"""An archive row whose message is just being delivered to others looks again that many times after that many seconds."""
-
+OUR_TROUBLE = "trouble of our own"
 
 Ended = tuple[Row, Verdict]
 
@@ -50,81 +47,82 @@ class Group(msgspec.Struct, frozen=True):
         return names[place] if place < len(names) else ""
 
 
+class Walk(msgspec.Struct):
+    """A group on its way: whose verdict is known, and the row as it goes to its next courier of everybody else."""
+
+    group: Group
+    ended: list[Ended]
+    left: dict[int, Row]
+
+    def end(self, row: Row, verdict: Verdict) -> None:
+        """This row's verdict is known."""
+        self.left.pop(row.id, None)
+        self.ended.append((row, verdict))
+
+
 class Agent:
-    """``born(domain)`` is told when a portal copy was made while its domain is not in emergency, so that none is overlooked,
-    ``uncertain(domain)`` when an uncertain one was, whose turn has to be watched for."""
+    """``copied(domain, uncertain)`` is told when a portal copy was made that nobody waits for yet: one whose domain is not in emergency (any
+    more), so that none is overlooked, or an uncertain one, whose turn has to be watched for."""
 
     log = Logger()
 
     def __init__(
         self,
-        clock: IReactorTime,
-        queue: IQueue,
-        directory: IDirectory,
-        modes: Modes,
+        ground: Ground,
+        record: Record,
+        retry: Retry,
         evidence: Evidence,
         couriers: Mapping[str, ICourier],
-        archive: ArchiveCourier,
         notices: Notices,
-        bus: IBus,
-        meters: IMeters,
-        backoff: Backoff,
-        jitter: Callable[[], float],
-        expect: Callable[[float], None],
-        born: Callable[[str], None],
-        uncertain: Callable[[str], None],
-        unrecorded: Unrecorded,
+        underway: Underway,
+        copied: Callable[[str, bool], None],
     ) -> None:
-        self._clock = clock
-        self._queue = queue
-        self._directory = directory
-        self._modes = modes
+        self._ground = ground
+        self._record = record
+        self._retry = retry
         self._evidence = evidence
         self._couriers = couriers
-        self._archive = archive
         self._notices = notices
-        self._bus = bus
-        self._meters = meters
-        self._backoff = backoff
-        self._jitter = jitter
-        self._expect = expect
-        self._born = born
-        self._uncertain = uncertain
-        self._unrecorded = unrecorded
+        self._underway = underway
+        self._copied = copied
+        self._tasks = Tasks(ground.clock)
 
-    def next_due(self, row: Row) -> float:
-        """When the attempt after the one about to start is due, which ``row`` counts already; durable before anybody is dialled."""
-        return self._clock.seconds() + self._backoff.delay(row.attempts, self._jitter())
-
-    def _again(self, row: Row) -> float:
-        due = self._clock.seconds() + self._backoff.delay(max(row.attempts, 1), self._jitter())
-        self._expect(due)
-        return due
-
-    # -- recipients
+    async def stop(self, grace: float) -> None:
+        """Let what follows from recorded verdicts be done."""
+        await self._tasks.stop(grace)
 
     async def run(self, claim: Claim) -> None:
-        """An attempt for claimed DELIVER rows. Each ends with a record in the queue, whatever goes wrong."""
+        """An attempt for claimed DELIVER rows. Each ends with a record in the queue, whatever goes wrong; what a cancelled one did not come to
+        know stays claimed, and is taken back as after a crash (``home/recovery.py``)."""
         message = claim.message
         try:
-            body = await self._queue.body(message.id)
+            body = await self._ground.queue.body(message.id)
             groups = self._groups(message, claim.rows)
         except CancelledError:
             raise
+        except BodyLost as error:
+            await self._lost(message, claim.rows, error)
+            return
         except Exception:  # noqa: BLE001 - a fault of ours delays the message and never loses it
             self.log.failure("attempt for message {message} could not start", message=message.id)
-            await self._queue.settle([Settled(row.id, RowState.QUEUED, row.last, self._again(row)) for row in claim.rows])
+            await self._record.put(
+                [
+                    Settled(row.id, RowState.QUEUED, row.last, self._retry.again(row), delay_told=row.delay_told)
+                    for row in claim.rows
+                ]
+            )
             return
         await together(self._attempt(message, group, body) for group in groups)
 
     def _groups(self, message: Message, rows: Sequence[Row]) -> list[Group]:
+        directory = self._ground.directory
         found: dict[tuple[str, str], list[tuple[Row, Route]]] = {}
         for row in rows:
             name = domain_of(row.address)
-            domain = self._directory.domain(name)
-            mode = self._modes.mode(domain.name) if domain else Mode.NORMAL
-            registered = self._directory.mailbox(row.address) if domain else None
-            covered = self._directory.covered(row.address) if domain else None
+            domain = directory.domain(name)
+            mode = self._ground.modes.mode(domain.name) if domain else Mode.NORMAL
+            registered = directory.mailbox(row.address) if domain else None
+            covered = directory.covered(row.address) if domain else None
             way = route(domain, registered, covered, mode, notice=message.origin.door is Door.NOTICE)
             found.setdefault((name, way.couriers[0] if way.couriers else ""), []).append((row, way))
         return [
@@ -133,65 +131,78 @@ class Agent:
         ]
 
     async def _attempt(self, message: Message, group: Group, body: IBody) -> None:
-        left: Sequence[Row] = group.rows
+        walk = Walk(group, [], {row.id: row for row in group.rows})
         try:
-            silent, failed, late = self._sorted(group, await self._walk(message, group, body))
-            if silent:
-                settled = [self._outcome(group, row, verdict) for row, verdict in silent]
-                await self._record(message, group, silent, settled)
-            left = [row for row, _ in (*failed, *late)]
-            if left:
-                # It may take a while to find out whether a sender may be told. Nobody got these: no second copies, if we die over it.
-                self._unrecorded.recorded([row.id for row in group.rows])
-                await self._tell(message, group, failed, late)
+            await self._walk(message, walk, body)
         except CancelledError:
+            self._put_without_telling(message, group, walk.ended)
             raise
         except Exception:  # noqa: BLE001 - see run
             self.log.failure("attempt for message {message} to {domain} failed", message=message.id, domain=group.domain)
-            await self._queue.settle([Settled(row.id, RowState.QUEUED, row.last, self._again(row)) for row in left])
-        finally:
-            self._unrecorded.recorded([row.id for row in group.rows])
+            for row in list(walk.left.values()):
+                walk.end(row, self._unanswered(row, ""))
+        ours = [row for row, verdict in walk.ended if verdict.courier and _is_ours(verdict)]
+        lost = await self._is_lost(body) if ours else None
+        if lost is not None:
+            known = {row.id for row in ours}
+            self._put_without_telling(message, group, [each for each in walk.ended if each[0].id not in known])
+            await self._lost(message, ours, lost)
+        else:
+            await self._conclude(message, group, walk.ended)
 
-    async def _walk(self, message: Message, group: Group, body: IBody) -> list[tuple[Row, Verdict]]:
-        """Courier after courier until each row has its verdict; unavailable means the next one, now (C20), unless the mail is kept."""
-        ended = [(row, _nowhere(group.routes[row.id])) for row in group.rows if not group.couriers(row, 0)]
-        left = [row for row in group.rows if group.couriers(row, 0)]
+    async def _walk(self, message: Message, walk: Walk, body: IBody) -> None:
+        """Courier after courier until each row has its verdict; unavailable means the next one, now (C20), unless the mail waits for the primary."""
+        group = walk.group
+        for row in group.rows:
+            if not group.couriers(row, 0):
+                walk.end(row, _nowhere(group.routes[row.id]))
         place = 0
-        while left:
+        while walk.left:
             by_courier: dict[str, list[Row]] = {}
-            for row in left:
+            for row in walk.left.values():
                 by_courier.setdefault(group.couriers(row, place), []).append(row)
-            left = []
             for name, rows in by_courier.items():
                 for row, verdict in await self._try(name, message, rows, body):
                     onward = not verdict.final and verdict.unavailable and bool(group.couriers(row, place + 1))
                     if onward and not waits_for_primary(group.routes[row.id], verdict, row.last):
                         # Once uncertain, the primary may have it, whatever it says later: the portal's copy is a marked one.
-                        left.append(row if is_uncertain(row) else msgspec.structs.replace(row, last=verdict))
+                        walk.left[row.id] = row if is_uncertain(row) else msgspec.structs.replace(row, last=verdict)
                     else:
-                        ended.append((row, verdict))
+                        walk.end(row, verdict)
             place += 1
-        return ended
 
-    async def _try(self, name: str, message: Message, rows: Sequence[Row], body: IBody) -> list[tuple[Row, Verdict]]:
-        verdicts = await self._couriers[name].deliver(message, rows, body)
+    async def _try(self, name: str, message: Message, rows: Sequence[Row], body: IBody) -> list[Ended]:
+        """Each row's verdict. Should a courier fail by a fault of ours, that is no answer, and no verdict on the primary."""
+        verdicts: dict[int, Verdict] = {}
+        try:
+            verdicts = await self._couriers[name].deliver(message, rows, body)
+        except CancelledError:
+            raise
+        except Exception:  # noqa: BLE001 - a fault of ours
+            self.log.failure("courier {name} failed with message {message}", name=name, message=message.id)
         tried = []
         for row in rows:
-            verdict = verdicts[row.id]
-            if name == PRIMARY:
+            verdict = verdicts.get(row.id)
+            if verdict is None:
+                verdict = self._unanswered(row, name)
+            elif name == PRIMARY:
                 verdict = await self._evidence.weigh(row.address, message, verdict)
-            self._meters.count("delivery_attempts", courier=name, outcome=str(verdict.outcome))
+            self._ground.meters.count("delivery_attempts", courier=name, outcome=str(verdict.outcome))
             tried.append((row, verdict))
         return tried
 
-    def _name(self, domain: str) -> str:
-        served = self._directory.domain(domain)
-        return served.name if served else domain
+    def _unanswered(self, row: Row, courier: str) -> Verdict:
+        """For a row of which a fault of ours left no answer: it may have arrived, if the final dot was on its way (rules 1 and 11)."""
+        if self._record.was_offered(row.id):
+            reply = Reply(451, "4.4.2", f"{OUR_TROUBLE} after the final dot")
+            return Verdict(Outcome.UNCERTAIN, reply, courier, Stage.DOT, unavailable=True)
+        return Verdict(Outcome.DEFERRED, Reply(451, "4.3.0", OUR_TROUBLE), courier, Stage.LOCAL)
 
-    # -- records
+    # -- what becomes of them
 
     def _sorted(self, group: Group, ended: Sequence[Ended]) -> tuple[list[Ended], list[Ended], list[Ended]]:
         """Those of whom nobody is told, those who failed, and those who are late."""
+        backoff = self._retry.backoff
         silent: list[Ended] = []
         failed: list[Ended] = []
         late: list[Ended] = []
@@ -199,38 +210,77 @@ class Agent:
             retried = not verdict.final and group.routes[row.id].last is Last.RETRY
             if verdict.outcome is Outcome.FAILED:
                 failed.append((row, verdict))
-            elif retried and self._backoff.over(row.worked):
+            elif retried and backoff.over(row.worked):
                 failed.append((row, self._given_up(verdict)))
-            elif retried and self._backoff.is_late(row.worked, row.delay_told):
+            elif retried and backoff.is_late(row.worked, row.delay_told):
                 late.append((row, verdict))
             else:
                 silent.append((row, verdict))
         return silent, failed, late
 
-    async def _tell(self, message: Message, group: Group, failed: Sequence[Ended], late: Sequence[Ended]) -> None:
-        """Bounces and notices first (their request IDs make them once), then the rows in one transition."""
-        bounce, why = await self._notices.failed(message, failed) if failed else (Bounce.NONE, "")
-        told = await self._notices.delayed(message, late) if late else False
-        settled = [self._failure(row, verdict, bounce, why) for row, verdict in failed]
-        settled += [self._outcome(group, row, verdict, told=told) for row, verdict in late]
-        await self._record(message, group, (*failed, *late), settled)
+    async def _conclude(self, message: Message, group: Group, ended: Sequence[Ended]) -> None:
+        silent, failed, late = self._sorted(group, ended)
+        tried = self._put(message, group, silent, [self._outcome(group, row, verdict) for row, verdict in silent])
+        if failed or late:
+            # It may take a while to find out whether a sender may be told. Nobody got these: no second copies, if we die over it.
+            self._record.nothing_given([row.id for row, _ in (*failed, *late)])
+            try:
+                settled = await self._told(message, group, failed, late)
+            except CancelledError:
+                self._put_without_telling(message, group, (*failed, *late))
+                raise
+            await self._put(message, group, (*failed, *late), settled)
+        await tried
 
-    async def _record(self, message: Message, group: Group, ended: Sequence[Ended], settled: Sequence[Settled]) -> None:
+    async def _told(self, message: Message, group: Group, failed: Sequence[Ended], late: Sequence[Ended]) -> list[Settled]:
+        """Bounces and notices first (their request IDs make them once), then the rows. What of them is trouble of ours is told later."""
+        settled: list[Settled] = []
+        if failed:
+            try:
+                bounce, why = await self._notices.failed(message, failed)
+            except CancelledError:
+                raise
+            except Exception:  # noqa: BLE001 - see run
+                self.log.failure("the sender of message {message} could not be told of its failure", message=message.id)
+                bounce, why = Bounce.LATER, OUR_TROUBLE
+            settled += [self._failure(row, verdict, bounce, why) for row, verdict in failed]
+        told = False
+        if late:
+            try:
+                told = await self._notices.delayed(message, late)
+            except CancelledError:
+                raise
+            except Exception:  # noqa: BLE001 - see run
+                self.log.failure("the sender of message {message} could not be told of its delay", message=message.id)
+        return settled + [self._outcome(group, row, verdict, told=told) for row, verdict in late]
+
+    def _put_without_telling(self, message: Message, group: Group, ended: Sequence[Ended]) -> None:
+        """What is known is recorded though there is no time to tell anybody: whoever has to be told is told after the next attempt."""
+        silent, failed, late = self._sorted(group, ended)
+        settled = [self._outcome(group, row, verdict) for row, verdict in (*silent, *late)]
+        settled += [self._failure(row, verdict, Bounce.LATER, OUR_TROUBLE) for row, verdict in failed]
+        self._put(message, group, (*silent, *late, *failed), settled)
+
+    def _put(self, message: Message, group: Group, ended: Sequence[Ended], settled: Sequence[Settled]) -> Deferred[None]:
         """Everything in one transition, then whoever has to hear of it."""
-        await self._queue.settle(settled)
-        if any(each.waits_for is WaitsFor.PRIMARY for each in settled) and self._modes.mode(group.domain) is Mode.EMERGENCY:
+        return self._record.put(settled, lambda: self._recorded(message, group, ended, settled))
+
+    def _recorded(self, message: Message, group: Group, ended: Sequence[Ended], settled: Sequence[Settled]) -> None:
+        name, emergency = self._ground.name(group.domain), self._ground.in_emergency(group.domain)
+        if emergency and any(each.waits_for is WaitsFor.PRIMARY for each in settled):
             # The emergency began while the primary was being asked: adoption (L4) passed over what was under way.
-            await self._queue.adopt(self._name(group.domain), self._clock.seconds())
-        if (
-            any(each.drain is not None and each.due == 0 for each in settled)
-            and self._modes.mode(group.domain) is not Mode.EMERGENCY
-        ):
+            self._tasks.start(self._ground.queue.adopt(name, self._ground.clock.seconds()), f"adoption for {name}")
+        copies = [(each.drain.uncertain, each.due) for each in settled if each.drain is not None]
+        if not emergency and any(not due for _, due in copies):
             # The emergency ended while the copy was being made: it must not be overlooked.
-            self._born(self._name(group.domain))
-        if any(each.drain is not None and each.drain.uncertain and each.due for each in settled):
-            self._uncertain(self._name(group.domain))
+            self._copied(name, False)
+        if any(uncertain and due for uncertain, due in copies):
+            self._copied(name, True)
+        self._evidence.learn(
+            row.address for row, verdict in ended if verdict.outcome is Outcome.DELIVERED and verdict.courier == PRIMARY
+        )
         for row, verdict in ended:
-            self._bus.publish(RecipientSettled(message.id, row.id, self._name(group.domain), _plain(verdict)))
+            self._ground.bus.publish(RecipientSettled(message.id, row.id, name, _plain(verdict)))
             self.log.info(
                 "message {message} for <{address}>: {outcome} by {courier} ({reply})",
                 message=message.id,
@@ -241,7 +291,7 @@ class Agent:
             )
 
     def _given_up(self, verdict: Verdict) -> Verdict:
-        days = self._backoff.give_up / 86400
+        days = self._retry.backoff.give_up / 86400
         reply = Reply(
             verdict.reply.code, verdict.reply.enhanced, f"given up after {days:g} days; the last answer: {verdict.reply}"
         )
@@ -249,30 +299,27 @@ class Agent:
 
     def _failure(self, row: Row, verdict: Verdict, bounce: Bounce, why: str) -> Settled:
         if bounce is Bounce.HOLD:
-            return Settled(
-                row.id,
-                RowState.HELD,
-                verdict,
-                reason=f"failed ({verdict.reply}), and no bounce: {why}",
-                delay_told=row.delay_told,
-            )
+            reason = f"failed ({verdict.reply}), and no bounce: {why}"
+            return Settled(row.id, RowState.HELD, verdict, reason=reason, delay_told=row.delay_told)
         if bounce is Bounce.LATER:
             reason = f"failed ({verdict.reply}), and not yet known whether a bounce may go out: {why}"
             last = row.last if is_uncertain(row) else verdict
-            return Settled(row.id, RowState.QUEUED, last, self._again(row), reason=reason, delay_told=row.delay_told)
+            return Settled(row.id, RowState.QUEUED, last, self._retry.again(row), reason=reason, delay_told=row.delay_told)
         return Settled(row.id, RowState.FAILED, verdict, reason=why, delay_told=row.delay_told)
 
     def _outcome(self, group: Group, row: Row, verdict: Verdict, *, told: bool = False) -> Settled:
         way = group.routes[row.id]
         if verdict.outcome is Outcome.DELIVERED:
             copy = verdict.copy if isinstance(verdict, Placed) and way.drains else None
-            due = 0.0
-            if copy is not None and self._modes.mode(group.domain) is not Mode.EMERGENCY:
+            due, why = 0.0, WaitsFor.NOTHING
+            if copy is not None and not self._ground.in_emergency(group.domain):
                 # The primary may have an uncertain one already: it goes last, when its turn comes (rule 1).
-                wait = self._backoff.patience() if copy.uncertain else self._backoff.delay(1, self._jitter())
-                due = self._clock.seconds() + wait
-                self._expect(due)
-            return Settled(row.id, RowState.DELIVERED, _plain(verdict), due, copy, delay_told=row.delay_told)
+                backoff = self._retry.backoff
+                wait = backoff.patience() if copy.uncertain else backoff.delay(1, self._retry.jitter())
+                due = self._ground.clock.seconds() + wait
+                # The primary's verdict was the row's last, on the way here.
+                why = WaitsFor.OUTAGE if row.last is not None and _is_wide(row.last) else why
+            return Settled(row.id, RowState.DELIVERED, _plain(verdict), due, copy, delay_told=row.delay_told, waits_for=why)
         if way.last is Last.PARK:
             return Settled(
                 row.id, RowState.PARKED, verdict, reason=way.why, delay_told=row.delay_told, waits_for=WaitsFor.MAILBOX
@@ -281,63 +328,82 @@ class Agent:
         waits_for = WaitsFor.PRIMARY if reason else WaitsFor.NOTHING
         if is_uncertain(row) and verdict.outcome is Outcome.DEFERRED and row.last is not None:
             verdict = row.last
-        told = told or row.delay_told
-        return Settled(row.id, RowState.QUEUED, verdict, self._again(row), reason=reason, delay_told=told, waits_for=waits_for)
+        told, due = told or row.delay_told, self._retry.again(row)
+        return Settled(row.id, RowState.QUEUED, verdict, due, reason=reason, delay_told=told, waits_for=waits_for)
+
+    # -- a message that cannot be read, and orders
+
+    async def _is_lost(self, body: IBody) -> BodyLost | None:
+        """Whether a body is why a courier failed: read to its end."""
+        try:
+            async for _ in body.chunks():
+                pass
+        except BodyLost as error:
+            return error
+        except CancelledError:
+            raise
+        except Exception:  # noqa: BLE001 - it cannot be told now
+            return None
+        return None
+
+    async def _lost(self, message: Message, rows: Sequence[Row], error: BodyLost) -> None:
+        """A message that cannot be read is not tried again by itself: its sender is told as far as rule 6 allows, and it is held and shown."""
+        verdict = Verdict(Outcome.FAILED, Reply(554, "5.3.0", "the message was damaged in our queue and cannot be delivered"), "")
+        failed = [(row, verdict) for row in rows]
+        self._record.nothing_given([row.id for row in rows])
+        try:
+            bounce, why = await self._notices.failed(message, failed, wait=False)
+        except CancelledError:
+            self._record.put([self._failure(row, verdict, Bounce.LATER, OUR_TROUBLE) for row in rows])
+            raise
+        except Exception:  # noqa: BLE001 - held all the same
+            self.log.failure("the sender of message {message} could not be told", message=message.id)
+            bounce, why = Bounce.HOLD, OUR_TROUBLE
+        told = "its sender was told" if bounce is Bounce.SEND else f"its sender was not told: {why}"
+        reason = f"its text cannot be read any more ({error}); {told}"
+        self._ground.bus.publish(
+            Alarm("message-lost", f"message {message.id} from <{message.envelope.sender}>: {reason}", message.domain)
+        )
+        await self._record.put(
+            [Settled(row.id, RowState.HELD, verdict, reason=reason, delay_told=row.delay_told) for row in rows]
+        )
 
     async def give_up(self, rows: Sequence[int], reason: str) -> int:
         """Administration: end the deliveries named and tell their senders. Where rule 6 forbids that, the
         message is held and shown; ``delete`` is the word for ending it in silence. How many ended."""
-        ended = 0
+        queue, now = self._ground.queue, self._ground.clock.seconds()
         # Held rows cannot be claimed; parked ones can, and nobody else does.
-        await self._queue.change(rows, RowState.PARKED, reason=reason)
-        for claim in await self._queue.claim_rows(rows, self._clock.seconds(), self.next_due):
-            verdict = Verdict(Outcome.FAILED, Reply(554, "5.0.0", reason), "")
-            failed = [(row, verdict) for row in claim.rows if row.kind is RowKind.DELIVER]
-            others = [row for row in claim.rows if row.kind is not RowKind.DELIVER]
-            bounce, why = await self._notices.failed(claim.message, failed, wait=False) if failed else (Bounce.NONE, "")
-            settled = [self._failure(row, verdict, bounce, why) for row, _ in failed]
-            settled += [Settled(row.id, RowState.QUEUED, row.last, self._clock.seconds(), reason=row.reason) for row in others]
-            await self._queue.settle(settled)
-            ended += len(failed) if bounce is not Bounce.HOLD else 0
+        await queue.change(rows, RowState.PARKED, reason=reason)
+        claims = list(await queue.claim_rows(rows, now, self._retry.next_due))
+        return await self._underway.work([row.id for claim in claims for row in claim.rows], self._end_all(claims, reason))
+
+    async def _end_all(self, claims: list[Claim], reason: str) -> int:
+        ended = 0
+        while claims:
+            try:
+                ended += await self._end(claims.pop(0), reason)
+            except CancelledError:
+                now = self._ground.clock.seconds()
+                self._record.put([Settled(row.id, RowState.QUEUED, row.last, now) for claim in claims for row in claim.rows])
+                raise
         return ended
 
-    # -- archive rows
-
-    async def archive(self, claim: Claim) -> None:
-        """An attempt for a message's ARCHIVE row: stages it, and comes back for recipients that are still under way."""
-        message = claim.message
-        settled: list[Settled] = []
-        for row in claim.rows:
-            try:
-                settled.append(await self._archive_row(message, row))
-            except CancelledError:
-                raise
-            except Exception:  # noqa: BLE001 - see run
-                self.log.failure("archive row {row} failed", row=row.id)
-                settled.append(Settled(row.id, RowState.QUEUED, row.last, self._again(row), reason=row.reason))
-        await self._queue.settle(settled)
-
-    async def _archive_row(self, message: Message, row: Row) -> Settled:
-        now = self._clock.seconds()
-        standing = await self._archive.standing(message)
-        if not standing.entitled and not standing.pending:
-            return Settled(row.id, RowState.REMOVED, None, reason="nobody in the service's scope got it (A20)")
-        if row.attempts <= QUICK_LOOKS and any(each.state is RowState.CLAIMED for each in standing.pending):
-            # Most recipients of one message are delivered within a second: one record for all of them is cheaper.
-            self._expect(now + QUICK_LOOK)
-            return Settled(row.id, RowState.QUEUED, row.last, now + QUICK_LOOK, reason=row.reason)
-        body = await self._queue.body(message.id)
-        verdict = await self._archive.stage(message, row, standing, body)
-        self._meters.count("delivery_attempts", courier=ARCHIVE, outcome=str(verdict.outcome))
-        if verdict.outcome is not Outcome.DELIVERED:
-            return Settled(row.id, RowState.QUEUED, verdict, self._again(row), reason=row.reason)
-        if not standing.pending:
-            return Settled(row.id, RowState.DELIVERED, verdict, staged=standing.staged)
-        # Those still under way are united with the record when they got it.
-        soonest = min((each.due for each in standing.pending if each.due > now), default=now + self._backoff.ceiling)
-        due = min(soonest + 30.0, now + self._backoff.ceiling)
-        self._expect(due)
-        return Settled(row.id, RowState.QUEUED, verdict, due, staged=standing.staged)
+    async def _end(self, claim: Claim, reason: str) -> int:
+        verdict = Verdict(Outcome.FAILED, Reply(554, "5.0.0", reason), "")
+        now = self._ground.clock.seconds()
+        failed = [(row, verdict) for row in claim.rows if row.kind is RowKind.DELIVER]
+        others = [row for row in claim.rows if row.kind is not RowKind.DELIVER]
+        settled = [Settled(row.id, RowState.QUEUED, row.last, now, reason=row.reason) for row in others]
+        try:
+            bounce, why = await self._notices.failed(claim.message, failed, wait=False) if failed else (Bounce.NONE, "")
+        except CancelledError:
+            self._record.put([*settled, *(self._failure(row, verdict, Bounce.HOLD, OUR_TROUBLE) for row, _ in failed)])
+            raise
+        except Exception:  # noqa: BLE001 - held and shown: it can be ordered again
+            self.log.failure("the sender of message {message} could not be told", message=claim.message.id)
+            bounce, why = Bounce.HOLD, OUR_TROUBLE
+        await self._record.put([*settled, *(self._failure(row, verdict, bounce, why) for row, _ in failed)])
+        return len(failed) if bounce is not Bounce.HOLD else 0
 
 
 def _nowhere(way: Route) -> Verdict:
@@ -345,6 +411,16 @@ def _nowhere(way: Route) -> Verdict:
     if way.last is Last.FAIL:
         return Verdict(Outcome.FAILED, Reply(550, "5.1.1", way.why), "")
     return Verdict(Outcome.DEFERRED, Reply(451, "4.2.1", way.why), "")
+
+
+def _is_ours(verdict: Verdict) -> bool:
+    """Deferred by trouble of our own; reading the message may be it."""
+    return verdict.outcome is Outcome.DEFERRED and verdict.stage is Stage.LOCAL
+
+
+def _is_wide(verdict: Verdict) -> bool:
+    """Trouble of the primary as a whole."""
+    return outage.read(verdict).breadth.wide
 
 
 def _plain(verdict: Verdict) -> Verdict:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+
+from twisted.internet.defer import CancelledError
+from twisted.logger import Logger
 
 from hornetmail.core import outage
 from hornetmail.core.address import domain_of
@@ -21,6 +24,8 @@ OURS = frozenset({Door.NOTICE, Door.SUBMISSION, Door.WEB})
 class Evidence:
     """Learns accepted addresses, unmasks sick primaries, gives the mode machine its signs."""
 
+    log = Logger()
+
     def __init__(
         self, directory: IDirectory, accepted: AcceptedRecipients, modes: Modes, accepts_everything: Callable[[str], bool]
     ) -> None:
@@ -30,11 +35,28 @@ class Evidence:
         self._accepts_everything = accepts_everything
 
     async def weigh(self, address: str, message: Message, verdict: Verdict) -> Verdict:
-        """The verdict as it counts: a refusal by a sick primary becomes unavailability. Waits for no disk but to look an address up."""
+        """The verdict as it counts: a refusal by a sick primary becomes unavailability. Raises nothing: the verdict is not on record yet. One
+        that says delivered waits for nothing; others wait for an address to be looked up, at most."""
+        try:
+            return await self._weighed(address, message, verdict)
+        except CancelledError:
+            raise
+        except Exception:  # noqa: BLE001 - a fault among those who hear of it changes nothing about what the primary said
+            self.log.failure("the primary's answer for <{address}> told nobody anything", address=address)
+            return verdict
+
+    def learn(self, addresses: Iterable[str]) -> None:
+        """The primary accepted these, and that is on record: from now on they are known."""
+        for address in addresses:
+            if not self._accepts_everything(self._name(address)):
+                self._accepted.learn(address, delivered=True)
+
+    def _name(self, address: str) -> str:
         served = self._directory.domain(domain_of(address))
-        name = served.name if served else domain_of(address)
-        if verdict.outcome is Outcome.DELIVERED and not self._accepts_everything(name):
-            self._accepted.learn(address, delivered=True)
+        return served.name if served else domain_of(address)
+
+    async def _weighed(self, address: str, message: Message, verdict: Verdict) -> Verdict:
+        name = self._name(address)
         if await self._disbelieved(address, verdict):
             self._modes.refused(name, address, verdict)
             reply = Reply(451, "4.3.0", f"not believed, it refuses known addresses: {verdict.reply}")

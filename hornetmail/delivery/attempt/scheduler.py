@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from hornetmail.core.queued import Claim, Row, RowKind
-from hornetmail.delivery.tasks import Tasks
+from hornetmail.delivery.attempt.underway import Underway
+from hornetmail.delivery.tasks import Tasks, within
 from hornetmail.interfaces import IQueue, IShare
 
 REFILL = 0.005
 """Seconds in which ends of attempts are gathered before a full lane claims again: one claim then serves many."""
 
+
+CLAIM_SECONDS = 60.0
+"""A claim that hangs ends its lane no more than one that fails; what it claimed all the same is found by whoever looks for lost claims."""
 
 NONE: Mapping[str, int] = MappingProxyType({})
 
@@ -62,9 +66,11 @@ class Share:
 
 
 class Lane:
-    """Rows of some kinds, at most ``limit`` messages at a time (with ``share``, one that goes to several destinations counts at each). Claims run one after another.
+    """Rows of some kinds, at most ``limit`` messages at a time (with ``share``, one that goes to several destinations counts at each). Claims run
+    one after another. The queue says when to look (``IQueue.next_due`` and ``wake``), and an attempt that ends while the lane was full.
 
-    ``share``: how much of it a destination may have, if that is limited. ``fallback``: seconds after which it looks without being woken, for times that were due before this process started.
+    ``share``: how much of it a destination may have, if that is limited. ``fallback``: seconds after which it looks at the latest when the
+    queue could not be asked.
     """
 
     log = Logger()
@@ -77,8 +83,9 @@ class Lane:
         limit: int,
         run: Callable[[Claim], Coroutine[Any, Any, None]],
         next_due: Callable[[Row], float],
-        fallback: float = 30.0,
+        underway: Underway,
         share: Share | None = None,
+        fallback: float = 5.0,
     ) -> None:
         self._clock = clock
         self._queue = queue
@@ -86,14 +93,13 @@ class Lane:
         self._limit = limit
         self._run = run
         self._next_due = next_due
-        self._fallback = fallback
+        self._underway = underway
         self._share = share
+        self._fallback = fallback
         self._tasks = Tasks(clock)
         self._claiming = Tasks(clock)
         self._again = False
         self._full = False
-        self._refilling = False
-        self._dues: list[float] = []
         self._running = False
         self._call: IDelayedCall | None = None
 
@@ -105,8 +111,6 @@ class Lane:
     def start(self) -> None:
         """Begin."""
         self._running = True
-        if self._dues:
-            self._arm(self._dues[0])
         self.wake()
 
     async def stop(self, grace: float) -> None:
@@ -118,48 +122,51 @@ class Lane:
         await self._tasks.stop(grace)
 
     def wake(self) -> None:
-        """Something became due."""
+        """Something became due, or is due at another time than was known."""
+        due = self._queue.next_due(self._kinds)
+        if due is not None and due > self._clock.seconds():
+            self._look_at(due)
+        elif due is not None:
+            self._look()
+
+    def _look(self) -> None:
+        """Claim what is due, and what waited for room."""
         if not self._running:
             return
         if len(self._claiming):
             self._again = True
+        else:
+            self._claiming.start(self._turn(), "claiming")
+
+    def _look_at(self, due: float) -> None:
+        """Look then, if not earlier."""
+        if not self._running:
             return
-        self._claiming.start(self._turn(), "claiming")
-
-    def expect(self, due: float) -> None:
-        """Something becomes due then."""
-        if self._running and (not self._dues or due < self._dues[0]):
-            self._arm(due)
-        heapq.heappush(self._dues, due)
-
-    def _arm(self, due: float) -> None:
         if self._call is not None and self._call.active():
+            if self._call.getTime() <= due:
+                return
             self._call.cancel()
-        self._call = self._clock.callLater(max(0.0, due - self._clock.seconds()), self._come)
-
-    def _come(self) -> None:
-        """The earliest of the expected times is here."""
-        now = self._clock.seconds()
-        while self._dues and self._dues[0] <= now:
-            heapq.heappop(self._dues)
-        if self._dues:
-            self._arm(self._dues[0])
-        self.wake()
+        self._call = self._clock.callLater(max(0.0, due - self._clock.seconds()), self._look)
 
     async def _turn(self) -> None:
         self._again = True
+        failed = False
         while self._again and self._running:
-            self._again = self._refilling = False
+            self._again = False
             free = self._limit - len(self._tasks)
             if free <= 0:
                 self._full = True
-                break
+                return
             if self._share is not None:
                 self._share.denied = False
             try:
-                claims = await self._queue.claim(self._clock.seconds(), free, self._next_due, self._kinds, self._share)
-            except Exception:  # noqa: BLE001 - the queue is in trouble, it says so itself; look again later
+                asked = self._queue.claim(self._clock.seconds(), free, self._next_due, self._kinds, self._share)
+                claims = await within(self._clock, CLAIM_SECONDS, asked)
+            except Exception as error:
+                if isinstance(error, CancelledError) and not self._running:
+                    raise
                 self.log.failure("claiming failed")
+                failed = True
                 break
             self._full = sum(len(claim.rows) for claim in claims) >= free
             for claim in claims:
@@ -167,9 +174,11 @@ class Lane:
                     self._tasks.start(self._attempt(goal, part), f"message {claim.message.id}").addCallback(
                         lambda _: self._ended()
                     )
-        look = self._clock.seconds() + self._fallback
-        if not self._dues or self._dues[0] > look:
-            self.expect(look)
+        now = self._clock.seconds()
+        due = now + self._fallback if failed else self._queue.next_due(self._kinds)
+        # What is due by now waits for a place: an attempt that ends looks again, and so does the queue as long as there is any.
+        if due is not None and due > now:
+            self._look_at(due)
 
     def _parts(self, claim: Claim) -> list[tuple[str, Claim]]:
         """A claim by destinations: none of a message's recipients waits, or holds a place, for those elsewhere."""
@@ -181,17 +190,17 @@ class Lane:
         return [(goal, Claim(claim.message, tuple(rows))) for goal, rows in parts.items()]
 
     async def _attempt(self, goal: str, claim: Claim) -> None:
+        rows = [row.id for row in claim.rows]
         if self._share is None:
-            await self._run(claim)
+            await self._underway.work(rows, self._run(claim))
             return
         self._share.take(goal)
         try:
-            await self._run(claim)
+            await self._underway.work(rows, self._run(claim))
         finally:
             self._share.give(goal)
 
     def _ended(self) -> None:
-        more = self._full or (self._share is not None and self._share.denied)
-        if more and not self._refilling:
-            self._refilling = True
-            self.expect(self._clock.seconds() + REFILL)
+        if self._full or (self._share is not None and self._share.denied):
+            self._full = False
+            self._look_at(self._clock.seconds() + REFILL)

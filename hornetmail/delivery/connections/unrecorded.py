@@ -49,6 +49,10 @@ class Unrecorded:
                 self._rows[row].append(waiting)
                 await waiting
 
+    def waits(self, row: int) -> bool:
+        """Whether the row's final dot was sent, or is about to be, and nothing is recorded yet."""
+        return row in self._rows
+
     def recorded(self, rows: Collection[int]) -> None:
         """What became of these rows' attempt is on disk, or nobody will record it any more."""
         for row in rows:

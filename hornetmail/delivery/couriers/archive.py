@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 
 import msgspec
+from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -20,6 +21,7 @@ from hornetmail.core.served import Coverage
 from hornetmail.core.verdict import Outcome, Verdict
 from hornetmail.filter.spam import tagged
 from hornetmail.interfaces import IArchive, IBody, ICourier, IDirectory, IQueue
+from hornetmail.spool.errors import BodyLost
 
 FEEDS = {Door.MX: "inline", Door.LMTP: "inline", Door.RELAY: "relay", Door.SUBMISSION: "submission", Door.WEB: "submission"}
 
@@ -88,7 +90,7 @@ class ArchiveCourier:
         return {each.id: verdict for each in rows}
 
     async def stage(self, message: Message, row: Row, standing: Standing, body: IBody) -> Verdict:
-        """Stage what is not staged yet. ``row.staged`` names the rows that were."""
+        """Stage what is not staged yet. ``row.staged`` names the rows that were. Raises BodyLost: the message cannot be read any more."""
         staged = frozenset(row.staged)
         fresh = [each for each in standing.entitled if each.id not in staged]
         try:
@@ -96,6 +98,8 @@ class ArchiveCourier:
                 token = row.id if not staged and not standing.pending else _token(row, fresh)
                 spam = tagged(header_of(await body.read(0, HEAD_BYTES)))
                 await self._archive.stage(self._item(message, token, fresh, spam=spam), body)
+        except (BodyLost, CancelledError):
+            raise
         except Exception:  # noqa: BLE001 - an archive that cannot take it now delays archiving only
             self.log.failure("archiving message {message} failed, it is tried again", message=message.id)
             return Verdict(Outcome.DEFERRED, Reply(451, "4.3.0", "the archive did not take it"), ARCHIVE)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -48,7 +50,25 @@ class PortalCourier:
         uncertain = row.last is not None and row.last.outcome is Outcome.UNCERTAIN
         try:
             copy = await self._portal.deliver(mailbox.id, message, row, body, uncertain=uncertain)
+        except CancelledError:
+            raise
         except Exception:  # noqa: BLE001 - whatever is wrong with our store, the message stays in the queue
             self.log.failure("portal delivery of row {row} failed", row=row.id)
+            found = await self._placed_all_the_same(mailbox.id, row)
+            if found is not None:
+                return self._placed(msgspec.structs.replace(found, uncertain=uncertain))
             return Verdict(Outcome.DEFERRED, Reply(451, "4.3.0", "our portal store failed"), PORTAL)
+        return self._placed(copy)
+
+    def _placed(self, copy: Portal) -> Placed:
         return Placed(Outcome.DELIVERED, Reply(250, "2.0.0", "in the portal"), PORTAL, Stage.LOCAL, copy=copy)
+
+    async def _placed_all_the_same(self, mailbox: int, row: Row) -> Portal | None:
+        """The copy, if what failed came after it was in its place: delivered to the primary later, it would lie in INBOX for ever besides."""
+        try:
+            return await self._portal.received(mailbox, row)
+        except CancelledError:
+            raise
+        except Exception:  # noqa: BLE001 - the next attempt finds it
+            self.log.failure("whether row {row} is in the portal cannot be found out", row=row.id)
+            return None

@@ -19,7 +19,7 @@ from hornetmail.core.address import domain_of
 from hornetmail.core.events import FolderChanged
 from hornetmail.core.mode import Mode
 from hornetmail.core.queued import DONE, Message, Portal, Row, RowKind, RowState
-from hornetmail.delivery.tasks import Tasks
+from hornetmail.delivery.tasks import Tasks, within
 from hornetmail.interfaces import IBus, IDirectory, IModes, IPortal, IQueue
 
 SPACE = "moved"
@@ -35,6 +35,9 @@ LONGEST_DAYS = 366
 
 LOOKS = 50
 """Mailboxes looked at in one sweep."""
+
+HANGS_SECONDS = 300.0
+"""A look that takes longer has failed: its turn comes again."""
 
 LIVE = tuple(state for state in RowState if state not in DONE)
 
@@ -76,7 +79,7 @@ class Returned:
         for key, value in self._queue.remembered(SPACE).items():
             mailbox, _, name = key.partition("/")
             try:
-                self._keep(int(mailbox), name, msgspec.msgpack.decode(value, type=Away))
+                self._watch(int(mailbox), name, msgspec.msgpack.decode(value, type=Away))
             except (msgspec.DecodeError, ValueError):
                 self.log.error("the fact {key} of moved copies cannot be read", key=key)
 
@@ -91,25 +94,30 @@ class Returned:
         await self._tasks.stop(grace)
 
     async def note(self, message: Message, row: Row) -> None:
-        """A drain row is about to be settled because its copy was not in INBOX."""
+        """A drain row is about to be settled because its copy was not in INBOX. In memory when it is durable; raises the queue's errors."""
         copy = row.portal
         assert copy is not None
         away = Away(self._clock.seconds(), message.arrived, message.tenant, message.domain, row.address, copy.uncertain)
-        self._keep(copy.mailbox, copy.name, away)
         await self._queue.remember(SPACE, f"{copy.mailbox}/{copy.name}", msgspec.msgpack.encode(away))
+        self._watch(copy.mailbox, copy.name, away)
 
-    def _keep(self, mailbox: int, name: str, away: Away) -> None:
+    def watched(self, mailbox: int = 0) -> list[str]:
+        """Names of copies that drain once they are back in INBOX: of a mailbox, or with 0 of all."""
+        some = [self._away.get(mailbox, {})] if mailbox else list(self._away.values())
+        return [name for names in some for name in names]
+
+    def _watch(self, mailbox: int, name: str, away: Away) -> None:
         if mailbox not in self._away:
             self._away[mailbox] = {}
             self._turns.append(mailbox)
         self._away[mailbox][name] = away
 
     async def _forget(self, mailbox: int, name: str) -> None:
+        await self._queue.remember(SPACE, f"{mailbox}/{name}", None)
         names = self._away.get(mailbox, {})
         names.pop(name, None)
         if not names:
             self._away.pop(mailbox, None)
-        await self._queue.remember(SPACE, f"{mailbox}/{name}", None)
 
     def _hint(self, event: FolderChanged) -> None:
         if event.folder == INBOX and event.mailbox in self._away:
@@ -120,13 +128,16 @@ class Returned:
         now = self._clock.seconds()
         for _ in range(min(LOOKS, len(self._turns))):
             mailbox = self._turns.popleft()
-            for name in [name for name, away in self._away.get(mailbox, {}).items() if away.at < now - self._kept(away)]:
-                await self._forget(mailbox, name)
+            try:
+                for name in [name for name, away in self._away.get(mailbox, {}).items() if away.at < now - self._watched(away)]:
+                    await self._forget(mailbox, name)
+            finally:
+                if mailbox in self._away:
+                    self._turns.append(mailbox)
             if mailbox in self._away:
-                self._turns.append(mailbox)
                 await self.look(mailbox)
 
-    def _kept(self, away: Away) -> float:
+    def _watched(self, away: Away) -> float:
         """Seconds for which a copy that comes back drains."""
         domain = self._directory.domain(domain_of(away.address))
         days = domain.portal_days if domain is not None else 0
@@ -138,8 +149,7 @@ class Returned:
             return 0
         self._looking.add(mailbox)
         try:
-            async with self.alone(mailbox):
-                return await self._look(mailbox)
+            return await within(self._clock, HANGS_SECONDS, self._look_alone(mailbox))
         except CancelledError:
             raise
         except Exception:  # noqa: BLE001 - its turn comes again, and others wait
@@ -147,6 +157,10 @@ class Returned:
             return 0
         finally:
             self._looking.discard(mailbox)
+
+    async def _look_alone(self, mailbox: int) -> int:
+        async with self.alone(mailbox):
+            return await self._look(mailbox)
 
     def alone(self, mailbox: int) -> DeferredLock:
         """Held by whoever asks which copies of a mailbox have a drain row and makes those that are missing, so that no two are made."""
@@ -161,10 +175,13 @@ class Returned:
         if not back:
             return 0
         rows = await self._queue.rows(kinds=(RowKind.DRAIN,), states=LIVE, mailbox=mailbox, limit=1_000_000)
-        waiting = {row.portal.name for _, row in rows if row.portal is not None}
+        waiting = {row.portal.name: row.state for _, row in rows if row.portal is not None}
         made = 0
         for name, (envelope, size) in back.items():
             away = wanted[name]
+            if waiting.get(name) is RowState.CLAIMED:
+                # Its row is about to be done, because the copy was not there: not forgotten before it is.
+                continue
             if name not in waiting:
                 emergency = self._modes.mode(domain_of(away.address)) is Mode.EMERGENCY
                 await self._queue.take_back(

@@ -1,4 +1,5 @@
-"""Mail in an INBOX that has no envelope: it stays, is listed, and goes home with ``<>`` if somebody chooses so (rule 10).
+"""Mail in an INBOX that has no envelope: it stays, is listed, and goes home with ``<>`` if somebody chooses so (rule 10). A copy whose row an
+administrator deleted is listed too; chosen, it goes home with its own envelope.
 
 A choice is a drain row in the queue's journal, durable before it is answered; from then on the message is a portal copy like all others, and
 ``drain.py`` knows no difference.
@@ -6,7 +7,7 @@ A choice is a drain row in the queue's journal, durable before it is answered; f
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -22,6 +23,7 @@ from hornetmail.core.stray import Choice, Stray
 from hornetmail.delivery.home.returned import Returned
 from hornetmail.delivery.tasks import together
 from hornetmail.interfaces import IDirectory, IModes, IPortal, IQueue, IStrays
+from hornetmail.portal.naming import row_of
 
 DELETED = "\\Deleted"
 LIVE = tuple(state for state in RowState if state not in DONE)
@@ -63,36 +65,55 @@ class Strays:
 
     async def of(self, mailbox: int, uids: Collection[int] | None = None) -> Sequence[Stray]:
         """See IStrays."""
-        entries = [entry for entry in await self._entries(mailbox) if uids is None or entry.uid in uids]
-        rows = await self._rows(mailbox) if entries else {}
-        return [self._stray(mailbox, entry, rows.get((mailbox, entry.name))) for entry in entries]
+        found = await self._of(mailbox)
+        return [stray for stray in found if uids is None or stray.entry.uid in uids]
+
+    async def _of(self, mailbox: int) -> list[Stray]:
+        """INBOX first and the queue after it: a copy that is being delivered has its row by then, or its delivery is under way still."""
+        entries = await self._entries(mailbox)
+        if not entries:
+            return []
+        rows = await self._rows(mailbox)
+        spoken_for = self._numbers(mailbox, rows)
+        found = []
+        for entry in entries:
+            number = row_of(entry.name)
+            if not number or not (number in spoken_for or await self._is_under_way(number)):
+                found.append(self._stray(mailbox, entry, rows.get((mailbox, entry.name))))
+        return found
+
+    def _numbers(self, mailbox: int, rows: Mapping[tuple[int, str], Row]) -> frozenset[int]:
+        """The rows whose copies drain by themselves, now or when they come back."""
+        own = {row_of(name) for _, name in rows}
+        return frozenset(own | {row_of(name) for name in self._returned.watched(mailbox)}) - {0}
+
+    async def _is_under_way(self, number: int) -> bool:
+        page = await self._queue.rows(after=number - 1, limit=1)
+        return bool(page) and page[0][1].id == number and page[0][1].state not in DONE
 
     async def page(self, mailboxes: Sequence[int], limit: int, after: int = 0) -> tuple[Sequence[Stray], bool]:
         """See IStrays."""
-        found: list[tuple[int, Entry]] = []
+        found: list[Stray] = []
         first = mailboxes[0] if mailboxes else 0
+        one = first if len(mailboxes) == 1 else 0
+        spoken_for = self._numbers(one, await self._rows(one)) if mailboxes else frozenset()
         for start in range(0, len(mailboxes), LOOKED):
-            for mailbox in await self._portal.holding(mailboxes[start : start + LOOKED]):
+            for mailbox in await self._portal.holding(mailboxes[start : start + LOOKED], spoken_for):
                 behind = after if mailbox == first else 0
-                found += [(mailbox, entry) for entry in await self._entries(mailbox) if entry.uid > behind]
+                found += [stray for stray in await self._of(mailbox) if stray.entry.uid > behind]
                 if len(found) > limit:
-                    break
-            if len(found) > limit:
-                break
-        shown = found[:limit]
-        several = len({mailbox for mailbox, _ in shown}) > 1
-        rows = await self._rows(0 if several else shown[0][0]) if shown else {}
-        return [self._stray(mailbox, entry, rows.get((mailbox, entry.name))) for mailbox, entry in shown], len(found) > limit
+                    return found[:limit], True
+        return found, False
 
     async def _entries(self, mailbox: int) -> list[Entry]:
-        r"""Oldest UID first, without what is marked ``\Deleted``, which counts as removed."""
-        found = [entry for entry in await self._portal.unaddressed(mailbox) if DELETED not in entry.flags]
-        return sorted(found, key=lambda entry: entry.uid)
+        r"""Oldest UID first, without what is marked ``\Deleted``, which counts as removed; copies too, where there is a primary to take them home."""
+        entries = await self._portal.unaddressed(mailbox, copies=bool(self.goal(mailbox)))
+        return sorted((entry for entry in entries if DELETED not in entry.flags), key=lambda entry: entry.uid)
 
     def _stray(self, mailbox: int, entry: Entry, row: Row | None) -> Stray:
         head = entry.name.partition(".")[0]
         brought = float(head) if head.isascii() and head.isdigit() and 9 <= len(head) <= 10 else entry.date
-        return Stray(mailbox, entry, min(brought, self._clock.seconds()), row)
+        return Stray(mailbox, entry, min(brought, self._clock.seconds()), row, bool(row_of(entry.name)))
 
     async def _rows(self, mailbox: int) -> dict[tuple[int, str], Row]:
         """Drain rows that are not done by mailbox and name; of one mailbox, or with 0 of all."""

@@ -52,7 +52,15 @@ class UncertainTurns:
 
     def _due(self, domain: str) -> None:
         del self._looks[domain]
-        self._tasks.start(self._look(domain), f"turn of uncertain copies of {domain}")
+        self._tasks.start(self._look_again(domain), f"turn of uncertain copies of {domain}")
+
+    async def _look_again(self, domain: str) -> None:
+        """A look that fails by a fault of ours is repeated like one that found them waiting."""
+        try:
+            await self._look(domain)
+        except Exception:
+            self.expect(domain)
+            raise
 
     async def _look(self, domain: str) -> None:
         if self._modes.mode(domain) is Mode.EMERGENCY:

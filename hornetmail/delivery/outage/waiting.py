@@ -37,6 +37,7 @@ class Waiting:
         for row in await self._rows():
             domain = self._directory.domain(domain_of(row.address))
             if domain is None or domain.name not in self._patient:
+                # One that is being tried just now is left alone by the queue, and judged by the new rule.
                 free.append(row.id)
             elif now - row.queued >= self._late:
                 late.setdefault(domain.name, []).append(row)
@@ -51,7 +52,7 @@ class Waiting:
         found: list[Row] = []
         after = 0
         while True:
-            page = await self._queue.rows(kinds=(RowKind.DELIVER,), states=(RowState.QUEUED,), after=after)
+            page = await self._queue.rows(kinds=(RowKind.DELIVER,), states=(RowState.QUEUED, RowState.CLAIMED), after=after)
             found.extend(row for _, row in page if row.waits_for is WaitsFor.PRIMARY)
             if len(page) < 500:
                 return found

@@ -20,6 +20,8 @@ WHY = (
     "it has no envelope: it was put here by a mail program or by hand, not delivered, and stays unless somebody chooses otherwise"
 )
 
+COPY = "its delivery was taken off the queue by hand: it stays, with its envelope, unless somebody chooses otherwise"
+
 
 class StrayView(msgspec.Struct, frozen=True, kw_only=True, rename={"sender": "from"}):
     """A message that stays. ``date``: its INTERNALDATE, ``since``: when it was put here, Unix seconds; ``size``: bytes. ``name`` is POP's
@@ -95,7 +97,7 @@ def view(rooms: Rooms, caller: Caller, mailbox: Mailbox, stray: Stray, uidvalidi
         since=stray.since,
         size=entry.size,
         to=rooms.strays.goal(mailbox.id),
-        why=WHY if row is None else "",
+        why="" if row is not None else COPY if stray.addressed else WHY,
         chosen=row is not None,
         state=row.state.value if row is not None else "",
         reason=(row.reason or (str(row.last.reply) if row.last is not None else "")) if row is not None else "",

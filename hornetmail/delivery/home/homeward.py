@@ -1,0 +1,114 @@
+"""A primary that is seen up again: what waits for it need not wait for its back-off.
+
+Portal copies go in a pass of the drain, which begins with one and ramps up (rule 10). Mail that is in the queue for want of a portal mailbox is
+made due, some at first, then more, so that whoever just came back is not overrun. A primary that answers and fails by turns gets that ever less often.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+from twisted.logger import Logger
+
+from hornetmail.core import outage
+from hornetmail.core.events import HealthChanged, PrimarySeen
+from hornetmail.core.mode import Mode
+from hornetmail.core.queued import Row, RowKind, RowState
+from hornetmail.delivery.attempt.ground import Ground
+from hornetmail.delivery.home.drain import Drain
+from hornetmail.delivery.tasks import Tasks
+
+FIRST, MOST = 5, 50
+"""Messages made due in the first second after their primary is back, doubled from second to second up to the latter."""
+
+CALM_SECONDS = 10.0
+LONGEST_CALM_SECONDS = 900.0
+"""Between two times for one domain: the first, doubled whenever what was made due came back at once, and at most the second."""
+
+
+class Calm(msgspec.Struct, frozen=True, gc=False):
+    """When a domain's mail was made due last, and how long not again after it, in seconds."""
+
+    at: float
+    wait: float
+
+
+class Homeward:
+    """See the module."""
+
+    log = Logger()
+
+    def __init__(self, ground: Ground, drain: Drain) -> None:
+        self._ground = ground
+        self._drain = drain
+        self._calm: dict[str, Calm] = {}
+        self._looking: set[str] = set()
+        self._tasks = Tasks(ground.clock)
+        self._ends: list[Callable[[], None]] = []
+
+    def start(self) -> None:
+        """Listen."""
+        bus = self._ground.bus
+        self._ends = [bus.subscribe(PrimarySeen, self._seen), bus.subscribe(HealthChanged, self._changed)]
+
+    async def stop(self) -> None:
+        """Listen no more."""
+        for end in self._ends:
+            end()
+        await self._tasks.stop(1.0)
+
+    def _changed(self, event: HealthChanged) -> None:
+        if event.up and not self._ground.in_emergency(event.domain):
+            self._drain.turned_up(event.domain)
+
+    def _seen(self, event: PrimarySeen) -> None:
+        backlog = self._ground.queue.backlog()
+        for domain in event.domains:
+            if self._ground.in_emergency(domain) or domain in self._looking or not (backlog.deliver or backlog.drain):
+                continue
+            self._looking.add(domain)
+            self._tasks.start(self._look(domain), f"what waits for the primary of {domain}")
+
+    async def _look(self, domain: str) -> None:
+        try:
+            if self._ground.modes.mode(domain) is Mode.NORMAL and await self._drain.anything(domain):
+                self._drain.kick(domain)
+            await self._hurry(domain)
+        finally:
+            self._looking.discard(domain)
+
+    async def _hurry(self, domain: str) -> None:
+        now = self._ground.clock.seconds()
+        calm = self._calm.get(domain)
+        if calm is not None and now - calm.at < calm.wait:
+            return
+        rows = await self._waiting(domain, now)
+        if not rows:
+            if calm is not None and now - calm.at > 2 * LONGEST_CALM_SECONDS:
+                del self._calm[domain]
+            return
+        again = calm is not None and now - calm.at < 2 * max(calm.wait, CALM_SECONDS) + self._ground.modes.policy.window
+        self._calm[domain] = Calm(now, min(calm.wait * 2, LONGEST_CALM_SECONDS) if again and calm is not None else CALM_SECONDS)
+        self.log.info("{domain}: its primary is there again, {count} deliveries go now", domain=domain, count=len(rows))
+        width, at = FIRST, now
+        while rows:
+            some, rows = rows[:width], rows[width:]
+            await self._ground.queue.change([row.id for row in some if row.due > at], RowState.QUEUED, due=at)
+            width, at = min(width * 2, MOST), at + 1.0
+
+    async def _waiting(self, domain: str, now: float) -> list[Row]:
+        """Deliveries whose back-off the trouble of the primary as a whole gave them, in the order of their arrival."""
+        found: list[Row] = []
+        after = 0
+        while True:
+            page = await self._ground.queue.rows(domain=domain, kinds=(RowKind.DELIVER,), states=(RowState.QUEUED,), after=after)
+            found.extend(row for _, row in page if self._is_stalled(row, domain, now))
+            if len(page) < 500:
+                return found
+            after = page[-1][1].id
+
+    def _is_stalled(self, row: Row, domain: str, now: float) -> bool:
+        if row.last is None or row.due <= now or self._ground.domain(row) != domain:
+            return False
+        return outage.read(row.last).breadth.wide

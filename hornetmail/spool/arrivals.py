@@ -1,0 +1,147 @@
+"""Mail that comes in: from a body that has arrived to a message that is the queue's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from hornetmail.core.envelope import Direction, Envelope, Origin
+from hornetmail.core.queued import Message, RowKind, RowState
+from hornetmail.disk.files import Disk, DiskFull
+from hornetmail.disk.records import Position
+from hornetmail.spool.bodies import BodyFiles, Recent
+from hornetmail.spool.deposit import Arrived, Deposit
+from hornetmail.spool.errors import SpoolError
+from hornetmail.spool.journal import Kind, LiveRow, Snapshot, Where
+from hornetmail.spool.live import REQUESTS, Live, request_fact
+
+
+class Room:
+    """Whether the disk under ``directory`` has at least the share ``least_free`` left; asked of the disk once a second at most."""
+
+    def __init__(self, reactor: Any, disk: Disk, directory: Path, least_free: float) -> None:
+        self.least_free = least_free
+        self._reactor = reactor
+        self._disk = disk
+        self._directory = directory
+        self._asked, self._free = 0.0, 1.0
+
+    def check(self) -> None:
+        """Raises DiskFull."""
+        now = self._reactor.seconds()
+        if now - self._asked >= 1.0 or now < self._asked:
+            self._asked, self._free = now, self._disk.free_fraction(self._directory)
+        if self._free < self.least_free:
+            raise DiskFull(f"less than {self.least_free:.0%} of the queue's disk is free")
+
+
+class Arrivals:
+    """``submit`` journals a record, ``check`` raises when the queue takes nothing any more."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        live: Live,
+        files: BodyFiles,
+        recent: Recent,
+        room: Room,
+        next_id: Callable[[], int],
+        submit: Callable[..., Deferred[Position]],
+        check: Callable[[], None],
+    ) -> None:
+        self._reactor = reactor
+        self._live = live
+        self._files = files
+        self._recent = recent
+        self._room = room
+        self._next_id = next_id
+        self._submit = submit
+        self._check = check
+        self._requests: dict[str, list[Deferred[Message]]] = {}
+
+    def begin(self, tenant: int) -> Deposit:
+        """A new message."""
+
+        def room() -> None:
+            self._check()
+            self._room.check()
+
+        return Deposit(self._accept, room, self._next_id, self._files, tenant)
+
+    async def _accept(
+        self, arrived: Arrived, envelope: Envelope, origin: Origin, direction: Direction, trace: bytes,
+        domain: str, archive: bool, hold: str, request: str,
+    ) -> Message:  # fmt: skip
+        if request:
+            first = await self._first(request)
+            if first is not None:
+                self._discard(arrived)
+                return first
+        try:
+            self._check()
+            message = Message(
+                self._next_id(), arrived.tenant, envelope, origin, direction, self._reactor.seconds(), arrived.size, arrived.sha256,
+                trace, domain, request,
+            )  # fmt: skip
+            record = Snapshot(message, self._rows(message, archive, hold), arrived.where, arrived.file)
+            if arrived.where is Where.RECORD:
+                self._recent.put(message.id, arrived.body)
+            try:
+                await self._submit(Kind.ACCEPTED, record, (arrived.body,))
+            except DiskFull:
+                self._recent.drop(message.id)
+                self._discard(arrived)
+                raise
+        except BaseException as error:
+            for waiter in self._requests.pop(request, ()):
+                waiter.errback(SpoolError(f"the first of this request failed: {error}"))
+            raise
+        for waiter in self._requests.pop(request, ()):
+            waiter.callback(message)
+        return message
+
+    def _rows(self, message: Message, archive: bool, hold: str) -> list[LiveRow]:
+        now, up = message.arrived, self._live.up()
+        state = RowState.HELD if hold else RowState.QUEUED
+        rows = [
+            LiveRow(
+                self._next_id(),
+                message.id,
+                RowKind.DELIVER,
+                state,
+                recipient.address,
+                number,
+                now,
+                queued=now,
+                reason=hold,
+                mark=up,
+            )
+            for number, recipient in enumerate(message.envelope.recipients)
+        ]
+        if archive:
+            rows.append(LiveRow(self._next_id(), message.id, RowKind.ARCHIVE, RowState.WAITING, queued=now, mark=up))
+        if not rows:
+            raise ValueError("a message needs a recipient or an archive row")
+        return rows
+
+    async def _first(self, request: str) -> Message | None:
+        """The message that a request already is; None if this is the first, whom later ones wait for."""
+        known = self._live.requests.get(request)
+        if known is not None:
+            return self._live.messages[known].message
+        left = self._live.facts.get(REQUESTS, {}).get(request)
+        if left is not None:
+            return request_fact(left)[1]
+        if request in self._requests:
+            waiter: Deferred[Message] = Deferred()
+            self._requests[request].append(waiter)
+            return await waiter
+        self._requests[request] = []
+        return None
+
+    def _discard(self, arrived: Arrived) -> None:
+        if arrived.where is Where.FILE:
+            self._files.thread(self._files.remove, arrived.file)

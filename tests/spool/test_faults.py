@@ -1,0 +1,484 @@
+"""What goes wrong between two steps, on the disk and with the clock: nothing known is thrown away, one bad place costs one message."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from typing import Any
+
+import pytest
+from twisted.internet import reactor
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.task import Clock, deferLater
+
+from hornetmail.core.queued import Message, Portal, RowKind, RowState, Settled
+from hornetmail.disk.files import Disk, DiskFull
+from hornetmail.disk.records import Position
+from hornetmail.spool.errors import BodyLost, SpoolError
+from hornetmail.spool.start import OpenedQueue
+from hornetmail.testing.faulty_disk import FaultyDisk
+from tests.spool.test_queue import DELIVERED, LATER, A, Base, D, R, never
+
+
+class SetClock:
+    """The reactor, with a wall clock that can be set. Its timers go on as before."""
+
+    def __init__(self) -> None:
+        self.moved = 0.0
+
+    def seconds(self) -> float:
+        return reactor.seconds() + self.moved
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(reactor, name)
+
+
+class BadPlaces(Disk):
+    """A disk with sectors that cannot be read: by file name and offset."""
+
+    def __init__(self) -> None:
+        self.bad: set[tuple[str, int]] = set()
+        self.code = errno.EIO
+        self._names: dict[int, str] = {}
+
+    def open(self, path: Any, flags: int, mode: int = 0o600) -> int:
+        fd = super().open(path, flags, mode)
+        self._names[fd] = str(path).rpartition("/")[2]
+        return fd
+
+    def read(self, fd: int, length: int, offset: int) -> bytes:
+        for name, place in self.bad:
+            if self._names.get(fd) == name and offset <= place < offset + length:
+                raise OSError(self.code, "bad sector")
+        return super().read(fd, length, offset)
+
+
+class FaultBase(Base):
+    """With alarms, and a clock for uptime."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.alarms: list[tuple[str, str]] = []
+        self.uptime = Clock()
+        self.reactor = SetClock()
+
+    async def open(self, *arguments: Any, **keywords: Any) -> OpenedQueue:
+        keywords.setdefault("alarm", lambda code, text: self.alarms.append((code, text)))
+        keywords.setdefault("uptime", self.uptime.seconds)
+        return await super().open(*arguments, **keywords)
+
+    async def row(self, queue: OpenedQueue, message: Message, kind: RowKind = D) -> Any:
+        """The message's one row of that kind."""
+        ((_, row),) = await queue.rows(message=message.id, kinds={kind})
+        return row
+
+    def begun(self, awaitable: Any) -> Deferred[Any]:
+        """Under way."""
+        return Deferred.fromCoroutine(awaitable)
+
+
+class TurnTests(FaultBase):
+    """Transitions of the same rows."""
+
+    async def test_a_settlement_waits_for_the_copy_that_the_keeper_makes(self) -> None:
+        """Would catch a verdict that is dropped while its message is copied forward: the mail would be delivered again after a restart."""
+        queue = await self.open(segment_bytes=20_000)
+        kept = await self.accept(queue, b"K" * 3000, archive=False)
+        (claim,) = await queue.claim_rows([(await self.row(queue, kept)).id], 1.0, never)
+        for _ in range(4):
+            rows = [row.id for _, row in await queue.rows(states={RowState.QUEUED, RowState.WAITING})]
+            await queue.change(rows, RowState.REMOVED)
+            await gatherResults([self.begun(self.accept(queue, b"x" * 3000)) for _ in range(8)])
+        await queue.change([row.id for _, row in await queue.rows(states={RowState.QUEUED, RowState.WAITING})], RowState.REMOVED)
+        submit, settling = queue._submit, []
+
+        def submitted(kind: Any, record: Any, *arguments: Any, **keywords: Any) -> Any:
+            waiting = submit(kind, record, *arguments, **keywords)
+            if kind.name == "KEPT":
+                settling.append(self.begun(queue.settle([Settled(claim.rows[0].id, RowState.DELIVERED, DELIVERED)])))
+                assert not settling[0].called
+            return waiting
+
+        queue.tidying._submit = submitted
+        await queue.tidy()
+        assert settling
+        await settling[0]
+        assert await queue.rows() == []
+        for again in (await self.crash(queue, index=False), await self.reopen(queue)):
+            assert await again.rows() == []
+
+    async def test_each_transition_waits_and_keeps_its_order(self) -> None:
+        """Would catch a change, claim, adoption or reclaim that is passed over, or overtakes, because another one is under way."""
+        queue = await self.open()
+        message = await self.accept(queue, archive=False)
+        row = (await self.row(queue, message)).id
+        claiming = self.begun(queue.claim(reactor.seconds(), 5, never))
+        settling = self.begun(queue.settle([Settled(row, RowState.QUEUED, due=LATER)]))
+        holding = self.begun(queue.change([row], RowState.HELD, reason="x"))
+        adopting = self.begun(queue.adopt("example.test", 1.0))
+        releasing = self.begun(queue.change([row], RowState.QUEUED, due=LATER))
+        again = self.begun(queue.claim_rows([row], 1.0, never))
+        back = self.begun(queue.reclaim([row]))
+        assert not any(one.called for one in (claiming, settling, holding, releasing, again, back))
+        assert len(await claiming) == 1
+        await settling
+        assert (await holding, await adopting, await releasing, len(await again)) == (1, 0, 1, 1)
+        assert [(found.id, found.attempts) for _, found in await back] == [(row, 2)]
+        assert (await self.row(queue, message)).state is RowState.QUEUED
+        assert len(queue.live.turns) == 0
+
+    async def test_whoever_is_cancelled_may_ask_again(self) -> None:
+        """Would catch a row that stays locked after a cancelled settle, or a second drain row for one copy when the call is made again."""
+        queue = await self.open()
+        message = await self.accept(queue, to=("a@example.test", "b@example.test"))
+        first, second = await self.claimed(queue, kinds={D})
+        verdicts = [
+            Settled(first.id, RowState.DELIVERED, DELIVERED, drain=Portal(7, "one"), reason="emergency"),
+            Settled(second.id, RowState.QUEUED, due=LATER, drain=Portal(8, "two", uncertain=True)),
+        ]
+        settling = self.begun(queue.settle(verdicts))
+        waiting = self.begun(queue.settle(verdicts))
+        for one in (settling, waiting):
+            one.cancel()
+            with pytest.raises(CancelledError):
+                await one
+        await queue.settle(verdicts)
+        await queue.settle(verdicts)
+        async for again in self.lives(queue, await self.crash(queue, index=False)):
+            drains = [row for _, row in await again.rows(message=message.id, kinds={R})]
+            assert [row.portal and row.portal.name for row in drains] == ["one", "two"]
+            assert len(again.live.turns) == 0
+
+    async def test_a_settlement_that_fails_recorded_nothing_and_may_be_made_again(self) -> None:
+        """Would catch a part of the verdicts that is applied, and rows that stay locked: a disk that is full for a moment, a state that
+        cannot be settled, a record that cannot be made."""
+        disk = FaultyDisk()
+        queue = await self.open(disk=disk)
+        message = await self.accept(queue, to=("a@example.test", "b@example.test"))
+        rows = await self.claimed(queue, kinds={D})
+        verdicts = [Settled(row.id, RowState.DELIVERED, DELIVERED, drain=Portal(7, row.address)) for row in rows]
+        disk.fail("write", errno.ENOSPC, times=1)
+        with pytest.raises(DiskFull):
+            await queue.settle(verdicts)
+        with pytest.raises(ValueError):
+            await queue.settle([verdicts[0], Settled(rows[1].id, RowState.CLAIMED)])
+        with pytest.raises(SpoolError):
+            await queue.settle([verdicts[0], Settled(rows[1].id, RowState.HELD, reason="x" * (65 << 20))])
+        assert await self.states(queue, message=message.id, kinds={D, R}) == [("deliver", "claimed")] * 2
+        await queue.settle(verdicts)
+        assert await self.states(queue, message=message.id, kinds={D}) == [("deliver", "delivered")] * 2
+
+    async def test_a_claim_whose_next_time_cannot_be_said_leaves_the_rows_free(self) -> None:
+        """Would catch rows that nobody can claim any more after an exception between taking and recording them."""
+        queue = await self.open()
+        await self.accept(queue)
+
+        def broken(_row: Any) -> float:
+            raise RuntimeError("no time")
+
+        with pytest.raises(RuntimeError):
+            await queue.claim(reactor.seconds(), 5, broken)
+        assert len(await self.claimed(queue, kinds={D})) == 1
+
+    async def test_claims_that_never_end_are_listed_and_taken_back(self) -> None:
+        """Would catch a row that is claimed for ever with nobody working on it, and one that is forgotten by the recovery of a later start."""
+        queue = await self.open()
+        message = await self.accept(queue)
+        (row,) = await self.claimed(queue, kinds={D}, next_due=lambda _row: 5.0)
+        self.uptime.advance(100.0)
+        later = await self.accept(queue)
+        await self.claimed(queue, kinds={D})
+        assert queue.claimed_for(200.0) == []
+        assert [(owner.id, found.id) for owner, found in queue.claimed_for(50.0)] == [(message.id, row.id)]
+        taken = await queue.reclaim([row.id, 4711])
+        assert [(owner.id, found.state, found.attempts) for owner, found in taken] == [(message.id, RowState.CLAIMED, 1)]
+        assert [row.id for _, row in queue.claimed_for(-1.0)] == [(await self.row(queue, later)).id]
+        assert await queue.reclaim([row.id]) == []
+        for again in (await self.crash(queue, index=False), await self.crash(queue)):
+            assert [found.id for _, found in again.claimed_at_start()] == [row.id, (await self.row(queue, later)).id]
+            assert (await self.row(again, message)).due == 5.0
+        assert len(await self.claimed(queue, kinds={D})) == 1
+
+    async def test_a_fact_is_in_memory_when_it_is_in_the_journal(self) -> None:
+        """Would catch a mode that memory has switched and a restart takes back (fault of remember)."""
+        disk = FaultyDisk()
+        queue = await self.open(disk=disk)
+        await queue.remember("modes", "example.test", b"normal")
+        disk.fail("write", errno.ENOSPC, times=1)
+        with pytest.raises(DiskFull):
+            await queue.remember("modes", "example.test", b"emergency")
+        assert queue.remembered("modes") == {"example.test": b"normal"}
+        await queue.remember("modes", "example.test", b"emergency")
+        assert queue.remembered("modes") == {"example.test": b"emergency"}
+
+
+class WakingTests(FaultBase):
+    """Who is woken when."""
+
+    async def test_overdue_rows_of_one_kind_do_not_silence_another(self) -> None:
+        """Would catch a timer that is not set because the top of some heap has passed."""
+        queue = await self.open()
+        await self.accept(queue, archive=False)
+        message = await self.accept(queue)
+        (deliver,) = await queue.claim_rows([(await self.row(queue, message)).id], 1.0, never)
+        await queue.settle([Settled(deliver.rows[0].id, RowState.DELIVERED, DELIVERED)])
+        (archive,) = await self.claimed(queue, kinds={A})
+        due = reactor.seconds() + 0.15
+        await queue.settle([Settled(archive.id, RowState.QUEUED, due=due)])
+        assert queue.next_due({A}) == due
+        assert (queue.next_due({D}) or LATER) < reactor.seconds()
+        await deferLater(reactor, 0)
+        woken: Deferred[None] = Deferred()
+        queue.wake(lambda: None if woken.called or reactor.seconds() < due else woken.callback(None))
+        await woken
+        assert reactor.seconds() < due + 3.0
+
+    async def test_next_due_follows_every_change(self) -> None:
+        """Would catch a next time that is stale, counts claimed rows, or forgets those whose claim came to nothing."""
+        disk = FaultyDisk()
+        queue = await self.open(disk=disk)
+        assert queue.next_due() is None
+        message = await self.accept(queue)
+        row = (await self.row(queue, message)).id
+        assert queue.next_due({A, R}) is None
+        at = queue.next_due()
+        disk.fail("write", errno.ENOSPC, times=1)
+        with pytest.raises(DiskFull):
+            await queue.claim(reactor.seconds(), 5, never)
+        assert queue.next_due({D}) == at
+        await queue.change([row], RowState.QUEUED, due=500.0)
+        assert queue.next_due() == 500.0
+        await queue.change([row], RowState.HELD)
+        assert queue.next_due() is None
+
+
+class BadDiskTests(FaultBase):
+    """One bad place costs one message."""
+
+    async def filled(self, disk: BadPlaces) -> tuple[OpenedQueue, Message, Message]:
+        """A journal of several segments that are nearly dead; the first message lies on a bad sector, the second beside it."""
+        queue = await self.open(disk=disk, segment_bytes=20_000, recent_bytes=0)
+        bad, good = await self.accept(queue, b"B" * 3000), await self.accept(queue, b"G" * 3000)
+        for _ in range(5):
+            await gatherResults([self.begun(self.accept(queue, b"x" * 3000)) for _ in range(8)])
+            rows = [row.id for message, row in await queue.rows() if message.id not in (bad.id, good.id)]
+            await queue.change(rows, RowState.REMOVED)
+        place = queue.live.messages[bad.id].place
+        disk.bad.add((queue._journal.name(place.segment), place.offset + 500))
+        return queue, bad, good
+
+    async def test_tidying_goes_on(self) -> None:
+        """Would catch a journal that only grows until all get 452, because one body cannot be read; and one that nobody is told of."""
+        disk = BadPlaces()
+        queue, bad, good = await self.filled(disk)
+        before = len(queue._journal.segments())
+        assert [await queue.tidy() for _ in range(2)] == [0, 0]
+        assert self.alarms == []
+        assert await queue.tidy() > 3
+        assert len(queue._journal.segments()) < before
+        assert await queue.tidy() == 0
+        ((code, text),) = self.alarms
+        assert code == "queue-body-lost"
+        assert str(bad.id) in text
+        assert "from@example.org" in text
+        assert len(list((self.directory / "journal" / "damaged").iterdir())) == 1
+        async for again in self.lives(queue, await self.crash(queue, index=False)):
+            with pytest.raises(BodyLost):
+                await again.body(bad.id)
+            assert await (await again.body(good.id)).read() == b"G" * 3000
+            assert await self.states(again, message=bad.id) == [("deliver", "queued"), ("archive", "waiting")]
+
+    async def test_a_bad_moment_costs_nothing(self) -> None:
+        """Would catch a message that is given up for a disk that had a bad moment, or one that could be copied from memory."""
+        disk = BadPlaces()
+        queue, bad, _ = await self.filled(disk)
+        assert await queue.tidy() == 0
+        disk.bad.clear()
+        assert await queue.tidy() > 3
+        assert await (await queue.body(bad.id)).read() == b"B" * 3000
+        assert self.alarms == []
+
+    async def test_attempts_are_told(self) -> None:
+        """Would catch an attempt that cannot tell a lost body from one that cannot be read now, and a missing file that reads as a message that left."""
+        disk = BadPlaces()
+        queue = await self.open(disk=disk, recent_bytes=0)
+        short, long, rotten = [await self.accept(queue, b"b" * size) for size in (3000, 200_000, 300_000)]
+        entry = queue.live.messages[short.id]
+        disk.bad.add((queue._journal.name(entry.place.segment), entry.place.offset + 100))
+        for code, kind in ((errno.EMFILE, SpoolError), (errno.EIO, BodyLost)):
+            disk.code = code
+            with pytest.raises(SpoolError) as caught:
+                await queue.body(short.id)
+            assert caught.type is kind
+        body, other = await queue.body(long.id), await queue.body(rotten.id)
+        queue._files.path(queue.live.messages[long.id].file).unlink()
+        path = queue._files.path(queue.live.messages[rotten.id].file)
+        raw = bytearray(path.read_bytes())
+        raw[100_000] ^= 1
+        path.write_bytes(raw)
+        for one in (body, other):
+            with pytest.raises(BodyLost):
+                await one.read()
+            with pytest.raises(BodyLost):
+                async for _ in one.chunks():
+                    pass
+        assert [code for code, _ in self.alarms] == ["queue-body-lost"] * 3
+        self.alarms.clear()
+        await self.reopen(queue)
+        assert [code for code, _ in self.alarms] == ["queue-body-lost"]
+
+    async def test_damage_at_start_is_named_and_kept(self) -> None:
+        """Would catch damage in the middle of a segment that costs more than its record, is not named, or goes with its segment before
+        anybody could look."""
+        queue = await self.open(segment_bytes=20_000)
+        messages = await gatherResults([self.begun(self.accept(queue, b"x" * 3000)) for _ in range(12)])
+        entry = queue.live.messages[messages[2].id]
+        name = queue._journal.name(entry.place.segment)
+        await queue.close()
+        path = self.directory / "journal" / name
+        raw = bytearray(path.read_bytes())
+        raw[entry.place.offset + 300] ^= 1
+        path.write_bytes(raw)
+        queue = await self.crash(queue, index=False, segment_bytes=20_000)
+        ((code, text),) = self.alarms
+        assert code == "queue-damage"
+        assert name in text
+        assert str(entry.place.offset) in text
+        assert {message.id for message, _ in await queue.rows(kinds={D})} == {m.id for m in messages} - {messages[2].id}
+        await queue.change([row.id for message, row in await queue.rows() if message.id != messages[5].id], RowState.REMOVED)
+        assert await queue.tidy() > 0
+        assert len(list((queue._journal.directory / "damaged").iterdir())) == 1
+
+
+class ForeignIndexTests(FaultBase):
+    """queue.db is believed only if it is this journal's, and not of its future."""
+
+    async def same_as_rebuilt(self, queue: OpenedQueue) -> None:
+        """Its state is what the journal alone says."""
+        rebuilt = await self.crash(queue, index=False)
+        assert [row for _, row in await queue.rows()] == [row for _, row in await rebuilt.rows()]
+
+    async def test_a_journal_that_lost_its_end(self) -> None:
+        """Would catch mail that exists in the index only, and records written anew behind the old checkpoint that the next start skips."""
+        queue = await self.open()
+        first = await self.accept(queue)
+        await queue.close()
+        (path,) = (self.directory / "journal").glob("*.log")
+        short = path.read_bytes()
+        queue = await self.open()
+        await self.accept(queue, b"y" * 5000)
+        await queue.close()
+        path.write_bytes(short)
+        queue = await self.open()
+        assert [message.id for message, _ in await queue.rows(kinds={D})] == [first.id]
+        second = await self.accept(queue, b"z" * 700)
+        await self.same_as_rebuilt(queue)
+        queue = await self.reopen(queue)
+        assert [message.id for message, _ in await queue.rows(kinds={D})] == [first.id, second.id]
+
+    async def test_an_index_brought_back_from_a_backup_or_elsewhere(self) -> None:
+        """Would catch mail that comes back although it was delivered, because an older or another installation's queue.db is believed."""
+        queue = await self.open(segment_bytes=20_000)
+        await gatherResults([self.begun(self.accept(queue, b"x" * 3000)) for _ in range(4)])
+        await queue.close()
+        path = self.url.removeprefix("sqlite://")
+        shutil.copy(path, path + ".old")
+        queue = await self.open(segment_bytes=20_000)
+        await queue.change([row.id for _, row in await queue.rows()], RowState.REMOVED)
+        kept = await self.accept(queue)
+        await queue.close()
+        shutil.copy(path + ".old", path)
+        queue = await self.open(segment_bytes=20_000)
+        assert [message.id for message, _ in await queue.rows(kinds={D})] == [kept.id]
+        await gatherResults([self.begun(self.accept(queue, b"x" * 3000, hold="x")) for _ in range(20)])
+        await queue.change([row.id for _, row in await queue.rows(states={RowState.HELD})], RowState.REMOVED)
+        await queue.tidy()
+        await queue.close()
+        shutil.copy(path + ".old", path)
+        queue = await self.open(segment_bytes=20_000)
+        assert [message.id for message, _ in await queue.rows(kinds={D})] == [kept.id]
+        await self.same_as_rebuilt(queue)
+
+    async def test_contents_that_cannot_be_read(self) -> None:
+        """Would catch a start that fails because of a row of the index that means nothing."""
+        queue = await self.open()
+        message = await self.accept(queue)
+        await queue.keeper.write(everything=True)
+        await queue.keeper._index._database.run(
+            lambda cursor: cursor.execute("UPDATE queue_messages SET row_data = ?", (b"\xc1",))
+        )
+        queue = await self.crash(queue)
+        assert [found.id for found, _ in await queue.rows(kinds={D})] == [message.id]
+        await self.same_as_rebuilt(queue)
+
+    async def test_a_position_of_another_journal_does_not_pass(self) -> None:
+        """Would catch a check of checkpoints that any offset passes."""
+        queue = await self.open()
+        message = await self.accept(queue)
+        place = queue.live.messages[message.id].place
+        assert queue._journal.holds(place)
+        assert queue._journal.holds(Position(place.segment, place.offset + 1))
+        for wrong in (
+            Position(place.segment, place.offset + 2),
+            Position(place.segment, 10**9),
+            Position(99, 60),
+            Position(place.segment, 0),
+        ):
+            assert not queue._journal.holds(wrong)
+
+
+class ClockTests(FaultBase):
+    """Wall clocks are set; uptime is not."""
+
+    async def worked(self, queue: OpenedQueue, message: Message) -> float:
+        """What counts towards giving up, as the next claim and settlement tell it."""
+        row = (await self.row(queue, message)).id
+        await queue.claim_rows([row], 1.0, never)
+        await queue.settle([Settled(row, RowState.QUEUED, due=LATER)])
+        return float((await self.row(queue, message)).worked)
+
+    async def test_a_leap_gives_nothing_up(self) -> None:
+        """Would catch six days that never passed (suspend, NTP) counted towards giving up, at run time or over a restart (rule 5)."""
+        queue = await self.open()
+        message = await self.accept(queue)
+        self.uptime.advance(30.0)
+        self.reactor.moved = 6 * 86400
+        assert await self.worked(queue, message) == 30.0
+        self.uptime.advance(10.0)
+        await queue.tidy()
+        for again in (await self.crash(queue), await self.crash(queue, index=False)):
+            assert 40.0 <= await self.worked(again, message) <= 70.0
+        queue = await self.reopen(queue)
+        self.uptime.advance(60.0)
+        assert await self.worked(queue, message) == 100.0
+
+    async def test_parked_time_does_not_count(self) -> None:
+        """Would catch rule 5 broken for parked and held rows."""
+        queue = await self.open()
+        message = await self.accept(queue)
+        row = (await self.row(queue, message)).id
+        self.uptime.advance(5.0)
+        await queue.change([row], RowState.PARKED)
+        self.uptime.advance(500.0)
+        assert await self.worked(queue, message) == 5.0
+
+    async def test_a_clock_that_is_set_back_delays_nobody_for_days(self) -> None:
+        """Would catch mail that is not tried again until the wall clock is where it was: at run time, and after a restart."""
+        queue = await self.open(longest=7200.0)
+        message = await self.accept(queue)
+        row = (await self.row(queue, message)).id
+        now = reactor.seconds()
+        await queue.change([row], RowState.QUEUED, due=now + 3000.0)
+        self.reactor.moved = -6 * 86400
+        back = now + self.reactor.moved
+        again = await self.crash(queue, longest=7200.0)
+        due = again.next_due({D})
+        assert due is not None
+        assert back < due <= back + 7300.0
+        await self.accept(queue, hold="x")
+        for _ in range(5):
+            await deferLater(reactor, 0)
+        due = queue.next_due({D})
+        assert due is not None
+        assert back <= due <= back + 7300.0
+        assert (await self.row(queue, message)).due == due
