@@ -15,7 +15,9 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from hornetmail.archive.archive import Archive, ArchiveSettings
 from hornetmail.archive.care.retention import RetentionSettings
-from hornetmail.archive.media.directory import MediumSetting
+from hornetmail.archive.media.directory import DirectoryPlace
+from hornetmail.archive.media.medium import Medium
+from hornetmail.archive.media.roster import Media
 from hornetmail.core.envelope import Direction, Door, Envelope, Origin, Recipient
 from hornetmail.core.events import Alarm
 from hornetmail.core.ids import IdSource
@@ -34,7 +36,7 @@ from hornetmail.runtime.bus import Bus
 from hornetmail.spool.start import open_queue
 from hornetmail.testing.faults.database import SteppedDatabase
 from hornetmail.testing.faults.disk import Image, SteppedDisk
-from hornetmail.testing.faults.medium import SteppedMedium
+from hornetmail.testing.faults.medium import SteppedPlace
 from hornetmail.testing.faults.network import Network
 from hornetmail.testing.faults.reactor import ProcessDied, SteppedReactor, Stuck
 from hornetmail.testing.faults.steps import Ending, Plan, Steps
@@ -176,11 +178,11 @@ class House:
 
     def new_archive(self) -> Archive:
         """Not started."""
-        archive = Archive(
+        return Archive(
             self.reactor,
             self.disk,
             self.home / "archive",
-            media=(MediumSetting(1, str(self.home / "medium")),),
+            media=Media([Medium(1, SteppedPlace(DirectoryPlace(self.home / "medium", self.disk), self.reactor))], 1),
             root=ROOT,
             ids=IdSource(self.reactor.seconds),
             bus=self.bus,
@@ -188,11 +190,6 @@ class House:
             uptime=self.reactor.seconds,
             open_database=SteppedDatabase.open,
         )
-        media = archive.media
-        for number, medium in list(media._media.items()):
-            media._media[number] = SteppedMedium(medium, self.reactor)
-        media.active = media._media[media.active.number]
-        return archive
 
     async def shut(self) -> None:
         """In reverse order, each whatever became of the others (as an AsyncExitStack does); the last error is raised."""
