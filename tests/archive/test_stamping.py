@@ -299,7 +299,7 @@ class TestStamps(StampCase):
         await archive.mark(self.clock.seconds())
         self.clock.now -= 2 * 3600.0
         archive._began = (self.clock.seconds(), self.clock.monotonic())
-        await archive._index().run(no_runs)
+        await archive.index().run(no_runs)
         await self.refused(archive)
 
     async def refused(self, archive: Archive) -> None:
@@ -429,7 +429,7 @@ class TestAuditLog(StampCase):
         self.audit.hashes = [b"a" * 32, b"b" * 32]
         archive = await self.stamped()
         assert archive.stamps.state().stamped == 2
-        leaves = await archive._index().read(audit_leaves)
+        leaves = await archive.index().read(audit_leaves)
         assert [(one.number, one.digest, one.leaf) for one in leaves] == [(2, b"b" * 32, 1)]
         assert archive._leaves.leaf(1) == leaves[0].leaf_hash()
         assert await archive.verify(full=True) == ()
@@ -452,9 +452,9 @@ class TestAuditLog(StampCase):
         archive = await self.reopened(**self.more())
         await archive.flush(seal=True)
         assert await archive.verify(full=True) == ()
-        assert [one.number for one in await archive._index().read(audit_leaves)] == [1, 2]
+        assert [one.number for one in await archive.index().read(audit_leaves)] == [1, 2]
         assert await archive.rebuild() == ()
-        assert [one.number for one in await archive._index().read(audit_leaves)] == [1, 2]
+        assert [one.number for one in await archive.index().read(audit_leaves)] == [1, 2]
 
     async def test_only_if_it_grew(self) -> None:
         """L14: catches a leaf for the same row each night."""
@@ -462,7 +462,7 @@ class TestAuditLog(StampCase):
         archive = await self.stamped()
         await self.put(archive, mail("second"))
         await archive.stamps.stamp()
-        assert len(await archive._index().read(audit_leaves)) == 1
+        assert len(await archive.index().read(audit_leaves)) == 1
 
 
 class TestRenewal(StampCase):

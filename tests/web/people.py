@@ -21,6 +21,7 @@ from hornetmail.testing.memory_directory import MemoryDirectory
 from hornetmail.testing.rooms import (
     MemoryArchive,
     MemoryExpiry,
+    MemoryMedia,
     MemoryModes,
     MemoryPortal,
     MemoryQueue,
@@ -171,6 +172,7 @@ class House:
         self.expiry = MemoryExpiry()
         self.root_keys = MemoryRootKeys()
         self.stamps = MemoryStamps(lambda: self.directory.setting(AUTHORITIES, ""))
+        self.media = MemoryMedia()
         self.portal = MemoryPortal(self.bus)
         self.strays = MemoryStrays(self.portal, self._goal)
         self.sent: list[tuple[str, bytes, tuple[str, ...]]] = []
@@ -182,6 +184,7 @@ class House:
             queue=self.queue,
             modes=self.modes,
             archive=self.archive,
+            media=self.media,
             redelivery=self.redelivery,
             expiry=self.expiry,
             strays=self.strays,

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 from twisted.internet.defer import Deferred
-from twisted.internet.threads import blockingCallFromThread, deferToThreadPool
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from hornetmail.archive.care.retention import mark_rebuilt
@@ -20,7 +20,8 @@ from hornetmail.archive.index.leaves import count_untold, enter_audit_leaf, leaf
 from hornetmail.archive.index.mails import Prepared
 from hornetmail.archive.index.poison import plain_text_of, store_each, text_of
 from hornetmail.archive.keys.keystore import KeyStore
-from hornetmail.archive.media.directory import IMedium, MediumError
+from hornetmail.archive.media.medium import IMedium, MediumError
+from hornetmail.archive.media.roster import Media
 from hornetmail.archive.proof.leaflog import LeafLog, runs_on
 from hornetmail.archive.store.packs import (
     HEADER,
@@ -34,12 +35,13 @@ from hornetmail.archive.store.packs import (
 )
 from hornetmail.archive.store.parts import PartKey, PartPlace, store_parts
 from hornetmail.archive.store.records import EventMeta, Kind, MailMeta, RecordCodec, What, audit_leaf_of
-from hornetmail.archive.store.shelf import Located, Media, PackRow, Shelf, enter_pack, locate_part, pack_row
+from hornetmail.archive.store.shelf import Located, PackRow, Shelf, enter_pack, locate_part, pack_row
 from hornetmail.archive.store.staging import Staging
 from hornetmail.core.archived import ArchiveError, Finding
 from hornetmail.db.engines import Cursor
 from hornetmail.db.pool import Database
 from hornetmail.disk.records import BadRecord
+from hornetmail.disk.threads import wait_for
 
 BATCH = 64
 
@@ -255,8 +257,7 @@ class Rebuild:
         def ask() -> Deferred[Located | None]:
             return Deferred.fromCoroutine(self._database.read(locate_part, record))
 
-        found: Located | None = blockingCallFromThread(self._reactor, ask)  # type: ignore[arg-type]
-        return found
+        return wait_for(self._reactor, ask)
 
     def _parts(self, pack: SealedPack, number: int) -> list[PartPlace]:
         """In a thread."""

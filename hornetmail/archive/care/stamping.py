@@ -19,14 +19,14 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from hornetmail.archive.index.leaves import audit_leaves, audited_until
-from hornetmail.archive.media.directory import MediumError
+from hornetmail.archive.media.medium import MediumError
+from hornetmail.archive.media.roster import Media
 from hornetmail.archive.proof.leaflog import LeafLog
 from hornetmail.archive.proof.leaves import EMPTY_ROOT, audit_input, leaf_hash, milliseconds
 from hornetmail.archive.proof.stamplog import StampLog
 from hornetmail.archive.proof.stamps import NONE, Head, Stamp, StampBroken
 from hornetmail.archive.proof.tokens import TokenWrong, ask_for, check, good_until, read_certificates, read_token, token_in
 from hornetmail.archive.store.records import EventMeta, What
-from hornetmail.archive.store.shelf import Media
 from hornetmail.archive.store.staging import Staging
 from hornetmail.core.archived import ArchiveError, Finding, NoAuthority
 from hornetmail.core.backoff import DAY, Backoff

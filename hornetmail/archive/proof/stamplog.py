@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hornetmail.archive.media.directory import IMedium, MediumError
+from hornetmail.archive.media.medium import IMedium, MediumError
 from hornetmail.archive.proof.stamps import Stamp, StampBroken, read_stamp
 from hornetmail.disk.files import Disk
 
