@@ -15,6 +15,7 @@ from hornetmail.cli.approvals import approvals, second_person
 from hornetmail.cli.archive import archive, audit
 from hornetmail.cli.client import Failure
 from hornetmail.cli.domains import domain, mailbox, status
+from hornetmail.cli.jobs import jobs
 from hornetmail.cli.output import emit, json_option
 from hornetmail.cli.people import people
 from hornetmail.cli.queue import queue
@@ -133,7 +134,7 @@ def _pair_problem(certificate: bytes, key: bytes) -> str:
 
 for command in (mailbox_strays, mailbox_drain):
     mailbox.add_command(command)
-for group in (domain, mailbox, people, queue, archive, status, audit, approvals, second_person):
+for group in (domain, mailbox, people, queue, archive, status, audit, approvals, second_person, jobs):
     cli.add_command(group)
 
 

@@ -21,8 +21,9 @@ from hornetmail.disk.files import Disk
 from hornetmail.disk.lock import DirectoryLock
 from hornetmail.disk.mounts import refuse_network
 from hornetmail.runtime.bus import Bus
+from hornetmail.runtime.jobs import PlannedJob
 from hornetmail.runtime.meters import Meters
-from hornetmail.runtime.timetable import DailyJob, Job
+from hornetmail.runtime.timetable import Job
 
 DISK_THREADS = 8
 """Threads that wait for the disk; they hold no GIL while they do."""
@@ -31,7 +32,8 @@ DISK_THREADS = 8
 class Foundations:
     """Taken before anything else starts. Raises AlreadyRunning, NetworkFileSystem, OSError or ValueError, each in one line.
 
-    ``closing`` collects what has to be closed, in reverse order of opening. ``jobs`` collects what the timetable shall run.
+    ``closing`` collects what has to be closed, in reverse order of opening. ``jobs`` collects what the timetable shall run, ``planned`` what is due at times
+    of the day.
     """
 
     def __init__(self, reactor: Any, config: Config) -> None:
@@ -49,7 +51,8 @@ class Foundations:
         self.meters = Meters()
         self.ids = IdSource(reactor.seconds, config.node)
         self.threads = self.pool("disk", DISK_THREADS)
-        self.jobs: list[Job | DailyJob] = []
+        self.jobs: list[Job] = []
+        self.planned: list[PlannedJob] = []
         self.closing = AsyncExitStack()
 
     def pool(self, name: str, most: int) -> ThreadPool:

@@ -30,7 +30,8 @@ from hornetmail.net.resolver import Resolver
 from hornetmail.net.smtp import Timeouts
 from hornetmail.portal.schema import MIGRATIONS as PORTAL
 from hornetmail.portal.store import PortalStore
-from hornetmail.runtime.timetable import DailyJob, Job
+from hornetmail.runtime.jobs import PlannedJob
+from hornetmail.runtime.timetable import Job
 from hornetmail.spool.queue import Queue
 from hornetmail.spool.start import open_queue
 
@@ -120,11 +121,15 @@ async def retention(step: Callable[[float], Awaitable[object]], bus: IBus, now: 
         bus.publish(Alarm("archive-purge", f"{error}. To let it: hornetmail archive confirm-purge"))
 
 
-def retention_jobs(archive: IArchive, bus: IBus) -> tuple[DailyJob, DailyJob]:
+def retention_jobs(archive: IArchive, bus: IBus) -> tuple[PlannedJob, PlannedJob]:
     """02:30 from the search index (A57), 03:40 the day after from the media (A58)."""
     return (
-        DailyJob("retention: mark", 2 * 60 + 30, lambda now: retention(archive.mark, bus, now)),
-        DailyJob("retention: purge", 3 * 60 + 40, lambda now: retention(archive.purge, bus, now)),
+        PlannedJob(
+            "mark", "Deleted and expired mail leaves the search", "30 2 * * *", lambda now: retention(archive.mark, bus, now), "retention"
+        ),
+        PlannedJob(
+            "purge", "Deleted and expired mail leaves the media", "40 3 * * *", lambda now: retention(archive.purge, bus, now), "retention"
+        ),
     )
 
 
@@ -228,8 +233,8 @@ class MailRooms:
             Job("mailboxes", 60, portal.make_missing, first=5),
             Job("foreign files", 30, portal.sweep, first=30),
             Job("queue segments", 60, queue.tidy, first=60),
-            *retention_jobs(archive, base.bus),
         ]
+        base.planned += retention_jobs(archive, base.bus)
         base.meters.gauge("queue_messages", lambda: queue.backlog().messages)
         base.meters.gauge("queue_oldest_seconds", lambda: queue.backlog().oldest)
         return cls(base, queue, portal, archive, root_keys, delivery, expiry)

@@ -14,6 +14,7 @@ from hornetmail.compose.mail import services_of
 from hornetmail.compose.people import People
 from hornetmail.compose.rooms import MailRooms
 from hornetmail.net.tls import ServerTLS
+from hornetmail.runtime.jobs import Jobs
 from hornetmail.servers.submit import Submission
 from hornetmail.web.api.api import Api
 from hornetmail.web.api.http import HttpFace, site
@@ -31,6 +32,7 @@ class Pages:
         base: Foundations,
         people: People,
         rooms: MailRooms,
+        jobs: Jobs,
         health: Callable[[], Mapping[str, str]],
         playground: Any = None,
     ) -> None:
@@ -57,6 +59,7 @@ class Pages:
                 health=health,
                 bounce=rooms.delivery.give_up,
                 root_keys=rooms.root_keys,
+                jobs=jobs,
                 hostname=config.hostname,
                 version=__version__,
             )

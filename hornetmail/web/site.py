@@ -29,6 +29,7 @@ from hornetmail.web.pages.approvals import ApprovalPages
 from hornetmail.web.pages.archive import ArchivePages
 from hornetmail.web.pages.dashboard import DashboardPages
 from hornetmail.web.pages.directory import DirectoryPages
+from hornetmail.web.pages.jobs import JobPages
 from hornetmail.web.pages.mail_read import MailReadPages
 from hornetmail.web.pages.mail_write import MailWritePages
 from hornetmail.web.pages.own_folders import OwnFolders
@@ -252,6 +253,7 @@ def Site(
         strays,
         AccountPages(api, renderer, now),
         ApprovalPages(api, renderer),
+        JobPages(api, renderer),
     ]
     if playground is not None:
         pages.append(PlaygroundPages(playground, renderer))

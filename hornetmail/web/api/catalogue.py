@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hornetmail.web.api import account, approvals, archive, domains, keys, mailboxes, people, queue, status, strays
+from hornetmail.web.api import account, approvals, archive, domains, jobs, keys, mailboxes, people, queue, status, strays
 from hornetmail.web.api.operations import Operation
 
 OPERATIONS: tuple[Operation[Any, Any], ...] = (
@@ -17,5 +17,6 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
     *strays.OPERATIONS,
     *archive.OPERATIONS,
     *keys.OPERATIONS,
+    *jobs.OPERATIONS,
     *account.OPERATIONS,
 )

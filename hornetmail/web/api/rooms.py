@@ -11,6 +11,7 @@ from hornetmail.access.login import Access
 from hornetmail.access.second import SecondPerson
 from hornetmail.access.sessions import Sessions
 from hornetmail.directory.store import DirectoryStore
+from hornetmail.runtime.jobs import Jobs
 
 
 class Rooms(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,7 +20,7 @@ class Rooms(msgspec.Struct, frozen=True, kw_only=True):
     ``second`` is None only where nothing can be asked of a second person. ``queue`` … ``meters`` provide the interface of the same name in ``hornetmail.interfaces``. ``clock`` is an ``IReactorTime``.
     ``health``: every role that should run, with ``""`` or the reason why it does not work. ``bounce``: gives up the queue rows named and
     notifies their senders (rule 6); the number given up. ``root_keys``: the archive's key, its
-    paper and its change (A3-A6).
+    paper and its change (A3-A6). ``jobs``: the planned ones (A50-A60).
     """
 
     directory: DirectoryStore
@@ -41,5 +42,6 @@ class Rooms(msgspec.Struct, frozen=True, kw_only=True):
     health: Callable[[], Mapping[str, str]] = dict
     bounce: Callable[[Sequence[int], str], Awaitable[int]] | None = None
     root_keys: Any = None
+    jobs: Jobs | None = None
     hostname: str = ""
     version: str = ""
