@@ -8,6 +8,7 @@ from typing import Any, Literal
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from hornetmail import __version__
+from hornetmail.compose.alarms import Alarms
 from hornetmail.compose.doors import Doors
 from hornetmail.compose.foundations import Foundations
 from hornetmail.compose.mail import services_of
@@ -34,6 +35,7 @@ class Pages:
         rooms: MailRooms,
         jobs: Jobs,
         health: Callable[[], Mapping[str, str]],
+        alarms: Alarms,
         playground: Any = None,
     ) -> None:
         self._base = base
@@ -60,6 +62,8 @@ class Pages:
                 bounce=rooms.delivery.give_up,
                 root_keys=rooms.root_keys,
                 jobs=jobs,
+                alarms=alarms.book,
+                alarm_addresses=alarms.addresses,
                 hostname=config.hostname,
                 version=__version__,
             )

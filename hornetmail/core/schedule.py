@@ -44,5 +44,7 @@ def parse_schedule(text: str) -> Schedule:
     try:
         CronSim(plain, datetime(2026, 1, 1, tzinfo=UTC))
     except CronSimError as error:
-        raise ScheduleError(f'"{plain}" is no schedule ({error}): minute, hour, day, month, day of week, as in "12 1 * * 0"') from None
+        raise ScheduleError(
+            f'"{plain}" is no schedule ({error}): minute, hour, day, month, day of week, as in "12 1 * * 0"'
+        ) from None
     return Schedule(plain)

@@ -133,6 +133,8 @@ class Jobs:
                 cut = msgspec.structs.replace(record, result=Result.CUT_SHORT, ended=record.began, tries=tries, due=due)
                 record = await self._keep(name, cut)
             self._records[name] = record
+            if record.result is Result.FAILED:
+                self._bus.publish(Alarm("job-failed", f"{self._jobs[name].title}: {record.detail}", subject=name))
         self._open = True
         self._plan(0.0)
 
@@ -169,14 +171,14 @@ class Jobs:
     def _schedule(self, name: str) -> Schedule:
         return Schedule(self._records[name].when or self._jobs[name].when)
 
-    def _next(self, name: str, now: float) -> float:
-        """When it is due next; what is at or before ``now`` was missed or waits. A clock that was set back counts from where it is now."""
+    def _next(self, name: str) -> float:
+        """When it is due next; what is at or before ``now`` was missed or waits."""
         record = self._records[name]
         if name in self._wanted:
             return self._wanted[name]
         if not record.on:
             return float("inf")
-        return self._schedule(name).after(min(max(record.since, record.due), now), self._zone)
+        return self._schedule(name).after(max(record.since, record.due), self._zone)
 
     def _plan(self, delay: float) -> None:
         if self._call is not None and self._call.active():
@@ -187,7 +189,10 @@ class Jobs:
     def _look(self) -> None:
         """Begin what is due and free, the longest due first."""
         now = self._reactor.seconds()
-        times = sorted((self._next(name, now), name) for name in self._jobs if name not in self._runs)
+        for name, record in self._records.items():
+            if max(record.since, record.due) > now:  # the clock was set back: count from where it is
+                self._records[name] = msgspec.structs.replace(record, since=min(record.since, now), due=min(record.due, now))
+        times = sorted((self._next(name), name) for name in self._jobs if name not in self._runs)
         for due, name in times:
             if due <= now and not self._taken(self._jobs[name].lane):
                 self._begin(name, now)
@@ -241,7 +246,7 @@ class Jobs:
 
     def _view(self, name: str) -> JobView:
         record, job = self._records.get(name, JobRecord()), self._jobs[name]
-        due = self._next(name, self._reactor.seconds()) if name in self._records else float("inf")
+        due = self._next(name) if name in self._records else float("inf")
         return JobView(
             name=name,
             title=job.title,
