@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from hornetmail.cli.client import Client, Failure
+from hornetmail.cli.media import medium
 from hornetmail.cli.output import clean, emit, json_option, moment, size, table
 from hornetmail.cli.session import Session, password_from, with_client
 
@@ -17,6 +18,9 @@ from hornetmail.cli.session import Session, password_from, with_client
 @click.group()
 def archive() -> None:
     """Old mail."""
+
+
+archive.add_command(medium)
 
 
 @archive.command("search")

@@ -54,6 +54,7 @@ class Pages:
                 recipients=rooms.delivery.recipients,
                 portal=rooms.portal,
                 archive=rooms.archive,
+                media=rooms.media,
                 redelivery=rooms.delivery.redelivery,
                 strays=rooms.delivery.strays,
                 expiry=rooms.expiry,

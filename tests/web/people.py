@@ -20,6 +20,7 @@ from hornetmail.testing.memory_directory import MemoryDirectory
 from hornetmail.testing.rooms import (
     MemoryArchive,
     MemoryExpiry,
+    MemoryMedia,
     MemoryModes,
     MemoryPortal,
     MemoryQueue,
@@ -165,6 +166,7 @@ class House:
         self.redelivery = MemoryRedelivery()
         self.expiry = MemoryExpiry()
         self.root_keys = MemoryRootKeys()
+        self.media = MemoryMedia()
         self.portal = MemoryPortal(self.bus)
         self.strays = MemoryStrays(self.portal, self._goal)
         self.sent: list[tuple[str, bytes, tuple[str, ...]]] = []
@@ -176,6 +178,7 @@ class House:
             queue=self.queue,
             modes=self.modes,
             archive=self.archive,
+            media=self.media,
             redelivery=self.redelivery,
             expiry=self.expiry,
             strays=self.strays,

@@ -19,10 +19,11 @@ from twisted.logger import Logger
 
 from hornetmail.archive.index.leaves import Leaf, leaf_went, leaves_of
 from hornetmail.archive.index.schema import drop_month, table_of
-from hornetmail.archive.media.directory import MediumError
+from hornetmail.archive.media.medium import MediumError
+from hornetmail.archive.media.roster import Media
 from hornetmail.archive.store.packs import month_of
 from hornetmail.archive.store.records import EventMeta, What
-from hornetmail.archive.store.shelf import Media, PackRow, pack_rows
+from hornetmail.archive.store.shelf import PackRow, pack_rows
 from hornetmail.archive.store.staging import Staging
 from hornetmail.core import clock
 from hornetmail.core.archived import ArchiveError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hornetmail.web.api import account, alarms, approvals, archive, domains, jobs, keys, mailboxes, people, queue, status, strays
+from hornetmail.web.api import account, alarms, approvals, archive, domains, jobs, keys, mailboxes, media, people, queue, status, strays
 from hornetmail.web.api.operations import Operation
 
 OPERATIONS: tuple[Operation[Any, Any], ...] = (
@@ -16,6 +16,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
     *approvals.OPERATIONS,
     *queue.OPERATIONS,
     *strays.OPERATIONS,
+    *media.OPERATIONS,
     *archive.OPERATIONS,
     *keys.OPERATIONS,
     *jobs.OPERATIONS,
