@@ -8,7 +8,7 @@ from time import monotonic
 
 from hornetmail.compose.foundations import Foundations
 from hornetmail.compose.people import People
-from hornetmail.compose.rooms import MailRooms, media_of, resolver_of
+from hornetmail.compose.rooms import MailRooms, resolver_of
 from hornetmail.config import Config
 from hornetmail.core.address import domain_of
 from hornetmail.core.alarms import AlarmRecord, Stage, Way
@@ -192,8 +192,7 @@ def places(config: Config) -> Mapping[str, Path]:
         url = config.database_url(name)
         if url.startswith("sqlite:"):
             found[f"{name} database"] = Path(url.removeprefix("sqlite://")).parent
-    for medium in media_of(config):
-        found[f"archive medium {medium.number}"] = Path(medium.path)
+    found["archive medium 1"] = config.path(config.archive.medium)
     return found
 
 

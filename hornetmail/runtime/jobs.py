@@ -98,6 +98,10 @@ class JobRuns(Exception):
     """It runs already, or waits to run."""
 
 
+class CutShort(Exception):
+    """A job raises it when it was asked to end before it was done: no failure, and begun again with the next start."""
+
+
 _RECORD = msgspec.json.Decoder(JobRecord)
 
 
@@ -211,20 +215,22 @@ class Jobs:
 
     async def _once(self, name: str, now: float, gate: Deferred[None]) -> None:
         job = self._jobs[name]
-        result, detail = Result.OK, ""
+        result, detail, due = Result.OK, "", now
         try:
             begun = msgspec.structs.replace(self._records[name], began=now, ended=0.0, result=Result.RUNNING, detail="")
             await self._keep(name, begun)
             said = await job.run(now)
             detail = said if isinstance(said, str) else ""
             self._bus.publish(AlarmEnded("job-failed", name, "it went through"))
+        except CutShort:
+            result, due = Result.CUT_SHORT, self._records[name].due
         except Exception as error:  # noqa: BLE001 - a job's mistake must not end the others
             self.log.failure("the job {job} failed", job=name)
             result, detail = Result.FAILED, str(error) or type(error).__name__
             self._bus.publish(Alarm("job-failed", f"{job.title}: {detail}", subject=name))
         ended = self._reactor.seconds()
         record = self._records[name]
-        done = msgspec.structs.replace(record, began=now, due=now, ended=ended, result=result, detail=detail[:1000], tries=0)
+        done = msgspec.structs.replace(record, began=now, due=due, ended=ended, result=result, detail=detail[:1000], tries=0)
         self._records[name] = done
         try:
             await self._keep(name, done)

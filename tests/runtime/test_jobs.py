@@ -13,7 +13,7 @@ from twisted.trial.unittest import TestCase
 
 from hornetmail.core.events import Alarm, AlarmEnded
 from hornetmail.core.schedule import ScheduleError
-from hornetmail.runtime.jobs import JobRuns, Jobs, PlannedJob, Result, UnknownJob
+from hornetmail.runtime.jobs import CutShort, JobRuns, Jobs, PlannedJob, Result, UnknownJob
 
 HOUR, DAY = 3600.0, 86400.0
 BEGIN = 1_790_000_000.0 // DAY * DAY
@@ -269,3 +269,27 @@ class JobsCase(TestCase):
         jobs.run("purge")
         await jobs.stop()
         assert jobs.view("purge").result is Result.OK
+
+    async def test_what_was_asked_to_end_goes_on_with_the_next_start(self) -> None:
+        """Catches a mirror that a restart ended and that then waits for the next day, and an alarm for each restart."""
+        runs: list[float] = []
+
+        async def run(now: float) -> None:
+            runs.append(now)
+            if len(runs) == 1:
+                await gate
+                raise CutShort
+
+        gate: Deferred[None] = Deferred()
+        job = PlannedJob("mirror", "Mirror", "12 1 * * *", run, halt=lambda: gate.callback(None))
+        jobs = self.jobs(job)
+        await jobs.start()
+        self.pass_time(2 * HOUR)
+        await jobs.stop()
+        assert jobs.view("mirror").result is Result.CUT_SHORT
+        assert not [event for event in self.bus.events if isinstance(event, Alarm)]
+        again = self.jobs(job)
+        await again.start()
+        self.clock.advance(0)
+        assert len(runs) == 2
+        await again.stop()

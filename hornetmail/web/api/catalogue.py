@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from hornetmail.web.api import account, alarms, approvals, archive, domains, jobs, keys, mailboxes, media, people, queue, status, strays
+from hornetmail.web.api import (
+    account,
+    alarms,
+    approvals,
+    archive,
+    domains,
+    jobs,
+    keys,
+    mailboxes,
+    media,
+    people,
+    queue,
+    status,
+    strays,
+)
 from hornetmail.web.api.operations import Operation
 
 OPERATIONS: tuple[Operation[Any, Any], ...] = (
