@@ -157,6 +157,11 @@ class Archive:
         return self._media
 
     @property
+    def shelf(self) -> Shelf:
+        """Its records, wherever they lie."""
+        return self._shelf
+
+    @property
     def watch(self) -> MediaWatch:
         """How its media are."""
         return self._watch

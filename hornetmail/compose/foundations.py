@@ -31,6 +31,10 @@ DISK_THREADS = 8
 """Threads that wait for the disk; they hold no GIL while they do."""
 
 
+RESTORING = "restoring"
+"""The file that says that a restore was begun and not ended."""
+
+
 class Foundations:
     """Taken before anything else starts. Raises AlreadyRunning, NetworkFileSystem, OSError or ValueError, each in one line.
 
@@ -38,12 +42,14 @@ class Foundations:
     of the day.
     """
 
-    def __init__(self, reactor: Any, config: Config) -> None:
+    def __init__(self, reactor: Any, config: Config, restoring: bool = False) -> None:
         self.reactor = reactor
         self.config = config
         self.lock = DirectoryLock(config.root)
         try:
             refuse_network(config.root)
+            if not restoring and (config.root / RESTORING).exists():
+                raise ValueError("a restore was begun and not ended: run 'hornetmail archive restore' again")
             self.key = ServerKey.load(config.root / "keys" / "server.key")
         except BaseException:
             self.lock.release()

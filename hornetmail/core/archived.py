@@ -161,7 +161,8 @@ class MediumProbe(msgspec.Struct, frozen=True, gc=False):
 
 
 class Finding(msgspec.Struct, frozen=True, gc=False):
-    """Something that ``archive verify`` found wrong: ``where`` names pack, record or table."""
+    """Something that ``archive verify`` found wrong: ``where`` names pack, record or table. ``mended``: it was, and is so no more."""
 
     where: str
     what: str
+    mended: bool = False
