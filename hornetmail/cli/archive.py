@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from hornetmail.cli.backups import backup, mirror, restore
 from hornetmail.cli.client import Client, Failure
 from hornetmail.cli.media import medium
 from hornetmail.cli.output import clean, emit, json_option, moment, size, table
@@ -20,7 +21,8 @@ def archive() -> None:
     """Old mail."""
 
 
-archive.add_command(medium)
+for command in (medium, backup, mirror, restore):
+    archive.add_command(command)
 
 
 @archive.command("search")
@@ -85,11 +87,14 @@ def redeliver(client: Client, ids: tuple[str, ...], to: str, as_attachment: bool
 
 @archive.command("verify")
 @click.option("--full", is_flag=True, help="Everything, not only what is new and a sample.")
+@click.option("--repair", is_flag=True, help="First put packs that are missing or (with --full) damaged back from the mirror.")
 @json_option
 @with_client
-def verify(client: Client, full: bool, as_json: bool) -> None:
-    """Check seals, order, references and SHA-256; exit code 1 if anything is wrong."""
-    answer = client.call("POST", "archive", "verify", full=full)
+def verify(client: Client, full: bool, repair: bool, as_json: bool) -> None:
+    """Check seals, order, references and SHA-256; exit code 1 if anything is wrong, after the repair if there was one."""
+    answer = client.call("POST", "archive", "verify", full=full, repair=repair)
+    for one in [] if as_json else answer["repaired"]:
+        click.echo(f"{clean(one['where'])}: {clean(one['what'])}")
     if as_json:
         emit(answer)
     elif answer["ok"]:

@@ -31,6 +31,9 @@ DISK_THREADS = 8
 """Threads that wait for the disk; they hold no GIL while they do."""
 
 
+SERVER_KEY = "keys/server.key"
+"""Below the data directory."""
+
 RESTORING = "restoring"
 """The file that says that a restore was begun and not ended."""
 
@@ -50,7 +53,7 @@ class Foundations:
             refuse_network(config.root)
             if not restoring and (config.root / RESTORING).exists():
                 raise ValueError("a restore was begun and not ended: run 'hornetmail archive restore' again")
-            self.key = ServerKey.load(config.root / "keys" / "server.key")
+            self.key = ServerKey.load(config.root / SERVER_KEY)
         except BaseException:
             self.lock.release()
             raise

@@ -27,7 +27,7 @@ from hornetmail.archive.media.register import Means
 from hornetmail.archive.media.roster import Media
 from hornetmail.archive.media.settings import DirectorySettings, Settings, settings_for
 from hornetmail.archive.store.packs import pack_id_of
-from hornetmail.compose.foundations import RESTORING, Foundations
+from hornetmail.compose.foundations import RESTORING, SERVER_KEY, Foundations
 from hornetmail.compose.keys import ServerKey
 from hornetmail.compose.people import control_database
 from hornetmail.compose.rooms import archive_of, register_of, root_file
@@ -38,8 +38,6 @@ from hornetmail.db.dump import Dump, DumpBroken, load
 from hornetmail.db.engines import Cursor
 from hornetmail.db.pool import Database
 from hornetmail.directory.schema import CONTROL
-
-SERVER_KEY = "keys/server.key"
 
 
 class Source(msgspec.Struct, frozen=True):

@@ -19,6 +19,7 @@ from hornetmail.archive.media.register import Means, Register
 from hornetmail.archive.media.roster import Media
 from hornetmail.compose.foundations import Foundations
 from hornetmail.compose.people import People
+from hornetmail.compose.safety import Safety
 from hornetmail.compose.stores import renew
 from hornetmail.config import Config, dns_server
 from hornetmail.core.archived import ArchiveError
@@ -152,6 +153,15 @@ def retention_jobs(archive: IArchive, bus: IBus) -> tuple[PlannedJob, PlannedJob
     )
 
 
+def search_job(archive: IArchive) -> PlannedJob:
+    """xx:05, xx:35 (A54): what is staged is indexed within seconds; should something have been left, it is taken up here."""
+
+    async def run(now: float) -> None:
+        await archive.flush()
+
+    return PlannedJob("index", "The search index is brought up to date", "5,35 * * * *", run)
+
+
 class MailRooms:
     """Opened, not yet delivering."""
 
@@ -162,6 +172,7 @@ class MailRooms:
         portal: PortalStore,
         archive: Archive,
         media: MediaCare,
+        safety: Safety,
         root_keys: RootKeys,
         delivery: Delivery,
         expiry: Expiry,
@@ -172,6 +183,7 @@ class MailRooms:
         self.portal = portal
         self.archive = archive
         self.media = media
+        self.safety = safety
         self.delivery = delivery
         self.expiry = expiry
 
@@ -282,10 +294,11 @@ class MailRooms:
             Job("queue segments", 60, queue.tidy, first=60),
             Job("media moves", 900, media.go_on, first=900),
         ]
-        base.planned += retention_jobs(archive, base.bus)
+        safety = Safety(base, people, archive)
+        base.planned += [*retention_jobs(archive, base.bus), *safety.jobs(), search_job(archive)]
         base.meters.gauge("queue_messages", lambda: queue.backlog().messages)
         base.meters.gauge("queue_oldest_seconds", lambda: queue.backlog().oldest)
-        return cls(base, queue, portal, archive, media, root_keys, delivery, expiry)
+        return cls(base, queue, portal, archive, media, safety, root_keys, delivery, expiry)
 
     def troubles(self) -> dict[str, str]:
         """What does not work, by role."""

@@ -55,6 +55,7 @@ class Pages:
                 portal=rooms.portal,
                 archive=rooms.archive,
                 media=rooms.media,
+                safety=rooms.safety,
                 redelivery=rooms.delivery.redelivery,
                 strays=rooms.delivery.strays,
                 expiry=rooms.expiry,

@@ -166,3 +166,22 @@ class Finding(msgspec.Struct, frozen=True, gc=False):
     where: str
     what: str
     mended: bool = False
+
+
+class BackupState(msgspec.Struct, frozen=True, gc=False):
+    """A backup of the databases. ``made``: Unix seconds; ``bytes``: of its own."""
+
+    stamp: str
+    full: bool
+    made: float
+    medium: int
+    bytes: int
+
+
+class MirrorState(msgspec.Struct, frozen=True, gc=False):
+    """The mirror. ``done``: when it last followed, Unix seconds, 0 for never; ``text``: what it did then."""
+
+    kind: str
+    where: str
+    done: float
+    text: str

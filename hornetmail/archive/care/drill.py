@@ -183,7 +183,7 @@ def _sample(cursor: Cursor, most: int) -> tuple[int, list[_Mail]]:
     for number in range(min(most, packed)):
         at = number * packed // min(most, packed)
         row = cursor.execute(
-            "SELECT identifier, sha256, pack, start, length FROM mail WHERE pack IS NOT NULL ORDER BY place LIMIT 1 OFFSET ?",
+            "SELECT id, sha256, pack, start, length FROM mail WHERE pack IS NOT NULL ORDER BY place LIMIT 1 OFFSET ?",
             (at,),
         ).fetchone()
         found.append(_Mail(*row))
