@@ -34,7 +34,8 @@ def found(hornet: Installation, word: str) -> list[str]:
     """SHA-256 of all mails that are found by a word, as they are opened."""
     results = hornet.json("--as", AUDITOR[0], "archive", "search", word, password=AUDITOR[1])["results"]
     return sorted(
-        digest(hornet.command("--as", AUDITOR[0], "archive", "export", one["id"], password=AUDITOR[1]).encode()) for one in results
+        digest(hornet.command("--as", AUDITOR[0], "archive", "export", one["id"], password=AUDITOR[1]).encode())
+        for one in results
     )
 
 
