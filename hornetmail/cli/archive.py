@@ -11,6 +11,7 @@ import click
 
 from hornetmail.cli.backups import backup, mirror, restore
 from hornetmail.cli.client import Client, Failure
+from hornetmail.cli.exporting import FORMATS, export_all
 from hornetmail.cli.media import medium
 from hornetmail.cli.output import clean, emit, json_option, moment, size, table
 from hornetmail.cli.session import Session, password_from, with_client
@@ -46,11 +47,23 @@ def search(client: Client, query: tuple[str, ...], limit: int, own: bool, as_jso
 
 
 @archive.command("export")
-@click.argument("id")
+@click.argument("id", required=False)
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="A new file instead of standard output.")
+@click.option(
+    "--all", "directory", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="All that you may open, into DIR."
+)
+@click.option("--format", "form", type=click.Choice(FORMATS), default="eml", show_default=True, help="With --all.")
 @with_client
-def export(client: Client, id: str, output: Path | None) -> None:
-    """The raw message, byte for byte as received."""
+def export(client: Client, id: str | None, output: Path | None, directory: Path | None, form: str) -> None:
+    """The raw message, byte for byte as received; or, with --all, everything that you may open, with a manifest. Cut off, the same command goes on."""
+    if directory is not None:
+        if id is not None or output is not None:
+            raise click.UsageError("--all goes without an ID and without --output")
+        total, added = export_all(client, directory, form, click.echo)
+        click.echo(f"{total} mails in {clean(str(directory))}, {added} of them new")
+        return
+    if id is None:
+        raise click.UsageError("an ID, or --all DIR")
     data = client.raw("GET", "archive", id, "raw")
     if output is not None:
         _write_new(output, data)
