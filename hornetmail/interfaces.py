@@ -31,6 +31,7 @@ from hornetmail.core.queued import Backlog, Claim, Message, Portal, Row, RowKind
 from hornetmail.core.reply import Reply
 from hornetmail.core.served import Domain, Mailbox, Person, Scope
 from hornetmail.core.spf import SPFVerdict
+from hornetmail.core.statistics import Statistics
 from hornetmail.core.stray import Choice, Stray
 from hornetmail.core.verdict import Verdict
 
@@ -502,6 +503,9 @@ class ISafety(Interface):
 
     async def unset_mirror() -> None:
         """Follow no more; what lies there stays."""
+
+    def statistics(tenant: int) -> Statistics | None:
+        """As counted last (A59); None: not yet, or there is no mail."""
 
     async def repair(full: bool) -> Sequence[Finding]:
         """Put packs that are missing or (``full``) damaged back from the mirror: what was, and whether it is mended. Raises ArchiveError."""

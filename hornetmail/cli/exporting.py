@@ -157,17 +157,20 @@ class _Zip:
             self._zip.close()
 
 
+def _form(top: Path, form: str, known: list[dict[str, Any]]) -> Form:
+    if form == "mbox":
+        return _Mbox(top, known)
+    if form == "zip":
+        return _Zip(top, known)
+    return _Maildir(top) if form == "maildir" else _Files(top)
+
+
 def export_all(client: Client, top: Path, form: str, say: Callable[[str], None]) -> tuple[int, int]:
     """How many mails the directory holds, and how many of them are new. Raises Failure: the directory is another export's, or mails could not be opened."""
     top.mkdir(mode=0o700, parents=True, exist_ok=True)
     known = list(_known(top, form))
     have = {one["id"] for one in known}
-    laid: Form = {
-        "eml": lambda: _Files(top),
-        "maildir": lambda: _Maildir(top),
-        "mbox": lambda: _Mbox(top, known),
-        "zip": lambda: _Zip(top, known),
-    }[form]()
+    laid = _form(top, form, known)
     failures: list[str] = []
     added = in_a_row = 0
     try:

@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from hornetmail.archive.archive import Archive
-from hornetmail.archive.care import backup, drill, mirror
+from hornetmail.archive.care import backup, drill, mirror, statistics
 from hornetmail.archive.index.schema import MIGRATIONS
 from hornetmail.archive.media.medium import IPlace, MediumError, PlaceTrouble
 from hornetmail.archive.media.register import Means
@@ -19,6 +19,7 @@ from hornetmail.archive.media.settings import Settings, settings_for
 from hornetmail.compose.foundations import SERVER_KEY, Foundations
 from hornetmail.compose.people import People
 from hornetmail.core.archived import ArchiveError, BackupState, Finding, MirrorState
+from hornetmail.core.statistics import Statistics
 from hornetmail.directory.schema import CONTROL
 from hornetmail.disk.seal import BrokenSeal, Seal
 from hornetmail.interfaces import ISafety
@@ -26,6 +27,7 @@ from hornetmail.runtime.jobs import CutShort, PlannedJob
 
 LANE = "backup"
 _SETTING = "mirror"
+_STATISTICS = "statistics"
 _CONTEXT = b"hornetmail mirror secret 1"
 
 
@@ -135,6 +137,20 @@ class Safety:
     async def _rehearse(self, now: float) -> str:
         return (await self._drill.run(now)).words
 
+    async def _count(self, now: float) -> str:
+        found = await statistics.count(self._archive.index, now, self._statistics())
+        await self._directory.set_setting(
+            _STATISTICS, msgspec.json.encode({str(tenant): one for tenant, one in found.items()}).decode()
+        )
+        return f"{sum(one.total.mails for each in found.values() for one in each.days)} mails in {statistics.DAYS} days"
+
+    def _statistics(self) -> dict[int, Statistics]:
+        try:
+            return msgspec.json.decode(self._directory.setting(_STATISTICS, "{}"), type=dict[int, Statistics])
+        except msgspec.DecodeError as error:
+            self.log.error("the statistics cannot be read and are counted anew: {error}", error=error)
+            return {}
+
     async def _follow(self, now: float) -> str:
         kept = self._read()
         if kept is None:
@@ -208,6 +224,10 @@ class Safety:
     async def unset_mirror(self) -> None:
         """See ISafety."""
         await self._directory.set_setting(_SETTING, "")
+
+    def statistics(self, tenant: int) -> Statistics | None:
+        """See ISafety."""
+        return self._statistics().get(tenant)
 
     async def repair(self, full: bool) -> Sequence[Finding]:
         """See ISafety."""

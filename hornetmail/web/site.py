@@ -37,6 +37,7 @@ from hornetmail.web.pages.media import MediaPages
 from hornetmail.web.pages.own_folders import OwnFolders
 from hornetmail.web.pages.playground import PlaygroundPages
 from hornetmail.web.pages.queue import QueuePages
+from hornetmail.web.pages.statistics import StatisticsPages
 from hornetmail.web.pages.strays import StrayPages
 from hornetmail.web.pulse import Pulse
 from hornetmail.web.render import Asset, Renderer, load_assets
@@ -258,6 +259,7 @@ def Site(
         AccountPages(api, renderer, now),
         ApprovalPages(api, renderer),
         JobPages(api, renderer),
+        StatisticsPages(api, renderer),
     ]
     if playground is not None:
         pages.append(PlaygroundPages(playground, renderer))

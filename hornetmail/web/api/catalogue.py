@@ -17,6 +17,7 @@ from hornetmail.web.api import (
     media,
     people,
     queue,
+    statistics,
     status,
     strays,
 )
@@ -36,5 +37,6 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
     *archive.OPERATIONS,
     *keys.OPERATIONS,
     *jobs.OPERATIONS,
+    *statistics.OPERATIONS,
     *account.OPERATIONS,
 )
