@@ -110,7 +110,7 @@ class Archive:
         # Its own, so that a medium which hangs holds up no mail on its way in.
         self._staging_pool = ThreadPool(0, 1, "staging")
         self._files = IndexFiles(directory, disk)
-        self._watch = MediaWatch(media, self._alarm, reactor.seconds)
+        self._watch = MediaWatch(media, self._alarm, self._alarm_past, reactor.seconds)
         self._keys = KeyStore(directory, disk, settings.node)
         self._codec = RecordCodec(self._keys.current)
         writer = f"n{settings.node}"
@@ -208,6 +208,8 @@ class Archive:
 
     async def _come_up(self) -> None:
         await self._in_thread(self._open_files)
+        if self._waits:
+            self._alarm_over("archive-waits", "the archive takes mail")
         self._waits = ""
         self._running = True
         if not self._keys.current().locked:
@@ -649,9 +651,14 @@ class Archive:
         if self._bus is not None:
             self._bus.publish(Alarm(code, text))
 
-    def _alarm(self, code: str, text: str) -> None:
+    def _alarm(self, code: str, text: str, subject: str = "") -> None:
         if self._bus is not None:
-            self._reactor.callFromThread(self._bus.publish, Alarm(code, text))
+            self._reactor.callFromThread(self._bus.publish, Alarm(code, text, subject=subject))
+
+    def _alarm_past(self, code: str, why: str, subject: str) -> None:
+        """Its end, told from any thread."""
+        if self._bus is not None:
+            self._reactor.callFromThread(self._bus.publish, AlarmEnded(code, subject, why))
 
     def _alarm_over(self, code: str, why: str) -> None:
         if self._bus is not None:

@@ -181,7 +181,7 @@ class Alarms:
 
 
 def places(config: Config) -> Mapping[str, Path]:
-    """What lies where, by its name for people."""
+    """What lies where, by its name for people. The archive looks after its media itself."""
     found = {
         "data directory": config.root,
         "queue": config.root / "queue",
@@ -192,7 +192,6 @@ def places(config: Config) -> Mapping[str, Path]:
         url = config.database_url(name)
         if url.startswith("sqlite:"):
             found[f"{name} database"] = Path(url.removeprefix("sqlite://")).parent
-    found["archive medium 1"] = config.path(config.archive.medium)
     return found
 
 

@@ -240,7 +240,8 @@ class MailRooms:
                 archive.index,
                 archive.moving,
                 offload,
-                lambda code, text: base.bus.publish(Alarm(code, text)),
+                lambda code, text, medium: base.bus.publish(Alarm(code, text, subject=medium)),
+                lambda code, why, medium: base.bus.publish(AlarmEnded(code, medium, why)),
             )
         )
         base.at_close(media.stop)

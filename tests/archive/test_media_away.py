@@ -232,7 +232,9 @@ class Away(ArchiveCase):
         """Catches a medium that is full before anybody was told, and an alarm with each look."""
         archive = await self.filled()
         alarms: list[tuple[str, str]] = []
-        watch = MediaWatch(archive.media, lambda code, text: alarms.append((code, text)), self.clock.seconds)
+        watch = MediaWatch(
+            archive.media, lambda code, text, medium: alarms.append((code, text)), lambda *over: None, self.clock.seconds
+        )
         medium = archive.media.active
         for free in (50, 9, 8, 30, 5):
             self.patch(type(medium), "look", lambda _self, free=free: Space(100 << 20, free << 20))

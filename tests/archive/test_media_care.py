@@ -56,7 +56,8 @@ class Care(ArchiveCase):
                 archive.index,
                 archive.moving,
                 offload,
-                lambda code, text: self.alarms.append((code, text)),
+                lambda code, text, medium: self.alarms.append((code, text)),
+                lambda *over: None,
             )
         )
         self.addCleanup(lambda: Deferred.fromCoroutine(self.care.stop()))

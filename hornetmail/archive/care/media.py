@@ -35,7 +35,7 @@ _PROBE = bytes(range(256)) * 256
 
 class Parts(msgspec.Struct, frozen=True):
     """What it works on. ``index`` raises ArchiveError if there is none. ``moving``: held while a pack changes its place, and while packs are
-    deleted. ``offload`` runs what blocks in a thread; ``alarm(code, text)``."""
+    deleted. ``offload`` runs what blocks in a thread; ``alarm(code, text, medium)``, ``over(code, why, medium)``."""
 
     register: Register
     media: Media
@@ -44,7 +44,8 @@ class Parts(msgspec.Struct, frozen=True):
     index: Callable[[], Database]
     moving: DeferredLock
     offload: Callable[..., Awaitable[Any]]
-    alarm: Callable[[str, str], None]
+    alarm: Callable[[str, str, str], None]
+    over: Callable[[str, str, str], None]
 
 
 @implementer(IMedia)
@@ -245,7 +246,8 @@ class MediaCare:
                         await self._move_one(entry.number, entry.moving)
                     except (ArchiveError, OSError) as error:
                         self.log.error("medium {number} is not yet moved: {error}", number=entry.number, error=error)
-                        self._parts.alarm("medium-move", f"medium {entry.number} is not yet moved to {entry.moving}: {error}")
+                        text = f"medium {entry.number} is not yet moved to {entry.moving}: {error}"
+                        self._parts.alarm("medium-move", text, str(entry.number))
         except Exception:  # noqa: BLE001  a later resume tries again
             self.log.failure("moving media failed")
         finally:
@@ -264,6 +266,7 @@ class MediaCare:
         if left:
             raise MediumError(f"{left} packs that the index has on medium {number} are not there: see archive verify")
         await self._set(number, moving=0, moved=into, used=False)
+        self._parts.over("medium-move", "it is moved", str(number))
         self.log.info("all mail of medium {number} lies on medium {into} now", number=number, into=into)
 
     async def _move_object(self, source: IMedium, target: IMedium, name: str) -> None:

@@ -24,11 +24,18 @@ class Health(msgspec.Struct, frozen=True, gc=False):
 
 
 class MediaWatch:
-    """``alarm(code, text)`` may be called in any thread; ``now`` gives Unix seconds."""
+    """``alarm(code, text, medium)`` and ``over(code, why, medium)``, with the medium's number as text, may be called in any thread; ``now`` gives Unix seconds."""
 
-    def __init__(self, media: Media, alarm: Callable[[str, str], None], now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        media: Media,
+        alarm: Callable[[str, str, str], None],
+        over: Callable[[str, str, str], None],
+        now: Callable[[], float],
+    ) -> None:
         self._media = media
         self._alarm = alarm
+        self._over = over
         self._now = now
         self._health: dict[int, Health] = {}
         self._low: set[int] = set()
@@ -44,6 +51,10 @@ class MediaWatch:
     def look(self) -> list[int]:
         """Look at all in use; the numbers of those that are back. Blocking."""
         used = self._media.all()
+        for number in {*self._health, *self._low} - {medium.number for medium in used}:
+            self._low.discard(number)
+            for code in ("medium-away", "medium-full"):
+                self._over(code, "the medium is out of use", str(number))
         self._health = {m.number: self._health[m.number] for m in used if m.number in self._health}
         return [medium.number for medium in used if self.look_at(medium)]
 
@@ -57,10 +68,13 @@ class MediaWatch:
             since = before.since if before is not None and not before.up else now
             self._health[medium.number] = Health(False, since, str(error))
             if before is None or before.up:
-                self._alarm("medium-away", f"{error}; what is on it cannot be opened until it is back")
+                self._alarm("medium-away", f"{error}; what is on it cannot be opened until it is back", str(medium.number))
             return False
         since = before.since if before is not None and before.up else now
         self._health[medium.number] = Health(True, since, "", space)
+        if before is None or not before.up:
+            # Also at the first look after a restart: it may have been away before.
+            self._over("medium-away", "the medium is there", str(medium.number))
         self._warn(medium, space)
         return before is not None and not before.up
 
@@ -68,7 +82,9 @@ class MediaWatch:
         number = medium.number
         if space.share >= LOW:
             self._low.discard(number)
+            self._over("medium-full", "the medium has room again", str(number))
         elif number not in self._low:
             self._low.add(number)
             free = space.free // (1 << 20)
-            self._alarm("medium-full", f"medium {number} ({medium.where}) is nearly full: {free} MiB are free, {space.share:.0%}")
+            text = f"medium {number} ({medium.where}) is nearly full: {free} MiB are free, {space.share:.0%}"
+            self._alarm("medium-full", text, str(number))
