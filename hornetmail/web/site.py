@@ -28,6 +28,7 @@ from hornetmail.web.pages.account import AccountPages
 from hornetmail.web.pages.alarms import AlarmPages
 from hornetmail.web.pages.approvals import ApprovalPages
 from hornetmail.web.pages.archive import ArchivePages
+from hornetmail.web.pages.backups import BackupPages
 from hornetmail.web.pages.dashboard import DashboardPages
 from hornetmail.web.pages.directory import DirectoryPages
 from hornetmail.web.pages.jobs import JobPages
@@ -258,6 +259,7 @@ def Site(
         MediaPages(api, renderer),
         AccountPages(api, renderer, now),
         ApprovalPages(api, renderer),
+        BackupPages(api, renderer),
         JobPages(api, renderer),
         StatisticsPages(api, renderer),
     ]
