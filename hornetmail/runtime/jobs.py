@@ -52,7 +52,7 @@ class PlannedJob(msgspec.Struct, frozen=True):
 
 class JobRecord(msgspec.Struct, frozen=True):
     """What is remembered. ``when``: instead of the job's own, ``""`` for that. ``since``: when it was first known; ``due``: up to when nothing is
-    missed; ``began``, ``ended``: of the last run, 0 for none. ``tries``: runs cut short since one ended. Times in Unix seconds."""
+    missed; ``began``, ``ended``: of the last run, 0 for none. ``tries``: runs cut short since one ended. ``told``: an alarm says that it failed. Times in Unix seconds."""
 
     when: str = ""
     on: bool = True
@@ -63,6 +63,7 @@ class JobRecord(msgspec.Struct, frozen=True):
     result: Result = Result.NEVER
     detail: str = ""
     tries: int = 0
+    told: bool = False
 
 
 class JobView(msgspec.Struct, frozen=True):
@@ -137,8 +138,9 @@ class Jobs:
                 cut = msgspec.structs.replace(record, result=Result.CUT_SHORT, ended=record.began, tries=tries, due=due)
                 record = await self._keep(name, cut)
             self._records[name] = record
-            if record.result is Result.FAILED:
-                self._bus.publish(Alarm("job-failed", f"{self._jobs[name].title}: {record.detail}", subject=name))
+            if record.told:
+                why = record.detail or "it failed, and was cut short since"
+                self._bus.publish(Alarm("job-failed", f"{self._jobs[name].title}: {why}", subject=name))
         self._open = True
         self._plan(0.0)
 
@@ -221,16 +223,20 @@ class Jobs:
             await self._keep(name, begun)
             said = await job.run(now)
             detail = said if isinstance(said, str) else ""
-            self._bus.publish(AlarmEnded("job-failed", name, "it went through"))
         except CutShort:
             result, due = Result.CUT_SHORT, self._records[name].due
         except Exception as error:  # noqa: BLE001 - a job's mistake must not end the others
             self.log.failure("the job {job} failed", job=name)
             result, detail = Result.FAILED, str(error) or type(error).__name__
             self._bus.publish(Alarm("job-failed", f"{job.title}: {detail}", subject=name))
+        told = result is Result.FAILED or (self._records[name].told and result is not Result.OK)
+        if self._records[name].told and not told:
+            self._bus.publish(AlarmEnded("job-failed", name, "it went through"))
         ended = self._reactor.seconds()
         record = self._records[name]
-        done = msgspec.structs.replace(record, began=now, due=due, ended=ended, result=result, detail=detail[:1000], tries=0)
+        done = msgspec.structs.replace(
+            record, began=now, due=due, ended=ended, result=result, detail=detail[:1000], tries=0, told=told
+        )
         self._records[name] = done
         try:
             await self._keep(name, done)
