@@ -184,7 +184,9 @@ class JobsCase(TestCase):
         again.run("purge")
         assert isinstance(self.bus.events[-1], AlarmEnded)
         again.run("purge")
-        assert len([event for event in self.bus.events if isinstance(event, AlarmEnded)]) == 1, "an end to no alarm is not told of"
+        assert len([event for event in self.bus.events if isinstance(event, AlarmEnded)]) == 1, (
+            "an end to no alarm is not told of"
+        )
         await again.stop()
 
     async def test_cut_short_is_begun_again_and_not_for_ever(self) -> None:

@@ -95,7 +95,7 @@ class BackupsTest(TestCase):
     def test_statistics(self) -> None:
         """A59: catches a page without charts, and senders' addresses that become markup."""
         page = self.house.browser("admin@example.test").get("/statistics")
-        assert page.text.count("<rect class=\"bar-") == 4
+        assert page.text.count('<rect class="bar-') == 4
         assert "&lt;b&gt;@big.test" in page.text
         assert "<b>@big" not in page.text
         assert self.house.browser("alice@example.test").get("/statistics").status == 403
