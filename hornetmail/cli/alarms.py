@@ -77,7 +77,7 @@ def alarms_settings(client: Client, webhook: str | None, secret_stdin: bool, rep
             ("signed", said(answer["secret_set"])),
             ("reminders", f"every {answer['repeat_hours']:g} hours"),
             ("mail to", " ".join(answer["addresses"]) or "nobody"),
-            ("kept for emergencies", " ".join(answer["second"]) or "-"),
+            ("in emergencies also", " ".join(answer["second"]) or "-"),
         ]
     )
     if answer["alone"]:
@@ -92,4 +92,4 @@ def alarms_settings(client: Client, webhook: str | None, secret_stdin: bool, rep
 def alarms_test(client: Client) -> None:
     """Raise an alarm that says it is a test, and see who hears of it."""
     client.call("POST", "alarms", "test")
-    click.echo(clean("raised; it ends when it is acknowledged"))
+    click.echo(clean("a test alarm is raised and goes all ways: see what arrives. It ends when it is acknowledged"))

@@ -49,7 +49,7 @@ KINDS = {
         Kind("bounce-held", "Bounces are held"),
         Kind("disk-away", "A disk or medium cannot be reached"),
         Kind("disk-full", "A disk is nearly full"),
-        Kind("dns-down", "DNS does not answer"),
+        Kind("dns-down", "A primary's name cannot be looked up"),
         Kind("drain-orphaned", "Portal mail of a domain without primary stays", Ends.SEEN),
         Kind("drain-refused", "The primary refuses mail from the portal"),
         Kind("emergency", "Emergency mode"),

@@ -218,13 +218,13 @@ def _trouble(state: State, event: Trouble, now: float, policy: Policy) -> Decisi
     state = _change(state, evidence=evidence)
     if not _enough(evidence, policy):
         span = _span(evidence)
-        why = f"sign {len(evidence)} of {policy.signs}, spanning {span:.0f} of {policy.span:.0f} s, no outage yet: {event.text}"
+        why = f"no outage yet, signs: {len(evidence)} (it takes {policy.signs}) over {span:.0f} s (it takes {policy.span:.0f}): {event.text}"
         return Decision(state, (), why)
     if state.asked and now - state.asked < policy.ask_again and not witness:
         return Decision(
             state, (), f"outage suspected, this and the other primaries were asked {now - state.asked:.0f} s ago: {event.text}"
         )
-    why = f"outage suspected after {len(evidence)} signs, asking this and the other primaries first (rules 5, 8c): {event.text}"
+    why = f"outage suspected after {len(evidence)} signs, asking this and the other primaries first: {event.text}"
     return Decision(_change(state, asked=now), (Survey(),), why)
 
 
@@ -250,22 +250,26 @@ def _surveyed(state: State, event: Surveyed, now: float, automatic: bool, policy
     if state.mode is Mode.EMERGENCY or not _enough(state.evidence, policy):
         return Decision(state, (), "asked this and the other primaries; nothing is suspected any more")
     if event.own is Own.UNASKED:
-        return Decision(state, (), "the primary could not be asked for a reason of ours, no change of mode (rule 5)")
+        return Decision(state, (), "the primary could not be asked for a reason of ours, no change of mode")
     state = _disproved(state, event.own)
     if not _enough(state.evidence, policy):
-        return Decision(state, (), f"the primary answers our own question ({event.own}): that is no outage (rule 8c)")
+        return Decision(state, (), f"the primary answers our own question ({event.own}): that is no outage")
     newest = state.evidence[-1].text
     if event.own is Own.SILENT:
         if event.failed and not event.answered:
-            text = f"no primary answers, this one and {event.failed} more: our own network is at fault, no change of mode (rule 5): {newest}"
+            text = (
+                f"no primary answers, this one and {event.failed} more: our own network is at fault, no change of mode: {newest}"
+            )
             return _warned(state, now, policy, "network-down", text)
         if not event.answered and all(e.dns for e in state.evidence):
-            return _warned(state, now, policy, "dns-down", f"DNS does not answer, no change of mode (rule 5): {newest}")
+            return _warned(
+                state, now, policy, "dns-down", f"the name of the primary cannot be looked up, no change of mode: {newest}"
+            )
         others = f"{event.answered} other primaries answer" if event.answered else "there is no other primary to compare with"
     elif event.own is Own.TAKES and not any(e.ours for e in state.evidence):
         text = (
             f"the primary answers and takes recipients, but deferred {len(state.evidence)} messages of others, which went to the portal one by"
-            f" one; no change of mode before a message of our own meets the same (rule 8c): {newest}"
+            f" one; no change of mode before a message of our own meets the same: {newest}"
         )
         warned = _warned(state, now, policy, "primary-defers", text)
         if state.written and now - state.written < policy.alarm_again:
@@ -314,7 +318,7 @@ def _answered(state: State, event: ProbeAnswered, now: float, automatic: bool, p
     if state.streak < needed:
         return Decision(state, (), f"probe {state.streak} of {needed} answered by {event.host}")
     if state.by != HEALTH or not automatic:
-        text = f"the primary answers again ({state.streak} probes); this emergency ends by hand only (rule 5)"
+        text = f"the primary answers again ({state.streak} probes); this emergency ends by hand only"
         if state.back_told:
             return Decision(state, (), text)
         return Decision(_change(state, back_told=True), (Warn("primary-back", text),), text)

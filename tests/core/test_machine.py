@@ -119,6 +119,20 @@ def test_all_primaries_down_is_our_network() -> None:
     assert domain.state.mode is Mode.EMERGENCY
 
 
+def test_reasons_are_for_people() -> None:
+    """Catches a reason that cites a rule of this project, or counts 'sign 16 of 3'."""
+    domain = Domain(others=(0, 2))
+    said = []
+    for event in (*(m.Trouble(f"message {number}", "refused") for number in range(4)), m.Surveyed(*domain.others, domain.own)):
+        domain.now += 2
+        decision = m.step(domain.state, event, domain.now, automatic=True, policy=POLICY)
+        domain.state = decision.state
+        said.append(decision.why)
+    assert "no change of mode" in said[-1]
+    assert "rule" not in " ".join(said)
+    assert f"signs: 1 (it takes {POLICY.signs})" in said[0]
+
+
 def test_dns_down_is_ours() -> None:
     """Rule 5: DNS that fails looks like an outage of the only primary."""
     domain = Domain(others=(0, 0))

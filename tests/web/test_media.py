@@ -29,6 +29,21 @@ def test_media_are_shown_and_changed() -> None:
     assert "there is no medium 7" in admin.get("/archive/media").text
 
 
+def test_merging_asks_first() -> None:
+    """Catches a button that retires a medium at one click, and an error that cites the place of a field in JSON."""
+    house = House()
+    admin = house.browser("admin@example.test")
+    new = {"action": "add", "kind": "directory", "place": "rel", "name": ""}
+    admin.post("/archive/media", new)
+    page = admin.get("/archive/media").text
+    assert "an absolute path is needed" in page
+    assert "$.place" not in page
+    admin.post("/archive/media", new | {"place": "/srv/two"})
+    page = admin.get("/archive/media").text
+    assert '<dialog id="merge-2"' in page
+    assert page.index('<dialog id="merge-2"') < page.index('value="merge"')
+
+
 def test_media_are_for_administrators() -> None:
     """Catches a page that an auditor or a user may open."""
     house = House()

@@ -92,7 +92,7 @@ class SharePlace:
             )
         except (SMBException, SpnegoError, OSError, ValueError) as error:
             _drop(fresh)
-            raise PlaceAway(f"the server lets us not in: {_line(error)}") from error
+            raise PlaceAway(f"cannot log in to the server: {_line(error)}") from error
         for connection in fresh.values():
             _impatient(connection)
         self._connections = fresh

@@ -264,7 +264,7 @@ class Expiry:
         gone = await self._portal.expire(mailbox.id, step.plan.before, spared, list(refused))
         over = [refused[name].id for name in gone.get(INBOX, ()) if name in refused]
         if over:
-            await self._queue.change(over, RowState.REMOVED, reason="expired in the portal (rule 24)")
+            await self._queue.change(over, RowState.REMOVED, reason="expired in the portal")
         await self._forget(mailbox.id)
         return Done(mailboxes=1, messages=sum(map(len, gone.values())))
 

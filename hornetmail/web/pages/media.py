@@ -45,7 +45,7 @@ class MediaPages:
         try:
             if action == "add":
                 added = await self._api.call(visit.caller, "media.add", self._new(visit))
-                say = f"Medium {added.id} is added."
+                say = f"Medium {added.id} is added. New mail goes there once you activate it."
             elif action == "merge":
                 wanted = Merge(ids=[form.number("id")], into=form.number("into"))
                 await self._api.call(visit.caller, "media.merge", wanted)
@@ -56,7 +56,7 @@ class MediaPages:
             else:
                 return redirect(visit, "/archive/media", tone="info", say="Nothing was chosen.")
         except ApiError as error:
-            return redirect(visit, "/archive/media", tone="bad", say=error.text)
+            return redirect(visit, "/archive/media", tone="bad", say=error.text.removeprefix("$.place: "))
         return redirect(visit, "/archive/media", say=say)
 
     def _new(self, visit: Visit) -> NewMedium:
