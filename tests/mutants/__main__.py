@@ -1,15 +1,18 @@
 """Draws changes of the source, makes each alone, and runs the tests of its room that pass over the changed line.
 
 ``python -m tests.mutants [--seed 1] [--count 300] [--rooms core,spool,…] [--jobs 2] [--report FILE]``. Ends with the counts by room; exit code 1 if
-fewer than ``--least`` per cent were noticed. A change that no test runs at all counts as unnoticed. Answers to survivors that change nothing anybody
+fewer than ``--least`` per cent were noticed. A change that no test runs at all counts as unnoticed; what a module does when it is imported (its
+constants, the defaults of its values) is run by the tests that run its functions, and by the room's test files that import from it. Answers to survivors that change nothing anybody
 could notice are kept in ``tests/mutants/answered.txt``, a line each: path, a part of the source line, why.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -72,6 +75,25 @@ def _lines(tree: Path, room: str) -> dict[str, dict[int, list[str]]]:
     return found
 
 
+def _is_in_function(source: bytes, line: int) -> bool:
+    """Whether a line is run by a call, not by the import of its module."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.body[0].lineno <= line <= (node.end_lineno or 0):
+            return True
+    return False
+
+
+def _files_naming(path: str) -> list[str]:
+    """The room's test files that import from a module."""
+    package, _, module = path.removesuffix(".py").replace("/", ".").rpartition(".")
+    names = re.compile(rf"^from {re.escape(package)}(\.{module} import | import .*\b{module}\b)", re.MULTILINE)
+    return sorted(
+        str(file.relative_to(ROOT))
+        for file in (ROOT / "tests" / path.split("/")[1]).glob("test_*.py")
+        if names.search(file.read_text())
+    )
+
+
 def _answered() -> list[tuple[str, str]]:
     path = Path(__file__).with_name("answered.txt")
     lines = path.read_text().splitlines() if path.exists() else []
@@ -97,10 +119,15 @@ class Run:
             # The later lines of one statement are run with its first.
             earlier = [line for line in near if line <= change.line and near[line]]
             tests = near[max(earlier)] if earlier and change.line - max(earlier) < 12 else []
-        if not tests:
-            return change, "not run"
+        imported = not _is_in_function(source, change.line)
+        if imported:
+            tests = sorted({test for found in near.values() for test in found})
         if len(tests) > MOST_TESTS:
             tests = random.Random(str(change)).sample(tests, MOST_TESTS)
+        if imported:
+            tests += _files_naming(change.path)
+        if not tests:
+            return change, "not run"
         tree = self._free.get()
         try:
             (tree / change.path).write_bytes(change.made(source))
