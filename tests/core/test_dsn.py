@@ -73,9 +73,10 @@ def test_beyond_ascii() -> None:
 def test_anything_said(said: str, head: bytes) -> None:
     """What a remote server says, or an odd header, breaks the report's structure or its line length."""
     data = compose(note(Fate("bob@y.test", Reply(550, "5.0.0", said)), head=header_of(head)))
-    mine = data[: data.index(b"Content-Type: text/rfc822-headers")] if b"text/rfc822-headers" in data else data[:500]
+    part = b"\r\nContent-Type: text/rfc822-headers\r\n"
+    mine = data[: data.index(part)] if part in data else data[:500]
     assert all(len(line) <= 998 for line in mine.split(b"\r\n"))
-    assert mine.count(b"--=_token123\r\n") >= 2 or b"text/rfc822-headers" not in data
+    assert mine.count(b"--=_token123\r\n") >= 2 or part not in data
 
 
 def test_header_of() -> None:
