@@ -2,8 +2,8 @@
 
 ``python -m tests.mutants [--seed 1] [--count 300] [--rooms core,spool,…] [--jobs 2] [--report FILE]``. Ends with the counts by room; exit code 1 if
 fewer than ``--least`` per cent were noticed. A change that no test runs at all counts as unnoticed; what a module does when it is imported (its
-constants, the defaults of its values) is run by the tests that run its functions, and by the room's test files that import from it. Answers to survivors that change nothing anybody
-could notice are kept in ``tests/mutants/answered.txt``, a line each: path, a part of the source line, why.
+constants, the defaults of its values) is run by the tests that run its functions, and by the room's test files that import from it. Answers to
+survivors that change nothing anybody could notice are kept in ``tests/mutants/answered.txt``, a line each: path, a part of the source line, why.
 """
 
 from __future__ import annotations
@@ -103,15 +103,16 @@ def _answered() -> list[tuple[str, str]]:
 class Run:
     """One run over all drawn changes; trees are lent to one change at a time."""
 
-    def __init__(self, trees: list[Path], lines: dict[str, dict[int, list[str]]]) -> None:
+    def __init__(self, trees: list[Path], lines: dict[str, dict[int, list[str]]], sources: dict[str, bytes]) -> None:
         self._lines = lines
+        self._sources = sources
         self._free: SimpleQueue[Path] = SimpleQueue()
         for tree in trees:
             self._free.put(tree)
 
     def ended(self, change: Change) -> tuple[Change, str]:
         """``noticed``, ``survived`` or ``not run``."""
-        source = (ROOT / change.path).read_bytes()
+        source = self._sources[change.path]
         ends = change.line + source[change.start : change.end].count(b"\n")
         near = self._lines.get(change.path, {})
         tests = sorted({test for line in range(change.line, ends + 1) for test in near.get(line, ())})
@@ -149,9 +150,11 @@ def main() -> int:
     parser.add_argument("--report", type=Path)
     chosen = parser.parse_args()
     rooms = chosen.rooms.split(",")
-    every = {room: [c for path in sorted((ROOT / "hornetmail" / room).rglob("*.py"))
-                    for c in changes(str(path.relative_to(ROOT)), path.read_bytes())] for room in rooms}  # fmt: skip
-    drawn = random.Random(chosen.seed).sample([c for room in rooms for c in every[room]], chosen.count)
+    # Read once: somebody may work on while this runs.
+    paths = [path for room in rooms for path in sorted((ROOT / "hornetmail" / room).rglob("*.py"))]
+    sources = {str(path.relative_to(ROOT)): path.read_bytes() for path in paths}
+    every = [change for path, source in sources.items() for change in changes(path, source)]
+    drawn = random.Random(chosen.seed).sample(every, min(chosen.count, len(every)))
     with tempfile.TemporaryDirectory(prefix="hm-mutants-") as directory:
         trees = [_copy(Path(directory) / str(number)) for number in range(chosen.jobs)]
         with ThreadPoolExecutor(chosen.jobs) as pool:
@@ -167,12 +170,11 @@ def main() -> int:
                     free.put(tree)
 
             lines = {path: found for part in pool.map(measured, rooms) for path, found in part.items()}
-            run = Run(trees, lines)
+            run = Run(trees, lines, sources)
             answered = _answered()
             counts: Counter[tuple[str, str]] = Counter()
             for change, came in pool.map(run.ended, sorted(drawn)):
-                source = (ROOT / change.path).read_bytes()
-                text = change.told(source)
+                text = change.told(sources[change.path])
                 if came != "noticed" and any(change.path == path and part in text for path, part in answered):
                     came = "answered"
                 counts[change.path.split("/")[1], came] += 1
