@@ -32,6 +32,7 @@ def test_a_full_millisecond_borrows_from_the_next() -> None:
     assert of_one == sorted(set(of_one))
     assert milliseconds_of(of_one[4095]) == int(NOW * 1000)
     assert milliseconds_of(of_one[4096]) == int(NOW * 1000) + 1
+    assert of_one[4096] & 4095 == 0
     assert {each >> 12 & 1023 for each in of_one} == {1023}
     assert source.next() == of_one[4096] + 1
 
