@@ -83,13 +83,13 @@ def _is_in_function(source: bytes, line: int) -> bool:
     return False
 
 
-def _files_naming(path: str) -> list[str]:
-    """The room's test files that import from a module."""
+def _files_naming(tree: Path, path: str) -> list[str]:
+    """The room's test files in a tree that import from a module."""
     package, _, module = path.removesuffix(".py").replace("/", ".").rpartition(".")
     names = re.compile(rf"^from {re.escape(package)}(\.{module} import | import .*\b{module}\b)", re.MULTILINE)
     return sorted(
-        str(file.relative_to(ROOT))
-        for file in (ROOT / "tests" / path.split("/")[1]).glob("test_*.py")
+        str(file.relative_to(tree))
+        for file in (tree / "tests" / path.split("/")[1]).glob("test_*.py")
         if names.search(file.read_text())
     )
 
@@ -125,12 +125,12 @@ class Run:
             tests = sorted({test for found in near.values() for test in found})
         if len(tests) > MOST_TESTS:
             tests = random.Random(str(change)).sample(tests, MOST_TESTS)
-        if imported:
-            tests += _files_naming(change.path)
-        if not tests:
-            return change, "not run"
         tree = self._free.get()
         try:
+            if imported:
+                tests += _files_naming(tree, change.path)
+            if not tests:
+                return change, "not run"
             (tree / change.path).write_bytes(change.made(source))
             status = _pytest(tree, *tests, limit=SLOWEST)
         finally:
