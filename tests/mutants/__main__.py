@@ -70,7 +70,7 @@ def _lines(tree: Path, room: str) -> dict[str, dict[int, list[str]]]:
     for name in read.measured_files():
         contexts = read.contexts_by_lineno(name)
         found[str(Path(name).relative_to(tree))] = {
-            line: sorted({each.partition("|")[0] for each in all_of if each}) for line, all_of in contexts.items()
+            line: sorted({each.rpartition("|")[0] for each in all_of if each}) for line, all_of in contexts.items()
         }
     return found
 
@@ -125,7 +125,7 @@ class Run:
             tests = sorted({test for found in near.values() for test in found})
         if len(tests) > MOST_TESTS:
             tests = random.Random(str(change)).sample(tests, MOST_TESTS)
-        tree = self._free.get()
+        tree, status = self._free.get(), 0
         try:
             if imported:
                 tests += _files_naming(tree, change.path)
@@ -135,6 +135,8 @@ class Run:
             status = _pytest(tree, *tests, limit=SLOWEST)
         finally:
             (tree / change.path).write_bytes(source)
+            if status in (4, 5) and _pytest(tree, "--collect-only", *tests) in (4, 5):
+                raise SystemExit(f"the tests of {change} are not found, with or without it: {tests}")
             self._free.put(tree)
         return change, "noticed" if status else "survived"
 
