@@ -29,6 +29,7 @@ from hornetmail.core.queued import Backlog, Claim, Message, Portal, Row, RowKind
 from hornetmail.core.reply import Reply
 from hornetmail.core.served import Domain, Mailbox, Person, Scope
 from hornetmail.core.spf import SPFVerdict
+from hornetmail.core.stamps import StampState
 from hornetmail.core.stray import Choice, Stray
 from hornetmail.core.verdict import Verdict
 
@@ -412,6 +413,10 @@ class IArchive(Interface):
     async def read(scope: Scope, identifier: int) -> bytes:
         """The exact bytes as received, checked by SHA-256. Raises KeyError, Refused (no right to content), ArchiveError (medium out of reach)."""
 
+    async def evidence(scope: Scope, identifier: int) -> bytes:
+        """The evidence bundle of one mail, a zip (``hornetmail.archive.proof.evidence``). Raises KeyError, Refused (no right to content, or not to all that the
+        envelope names: rule 14), ArchiveError (not on a medium yet, or out of reach)."""
+
     async def figures() -> ArchiveFigures:
         """Counts."""
 
@@ -430,6 +435,19 @@ class IArchive(Interface):
 
     async def purge(now: float) -> int:
         """What was marked a day ago leaves the media (A58); the number that went. Raises ArchiveError: refused until confirmed (rule 19)."""
+
+
+class IStamps(Interface):
+    """Time stamps on the archive's leaf log (A33, A34, L2)."""
+
+    def state() -> StampState:
+        """How it stands."""
+
+    async def stamp() -> StampState:
+        """Have the newest root stamped now, the audit log's newest hash under it. Raises NoAuthority, ArchiveError: nobody gave one; it is tried again."""
+
+    async def test(name: str) -> None:
+        """Ask one authority for a stamp that is thrown away. Raises KeyError, ArchiveError: why it would not count."""
 
 
 class IRootKeys(Interface):
@@ -517,3 +535,9 @@ class IAudit(Interface):
 
     async def verify() -> str:
         """Walk the whole chain of hashes: ``""``, or where it breaks."""
+
+    async def newest() -> tuple[int, bytes]:
+        """Number and hash of the newest row; number 0: there is none."""
+
+    async def hash_of(number: int) -> bytes | None:
+        """The hash of a row; None: it is not there."""

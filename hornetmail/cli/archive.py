@@ -45,13 +45,20 @@ def search(client: Client, query: tuple[str, ...], limit: int, own: bool, as_jso
 
 @archive.command("export")
 @click.argument("id")
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="A new file instead of standard output.")
+@click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="The same as FILE.")
+@click.option(
+    "--evidence", is_flag=True, help="A zip that proves the mail, its envelope and its time; verify-evidence checks it."
+)
 @with_client
-def export(client: Client, id: str, output: Path | None) -> None:
-    """The raw message, byte for byte as received."""
-    data = client.raw("GET", "archive", id, "raw")
-    if output is not None:
-        _write_new(output, data)
+def export(client: Client, id: str, file: Path | None, output: Path | None, evidence: bool) -> None:
+    """The raw message, byte for byte as received, into a new FILE or to standard output; or what proves it."""
+    file = file or output
+    if file is not None:
+        _must_be_new(str(file))
+    data = client.raw("GET", "archive", id, "evidence" if evidence else "raw")
+    if file is not None:
+        _write_new(file, data)
         return
     sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
@@ -129,13 +136,6 @@ def rebuild(session: Session, as_json: bool) -> None:
             table(("Where", "What"), [(one["where"], one["what"]) for one in unreadable])
     if unreadable:
         raise Failure(f"{len(unreadable)} things could not be read, the first: {unreadable[0]['where']}: {unreadable[0]['what']}")
-
-
-@archive.command("timestamp")
-@with_client
-def timestamp(client: Client) -> None:
-    """Have the newest root stamped."""
-    client.call("POST", "archive", "timestamp")
 
 
 @archive.command("import")

@@ -14,6 +14,7 @@ from hornetmail.archive.care.media import MediaCare
 from hornetmail.archive.care.media import Parts as MediaParts
 from hornetmail.archive.care.retention import RetentionSettings
 from hornetmail.archive.care.rootkeys import PendingFile, RootKeys, settle
+from hornetmail.archive.care.stamping import Outside, Stamping
 from hornetmail.archive.keys.keyring import KEYRING_NAME, RootFile
 from hornetmail.archive.media.register import Means, Register
 from hornetmail.archive.media.roster import Media
@@ -25,6 +26,7 @@ from hornetmail.core.archived import ArchiveError
 from hornetmail.core.backoff import Backoff
 from hornetmail.core.clock import Drift
 from hornetmail.core.events import Alarm, AlarmEnded, StoreBroken
+from hornetmail.core.stamps import AUTHORITIES, read_settings
 from hornetmail.db.engines import DatabaseBroken, DatabaseError
 from hornetmail.db.pool import Database
 from hornetmail.delivery.home.expiry import DAY, Expiry
@@ -34,6 +36,7 @@ from hornetmail.disk.files import Disk
 from hornetmail.disk.seal import Seal
 from hornetmail.filter.spf import SenderCheck
 from hornetmail.interfaces import IArchive, IBus
+from hornetmail.net.ask import Asker
 from hornetmail.net.dial import Dialer
 from hornetmail.net.resolver import Resolver
 from hornetmail.net.smtp import Timeouts
@@ -67,8 +70,17 @@ def register_of(base: Foundations, control: Database) -> Register:
     return Register(control, Seal(base.key.derive("archive media")), means)
 
 
-def archive_of(base: Foundations, root: bytes | None, media: Media) -> Archive:
-    """The archive, not yet started; ``root`` None: locked."""
+def stamping_of(base: Foundations, people: People) -> Outside:
+    """Whom the archive asks for time stamps, and the audit log that it takes along (A33, L14)."""
+    return Outside(
+        settings=lambda: read_settings(people.directory.setting(AUTHORITIES, "")),
+        post=Asker(base.reactor).post,
+        audit=people.audit,
+    )
+
+
+def archive_of(base: Foundations, root: bytes | None, media: Media, stamping: Outside | None = None) -> Archive:
+    """The archive, not yet started; ``root`` None: locked. ``stamping`` None: nobody is asked for time stamps."""
     return Archive(
         base.reactor,
         base.disk,
@@ -85,6 +97,7 @@ def archive_of(base: Foundations, root: bytes | None, media: Media) -> Archive:
             glance_seconds=20 * base.config.alarms.look,
             retention=RetentionSettings(base.config.archive.purge_percent / 100, base.config.archive.purge_floor),
         ),
+        stamping=stamping,
     )
 
 
@@ -136,6 +149,13 @@ def retention_jobs(archive: IArchive, bus: IBus) -> tuple[DailyJob, DailyJob]:
     return (
         DailyJob("retention: mark", 2 * 60 + 30, lambda now: retention(archive.mark, bus, now)),
         DailyJob("retention: purge", 3 * 60 + 40, lambda now: retention(archive.purge, bus, now)),
+    )
+
+
+def stamp_jobs(stamps: Stamping, now: float) -> tuple[DailyJob, Job]:
+    """Time stamps at 23:57 (A60), and at each quarter of an hour if much is unstamped (A52)."""
+    return DailyJob("time stamp", 23 * 60 + 57, stamps.daily), Job(
+        "time stamp of many", 900, stamps.if_many, first=900 - now % 900
     )
 
 
@@ -195,7 +215,7 @@ class MailRooms:
         await portal.open()
         base.at_close(portal.close)
         register = register_of(base, people.control)
-        archive = archive_of(base, await root_of(base), await register.open())
+        archive = archive_of(base, await root_of(base), await register.open(), stamping_of(base, people))
         media_threads = base.pool("media", 2)
         base.start_pool(media_threads)
 
@@ -269,6 +289,7 @@ class MailRooms:
             Job("foreign files", 30, portal.sweep, first=30),
             Job("queue segments", 60, queue.tidy, first=60),
             *retention_jobs(archive, base.bus),
+            *stamp_jobs(archive.stamps, base.reactor.seconds()),
             Job("media moves", 900, media.go_on, first=900),
         ]
         base.meters.gauge("queue_messages", lambda: queue.backlog().messages)

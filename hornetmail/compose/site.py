@@ -60,6 +60,7 @@ class Pages:
                 health=health,
                 bounce=rooms.delivery.give_up,
                 root_keys=rooms.root_keys,
+                stamps=rooms.archive.stamps,
                 alarms=alarms.book,
                 alarm_addresses=alarms.addresses,
                 hostname=config.hostname,

@@ -89,6 +89,10 @@ class ArchiveError(Exception):
     """The archive cannot do it now; the message says why."""
 
 
+class NoAuthority(ArchiveError):
+    """No time stamp authority is set up."""
+
+
 class KeyRefused(ArchiveError):
     """The archive's root key cannot be changed like this: the wrong paper, or the wrong moment. The message says which."""
 

@@ -36,6 +36,7 @@ from hornetmail.web.pages.media import MediaPages
 from hornetmail.web.pages.own_folders import OwnFolders
 from hornetmail.web.pages.playground import PlaygroundPages
 from hornetmail.web.pages.queue import QueuePages
+from hornetmail.web.pages.stamps import StampPages
 from hornetmail.web.pages.strays import StrayPages
 from hornetmail.web.pulse import Pulse
 from hornetmail.web.render import Asset, Renderer, load_assets
@@ -255,6 +256,7 @@ def Site(
         strays,
         MediaPages(api, renderer),
         AccountPages(api, renderer, now),
+        StampPages(api, renderer),
         ApprovalPages(api, renderer),
     ]
     if playground is not None:

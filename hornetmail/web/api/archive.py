@@ -117,10 +117,6 @@ class Verified(msgspec.Struct, frozen=True):
     findings: list[FindingView]
 
 
-class StampRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Stamp now."""
-
-
 class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A source and whose mail it is."""
 
@@ -213,6 +209,17 @@ async def export(rooms: Rooms, caller: Caller, request: MailName) -> Raw:
     return Raw("message/rfc822", f"{identifier}.eml", data)
 
 
+async def evidence(rooms: Rooms, caller: Caller, request: MailName) -> Raw:
+    """What proves that a mail was here, unchanged, with this envelope: for whoever may see all of it (rule 14)."""
+    identifier = number(request.id, "$.id")
+    _, scope = await find(rooms, caller, identifier)
+    try:
+        data = await need(rooms.archive, "archive").evidence(scope, identifier)
+    except KeyError:
+        raise missing(f"no mail {identifier} in your archive") from None
+    return Raw("application/zip", f"{identifier}-evidence.zip", data)
+
+
 def owners(rooms: Rooms, mail: ArchivedMail) -> list[str]:
     """Whose mail it is, for an administrator's redelivery: the recipients with a mailbox here, or the sender of outgoing mail (C17)."""
     directory = rooms.directory
@@ -286,11 +293,6 @@ async def flush(rooms: Rooms, caller: Caller, _: Nothing) -> Done:
     return Done()
 
 
-async def stamp(rooms: Rooms, caller: Caller, _: StampRequest) -> Done:
-    """Refused until there is an authority to ask."""
-    raise ApiError(501, "no_stamp_authority", "no stamp authority is configured")
-
-
 async def take_in(rooms: Rooms, caller: Caller, request: ImportRequest) -> Done:
     """Refused until feeds exist."""
     raise ApiError(501, "not_available", f'cannot import from "{request.source}": this version takes mail in by delivery only')
@@ -312,6 +314,17 @@ OPERATIONS = (
     ),
     Operation(
         "archive.export", "GET", "/archive/{id}/raw", MailName, Raw, Right.OPEN, "Export an archived mail", export, audited=True
+    ),
+    Operation(
+        "archive.evidence",
+        "GET",
+        "/archive/{id}/evidence",
+        MailName,
+        Raw,
+        Right.OPEN,
+        "Export the evidence for an archived mail",
+        evidence,
+        audited=True,
     ),
     Operation(
         "archive.redeliver",
@@ -338,9 +351,6 @@ OPERATIONS = (
     ),
     Operation(
         "archive.flush", "POST", "/archive/flush", Nothing, Done, Right.PERSON, "Update the archive's index", flush, audited=False
-    ),
-    Operation(
-        "archive.timestamp", "POST", "/archive/timestamp", StampRequest, Done, Right.ADMINISTER, "Stamp the archive", stamp
     ),
     Operation(
         "archive.import",

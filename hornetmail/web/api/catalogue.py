@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from hornetmail.web.api import account, alarms, approvals, archive, domains, keys, mailboxes, media, people, queue, status, strays
+from hornetmail.web.api import (
+    account,
+    alarms,
+    approvals,
+    archive,
+    domains,
+    keys,
+    mailboxes,
+    media,
+    people,
+    queue,
+    stamps,
+    status,
+    strays,
+)
 from hornetmail.web.api.operations import Operation
 
 OPERATIONS: tuple[Operation[Any, Any], ...] = (
@@ -19,5 +33,6 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
     *media.OPERATIONS,
     *archive.OPERATIONS,
     *keys.OPERATIONS,
+    *stamps.OPERATIONS,
     *account.OPERATIONS,
 )

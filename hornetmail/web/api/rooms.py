@@ -42,6 +42,7 @@ class Rooms(msgspec.Struct, frozen=True, kw_only=True):
     health: Callable[[], Mapping[str, str]] = dict
     bounce: Callable[[Sequence[int], str], Awaitable[int]] | None = None
     root_keys: Any = None
+    stamps: Any = None
     alarms: Any = None
     alarm_addresses: Callable[[int], Sequence[str]] = lambda tenant: ()
     hostname: str = ""
