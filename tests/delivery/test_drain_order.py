@@ -214,3 +214,21 @@ class DrainOrder(SynchronousTestCase):
         self.clock.advance(0.1)
         assert len(self.hand_over.at) == tried + 1
         assert self.clock.getDelayedCalls() == []
+
+    def test_a_fault_of_ours_is_repeated_ever_later(self) -> None:
+        """Would catch a drain that ends with a fault of the queue's, or that asks it every five seconds for good."""
+        self.copy(1)
+        asked: list[float] = []
+        rows = self.queue.rows
+
+        async def broken(**_: Any) -> Any:
+            asked.append(self.clock.seconds() - T)
+            raise OSError("disk")
+
+        self.queue.rows = broken  # type: ignore[method-assign]
+        self.go(300, 0.5)
+        assert [after - before for before, after in itertools.pairwise(asked)] == [10, 20, 40, 80, 120]
+        self.queue.rows = rows  # type: ignore[method-assign]
+        self.go(121, 0.5)
+        assert [number for _, number in self.hand_over.at] == [1]
+        assert len(self.flushLoggedErrors(OSError)) == 6
