@@ -15,10 +15,12 @@ from hornetmail.core.archived import (
     ArchivedMail,
     ArchiveFigures,
     ArchiveItem,
+    BackupState,
     Finding,
     Handed,
     MediumProbe,
     MediumState,
+    MirrorState,
     Page,
     RootKeyState,
 )
@@ -30,6 +32,7 @@ from hornetmail.core.reply import Reply
 from hornetmail.core.served import Domain, Mailbox, Person, Scope
 from hornetmail.core.spf import SPFVerdict
 from hornetmail.core.stamps import StampState
+from hornetmail.core.statistics import Statistics
 from hornetmail.core.stray import Choice, Stray
 from hornetmail.core.verdict import Verdict
 
@@ -499,6 +502,31 @@ class IMedia(Interface):
 
     async def merge(numbers: Sequence[int], into: int) -> None:
         """Begin to move all that these hold to another medium; each is retired when it is done, its number leads there (A16)."""
+
+
+class ISafety(Interface):
+    """Backups of the databases, and the mirror of all media (A29, A32). Both are made by their jobs."""
+
+    async def backups() -> Sequence[BackupState]:
+        """Whole ones on media in reach, newest first."""
+
+    def gone_by(now: float) -> float:
+        """What is deleted at ``now`` is in no backup after that moment (rule 23); Unix seconds."""
+
+    async def mirror() -> MirrorState | None:
+        """None: none is set up."""
+
+    async def set_mirror(kind: str, place: str, options: Mapping[str, object], secret: str) -> None:
+        """From now on everything is mirrored there; see ``IMedia.add``. Raises ArchiveError, ValueError."""
+
+    async def unset_mirror() -> None:
+        """Follow no more; what lies there stays."""
+
+    def statistics(tenant: int) -> Statistics | None:
+        """As counted last (A59); None: not yet, or there is no mail."""
+
+    async def repair(full: bool) -> Sequence[Finding]:
+        """Put packs that are missing or (``full``) damaged back from the mirror: what was, and whether it is mended. Raises ArchiveError."""
 
 
 class IRedelivery(Interface):

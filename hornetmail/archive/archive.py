@@ -178,6 +178,11 @@ class Archive:
         return await self._sealer.between(look)
 
     @property
+    def shelf(self) -> Shelf:
+        """Its records, wherever they lie."""
+        return self._shelf
+
+    @property
     def watch(self) -> MediaWatch:
         """How its media are."""
         return self._watch

@@ -17,6 +17,7 @@ from hornetmail.cli.archive import archive, audit
 from hornetmail.cli.client import Failure
 from hornetmail.cli.domains import domain, mailbox, status
 from hornetmail.cli.evidence import verify_evidence
+from hornetmail.cli.jobs import jobs
 from hornetmail.cli.output import emit, json_option
 from hornetmail.cli.people import people
 from hornetmail.cli.queue import queue
@@ -138,7 +139,7 @@ for command in (timestamp, authority, certificate):
     archive.add_command(command)
 for command in (mailbox_strays, mailbox_drain):
     mailbox.add_command(command)
-for group in (domain, mailbox, people, queue, archive, status, audit, approvals, second_person, alarms, verify_evidence):
+for group in (domain, mailbox, people, queue, archive, status, audit, approvals, second_person, alarms, jobs, verify_evidence):
     cli.add_command(group)
 
 

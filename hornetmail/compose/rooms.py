@@ -20,6 +20,7 @@ from hornetmail.archive.media.register import Means, Register
 from hornetmail.archive.media.roster import Media
 from hornetmail.compose.foundations import Foundations
 from hornetmail.compose.people import People
+from hornetmail.compose.safety import Safety
 from hornetmail.compose.stores import renew
 from hornetmail.config import Config, dns_server
 from hornetmail.core.archived import ArchiveError
@@ -42,7 +43,8 @@ from hornetmail.net.resolver import Resolver
 from hornetmail.net.smtp import Timeouts
 from hornetmail.portal.schema import MIGRATIONS as PORTAL
 from hornetmail.portal.store import PortalStore
-from hornetmail.runtime.timetable import DailyJob, Job
+from hornetmail.runtime.jobs import PlannedJob
+from hornetmail.runtime.timetable import Job
 from hornetmail.spool.queue import Queue
 from hornetmail.spool.start import open_queue
 
@@ -144,19 +146,45 @@ async def retention(step: Callable[[float], Awaitable[object]], bus: IBus, now: 
         bus.publish(AlarmEnded("archive-purge", name, "retention went through"))
 
 
-def retention_jobs(archive: IArchive, bus: IBus) -> tuple[DailyJob, DailyJob]:
+def retention_jobs(archive: IArchive, bus: IBus) -> tuple[PlannedJob, PlannedJob]:
     """02:30 from the search index (A57), 03:40 the day after from the media (A58)."""
     return (
-        DailyJob("retention: mark", 2 * 60 + 30, lambda now: retention(archive.mark, bus, now)),
-        DailyJob("retention: purge", 3 * 60 + 40, lambda now: retention(archive.purge, bus, now)),
+        PlannedJob(
+            "mark",
+            "Deleted and expired mail leaves the search",
+            "30 2 * * *",
+            lambda now: retention(archive.mark, bus, now),
+            "retention",
+        ),
+        PlannedJob(
+            "purge",
+            "Deleted and expired mail leaves the media",
+            "40 3 * * *",
+            lambda now: retention(archive.purge, bus, now),
+            "retention",
+        ),
     )
 
 
-def stamp_jobs(stamps: Stamping, now: float) -> tuple[DailyJob, Job]:
+def stamp_jobs(stamps: Stamping) -> tuple[PlannedJob, PlannedJob]:
     """Time stamps at 23:57 (A60), and at each quarter of an hour if much is unstamped (A52)."""
-    return DailyJob("time stamp", 23 * 60 + 57, stamps.daily), Job(
-        "time stamp of many", 900, stamps.if_many, first=900 - now % 900
+
+    async def many(now: float) -> None:
+        await stamps.if_many()
+
+    return (
+        PlannedJob("time stamp", "Everything new is time stamped", "57 23 * * *", stamps.daily),
+        PlannedJob("time stamp of many", "A time stamp, if 10,000 or more mails are unstamped", "0,15,30,45 * * * *", many),
     )
+
+
+def search_job(archive: IArchive) -> PlannedJob:
+    """xx:05, xx:35 (A54): what is staged is indexed within seconds; should something have been left, it is taken up here."""
+
+    async def run(now: float) -> None:
+        await archive.flush()
+
+    return PlannedJob("index", "The search index is brought up to date", "5,35 * * * *", run)
 
 
 class MailRooms:
@@ -169,6 +197,7 @@ class MailRooms:
         portal: PortalStore,
         archive: Archive,
         media: MediaCare,
+        safety: Safety,
         root_keys: RootKeys,
         delivery: Delivery,
         expiry: Expiry,
@@ -179,6 +208,7 @@ class MailRooms:
         self.portal = portal
         self.archive = archive
         self.media = media
+        self.safety = safety
         self.delivery = delivery
         self.expiry = expiry
 
@@ -288,13 +318,13 @@ class MailRooms:
             Job("mailboxes", 60, portal.make_missing, first=5),
             Job("foreign files", 30, portal.sweep, first=30),
             Job("queue segments", 60, queue.tidy, first=60),
-            *retention_jobs(archive, base.bus),
-            *stamp_jobs(archive.stamps, base.reactor.seconds()),
             Job("media moves", 900, media.go_on, first=900),
         ]
+        safety = Safety(base, people, archive)
+        base.planned += [*retention_jobs(archive, base.bus), *stamp_jobs(archive.stamps), *safety.jobs(), search_job(archive)]
         base.meters.gauge("queue_messages", lambda: queue.backlog().messages)
         base.meters.gauge("queue_oldest_seconds", lambda: queue.backlog().oldest)
-        return cls(base, queue, portal, archive, media, root_keys, delivery, expiry)
+        return cls(base, queue, portal, archive, media, safety, root_keys, delivery, expiry)
 
     def troubles(self) -> dict[str, str]:
         """What does not work, by role."""

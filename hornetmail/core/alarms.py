@@ -59,6 +59,7 @@ KINDS = {
         Kind("medium-move", "A medium's mail is not yet moved"),
         Kind("mode-unrecorded", "A switch of mode could not be recorded"),
         Kind("no-connections", "No connection can be made from here"),
+        Kind("job-failed", "A planned job failed"),
         Kind("loop", "Mail goes in circles and is held"),
         Kind("network-down", "No primary answers: our own network"),
         Kind("outbound-silence", "The primary sends nothing through us"),

@@ -197,6 +197,11 @@ def mark_rebuilt(cursor: Cursor) -> None:
     _set_fact(cursor, REBUILT, "yes")
 
 
+def is_rebuilt(cursor: Cursor) -> bool:
+    """Whether the index was rebuilt or restored and nobody confirmed it since: what it does not know may have been lost, and not deleted."""
+    return bool(_fact(cursor, REBUILT))
+
+
 def count_marked(cursor: Cursor) -> int:
     """Mails that are marked to go."""
     (marked,) = cursor.execute("SELECT count(*) FROM mail WHERE marked IS NOT NULL").fetchone()

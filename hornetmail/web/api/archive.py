@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from hornetmail.access.rights import LOCAL_ADMINISTRATOR, Right
-from hornetmail.core.archived import ArchivedMail, Hit, Refused
+from hornetmail.core.archived import ArchivedMail, Finding, Hit, Refused
 from hornetmail.core.envelope import Direction
 from hornetmail.core.served import Person, Role, Scope
 from hornetmail.web.api.operations import ApiError, Caller, Done, Nothing, Operation, Raw, missing, need, number
@@ -98,9 +100,10 @@ class Redelivered(msgspec.Struct, frozen=True):
 
 
 class VerifyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``full``: everything; otherwise what is new, and a sample."""
+    """``full``: everything; otherwise what is new, and a sample. ``repair``: put packs that are missing, with ``full`` also damaged, back from the mirror first."""
 
     full: bool = False
+    repair: bool = False
 
 
 class FindingView(msgspec.Struct, frozen=True):
@@ -111,10 +114,11 @@ class FindingView(msgspec.Struct, frozen=True):
 
 
 class Verified(msgspec.Struct, frozen=True):
-    """``ok``: nothing is wrong."""
+    """``ok``: nothing is wrong. ``repaired``: what a repair met, mended or not, before it was looked at."""
 
     ok: bool
     findings: list[FindingView]
+    repaired: list[FindingView] = []
 
 
 class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -277,8 +281,13 @@ def _targets(rooms: Rooms, person: Person, to: str, mails: list[ArchivedMail]) -
 
 async def verify(rooms: Rooms, caller: Caller, request: VerifyRequest) -> Verified:
     """Seals, order, references and SHA-256."""
+    repaired = await need(rooms.safety, "archive").repair(request.full) if request.repair else ()
     found = await need(rooms.archive, "archive").verify(request.full)
-    return Verified(not found, [FindingView(one.where, one.what) for one in found])
+    return Verified(not found, _views(found), _views(repaired))
+
+
+def _views(found: Iterable[Finding]) -> list[FindingView]:
+    return [FindingView(one.where, one.what) for one in found]
 
 
 async def confirm_purge(rooms: Rooms, caller: Caller, _: Nothing) -> Done:
