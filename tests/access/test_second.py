@@ -264,6 +264,35 @@ class OnSQLite(TestCase):
         control.second.must_stay(self.boxes["bob"], "this")
         control.second.must_stay(self.boxes["stranger"], "this")
 
+    async def test_numbers_at_their_bounds(self) -> None:
+        """Two who could approve are enough, one is not; a request waits from one day to ninety; the local administrator sees every tenant's."""
+        control = await self.open()
+        second = control.second
+        await control.person("deputy@other.test", roles=(Role.AUDITOR,))
+        await second.turn_on(2)
+        assert second.required(2)
+        for days in (1, 90):
+            await second.set_days(2, days)
+            assert second.days(2) == days
+        for days in (0, 91):
+            await self.refused(DirectoryError, second.set_days(2, days), "from 1 to 90")
+        assert second.days(1) == 7
+        own = await self.ask_roles()
+        other = await second.ask(self.who("stranger"), "admin@other.test", 2, SwitchOff(tenant=2))
+        assert [one.number for one in second.open_requests(0)] == [own.number, other.number]
+        assert second.open_requests(1) == [own]
+        assert second.open_requests(2) == [other]
+        control.clock.advance(7 * DAY - 1)
+        assert second.open_requests(1) == [own]
+        control.clock.advance(1)
+        assert second.open_requests(0) == [other]
+        assert await second.expire() == 1
+        await self.refused(DirectoryMissing, second.approve(self.who("otto"), 99), "no request 99")
+        await second.refuse(self.who("stranger"), "admin@other.test", other.number)
+        ((_, end),) = await second.history(2)
+        assert end is not None
+        assert (end.state, end.entry, end.at, end.reason) == (EndState.WITHDRAWN, 0, control.clock.seconds(), "")
+
     async def test_the_audit_log_tells_the_story(self) -> None:
         """From the asking one must find approval and action, and back, by numbers; the chain holds."""
         control = await self.open()

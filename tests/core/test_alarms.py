@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from hornetmail.core import alarms, silence
-from hornetmail.core.alarms import AGAIN, AlarmRecord, Stage, Way
+from hornetmail.core.alarms import AGAIN, AlarmRecord, Stage, Telling, Way
 from hornetmail.core.silence import DAY, LEAST, Relay
 
 HOUR = 3600.0
@@ -87,3 +87,65 @@ def test_old_pauses_are_forgotten() -> None:
         relay = silence.heard(relay, now, HOUR)
     assert silence.limit(relay, now) == LEAST
     assert len(relay.pauses) <= 31
+
+
+def test_what_was_told_last() -> None:
+    """Would catch an end that is told to nobody because the state says that it never began, and an alarm told anew in the wrong place."""
+    record = alarms.told(alarm(), Way.HOOK, Stage.BEGAN, T)
+    assert record.hook == Telling(T, True, False)
+    assert record.mail == Telling(0.0, False, False)
+    assert not alarms.settled(record)
+    assert alarms.settled(alarms.ended(alarm(), "gone", T))
+    over = alarms.told(alarms.ended(record, "gone", T + 9), Way.HOOK, Stage.ENDED, T + 9)
+    assert over.hook == Telling(T, True, True), "when it was told last is when that is counted from if it comes back"
+    assert (over.ended, over.why) == (T + 9, "gone")
+    both = alarms.told(over, Way.MAIL, Stage.BEGAN, T)
+    assert not alarms.settled(both), "each way by itself"
+
+
+def test_raised_again() -> None:
+    """It counts, says its newest words, and stays the same alarm."""
+    again = alarms.raised(alarm(), "fuller", T + 5)
+    assert (again.count, again.last, again.since, again.text) == (2, T + 5, T, "fuller")
+    assert again.key == alarm().key == ("disk-full", "/")
+    assert AlarmRecord(1, "c", "", "t", T, T) == AlarmRecord(
+        1, "c", "", "t", T, T, 1, "", 1, 0.0, "", 0.0, "", Telling(), Telling()
+    )
+
+
+def test_a_short_reminder_is_the_shortest_wait() -> None:
+    """An alarm that comes back is told once the shorter of reminder and half an hour is over, to the second."""
+    record = alarm(mail=Telling(at=T))
+    assert alarms.due(record, Way.MAIL, T + 59, 60.0) is None
+    assert alarms.due(record, Way.MAIL, T + 60, 60.0) is Stage.BEGAN
+    assert alarms.due(record, Way.MAIL, T + AGAIN - 1, 4 * HOUR) is None
+    assert alarms.due(record, Way.MAIL, T, 4 * HOUR) is None
+    assert AGAIN == 1800
+
+
+def test_kinds() -> None:
+    """Only retention looks once a day: the others are raised again soon after a restart if they last."""
+    assert {code: kind.within for code, kind in alarms.KINDS.items() if kind.within} == {"archive-purge": 26 * HOUR}
+    assert all(code == kind.code for code, kind in alarms.KINDS.items())
+    assert alarms.kind_of("disk-full").ends is alarms.Ends.CAUSE
+    assert alarms.kind_of("some-code").title == "Some code"
+
+
+def test_silence_at_its_bounds() -> None:
+    """Would catch a pause of 31 days ago that counts, one of 30 that does not, and a clock set back that is taken for use."""
+    assert (DAY, silence.DAYS, silence.KNOWN, LEAST, silence.MARGIN) == (86_400, 30, 14, 21_600, 1.25)
+    assert silence.heard(None, T, 9.0) == Relay(T, T, {}, 0.0)
+    relay = Relay(T, T, {int(T // DAY): 5 * HOUR})
+    assert silence.heard(relay, T + 30 * DAY, 1.0).first == T
+    assert silence.heard(relay, T + 30 * DAY + 1, 1.0) == Relay(T + 30 * DAY + 1, T + 30 * DAY + 1)
+    assert silence.heard(relay, T - 1, 1.0) == Relay(T - 1, T - 1)
+    assert silence.heard(relay, T, 1.0) == relay, "the longest of the day stays"
+    assert silence.heard(relay, T, 6 * HOUR).pauses == {int(T // DAY): 6 * HOUR}
+    assert int(T // DAY) in silence.heard(relay, T + 30 * DAY, 1.0).pauses
+    later = Relay(T, T + 9 * DAY, {int(T // DAY) + 9: 1.0, int(T // DAY) - 31: 9.0})
+    assert silence.heard(later, T + DAY, 2.0).pauses == {int(T // DAY) + 1: 2.0}, "days to come are of a clock that was wrong"
+    assert silence.limit(relay, T + 14 * DAY - 1) == float("inf")
+    assert silence.limit(relay, T + 14 * DAY) == 6.25 * HOUR
+    assert silence.limit(relay, T + 30 * DAY) == 6.25 * HOUR
+    assert silence.limit(relay, T + 31 * DAY) == LEAST
+    assert silence.limit(Relay(T, T), T + 20 * DAY) == float("inf")

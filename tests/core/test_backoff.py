@@ -33,3 +33,19 @@ def test_end() -> None:
     assert not backoff.is_late(4 * 3600, True)
     assert not backoff.over(5 * 86400 - 1)
     assert backoff.over(5 * 86400)
+
+
+def test_the_delays() -> None:
+    """A minute, doubled up to an hour, 20 % either way: ``docs/operations.rst`` says so."""
+    assert Backoff() == Backoff(60.0, 3600.0, 4 * 3600.0, 5 * 86_400.0)
+    assert [Backoff().delay(number, 0.5) for number in range(9)] == [60, 60, 120, 240, 480, 960, 1920, 3600, 3600]
+    assert Backoff().delay(1, 0.0) == 48
+    assert Backoff().delay(1, 0.999999) < 72
+    assert Backoff().delay(2000, 0.5) == 3600
+    assert Backoff(first=1e-9, ceiling=1e9).delay(2000, 0.5) == 1e-9 * 2.0**40
+
+
+def test_patience() -> None:
+    """Five first delays, and never less than the longest one: an uncertain copy is not handed over before a certain one was."""
+    assert Backoff().patience() == 3600
+    assert Backoff(first=1000.0).patience() == 5000

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hornetmail.core.bounce import Bounce, answerable, by_spf, wants
-from hornetmail.core.dsn import Action, Fate, Notification, compose, header_of, plain_notice
+from hornetmail.core.dsn import HEAD_BYTES, Action, Fate, Notification, compose, enhanced_of, header_of, plain_notice
 from hornetmail.core.envelope import Door, Envelope, Origin, Recipient
 from hornetmail.core.reply import Reply
 from hornetmail.core.spf import SPF, SPFVerdict
@@ -73,9 +73,10 @@ def test_beyond_ascii() -> None:
 def test_anything_said(said: str, head: bytes) -> None:
     """What a remote server says, or an odd header, breaks the report's structure or its line length."""
     data = compose(note(Fate("bob@y.test", Reply(550, "5.0.0", said)), head=header_of(head)))
-    mine = data[: data.index(b"Content-Type: text/rfc822-headers")] if b"text/rfc822-headers" in data else data[:500]
+    part = b"\r\nContent-Type: text/rfc822-headers\r\n"
+    mine = data[: data.index(part)] if part in data else data[:500]
     assert all(len(line) <= 998 for line in mine.split(b"\r\n"))
-    assert mine.count(b"--=_token123\r\n") >= 2 or b"text/rfc822-headers" not in data
+    assert mine.count(b"--=_token123\r\n") >= 2 or part not in data
 
 
 def test_header_of() -> None:
@@ -129,3 +130,92 @@ def test_notify() -> None:
     assert not wants(Recipient("b", ("NEVER",)), "FAILURE")
     assert wants(Recipient("b", ("delay",)), "DELAY")
     assert not wants(Recipient("b", ("SUCCESS", "FAILURE")), "DELAY")
+
+
+def test_header_at_its_ends() -> None:
+    """Would catch a first line that goes missing, and a message without a header whose body is taken for one."""
+    assert header_of(b"\r\n\r\nsecret") == b"\r\n"
+    assert header_of(b"\n\nsecret") == b"\n"
+    assert header_of(b"\nsecret") == b"\n"
+    assert header_of(b"no line end") == b"no line end"
+    assert header_of(b"") == b""
+    long = b"A: " + b"x" * (HEAD_BYTES - 5) + b"\r\n" + b"B: c\r\n\r\n"
+    assert header_of(long) == long[:HEAD_BYTES]
+    assert header_of(b"A" + long) == b"A" + long[: HEAD_BYTES - 1]
+    assert HEAD_BYTES == 64 * 1024
+
+
+@pytest.mark.parametrize(
+    ("action", "subject", "text"),
+    [
+        (Action.FAILED, "Your message could not be delivered", "could not be delivered to"),
+        (Action.DELAYED, "Your message is delayed", "has not been delivered yet"),
+    ],
+)
+def test_which_of_the_two_it_is(action: Action, subject: str, text: str) -> None:
+    """Would catch a delay told as a failure: the sender sends it again, and it comes twice; and a retry promised that never comes."""
+    fate = Fate("bob@y.test", Reply(451, "4.4.1", "refused"), "mx.y.test", until="Fri, 27 Nov 2026 17:00:00 -0000")
+    data = compose(note(fate, action=action))
+    assert email.message_from_bytes(data)["Subject"] == subject
+    words, status, _ = parts(data)
+    assert text in words.get_payload()
+    assert "mx.y.test said: 451 4.4.1 refused" in words.get_payload()
+    block = status.get_payload()[1]
+    assert block["Action"] == action  # type: ignore[index]
+    assert ("Will-Retry-Until" in block) is (action is Action.DELAYED)  # type: ignore[operator]
+    assert block["Remote-MTA"] == "dns; mx.y.test"  # type: ignore[index]
+    assert "Remote-MTA" not in parts(compose(note(Fate("b@y.test", Reply(550)))))[1].get_payload()[1]  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("to", "recipient", "head", "status", "original", "encoding"),
+    [
+        ("a@x.test", "b@y.test", HEAD, "message/delivery-status", "text/rfc822-headers", "7bit"),
+        ("ä@x.test", "b@y.test", HEAD, "message/global-delivery-status", "text/rfc822-headers", "8bit"),
+        ("a@x.test", "ü@y.test", HEAD, "message/global-delivery-status", "text/rfc822-headers", "8bit"),
+        ("a@x.test", "b@y.test", "Subject: ü\r\n".encode(), "message/delivery-status", "message/global-headers", "8bit"),
+    ],
+)
+def test_what_is_beyond_ascii(to: str, recipient: str, head: bytes, status: str, original: str, encoding: str) -> None:
+    """RFC 6533: would catch a part that says less than it holds, and a global one sent for nothing to a reader who knows none."""
+    date = "Sun, 22 Nov 2026 17:00:00 -0000"
+    fates = (Fate("first@y.test", Reply(550)), Fate(recipient, Reply(550, "5.1.1", "grün")))
+    data = compose(Notification(Action.FAILED, "mx.test", to, date, "token123", date, fates, head))
+    message = email.message_from_bytes(data)
+    assert message["Content-Transfer-Encoding"] == encoding
+    text, *others = message.get_payload()
+    assert [part.get_content_type() for part in others] == [status, original]  # type: ignore[union-attr]
+    assert text["Content-Transfer-Encoding"] == encoding  # type: ignore[index]
+    assert ("grün".encode() in data) is (encoding == "8bit")
+    assert b"Original-Envelope-Id" not in data
+
+
+@pytest.mark.parametrize(
+    ("enhanced", "action", "wanted"),
+    [
+        ("5.1.1", Action.FAILED, "5.1.1"),
+        ("4.4.1", Action.FAILED, "5.4.1"),
+        ("", Action.FAILED, "5.0.0"),
+        ("4.4.1", Action.DELAYED, "4.4.1"),
+        ("5.1.1", Action.DELAYED, "4.0.0"),
+        ("", Action.DELAYED, "4.0.0"),
+    ],
+)
+def test_status(enhanced: str, action: Action, wanted: str) -> None:
+    """RFC 3464 section 2.3.4: a status of another class than the action is read as the other action by programs."""
+    assert enhanced_of(Reply(550, enhanced), action) == wanted
+
+
+@pytest.mark.parametrize("length", [10, 11])
+def test_long_lines_are_folded(length: int) -> None:
+    """What a server says at length stays in lines of 200 characters, a word that fits on its line, and one without an end is cut."""
+    first, last = f"{'w' * 99} {'x' * 80}", "y" * length
+    data = compose(note(Fate("bob@y.test", Reply(550, "", f"{first} {last} z {'v' * 300}"))))
+    lines = data.decode().split("\r\n")
+    if length == 10:
+        assert f"     550 {first} {last}" in lines
+        assert f"    z {'v' * 180}" in lines
+    else:
+        assert f"     550 {first}" in lines
+        assert f"    {last} z {'v' * 180}" in lines
+    assert max(len(line) for line in lines) <= 200

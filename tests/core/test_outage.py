@@ -64,3 +64,50 @@ def test_in_the_middle_of_the_text() -> None:
     for code, breadth in ((452, outage.Breadth.RECIPIENT), (421, outage.Breadth.CONVERSATION)):
         verdict = Verdict(Outcome.DEFERRED, Reply(code, "4.3.1", "x"), "primary", Stage.BODY, unavailable=True)
         assert outage.read(verdict).breadth is breadth
+
+
+@pytest.mark.parametrize(
+    ("reply", "grey", "full"),
+    [
+        (Reply(451, "4.7.1", "later"), True, False),
+        (Reply(450, "4.7.1", "later"), True, False),
+        (Reply(452, "4.7.1", "later"), False, False),
+        (Reply(451, "4.7.0", "later"), False, False),
+        (Reply(451, "", "greylisted"), True, False),
+        (Reply(550, "5.7.1", "greylisted"), False, False),
+        (Reply(450, "4.7.1", "Helo command rejected: cannot find it"), False, False),
+        (Reply(452, "4.2.2", ""), False, True),
+        (Reply(552, "5.2.2", ""), False, True),
+        (Reply(552, "", "over quota"), False, True),
+        (Reply(451, "", "over quota"), False, False),
+        (Reply(452, "4.3.1", "disk full"), False, False),
+    ],
+)
+def test_excuses(reply: Reply, grey: bool, full: bool) -> None:
+    """Would catch a primary in trouble that is excused, and one recipient's trouble that is not."""
+    assert outage.is_greylisting(reply) is grey
+    assert outage.is_full(reply) is full
+    verdict = Verdict(Outcome.DEFERRED, reply, "primary", Stage.RCPT, unavailable=True)
+    assert bool(outage.excuse(verdict)) is (grey or full)
+    for other in (
+        Verdict(Outcome.FAILED, reply, "primary", Stage.RCPT, unavailable=True),
+        Verdict(Outcome.DEFERRED, reply, "primary", Stage.RCPT),
+        Verdict(Outcome.DEFERRED, reply, "primary", Stage.EHLO, unavailable=True),
+        Verdict(Outcome.DEFERRED, reply, "primary", Stage.RESOLVE, unavailable=True),
+        Verdict(Outcome.DEFERRED, Reply(421, reply.enhanced, reply.text), "primary", Stage.RCPT, unavailable=True),
+    ):
+        assert outage.excuse(other) == ""
+
+
+@pytest.mark.parametrize("stage", list(Stage))
+def test_what_concerns_the_text(stage: Stage) -> None:
+    """Rule 8c: what is said in the middle of a text or after it is no word about the envelope, which a question could disprove."""
+    for code in (421, 452):
+        sign = outage.read(deferred(stage, code, "4.3.0", "x"))
+        assert sign.text is (stage in (Stage.DATA, Stage.BODY, Stage.DOT))
+    assert outage.read(Verdict(Outcome.UNCERTAIN, Reply(421), "primary", Stage.DOT)).text
+
+
+def test_what_is_wide() -> None:
+    """Would catch one mailbox's trouble that holds the copies of all others back."""
+    assert {each for each in Breadth if each.wide} == {Breadth.SERVER, Breadth.DNS, Breadth.CONVERSATION}

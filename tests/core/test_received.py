@@ -73,3 +73,24 @@ def test_it_is_ascii() -> None:
     assert b"for <bob@xn--bcher-kva.test>;" in received(HOP, ("bob@bücher.test",))
     assert received(Hop("exämple", *("192.0.2.1", "mx.test", "abc", 0.0)), ("bob@example.test",)).isascii()
     assert "for <jürgen@bücher.test>;".encode() in received(HOP, ("jürgen@bücher.test",))
+
+
+def test_bounds_of_what_clients_say() -> None:
+    """Would catch a line that a client makes endless, and a name that is cut though it fits."""
+    line = received(Hop("h" * 300, "192.0.2.1", "mx.test", "i", 0.0, cipher="c" * 99), ("a" * 400,))
+    assert b"from " + b"h" * 255 + b" (" in line
+    assert b"(" + b"c" * 80 + b")" in line
+    assert b"for <" + b"a" * 320 + b">" in line
+    assert b"from unknown ([192.0.2.1])" in received(Hop("", "192.0.2.1", "mx.test", "i", 0.0), ())
+    assert b" for " not in received(HOP, ())
+    assert b"x_y_" in received(Hop("x(y\\", "192.0.2.1", "mx.test", "i", 0.0), ())
+    assert protocol(Hop("", "", "", "", 0)) == "ESMTP", "nothing is said where there was nothing"
+    assert rfc5322_date(1_790_000_000.0) == "Mon, 21 Sep 2026 14:13:20 +0000"
+
+
+def test_lines_without_a_recipient() -> None:
+    """Would catch a field of others that names us in passing, and a folded first line that is lost."""
+    header = b"\tfolded\r\nX: by mx.test (HornetMail) for <a@b>;\r\n" + received(HOP, ("a@b", "c@d"))
+    assert own(header, "mx.test") == [""]
+    assert fields(b" first\r\nA: b\r\n\tc\r\n d\r\n\r\nE: f") == [b" first", b"A: b\r\n\tc\r\n d", b"E: f"]
+    assert count(b"X: y\r\n") == 0

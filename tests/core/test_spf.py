@@ -158,3 +158,23 @@ def test_any_text(text: str) -> None:
     for domain in (record.redirect, *(each.domain for each in record.directives)):
         out = expand(domain, MACROS)
         assert len(out) <= 253 or "." not in out
+
+
+def test_names_at_their_bounds() -> None:
+    """Section 4.3: 63 characters a label and 253 in all are asked for, and one more of either is not."""
+    assert usable_name("a" * 63 + ".b")
+    longest = ".".join(["a" * 50] * 4 + ["b" * 49])
+    assert len(longest) == 253
+    assert usable_name(longest)
+    assert expand("%{d}", {"d": longest}) == longest
+    assert not usable_name(longest + "b")
+    assert expand("%{d}", {"d": longest + "b"}) == longest.partition(".")[2] + "b"
+    assert expand("%{d}", {"d": "a" * 300}) == "a" * 300, "one label cannot be cut; it is not asked for"
+
+
+def test_lengths_at_their_bounds() -> None:
+    """Section 5.6: /0 and /32, /128 are lengths, and what is said of one family says nothing of the other."""
+    four, six, both = parse("v=spf1 a/0 a//0 mx/32//128").directives
+    assert [(each.four, each.six) for each in (four, six, both)] == [(0, 128), (32, 0), (32, 128)]
+    networks = [each.network for each in parse("v=spf1 ip4:192.0.2.1 ip6:2001:db8::1 ip4:0.0.0.0/0 ip6:::/128").directives]
+    assert [str(each) for each in networks] == ["192.0.2.1/32", "2001:db8::1/128", "0.0.0.0/0", "::/128"]

@@ -1,15 +1,18 @@
 """Draws changes of the source, makes each alone, and runs the tests of its room that pass over the changed line.
 
 ``python -m tests.mutants [--seed 1] [--count 300] [--rooms core,spool,…] [--jobs 2] [--report FILE]``. Ends with the counts by room; exit code 1 if
-fewer than ``--least`` per cent were noticed. A change that no test runs at all counts as unnoticed. Answers to survivors that change nothing anybody
-could notice are kept in ``tests/mutants/answered.txt``, a line each: path, a part of the source line, why.
+fewer than ``--least`` per cent were noticed. A change that no test runs at all counts as unnoticed; what a module does when it is imported (its
+constants, the defaults of its values) is run by the tests that run its functions, and by the room's test files that import from it. Answers to
+survivors that change nothing anybody could notice are kept in ``tests/mutants/answered.txt``, a line each: path, a part of the source line, why.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -67,9 +70,28 @@ def _lines(tree: Path, room: str) -> dict[str, dict[int, list[str]]]:
     for name in read.measured_files():
         contexts = read.contexts_by_lineno(name)
         found[str(Path(name).relative_to(tree))] = {
-            line: sorted({each.partition("|")[0] for each in all_of if each}) for line, all_of in contexts.items()
+            line: sorted({each.rpartition("|")[0] for each in all_of if each}) for line, all_of in contexts.items()
         }
     return found
+
+
+def _is_in_function(source: bytes, line: int) -> bool:
+    """Whether a line is run by a call, not by the import of its module."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.body[0].lineno <= line <= (node.end_lineno or 0):
+            return True
+    return False
+
+
+def _files_naming(tree: Path, path: str) -> list[str]:
+    """The room's test files in a tree that import from a module."""
+    package, _, module = path.removesuffix(".py").replace("/", ".").rpartition(".")
+    names = re.compile(rf"^from {re.escape(package)}(\.{module} import | import .*\b{module}\b)", re.MULTILINE)
+    return sorted(
+        str(file.relative_to(tree))
+        for file in (tree / "tests" / path.split("/")[1]).glob("test_*.py")
+        if names.search(file.read_text())
+    )
 
 
 def _answered() -> list[tuple[str, str]]:
@@ -81,15 +103,16 @@ def _answered() -> list[tuple[str, str]]:
 class Run:
     """One run over all drawn changes; trees are lent to one change at a time."""
 
-    def __init__(self, trees: list[Path], lines: dict[str, dict[int, list[str]]]) -> None:
+    def __init__(self, trees: list[Path], lines: dict[str, dict[int, list[str]]], sources: dict[str, bytes]) -> None:
         self._lines = lines
+        self._sources = sources
         self._free: SimpleQueue[Path] = SimpleQueue()
         for tree in trees:
             self._free.put(tree)
 
     def ended(self, change: Change) -> tuple[Change, str]:
         """``noticed``, ``survived`` or ``not run``."""
-        source = (ROOT / change.path).read_bytes()
+        source = self._sources[change.path]
         ends = change.line + source[change.start : change.end].count(b"\n")
         near = self._lines.get(change.path, {})
         tests = sorted({test for line in range(change.line, ends + 1) for test in near.get(line, ())})
@@ -97,16 +120,23 @@ class Run:
             # The later lines of one statement are run with its first.
             earlier = [line for line in near if line <= change.line and near[line]]
             tests = near[max(earlier)] if earlier and change.line - max(earlier) < 12 else []
-        if not tests:
-            return change, "not run"
+        imported = not _is_in_function(source, change.line)
+        if imported:
+            tests = sorted({test for found in near.values() for test in found})
         if len(tests) > MOST_TESTS:
             tests = random.Random(str(change)).sample(tests, MOST_TESTS)
-        tree = self._free.get()
+        tree, status = self._free.get(), 0
         try:
+            if imported:
+                tests += _files_naming(tree, change.path)
+            if not tests:
+                return change, "not run"
             (tree / change.path).write_bytes(change.made(source))
             status = _pytest(tree, *tests, limit=SLOWEST)
         finally:
             (tree / change.path).write_bytes(source)
+            if status in (4, 5) and _pytest(tree, "--collect-only", *tests) in (4, 5):
+                raise SystemExit(f"the tests of {change} are not found, with or without it: {tests}")
             self._free.put(tree)
         return change, "noticed" if status else "survived"
 
@@ -122,9 +152,11 @@ def main() -> int:
     parser.add_argument("--report", type=Path)
     chosen = parser.parse_args()
     rooms = chosen.rooms.split(",")
-    every = {room: [c for path in sorted((ROOT / "hornetmail" / room).rglob("*.py"))
-                    for c in changes(str(path.relative_to(ROOT)), path.read_bytes())] for room in rooms}  # fmt: skip
-    drawn = random.Random(chosen.seed).sample([c for room in rooms for c in every[room]], chosen.count)
+    # Read once: somebody may work on while this runs.
+    paths = [path for room in rooms for path in sorted((ROOT / "hornetmail" / room).rglob("*.py"))]
+    sources = {str(path.relative_to(ROOT)): path.read_bytes() for path in paths}
+    every = [change for path, source in sources.items() for change in changes(path, source)]
+    drawn = random.Random(chosen.seed).sample(every, min(chosen.count, len(every)))
     with tempfile.TemporaryDirectory(prefix="hm-mutants-") as directory:
         trees = [_copy(Path(directory) / str(number)) for number in range(chosen.jobs)]
         with ThreadPoolExecutor(chosen.jobs) as pool:
@@ -140,12 +172,11 @@ def main() -> int:
                     free.put(tree)
 
             lines = {path: found for part in pool.map(measured, rooms) for path, found in part.items()}
-            run = Run(trees, lines)
+            run = Run(trees, lines, sources)
             answered = _answered()
             counts: Counter[tuple[str, str]] = Counter()
             for change, came in pool.map(run.ended, sorted(drawn)):
-                source = (ROOT / change.path).read_bytes()
-                text = change.told(source)
+                text = change.told(sources[change.path])
                 if came != "noticed" and any(change.path == path and part in text for path, part in answered):
                     came = "answered"
                 counts[change.path.split("/")[1], came] += 1

@@ -298,6 +298,16 @@ class BadDiskTests(FaultBase):
         assert await (await queue.body(bad.id)).read() == b"B" * 3000
         assert self.alarms == []
 
+    async def test_a_short_body_is_at_hand(self) -> None:
+        """Would catch a mail delivered at once that costs a read of the journal, and one delivered late though a disk had a bad moment."""
+        disk = BadPlaces()
+        queue = await self.open(disk=disk)
+        message = await self.accept(queue, b"b" * 3000)
+        place = queue.live.messages[message.id].place
+        disk.bad.add((queue._journal.name(place.segment), place.offset + 100))
+        assert await (await queue.body(message.id)).read() == b"b" * 3000
+        assert self.alarms == []
+
     async def test_attempts_are_told(self) -> None:
         """Would catch an attempt that cannot tell a lost body from one that cannot be read now, and a missing file that reads as a message that left."""
         disk = BadPlaces()

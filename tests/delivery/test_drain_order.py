@@ -1,0 +1,234 @@
+"""One domain's drain in passes: in which order, how fast, how wide, when a pass ends, and when the next one comes (C5, rules 1 and 3)."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import msgspec
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from hornetmail.core.backoff import Backoff
+from hornetmail.core.envelope import Direction, Door, Envelope, Origin, Recipient
+from hornetmail.core.machine import Drained
+from hornetmail.core.mode import Mode
+from hornetmail.core.queued import Message, Portal, Row, RowKind, RowState, WaitsFor
+from hornetmail.core.reply import Reply
+from hornetmail.core.served import Domain, Host
+from hornetmail.core.verdict import Outcome, Stage, Verdict
+from hornetmail.delivery.attempt.ground import Ground, Retry
+from hornetmail.delivery.attempt.underway import Underway
+from hornetmail.delivery.home.drain import HANGS_SECONDS, Drain, DrainLimits
+from hornetmail.delivery.home.handover import Result
+from hornetmail.runtime.bus import Bus
+from hornetmail.testing.destinations import MemoryPortal
+from hornetmail.testing.memory_directory import MemoryDirectory
+from hornetmail.testing.memory_queue import MemoryQueue
+from tests.delivery.world import Meters
+
+DOMAIN = "example.test"
+T = 1_700_000_000.0
+DOWN = Verdict(Outcome.DEFERRED, Reply(451, "4.4.1", "refused"), "primary", Stage.CONNECT, unavailable=True)
+FULL = Verdict(Outcome.DEFERRED, Reply(452, "4.2.2", "mailbox full"), "primary", Stage.RCPT, unavailable=True)
+
+
+class _Modes:
+    """A domain's mode as the test wants it; ``observed``: what the drain told of."""
+
+    def __init__(self) -> None:
+        self.now = Mode.DRAINING
+        self.observed: list[object] = []
+
+    def mode(self, domain: str) -> Mode:
+        return self.now
+
+    def observe(self, domain: str, event: object) -> None:
+        self.observed.append(event)
+
+
+class _HandOver:
+    """Hands over in no time, with the results that the test names by row; says when."""
+
+    def __init__(self, queue: MemoryQueue, clock: Clock) -> None:
+        self.queue = queue
+        self.clock = clock
+        self.results: dict[int, Result] = {}
+        self.at: list[tuple[float, int]] = []
+        self.put_off: list[int] = []
+
+    async def hand(self, message: Message, row: Row, *, sweeping: bool) -> Result:
+        self.at.append((self.clock.seconds() - T, row.id))
+        result = self.results.get(row.id, Result.HOME)
+        state = RowState.HOME if result in (Result.HOME, Result.GONE, Result.STUCK) else RowState.PARKED
+        self.queue.held[row.id] = msgspec.structs.replace(row, state=state)
+        return result
+
+    async def later(self, row: Row) -> Result:
+        self.put_off.append(row.id)
+        return Result.LATER
+
+
+class DrainOrder(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.clock.advance(T)
+        self.queue = MemoryQueue(self.clock.seconds)
+        self.modes = _Modes()
+        self.portal = MemoryPortal()
+        self.hand_over = _HandOver(self.queue, self.clock)
+        directory = MemoryDirectory([Domain(DOMAIN, primaries=(Host("192.0.2.1"),))], [])
+        clock: Any = self.clock
+        ground = Ground(clock, self.queue, directory, self.modes, Bus(clock), Meters())  # type: ignore[arg-type]
+        retry = Retry(clock, Backoff(), lambda: 0.5)
+        self.drain = Drain(ground, retry, self.portal, self.hand_over, Underway(), DrainLimits())  # type: ignore[arg-type]
+        self.drain.start()
+
+    def copy(self, number: int, arrived: float = T, **fields: Any) -> Row:
+        envelope = Envelope("from@example.org", (Recipient(f"alice@{DOMAIN}"),))
+        self.queue.messages[number] = Message(number, 1, envelope, Origin(Door.MX), Direction.IN, arrived, 1, b"", b"", DOMAIN)
+        row = Row(number, number, RowKind.DRAIN, RowState.PARKED, f"alice@{DOMAIN}", portal=Portal(1, str(number)))
+        self.queue.held[number] = row = msgspec.structs.replace(row, **fields)
+        return row
+
+    def order(self) -> list[int]:
+        return [row.id for _, row in self.successResultOf(self.drain.waiting(DOMAIN))]
+
+    def test_the_order(self) -> None:
+        """Newest first; behind them what a primary in trouble was offered often; uncertain ones last. Would catch one message that a server
+        cannot digest in front of all others, and a double handed over before what nobody has (rule 1)."""
+        self.copy(1, T - 3)
+        self.copy(2, T - 1)
+        self.copy(3, T - 2)
+        self.copy(4, T, attempts=2, last=DOWN)
+        self.copy(5, T, attempts=1, last=DOWN)
+        self.copy(6, T - 4, attempts=9, last=FULL)
+        self.copy(7, T + 9, portal=Portal(1, "7", uncertain=True))
+        self.copy(8, T - 1)
+        self.copy(9, T, state=RowState.HELD)
+        assert self.order() == [8, 2, 3, 1, 6, 5, 4, 7]
+        assert DrainLimits() == DrainLimits(10, 50.0, 3, 5, 5.0, 120.0, 4 * 3600.0, 3600.0)
+        assert HANGS_SECONDS == 300
+
+    def test_more_than_a_page(self) -> None:
+        """Would catch copies behind the first page of the queue's answer that stay in the portal."""
+        for number in range(1, 1002):
+            self.copy(number, T + number)
+        assert self.order() == list(range(1001, 0, -1))
+
+    def test_what_a_pass_takes(self) -> None:
+        """All of it after an emergency; in normal mode what is parked or waits for the primary as a whole, the rest keeps its own time."""
+        self.copy(1)
+        self.copy(2, state=RowState.QUEUED, due=T + 60, last=DOWN)
+        self.copy(3, state=RowState.QUEUED, due=T + 60, last=FULL)
+        self.copy(4, state=RowState.QUEUED, due=T + 60, waits_for=WaitsFor.OUTAGE)
+        assert {row.id for row in self.successResultOf(self.drain._todo(DOMAIN))} == {1, 2, 3, 4}
+        self.modes.now = Mode.NORMAL
+        assert {row.id for row in self.successResultOf(self.drain._todo(DOMAIN))} == {1, 2, 4}
+        assert self.successResultOf(self.drain.anything(DOMAIN))
+        assert not self.successResultOf(self.drain.anything("other.test"))
+
+    def go(self, seconds: float, step: float = 0.01) -> None:
+        self.drain.kick(DOMAIN)
+        for _ in range(round(seconds / step)):
+            self.clock.advance(step)
+
+    def test_one_then_more_side_by_side(self) -> None:
+        """A primary that just came back gets one, then two, up to ten at a time, and no more than fifty a second."""
+        for number in range(1, 101):
+            self.copy(number, T - number)
+        self.go(3)
+        batches: dict[float, int] = {}
+        for at, _ in self.hand_over.at:
+            batches[at] = batches.get(at, 0) + 1
+        assert list(batches.values()) == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 10, 10, 10, 10, 5]
+        last = max(batches)
+        assert 95 / 50 - 0.05 <= last <= 95 / 50 + 0.25
+        assert [type(event) for event in self.modes.observed] == [Drained]
+        assert [number for _, number in self.hand_over.at] == list(range(1, 101))
+
+    def test_a_primary_in_trouble_ends_the_pass(self) -> None:
+        """Three batches in a row, one at a time: then it is left alone for ten seconds, twenty, up to two minutes. Would catch a primary that is
+        hammered on, and one message that keeps all the others away."""
+        for number in range(1, 8):
+            self.copy(number, T - number)
+            self.hand_over.results[number] = Result.UNAVAILABLE
+        self.go(400, 0.5)
+        times = [at for at, _ in self.hand_over.at]
+        rests = [after - before for before, after in itertools.pairwise(times) if after - before > 2]
+        assert rests == [10, 20, 40, 80, 120, 120]
+        assert len(times) == 3 * (len(rests) + 1)
+        assert self.modes.observed == []
+
+    def test_trouble_between_successes(self) -> None:
+        """Would catch a pass that ends though the primary took mail in between, and one that goes on in full width after trouble."""
+        for number in range(1, 13):
+            self.copy(number, T - number)
+        for number in (1, 2, 4, 5):
+            self.hand_over.results[number] = Result.UNAVAILABLE
+        self.go(1.0)
+        first_pass = [number for _, number in self.hand_over.at]
+        assert first_pass[:12] == list(range(1, 13)), "two in a row are no three"
+        assert self.modes.observed == []
+        self.hand_over.results.clear()
+        self.go(6.0)
+        assert [number for _, number in self.hand_over.at][12:] == [1, 2, 4, 5]
+        assert len(self.modes.observed) == 1
+
+    def test_a_mailbox_in_use(self) -> None:
+        """C6 and rule 10: a POP session holds the mailbox; its copies wait, are not claimed meanwhile, and the lock is given back."""
+        self.copy(1)
+        self.copy(2, state=RowState.QUEUED, due=T + 60)
+        assert self.successResultOf(self.portal.lock(1, "pop"))
+        self.go(1.0)
+        assert self.hand_over.at == []
+        assert {row.state for row in self.queue.held.values()} == {RowState.PARKED}
+        self.successResultOf(self.portal.unlock(1, "pop"))
+        self.go(11.0)
+        assert len(self.hand_over.at) == 2
+        assert self.successResultOf(self.portal.lock(1, "pop"))
+
+    def test_in_an_emergency_nothing_goes(self) -> None:
+        """Would catch a drain that goes on against a primary that is away again, and one that begins after it was stopped."""
+        self.copy(1)
+        self.modes.now = Mode.EMERGENCY
+        self.go(1.0)
+        assert self.hand_over.at == []
+        self.modes.now = Mode.DRAINING
+        self.successResultOf(self.drain.stop(0.0))
+        self.go(1.0)
+        assert self.hand_over.at == []
+        assert self.modes.observed == []
+
+    def test_it_turns_up_while_a_pass_rests(self) -> None:
+        """Would catch mail that waits out a rest though the primary is there, and a rest that is cut for nothing."""
+        self.copy(1)
+        self.hand_over.results[1] = Result.UNAVAILABLE
+        self.go(2.0)
+        self.hand_over.results.clear()
+        tried = len(self.hand_over.at)
+        self.go(1.0)
+        assert len(self.hand_over.at) == tried, "asked for once more, it still rests"
+        self.drain.turned_up("other.test")
+        self.drain.turned_up(DOMAIN)
+        self.clock.advance(0.1)
+        assert len(self.hand_over.at) == tried + 1
+        assert self.clock.getDelayedCalls() == []
+
+    def test_a_fault_of_ours_is_repeated_ever_later(self) -> None:
+        """Would catch a drain that ends with a fault of the queue's, or that asks it every five seconds for good."""
+        self.copy(1)
+        asked: list[float] = []
+        rows = self.queue.rows
+
+        async def broken(**_: Any) -> Any:
+            asked.append(self.clock.seconds() - T)
+            raise OSError("disk")
+
+        self.queue.rows = broken  # type: ignore[method-assign]
+        self.go(300, 0.5)
+        assert [after - before for before, after in itertools.pairwise(asked)] == [10, 20, 40, 80, 120]
+        self.queue.rows = rows  # type: ignore[method-assign]
+        self.go(121, 0.5)
+        assert [number for _, number in self.hand_over.at] == [1]
+        assert len(self.flushLoggedErrors(OSError)) == 6
