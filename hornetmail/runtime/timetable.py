@@ -12,6 +12,10 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 
+LOOK = 600.0
+"""Seconds after which it looks again how long it is until a daily job's minute: the clock may have been put to another time."""
+
+
 class Job(msgspec.Struct, frozen=True):
     """``run`` every ``seconds``, the first time after ``first`` seconds; never twice at the same time."""
 
@@ -71,7 +75,13 @@ class Timetable(Service):
             await running
 
     def _plan(self, job: Job | DailyJob, delay: float) -> None:
-        self._calls[job.name] = self._reactor.callLater(delay, self._start, job)
+        if isinstance(job, DailyJob) and delay > 2 * LOOK:
+            self._calls[job.name] = self._reactor.callLater(LOOK, self._look_again, job)
+        else:
+            self._calls[job.name] = self._reactor.callLater(delay, self._start, job)
+
+    def _look_again(self, job: DailyJob) -> None:
+        self._plan(job, self._until(job, least=0.0))
 
     def _until(self, job: DailyJob, least: float) -> float:
         """Seconds to the job's minute, more than ``least``."""

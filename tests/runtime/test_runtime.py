@@ -106,6 +106,27 @@ class TimetableTest(TestCase):
         assert runs == [220 * 60, (1440 + 220) * 60]
         await table.stopService()
 
+    async def test_daily_though_the_clock_is_put_to_another_time(self) -> None:
+        """Catches 03:40 that is reckoned once a day: at 09:40 by people's clocks, if that was put ahead by six hours meanwhile."""
+        clock = Clock()
+        ahead = 0.0
+        runs: list[float] = []
+
+        async def run(now: float) -> None:
+            runs.append(now)
+
+        def wall() -> float:
+            return clock.seconds() + ahead
+
+        table = Timetable(clock, wall, lambda now: now / 60 % 1440, [DailyJob("purge", 220, run)])
+        table.startService()
+        for minute in range(2 * 1440 - 360):
+            if minute == 720:
+                ahead = 6 * 3600.0
+            clock.advance(60)
+        assert runs == [220 * 60, (1440 + 220) * 60]
+        await table.stopService()
+
     async def test_daily_soon_after_the_start(self) -> None:
         """Catches a start shortly before 03:40 that leaves the job to the next night."""
         clock = Clock()
