@@ -11,7 +11,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-
 LOOK = 600.0
 """Seconds after which it looks again how long it is until a daily job's minute: the clock may have been put to another time."""
 

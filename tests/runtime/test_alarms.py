@@ -288,7 +288,9 @@ class TellerTest(TestCase):
         self.clock.advance(3)
         self.successResultOf(stopped)
         assert self.clock.getDelayedCalls() == []
-        assert [record.subject for record, _ in self.book.due(Way.MAIL, lambda tenant: HOUR)] == ["two.test"], "the next start says it"
+        assert [record.subject for record, _ in self.book.due(Way.MAIL, lambda tenant: HOUR)] == ["two.test"], (
+            "the next start says it"
+        )
 
     async def test_many_tenants_at_once_are_no_flood(self) -> None:
         """Would catch a gap that grows with each tenant of one round: ten minutes before anybody hears of what comes next."""
