@@ -8,8 +8,8 @@ are set along with the clock. ``reactor.seconds`` stays the wall clock.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 from twisted.logger import Logger
@@ -17,29 +17,33 @@ from twisted.logger import Logger
 STEP_SECONDS = 1.0
 """A clock that differs by more was put to another time; NTP slews what is less."""
 
-_log = Logger()
 
+class _Seconds:
+    """In the place of ``reactor.seconds``: the reactor asks it before it looks at its timers."""
 
-def keep(reactor: Any, wall: Callable[[], float] = time.time, uptime: Callable[[], float] = time.monotonic) -> None:
-    """Keep the timers of this reactor (a ``ReactorBase``) from following the wall clock. To be called in its thread."""
-    ahead = wall() - uptime()
-    owner = threading.get_ident()
+    log = Logger()
 
-    def seconds() -> float:
-        """The reactor asks this before it looks at its timers."""
-        nonlocal ahead
-        now = wall()
-        step = now - uptime() - ahead
-        if abs(step) > STEP_SECONDS and threading.get_ident() == owner:
-            ahead += step
-            _move(reactor, step)
-            _log.warn("the clock was put {way} by {step:.0f} s", way="forward" if step > 0 else "back", step=abs(step))
+    def __init__(self, reactor: Any, uptime: Callable[[], float]) -> None:
+        self._reactor = reactor
+        self._wall: Callable[[], float] = reactor.seconds
+        self._uptime = uptime
+        self._ahead = self._wall() - uptime()
+        self._owner = threading.get_ident()
+
+    def __call__(self) -> float:
+        """Unix seconds."""
+        now = self._wall()
+        step = now - self._uptime() - self._ahead
+        if abs(step) > STEP_SECONDS and threading.get_ident() == self._owner:
+            self._ahead += step
+            # All alike, the cancelled ones too: so the heap stays one. DelayedCall.reset would search the heap for each.
+            for call in (*self._reactor._pendingTimedCalls, *self._reactor._newTimedCalls):
+                call.time += step
+            self.log.warn("the clock was put {way} by {step:.0f} s", way="forward" if step > 0 else "back", step=abs(step))
         return now
 
-    reactor.seconds = seconds
 
-
-def _move(reactor: Any, step: float) -> None:
-    """All alike, the cancelled ones too: so the heap stays one. ``DelayedCall.reset`` would be a search of the heap for each."""
-    for call in (*reactor._pendingTimedCalls, *reactor._newTimedCalls):
-        call.time += step
+def keep(reactor: Any, uptime: Callable[[], float] = monotonic) -> None:
+    """Keep the timers of this reactor (a ``ReactorBase``) from following the wall clock. To be called in its thread; again, it changes nothing."""
+    if not isinstance(reactor.seconds, _Seconds):
+        reactor.seconds = _Seconds(reactor, uptime)
