@@ -204,11 +204,11 @@ class Archive:
         self.places[identity] = (path, start, len(record))
         if kind == MESSAGE:
             self.mails.append((identity, tenant, facts))
-        elif kind == EVENT and facts["what"] in ("deleted", "undeleted"):
+        elif kind == EVENT and facts["what"] in ("deleted", "undeleted", "audit"):
             self.gone.update(map(tuple, facts.get("leaves", ())))
             self.excused += len(facts["records"]) if facts["what"] == "deleted" and "leaves" not in facts else 0
             when = self.deleted if facts["what"] == "deleted" else self.back
-            when.update({each: max(facts["at"], when.get(each, 0.0)) for each in facts["records"]})
+            when.update({each: max(facts["at"], when.get(each, 0.0)) for each in facts.get("records", ())})
         elif kind == EVENT and "copy" in facts:
             self.copies.append(facts["copy"])
 

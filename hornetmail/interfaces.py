@@ -15,10 +15,12 @@ from hornetmail.core.archived import (
     ArchivedMail,
     ArchiveFigures,
     ArchiveItem,
+    BackupState,
     Finding,
     Handed,
     MediumProbe,
     MediumState,
+    MirrorState,
     Page,
     RootKeyState,
 )
@@ -29,6 +31,8 @@ from hornetmail.core.queued import Backlog, Claim, Message, Portal, Row, RowKind
 from hornetmail.core.reply import Reply
 from hornetmail.core.served import Domain, Mailbox, Person, Scope
 from hornetmail.core.spf import SPFVerdict
+from hornetmail.core.stamps import StampState
+from hornetmail.core.statistics import Statistics
 from hornetmail.core.stray import Choice, Stray
 from hornetmail.core.verdict import Verdict
 
@@ -412,6 +416,10 @@ class IArchive(Interface):
     async def read(scope: Scope, identifier: int) -> bytes:
         """The exact bytes as received, checked by SHA-256. Raises KeyError, Refused (no right to content), ArchiveError (medium out of reach)."""
 
+    async def evidence(scope: Scope, identifier: int) -> bytes:
+        """The evidence bundle of one mail, a zip (``hornetmail.archive.proof.evidence``). Raises KeyError, Refused (no right to content, or not to all that the
+        envelope names: rule 14), ArchiveError (not on a medium yet, or out of reach)."""
+
     async def figures() -> ArchiveFigures:
         """Counts."""
 
@@ -430,6 +438,19 @@ class IArchive(Interface):
 
     async def purge(now: float) -> int:
         """What was marked a day ago leaves the media (A58); the number that went. Raises ArchiveError: refused until confirmed (rule 19)."""
+
+
+class IStamps(Interface):
+    """Time stamps on the archive's leaf log (A33, A34, L2)."""
+
+    def state() -> StampState:
+        """How it stands."""
+
+    async def stamp() -> StampState:
+        """Have the newest root stamped now, the audit log's newest hash under it. Raises NoAuthority, ArchiveError: nobody gave one; it is tried again."""
+
+    async def test(name: str) -> None:
+        """Ask one authority for a stamp that is thrown away. Raises KeyError, ArchiveError: why it would not count."""
 
 
 class IRootKeys(Interface):
@@ -483,6 +504,31 @@ class IMedia(Interface):
         """Begin to move all that these hold to another medium; each is retired when it is done, its number leads there (A16)."""
 
 
+class ISafety(Interface):
+    """Backups of the databases, and the mirror of all media (A29, A32). Both are made by their jobs."""
+
+    async def backups() -> Sequence[BackupState]:
+        """Whole ones on media in reach, newest first."""
+
+    def gone_by(now: float) -> float:
+        """What is deleted at ``now`` is in no backup after that moment (rule 23); Unix seconds."""
+
+    async def mirror() -> MirrorState | None:
+        """None: none is set up."""
+
+    async def set_mirror(kind: str, place: str, options: Mapping[str, object], secret: str) -> None:
+        """From now on everything is mirrored there; see ``IMedia.add``. Raises ArchiveError, ValueError."""
+
+    async def unset_mirror() -> None:
+        """Follow no more; what lies there stays."""
+
+    def statistics(tenant: int) -> Statistics | None:
+        """As counted last (A59); None: not yet, or there is no mail."""
+
+    async def repair(full: bool) -> Sequence[Finding]:
+        """Put packs that are missing or (``full``) damaged back from the mirror: what was, and whether it is mended. Raises ArchiveError."""
+
+
 class IRedelivery(Interface):
     """Old mail to whoever may have it, wherever that person's mail goes now (C10, C16, C17)."""
 
@@ -517,3 +563,9 @@ class IAudit(Interface):
 
     async def verify() -> str:
         """Walk the whole chain of hashes: ``""``, or where it breaks."""
+
+    async def newest() -> tuple[int, bytes]:
+        """Number and hash of the newest row; number 0: there is none."""
+
+    async def hash_of(number: int) -> bytes | None:
+        """The hash of a row; None: it is not there."""

@@ -19,6 +19,8 @@ else
     ls /usr/lib/*/sasl2/libplain.so >/dev/null 2>&1 || missing="$missing libsasl2-modules"
     need fetchmail fetchmail
     need swaks swaks
+    need openssl openssl
+    need faketime faketime
     perl -MNet::SSLeay -e 1 >/dev/null 2>&1 || missing="$missing libnet-ssleay-perl"
     need /usr/sbin/smbd samba
     need /usr/bin/chromium chromium fonts-dejavu-core

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Any, TypeVar
@@ -15,9 +15,11 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from hornetmail.archive.care.accounts import Accounts
+from hornetmail.archive.care.evidence import Evidence
 from hornetmail.archive.care.rebuild import Rebuild, restore_leaves
 from hornetmail.archive.care.retention import Retention, RetentionSettings, count_marked
 from hornetmail.archive.care.sealing import Sealer
+from hornetmail.archive.care.stamping import Inside, Outside, Stamping, verify_stamps
 from hornetmail.archive.care.verify import Verification
 from hornetmail.archive.care.watch import MediaWatch
 from hornetmail.archive.index import search
@@ -32,6 +34,7 @@ from hornetmail.archive.keys.keystore import KeyStore
 from hornetmail.archive.media.medium import MediumError
 from hornetmail.archive.media.roster import Media
 from hornetmail.archive.proof.leaflog import LeafLog
+from hornetmail.archive.proof.stamplog import StampLog
 from hornetmail.archive.store.parts import find_part
 from hornetmail.archive.store.records import Outcome, RecordCodec
 from hornetmail.archive.store.shelf import PackRow, Shelf, locate_part, pack_row, pack_rows
@@ -96,6 +99,7 @@ class Archive:
         meters: IMeters | None = None,
         settings: ArchiveSettings = ArchiveSettings(),
         uptime: Callable[[], float] = monotonic,
+        stamping: Outside | None = None,
         open_database: OpenDatabase = Database.open,
     ) -> None:
         self._reactor = reactor
@@ -132,6 +136,11 @@ class Archive:
             alarm=self._alarm,
         )
         self._shelf = Shelf(self._staging, self._media, self._codec, lambda record: self._ask(locate_part, record))
+        inside = Inside(
+            reactor, self._pool, StampLog(directory / "stamps", disk, settings.node), self._media, self._staging,
+            lambda: self._leaves, self.index, lambda: self.flush(seal=True), self._quiet, self._alarm_here, self._alarm_over,
+        )  # fmt: skip
+        self._stamping = Stamping(inside, stamping, settings.node)
         self._database: Database | None = None
         self._broken = ""
         self._waits = ""
@@ -157,6 +166,21 @@ class Archive:
     def media(self) -> Media:
         """Where its packs lie."""
         return self._media
+
+    @property
+    def stamps(self) -> Stamping:
+        """Its time stamps."""
+        return self._stamping
+
+    async def _quiet(self, look: Callable[[], Awaitable[T]]) -> T:
+        if self._sealer is None:
+            raise ArchiveError(self._why_no_index())
+        return await self._sealer.between(look)
+
+    @property
+    def shelf(self) -> Shelf:
+        """Its records, wherever they lie."""
+        return self._shelf
 
     @property
     def watch(self) -> MediaWatch:
@@ -224,6 +248,7 @@ class Archive:
         for problem in self._keys.unite([m for m in self._media.all() if m.number not in self._watch.away()]):
             self._alarm("archive-keyring", f"the wrapped keys of a medium cannot be taken: {problem}")
         self._open_leaves()
+        self._stamping.open()
         self._staging.replay(self._leaves.size)
         if damaged := self._staging.damaged:
             first = next(iter(damaged.values()))[0]
@@ -314,6 +339,7 @@ class Archive:
         self._running = False
         if self._ticker is not None and self._ticker.active():
             self._ticker.cancel()
+        await self._stamping.stop()
         await self._round
         if self._sealing is not None:
             await self._sealing
@@ -494,6 +520,11 @@ class Archive:
             raise Refused("reading archived mail needs the right to its content")
         return await self._fetch(scope, identifier)
 
+    async def evidence(self, scope: Scope, identifier: int) -> bytes:
+        stamps = self._stamping.stamps
+        evidence = Evidence(self._reactor, self._pool, self.index(), self._shelf, self._leaves, stamps, self._settings.node)
+        return await evidence.bundle(scope, identifier)
+
     async def _fetch(self, scope: Scope, identifier: int) -> bytes:
         """A mail's bytes; once more if it moved to a pack between looking and reading."""
         for attempt in (1, 2, 3):
@@ -533,7 +564,9 @@ class Archive:
             self._reactor, self._pool, database, self._keys, self._codec, self._media, self._shelf, self._leaves, self._staging,
             sealer, self._directory, self._settings.node,
         )  # fmt: skip
-        return await verification.run(full)
+        found = await verification.run(full)
+        stamped = await self._in_thread(verify_stamps, self._stamping.stamps, self._leaves, self._media, full)
+        return (*found, *stamped, *await self._stamping.check_audit())
 
     async def mark(self, now: float) -> int:
         return await self._retention().mark(now)
@@ -569,6 +602,7 @@ class Archive:
             drift,
             self._alarm_here,
             self._settings.retention,
+            self._stamping.clocks(),
         )
 
     async def rebuild(self) -> Sequence[Finding]:
@@ -603,7 +637,9 @@ class Archive:
         await self._open_index()
         await self.flush()
         ownerless = await self._index_accounts()
-        return (*found, *ownerless)
+        stamps = await self._in_thread(self._stamping.restore)
+        stamps = (*stamps, *await self._in_thread(verify_stamps, self._stamping.stamps, self._leaves, self._media, False))
+        return (*found, *ownerless, *stamps)
 
     async def _packs_before(self) -> Sequence[PackRow]:
         """The packs that the old index knows, if it can still be asked."""
@@ -630,6 +666,7 @@ class Archive:
         self._leaves.replay()
         try:
             restore_leaves(self._leaves, self._media, self._settings.node)
+            self._stamping.restore()
         finally:
             self._leaf_records.close()
 

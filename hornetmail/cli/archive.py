@@ -9,7 +9,9 @@ from typing import Any
 
 import click
 
+from hornetmail.cli.backups import backup, mirror, restore
 from hornetmail.cli.client import Client, Failure
+from hornetmail.cli.exporting import FORMATS, export_all
 from hornetmail.cli.media import medium
 from hornetmail.cli.output import clean, emit, json_option, moment, size, table
 from hornetmail.cli.session import Session, password_from, with_client
@@ -20,7 +22,8 @@ def archive() -> None:
     """Old mail."""
 
 
-archive.add_command(medium)
+for command in (medium, backup, mirror, restore):
+    archive.add_command(command)
 
 
 @archive.command("search")
@@ -44,14 +47,36 @@ def search(client: Client, query: tuple[str, ...], limit: int, own: bool, as_jso
 
 
 @archive.command("export")
-@click.argument("id")
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="A new file instead of standard output.")
+@click.argument("id", required=False)
+@click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="The same as FILE.")
+@click.option(
+    "--evidence", is_flag=True, help="A zip that proves the mail, its envelope and its time; verify-evidence checks it."
+)
+@click.option(
+    "--all", "directory", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="All that you may open, into DIR."
+)
+@click.option("--format", "form", type=click.Choice(FORMATS), default="eml", show_default=True, help="With --all.")
 @with_client
-def export(client: Client, id: str, output: Path | None) -> None:
-    """The raw message, byte for byte as received."""
-    data = client.raw("GET", "archive", id, "raw")
-    if output is not None:
-        _write_new(output, data)
+def export(
+    client: Client, id: str | None, file: Path | None, output: Path | None, evidence: bool, directory: Path | None, form: str
+) -> None:
+    """The raw message, byte for byte as received, into a new FILE or to standard output; or what proves it. Or, with --all, everything that you may
+    open, with a manifest; cut off, the same command goes on."""
+    file = file or output
+    if directory is not None:
+        if id is not None or file is not None or evidence:
+            raise click.UsageError("--all goes without an ID, a file and --evidence")
+        total, added = export_all(client, directory, form, click.echo)
+        click.echo(f"{total} mails in {clean(str(directory))}, {added} of them new")
+        return
+    if id is None:
+        raise click.UsageError("an ID, or --all DIR")
+    if file is not None:
+        _must_be_new(str(file))
+    data = client.raw("GET", "archive", id, "evidence" if evidence else "raw")
+    if file is not None:
+        _write_new(file, data)
         return
     sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
@@ -85,11 +110,14 @@ def redeliver(client: Client, ids: tuple[str, ...], to: str, as_attachment: bool
 
 @archive.command("verify")
 @click.option("--full", is_flag=True, help="Everything, not only what is new and a sample.")
+@click.option("--repair", is_flag=True, help="First put packs that are missing or (with --full) damaged back from the mirror.")
 @json_option
 @with_client
-def verify(client: Client, full: bool, as_json: bool) -> None:
-    """Check seals, order, references and SHA-256; exit code 1 if anything is wrong."""
-    answer = client.call("POST", "archive", "verify", full=full)
+def verify(client: Client, full: bool, repair: bool, as_json: bool) -> None:
+    """Check seals, order, references and SHA-256; exit code 1 if anything is wrong, after the repair if there was one."""
+    answer = client.call("POST", "archive", "verify", full=full, repair=repair)
+    for one in [] if as_json else answer["repaired"]:
+        click.echo(f"{clean(one['where'])}: {clean(one['what'])}")
     if as_json:
         emit(answer)
     elif answer["ok"]:
@@ -129,13 +157,6 @@ def rebuild(session: Session, as_json: bool) -> None:
             table(("Where", "What"), [(one["where"], one["what"]) for one in unreadable])
     if unreadable:
         raise Failure(f"{len(unreadable)} things could not be read, the first: {unreadable[0]['where']}: {unreadable[0]['what']}")
-
-
-@archive.command("timestamp")
-@with_client
-def timestamp(client: Client) -> None:
-    """Have the newest root stamped."""
-    client.call("POST", "archive", "timestamp")
 
 
 @archive.command("import")

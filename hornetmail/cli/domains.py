@@ -11,6 +11,7 @@ from hornetmail.cli.approvals import tell_waiting
 from hornetmail.cli.client import Client
 from hornetmail.cli.output import clean, emit, json_option, moment, pairs, said, size, table
 from hornetmail.cli.session import password_from, with_client
+from hornetmail.cli.stamps import stamps_line
 
 ROLES = click.Choice(["admin", "auditor", "revisor", "dataofficer"])
 
@@ -317,6 +318,7 @@ def status(client: Client, as_json: bool) -> None:
         f"archive       {archive['mails']} mails in {archive['packs']} packs, {stored}{', LOCKED' if archive['locked'] else ''}"
         + (f", {archive['marked']} marked to go" if archive["marked"] else "")
     )
+    click.echo(f"time stamps   {stamps_line(archive['stamps'])}")
     alarms = answer["alarms"]
     if alarms["open"]:
         click.echo(

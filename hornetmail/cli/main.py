@@ -16,10 +16,13 @@ from hornetmail.cli.approvals import approvals, second_person
 from hornetmail.cli.archive import archive, audit
 from hornetmail.cli.client import Failure
 from hornetmail.cli.domains import domain, mailbox, status
+from hornetmail.cli.evidence import verify_evidence
+from hornetmail.cli.jobs import jobs
 from hornetmail.cli.output import emit, json_option
 from hornetmail.cli.people import people
 from hornetmail.cli.queue import queue
 from hornetmail.cli.session import Session
+from hornetmail.cli.stamps import authority, certificate, timestamp
 from hornetmail.cli.strays import mailbox_drain, mailbox_strays
 
 
@@ -132,9 +135,11 @@ def _pair_problem(certificate: bytes, key: bytes) -> str:
     return "" if private.public_key() == public else "the key is not the certificate's"
 
 
+for command in (timestamp, authority, certificate):
+    archive.add_command(command)
 for command in (mailbox_strays, mailbox_drain):
     mailbox.add_command(command)
-for group in (domain, mailbox, people, queue, archive, status, audit, approvals, second_person, alarms):
+for group in (domain, mailbox, people, queue, archive, status, audit, approvals, second_person, alarms, jobs, verify_evidence):
     cli.add_command(group)
 
 

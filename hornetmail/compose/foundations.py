@@ -24,26 +24,37 @@ from hornetmail.disk.mounts import refuse_network
 from hornetmail.disk.threads import thread_pool
 from hornetmail.runtime.alarms import AlarmBook
 from hornetmail.runtime.bus import Bus
+from hornetmail.runtime.jobs import PlannedJob
 from hornetmail.runtime.meters import Meters
-from hornetmail.runtime.timetable import DailyJob, Job
+from hornetmail.runtime.timetable import Job
 
 DISK_THREADS = 8
 """Threads that wait for the disk; they hold no GIL while they do."""
 
 
+SERVER_KEY = "keys/server.key"
+"""Below the data directory."""
+
+RESTORING = "restoring"
+"""The file that says that a restore was begun and not ended."""
+
+
 class Foundations:
     """Taken before anything else starts. Raises AlreadyRunning, NetworkFileSystem, OSError or ValueError, each in one line.
 
-    ``closing`` collects what has to be closed, in reverse order of opening. ``jobs`` collects what the timetable shall run.
+    ``closing`` collects what has to be closed, in reverse order of opening. ``jobs`` collects what the timetable shall run, ``planned`` what is due at times
+    of the day.
     """
 
-    def __init__(self, reactor: Any, config: Config) -> None:
+    def __init__(self, reactor: Any, config: Config, restoring: bool = False) -> None:
         self.reactor = reactor
         self.config = config
         self.lock = DirectoryLock(config.root)
         try:
             refuse_network(config.root)
-            self.key = ServerKey.load(config.root / "keys" / "server.key")
+            if not restoring and (config.root / RESTORING).exists():
+                raise ValueError("a restore was begun and not ended: run 'hornetmail archive restore' again")
+            self.key = ServerKey.load(config.root / SERVER_KEY)
         except BaseException:
             self.lock.release()
             raise
@@ -53,7 +64,8 @@ class Foundations:
         self.ids = IdSource(reactor.seconds, config.node)
         self.alarms = AlarmBook(reactor, self.bus, self.ids, config.alarms.confirm)
         self.threads = self.pool("disk", DISK_THREADS)
-        self.jobs: list[Job | DailyJob] = []
+        self.jobs: list[Job] = []
+        self.planned: list[PlannedJob] = []
         self.closing = AsyncExitStack()
 
     def pool(self, name: str, most: int) -> ThreadPool:

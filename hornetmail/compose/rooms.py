@@ -14,17 +14,20 @@ from hornetmail.archive.care.media import MediaCare
 from hornetmail.archive.care.media import Parts as MediaParts
 from hornetmail.archive.care.retention import RetentionSettings
 from hornetmail.archive.care.rootkeys import PendingFile, RootKeys, settle
+from hornetmail.archive.care.stamping import Outside, Stamping
 from hornetmail.archive.keys.keyring import KEYRING_NAME, RootFile
 from hornetmail.archive.media.register import Means, Register
 from hornetmail.archive.media.roster import Media
 from hornetmail.compose.foundations import Foundations
 from hornetmail.compose.people import People
+from hornetmail.compose.safety import Safety
 from hornetmail.compose.stores import renew
 from hornetmail.config import Config, dns_server
 from hornetmail.core.archived import ArchiveError
 from hornetmail.core.backoff import Backoff
 from hornetmail.core.clock import Drift
 from hornetmail.core.events import Alarm, AlarmEnded, StoreBroken
+from hornetmail.core.stamps import AUTHORITIES, read_settings
 from hornetmail.db.engines import DatabaseBroken, DatabaseError
 from hornetmail.db.pool import Database
 from hornetmail.delivery.home.expiry import DAY, Expiry
@@ -34,12 +37,14 @@ from hornetmail.disk.files import Disk
 from hornetmail.disk.seal import Seal
 from hornetmail.filter.spf import SenderCheck
 from hornetmail.interfaces import IArchive, IBus
+from hornetmail.net.ask import Asker
 from hornetmail.net.dial import Dialer
 from hornetmail.net.resolver import Resolver
 from hornetmail.net.smtp import Timeouts
 from hornetmail.portal.schema import MIGRATIONS as PORTAL
 from hornetmail.portal.store import PortalStore
-from hornetmail.runtime.timetable import DailyJob, Job
+from hornetmail.runtime.jobs import PlannedJob
+from hornetmail.runtime.timetable import Job
 from hornetmail.spool.queue import Queue
 from hornetmail.spool.start import open_queue
 
@@ -67,8 +72,17 @@ def register_of(base: Foundations, control: Database) -> Register:
     return Register(control, Seal(base.key.derive("archive media")), means)
 
 
-def archive_of(base: Foundations, root: bytes | None, media: Media) -> Archive:
-    """The archive, not yet started; ``root`` None: locked."""
+def stamping_of(base: Foundations, people: People) -> Outside:
+    """Whom the archive asks for time stamps, and the audit log that it takes along (A33, L14)."""
+    return Outside(
+        settings=lambda: read_settings(people.directory.setting(AUTHORITIES, "")),
+        post=Asker(base.reactor).post,
+        audit=people.audit,
+    )
+
+
+def archive_of(base: Foundations, root: bytes | None, media: Media, stamping: Outside | None = None) -> Archive:
+    """The archive, not yet started; ``root`` None: locked. ``stamping`` None: nobody is asked for time stamps."""
     return Archive(
         base.reactor,
         base.disk,
@@ -85,6 +99,7 @@ def archive_of(base: Foundations, root: bytes | None, media: Media) -> Archive:
             glance_seconds=20 * base.config.alarms.look,
             retention=RetentionSettings(base.config.archive.purge_percent / 100, base.config.archive.purge_floor),
         ),
+        stamping=stamping,
     )
 
 
@@ -131,12 +146,45 @@ async def retention(step: Callable[[float], Awaitable[object]], bus: IBus, now: 
         bus.publish(AlarmEnded("archive-purge", name, "retention went through"))
 
 
-def retention_jobs(archive: IArchive, bus: IBus) -> tuple[DailyJob, DailyJob]:
+def retention_jobs(archive: IArchive, bus: IBus) -> tuple[PlannedJob, PlannedJob]:
     """02:30 from the search index (A57), 03:40 the day after from the media (A58)."""
     return (
-        DailyJob("retention: mark", 2 * 60 + 30, lambda now: retention(archive.mark, bus, now)),
-        DailyJob("retention: purge", 3 * 60 + 40, lambda now: retention(archive.purge, bus, now)),
+        PlannedJob(
+            "mark",
+            "Deleted and expired mail leaves the search",
+            "30 2 * * *",
+            lambda now: retention(archive.mark, bus, now),
+            "retention",
+        ),
+        PlannedJob(
+            "purge",
+            "Deleted and expired mail leaves the media",
+            "40 3 * * *",
+            lambda now: retention(archive.purge, bus, now),
+            "retention",
+        ),
     )
+
+
+def stamp_jobs(stamps: Stamping) -> tuple[PlannedJob, PlannedJob]:
+    """Time stamps at 23:57 (A60), and at each quarter of an hour if much is unstamped (A52)."""
+
+    async def many(now: float) -> None:
+        await stamps.if_many()
+
+    return (
+        PlannedJob("time stamp", "Everything new is time stamped", "57 23 * * *", stamps.daily),
+        PlannedJob("time stamp of many", "A time stamp, if 10,000 or more mails are unstamped", "0,15,30,45 * * * *", many),
+    )
+
+
+def search_job(archive: IArchive) -> PlannedJob:
+    """xx:05, xx:35 (A54): what is staged is indexed within seconds; should something have been left, it is taken up here."""
+
+    async def run(now: float) -> None:
+        await archive.flush()
+
+    return PlannedJob("index", "The search index is brought up to date", "5,35 * * * *", run)
 
 
 class MailRooms:
@@ -149,6 +197,7 @@ class MailRooms:
         portal: PortalStore,
         archive: Archive,
         media: MediaCare,
+        safety: Safety,
         root_keys: RootKeys,
         delivery: Delivery,
         expiry: Expiry,
@@ -159,6 +208,7 @@ class MailRooms:
         self.portal = portal
         self.archive = archive
         self.media = media
+        self.safety = safety
         self.delivery = delivery
         self.expiry = expiry
 
@@ -195,7 +245,7 @@ class MailRooms:
         await portal.open()
         base.at_close(portal.close)
         register = register_of(base, people.control)
-        archive = archive_of(base, await root_of(base), await register.open())
+        archive = archive_of(base, await root_of(base), await register.open(), stamping_of(base, people))
         media_threads = base.pool("media", 2)
         base.start_pool(media_threads)
 
@@ -268,12 +318,13 @@ class MailRooms:
             Job("mailboxes", 60, portal.make_missing, first=5),
             Job("foreign files", 30, portal.sweep, first=30),
             Job("queue segments", 60, queue.tidy, first=60),
-            *retention_jobs(archive, base.bus),
             Job("media moves", 900, media.go_on, first=900),
         ]
+        safety = Safety(base, people, archive)
+        base.planned += [*retention_jobs(archive, base.bus), *stamp_jobs(archive.stamps), *safety.jobs(), search_job(archive)]
         base.meters.gauge("queue_messages", lambda: queue.backlog().messages)
         base.meters.gauge("queue_oldest_seconds", lambda: queue.backlog().oldest)
-        return cls(base, queue, portal, archive, media, root_keys, delivery, expiry)
+        return cls(base, queue, portal, archive, media, safety, root_keys, delivery, expiry)
 
     def troubles(self) -> dict[str, str]:
         """What does not work, by role."""

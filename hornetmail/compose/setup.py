@@ -89,11 +89,11 @@ async def _first_steps(base: Foundations, root: bytes, admin: str) -> str:
     return secret.shown
 
 
-def with_foundations(config: Config, task: Callable[[Foundations], Awaitable[T]]) -> T:
-    """Run a task on the foundations of a data directory that no service holds. Raises SetupError and what else the task raises."""
+def with_foundations(config: Config, task: Callable[[Foundations], Awaitable[T]], *, restoring: bool = False) -> T:
+    """Run a task on the foundations of a data directory that no service holds; one in which a restore was begun only if it is ``restoring``. Raises SetupError and what else the task raises."""
 
     async def run(reactor: Any) -> T:
-        base = Foundations(reactor, config)
+        base = Foundations(reactor, config, restoring)
         try:
             base.start_pool(base.threads)
             return await task(base)

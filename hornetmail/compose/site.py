@@ -15,6 +15,7 @@ from hornetmail.compose.mail import services_of
 from hornetmail.compose.people import People
 from hornetmail.compose.rooms import MailRooms
 from hornetmail.net.tls import ServerTLS
+from hornetmail.runtime.jobs import Jobs
 from hornetmail.servers.submit import Submission
 from hornetmail.web.api.api import Api
 from hornetmail.web.api.http import HttpFace, site
@@ -32,6 +33,7 @@ class Pages:
         base: Foundations,
         people: People,
         rooms: MailRooms,
+        jobs: Jobs,
         health: Callable[[], Mapping[str, str]],
         alarms: Alarms,
         playground: Any = None,
@@ -53,6 +55,7 @@ class Pages:
                 portal=rooms.portal,
                 archive=rooms.archive,
                 media=rooms.media,
+                safety=rooms.safety,
                 redelivery=rooms.delivery.redelivery,
                 strays=rooms.delivery.strays,
                 expiry=rooms.expiry,
@@ -60,6 +63,8 @@ class Pages:
                 health=health,
                 bounce=rooms.delivery.give_up,
                 root_keys=rooms.root_keys,
+                stamps=rooms.archive.stamps,
+                jobs=jobs,
                 alarms=alarms.book,
                 alarm_addresses=alarms.addresses,
                 hostname=config.hostname,

@@ -6,7 +6,7 @@ web; doors open last and shut first.
 
 from __future__ import annotations
 
-import time
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +17,9 @@ from hornetmail.compose.foundations import Foundations
 from hornetmail.compose.people import People
 from hornetmail.compose.rooms import MailRooms
 from hornetmail.compose.stores import BrokenStores
+from hornetmail.compose.zone import local_zone
 from hornetmail.net.tls import ServerTLS
+from hornetmail.runtime.jobs import Jobs
 from hornetmail.runtime.timetable import Timetable
 
 STOP_SECONDS = 1.5
@@ -50,7 +52,8 @@ class Whole:
         base.at_close(lambda: rooms.delivery.stop(STOP_SECONDS))
         alarms.start()
         base.at_close(alarms.stop)
-        pages = site.Pages(base, people, rooms, self.health, alarms, self.playground)
+        jobs = Jobs(base.reactor, people.directory, base.bus, local_zone(os.environ), base.planned)
+        pages = site.Pages(base, people, rooms, jobs, self.health, alarms, self.playground)
         await pages.listen_locally(self.doors)
         if "smtp" in self.roles:
             await mail.listen(base, people, rooms, self.tls, self.doors)
@@ -59,9 +62,11 @@ class Whole:
         if "web" in self.roles:
             await pages.listen(self.tls, self.doors)
         base.at_close(self.doors.shut)
-        self.timetable = Timetable(base.reactor, base.reactor.seconds, _local_minutes, base.jobs)
+        self.timetable = Timetable(base.reactor, base.jobs)
         self.timetable.startService()
         base.at_close(self._stop_timetable)
+        await jobs.start()
+        base.at_close(jobs.stop)
 
     async def _stop_timetable(self) -> None:
         if self.timetable is not None:
@@ -75,8 +80,3 @@ class Whole:
         troubles = self.rooms.troubles() if self.rooms is not None else {"delivery": "starting"}
         troubles |= self.stores.troubles()
         return {role: troubles.get(role, "") for role in sorted(self.roles)}
-
-
-def _local_minutes(now: float) -> float:
-    there = time.localtime(now)
-    return there.tm_hour * 60 + there.tm_min + there.tm_sec / 60

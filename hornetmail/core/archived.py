@@ -89,6 +89,10 @@ class ArchiveError(Exception):
     """The archive cannot do it now; the message says why."""
 
 
+class NoAuthority(ArchiveError):
+    """No time stamp authority is set up."""
+
+
 class KeyRefused(ArchiveError):
     """The archive's root key cannot be changed like this: the wrong paper, or the wrong moment. The message says which."""
 
@@ -161,7 +165,27 @@ class MediumProbe(msgspec.Struct, frozen=True, gc=False):
 
 
 class Finding(msgspec.Struct, frozen=True, gc=False):
-    """Something that ``archive verify`` found wrong: ``where`` names pack, record or table."""
+    """Something that ``archive verify`` found wrong: ``where`` names pack, record or table. ``mended``: it was, and is so no more."""
 
     where: str
     what: str
+    mended: bool = False
+
+
+class BackupState(msgspec.Struct, frozen=True, gc=False):
+    """A backup of the databases. ``made``: Unix seconds; ``bytes``: of its own."""
+
+    stamp: str
+    full: bool
+    made: float
+    medium: int
+    bytes: int
+
+
+class MirrorState(msgspec.Struct, frozen=True, gc=False):
+    """The mirror. ``done``: when it last followed, Unix seconds, 0 for never; ``text``: what it did then."""
+
+    kind: str
+    where: str
+    done: float
+    text: str

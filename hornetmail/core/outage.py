@@ -68,7 +68,7 @@ def is_full(reply: Reply) -> bool:
 
 def is_unknown(reply: Reply) -> bool:
     """Rule 4: an unknown recipient is 550, 551 or 553 with 5.1.x or no enhanced code, at RCPT only (the caller knows the stage). Exchange Online
-    says so in its own way where its directory-based edge blocking does (ADR 0021)."""
+    says so in its own way where its directory-based edge blocking does (ADR 0022)."""
     if reply.code == 550 and reply.enhanced == "5.4.1" and _AT_THE_EDGE.search(reply.text):
         return True
     return reply.code in (550, 551, 553) and (not reply.enhanced or reply.enhanced.startswith("5.1."))

@@ -208,6 +208,14 @@ class DirectoryStore:
         """Keep a setting of a tenant, or of the installation (0)."""
         await self.transact(lambda snapshot: made_setting(snapshot, name, value, tenant))
 
+    async def change_setting(self, name: str, change: Callable[[str], str], tenant: int = 0) -> None:
+        """Make of a setting's value (``""``: none) another, while nobody else changes it; what ``change`` raises changes nothing."""
+
+        def work(snapshot: Snapshot) -> Change[None]:
+            return made_setting(snapshot, name, change(snapshot.settings.get((tenant, name), "")), tenant)
+
+        await self.transact(work)
+
     async def requests(self, tenant: int = 0, limit: int = 100) -> Sequence[tuple[Request, End | None]]:
         """The newest requests of a tenant (0: of all), newest first, with their end if they have one."""
         return await history(self._database, tenant, limit)

@@ -105,12 +105,12 @@ class Caller:
     """A TLS connection to one name."""
 
     def __init__(self, context: SSL.Context, name: str) -> None:
-        self._context = context
+        self.context = context
         self._name = name
 
     def clientConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
         """See IOpenSSLClientConnectionCreator."""
-        connection = SSL.Connection(self._context, None)
+        connection = SSL.Connection(self.context, None)
         if not _is_address(self._name):
             connection.set_tlsext_host_name(self._name.encode("ascii", "ignore"))
         return connection
@@ -126,20 +126,21 @@ class HTTPSPolicy:
     def creatorForNetloc(self, hostname: bytes, port: int) -> IOpenSSLClientConnectionCreator:
         """See IPolicyForHTTPS."""
         name = hostname.decode("ascii").strip("[]")
-        return _Checked(ClientTLS(self._roots).to(name, TLSPolicy.VERIFY), name)
+        return _Checked(self._roots, name)
 
 
 @implementer(IOpenSSLClientConnectionCreator)
 class _Checked:
     """Aborts the handshake of a connection whose certificate is another's."""
 
-    def __init__(self, caller: Caller, name: str) -> None:
-        self._caller = caller
+    def __init__(self, roots: Path | None, name: str) -> None:
+        self._roots = roots
         self._name = name
 
     def clientConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
         """See IOpenSSLClientConnectionCreator."""
-        connection = self._caller.clientConnectionForTLS(tlsProtocol)
+        # A context of its own: once a connection was made of it, it takes no callback any more.
+        caller = ClientTLS(self._roots).to(self._name, TLSPolicy.VERIFY)
 
         def look(connection: SSL.Connection, where: int, _: int) -> None:
             if where & SSL.SSL_CB_HANDSHAKE_DONE:
@@ -148,8 +149,8 @@ class _Checked:
                 except TLSRefused:
                     tlsProtocol.failVerification(Failure())
 
-        connection.get_context().set_info_callback(look)
-        return connection
+        caller.context.set_info_callback(look)
+        return caller.clientConnectionForTLS(tlsProtocol)
 
 
 def check_peer(connection: SSL.Connection, name: str) -> None:

@@ -79,6 +79,14 @@ class Audit:
                 number, previous = row.number, row.hash
         return ""
 
+    async def newest(self) -> tuple[int, bytes]:
+        """Number and hash of the newest row; number 0: there is none."""
+        return await self._database.read(_newest)
+
+    async def hash_of(self, number: int) -> bytes | None:
+        """The hash of a row; None: it is not there."""
+        return await self._database.read(_hash_of, number)
+
     def _now(self) -> float:
         seconds: float = self._clock.seconds()
         return round(seconds * 1000) / 1000
@@ -96,9 +104,8 @@ def _storable(text: str) -> str:
 
 
 def _append(cursor: Any, at: float, tenant: int, refers: int, texts: tuple[str, str, str, str, str]) -> int:
-    cursor.execute("SELECT number, hash FROM audit ORDER BY number DESC LIMIT 1", ())
-    last = cursor.fetchone()
-    number, previous = (int(last[0]) + 1, bytes(last[1])) if last is not None else (1, FIRST)
+    last, previous = _newest(cursor)
+    number = last + 1
     if refers and not tenant:
         cursor.execute("SELECT tenant FROM audit WHERE number = ?", (refers,))
         found = cursor.fetchone()
@@ -109,6 +116,18 @@ def _append(cursor: Any, at: float, tenant: int, refers: int, texts: tuple[str, 
     sql = f"INSERT INTO audit ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     cursor.execute(sql, msgspec.structs.astuple(row))
     return number
+
+
+def _newest(cursor: Any) -> tuple[int, bytes]:
+    cursor.execute("SELECT number, hash FROM audit ORDER BY number DESC LIMIT 1", ())
+    found = cursor.fetchone()
+    return (int(found[0]), bytes(found[1])) if found is not None else (0, FIRST)
+
+
+def _hash_of(cursor: Any, number: int) -> bytes | None:
+    cursor.execute("SELECT hash FROM audit WHERE number = ?", (number,))
+    found = cursor.fetchone()
+    return bytes(found[0]) if found is not None else None
 
 
 def _entries(cursor: Any, tenant: int, before: int, limit: int) -> list[AuditRow]:

@@ -18,6 +18,7 @@ from hornetmail.core.archived import (
     KeyRefused,
     MediumProbe,
     MediumState,
+    NoAuthority,
     Page,
     RootKeyState,
 )
@@ -25,8 +26,9 @@ from hornetmail.core.events import ModeChanged
 from hornetmail.core.mode import Mode
 from hornetmail.core.queued import DONE, Backlog, Message, Row, RowKind, RowState
 from hornetmail.core.served import Person, Scope
+from hornetmail.core.stamps import StampState, read_settings
 from hornetmail.core.stray import Choice, Stray
-from hornetmail.interfaces import IArchive, IBus, IExpiry, IMedia, IModes, IRedelivery, IRootKeys, IStrays
+from hornetmail.interfaces import IArchive, IBus, IExpiry, IMedia, IModes, IRedelivery, IRootKeys, IStamps, IStrays
 from hornetmail.testing.folders import MemoryTree
 from hornetmail.testing.memory_queue import page
 
@@ -161,6 +163,10 @@ class MemoryArchive:
             raise KeyError(identifier)
         return self.kept[identifier].data
 
+    async def evidence(self, scope: Scope, identifier: int) -> bytes:
+        """The bytes, under another name."""
+        return b"evidence of " + await self.read(scope, identifier)
+
     async def figures(self) -> ArchiveFigures:
         """Counted anew."""
         raw = sum(len(kept.data) for kept in self.kept.values())
@@ -183,6 +189,36 @@ class MemoryArchive:
     async def purge(self, now: float) -> int:
         """Nothing went."""
         return 0
+
+
+@implementer(IStamps)
+class MemoryStamps:
+    """Counts; ``settings`` gives the value of the setting."""
+
+    def __init__(self, settings: Callable[[], str]) -> None:
+        self._settings = settings
+        self.stamped = StampState()
+        self.trouble = ""
+
+    def state(self) -> StampState:
+        """As set."""
+        return msgspec.structs.replace(self.stamped, authorities=len(read_settings(self._settings()).authorities))
+
+    async def stamp(self) -> StampState:
+        """One more."""
+        await self.test("")
+        self.stamped = msgspec.structs.replace(self.stamped, stamps=self.stamped.stamps + 1)
+        return self.state()
+
+    async def test(self, name: str) -> None:
+        """``trouble``, if there is any."""
+        settings = read_settings(self._settings())
+        if not settings.authorities:
+            raise NoAuthority("no time stamp authority is set up")
+        if name and settings.authority(name) is None:
+            raise KeyError(name)
+        if self.trouble:
+            raise ArchiveError(self.trouble)
 
 
 @implementer(IRedelivery)

@@ -14,10 +14,11 @@ from hornetmail.core.mode import Mode
 from hornetmail.core.queued import Backlog, Message, Row, RowKind, RowState
 from hornetmail.core.reply import Reply
 from hornetmail.core.served import Person, Scope
+from hornetmail.core.stamps import AUTHORITIES
 from hornetmail.core.verdict import Outcome, Stage, Verdict
 from hornetmail.interfaces import IModes, IRedelivery
 from hornetmail.testing.control import NOW, Control
-from hornetmail.testing.rooms import MemoryExpiry, MemoryQueue, MemoryRootKeys
+from hornetmail.testing.rooms import MemoryExpiry, MemoryQueue, MemoryRootKeys, MemoryStamps
 from hornetmail.web.api.api import Api
 from hornetmail.web.api.rooms import Rooms
 
@@ -139,6 +140,10 @@ class RememberedArchive:
             raise Refused("no right to content")
         return self.mails[identifier][1]
 
+    async def evidence(self, scope: Scope, identifier: int) -> bytes:
+        """Its bytes, under another name."""
+        return b"evidence of " + await self.read(scope, identifier)
+
     async def figures(self) -> ArchiveFigures:
         """Some figures."""
         return ArchiveFigures(mails=len(self.mails), packs=1, bytes_raw=1000, bytes_stored=400)
@@ -186,6 +191,7 @@ class ApiOnControl:
         self.redelivery = RememberedRedelivery()
         self.expiry = MemoryExpiry()
         self.root_keys = MemoryRootKeys()
+        self.stamps = MemoryStamps(lambda: control.directory.setting(AUTHORITIES, ""))
         self.health: dict[str, str] = {"smtp": "", "delivery": ""}
         self.given_up: list[tuple[list[int], str]] = []
         self.rooms = Rooms(
@@ -204,6 +210,7 @@ class ApiOnControl:
             health=lambda: self.health,
             bounce=self._bounce,
             root_keys=self.root_keys,
+            stamps=self.stamps,
             hostname="mx.example.test",
             version="1.2.3",
         )

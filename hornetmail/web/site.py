@@ -28,14 +28,18 @@ from hornetmail.web.pages.account import AccountPages
 from hornetmail.web.pages.alarms import AlarmPages
 from hornetmail.web.pages.approvals import ApprovalPages
 from hornetmail.web.pages.archive import ArchivePages
+from hornetmail.web.pages.backups import BackupPages
 from hornetmail.web.pages.dashboard import DashboardPages
 from hornetmail.web.pages.directory import DirectoryPages
+from hornetmail.web.pages.jobs import JobPages
 from hornetmail.web.pages.mail_read import MailReadPages
 from hornetmail.web.pages.mail_write import MailWritePages
 from hornetmail.web.pages.media import MediaPages
 from hornetmail.web.pages.own_folders import OwnFolders
 from hornetmail.web.pages.playground import PlaygroundPages
 from hornetmail.web.pages.queue import QueuePages
+from hornetmail.web.pages.stamps import StampPages
+from hornetmail.web.pages.statistics import StatisticsPages
 from hornetmail.web.pages.strays import StrayPages
 from hornetmail.web.pulse import Pulse
 from hornetmail.web.render import Asset, Renderer, load_assets
@@ -255,7 +259,11 @@ def Site(
         strays,
         MediaPages(api, renderer),
         AccountPages(api, renderer, now),
+        StampPages(api, renderer),
         ApprovalPages(api, renderer),
+        BackupPages(api, renderer),
+        JobPages(api, renderer),
+        StatisticsPages(api, renderer),
     ]
     if playground is not None:
         pages.append(PlaygroundPages(playground, renderer))

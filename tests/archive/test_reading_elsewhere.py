@@ -10,7 +10,9 @@ import zlib
 from pathlib import Path
 
 from hornetmail.archive.keys import paper
-from hornetmail.testing.archives import ROOT, item, mail
+from hornetmail.archive.proof.leaves import audit_input, leaf_hash
+from hornetmail.archive.store.records import EventMeta, What
+from hornetmail.testing.archives import NOW, ROOT, item, mail
 from tests.archive.cases import ArchiveCase
 
 READER = Path(__file__).parents[2] / "etc" / "read_archive.py"
@@ -47,6 +49,17 @@ class Reading(ArchiveCase):
         assert out == {hashlib.sha256(raw).digest() for raw in mails}
         assert read("check", *media, password="Schlüssel zum Safe").returncode == 0
         assert "wrong" in read("check", *media, password="other").stderr
+
+    async def test_leaves_of_the_audit_log(self) -> None:
+        """Catches leaves that are no mail's (L14) and that are told of as lost mail."""
+        archive = await self.fresh()
+        await self.put(archive, mail("One"))
+        leaf = leaf_hash(audit_input(5, bytes(32), NOW))
+        await archive._staging.add_event(0, EventMeta(What.AUDIT, NOW, text=f"5 {bytes(32).hex()}"), leaf)
+        await archive.flush(seal=True)
+        assert await archive.verify(full=True) == ()
+        done = read("check", self.medium, "--root", self.root())
+        assert done.returncode == 0, done.stderr
 
     async def test_locked_and_shared(self) -> None:
         """Catches mail that was sealed while the key was locked, and attachments that mails share."""

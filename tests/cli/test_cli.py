@@ -220,7 +220,7 @@ class TestCommands(CliCase):
         assert (await self.cli("archive", "verify", "--json")).json["ok"] is False
         assert "goes through" in (await self.cli("archive", "confirm-purge")).out
         assert rooms.archive.confirmed == 1
-        assert "no stamp authority" in await self.refused("archive", "timestamp")
+        assert "no time stamp authority" in await self.refused("archive", "timestamp")
         assert "cannot import" in await self.refused("archive", "import", "/tmp/x", "--owner", "alice@example.test")
         assert "cannot set up" in await self.refused("archive", "feed", "domain", "journal.test")
         await self.refused("archive", "import", "/tmp/x", code=2)

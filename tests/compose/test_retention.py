@@ -30,7 +30,7 @@ class RetentionTest(ArchiveCase):
         await archive.rebuild()
         bus: Any = Heard()
         mark, purge = retention_jobs(archive, bus)
-        assert (mark.minute, purge.minute) == (150, 220)
+        assert (mark.when, purge.when) == ("30 2 * * *", "40 3 * * *")
         await mark.run(reactor.seconds())
         await purge.run(reactor.seconds())
         assert [type(told) for told in bus.events] == [Alarm, Alarm]

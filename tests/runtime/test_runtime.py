@@ -9,7 +9,7 @@ from twisted.trial.unittest import TestCase
 
 from hornetmail.runtime.bus import Bus
 from hornetmail.runtime.meters import Meters
-from hornetmail.runtime.timetable import DailyJob, Job, Timetable
+from hornetmail.runtime.timetable import Job, Timetable
 
 
 class Rang(msgspec.Struct, frozen=True):
@@ -63,7 +63,7 @@ class TimetableTest(TestCase):
             gates.append(Deferred())
             await gates[-1]
 
-        table = Timetable(clock, clock.seconds, lambda now: now / 60 % 1440, [Job("slow", 10, run, first=1)])
+        table = Timetable(clock, [Job("slow", 10, run, first=1)])
         table.startService()
         clock.advance(1)
         clock.advance(100)
@@ -84,62 +84,11 @@ class TimetableTest(TestCase):
             runs.append(clock.seconds())
             raise OSError("no")
 
-        table = Timetable(clock, clock.seconds, lambda now: now / 60 % 1440, [Job("broken", 5, run, first=0)])
+        table = Timetable(clock, [Job("broken", 5, run, first=0)])
         table.startService()
         clock.pump([0, 5, 5])
         assert runs == [0, 5, 10]
         assert len(self.flushLoggedErrors(OSError)) == 3
-        await table.stopService()
-
-    async def test_daily(self) -> None:
-        """Catches A58's 03:40 running at another minute, or twice in it."""
-        clock = Clock()
-        runs: list[float] = []
-
-        async def run(now: float) -> None:
-            runs.append(now)
-
-        table = Timetable(clock, clock.seconds, lambda now: now / 60 % 1440, [DailyJob("purge", 220, run)])
-        table.startService()
-        for _ in range(2 * 1440):
-            clock.advance(60)
-        assert runs == [220 * 60, (1440 + 220) * 60]
-        await table.stopService()
-
-    async def test_daily_though_the_clock_is_put_to_another_time(self) -> None:
-        """Catches 03:40 that is reckoned once a day: at 09:40 by people's clocks, if that was put ahead by six hours meanwhile."""
-        clock = Clock()
-        ahead = 0.0
-        runs: list[float] = []
-
-        async def run(now: float) -> None:
-            runs.append(now)
-
-        def wall() -> float:
-            return clock.seconds() + ahead
-
-        table = Timetable(clock, wall, lambda now: now / 60 % 1440, [DailyJob("purge", 220, run)])
-        table.startService()
-        for minute in range(2 * 1440 - 360):
-            if minute == 720:
-                ahead = 6 * 3600.0
-            clock.advance(60)
-        assert runs == [220 * 60, (1440 + 220) * 60]
-        await table.stopService()
-
-    async def test_daily_soon_after_the_start(self) -> None:
-        """Catches a start shortly before 03:40 that leaves the job to the next night."""
-        clock = Clock()
-        clock.advance(220 * 60 - 20)
-        runs: list[float] = []
-
-        async def run(now: float) -> None:
-            runs.append(now)
-
-        table = Timetable(clock, clock.seconds, lambda now: now / 60 % 1440, [DailyJob("purge", 220, run)])
-        table.startService()
-        clock.pump([20, 1, 30])
-        assert runs == [220 * 60]
         await table.stopService()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -14,6 +14,7 @@ from hornetmail.access import rights
 from hornetmail.access.login import AccessRefused
 from hornetmail.access.sessions import Session, csrf_token
 from hornetmail.core.served import Domain, Host, Mailbox, Person, Role, Scope
+from hornetmail.core.stamps import AUTHORITIES
 from hornetmail.directory.store import Credential
 from hornetmail.testing.folders import MemoryBus
 from hornetmail.testing.memory_directory import MemoryDirectory
@@ -26,6 +27,7 @@ from hornetmail.testing.rooms import (
     MemoryQueue,
     MemoryRedelivery,
     MemoryRootKeys,
+    MemoryStamps,
     MemoryStrays,
 )
 from hornetmail.web.api.api import Api
@@ -62,6 +64,9 @@ class Directory(MemoryDirectory):
 
     async def set_setting(self, name: str, value: str, tenant: int = 0) -> None:
         self._settings[name] = value
+
+    async def change_setting(self, name: str, change: Callable[[str], str], tenant: int = 0) -> None:
+        self._settings[name] = change(self._settings.get(name, ""))
 
 
 class Access:
@@ -166,6 +171,7 @@ class House:
         self.redelivery = MemoryRedelivery()
         self.expiry = MemoryExpiry()
         self.root_keys = MemoryRootKeys()
+        self.stamps = MemoryStamps(lambda: self.directory.setting(AUTHORITIES, ""))
         self.media = MemoryMedia()
         self.portal = MemoryPortal(self.bus)
         self.strays = MemoryStrays(self.portal, self._goal)
@@ -186,6 +192,7 @@ class House:
             hostname="mx.example.test",
             version="1",
             root_keys=self.root_keys,
+            stamps=self.stamps,
         )
         people: Any = (self.access, self.sessions)
         self.api = Api(rooms)

@@ -413,7 +413,7 @@ class TestArchive(ApiCase):
         await self.call("admin", "archive.confirm_purge")
         assert site.archive.confirmed == 1
         assert (await self.refused("alice", "archive.confirm_purge")).status == 403
-        for name, request in (("timestamp", {}), ("import", {"source": "/x"}), ("feed", {"kind": "domain", "name": "a.test"})):
+        for name, request in (("import", {"source": "/x"}), ("feed", {"kind": "domain", "name": "a.test"})):
             assert (await self.refused("admin", f"archive.{name}", **request)).status == 501
         assert (await self.call("admin", "key.backup", password="long enough")).text == "KEY PAPER of 11 characters\n"
         assert (await self.refused("admin", "key.backup", password="short")).status == 400

@@ -16,7 +16,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from hornetmail.archive.care.retention import mark_rebuilt
-from hornetmail.archive.index.leaves import count_untold, leaf_went
+from hornetmail.archive.index.leaves import count_untold, enter_audit_leaf, leaf_went
 from hornetmail.archive.index.mails import Prepared
 from hornetmail.archive.index.poison import plain_text_of, store_each, text_of
 from hornetmail.archive.keys.keystore import KeyStore
@@ -34,7 +34,7 @@ from hornetmail.archive.store.packs import (
     salvage_pack,
 )
 from hornetmail.archive.store.parts import PartKey, PartPlace, store_parts
-from hornetmail.archive.store.records import EventMeta, Kind, MailMeta, RecordCodec, What
+from hornetmail.archive.store.records import EventMeta, Kind, MailMeta, RecordCodec, What, audit_leaf_of
 from hornetmail.archive.store.shelf import Located, PackRow, Shelf, enter_pack, locate_part, pack_row
 from hornetmail.archive.store.staging import Staging
 from hornetmail.core.archived import ArchiveError, Finding
@@ -384,6 +384,8 @@ def _remember(cursor: Cursor, tenant: int, event: EventMeta) -> None:
             "INSERT INTO deleted (record, tenant, at, back) VALUES (?, ?, 0, ?) ON CONFLICT (record) DO UPDATE SET back = max(back, excluded.back)",
             [(record, tenant, event.at) for record in event.records],
         )
+    elif audit := audit_leaf_of(event):
+        enter_audit_leaf(cursor, audit)
 
 
 def _forget_deleted(cursor: Cursor) -> None:

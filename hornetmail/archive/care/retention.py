@@ -43,6 +43,7 @@ CONFIRMED = "purge confirmed"
 APPROVED = "marks approved"
 ACCEPTED = "newest accepted"
 LAST = "last purge"
+STAMP = "stamps accepted"
 
 
 class RetentionSettings(msgspec.Struct, frozen=True, gc=False):
@@ -54,7 +55,8 @@ class RetentionSettings(msgspec.Struct, frozen=True, gc=False):
 
 
 class _State(msgspec.Struct, frozen=True, gc=False):
-    """What is known before a run. ``newest``: when the newest mail came; ``last``: the last run or confirmation; 0: none."""
+    """What is known before a run. ``newest``: when the newest mail came; ``last``: the last run or confirmation; ``stamps``: of so many time stamps somebody
+    said that the clock is right whatever they say; 0: none."""
 
     total: int
     newest: float
@@ -63,11 +65,12 @@ class _State(msgspec.Struct, frozen=True, gc=False):
     approved: float
     rebuilt: bool
     confirmed: bool
+    stamps: int = 0
 
 
 class Retention:
     """One run of either job. ``drift``: by how many seconds wall clock and monotonic time disagree since the start, or since somebody
-    confirmed the clock. ``alarm`` is told, code and text, of media on which dead packs could not be removed."""
+    confirmed the clock. ``stamp``: how many time stamps there are, and when the newest was made, by the clock here and by its authority's. ``alarm`` is told, code and text, of media on which dead packs could not be removed."""
 
     log = Logger()
 
@@ -81,6 +84,7 @@ class Retention:
         drift: float,
         alarm: Callable[[str, str], None],
         settings: RetentionSettings = RetentionSettings(),
+        stamp: tuple[int, float, float] = (0, 0.0, 0.0),
     ) -> None:
         self._reactor = reactor
         self._pool = pool
@@ -90,6 +94,7 @@ class Retention:
         self._drift = drift
         self._alarm = alarm
         self._settings = settings
+        self._stamp = stamp
 
     async def mark(self, now: float) -> int:
         """Mark what has expired; the number of mails. Raises ArchiveError (refused)."""
@@ -123,7 +128,7 @@ class Retention:
 
     async def confirm(self, now: float) -> None:
         """Somebody looked: the clock is right, what is marked may go, and the next marking goes through, however much it is."""
-        await self._database.run(_confirm, now)
+        await self._database.run(_confirm, now, self._stamp[0])
 
     def _check_clock(self, state: _State, now: float) -> None:
         if state.rebuilt:
@@ -131,6 +136,9 @@ class Retention:
         newest = state.newest if state.newest > state.accepted else 0.0
         if why := clock.trouble(self._drift, max(newest, state.last), now, "the newest mail or the last run of retention"):
             raise ArchiveError(f"{why}: nothing is purged until confirmed")
+        stamps, made, at = self._stamp
+        if stamps > state.stamps and (abs(made - at) > clock.TOLERANCE or at > now + clock.TOLERANCE):
+            raise ArchiveError("the clock disagrees with the last time stamp: nothing is purged until confirmed")
 
     def _check_share(self, state: _State, now: float, count: int, what: str) -> None:
         settings = self._settings
@@ -189,6 +197,11 @@ def mark_rebuilt(cursor: Cursor) -> None:
     _set_fact(cursor, REBUILT, "yes")
 
 
+def is_rebuilt(cursor: Cursor) -> bool:
+    """Whether the index was rebuilt or restored and nobody confirmed it since: what it does not know may have been lost, and not deleted."""
+    return bool(_fact(cursor, REBUILT))
+
+
 def count_marked(cursor: Cursor) -> int:
     """Mails that are marked to go."""
     (marked,) = cursor.execute("SELECT count(*) FROM mail WHERE marked IS NOT NULL").fetchone()
@@ -204,7 +217,7 @@ def _state(cursor: Cursor) -> _State:
     (total,) = cursor.execute("SELECT count(*) FROM mail").fetchone()
     accepted, last, approved = (float(_fact(cursor, name) or 0.0) for name in (ACCEPTED, LAST, APPROVED))
     rebuilt, confirmed = (bool(_fact(cursor, name)) for name in (REBUILT, CONFIRMED))
-    return _State(total, _newest(cursor), accepted, last, approved, rebuilt, confirmed)
+    return _State(total, _newest(cursor), accepted, last, approved, rebuilt, confirmed, int(_fact(cursor, STAMP) or 0))
 
 
 def _expired(cursor: Cursor, now: float) -> int:
@@ -243,11 +256,12 @@ def _finish(cursor: Cursor, now: float, confirmed: bool) -> None:
         cursor.execute("DELETE FROM fact WHERE name = ?", (CONFIRMED,))
 
 
-def _confirm(cursor: Cursor, now: float) -> None:
+def _confirm(cursor: Cursor, now: float, stamps: int) -> None:
     _set_fact(cursor, CONFIRMED, "yes")
     _set_fact(cursor, LAST, str(now))
     _set_fact(cursor, APPROVED, str(now))
     _set_fact(cursor, ACCEPTED, str(_newest(cursor)))
+    _set_fact(cursor, STAMP, str(stamps))
     cursor.execute("DELETE FROM fact WHERE name = ?", (REBUILT,))
 
 

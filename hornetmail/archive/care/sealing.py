@@ -14,12 +14,13 @@ from twisted.internet.defer import DeferredLock
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
+from hornetmail.archive.index.leaves import enter_audit_leaf
 from hornetmail.archive.keys.keystore import KeyStore
 from hornetmail.archive.media.medium import IMedium, MediumError, MediumMissing
 from hornetmail.archive.media.roster import Media
 from hornetmail.archive.proof.leaflog import LeafLog
 from hornetmail.archive.store.packs import Group, Member, PackHead, SealedPack, build_pack, open_pack
-from hornetmail.archive.store.records import EventMeta, Kind, Outcome, RecordCodec, What
+from hornetmail.archive.store.records import AuditLeaf, EventMeta, Kind, Outcome, RecordBroken, RecordCodec, What, audit_leaf_of
 from hornetmail.archive.store.shelf import enter_pack
 from hornetmail.archive.store.staging import NO_LEAF, Staged, Staging, year_of
 from hornetmail.core.archived import ArchiveError
@@ -107,6 +108,8 @@ class Sealer:
             number = await self._database.run(enter_pack, pack, self._reactor.seconds())
             for at in range(0, len(pack.members), ROWS):
                 await self._database.run(_move, number, pack.members[at : at + ROWS])
+        for audit in await self._in_thread(self._audits, entries):
+            await self._database.run(enter_audit_leaf, audit)
         run = self._run(entries)
         if run is not None:
             await self._in_thread(self._log_leaves, medium, run)
@@ -137,6 +140,21 @@ class Sealer:
                 entry.leaf_hash = self._codec.open_mail(record)[1].leaf_hash()
             groups.setdefault(Group(entry.tenant, month), []).append(record)
         return [self._put_pack(medium, group, records) for group, records in sorted(groups.items())]
+
+    def _audits(self, entries: Sequence[Staged]) -> list[AuditLeaf]:
+        """The leaves that the audit log owns (L14). In a thread."""
+        found = []
+        for entry in entries:
+            if entry.kind != Kind.EVENT or entry.leaf == NO_LEAF:
+                continue
+            try:
+                audit = audit_leaf_of(self._codec.open_event(self._staging.read(entry.position))[1])
+            except (BadRecord, RecordBroken):
+                continue  # told of when it was to be put
+            if audit is not None:
+                entry.leaf_hash = audit.leaf_hash()
+                found.append(audit)
+        return found
 
     def _as_event(self, entry: Staged, data: bytes, original: bytes | None) -> bytes:
         """What arrived again keeps its envelope and its leaf, and gives up its body."""

@@ -17,7 +17,7 @@ from hornetmail.archive.media.medium import IMedium, MediumError, MediumMissing
 from hornetmail.archive.media.roster import Media
 from hornetmail.archive.proof.leaflog import LeafLog, runs_on
 from hornetmail.archive.store.packs import PackBroken, keys_of, open_pack
-from hornetmail.archive.store.records import Kind, MailMeta, RecordCodec
+from hornetmail.archive.store.records import AuditLeaf, Kind, MailMeta, RecordCodec, audit_leaf_of
 from hornetmail.archive.store.shelf import PackRow, Shelf, pack_rows
 from hornetmail.archive.store.staging import Staging
 from hornetmail.core.archived import ArchiveError, Finding
@@ -207,14 +207,14 @@ class Verification:
                 self._check_leaf(where, self._shelf.mail(data)[0])
             elif kind == Kind.EVENT:
                 _, event = self._codec.open_event(data)
-                if event.copy is not None:
-                    self._check_leaf(where, event.copy)
+                if stated := event.copy or audit_leaf_of(event):
+                    self._check_leaf(where, stated)
             else:
                 self._codec.open_part(data)
         except ArchiveError as error:
             self._bad(where, str(error))
 
-    def _check_leaf(self, where: str, meta: MailMeta) -> None:
+    def _check_leaf(self, where: str, meta: MailMeta | AuditLeaf) -> None:
         if meta.node == self._node and meta.leaf < len(self._hashes) and self._hashes[meta.leaf] != meta.leaf_hash():
             self._bad(where, f"it is not what leaf {meta.leaf} states")
 

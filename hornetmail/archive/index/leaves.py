@@ -1,4 +1,4 @@
-"""Every leaf has an owner (rule 17): a mail or an arrival that the index knows, something that went, or nobody (a void leaf).
+"""Every leaf has an owner (rule 17): a mail or an arrival that the index knows, something that went, the audit log (L14), or nobody (a void leaf).
 
 A leaf of the log that has none means that a record is missing: a pack that was lost, say. The index is what a rebuild could read, so this is how
 a rebuild and ``verify`` know that it was all.
@@ -12,6 +12,7 @@ import msgspec
 
 from hornetmail.archive.index.schema import UNKNOWN_LEAVES
 from hornetmail.archive.proof.leaves import VOID
+from hornetmail.archive.store.records import AuditLeaf
 from hornetmail.db.engines import Cursor
 
 PAGE = 20_000
@@ -67,6 +68,26 @@ def leaf_went(cursor: Cursor, node: int, leaf: int) -> None:
     )
 
 
+def enter_audit_leaf(cursor: Cursor, one: AuditLeaf) -> None:
+    """A leaf that the audit log owns (L14)."""
+    cursor.execute(
+        "INSERT INTO audit_leaf (node, leaf, number, digest, at) VALUES (?, ?, ?, ?, ?) ON CONFLICT (node, leaf) DO NOTHING",
+        (one.node, one.leaf, one.number, one.digest, one.at),
+    )
+
+
+def audit_leaves(cursor: Cursor) -> list[AuditLeaf]:
+    """All of them, oldest first."""
+    rows = cursor.execute("SELECT node, leaf, number, digest, at FROM audit_leaf ORDER BY node, leaf").fetchall()
+    return [AuditLeaf(*row) for row in rows]
+
+
+def audited_until(cursor: Cursor, node: int) -> int:
+    """The newest row of the audit log that a leaf of this node holds; 0: none."""
+    (number,) = cursor.execute("SELECT coalesce(max(number), 0) FROM audit_leaf WHERE node = ?", (node,)).fetchone()
+    return int(number)
+
+
 def leaves_of(cursor: Cursor, place: int) -> list[Leaf]:
     """The leaves of a mail and of all arrivals that were united with it; those of arrivals that an earlier version entered are not known."""
     found = {tuple(row) for row in cursor.execute("SELECT node, leaf FROM mail WHERE place = ?", (place,)).fetchall()}
@@ -110,6 +131,7 @@ class Ledger:
         """What went is ticked off, and what has no owner then is the answer."""
         for first, last in cursor.execute("SELECT first, last FROM leaf_gone WHERE node = ?", (self._node,)).fetchall():
             self.own(range(first, min(last + 1, len(self._owned))))
+        self.own(leaf for (leaf,) in cursor.execute("SELECT leaf FROM audit_leaf WHERE node = ?", (self._node,)).fetchall())
         (unknown,) = cursor.execute("SELECT count(*) FROM arrival WHERE leaf = -1 AND outcome != 'stored'").fetchone()
         untold = cursor.execute("SELECT value FROM fact WHERE name = ?", (UNTOLD,)).fetchone()
         excused = int(unknown) + (int(untold[0]) if untold else 0)

@@ -119,6 +119,21 @@ MIGRATIONS = (
             ) WITHOUT ROWID""",
         ),
     ),
+    Migration(
+        4,
+        "leaves of the audit log",
+        (
+            """CREATE TABLE audit_leaf (
+                node INTEGER NOT NULL,
+                leaf INTEGER NOT NULL,
+                tenant INTEGER NOT NULL DEFAULT 0,
+                number INTEGER NOT NULL,
+                digest BLOB NOT NULL,
+                at REAL NOT NULL,
+                PRIMARY KEY (node, leaf)
+            ) WITHOUT ROWID""",
+        ),
+    ),
 )
 
 FTS_COLUMNS = ("subject", "body", "sender", "recipients", "hidden", "rights")

@@ -227,6 +227,13 @@ def visible_envelope(scope: Scope, people: People) -> tuple[str, ...]:
     return tuple(r for r in everybody if key_of(r) in open_keys)
 
 
+def sees_whole(scope: Scope, people: People, login: str, recipients: Sequence[str]) -> bool:
+    """Whether the scope may see everything that an arrival's envelope states: all its recipients and who logged in (rule 14)."""
+    if sees_all_recipients(scope, people):
+        return True
+    return not login and set(recipients) <= set(visible_envelope(scope, people))
+
+
 def visible_recipients(scope: Scope, people: People) -> tuple[str, ...]:
     """What a result list shows as recipients: the header's, and those of the envelope that may be seen besides."""
     shown = people.shown()

@@ -14,12 +14,15 @@ from contextlib import AbstractContextManager
 import msgspec
 
 from hornetmail.archive.media.medium import IMedium, MediumMissing
+from hornetmail.archive.proof.leafindex import LeafIndex
 from hornetmail.archive.proof.leaves import VOID, Frontier, decode_run, encode_run
 from hornetmail.core.archived import ArchiveError
 from hornetmail.disk.files import Disk
 from hornetmail.disk.records import Position, RecordLog, Replayed
 
 _RUN = 1
+KEEP = 64
+"""So many runs beyond the index that is kept, and it is kept anew."""
 _MAGIC = b"HMFRONT1"
 
 
@@ -44,6 +47,9 @@ class LeafLog:
         self._node = node
         self._disk = disk
         self._path = records.directory.with_name(f"{records.directory.name}-checkpoint")
+        self._index: LeafIndex | None = None
+        self._index_path = records.directory.with_name(f"{records.directory.name}-index")
+        self._kept_runs = 0
         self._frontier = Frontier()
         self._last = (Position(0, 0), 0)
         self._lock = lock()
@@ -158,6 +164,8 @@ class LeafLog:
             self._records.sync()
             self._take(first, hashes, position)
             self._checkpoint(self._last)
+            if self._index is not None:
+                self._index.add(hashes, position)
 
     def hashes(self) -> list[bytes]:
         """All of them, read back from the disk. Raises ArchiveError, BadRecord."""
@@ -180,6 +188,69 @@ class LeafLog:
         if problems or len(found) != size:
             raise ArchiveError(problems[0] if problems else f"the leaf log holds {len(found)} leaves instead of {size}")
         return found
+
+    def root_at(self, size: int) -> bytes:
+        """The root when there were ``size`` leaves. Raises IndexError, ArchiveError, BadRecord."""
+        return self._indexed().root_at(size)
+
+    def path(self, number: int, size: int) -> list[bytes]:
+        """The audit path of a leaf in the tree of the first ``size`` leaves. Raises IndexError, ArchiveError, BadRecord."""
+        return self._indexed().path(number, size)
+
+    def leaf(self, number: int) -> bytes:
+        """One leaf's hash. Raises IndexError, ArchiveError, BadRecord."""
+        if not 0 <= number < self.size:
+            raise IndexError(f"leaf {number} of {self.size}")
+        return self._indexed().stretch(number, number + 1)[0]
+
+    def _indexed(self) -> LeafIndex:
+        with self._lock:
+            if self._index is None:
+                self._index = self._find_index()
+            if self._index.runs >= self._kept_runs + KEEP:
+                self._disk.write_durably(self._index_path, self._index.to_bytes())
+                self._kept_runs = self._index.runs
+            return self._index
+
+    def _find_index(self) -> LeafIndex:
+        """What was kept, with what came since; made anew from the whole log if there is none that fits it."""
+        index = LeafIndex(self._run_at)
+        if self._index_path.exists() and index.load(self._index_path.read_bytes()):
+            self._kept_runs = index.runs
+            if self._extend(index):
+                return index
+        index, self._kept_runs = LeafIndex(self._run_at), 0
+        if not self._extend(index):
+            raise ArchiveError(f"the leaf log does not hold its {self.size} leaves: run archive verify")
+        return index
+
+    def _extend(self, index: LeafIndex) -> bool:
+        """Add the runs that the log has beyond it; False if it is not of this log. Raises ArchiveError."""
+        last, fits = index.last, True
+        met = last is None
+
+        def take(position: Position, _kind: int, payload: bytes) -> None:
+            nonlocal met, fits
+            first, hashes = decode_run(payload)
+            if not met:
+                met, fits = True, (first, position) == last and first + len(hashes) == index.size
+            elif first != index.size:
+                fits = False
+            elif fits:
+                index.add(hashes, position)
+
+        # A writer of another name: it reads, and leaves all as it is.
+        reader = RecordLog(self._records.directory, self._disk, writer="reader", seal=None)
+        replayed = reader.replay(take, last[1] if last else None)
+        if replayed.damage:
+            raise ArchiveError(f"the leaf log is damaged: {replayed.damage[0]}")
+        return met and fits and index.size == self.size and index.root_at(self.size) == self.root()
+
+    def _run_at(self, first: int, position: Position) -> list[bytes]:
+        begin, hashes = decode_run(self._records.read(position))
+        if begin != first:
+            raise ArchiveError(f"the run at leaf {first} is another one")
+        return hashes
 
     def name_of(self, run: bytes) -> str:
         """A run's name on a medium."""

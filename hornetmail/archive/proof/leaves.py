@@ -10,13 +10,30 @@ import hashlib
 import struct
 from collections.abc import Iterable, Sequence
 
+import msgspec
+
 LEAF_VERSION = 1
+AUDIT_VERSION = 2
 EMPTY_ROOT = hashlib.sha256(b"").digest()
 VOID = hashlib.sha256(b"\x00").digest()
-"""The hash of the leaf with empty input; every real input begins with ``LEAF_VERSION``."""
+"""The hash of the leaf with empty input; every real input begins with ``LEAF_VERSION`` or ``AUDIT_VERSION``."""
 
 _HEAD = struct.Struct(">B32s32sQ")
 _COUNT = struct.Struct(">I")
+_AUDIT = struct.Struct(">BQ32sQ")
+
+
+class Statement(msgspec.Struct, frozen=True, gc=False):
+    """What the leaf of a mail states. ``received``: Unix milliseconds."""
+
+    salt: bytes
+    sha256: bytes
+    received: int
+    direction: str
+    feed: str
+    login: str
+    sender: str
+    recipients: tuple[str, ...]
 
 
 def leaf_input(
@@ -29,6 +46,41 @@ def leaf_input(
     parts.append(_COUNT.pack(len(recipients)))
     parts.extend(_text(text) for text in recipients)
     return b"".join(parts)
+
+
+def read_leaf_input(data: bytes) -> Statement:
+    """The statement of a mail's leaf. Raises ValueError."""
+    if len(data) < _HEAD.size or data[0] != LEAF_VERSION:
+        raise ValueError("not what the leaf of a mail states")
+    _, salt, sha256, received = _HEAD.unpack_from(data)
+    at = _HEAD.size
+
+    def take() -> int:
+        nonlocal at
+        if at + _COUNT.size > len(data):
+            raise ValueError("a leaf's statement is cut off")
+        (value,) = _COUNT.unpack_from(data, at)
+        at += _COUNT.size
+        return int(value)
+
+    def text() -> str:
+        nonlocal at
+        length = take()
+        if at + length > len(data):
+            raise ValueError("a leaf's statement is cut off")
+        at += length
+        return data[at - length : at].decode("utf-8", "surrogateescape")
+
+    direction, feed, login, sender = (text() for _ in range(4))
+    recipients = tuple(text() for _ in range(min(take(), len(data))))
+    if at != len(data):
+        raise ValueError("something follows a leaf's statement")
+    return Statement(salt, sha256, received, direction, feed, login, sender, recipients)
+
+
+def audit_input(number: int, digest: bytes, at: float) -> bytes:
+    """What the leaf of the audit log states (L14): that its row ``number`` had this hash at that time. The chain reaches all rows before it."""
+    return _AUDIT.pack(AUDIT_VERSION, number, digest, milliseconds(at))
 
 
 def milliseconds(seconds: float) -> int:
@@ -91,13 +143,13 @@ def tree_root(leaves: Iterable[bytes]) -> bytes:
 
 
 def audit_path(number: int, leaves: Sequence[bytes]) -> list[bytes]:
-    """The hashes that lead from leaf ``number`` to the root, lowest first (RFC 6962 section 2.1.1). Raises IndexError."""
+    """The hashes that lead from leaf ``number`` to the root of these leaves, lowest first (RFC 6962 section 2.1.1). Raises IndexError."""
     if not 0 <= number < len(leaves):
         raise IndexError(f"leaf {number} of {len(leaves)}")
     path: list[bytes] = []
     low, high = 0, len(leaves)
     while high - low > 1:
-        middle = low + _split(high - low)
+        middle = low + split_at(high - low)
         if number < middle:
             path.append(tree_root(leaves[middle:high]))
             high = middle
@@ -126,7 +178,7 @@ def root_from_path(number: int, size: int, leaf: bytes, path: Sequence[bytes]) -
     return value if last == 0 else None
 
 
-def _split(size: int) -> int:
+def split_at(size: int) -> int:
     """The largest power of two below ``size``."""
     return 1 << (size - 1).bit_length() - 1
 

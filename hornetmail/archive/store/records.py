@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from hornetmail.archive.keys.keyring import Keyring
-from hornetmail.archive.proof.leaves import leaf_hash, leaf_input
+from hornetmail.archive.proof.leaves import audit_input, leaf_hash, leaf_input
 from hornetmail.core.archived import ArchiveError
 from hornetmail.disk.seal import BrokenSeal, Seal
 
@@ -108,11 +108,15 @@ class MailMeta(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename
     spam: bool = False
     stretches: tuple[Stretch, ...] = ()
 
-    def leaf_hash(self) -> bytes:
-        """The leaf that states this mail and its envelope."""
-        return leaf_hash(
-            leaf_input(self.salt, self.sha256, self.received, self.direction, self.feed, self.login, self.sender, self.recipients)
+    def leaf_input(self) -> bytes:
+        """What its leaf states: this mail and its envelope (rule 17)."""
+        return leaf_input(
+            self.salt, self.sha256, self.received, self.direction, self.feed, self.login, self.sender, self.recipients
         )
+
+    def leaf_hash(self) -> bytes:
+        """The leaf that states it."""
+        return leaf_hash(self.leaf_input())
 
 
 class PartMeta(msgspec.Struct, frozen=True, gc=False):
@@ -128,7 +132,8 @@ class What(enum.StrEnum):
     ``COPY``: the same bytes arrived once more (rule 13). ``VOID``: a staged record that says nothing new (a row staged twice around a crash).
     ``DELETED``: records that went, by purge or by hand; ``UNDELETED``: they did not after all. ``HOLD``, ``RELEASE``: a legal hold named ``text`` on
     records begins, ends. ``KEEP_UNTIL``: they live until ``until``. ``NOTE``, ``CATEGORY``: ``text`` of ``by`` (``""``: taken away).
-    ``RENDITION``: the first record and the others are renditions of one mail (rule 13).
+    ``RENDITION``: the first record and the others are renditions of one mail (rule 13). ``AUDIT``: the leaf in ``leaves`` states that the audit log's row had
+    that hash then (L14); ``text`` is its number and the hash in hex.
     """
 
     COPY = "copy"
@@ -141,6 +146,7 @@ class What(enum.StrEnum):
     NOTE = "note"
     CATEGORY = "category"
     RENDITION = "rendition"
+    AUDIT = "audit"
 
 
 WITH_THEIR_MAIL = frozenset({What.COPY, What.VOID, What.KEEP_UNTIL, What.NOTE, What.CATEGORY, What.RENDITION})
@@ -160,6 +166,31 @@ class EventMeta(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     leaves: tuple[tuple[int, int], ...] = ()
     text: str = ""
     until: float = 0.0
+
+
+class AuditLeaf(msgspec.Struct, frozen=True, gc=False):
+    """A leaf of the audit log (L14): at ``at``, in Unix seconds, its row ``number`` had this hash."""
+
+    node: int
+    leaf: int
+    number: int
+    digest: bytes
+    at: float
+
+    def leaf_hash(self) -> bytes:
+        """The leaf that states it."""
+        return leaf_hash(audit_input(self.number, self.digest, self.at))
+
+
+def audit_leaf_of(event: EventMeta) -> AuditLeaf | None:
+    """What an event says of the audit log; None: it says something else, or is not understood."""
+    number, _, digest = event.text.partition(" ")
+    if event.what != What.AUDIT or len(event.leaves) != 1 or not (number.isascii() and number.isdigit()) or len(digest) != 64:
+        return None
+    try:
+        return AuditLeaf(*event.leaves[0], int(number), bytes.fromhex(digest), event.at)
+    except ValueError:
+        return None
 
 
 class Header(msgspec.Struct, frozen=True, gc=False):

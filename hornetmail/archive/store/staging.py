@@ -254,19 +254,26 @@ class Staging:
             Deferred.fromCoroutine(self._write_all()).addErrback(lambda f: self.log.failure("staging stopped", failure=f))
         await _also(pending.done)
 
-    async def add_event(self, tenant: int, meta: EventMeta) -> None:
-        """A later fact, durable on return; it goes to the journal with the next packs."""
+    async def add_event(self, tenant: int, meta: EventMeta, leaf_hash: bytes | None = None) -> None:
+        """A later fact, durable on return; it goes to the journal with the next packs. With ``leaf_hash`` it gets the next leaf, which then has that hash
+        and stands in its ``leaves``; if it cannot be written, that is a void leaf."""
         record = new_record_id()
+        leaf = NO_LEAF
+        if leaf_hash is not None:
+            leaf, self.next_leaf = self.next_leaf, self.next_leaf + 1
+            meta = msgspec.structs.replace(meta, leaves=((self._node, leaf),))
 
         def write() -> tuple[Position, int]:
             self._ensure([(tenant, year_of(meta.at))])
-            data = PREFIX.pack(0, NO_LEAF, 0) + self._codec.close_event(tenant, record, meta, year_of(meta.at))
+            data = PREFIX.pack(0, leaf, 0) + self._codec.close_event(tenant, record, meta, year_of(meta.at))
             position = self.records.append(Kind.EVENT, data)
             self.records.sync()
             return position, len(data)
 
         position, size = await self.alone(write)
-        self._add(Staged(position, Kind.EVENT, tenant, record, 0, NO_LEAF, 0, size, self._reactor.seconds()))
+        entry = Staged(position, Kind.EVENT, tenant, record, 0, leaf, 0, size, self._reactor.seconds())
+        entry.leaf_hash = leaf_hash
+        self._add(entry)
 
     async def alone(self, call: Callable[[], T]) -> T:
         """Run a blocking call in a thread while nobody else writes the log."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from hornetmail.access.rights import LOCAL_ADMINISTRATOR, Right
-from hornetmail.core.archived import ArchivedMail, Hit, Refused
+from hornetmail.core.archived import ArchivedMail, Finding, Hit, Refused
 from hornetmail.core.envelope import Direction
 from hornetmail.core.served import Person, Role, Scope
 from hornetmail.web.api.operations import ApiError, Caller, Done, Nothing, Operation, Raw, missing, need, number
@@ -98,9 +100,10 @@ class Redelivered(msgspec.Struct, frozen=True):
 
 
 class VerifyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``full``: everything; otherwise what is new, and a sample."""
+    """``full``: everything; otherwise what is new, and a sample. ``repair``: put packs that are missing, with ``full`` also damaged, back from the mirror first."""
 
     full: bool = False
+    repair: bool = False
 
 
 class FindingView(msgspec.Struct, frozen=True):
@@ -111,14 +114,11 @@ class FindingView(msgspec.Struct, frozen=True):
 
 
 class Verified(msgspec.Struct, frozen=True):
-    """``ok``: nothing is wrong."""
+    """``ok``: nothing is wrong. ``repaired``: what a repair met, mended or not, before it was looked at."""
 
     ok: bool
     findings: list[FindingView]
-
-
-class StampRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Stamp now."""
+    repaired: list[FindingView] = []
 
 
 class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -213,6 +213,17 @@ async def export(rooms: Rooms, caller: Caller, request: MailName) -> Raw:
     return Raw("message/rfc822", f"{identifier}.eml", data)
 
 
+async def evidence(rooms: Rooms, caller: Caller, request: MailName) -> Raw:
+    """What proves that a mail was here, unchanged, with this envelope: for whoever may see all of it (rule 14)."""
+    identifier = number(request.id, "$.id")
+    _, scope = await find(rooms, caller, identifier)
+    try:
+        data = await need(rooms.archive, "archive").evidence(scope, identifier)
+    except KeyError:
+        raise missing(f"no mail {identifier} in your archive") from None
+    return Raw("application/zip", f"{identifier}-evidence.zip", data)
+
+
 def owners(rooms: Rooms, mail: ArchivedMail) -> list[str]:
     """Whose mail it is, for an administrator's redelivery: the recipients with a mailbox here, or the sender of outgoing mail (C17)."""
     directory = rooms.directory
@@ -270,8 +281,13 @@ def _targets(rooms: Rooms, person: Person, to: str, mails: list[ArchivedMail]) -
 
 async def verify(rooms: Rooms, caller: Caller, request: VerifyRequest) -> Verified:
     """Seals, order, references and SHA-256."""
+    repaired = await need(rooms.safety, "archive").repair(request.full) if request.repair else ()
     found = await need(rooms.archive, "archive").verify(request.full)
-    return Verified(not found, [FindingView(one.where, one.what) for one in found])
+    return Verified(not found, _views(found), _views(repaired))
+
+
+def _views(found: Iterable[Finding]) -> list[FindingView]:
+    return [FindingView(one.where, one.what) for one in found]
 
 
 async def confirm_purge(rooms: Rooms, caller: Caller, _: Nothing) -> Done:
@@ -284,11 +300,6 @@ async def flush(rooms: Rooms, caller: Caller, _: Nothing) -> Done:
     """Make what is staged searchable now (A50)."""
     await need(rooms.archive, "archive").flush()
     return Done()
-
-
-async def stamp(rooms: Rooms, caller: Caller, _: StampRequest) -> Done:
-    """Refused until there is an authority to ask."""
-    raise ApiError(501, "no_stamp_authority", "no stamp authority is configured")
 
 
 async def take_in(rooms: Rooms, caller: Caller, request: ImportRequest) -> Done:
@@ -312,6 +323,17 @@ OPERATIONS = (
     ),
     Operation(
         "archive.export", "GET", "/archive/{id}/raw", MailName, Raw, Right.OPEN, "Export an archived mail", export, audited=True
+    ),
+    Operation(
+        "archive.evidence",
+        "GET",
+        "/archive/{id}/evidence",
+        MailName,
+        Raw,
+        Right.OPEN,
+        "Export the evidence for an archived mail",
+        evidence,
+        audited=True,
     ),
     Operation(
         "archive.redeliver",
@@ -338,9 +360,6 @@ OPERATIONS = (
     ),
     Operation(
         "archive.flush", "POST", "/archive/flush", Nothing, Done, Right.PERSON, "Update the archive's index", flush, audited=False
-    ),
-    Operation(
-        "archive.timestamp", "POST", "/archive/timestamp", StampRequest, Done, Right.ADMINISTER, "Stamp the archive", stamp
     ),
     Operation(
         "archive.import",

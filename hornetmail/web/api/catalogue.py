@@ -4,7 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from hornetmail.web.api import account, alarms, approvals, archive, domains, keys, mailboxes, media, people, queue, status, strays
+from hornetmail.web.api import (
+    account,
+    alarms,
+    approvals,
+    archive,
+    backups,
+    domains,
+    jobs,
+    keys,
+    mailboxes,
+    media,
+    people,
+    queue,
+    stamps,
+    statistics,
+    status,
+    strays,
+)
 from hornetmail.web.api.operations import Operation
 
 OPERATIONS: tuple[Operation[Any, Any], ...] = (
@@ -17,7 +34,11 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
     *queue.OPERATIONS,
     *strays.OPERATIONS,
     *media.OPERATIONS,
+    *backups.OPERATIONS,
     *archive.OPERATIONS,
     *keys.OPERATIONS,
+    *stamps.OPERATIONS,
+    *jobs.OPERATIONS,
+    *statistics.OPERATIONS,
     *account.OPERATIONS,
 )

@@ -13,6 +13,7 @@ from hornetmail.web.api.domains import PrimaryView
 from hornetmail.web.api.keys import KeyView, key_view
 from hornetmail.web.api.operations import ApiError, Caller, Nothing, Operation, need
 from hornetmail.web.api.rooms import Rooms
+from hornetmail.web.api.stamps import StampsView, stamps_view
 
 
 class RoleStatus(msgspec.Struct, frozen=True):
@@ -43,7 +44,7 @@ class QueueStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 class ArchiveStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The archive in figures. ``staged``: not yet on the medium; ``locked``: the key is not there (rule 22); ``key``: which it is, and whether
-    another one is pending; ``marked``: expired, not searchable any more, and gone a day after (rule 19)."""
+    another one is pending; ``marked``: expired, not searchable any more, and gone a day after (rule 19); ``stamps``: how time stamps stand."""
 
     mails: int = 0
     packs: int = 0
@@ -54,6 +55,7 @@ class ArchiveStatus(msgspec.Struct, frozen=True, kw_only=True):
     locked: bool = False
     key: KeyView = KeyView()
     marked: int = 0
+    stamps: StampsView = StampsView()
 
 
 class AlarmStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,6 +148,7 @@ async def status(rooms: Rooms, caller: Caller, _: Nothing) -> Status:
             unindexed=figures.unindexed,
             locked=figures.locked,
             marked=figures.marked,
+            stamps=stamps_view(rooms.stamps.state()) if rooms.stamps is not None else StampsView(),
             key=key_view(rooms.root_keys.state) if rooms.root_keys is not None else KeyView(),
         ),
         portal=dict(await rooms.portal.figures()) if rooms.portal is not None else {},

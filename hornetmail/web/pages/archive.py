@@ -13,8 +13,10 @@ from hornetmail.web import mailview
 from hornetmail.web.api.api import Api
 from hornetmail.web.api.archive import MailName, MailView, RedeliverRequest, SearchRequest
 from hornetmail.web.api.operations import ApiError
+from hornetmail.web.mailview import disposition
 from hornetmail.web.pages.mail_read import eml_answer, mail_answer, part_answer
 from hornetmail.web.render import Renderer, redirect
+from hornetmail.web.security import DOWNLOAD_POLICY
 from hornetmail.web.site_tools import Offload
 from hornetmail.web.visit import Answer, Route, Visit
 
@@ -37,6 +39,7 @@ class ArchivePages:
             Route("GET", "/archive/<number>/html", Right.OPEN, self.html),
             Route("GET", "/archive/<number>/part", Right.OPEN, self.part),
             Route("GET", "/archive/<number>/raw", Right.OPEN, self.raw),
+            Route("GET", "/archive/<number>/evidence", Right.OPEN, self.evidence),
             Route("POST", "/archive/redeliver", Right.REDELIVER, self.redeliver),
         )
 
@@ -126,6 +129,21 @@ class ArchivePages:
         data = await self._data(visit, number)
         shown = await self._offload(mailview.show, data)
         return eml_answer(data, shown.head.subject)
+
+    async def evidence(self, visit: Visit, number: str) -> Answer:
+        """What proves it, as a zip; who may not have it, or has to wait, is told on the mail's page."""
+        try:
+            made = await self._api.call(visit.caller, "archive.evidence", MailName(number))
+        except ApiError as error:
+            if error.status not in (403, 503):
+                raise
+            return redirect(visit, f"/archive/{number}", tone="info", say=error.text)
+        return Answer(
+            made.data,
+            content_type=made.content_type,
+            headers=(("Content-Disposition", disposition(made.filename)),),
+            policy=DOWNLOAD_POLICY,
+        )
 
     async def redeliver(self, visit: Visit) -> Answer:
         """One or many, to whoever they belong to or, for administrators, to whom they say. A form sent twice is done once."""

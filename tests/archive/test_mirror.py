@@ -1,0 +1,218 @@
+"""The mirror of all media (A32, A55, A56, rule 23), and repair from it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hornetmail.archive.archive import Archive
+from hornetmail.archive.care.backup import Halted
+from hornetmail.archive.care.mirror import Mirror, Mirrored, Sources, mirror_at
+from hornetmail.archive.media.directory import DirectoryPlace
+from hornetmail.archive.media.medium import MediumError, PlaceTrouble
+from hornetmail.archive.media.register import MediumRefused
+from hornetmail.archive.media.roster import Media
+from hornetmail.core.archived import ArchiveError
+from hornetmail.disk.files import Disk
+from hornetmail.testing.archives import NOW, directory_medium, mail, make_archive
+from tests.archive.test_backup import BackupCase, offload
+
+DAY = 86400.0
+
+
+class MirrorCase(BackupCase):
+    """Two media and a mirror."""
+
+    async def begin(self, **more: Any) -> Archive:
+        media = [directory_medium(number, self.top / name) for number, name in ((1, "medium"), (2, "second"))]
+        archive = await super().begin(media=Media(media, 1), **more)
+        media[1].claim(archive.keys.current().archive)
+        archive.keys.publish(media[1])
+        self.mirror = Mirror(Sources(archive.media, archive.keys, archive.index, offload))
+        self.target = mirror_at(DirectoryPlace(self.top / "mirror", Disk()), archive.keys.current().archive)
+        return archive
+
+    async def follow(self, now: float = NOW) -> Mirrored:
+        return await self.mirror.run(self.target, now)
+
+    async def fill(self, archive: Archive, *words: str, **more: Any) -> None:
+        for word in words:
+            await self.put(archive, mail(word, f"{word} " * 50), **more)
+        await archive.flush(seal=True)
+
+    def lies(self, top: str) -> dict[str, bytes]:
+        base = self.top / top
+        names = {p.relative_to(base).as_posix(): p for p in base.rglob("*") if p.is_file()}
+        return {name: path.read_bytes() for name, path in names.items() if name != "medium"}
+
+
+class MirrorTest(MirrorCase):
+    async def test_all_media_united(self) -> None:
+        """A32: catches a mirror that lacks a medium, the wrapped keys, leaves or backups, and one that copies all anew each hour."""
+        archive = await self.begin()
+        await self.fill(archive, "one")
+        archive.media.change([archive.media.any(1), archive.media.any(2)], 2, frozenset(), {})
+        await self.fill(archive, "two")
+        await self.backups.make(NOW, full=True)
+        done = await self.follow()
+        assert done.copied
+        expected = {**self.lies("medium"), **self.lies("second")}
+        assert self.lies("mirror") == expected
+        assert {name.partition("/")[0] for name in expected} == {"packs", "leaves", "backup", "keyring"}
+        again = await self.follow()
+        assert (again.copied, again.bytes, again.deleted) == (0, 0, 0)
+        await self.fill(archive, "three")
+        assert 0 < (await self.follow()).copied <= 3
+
+    async def test_deletions_are_followed(self) -> None:
+        """Rule 23: catches deleted mail that lies in the mirror for good."""
+        archive = await self.begin()
+        await self.fill(archive, "short", retention_days=30)
+        await self.fill(archive, "long", retention_days=4000)
+        await self.follow()
+        before = self.lies("mirror")
+        assert sum(name.endswith(".pack") for name in before) == 2
+        await archive.confirm_purge()
+        assert (await self.night(archive, 31.0))[0] == 1
+        assert (await self.night(archive, 33.0))[1] == 1
+        done = await self.follow(NOW + 33 * DAY)
+        assert done.deleted == 1
+        assert {name for name in self.lies("mirror") if name.startswith("packs/")} == {
+            name for name in self.lies("medium") if name.startswith("packs/")
+        }
+
+    async def test_damage_is_not_followed_and_repaired(self) -> None:
+        """Catches a mirror that deletes the last good copy of what a disk lost; and a pack that stays lost, or damaged, though the mirror has it."""
+        archive = await self.begin()
+        await self.fill(archive, "one")
+        await self.fill(archive, "two")
+        await self.follow()
+        lost, flipped = self.packs()
+        original = lost.read_bytes(), flipped.read_bytes()
+        lost.unlink()
+        flipped.write_bytes(original[1][:100] + bytes([original[1][100] ^ 1]) + original[1][101:])
+        await self.follow(NOW + 60)
+        assert len([name for name in self.lies("mirror") if name.startswith("packs/")]) == 2
+        assert await archive.verify(full=True)
+        (quick,) = await self.mirror.repair(self.target, full=False)
+        assert quick.mended
+        assert lost.name in quick.where
+        (full,) = await self.mirror.repair(self.target, full=True)
+        assert full.mended
+        assert flipped.name in full.where
+        assert (lost.read_bytes(), flipped.read_bytes()) == original
+        assert not await archive.verify(full=True)
+
+    async def test_a_damaged_mirror_mends_nothing(self) -> None:
+        """Catches a repair that puts one damaged pack in place of another."""
+        archive = await self.begin()
+        await self.fill(archive, "one")
+        await self.follow()
+        (pack,) = self.packs()
+        (copy,) = (self.top / "mirror" / "packs").rglob("*.pack")
+        copy.write_bytes(copy.read_bytes()[:-1] + b"x")
+        pack.unlink()
+        (found,) = await self.mirror.repair(self.target, full=True)
+        assert not found.mended
+        assert not pack.exists()
+
+    async def test_after_a_rebuild_nothing_is_deleted_until_confirmed(self) -> None:
+        """Rule 18: a rebuild does not know a pack that a disk lost; catches the mirror that takes it for deleted."""
+        archive = await self.begin()
+        await self.fill(archive, "one")
+        await self.fill(archive, "two")
+        await self.follow()
+        self.packs()[0].unlink()
+        await archive.rebuild()
+        assert (await self.follow(NOW + 60)).deleted == 0
+        assert len([name for name in self.lies("mirror") if name.startswith("packs/")]) == 2
+
+    async def test_a_medium_that_is_away(self) -> None:
+        """Catches deletions because a medium is not mounted, a failure that is not told, and new mail on other media that waits for it."""
+        archive = await self.begin()
+        await self.fill(archive, "one")
+        archive.media.change([archive.media.any(1), archive.media.any(2)], 2, frozenset(), {})
+        await self.follow()
+        count = len(self.lies("mirror"))
+        (self.top / "medium").rename(self.top / "aside")
+        (self.top / "medium").mkdir()
+        await self.fill(archive, "two")
+        with pytest.raises(ArchiveError, match="medium 1"):
+            await self.follow()
+        assert len(self.lies("mirror")) > count
+
+    async def test_an_unmounted_mirror_is_no_empty_one(self) -> None:
+        """Catches a mirror that fills the disk below its mount point; another archive's mirror, and a medium, that are taken for ours."""
+        archive = await self.begin()
+        await self.fill(archive, "one")
+        await self.follow()
+        (self.top / "mirror").rename(self.top / "aside")
+        (self.top / "mirror").mkdir()
+        with pytest.raises(MediumError, match="out of reach"):
+            await self.follow()
+        assert not list((self.top / "mirror").iterdir())
+        with pytest.raises(MediumRefused, match="medium 2"):
+            mirror_at(DirectoryPlace(self.top / "second", Disk()), archive.keys.current().archive)
+        with pytest.raises((MediumError, PlaceTrouble), match="another archive"):
+            mirror_at(DirectoryPlace(self.top / "aside", Disk()), bytes(16))
+
+    async def test_cut_off_at_each_object(self) -> None:
+        """Catches a mirror that begins anew after each cut, or that holds half an object: it fails at its n-th write, for each n, and goes on."""
+        archive = await self.begin()
+        for word in ("one", "two", "three"):
+            await self.fill(archive, word)
+        await self.backups.make(NOW, full=True)
+        target: Any = self.target
+        put, rounds = target.put, 0
+        while True:
+            writes = 0
+
+            def failing(name: str, data: bytes) -> None:
+                nonlocal writes
+                writes += 1
+                if writes == 2:
+                    raise MediumError("the line went")
+                put(name, data)
+
+            target.put = failing
+            rounds += 1
+            try:
+                await self.follow()
+                break
+            except MediumError:
+                continue
+            finally:
+                target.put = put
+        assert rounds >= 6, "one object a round"
+        assert self.lies("mirror") == {**self.lies("second"), **self.lies("medium")}
+
+    async def test_halted(self) -> None:
+        """Catches a service that cannot stop while terabytes are copied."""
+        archive = await self.begin()
+        await self.fill(archive, "one")
+        self.mirror.halt()
+        with pytest.raises(Halted):
+            await self.follow()
+
+    async def test_a_mirror_is_enough(self) -> None:
+        """L3: catches a mirror from which the archive does not come back: media and index lost, all packs taken from it."""
+        archive = await self.begin()
+        await self.fill(archive, "one", "two")
+        await self.follow()
+        await archive.stop()
+        self.wipe_local()
+        shutil.rmtree(self.medium)
+        copy = self.top / "mirror"
+        identity = Path(copy / "medium").read_text()
+        copy.rename(self.medium)
+        (self.medium / "medium").write_text(identity.replace('"medium":0', '"medium":1'))
+
+        again = make_archive(self.clock, self.top)
+        again.restore()
+        await self.started(again)
+        await again.rebuild()
+        assert await self.total(again, "one") == 1
+        assert await self.total(again, "two") == 1

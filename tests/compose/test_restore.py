@@ -1,0 +1,215 @@
+"""A restore that is cut off at any step goes on when it is run again (A11, L3, rules 18 and 26)."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.threads import deferToThreadPool
+
+from hornetmail import config as configuration
+from hornetmail.archive.care.backup import Backups
+from hornetmail.archive.care.backup import Sources as BackupSources
+from hornetmail.archive.care.mirror import Mirror, mirror_at
+from hornetmail.archive.care.mirror import Sources as MirrorSources
+from hornetmail.archive.index.schema import MIGRATIONS
+from hornetmail.archive.media.directory import DirectoryPlace
+from hornetmail.compose import restore as restoring
+from hornetmail.compose.foundations import RESTORING, SERVER_KEY, Foundations
+from hornetmail.compose.people import People
+from hornetmail.compose.restore import Restored, Source, restore
+from hornetmail.compose.rooms import archive_of, register_of, root_of
+from hornetmail.compose.setup import SetupError, init, with_foundations
+from hornetmail.config import Config
+from hornetmail.core.archived import ArchiveError
+from hornetmail.core.served import Domain
+from hornetmail.directory.schema import CONTROL
+from hornetmail.disk.files import Disk
+from hornetmail.testing.archives import AUDITOR, BytesBody, item, mail
+
+PORTS = 23_000
+
+
+class PowerCut(BaseException):
+    """The process ends here."""
+
+
+class Place:
+    """A data directory made by ``init``."""
+
+    def __init__(self, top: Path) -> None:
+        init(top, "mx.hornet.test", PORTS)
+        self.dir = top
+        self.config: Config = configuration.load(top / "hornetmail.toml")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """An archive with five mails and a domain, and its mirror."""
+    top = tmp_path_factory.mktemp("source")
+    place, mirror = Place(top / "data"), top / "mirror"
+
+    async def task(base: Foundations) -> None:
+        people = await People.open(base)
+        await people.directory.add_domain(Domain("example.test"))
+        archive = archive_of(base, await root_of(base), await register_of(base, people.control).open())
+        await archive.start()
+
+        async def offload(call: Any, *args: Any) -> Any:
+            return await deferToThreadPool(base.reactor, base.threads, call, *args)
+
+        async def settle() -> None:
+            await archive.flush(seal=True)
+
+        for number in range(1, 6):
+            await archive.stage(item(number, received=base.reactor.seconds()), BytesBody(mail(f"Number {number}")))
+        sources = BackupSources(
+            base.reactor,
+            archive.media,
+            archive.keys,
+            archive.index,
+            len(MIGRATIONS),
+            people.control,
+            CONTROL,
+            settle,
+            lambda: {SERVER_KEY: base.directory(SERVER_KEY).read_bytes()},
+            offload,
+        )
+        await Backups(sources).make(base.reactor.seconds(), full=True)
+        target = mirror_at(DirectoryPlace(mirror, Disk()), archive.keys.current().archive)
+        await Mirror(MirrorSources(archive.media, archive.keys, archive.index, offload)).run(target, base.reactor.seconds())
+        await archive.stop()
+
+    with_foundations(place.config, task)
+    return place.dir, mirror
+
+
+def run(place: Place, mirror: Path, original: Path) -> Restored:
+    """With the root key in place, as after an import of its paper."""
+    shutil.copy(original / "keys" / "archive-root.key", place.dir / "keys" / "archive-root.key")
+    return restore(place.config, Source("directory", str(mirror)))
+
+
+def looked_at(place: Place) -> tuple[int, list[str], bool]:
+    """Mails found, domains, and whether purging is off."""
+
+    async def task(base: Foundations) -> tuple[int, list[str], bool]:
+        people = await People.open(base)
+        archive = archive_of(base, await root_of(base), await register_of(base, people.control).open())
+        await archive.start()
+        try:
+            page = await archive.search(AUDITOR, "Number")
+            for hit in page.results:
+                assert b"Number" in await archive.read(AUDITOR, hit.id)
+            try:
+                await archive.mark(base.reactor.seconds())
+                off = False
+            except ArchiveError:
+                off = True
+            assert not [one for one in await archive.verify(full=True) if "keyring" not in one.where]
+        finally:
+            await archive.stop()
+        return page.total, [one.name for one in people.directory.domains()], off
+
+    return with_foundations(place.config, task)
+
+
+class Cut:
+    """Ends the process at the n-th change of the disk, or of what is copied; ``count`` says how many there were."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        self.at = 0
+        for name in ("write_durably", "rename", "unlink", "make_directory"):
+            self._wrap(monkeypatch, Disk, name)
+        for name in ("copy_object", "_write", "load", "read_control"):
+            self._wrap(monkeypatch, restoring, name)
+
+    def _wrap(self, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> None:
+        original = getattr(owner, name)
+
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            self.count += 1
+            if self.count == self.at:
+                raise PowerCut
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, wrapped)
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Iterator[Any]:
+    numbers = itertools.count(1)
+    return (Place(tmp_path / f"data{number}") for number in numbers)
+
+
+def test_whole(source: tuple[Path, Path], places: Iterator[Place]) -> None:
+    """Catches whatever of mail, people and settings does not come back, and purging that goes on as if nothing had been (rule 18)."""
+    original, mirror = source
+    place = next(places)
+    done = run(place, mirror, original)
+    assert (done.mails, done.rebuilt, done.findings) == (5, False, ())
+    assert looked_at(place) == (5, ["example.test"], True)
+    assert not (place.dir / RESTORING).exists()
+    with pytest.raises(SetupError, match=r"holds packs already|not empty"):
+        run(place, mirror, original)
+
+
+def test_cut_off_at_each_step(source: tuple[Path, Path], places: Iterator[Place], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a restore that a power cut leaves half done for good, and a service that starts on the half: cut at the n-th change, for many n."""
+    original, mirror = source
+    cut = Cut(monkeypatch)
+    at = 1
+    while True:
+        place = next(places)
+        cut.count, cut.at = 0, at
+        try:
+            run(place, mirror, original)
+        except PowerCut:
+            cut.at = 0
+        else:
+            assert cut.count < at
+            break
+        if (place.dir / RESTORING).exists():
+            with pytest.raises(ValueError, match="restore was begun"):
+                looked_at(place)
+        assert run(place, mirror, original).mails == 5, f"cut at change {at}"
+        assert looked_at(place) == (5, ["example.test"], True), f"cut at change {at}"
+        shutil.rmtree(place.dir)
+        at += 1 if at < 12 else 3
+    assert at > 15, "there are more steps than that"
+
+
+def test_a_damaged_backup_costs_people_not_mail(source: tuple[Path, Path], places: Iterator[Place], tmp_path: Path) -> None:
+    """Catches a restore that ends at a damaged index copy, although the packs hold all of it."""
+    original, mirror = source
+    copy = tmp_path / "copy"
+    shutil.copytree(mirror, copy)
+    for path in copy.rglob("index-*"):
+        path.write_bytes(b"damaged")
+    place = next(places)
+    done = run(place, copy, original)
+    assert (done.mails, done.rebuilt) == (5, True)
+    assert looked_at(place) == (5, ["example.test"], True)
+    for path in copy.rglob("manifest"):
+        path.write_bytes(b"damaged")
+    place = next(places)
+    done = run(place, copy, original)
+    assert (done.mails, done.rebuilt, done.control) == (5, True, "")
+    assert looked_at(place)[0] == 5
+
+
+def test_wrong_sources_change_nothing(source: tuple[Path, Path], places: Iterator[Place], tmp_path: Path) -> None:
+    """Catches a restore that takes a directory without identity, or another key, and has put everything aside by then."""
+    _, mirror = source
+    place = next(places)
+    before = sorted(path.relative_to(place.dir).as_posix() for path in place.dir.rglob("*"))
+    (tmp_path / "empty").mkdir()
+    for wrong in (tmp_path / "empty", tmp_path / "none", mirror):
+        with pytest.raises((SetupError, ArchiveError)):
+            restore(place.config, Source("directory", str(wrong)))
+    assert sorted(path.relative_to(place.dir).as_posix() for path in place.dir.rglob("*")) == before
