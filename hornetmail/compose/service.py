@@ -28,6 +28,7 @@ from hornetmail.db.engines import DatabaseError
 from hornetmail.disk.lock import AlreadyRunning
 from hornetmail.disk.mounts import NetworkFileSystem
 from hornetmail.net.tls import ServerTLS
+from hornetmail.runtime import steady
 from hornetmail.runtime.collector import calm
 
 ENDING = 15.0
@@ -142,6 +143,7 @@ def build(reactor: Any, path: Path, roles: frozenset[str], playground: Any = Non
     """The service for a configuration file; ``playground`` gets a page of its own in the panel. Raises SystemExit(1) after one line on stderr when it cannot be built."""
     try:
         config = configuration.load(path)
+        steady.keep(reactor)
         base = Foundations(reactor, config)
     except (configuration.ConfigError, AlreadyRunning, NetworkFileSystem, OSError, ValueError) as error:
         print(f"hornetmail: {error}", file=sys.stderr, flush=True)

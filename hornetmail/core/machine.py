@@ -203,6 +203,11 @@ def probes_needed(state: State, policy: Policy) -> int:
     return policy.probes << min(state.flaps, policy.most_flaps)
 
 
+def _lately(at: float, now: float, seconds: float) -> bool:
+    """Less than ``seconds`` ago. A time that is still to come was taken from a clock that has been put back since, and tells nothing."""
+    return bool(at) and 0 <= now - at < seconds
+
+
 def _change(state: State, **fields: object) -> State:
     return msgspec.structs.replace(state, **fields)
 
@@ -220,7 +225,7 @@ def _trouble(state: State, event: Trouble, now: float, policy: Policy) -> Decisi
         span = _span(evidence)
         why = f"no outage yet, signs: {len(evidence)} (it takes {policy.signs}) over {span:.0f} s (it takes {policy.span:.0f}): {event.text}"
         return Decision(state, (), why)
-    if state.asked and now - state.asked < policy.ask_again and not witness:
+    if _lately(state.asked, now, policy.ask_again) and not witness:
         return Decision(
             state, (), f"outage suspected, this and the other primaries were asked {now - state.asked:.0f} s ago: {event.text}"
         )
@@ -230,7 +235,7 @@ def _trouble(state: State, event: Trouble, now: float, policy: Policy) -> Decisi
 
 def _gathered(state: State, event: Trouble, now: float, policy: Policy) -> tuple[Evidence, ...]:
     """The evidence within the window. A key counts once; met again, it shows that the trouble lasts."""
-    kept = [e for e in state.evidence if now - e.at <= policy.window]
+    kept = [e for e in state.evidence if 0 <= now - e.at <= policy.window]
     if any(e.key == event.key for e in kept):
         return tuple(msgspec.structs.replace(e, last=now, ours=e.ours or event.ours) if e.key == event.key else e for e in kept)
     kept.append(Evidence(now, event.key, event.text, event.dns, event.proof, event.ours, now))
@@ -272,7 +277,7 @@ def _surveyed(state: State, event: Surveyed, now: float, automatic: bool, policy
             f" one; no change of mode before a message of our own meets the same: {newest}"
         )
         warned = _warned(state, now, policy, "primary-defers", text)
-        if state.written and now - state.written < policy.alarm_again:
+        if _lately(state.written, now, policy.alarm_again):
             return warned
         return Decision(_change(warned.state, written=now), (*warned.actions, Letter(text)), text)
     else:
@@ -280,7 +285,7 @@ def _surveyed(state: State, event: Surveyed, now: float, automatic: bool, policy
     if not automatic:
         text = f"the primary seems to be down ({newest}); the domain is switched by hand"
         return _warned(state, now, policy, "primary-down", text)
-    flaps = state.flaps + 1 if state.ended and now - state.ended < policy.flap_window else 0
+    flaps = state.flaps + 1 if _lately(state.ended, now, policy.flap_window) else 0
     reason = f"{len(state.evidence)} signs of an outage, {others}: {newest}"
     strict = event.own is not Own.SILENT
     entered = State(Mode.EMERGENCY, now, HEALTH, reason, flaps=flaps, ended=state.ended, alarmed=state.alarmed, strict=strict)
@@ -322,7 +327,7 @@ def _answered(state: State, event: ProbeAnswered, now: float, automatic: bool, p
         if state.back_told:
             return Decision(state, (), text)
         return Decision(_change(state, back_told=True), (Warn("primary-back", text),), text)
-    if now - state.since < stay:
+    if _lately(state.since, now, stay):
         return Decision(state, (), f"the primary answers again; the emergency lasts at least {stay:.0f} s")
     reason = f"the primary answered {state.streak} probes in a row"
     return _back(state, now, HEALTH, reason)
@@ -357,6 +362,6 @@ def _drained(state: State, now: float) -> Decision:
 
 
 def _warned(state: State, now: float, policy: Policy, code: str, text: str) -> Decision:
-    if state.alarmed and now - state.alarmed < policy.alarm_again:
+    if _lately(state.alarmed, now, policy.alarm_again):
         return Decision(state, (), text)
     return Decision(_change(state, alarmed=now), (Warn(code, text),), text)

@@ -16,6 +16,7 @@ from hornetmail.core.verdict import Outcome, Stage, Verdict
 
 _GREY = re.compile(r"gr[ea]y-?\s?list|postgrey|first (?:attempt|time)|policy.{0,40}(?:delay|defer)", re.IGNORECASE)
 _BARRED = re.compile(r"host(?:name)?\b.{0,30}(?:rejected|not found)|cannot find|block(?:ed|list)|black ?list", re.IGNORECASE)
+_AT_THE_EDGE = re.compile(r"recipient address rejected: access denied", re.IGNORECASE)
 _FULL = re.compile(r"quota|mailbox (?:is )?full|over ?limit|insufficient mailbox", re.IGNORECASE)
 
 SERVER_STAGES = frozenset({Stage.CONNECT, Stage.GREETING, Stage.EHLO, Stage.TLS, Stage.AUTH})
@@ -66,7 +67,10 @@ def is_full(reply: Reply) -> bool:
 
 
 def is_unknown(reply: Reply) -> bool:
-    """Rule 4: an unknown recipient is 550, 551 or 553 with 5.1.x or no enhanced code, at RCPT only (the caller knows the stage)."""
+    """Rule 4: an unknown recipient is 550, 551 or 553 with 5.1.x or no enhanced code, at RCPT only (the caller knows the stage). Exchange Online
+    says so in its own way where its directory-based edge blocking does (ADR 0022)."""
+    if reply.code == 550 and reply.enhanced == "5.4.1" and _AT_THE_EDGE.search(reply.text):
+        return True
     return reply.code in (550, 551, 553) and (not reply.enhanced or reply.enhanced.startswith("5.1."))
 
 

@@ -157,6 +157,10 @@ class RecordLog:
             self.log.error("damage in {directory}: {damage}", directory=str(self.directory), damage=one)
         return Replayed(records, size, cut, tuple(damage))
 
+    def nothing(self) -> bool:
+        """Whether there is no segment at all; before ``replay``, too."""
+        return not any(True for _ in self._places())
+
     def locate(self, segment: int) -> str:
         """The name of the file that holds a segment, ``""`` if there is none; before ``replay``, too. It is never reused."""
         return next((place.name for place in self._places() if place.number == segment), "")

@@ -78,6 +78,12 @@ def box(cursor: Cursor, mailbox: int) -> tuple[int, list[FolderRow]] | None:
     return row[0], [FolderRow(*found) for found in cursor.fetchall()]
 
 
+def anything(cursor: Cursor) -> bool:
+    """Whether there is any message."""
+    cursor.execute("SELECT 1 FROM portal_messages LIMIT 1")
+    return cursor.fetchone() is not None
+
+
 def mailboxes(cursor: Cursor) -> set[int]:
     """IDs of all mailboxes that were ever made."""
     cursor.execute("SELECT mailbox FROM portal_boxes")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
@@ -75,9 +76,20 @@ class PortalStore:
         self._lock_waiters: dict[int, list[Deferred[None]]] = {}
 
     async def open(self) -> None:
-        """Start threads, release claims of the process before, skip UIDs after a crash of the machine. Raises DatabaseError, OSError."""
+        """Start threads, release claims of the process before, skip UIDs after a crash of the machine. Raises DatabaseError, OSError; that too
+        if nothing is there of what the index knows: an empty mount point is not a portal whose users have removed everything."""
         self._pool.start()
-        await self._ground.thread(self._ground.disk.make_directory, self._root)
+        try:
+            await self._ground.thread(self._ground.disk.make_directory, self._root)
+            there = await self._ground.thread(os.listdir, self._root)
+            if not set(there) - {"lost+found"} and await self._ground.database.read(index.anything):
+                raise FileNotFoundError(
+                    f"the portal's directory {self._root} is empty, and its database knows of mail there: is the disk not mounted? If the mail"
+                    " is lost, remove portal.db to begin with an empty portal"
+                )
+        except BaseException:
+            self._pool.stop()
+            raise
         if await self._ground.database.run(index.start, self._boot):
             self.log.warn("the machine went down under the portal: every folder skips {count} UIDs", count=index.SKIPPED_UIDS)
 

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList, DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -18,6 +18,13 @@ from hornetmail.core.alarms import AlarmRecord, Stage, Way
 from hornetmail.runtime.alarms import AlarmBook
 
 Said = tuple[AlarmRecord, Stage]
+
+
+SIDE_BY_SIDE = 16
+"""Tenants that are told at a time: one whose receiver hangs holds up no others."""
+
+STOP_SECONDS = 2.0
+"""What is being said when the service stops has so long to be said; the next start says it otherwise."""
 
 
 class Pace(msgspec.Struct, frozen=True, gc=False):
@@ -57,6 +64,7 @@ class Teller:
         self._failed: dict[int, tuple[float, float]] = {}
         self._timer: Any = None
         self._running: Deferred[None] | None = None
+        self._saying: list[Deferred[bool]] = []
         self._stopped = False
         book.listen(self.soon)
 
@@ -96,26 +104,33 @@ class Teller:
         for record, stage in self._due():
             by_tenant.setdefault(record.tenant, []).append((record, stage))
         now = self._clock.seconds()
-        for tenant, said in by_tenant.items():
-            try:
-                anybody = await self._send(tenant, said)
-            except Exception as error:  # noqa: BLE001 - whatever the way's trouble is: others hear of theirs, this is tried again
-                _, before = self._failed.get(tenant, (0.0, 0.0))
-                pause = min(self._pace.most, max(self._pace.first, before * 2))
-                self._failed[tenant] = (self._clock.seconds() + pause, pause)
-                self.log.error(
-                    "{count} alarms cannot be told by {way}, again in {pause:.0f} s: {error}",
-                    count=len(said),
-                    way=self._way.value,
-                    pause=pause,
-                    error=error,
-                )
-                continue
-            self._failed.pop(tenant, None)
-            ended = [(record, stage) for record, stage in said if anybody or stage is Stage.ENDED]
-            if anybody:
-                self._spread(now)
-            self._book.told(self._way, ended)
+        turns = DeferredSemaphore(SIDE_BY_SIDE)
+        self._saying = [turns.run(self._told, tenant, said) for tenant, said in by_tenant.items()]
+        if any(told and reached for told, reached in await DeferredList(self._saying, consumeErrors=True)):
+            self._spread(now)
+
+    def _told(self, tenant: int, said: list[Said]) -> Deferred[bool]:
+        return Deferred.fromCoroutine(self._tell(tenant, said))
+
+    async def _tell(self, tenant: int, said: list[Said]) -> bool:
+        """Whether somebody was told."""
+        try:
+            anybody = await self._send(tenant, said)
+        except Exception as error:  # noqa: BLE001 - whatever the way's trouble is: others hear of theirs, this is tried again
+            _, before = self._failed.get(tenant, (0.0, 0.0))
+            pause = min(self._pace.most, max(self._pace.first, before * 2))
+            self._failed[tenant] = (self._clock.seconds() + pause, pause)
+            self.log.error(
+                "{count} alarms cannot be told by {way}, again in {pause:.0f} s: {error}",
+                count=len(said),
+                way=self._way.value,
+                pause=pause,
+                error=error,
+            )
+            return False
+        self._failed.pop(tenant, None)
+        self._book.told(self._way, [(record, stage) for record, stage in said if anybody or stage is Stage.ENDED])
+        return anybody
 
     def _spread(self, now: float) -> None:
         close = now - self._last < self._pace.calm
@@ -123,7 +138,7 @@ class Teller:
         self._last = now
 
     async def stop(self) -> None:
-        """Say nothing more; what is being said is said."""
+        """Say nothing more; what is being said is said, or given up after ``STOP_SECONDS``."""
         self._stopped = True
         if self._timer is not None:
             self._timer.cancel()
@@ -131,4 +146,11 @@ class Teller:
         if self._running is not None:
             waited: Deferred[None] = Deferred()
             self._running.addCallback(lambda _: waited.callback(None))
+            end = self._clock.callLater(STOP_SECONDS, self._give_up)
             await waited
+            if end.active():
+                end.cancel()
+
+    def _give_up(self) -> None:
+        for each in self._saying:
+            each.cancel()

@@ -168,11 +168,17 @@ async def _fill(queue: Queue, reactor: Any, journal: RecordLog, index: Index, th
 
 async def _load(queue: Queue, journal: RecordLog, index: Index) -> Position | None:
     """What the index holds, and from where on the journal has to be replayed; None if it is not this journal's, or of a later state of it than
-    the disk has: a backup brought back, another installation's database, a journal that lost its end."""
+    the disk has: a backup brought back, another installation's database, a journal that lost its end. Raises FileNotFoundError if there is no
+    journal at all: an empty mount point is not a queue that is empty."""
     checkpoint = await index.checkpoint()
     if checkpoint is None:
         return None
     place = checkpoint.place
+    if journal.nothing():
+        raise FileNotFoundError(
+            f"the queue's journal {journal.directory} is empty, and its index knows of {checkpoint.name}: is the disk not mounted? If it is lost, or"
+            " was left behind on purpose, remove queue.db to begin with an empty queue"
+        )
     if journal.locate(place.segment) != checkpoint.name or not journal.holds(place):
         log.error("the queue's index is not that of its journal ({name}) and is made again", name=checkpoint.name)
         return None

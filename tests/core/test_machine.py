@@ -367,3 +367,26 @@ def test_old_states_are_read() -> None:
     state = msgspec.json.decode(old, type=m.State)
     assert state.evidence[0].proof is m.Proof.CONNECTION
     assert not state.strict
+
+
+def test_a_clock_that_is_put_back_switches_nothing_off() -> None:
+    """Would catch times from before the step that hold up failover, the way back and alarms until the clock has come that far again: a sign, a
+    survey, an alarm, and the beginning of the emergency."""
+    domain = Domain(others=(0, 1))
+    domain.outage()
+    assert domain.alarms() == ["network-down"]
+    domain.now -= 6 * 86400
+    domain.outage()
+    assert domain.alarms() == ["network-down", "network-down"]
+    domain.others = (1, 0)
+    domain.now -= 3600
+    domain.outage()
+    assert domain.state.mode is Mode.EMERGENCY
+    domain.now -= 3600
+    for _ in range(3):
+        domain.give(m.ProbeAnswered("h"), after=15)
+    assert domain.state.mode is Mode.DRAINING
+    domain.give(m.Drained(), after=1)
+    domain.now -= 3600
+    domain.outage()
+    assert domain.state.mode is Mode.EMERGENCY

@@ -52,6 +52,10 @@ def test_signs(verdict: Verdict, breadth: Breadth) -> None:
         (Reply(554, "5.1.1"), False),
         (Reply(552, "5.2.2"), False),
         (Reply(450, "4.1.1"), False),
+        (Reply(550, "5.4.1", "Recipient address rejected: Access denied. AS(201806281) [X.prod.protection.outlook.com]"), True),
+        (Reply(550, "5.4.1", "no answer from host"), False),
+        (Reply(550, "5.7.1", "Recipient address rejected: Access denied"), False),
+        (Reply(554, "5.7.1", "<a@b.test>: Recipient address rejected: Access denied"), False),
     ],
 )
 def test_unknown(reply: Reply, unknown: bool) -> None:

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from hornetmail.core import machine
-from hornetmail.core.events import ModeChanged
+from hornetmail.core.events import AlarmEnded, ModeChanged
 from hornetmail.core.mode import Mode
 from hornetmail.core.queued import RowKind, RowState
 from hornetmail.core.reply import Reply
@@ -155,6 +155,27 @@ class Failing(WorldCase):
         assert [each.mode for each in self.changes] == [Mode.EMERGENCY]
         assert "mode-unrecorded" in [alarm.code for alarm in self.alarms]
         assert len(self.flushLoggedErrors(OSError)) == 3
+
+    async def test_the_alarm_of_an_unrecorded_switch_ends_with_whatever_is_recorded(self) -> None:
+        """Would catch an alarm that stands until a restart: the switch that could not be recorded was overtaken by the next one, or an order."""
+        await self.ready()
+        ended: list[AlarmEnded] = []
+        self.bus.subscribe(AlarmEnded, ended.append)
+        keeper = self.delivery.modes
+        self.patch(modes, "AGAIN_SECONDS", 3600.0)
+        self.fail["remember"] = 1
+        await keeper._act("example.test", machine.Switch(Mode.EMERGENCY, machine.HEALTH, "an outage"))
+        await self.until(lambda: "mode-unrecorded" in [alarm.code for alarm in self.alarms], "told")
+        assert not ended
+        self.fail["remember"] = 0
+        await keeper._act("example.test", machine.Switch(Mode.NORMAL, machine.HEALTH, "it is over"))
+        await self.until(lambda: ended, "over")
+        assert [(each.code, each.subject) for each in ended] == [("mode-unrecorded", "example.test")]
+        self.fail["remember"] = 1
+        await keeper._act("example.test", machine.Switch(Mode.NORMAL, machine.HEALTH, "again"))
+        await keeper.switch("example.test", Mode.EMERGENCY, "admin")
+        await self.until(lambda: len(ended) == 2, "over")
+        self.flushLoggedErrors(OSError)
 
     async def test_adoption_is_repeated(self) -> None:
         """An adoption that failed was never tried again: what had been deferred stayed out of reach for the whole emergency (L4)."""

@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from hornetmail.core.backoff import Backoff
-from hornetmail.core.events import Alarm
+from hornetmail.core.events import Alarm, AlarmEnded
 from hornetmail.core.mode import Mode
 from hornetmail.core.queued import RowKind, RowState, Settled
 from hornetmail.delivery.attempt.record import Record
@@ -533,6 +533,27 @@ class Recording(TestCase):
         assert self.followed == ["then"]
         assert not self.record.holds(7)
         assert not len(self.record)
+
+    async def test_the_alarm_ends_with_the_last_of_them(self) -> None:
+        """Would catch an alarm that stands for ever: the verdict that raised it was recorded first, and the last one was too young to have."""
+        ended: list[AlarmEnded] = []
+        self.bus.subscribe(AlarmEnded, ended.append)
+        self.queue.refuse, self.queue.only = 1_000_000, RowState.DELIVERED
+        self.record.put([Settled(7, RowState.DELIVERED)])
+        self.clock.pump([1.0] * 30)
+        assert len(self.alarms) == 1
+        self.record.put([Settled(8, RowState.FAILED)])
+        assert not ended, "one of them is left"
+        self.queue.only = RowState.FAILED
+        self.record.put([Settled(9, RowState.FAILED)])
+        self.clock.pump([1.0] * 31)
+        assert not self.record.holds(7)
+        assert self.record.holds(9)
+        assert not ended
+        self.queue.refuse = 0
+        self.clock.pump([1.0] * 31)
+        assert not len(self.record)
+        assert len(ended) == 1
 
     async def test_cancelled(self) -> None:
         """Whoever waits is cancelled, at a stop or by a time-out: the record went with it."""

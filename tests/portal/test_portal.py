@@ -106,6 +106,23 @@ class OnEveryDatabase(TestCase):
         assert len(list((self.ground.maildir() / "new").iterdir())) == 200
         assert len(await inbox.structures([entry.uid for entry in entries])) == 200
 
+    async def test_an_empty_mount_point(self) -> None:
+        """Would catch a portal whose disk was not mounted at the start: every copy counted as removed by its owner, nothing went home, and nobody was told."""
+        await self.delivered()
+        await self.ground.stop()
+        root = self.ground.root
+        os.rename(root, f"{root}.away")
+        root.mkdir()
+        (root / "lost+found").mkdir()
+        with pytest.raises(FileNotFoundError, match="not mounted"):
+            await self.ground.start()
+        await self.ground.database.close()
+        (root / "lost+found").rmdir()
+        root.rmdir()
+        os.rename(f"{root}.away", root)
+        await self.ground.start()
+        assert len(await (await self.inbox()).entries()) == 1
+
     async def test_unknown_mailbox(self) -> None:
         """Nobody's mailbox is no place to deliver to."""
         await self.refused("NONEXISTENT", self.ground.portal.deliver(99, message(), row(), Bytes(MAIL)))

@@ -214,12 +214,15 @@ class TellerTest(TestCase):
         self.sent: list[tuple[float, int, list[tuple[str, Stage]]]] = []
         self.trouble: dict[int, Exception] = {}
         self.nobody = False
+        self.hanging: dict[int, Deferred[None]] = {}
         self.teller = Teller(self.clock, self.book, Way.MAIL, self.send, lambda tenant: 4 * HOUR, Pace())
         self.began = self.clock.seconds()
 
     async def send(self, tenant: int, said: Sequence[tuple[AlarmRecord, Stage]]) -> bool:
         if tenant in self.trouble:
             raise self.trouble[tenant]
+        if tenant in self.hanging:
+            await self.hanging[tenant]
         if not self.nobody:
             at = self.clock.seconds() - self.began
             self.sent.append((at, tenant, [(record.subject, stage) for record, stage in said]))
@@ -271,6 +274,34 @@ class TellerTest(TestCase):
         del self.trouble[2]
         await self.pass_(600)
         assert [(tenant, said[0][0]) for _, tenant, said in self.sent] == [(1, "one.test"), (2, "two.test")]
+
+    async def test_one_whose_receiver_hangs_holds_up_nobody(self) -> None:
+        """Would catch tenants that are told one after another, 20 s each if their webhooks do not answer; and a service that does not stop
+        before the last of them has timed out."""
+        await self.book.open(FakeDatabase(), tenant_of)  # type: ignore[arg-type]
+        self.hanging[2] = Deferred()
+        self.bus.publish(Alarm("emergency", "x", "two.test"))
+        self.bus.publish(Alarm("emergency", "x", "one.test"))
+        await self.pass_(10)
+        assert [tenant for _, tenant, _ in self.sent] == [1]
+        stopped = Deferred.fromCoroutine(self.teller.stop())
+        self.clock.advance(3)
+        self.successResultOf(stopped)
+        assert self.clock.getDelayedCalls() == []
+        assert [record.subject for record, _ in self.book.due(Way.MAIL, lambda tenant: HOUR)] == ["two.test"], (
+            "the next start says it"
+        )
+
+    async def test_many_tenants_at_once_are_no_flood(self) -> None:
+        """Would catch a gap that grows with each tenant of one round: ten minutes before anybody hears of what comes next."""
+        await self.book.open(FakeDatabase(), lambda domain: int(domain.partition(".")[0][1:]))  # type: ignore[arg-type]
+        for number in range(1, 9):
+            self.bus.publish(Alarm("emergency", "x", f"d{number}.test"))
+        await self.pass_(10)
+        assert len(self.sent) == 8
+        self.bus.publish(Alarm("disk-away", "x", "d9.test"))
+        await self.pass_(20)
+        assert len(self.sent) == 9
 
     async def test_nobody_to_tell(self) -> None:
         """An administrator who comes later must hear of what is wrong then, and not of what is over."""

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import pytest
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
@@ -80,6 +81,17 @@ class Earlier(TestCase):
     async def test_without_its_index(self) -> None:
         """The same of records: a journal is replayed as a whole when its index is gone."""
         (self.directory / "queue.db").unlink()
+        await self.check(await self.open())
+
+    async def test_an_empty_mount_point(self) -> None:
+        """Would catch a queue whose disk was not mounted at the start: it began anew, empty, with all domains in normal mode, and nobody was told."""
+        journal = next(path for path in self.directory.rglob("*.log")).parent
+        away = journal.rename(journal.with_name("away"))
+        journal.mkdir()
+        with pytest.raises(FileNotFoundError, match="not mounted"):
+            await self.open()
+        journal.rmdir()
+        away.rename(journal)
         await self.check(await self.open())
 
     async def test_goes_on(self) -> None:

@@ -462,8 +462,15 @@ class QueueTests(Base):
         assert empty.remembered("s") == {"k": b"v"}
         await empty.close()
         await queue.close()
+        with pytest.raises(FileNotFoundError, match="not mounted"):
+            await self.open(self.directory / "other")
+        url, self.url = self.url, self.enterContext(fresh_url(self.engine))
         other = await self.open(self.directory / "other")
-        assert await other.rows() == []
+        theirs = await self.accept(other)
+        await other.close()
+        self.url = url
+        other = await self.open(self.directory / "other")
+        assert {message.id for message, _ in await other.rows()} == {theirs.id}
         assert new.id
 
     async def test_old_segments_go_and_live_records_move(self) -> None:

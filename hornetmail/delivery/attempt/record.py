@@ -60,6 +60,7 @@ class Record:
         self._again = again
         self._late = late
         self._rows: dict[int, int] = {}
+        self._told = False
         self._stopped = False
         self._tasks = Tasks(clock)
 
@@ -119,7 +120,7 @@ class Record:
                 if not tried.called:
                     tried.callback(None)
                 if not told and self._clock.seconds() - began >= self._late:
-                    told = True
+                    told = self._told = True
                     text = f"what became of {len(self._rows)} deliveries cannot be recorded, it is tried again and again: {why}"
                     self._bus.publish(Alarm(ALARM, text))
                 await pause(self._clock, self._again.delay(tries, 0.5))
@@ -132,7 +133,9 @@ class Record:
             if self._stopped and not tried.called:
                 tried.callback(None)
         self._unrecorded.recorded(rows)
-        if told and not any(row not in rows for row in self._rows):
+        if self._told and not self._rows:
+            # Whichever is the last: it may be one that nobody was told of.
+            self._told = False
             self._bus.publish(AlarmEnded(ALARM, why="all of it is recorded"))
         try:
             then()

@@ -340,7 +340,7 @@ class Health:
     async def _heard_from(self, place: Place) -> None:
         """Asked within the last seconds, or now, once for all surveys that want to know."""
         state = self.host(place[0])
-        if state.up is not None and self._clock.seconds() - state.seen < min(1.0, self.pace.alert):
+        if state.up is not None and 0 <= self._clock.seconds() - state.seen < min(1.0, self.pace.alert):
             return
         if (waiting := self._surveyed.get(place)) is not None:
             answer: Deferred[None] = Deferred()

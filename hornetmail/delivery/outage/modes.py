@@ -161,6 +161,8 @@ class Modes:
             if (now.mode, now.since) == (state.mode, state.since):
                 self._states[domain] = before or machine.State()
             raise
+        if (pending := self._pending.get(domain)) is not None:
+            self._over(domain, pending)
         self._pending[domain] = _Pending(switch, recorded=True)
         self._told(domain, switch)
         await self._follow(domain)
@@ -264,7 +266,8 @@ class Modes:
             case machine.Letter():
                 await self._consequences.letter(domain, action.text)
             case machine.Switch():
-                self._pending[domain] = _Pending(action)
+                before = self._pending.get(domain)
+                self._pending[domain] = _Pending(action, told=before is not None and before.told)
                 await self._follow(domain)
 
     async def _record(self, domain: str) -> None:
@@ -313,8 +316,7 @@ class Modes:
             if not pending.recorded:
                 await self._record(domain)
                 pending.recorded = True
-                if pending.told:
-                    self._bus.publish(AlarmEnded("mode-unrecorded", domain, "it is recorded"))
+                self._over(domain, pending)
                 self._told(domain, pending.switch)
             if pending.switch.mode is Mode.EMERGENCY:
                 await self._adopt(domain)
@@ -323,6 +325,12 @@ class Modes:
                 self._consequences.draining(domain)
             if self._pending.get(domain) is pending:
                 del self._pending[domain]
+
+    def _over(self, domain: str, pending: _Pending) -> None:
+        """The domain's mode is recorded, whichever switch it was that could not be."""
+        if pending.told:
+            pending.told = False
+            self._bus.publish(AlarmEnded("mode-unrecorded", domain, "it is recorded"))
 
     async def _adopt(self, domain: str) -> None:
         adopted = await self._queue.adopt(domain, self._clock.seconds())
