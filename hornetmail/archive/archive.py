@@ -9,13 +9,14 @@ from time import monotonic
 from typing import Any, TypeVar
 
 import msgspec
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, DeferredLock, succeed
 from twisted.internet.threads import blockingCallFromThread, deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from hornetmail.archive.care.accounts import Accounts
+from hornetmail.archive.care.merging import Merged, Merger, MergeSettings
 from hornetmail.archive.care.rebuild import Rebuild, restore_leaves
 from hornetmail.archive.care.retention import Retention, RetentionSettings, count_marked
 from hornetmail.archive.care.sealing import Sealer
@@ -28,7 +29,7 @@ from hornetmail.archive.index.schema import MIGRATIONS, people_decoder
 from hornetmail.archive.index.search import MailRow
 from hornetmail.archive.keys.keyring import KeyTrouble
 from hornetmail.archive.keys.keystore import KeyStore
-from hornetmail.archive.media.directory import DirectoryMedium, MediumError, MediumSetting, claim
+from hornetmail.archive.media.directory import DirectoryMedium, MediumError, MediumMissing, MediumSetting, claim
 from hornetmail.archive.proof.leaflog import LeafLog
 from hornetmail.archive.store.parts import find_part
 from hornetmail.archive.store.records import Outcome, RecordCodec
@@ -61,13 +62,14 @@ DATABASE = "archive.db"
 
 class ArchiveSettings(msgspec.Struct, frozen=True, gc=False):
     """Sizes and times. ``seal_bytes``, ``seal_seconds``: a staging segment goes to the medium at that size or age. ``node``: 0 to 1023.
-    ``retention``: what may go at once (rule 19)."""
+    ``retention``: what may go at once (rule 19). ``merging``: how large packs become."""
 
     seal_bytes: int = 32 << 20
     seal_seconds: float = 900.0
     tick_seconds: float = 15.0
     node: int = 0
     retention: RetentionSettings = RetentionSettings()
+    merging: MergeSettings = MergeSettings()
 
 
 def media_of(settings: Sequence[MediumSetting], disk: Disk) -> Media:
@@ -131,6 +133,7 @@ class Archive:
         self._shelf = Shelf(self._staging, self._media, self._codec, lambda record: self._ask(locate_part, record))
         self._database: Database | None = None
         self._broken = ""
+        self.moving = DeferredLock()
         self._indexer: Indexer | None = None
         self._sealer: Sealer | None = None
         self._ticker: Any = None
@@ -407,7 +410,7 @@ class Archive:
         return await self._fetch(scope, identifier)
 
     async def _fetch(self, scope: Scope, identifier: int) -> bytes:
-        """A mail's bytes; once more if it moved to a pack between looking and reading."""
+        """A mail's bytes; once more if it moved to a pack, or to another one, between looking and reading."""
         for attempt in (1, 2, 3):
             row, pack = await self._index().read(_locate, scope, identifier)
             try:
@@ -415,6 +418,10 @@ class Archive:
             except KeyError:
                 if attempt == 3:
                     raise ArchiveError(f"mail {identifier} is neither staged nor in a pack") from None
+            except MediumMissing:
+                # Its pack may just have been merged into another one.
+                if attempt == 3:
+                    raise
         raise AssertionError
 
     def _open(self, row: MailRow, pack: PackRow | None) -> bytes:
@@ -451,11 +458,43 @@ class Archive:
         return await self._retention().mark(now)
 
     async def purge(self, now: float) -> int:
-        gone = await self._retention().purge(now)
+        await self.moving.acquire()
+        try:
+            gone = await self._retention().purge(now)
+        finally:
+            self.moving.release()
         self._mails, self._raw = await self._index().read(_totals)
         if gone:
             await self.flush(seal=True)
         return gone
+
+    async def merge(self, now: float) -> Merged:
+        """Packs put together, and written anew without what went. What cannot be done now is an alarm, and tried again in the next night."""
+        sealer, indexer = self._sealer, self._indexer
+        database = self._index()
+        if sealer is None or indexer is None:
+            raise ArchiveError(self._why_no_index())
+
+        async def settle() -> None:
+            await self._staging.alone(lambda: None)
+            await indexer.flush()
+
+        await self.moving.acquire()
+        try:
+            merger = Merger(
+                self._reactor, self._pool, database, self._media, sealer, self._codec, self._keys, self._disk, self._directory,
+                settle, self._settings.merging,
+            )  # fmt: skip
+            merged = await merger.run(now)
+        finally:
+            self.moving.release()
+        for problem in merged.damaged:
+            self._alarm_here("archive-merging", f"a damaged pack is not merged: {problem}")
+        for problem in merged.away:
+            self._alarm_here(
+                "archive-merging", f"packs are not merged, and what was deleted from them stays there until it is back: {problem}"
+            )
+        return merged
 
     async def confirm_purge(self) -> None:
         """The clock that runs now is the one to go by."""

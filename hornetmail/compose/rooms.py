@@ -229,6 +229,7 @@ class MailRooms:
             Job("foreign files", 30, portal.sweep, first=30),
             Job("queue segments", 60, queue.tidy, first=60),
             *retention_jobs(archive, base.bus),
+            DailyJob("packs: merge", 4 * 60 + 10, archive.merge),
         ]
         base.meters.gauge("queue_messages", lambda: queue.backlog().messages)
         base.meters.gauge("queue_oldest_seconds", lambda: queue.backlog().oldest)

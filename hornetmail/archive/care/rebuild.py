@@ -17,8 +17,9 @@ from twisted.logger import Logger
 
 from hornetmail.archive.care.retention import mark_rebuilt
 from hornetmail.archive.index.leaves import count_untold, leaf_went
-from hornetmail.archive.index.mails import Prepared
+from hornetmail.archive.index.mails import Prepared, died_in
 from hornetmail.archive.index.poison import plain_text_of, store_each, text_of
+from hornetmail.archive.index.uses import leave_gone
 from hornetmail.archive.keys.keystore import KeyStore
 from hornetmail.archive.media.directory import IMedium, MediumError
 from hornetmail.archive.proof.leaflog import LeafLog, runs_on
@@ -101,6 +102,7 @@ class Rebuild:
         for number, tenant, place in self._with_facts:
             await self._take_facts(number, tenant, *place)
         self._name_missing()
+        await self._database.run(leave_gone)
         await self._database.run(_forget_deleted)
         await self._database.run(mark_rebuilt)
         return tuple(self._found)
@@ -160,7 +162,7 @@ class Rebuild:
     def _name_missing(self) -> None:
         reach = {medium.number for medium in self._media.every()}
         for pack in self._before:
-            if pack.pack not in self._entered and pack.medium in reach:
+            if pack.pack not in self._entered and pack.medium in reach and not pack.merged:
                 self._bad(f"medium {pack.medium}: {pack.name}", f"the pack is missing: {pack.members} records were in it")
 
     # -- what was deleted
@@ -311,7 +313,7 @@ class Rebuild:
                     continue
                 found = await self._database.read(_twin, tenant, event.copy.sha256)
                 if found is None:
-                    await self._database.run(_went_with_its_mail, event)
+                    await self._database.run(_went_with_its_mail, event, number)
                     continue
                 text = await self._in_thread(self._text_again, member.record, *found)
                 prepared.append(
@@ -389,7 +391,7 @@ def _forget_deleted(cursor: Cursor) -> None:
     cursor.execute("DELETE FROM deleted")
 
 
-def _went_with_its_mail(cursor: Cursor, event: EventMeta) -> None:
+def _went_with_its_mail(cursor: Cursor, event: EventMeta, pack: int) -> None:
     """A further arrival of mail that was deleted; of mail that is missing, its leaf has no owner, and is told of."""
     if event.copy is None or not event.records:
         return
@@ -397,6 +399,7 @@ def _went_with_its_mail(cursor: Cursor, event: EventMeta) -> None:
         if not cursor.execute("SELECT 1 FROM deleted WHERE record = ? AND at > back", (record,)).fetchone():
             return
     leaf_went(cursor, event.copy.node, event.copy.leaf)
+    died_in(cursor, pack)
 
 
 def _twin(cursor: Cursor, tenant: int, sha256: bytes) -> tuple[PackRow | None, int, int] | None:

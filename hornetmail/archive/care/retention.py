@@ -17,8 +17,9 @@ import msgspec
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
-from hornetmail.archive.index.leaves import Leaf, leaf_went, leaves_of
-from hornetmail.archive.index.schema import drop_month, table_of
+from hornetmail.archive.index.leaves import Leaf
+from hornetmail.archive.index.removal import RETENTION, remove_mails
+from hornetmail.archive.index.schema import drop_month
 from hornetmail.archive.media.directory import MediumError
 from hornetmail.archive.store.packs import month_of
 from hornetmail.archive.store.records import EventMeta, What
@@ -113,7 +114,7 @@ class Retention:
         await self._database.run(_unmark, now)
         self._check_share(state, now, await self._database.read(_unapproved, now - WAIT, state.approved), "would go")
         gone = 0
-        while batch := await self._database.run(_remove, now - WAIT, "retention"):
+        while batch := await self._database.run(_remove, now - WAIT):
             gone += batch
             await self.tell_journal(now)
         await self.tell_journal(now)
@@ -260,23 +261,11 @@ class _Going(msgspec.Struct, frozen=True, gc=False):
 _leaves = msgspec.msgpack.Decoder(tuple[Leaf, ...])
 
 
-def _remove(cursor: Cursor, before: float, reason: str) -> int:
+def _remove(cursor: Cursor, before: float) -> int:
     due = cursor.execute(
-        "SELECT place, tenant, record, month FROM mail WHERE marked IS NOT NULL AND marked <= ? ORDER BY place LIMIT ?",
-        (before, ROWS),
+        "SELECT place FROM mail WHERE marked IS NOT NULL AND marked <= ? ORDER BY place LIMIT ?", (before, ROWS)
     ).fetchall()
-    for place, tenant, record, month in due:
-        leaves = leaves_of(cursor, place)
-        cursor.execute(
-            "INSERT INTO going (record, tenant, leaves, reason) VALUES (?, ?, ?, ?) ON CONFLICT (record) DO NOTHING",
-            (record, tenant, msgspec.msgpack.encode(leaves), reason),
-        )
-        cursor.execute(f"DELETE FROM {table_of(month)} WHERE rowid = ?", (place,))
-        cursor.execute("DELETE FROM arrival WHERE place = ?", (place,))
-        cursor.execute("DELETE FROM mail WHERE place = ?", (place,))
-        for node, leaf in leaves:
-            leaf_went(cursor, node, leaf)
-    return len(due)
+    return len(remove_mails(cursor, [place for (place,) in due], RETENTION))
 
 
 def _going(cursor: Cursor) -> list[_Going]:
@@ -292,7 +281,7 @@ def _dead_packs(cursor: Cursor, present: int) -> list[PackRow]:
     """Packs in which no mail lives; one that holds later facts or shared parts waits until its month is over and its group gone."""
     dead = []
     for pack in pack_rows(cursor):
-        if pack.month == 0:
+        if pack.month == 0 or pack.merged:
             continue
         if cursor.execute("SELECT 1 FROM mail WHERE pack = ? LIMIT 1", (pack.number,)).fetchone():
             continue

@@ -17,7 +17,7 @@ from hornetmail.archive.media.directory import IMedium, MediumError, MediumMissi
 from hornetmail.archive.proof.leaflog import LeafLog, runs_on
 from hornetmail.archive.store.packs import PackBroken, keys_of, open_pack
 from hornetmail.archive.store.records import Kind, MailMeta, RecordCodec
-from hornetmail.archive.store.shelf import Media, PackRow, Shelf, pack_rows
+from hornetmail.archive.store.shelf import Media, PackRow, Shelf, names_being_written, pack_rows
 from hornetmail.archive.store.staging import Staging
 from hornetmail.core.archived import ArchiveError, Finding
 from hornetmail.db.engines import Cursor
@@ -82,7 +82,7 @@ class Verification:
         await self._in_thread(self._check_keys)
         await self._in_thread(self._check_leaves)
         packs = await self._database.read(pack_rows)
-        await self._in_thread(self._check_presence, packs)
+        await self._in_thread(self._check_presence, packs, await self._database.read(names_being_written))
         return packs
 
     async def _in_thread(self, call: Any, *args: Any) -> Any:
@@ -144,7 +144,8 @@ class Verification:
         elif len(on_media) > len(self._hashes):
             self._bad("leaf log", f"the media hold {len(on_media)} leaves, the local log {len(self._hashes)}")
 
-    def _check_presence(self, packs: Sequence[PackRow]) -> None:
+    def _check_presence(self, packs: Sequence[PackRow], coming: frozenset[str]) -> None:
+        leaving = {p.name for p in packs if p.merged}
         expected = {(p.medium, p.name): p.size for p in packs}
         for medium in self._media.all():
             try:
@@ -155,12 +156,14 @@ class Verification:
             for (number, name), size in expected.items():
                 if number != medium.number:
                     continue
+                if name not in there and name in leaving:
+                    continue
                 if name not in there:
                     self._bad(f"medium {number}: {name}", "the pack is missing")
                 elif there[name] != size:
                     self._bad(f"medium {number}: {name}", f"the pack has {there[name]} bytes instead of {size}")
             for name in there:
-                if (medium.number, name) not in expected:
+                if (medium.number, name) not in expected and name not in coming:
                     self._bad(f"medium {medium.number}: {name}", "a pack that the index does not know")
 
     def _check_pack(self, pack: PackRow, mails: dict[bytes, tuple[int, int]]) -> bool:

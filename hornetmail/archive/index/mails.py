@@ -8,6 +8,7 @@ import msgspec
 
 from hornetmail.archive.index.leaves import leaf_went
 from hornetmail.archive.index.schema import Arrival, People, fts_row, make_month, people_decoder, table_of
+from hornetmail.archive.index.uses import GONE, use_parts
 from hornetmail.archive.store.records import MailMeta, Outcome
 from hornetmail.core.ids import milliseconds_of
 from hornetmail.db.engines import Cursor
@@ -78,6 +79,9 @@ def _store(cursor: Cursor, one: Prepared) -> Stored:
         return known
     if cursor.execute("SELECT 1 FROM deleted WHERE record = ? AND at > back", (one.record,)).fetchone():
         leaf_went(cursor, meta.node, meta.leaf)
+        use_parts(cursor, one.tenant, GONE, _parts_of(meta))
+        if one.pack is not None:
+            died_in(cursor, one.pack)
         return Stored(one.record, Outcome.GONE, meta.month)
     if meta.row:
         twin = cursor.execute(
@@ -142,9 +146,19 @@ def _insert(cursor: Cursor, one: Prepared) -> Stored:
             one.length,
         ),
     )
+    use_parts(cursor, one.tenant, place, _parts_of(meta))
     _arrive(cursor, one, place, Outcome.STORED)
     _index(cursor, place, meta.month, one, people, meta.spam)
     return Stored(one.record, Outcome.STORED, meta.month, meta.size)
+
+
+def _parts_of(meta: MailMeta) -> list[bytes]:
+    return [stretch.part for stretch in meta.stretches if stretch.part]
+
+
+def died_in(cursor: Cursor, pack: int) -> None:
+    """A record in this pack went; it is to be written anew without it."""
+    cursor.execute("UPDATE pack SET dead = dead + 1, soon = 1 WHERE number = ?", (pack,))
 
 
 def _index(cursor: Cursor, place: int, month: int, one: Prepared, people: People, spam: bool) -> None:
