@@ -133,6 +133,14 @@ class Delivery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     give_up: Seconds = 432_000.0
 
 
+class Alarms(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Seconds. ``look``: between two looks at what is wrong and who is to be told. ``confirm``: an alarm from before a restart that is not raised
+    again within so many has ended; what raises alarms looks at least that often."""
+
+    look: Seconds = 30.0
+    confirm: Seconds = 1_200.0
+
+
 class Portal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``announce_days``: so many days before portal folders expire, their owner is told (rule 24)."""
 
@@ -173,6 +181,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     log: Log = msgspec.field(default_factory=Log)
     archive: Archive = msgspec.field(default_factory=Archive)
     delivery: Delivery = msgspec.field(default_factory=Delivery)
+    alarms: Alarms = msgspec.field(default_factory=Alarms)
     portal: Portal = msgspec.field(default_factory=Portal)
     relay: Relay = msgspec.field(default_factory=Relay)
     dns: DNS = msgspec.field(default_factory=DNS)
@@ -363,6 +372,12 @@ retry = {delivery.retry:g}
 retry_most = {delivery.retry_most:g}
 give_up = {delivery.give_up:g}
 
+# Seconds between two looks at what is wrong and who is to be told, and after which an alarm from before a restart that was not
+# raised again has ended. Who is told: hornetmail alarms settings, and second addresses of administrators.
+[alarms]
+look = {alarms.look:g}
+confirm = {alarms.confirm:g}
+
 # So many days before what an emergency left in the portal's folders is removed, its owner gets a mail. When that is, each domain says.
 [portal]
 announce_days = [{announced}]
@@ -407,6 +422,7 @@ def write_default(directory: str | Path, hostname: str, ports: int | None = None
         plaintext="false" if ports is None else '"loopback"',
         listen="\n".join(lines),
         limits=Limits(),
+        alarms=Alarms(),
         archive=Archive(),
         delivery=Delivery(),
         announced=", ".join(f"{days:g}" for days in Portal().announce_days),

@@ -73,8 +73,8 @@ class IShare(Interface):
 class IQueue(Interface):
     """The spool: a message is in it from its 250 until all its rows are done and it is archived."""
 
-    def begin(tenant: int) -> IDeposit:
-        """A new message. Its ``commit(envelope, origin, direction, trace, *, domain, archive, hold="", request="")`` answers the
+    def begin(tenant: int, *, own: bool = False) -> IDeposit:
+        """A new message; ``own``: a letter of ours, for which a reserve of the disk is kept. Its ``commit(envelope, origin, direction, trace, *, domain, archive, hold="", request="")`` answers the
         ``Message``, durable, with one DELIVER row a recipient (HELD with that reason if ``hold``) and, if ``archive``, an ARCHIVE row
         that waits. Raises DiskFull or SpoolError: answer 4xx."""
 

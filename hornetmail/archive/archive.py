@@ -44,11 +44,11 @@ from hornetmail.core.archived import (
     Page,
     Refused,
 )
-from hornetmail.core.events import Alarm, ArchiveGrew
+from hornetmail.core.events import Alarm, AlarmEnded, ArchiveGrew, StoreBroken
 from hornetmail.core.ids import IdSource
 from hornetmail.core.served import Scope
-from hornetmail.db.engines import Cursor
-from hornetmail.db.pool import Database
+from hornetmail.db.engines import Cursor, DatabaseBroken
+from hornetmail.db.pool import Database, Watch
 from hornetmail.disk.files import Disk
 from hornetmail.disk.records import LogBroken, RecordLog
 from hornetmail.interfaces import IArchive, IBody, IBus, IMeters
@@ -62,12 +62,14 @@ DATABASE = "archive.db"
 
 class ArchiveSettings(msgspec.Struct, frozen=True, gc=False):
     """Sizes and times. ``seal_bytes``, ``seal_seconds``: a staging segment goes to the medium at that size or age. ``node``: 0 to 1023.
+    ``glance_seconds``: between looks at an index that nobody uses, 0: none.
     ``retention``: what may go at once (rule 19). ``merging``: how large packs become."""
 
     seal_bytes: int = 32 << 20
     seal_seconds: float = 900.0
     tick_seconds: float = 15.0
     node: int = 0
+    glance_seconds: float = 0.0
     retention: RetentionSettings = RetentionSettings()
     merging: MergeSettings = MergeSettings()
 
@@ -220,6 +222,7 @@ class Archive:
             if await self._in_thread(self._index_is_lost):
                 raise ArchiveError(f"{DATABASE} is gone, but there are packs on the media")
             await self._open_index()
+            self._alarm_over("archive-index", "the index is there")
         except Exception as error:  # noqa: BLE001  whatever is wrong with the index, the packs hold all of it
             self.log.error("the archive's index cannot be used: {error}", error=error)
             self._broken = str(error)
@@ -232,7 +235,8 @@ class Archive:
         self._broken = ""
         url = f"sqlite://{self._directory / DATABASE}"
         key = self._keys.current().database_key()
-        self._database = await Database.open(self._reactor, url, MIGRATIONS, key=key, readers=2)
+        watch = Watch(self._index_broke, self._settings.glance_seconds)
+        self._database = await Database.open(self._reactor, url, MIGRATIONS, key=key, readers=2, watch=watch)
         self._mails, self._raw = await self._database.read(_totals)
         self._indexer = Indexer(
             self._reactor, self._pool, self._staging, self._shelf, self._codec, self._database, self._indexed, self._alarm
@@ -352,6 +356,7 @@ class Archive:
     async def _seal_quietly(self) -> None:
         try:
             await self.flush(seal=True)
+            self._alarm_over("archive-backlog", "the medium takes mail again")
         except Exception as error:  # noqa: BLE001  the backlog stays staged; the next tick tries again
             self.log.error("sealing failed, the backlog stays staged: {error!r}", error=error)
             self._alarm("archive-backlog", f"{self._staging.count} mails wait for medium {self._media.active.number}: {error}")
@@ -605,6 +610,14 @@ class Archive:
     def _alarm(self, code: str, text: str) -> None:
         if self._bus is not None:
             self._reactor.callFromThread(self._bus.publish, Alarm(code, text))
+
+    def _alarm_over(self, code: str, why: str) -> None:
+        if self._bus is not None:
+            self._bus.publish(AlarmEnded(code, why=why))
+
+    def _index_broke(self, file: str, error: DatabaseBroken) -> None:
+        if self._bus is not None:
+            self._bus.publish(StoreBroken("archive", file, str(error), error.corrupt))
 
 
 def _totals(cursor: Cursor) -> tuple[int, int]:

@@ -47,6 +47,11 @@ def _settings(command: Any) -> Any:
             help="How long the portal's folders keep what an emergency left there (90); 0: for good.",
         ),
         click.option("--archive/--no-archive", default=None, help="Whether its mail is archived."),
+        click.option(
+            "--tell-people/--no-tell-people",
+            default=None,
+            help="Whether people with a second address are told there when an emergency begins and ends.",
+        ),
         click.option("--active/--inactive", default=None, help="Whether the service is on."),
     )
     for option in reversed(options):
@@ -166,6 +171,7 @@ def domain_show(client: Client, name: str, as_json: bool) -> None:
             ("active", said(answer["active"])),
             ("archive", f"{answer['retention_days']} days" if answer["archive"] else "no"),
             ("portal folders", f"{answer['portal_days']:g} days after an emergency" if answer["portal_days"] else "for good"),
+            ("tells people", said(answer["tell_people"])),
             ("relay from", " ".join(answer["relay_from"]) or "-"),
             ("smarthost", answer["smarthost"] or "-"),
             ("mailboxes", answer["mailboxes"]),
@@ -186,6 +192,7 @@ def mailbox() -> None:
 @click.option("--role", "roles", multiple=True, type=ROLES, help="Repeatable.")
 @click.option("--alias", "aliases", multiple=True, metavar="ADDRESS", help="A further address of it alone; repeatable.")
 @click.option("--name", default="", help="The person's name.")
+@click.option("--second", default="", metavar="ADDRESS", help="An address outside, for alarms and emergencies.")
 @json_option
 @with_client
 def mailbox_add(client: Client, /, address: str, password_stdin: bool, as_json: bool, **settings: Any) -> None:
@@ -219,6 +226,7 @@ def mailbox_add(client: Client, /, address: str, password_stdin: bool, as_json: 
 @click.option("--enabled/--disabled", default=None, help="Whether it can log in.")
 @click.option("--picked/--not-picked", default=None, help="Whether it is covered where the domain's scope is picked.")
 @click.option("--archive/--no-archive", default=None, help="Whether its mail is archived.")
+@click.option("--second", metavar="ADDRESS", help="An address outside, for alarms and emergencies; empty: none.")
 @json_option
 @with_client
 def mailbox_change(client: Client, /, address: str, no_roles: bool, no_aliases: bool, as_json: bool, **settings: Any) -> None:
@@ -277,11 +285,12 @@ def mailbox_list(client: Client, domain: str, as_json: bool) -> None:
             said(one["enabled"]),
             " ".join(one["aliases"]) or "-",
             moment(one["folders_expire"]) if one["folders_expire"] else "-",
+            one["second"] or "-",
             one["name"],
         )
         for one in answer["mailboxes"]
     ]
-    table(("Address", "Roles", "Enabled", "Aliases", "Folders expire", "Name"), rows)
+    table(("Address", "Roles", "Enabled", "Aliases", "Folders expire", "Second", "Name"), rows)
 
 
 @click.command()
@@ -308,6 +317,11 @@ def status(client: Client, as_json: bool) -> None:
         f"archive       {archive['mails']} mails in {archive['packs']} packs, {stored}{', LOCKED' if archive['locked'] else ''}"
         + (f", {archive['marked']} marked to go" if archive["marked"] else "")
     )
+    alarms = answer["alarms"]
+    if alarms["open"]:
+        click.echo(
+            f"alarms        {alarms['open']} open, {alarms['fresh']} not acknowledged: {', '.join(map(clean, alarms['codes']))}"
+        )
     key = archive["key"]
     if key["pending"]:
         click.echo(

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from hornetmail import config as configuration
+from hornetmail.cli.alarms import alarms
 from hornetmail.cli.approvals import approvals, second_person
 from hornetmail.cli.archive import archive, audit
 from hornetmail.cli.client import Failure
@@ -133,7 +134,7 @@ def _pair_problem(certificate: bytes, key: bytes) -> str:
 
 for command in (mailbox_strays, mailbox_drain):
     mailbox.add_command(command)
-for group in (domain, mailbox, people, queue, archive, status, audit, approvals, second_person):
+for group in (domain, mailbox, people, queue, archive, status, audit, approvals, second_person, alarms):
     cli.add_command(group)
 
 

@@ -13,13 +13,15 @@ from twisted.python.threadpool import ThreadPool
 
 from hornetmail.compose.keys import ServerKey
 from hornetmail.config import Config
+from hornetmail.core.events import StoreBroken
 from hornetmail.core.ids import IdSource
-from hornetmail.db.engines import DatabaseError
+from hornetmail.db.engines import DatabaseBroken, DatabaseError
 from hornetmail.db.migrate import Migration
-from hornetmail.db.pool import Database
+from hornetmail.db.pool import Database, Watch
 from hornetmail.disk.files import Disk
 from hornetmail.disk.lock import DirectoryLock
 from hornetmail.disk.mounts import refuse_network
+from hornetmail.runtime.alarms import AlarmBook
 from hornetmail.runtime.bus import Bus
 from hornetmail.runtime.meters import Meters
 from hornetmail.runtime.timetable import DailyJob, Job
@@ -48,6 +50,7 @@ class Foundations:
         self.bus = Bus(reactor)
         self.meters = Meters()
         self.ids = IdSource(reactor.seconds, config.node)
+        self.alarms = AlarmBook(reactor, self.bus, self.ids, config.alarms.confirm)
         self.threads = self.pool("disk", DISK_THREADS)
         self.jobs: list[Job | DailyJob] = []
         self.closing = AsyncExitStack()
@@ -68,14 +71,24 @@ class Foundations:
         return await deferred
 
     async def database(self, name: str, migrations: Sequence[Migration], **options: Any) -> Database:
-        """``control``, ``queue`` or ``portal``: opened now, closed with the rest. Raises DatabaseError that names it."""
+        """``control``, ``queue`` or ``portal``: opened now, closed with the rest; should it break, the bus says so. Raises DatabaseError that names it."""
+
         try:
-            database = await Database.open(self.reactor, self.config.database_url(name), migrations, alone=True, **options)
+            url = self.config.database_url(name)
+            database = await Database.open(self.reactor, url, migrations, alone=True, watch=self.watch(name), **options)
         except Exception as error:
             # Drivers say "file is not a database", and not which one.
             raise DatabaseError(f"the {name} database cannot be opened: {error}") from error
         self.closing.push_async_callback(database.close)
         return database
+
+    def watch(self, store: str) -> Watch:
+        """The bus hears when a database breaks."""
+
+        def broken(file: str, error: DatabaseBroken) -> None:
+            self.bus.publish(StoreBroken(store, file, str(error), error.corrupt))
+
+        return Watch(broken, 20 * self.config.alarms.look)
 
     def at_close(self, close: Callable[[], Awaitable[object]]) -> None:
         """Call it when the service stops, before whatever was opened earlier."""

@@ -35,6 +35,8 @@ class People:
         sessions = await Sessions.open(database, base.reactor)
         access = Access(directory, Passwords(base.reactor, hashing), sessions, base.reactor)
         base.jobs.append(Job("expired sessions", 600, sessions.expire, first=600))
+        await base.alarms.open(database, lambda name: served.tenant if (served := directory.domain(name)) is not None else 1)
+        base.at_close(base.alarms.write)
         audit = Audit(database, base.reactor)
         second = SecondPerson(directory, audit, base.reactor)
         base.jobs.append(Job("expired requests", 600, second.expire, first=60))

@@ -13,11 +13,14 @@ from hornetmail.archive.keys.keyring import KEYRING_NAME, RootFile
 from hornetmail.archive.media.directory import MediumSetting
 from hornetmail.compose.foundations import Foundations
 from hornetmail.compose.people import People
+from hornetmail.compose.stores import renew
 from hornetmail.config import Config, dns_server
 from hornetmail.core.archived import ArchiveError
 from hornetmail.core.backoff import Backoff
 from hornetmail.core.clock import Drift
-from hornetmail.core.events import Alarm
+from hornetmail.core.events import Alarm, AlarmEnded, StoreBroken
+from hornetmail.db.engines import DatabaseBroken, DatabaseError
+from hornetmail.db.pool import Database
 from hornetmail.delivery.home.expiry import DAY, Expiry
 from hornetmail.delivery.recipients.store import RecipientDatabase
 from hornetmail.delivery.service import Delivery, Settings
@@ -75,6 +78,7 @@ def archive_of(base: Foundations, root: bytes | None) -> Archive:
             node=base.config.node,
             seal_seconds=base.config.archive.seal_seconds,
             tick_seconds=min(15.0, base.config.archive.seal_seconds),
+            glance_seconds=20 * base.config.alarms.look,
             retention=RetentionSettings(base.config.archive.purge_percent / 100, base.config.archive.purge_floor),
         ),
     )
@@ -114,10 +118,13 @@ def _hosts(path: Path) -> dict[str, list[str]]:
 
 async def retention(step: Callable[[float], Awaitable[object]], bus: IBus, now: float) -> None:
     """One of retention's two daily steps; what it refuses to do (rule 19) is an alarm that says how to let it."""
+    name = step.__name__
     try:
         await step(now)
     except ArchiveError as error:
-        bus.publish(Alarm("archive-purge", f"{error}. To let it: hornetmail archive confirm-purge"))
+        bus.publish(Alarm("archive-purge", f"{error}. To let it: hornetmail archive confirm-purge", subject=name))
+    else:
+        bus.publish(AlarmEnded("archive-purge", name, "retention went through"))
 
 
 def retention_jobs(archive: IArchive, bus: IBus) -> tuple[DailyJob, DailyJob]:
@@ -153,6 +160,8 @@ class MailRooms:
     async def open(cls, base: Foundations, people: People) -> MailRooms:
         """Queue, portal and archive are replayed and usable on return; ``delivery`` waits for its ``start``."""
         config = base.config
+        for store in ("queue", "portal", "archive"):
+            await renew(base, store)
         queue = await open_queue(
             base.reactor,
             base.directory("queue"),
@@ -162,10 +171,11 @@ class MailRooms:
             node=config.node,
             least_free=1 - config.limits.disk_percent / 100,
             longest=2 * settings_of(config).backoff.ceiling,
-            alarm=lambda code, text: base.bus.publish(Alarm(code, text)),
+            alarm=lambda code, text: _queue_alarm(base, code, text),
+            watch=base.watch("queue"),
         )
         base.at_close(queue.close)
-        portal_database = await base.database("portal", PORTAL, synchronous="NORMAL")
+        portal_database = await _portal_database(base)
         portal = PortalStore(
             base.reactor,
             base.directory("portal"),
@@ -241,6 +251,26 @@ class MailRooms:
         if self.queue.broken:
             found["smtp"] = found["delivery"] = "the queue's disk failed; restart once it is well"
         return found
+
+
+def _queue_alarm(base: Foundations, code: str, text: str) -> None:
+    """What the queue says of itself. A journal that failed is a broken store, and ends the process as each of them does; so does the index."""
+    if code == "queue-broken":
+        base.bus.publish(StoreBroken("journal", str(base.directory("queue") / "journal"), text, False))
+    elif code != "queue-index":  # the index itself says so, with its file
+        base.bus.publish(Alarm(code, text))
+
+
+async def _portal_database(base: Foundations) -> Database:
+    """``portal.db``; one that is no database any more is put aside, for it can be made anew from the Maildirs."""
+    try:
+        return await base.database("portal", PORTAL, synchronous="NORMAL")
+    except DatabaseError as error:
+        cause = error.__cause__
+        if not (isinstance(cause, DatabaseBroken) and cause.corrupt):
+            raise
+        await renew(base, "portal", damaged=str(cause))
+        return await base.database("portal", PORTAL, synchronous="NORMAL")
 
 
 def _boot(path: Path) -> str:

@@ -30,6 +30,9 @@ from hornetmail.disk.mounts import NetworkFileSystem
 from hornetmail.net.tls import ServerTLS
 from hornetmail.runtime.collector import calm
 
+ENDING = 15.0
+"""Seconds."""
+
 REFUSALS = (OSError, ValueError, ArchiveError, CannotListen, DatabaseError)
 """What prevents a start and explains itself; anything else is a fault of the program, with its traceback in the log."""
 
@@ -81,6 +84,7 @@ class HornetMail(Service):
 
     async def _start(self) -> None:
         self.whole = Whole(self.base, self.tls, self.roles, self.playground)
+        self.whole.stores.end = lambda: self._end(1)
         await self.whole.start()
         calm()
         self.log.info("HornetMail is up: {roles}", roles=", ".join(sorted(self.roles)))
@@ -96,8 +100,13 @@ class HornetMail(Service):
             self.log.failure("HornetMail cannot start", failure=failure)
         # The log has taken sys.stderr over by now.
         print(f"hornetmail: {why}", file=sys.__stderr__, flush=True)
+        self._end(1)
+
+    def _end(self, code: int) -> None:
+        """End the process in order, with an exit code; within ``ENDING`` seconds, however broken what is closed may be."""
         reactor = self.base.reactor
-        reactor.addSystemEventTrigger("after", "shutdown", os._exit, 1)
+        reactor.addSystemEventTrigger("after", "shutdown", os._exit, code)
+        reactor.callLater(ENDING, os._exit, code)
         if reactor.running:
             reactor.stop()
         else:

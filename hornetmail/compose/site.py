@@ -8,6 +8,7 @@ from typing import Any, Literal
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from hornetmail import __version__
+from hornetmail.compose.alarms import Alarms
 from hornetmail.compose.doors import Doors
 from hornetmail.compose.foundations import Foundations
 from hornetmail.compose.mail import services_of
@@ -32,6 +33,7 @@ class Pages:
         people: People,
         rooms: MailRooms,
         health: Callable[[], Mapping[str, str]],
+        alarms: Alarms,
         playground: Any = None,
     ) -> None:
         self._base = base
@@ -57,6 +59,8 @@ class Pages:
                 health=health,
                 bounce=rooms.delivery.give_up,
                 root_keys=rooms.root_keys,
+                alarms=alarms.book,
+                alarm_addresses=alarms.addresses,
                 hostname=config.hostname,
                 version=__version__,
             )

@@ -11,10 +11,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from hornetmail.compose import mail, mailboxes, site
+from hornetmail.compose.alarms import Alarms
 from hornetmail.compose.doors import Doors
 from hornetmail.compose.foundations import Foundations
 from hornetmail.compose.people import People
 from hornetmail.compose.rooms import MailRooms
+from hornetmail.compose.stores import BrokenStores
 from hornetmail.net.tls import ServerTLS
 from hornetmail.runtime.timetable import Timetable
 
@@ -34,7 +36,7 @@ class Whole:
         self.people: People | None = None
         self.rooms: MailRooms | None = None
         self.timetable: Timetable | None = None
-        self._troubles: dict[str, str] = {}
+        self.stores = BrokenStores(base)
 
     async def start(self) -> None:
         """Everything, or an exception that says what could not start."""
@@ -42,9 +44,13 @@ class Whole:
         base.start_pool(base.threads)
         self.people = people = await People.open(base)
         self.rooms = rooms = await MailRooms.open(base, people)
+        alarms = Alarms(base, people, rooms)
+        self.stores.tell = alarms.tell
         await rooms.delivery.start()
         base.at_close(lambda: rooms.delivery.stop(STOP_SECONDS))
-        pages = site.Pages(base, people, rooms, self.health, self.playground)
+        alarms.start()
+        base.at_close(alarms.stop)
+        pages = site.Pages(base, people, rooms, self.health, alarms, self.playground)
         await pages.listen_locally(self.doors)
         if "smtp" in self.roles:
             await mail.listen(base, people, rooms, self.tls, self.doors)
@@ -67,6 +73,7 @@ class Whole:
     def health(self) -> Mapping[str, str]:
         """Each role that should run, with ``""`` or why it does not work; what ``/healthz`` says."""
         troubles = self.rooms.troubles() if self.rooms is not None else {"delivery": "starting"}
+        troubles |= self.stores.troubles()
         return {role: troubles.get(role, "") for role in sorted(self.roles)}
 
 

@@ -13,6 +13,8 @@ class MessageAccepted(msgspec.Struct, frozen=True, gc=False):
 
     message: int
     domain: str
+    relayed: bool = False
+    """It came from the domain's own server, through the relay door."""
 
 
 class RecipientSettled(msgspec.Struct, frozen=True, gc=False):
@@ -73,8 +75,42 @@ class ArchiveGrew(msgspec.Struct, frozen=True, gc=False):
 
 
 class Alarm(msgspec.Struct, frozen=True, gc=False):
-    """Something an administrator must know; ``code`` is stable, ``text`` is for people."""
+    """Something an administrator must know; ``code`` is stable and stands in ``core.alarms.KINDS``, ``text`` is for people. ``subject``: what it is
+    about, where that is not the domain as a whole (a medium, a host, a store). Code and subject make it one alarm: raised again, it counts."""
 
     code: str
     text: str
     domain: str = ""
+    subject: str = ""
+
+
+class AlarmEnded(msgspec.Struct, frozen=True, gc=False):
+    """The cause of an alarm is gone; nothing happens if there is none. ``subject``: its subject, or its domain if it had none. ``why``: for people."""
+
+    code: str
+    subject: str = ""
+    why: str = ""
+
+
+class AlarmsChanged(msgspec.Struct, frozen=True, gc=False):
+    """An alarm began, was raised again, was acknowledged, or ended."""
+
+    open: int
+
+
+class StoreBroken(msgspec.Struct, frozen=True, gc=False):
+    """A database met corruption, an I/O error or a failed sync: this process writes no more to it. ``file``: its path, or its URL without
+    password; ``corrupt``: what is in it is wrong, not the disk below."""
+
+    store: str
+    file: str
+    text: str
+    corrupt: bool
+
+
+class WentHome(msgspec.Struct, frozen=True, gc=False):
+    """A portal copy was settled with the primary: it took it (``home``), or refused it for good."""
+
+    domain: str
+    mailbox: int
+    home: bool

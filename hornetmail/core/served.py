@@ -60,7 +60,7 @@ class Domain(msgspec.Struct, frozen=True, gc=False):
     """A served domain. No ``primaries``: the portal is its mail server for good. ``relay_from``: networks whose hosts may send
     for it through the relay door. ``archive``: mail is archived (C8). ``retention_days``: kept that long (C1). ``portal_on``: what
     sends a single mail to the portal (C20). ``portal_days``: what an emergency left in the portal's folders stays that many days after it
-    (rule 24); 0: for good."""
+    (rule 24); 0: for good. ``tell_people``: those who have a second address on file are told there when an emergency begins and ends."""
 
     name: str
     tenant: int = 1
@@ -76,6 +76,7 @@ class Domain(msgspec.Struct, frozen=True, gc=False):
     aliases: tuple[str, ...] = ()
     portal_on: PortalOn = PortalOn.ANY
     portal_days: float = 90.0
+    tell_people: bool = False
 
 
 class Cause(enum.StrEnum):
@@ -97,7 +98,8 @@ class Suspension(msgspec.Struct, frozen=True, gc=False):
 class Mailbox(msgspec.Struct, frozen=True, gc=False):
     """A registered mailbox. ``address`` in the case it was registered in (C25); ``aliases`` are further addresses of it alone.
     ``picked``: covered in a domain with picked coverage. ``archive``: false exempts it from archiving, on the record (rule 24).
-    ``suspended``: its person may not use the archive for now; mail goes on working."""
+    ``suspended``: its person may not use the archive for now; mail goes on working. ``second``: where its person can be reached when this
+    mailbox cannot, an address outside the served domains, or ``""``."""
 
     id: int
     address: str
@@ -110,6 +112,7 @@ class Mailbox(msgspec.Struct, frozen=True, gc=False):
     picked: bool = True
     archive: bool = True
     suspended: Suspension | None = None
+    second: str = ""
 
 
 class Person(msgspec.Struct, frozen=True, gc=False):

@@ -44,13 +44,17 @@ class Failed:
 
 
 class GroupCommit:
-    """``hop(fn, *args)`` runs ``fn(connection, *args)`` in the one writer thread and answers a Deferred."""
+    """``hop(fn, *args)`` runs ``fn(connection, *args)`` in the one writer thread and answers a Deferred. ``told(error)`` is called, in that thread,
+    with what breaks the database."""
 
     log = Logger()
 
-    def __init__(self, engine: Engine, hop: Callable[..., Deferred[Any]]) -> None:
+    def __init__(
+        self, engine: Engine, hop: Callable[..., Deferred[Any]], told: Callable[[DatabaseBroken], None] = lambda error: None
+    ) -> None:
         self._engine = engine
         self._hop = hop
+        self._tell = told
         self._waiting: deque[Call] = deque()
         self._busy = False
         self._broken: BaseException | None = None
@@ -189,5 +193,8 @@ class GroupCommit:
         told = self._engine.verdict(error)
         if isinstance(told, DatabaseBroken) and not self._broken:
             self._broken = told
-            self.log.critical("the database is broken and takes no more writes: {error}", error=told)
+            self.log.critical(
+                "the database {where} is broken and takes no more writes: {error}", where=self._engine.where, error=told
+            )
+            self._tell(told)
         return told

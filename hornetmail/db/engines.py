@@ -28,7 +28,12 @@ class DatabaseFull(DatabaseError):
 
 
 class DatabaseBroken(DatabaseError):
-    """Corruption, an I/O error or a failed sync: this process writes no more. Answer 4xx, stop, restart."""
+    """Corruption, an I/O error or a failed sync: this process writes no more. Answer 4xx, stop, restart. ``corrupt``: what is in the file is
+    wrong; otherwise the disk below failed, and the file may be well."""
+
+    def __init__(self, text: str, *, corrupt: bool = False) -> None:
+        super().__init__(text)
+        self.corrupt = corrupt
 
 
 class CommitUncertain(DatabaseError):
@@ -55,6 +60,8 @@ class Engine:
     """One kind of database at one address."""
 
     name = ""
+    where = ""
+    """For people: the file, or the server and database, without password."""
     module = ""
     """The DB-API module that adbapi imports."""
 
@@ -106,6 +113,9 @@ class Engine:
         """The same transaction may succeed when it runs again."""
         return False
 
+    def glance(self, connection: Any) -> None:
+        """Look, on a fresh connection, whether what is there still is a database. Raises the driver's errors."""
+
     def verdict(self, error: BaseException) -> BaseException:
         """The error that callers get: one of ours for full or broken, else itself."""
         return error
@@ -129,6 +139,7 @@ class SQLite(Engine):
         self.path = Path(unquote(urlsplit(url).path))
         if not self.path.is_absolute():
             raise ValueError(f"not an absolute path in {url}")
+        self.where = str(self.path)
         self._key = key
         self._synchronous = synchronous
 
@@ -175,6 +186,13 @@ class SQLite(Engine):
     def in_transaction(self, connection: Any) -> bool:
         return bool(connection.in_transaction)
 
+    def glance(self, connection: Any) -> None:
+        """The first pages of every table: cheap at any size, and enough for a file that was overwritten, replaced, or lost its disk."""
+        cursor = connection.cursor()
+        cursor.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND sql NOT LIKE 'CREATE VIRTUAL%'")
+        for (name,) in cursor.fetchall():
+            cursor.execute('SELECT 1 FROM "' + name.replace('"', '""') + '" LIMIT 1').fetchall()
+
     def verdict(self, error: BaseException) -> BaseException:
         driver: type[BaseException] = sqlite.Error
         if not isinstance(error, driver):
@@ -183,9 +201,9 @@ class SQLite(Engine):
         text = str(error)
         if name.startswith("SQLITE_FULL") or "database or disk is full" in text:
             return _with_cause(DatabaseFull(text), error)
-        if name.startswith(("SQLITE_IOERR", "SQLITE_CORRUPT", "SQLITE_NOTADB")) or any(
-            words in text for words in ("disk I/O error", "malformed", "not a database")
-        ):
+        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or "malformed" in text or "not a database" in text:
+            return _with_cause(DatabaseBroken(text, corrupt=True), error)
+        if name.startswith("SQLITE_IOERR") or "disk I/O error" in text:
             return _with_cause(DatabaseBroken(text), error)
         return error
 
@@ -200,6 +218,8 @@ class PostgreSQL(Engine):
         import psycopg  # an extra: installations on SQLite live without it
 
         self._url = url
+        parts = urlsplit(url)
+        self.where = f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
         self._synchronous = synchronous
         self._errors = psycopg.errors
         self._idle = psycopg.pq.TransactionStatus.IDLE
@@ -263,7 +283,9 @@ class PostgreSQL(Engine):
     def verdict(self, error: BaseException) -> BaseException:
         if isinstance(error, self._errors.DiskFull):
             return _with_cause(DatabaseFull(str(error)), error)
-        if isinstance(error, (self._errors.IoError, self._errors.DataCorrupted, self._errors.IndexCorrupted)):
+        if isinstance(error, (self._errors.DataCorrupted, self._errors.IndexCorrupted)):
+            return _with_cause(DatabaseBroken(str(error), corrupt=True), error)
+        if isinstance(error, self._errors.IoError):
             return _with_cause(DatabaseBroken(str(error)), error)
         return error
 

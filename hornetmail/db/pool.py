@@ -5,17 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+import msgspec
 from twisted.enterprise import adbapi
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from hornetmail.db.commit import GroupCommit
-from hornetmail.db.engines import Cursor, Engine, SQLite, engine_for
+from hornetmail.db.engines import Cursor, DatabaseBroken, Engine, SQLite, engine_for
 from hornetmail.db.migrate import Migration, migrate
 
 T = TypeVar("T")
 P = ParamSpec("P")
+
+Broken = Callable[[str, DatabaseBroken], None]
+"""What is called, once, in the reactor thread, when a database breaks: its place for people, and why."""
+
+
+class Watch(msgspec.Struct, frozen=True, gc=False):
+    """Who hears of a database that breaks, whoever met it and whatever became of that: callers may well pass it on as a refusal, and nobody else
+    would know. One that nobody uses is glanced at every ``seconds``, or never for 0."""
+
+    broken: Broken
+    seconds: float = 600.0
+
 
 SLOW_READ = 2.0
 """Seconds: a reader held open longer lets the WAL grow, and is logged."""
@@ -44,9 +57,13 @@ class Database:
         self.engine = engine
         self._alone = alone
         self._reactor = reactor
+        self._watch: Watch | None = None
+        self._timer: Any = None
+        self._told = False
+        self._closed = False
         self._writer = self._pool(1, writer=True)
         self._readers = self._pool(readers, writer=False)
-        self._commits = GroupCommit(engine, self._writer.hop)
+        self._commits = GroupCommit(engine, self._writer.hop, self._broke)
 
     @classmethod
     async def open(
@@ -59,12 +76,13 @@ class Database:
         readers: int = 1,
         synchronous: str = "FULL",
         alone: bool = False,
+        watch: Watch | None = None,
     ) -> Database:
         """Create what is missing, migrate, and serve. ``alone``: the database is this one's until ``close``; on PostgreSQL DatabaseHeld after some
         seconds if another process has it (SQLite files are held by the data directory's lock).
 
         ``url``: ``sqlite:///absolute/path`` or ``postgresql://…``. Raises SchemaError (newer schema), DatabaseError, the driver's
-        errors, ValueError. ``synchronous``: NORMAL only for what can be rebuilt.
+        errors, ValueError. ``synchronous``: NORMAL only for what can be rebuilt. ``watch`` hears of the first DatabaseBroken once it is open.
         """
         engine = engine_for(url, key, synchronous)
         if isinstance(engine, SQLite):
@@ -78,7 +96,43 @@ class Database:
             if told is error:
                 raise
             raise told from error
+        self._watch = watch
+        if watch is not None and watch.seconds:
+            self._timer = reactor.callLater(watch.seconds, self._ring)
         return self
+
+    def _broke(self, error: BaseException) -> None:
+        """In any thread: tell of the first one."""
+        if isinstance(error, DatabaseBroken) and not self._told:
+            self._told = True
+            self._reactor.callFromThread(self._say, error)
+
+    def _say(self, error: DatabaseBroken) -> None:
+        if self._watch is not None:
+            self._watch.broken(self.engine.where, error)
+
+    def _ring(self) -> None:
+        self._timer = None
+        Deferred.fromCoroutine(self.glance())
+
+    async def glance(self) -> None:
+        """Look whether the file still is a database, past what memory holds of it. Never raises; what is broken is told."""
+        try:
+            await deferToThreadPool(self._reactor, self._readers.threadpool, self._glance)
+        except Exception as error:  # noqa: BLE001 - a look that fails otherwise says nothing of the database
+            self.log.debug("no look at {where}: {error}", where=self.engine.where, error=error)
+        if self._watch is not None and self._watch.seconds and self._timer is None and not self._closed:
+            self._timer = self._reactor.callLater(self._watch.seconds, self._ring)
+
+    def _glance(self) -> None:
+        connection: Any = self._readers.dbapi.connect(**self.engine.arguments())
+        try:
+            self.engine.prepare(connection, writer=False)
+            self.engine.glance(connection)
+        except Exception as error:  # noqa: BLE001 - only what says that it is broken counts
+            self._broke(self.engine.verdict(error))
+        finally:
+            connection.close()
 
     def _pool(self, size: int, *, writer: bool) -> _Pool:
         pool = _Pool(  # type: ignore[no-untyped-call]
@@ -101,14 +155,15 @@ class Database:
         except Exception as error:
             connection.close()
             told = self.engine.verdict(error)
+            self._broke(told)
             if told is error:
                 raise
             raise told from error
 
     @property
     def broken(self) -> bool:
-        """Writing failed in a way that only a restart may mend (see DatabaseBroken)."""
-        return self._commits.broken
+        """Reading or writing failed in a way that only a restart may mend (see DatabaseBroken)."""
+        return self._told or self._commits.broken
 
     async def run(self, fn: Callable[Concatenate[Cursor, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """``fn(cursor, *args)`` in the writer thread, in a transaction that is committed on return.
@@ -142,6 +197,7 @@ class Database:
                 engine.rollback(connection)
         except Exception as error:
             told = engine.verdict(error)
+            self._broke(told)
             if told is error:
                 raise
             raise told from error
@@ -156,13 +212,24 @@ class Database:
             raise TypeError("arguments go by position")
 
         def call(connection: Any) -> T:
-            return fn(self.engine.cursor(connection), *args, **kwargs)
+            try:
+                return fn(self.engine.cursor(connection), *args, **kwargs)
+            except Exception as error:
+                told = self.engine.verdict(error)
+                self._broke(told)
+                if told is error:
+                    raise
+                raise told from error
 
         result: T = await self._writer.hop(call)
         return result
 
     async def close(self) -> None:
         """Finish what runs, then close. The writer goes last, so that it is the one that checkpoints."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         await self._commits.idle()
         for pool in (self._readers, self._writer):
             if pool.running or pool.startID:

@@ -38,6 +38,7 @@ class NewMailbox(msgspec.Struct, frozen=True, kw_only=True):
     archive: bool = True
     suspended: Suspension | None = None
     role_waits: bool = False
+    second: str = ""
 
 
 # --- tenants and settings
@@ -159,6 +160,7 @@ def added_mailbox(snapshot: Snapshot, identifier: int, new: NewMailbox) -> Chang
         picked=new.picked,
         archive=new.archive,
         suspended=new.suspended,
+        second=new.second,
     )
     mailbox = _checked_mailbox(snapshot, mailbox)
     sql = "INSERT INTO mailboxes (id, tenant, domain, value) VALUES (?, ?, ?, ?)"
@@ -232,7 +234,20 @@ def _checked_mailbox(snapshot: Snapshot, mailbox: Mailbox) -> Mailbox:
             same = other.address.casefold() == text.casefold()
             whose = "registered already" if same else f'an address of "{other.address}"'
             raise DirectoryConflict(f'mailbox "{text}": {whose}')
-    return msgspec.structs.replace(mailbox, aliases=tuple(aliases), roles=tuple(dict.fromkeys(mailbox.roles)))
+    second = _checked_second(snapshot, mailbox)
+    return msgspec.structs.replace(mailbox, aliases=tuple(aliases), roles=tuple(dict.fromkeys(mailbox.roles)), second=second)
+
+
+def _checked_second(snapshot: Snapshot, mailbox: Mailbox) -> str:
+    """The second address: outside, for it is there for the time when nothing here can be read."""
+    if not mailbox.second.strip():
+        return ""
+    second = mailbox_address(mailbox.second, f'mailbox "{mailbox.address}": second address')
+    if snapshot.domain(second.domain) is not None:
+        raise DirectoryConflict(
+            f'mailbox "{mailbox.address}": second address "{second}": "{second.domain}" is served here; it must be one outside'
+        )
+    return str(second)
 
 
 def _addresses(snapshot: Snapshot, mailbox: Mailbox) -> list[Statement]:

@@ -1,6 +1,6 @@
 """``control.db``: the only database that is a source itself (design: files are the truth, databases are their index).
 
-It holds the directory, credentials, web sessions, settings and the audit log, is keyed with SQLCipher under the server key, and is backed
+It holds the directory, credentials, web sessions, settings, alarms and the audit log, is keyed with SQLCipher under the server key, and is backed
 up (rule 26). Every table carries the tenant (rule 25). Structs are kept as JSON in ``value`` where nothing ever asks for a single field, so
 that a new field needs no migration; what must be unique has a column and a constraint of its own. A request is open while no row of
 ``request_ends`` has its number: rows are only added, and none can end twice.
@@ -54,5 +54,15 @@ CONTROL = (
             " value TEXT NOT NULL)",
         ),
     ),
+    Migration(
+        number=3,
+        name="alarms",
+        sql=(
+            "CREATE TABLE alarms (number INTEGER NOT NULL PRIMARY KEY, tenant INTEGER NOT NULL, code TEXT NOT NULL, subject TEXT NOT NULL,"
+            " ended REAL NOT NULL, value TEXT NOT NULL)",
+            "CREATE UNIQUE INDEX alarms_open ON alarms (code, subject) WHERE ended = 0",
+            "CREATE INDEX alarms_ended ON alarms (ended)",
+        ),
+    ),
 )
-"""All deltas of ``control.db``, in order; directory, access and audit share the one sequence."""
+"""All deltas of ``control.db``, in order; directory, access, audit and alarms share the one sequence."""

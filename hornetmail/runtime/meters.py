@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 from zope.interface import implementer
 
 from hornetmail.interfaces import IMeters
@@ -50,6 +52,24 @@ class Meters:
     def gauge(self, name: str, value: Callable[[], float]) -> None:
         """A gauge ``hornetmail_<name>`` that asks ``value`` when it is read."""
         Gauge(f"hornetmail_{name}", name.replace("_", " "), registry=self._registry).set_function(value)
+
+    def gauges(self, name: str, label: str, values: Callable[[], Mapping[str, float]]) -> None:
+        """Gauges ``hornetmail_<name>{<label>=…}`` that ask ``values`` for all of them when they are read."""
+
+        def family() -> GaugeMetricFamily:
+            return GaugeMetricFamily(f"hornetmail_{name}", name.replace("_", " "), labels=(label,))
+
+        class Asked(Collector):
+            def describe(self) -> Iterable[Metric]:
+                return (family(),)
+
+            def collect(self) -> Iterable[Metric]:
+                found = family()
+                for key, value in values().items():
+                    found.add_metric((key,), value)
+                return (found,)
+
+        self._registry.register(Asked())
 
     def total(self, name: str) -> float:
         """The sum of a counter over all its labels, for rates on the dashboard."""

@@ -374,7 +374,9 @@ class SMTPSession(Session):
         traces = {target: self._trace(transaction, target, identifier) for target in transaction.targets}
         messages = await transaction.commit(origin, traces, held)
         for message in messages:
-            services.bus.publish(MessageAccepted(message.id, message.domain))
+            services.bus.publish(
+                MessageAccepted(message.id, message.domain, policy.door is Door.RELAY and message.direction is Direction.OUT)
+            )
         for domain, address in held.items():
             services.bus.publish(Alarm("loop", f"mail for {address} came back from the primary and is held", domain))
         services.meters.count("smtp_accepted", door=policy.door.value)

@@ -28,13 +28,17 @@ class Room:
         self._disk = disk
         self._directory = directory
         self._asked, self._free = 0.0, 1.0
+        self.elsewhere: Callable[[], str] = lambda: ""
+        """Why no mail can be taken because of another disk that it has to go to, ``""`` if it can."""
 
-    def check(self) -> None:
-        """Raises DiskFull."""
+    def check(self, *, own: bool = False) -> None:
+        """Raises DiskFull. A letter of our ``own`` has half of that share: it may say just this."""
         now = self._reactor.seconds()
         if now - self._asked >= 1.0 or now < self._asked:
             self._asked, self._free = now, self._disk.free_fraction(self._directory)
-        if self._free < self.least_free:
+        if not own and (why := self.elsewhere()):
+            raise DiskFull(why)
+        if self._free < self.least_free / (2 if own else 1):
             raise DiskFull(f"less than {self.least_free:.0%} of the queue's disk is free")
 
 
@@ -62,12 +66,12 @@ class Arrivals:
         self._check = check
         self._requests: dict[str, list[Deferred[Message]]] = {}
 
-    def begin(self, tenant: int) -> Deposit:
-        """A new message."""
+    def begin(self, tenant: int, *, own: bool = False) -> Deposit:
+        """A new message. ``own``: see ``Room.check``."""
 
         def room() -> None:
             self._check()
-            self._room.check()
+            self._room.check(own=own)
 
         return Deposit(self._accept, room, self._next_id, self._files, tenant)
 

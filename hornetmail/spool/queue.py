@@ -106,9 +106,10 @@ class Queue:
         self._closed = False
         self._alarmed = False
 
-    def begin(self, tenant: int) -> IDeposit:
-        """A new message. Its ``write`` and ``commit`` raise DiskFull when less than the least part of the disk is free."""
-        return self._arrivals.begin(tenant)
+    def begin(self, tenant: int, *, own: bool = False) -> IDeposit:
+        """A new message. Its ``write`` and ``commit`` raise DiskFull when less than the least part of the disk is free, or another disk that the
+        message has to go to is full; a letter of our ``own`` still has half of that part, since it may say just this."""
+        return self._arrivals.begin(tenant, own=own)
 
     # Attempts
 

@@ -16,7 +16,7 @@ from twisted.python.threadpool import ThreadPool
 
 from hornetmail.core.ids import milliseconds_of
 from hornetmail.db.engines import DatabaseError
-from hornetmail.db.pool import Database
+from hornetmail.db.pool import Database, Watch
 from hornetmail.disk.files import Disk
 from hornetmail.disk.mounts import refuse_network
 from hornetmail.disk.records import Position, RecordLog, Replayed
@@ -68,12 +68,13 @@ async def open_queue(
     database_key: bytes | None = None,
     alarm: Callable[[str, str], None] = lambda code, text: None,
     uptime: Callable[[], float] = monotonic,
+    watch: Watch | None = None,
 ) -> OpenedQueue:
     """The queue in ``directory`` (journal and bodies), with its index at ``database_url``.
 
     ``seal``: of the server key. ``node``, ``least_free``, ``recent_bytes``, ``longest``: see ``queue.Settings``. ``uptime``: seconds of a
     clock that nobody sets, from anywhere; give-up times count by it (rule 5). ``alarm(code, text)``: ``queue-broken`` (stop and restart),
-    ``queue-damage`` (a damaged place of the journal), ``queue-body-lost`` (a message's body cannot be read), ``queue-index``.
+    ``queue-damage`` (a damaged place of the journal), ``queue-body-lost`` (a message's body cannot be read), ``queue-index``. ``watch``: of the index.
     Raises NetworkFileSystem (rule 8), WrongKey, SpoolError (records of a newer version), OSError, the database's errors.
     """
     disk.make_directory(directory / "bodies")
@@ -83,7 +84,7 @@ async def open_queue(
     pool.start()
     index = None
     try:
-        index = Index(await _database(reactor, database_url, database_key))
+        index = Index(await _database(reactor, database_url, database_key, watch))
         journal = RecordLog(
             directory / "journal", disk, writer=f"n{node}", seal=seal.derive(b"queue journal"), segment_bytes=segment_bytes
         )
@@ -129,10 +130,10 @@ def _tell_damage(queue: OpenedQueue, journal: RecordLog, alarm: Callable[[str, s
     alarm("queue-damage", f"damaged places in the queue's journal were left aside: {'; '.join(places)}{more}")
 
 
-async def _database(reactor: Any, url: str, key: bytes | None) -> Database:
+async def _database(reactor: Any, url: str, key: bytes | None, watch: Watch | None) -> Database:
     """The index's database; a SQLite file that is damaged is put aside, for it can be made again."""
     try:
-        return await Database.open(reactor, url, MIGRATIONS, key=key, synchronous="NORMAL", alone=True)
+        return await Database.open(reactor, url, MIGRATIONS, key=key, synchronous="NORMAL", alone=True, watch=watch)
     except DatabaseError as error:
         path = Path(unquote(urlsplit(url).path))
         if not url.startswith("sqlite:") or not path.exists():
@@ -140,7 +141,7 @@ async def _database(reactor: Any, url: str, key: bytes | None) -> Database:
         log.error("{path} is damaged and made again from the journal: {error}", path=str(path), error=error)
         for suffix in ("", "-wal", "-shm"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
-        return await Database.open(reactor, url, MIGRATIONS, key=key, synchronous="NORMAL", alone=True)
+        return await Database.open(reactor, url, MIGRATIONS, key=key, synchronous="NORMAL", alone=True, watch=watch)
 
 
 async def _fill(queue: Queue, reactor: Any, journal: RecordLog, index: Index, thread: WriterThread) -> Replayed:

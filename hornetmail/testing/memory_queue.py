@@ -174,7 +174,7 @@ class MemoryQueue:
         for each in self._listeners:
             each()
 
-    def begin(self, tenant: int) -> _Deposit:
+    def begin(self, tenant: int, *, own: bool = False) -> _Deposit:
         """See IQueue."""
         return _Deposit(self, tenant)
 

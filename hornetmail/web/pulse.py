@@ -106,6 +106,8 @@ class Pulse:
         )
 
     def _on_alarm(self, event: Alarm) -> None:
+        if event.code == "emergency":
+            return  # the switch of the mode is news already
         self._news.append(News(self._now(), "warn", "bell", event.text, "", event.domain))
 
 

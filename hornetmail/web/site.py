@@ -25,6 +25,7 @@ from hornetmail.web.api.rooms import Rooms
 from hornetmail.web.api.visitors import Visitors
 from hornetmail.web.languages import Languages
 from hornetmail.web.pages.account import AccountPages
+from hornetmail.web.pages.alarms import AlarmPages
 from hornetmail.web.pages.approvals import ApprovalPages
 from hornetmail.web.pages.archive import ArchivePages
 from hornetmail.web.pages.dashboard import DashboardPages
@@ -244,6 +245,7 @@ def Site(
     pages: list[Any] = [
         signin,
         DashboardPages(api, renderer, pulse, now),
+        AlarmPages(api, renderer),
         MailReadPages(folders, renderer, offload, strays.of_message),
         MailWritePages(folders, renderer, offload, submit, now),
         ArchivePages(api, renderer, offload),
@@ -268,9 +270,16 @@ def _to_approve(rooms: Rooms, visit: Visit) -> int:
     return sum(not rooms.second.obstacle(visit.person, one) for one in found)
 
 
+def _fresh_alarms(rooms: Rooms, visit: Visit) -> int:
+    """Open alarms that nobody has acknowledged, if they are the visitor's business."""
+    if rooms.alarms is None or not visit.caller.may(Right.ADMINISTER):
+        return 0
+    return sum(not record.acknowledged for record in rooms.alarms.standing(visit.caller.tenant))
+
+
 def common(rooms: Rooms, visit: Visit, playground: bool) -> dict[str, Any]:
     """What the frame of every page shows: emergencies that concern the visitor, mail that is held, a key without a backup or in change,
-    what waits for the visitor's approval, when what an emergency left in the visitor's folders goes."""
+    what waits for the visitor's approval, alarms, when what an emergency left in the visitor's folders goes."""
     person = visit.caller.person
     if person is None:
         return {
@@ -279,6 +288,7 @@ def common(rooms: Rooms, visit: Visit, playground: bool) -> dict[str, Any]:
             "key_unsaved": False,
             "key": None,
             "approvals": 0,
+            "alarms": 0,
             "folders_expire": 0.0,
             "playground": False,
             "here": "/",
@@ -298,6 +308,7 @@ def common(rooms: Rooms, visit: Visit, playground: bool) -> dict[str, Any]:
         "key_unsaved": keys is not None and not key_backed_up(rooms),
         "key": key_view(keys.state) if keys is not None else None,
         "approvals": _to_approve(rooms, visit),
+        "alarms": _fresh_alarms(rooms, visit),
         "folders_expire": rooms.expiry.due(person.mailbox) if rooms.expiry is not None else 0.0,
         "playground": playground,
         "here": visit.path if visit.path.startswith("/") else "/",

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet import reactor as _reactor
 
 from hornetmail.compose.rooms import retention_jobs
-from hornetmail.core.events import Alarm
+from hornetmail.core.events import Alarm, AlarmEnded
 from tests.archive.cases import ArchiveCase
 
 reactor: Any = _reactor
@@ -39,4 +39,5 @@ class RetentionTest(ArchiveCase):
         await archive.confirm_purge()
         await mark.run(reactor.seconds())
         await purge.run(reactor.seconds())
-        assert len(bus.events) == 2
+        assert [(told.code, told.subject) for told in bus.events[2:]] == [("archive-purge", "mark"), ("archive-purge", "purge")]
+        assert {type(told) for told in bus.events[2:]} == {AlarmEnded}, "an alarm whose cause is gone must end"

@@ -185,8 +185,9 @@ class House:
             root_keys=self.root_keys,
         )
         people: Any = (self.access, self.sessions)
+        self.api = Api(rooms)
         self.resource = Site(
-            Api(rooms),
+            self.api,
             Visitors(*people, plain_ok=lambda peer: True),
             now=self.clock.seconds,
             offload=self._offload,
@@ -195,6 +196,10 @@ class House:
             prefix=prefix,
         )
         self.prefix = prefix
+
+    def rooms_with(self, **rooms: Any) -> None:
+        """Further rooms."""
+        self.api.rooms = msgspec.structs.replace(self.api.rooms, **rooms)
 
     def _goal(self, mailbox: int) -> str:
         box = self.directory.mailbox_by_id(mailbox)

@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from hornetmail.core.backoff import Backoff
-from hornetmail.core.events import Alarm
+from hornetmail.core.events import Alarm, AlarmEnded
 from hornetmail.core.queued import Settled
 from hornetmail.delivery.connections.unrecorded import Unrecorded
 from hornetmail.delivery.tasks import Tasks, pause, within
@@ -132,6 +132,8 @@ class Record:
             if self._stopped and not tried.called:
                 tried.callback(None)
         self._unrecorded.recorded(rows)
+        if told and not any(row not in rows for row in self._rows):
+            self._bus.publish(AlarmEnded(ALARM, why="all of it is recorded"))
         try:
             then()
         except Exception:  # noqa: BLE001 - what follows from a record cannot undo it

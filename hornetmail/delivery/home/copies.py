@@ -15,7 +15,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
 from hornetmail.core.backoff import Backoff
-from hornetmail.core.events import Alarm
+from hornetmail.core.events import Alarm, AlarmEnded
 from hornetmail.core.folder import FolderError
 from hornetmail.core.queued import Portal, Row, RowKind, RowState, Settled
 from hornetmail.delivery.attempt.ground import Ground
@@ -130,12 +130,16 @@ class Copies:
         while True:
             try:
                 await within(clock, HANGS_SECONDS, step())
+                if told:
+                    self._ground.bus.publish(AlarmEnded(ALARM, copy.name, "it is done"))
                 return
             except CancelledError:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever it is, only this step is tried again
                 if isinstance(error, FolderError) and error.code == "CANNOT":
                     # Its mailbox was removed since: there is nobody whose INBOX it could be in.
+                    if told:
+                        self._ground.bus.publish(AlarmEnded(ALARM, copy.name, "its mailbox was removed"))
                     return
                 tries += 1
                 why = str(error)
@@ -148,7 +152,7 @@ class Copies:
                 mailbox = self._ground.directory.mailbox_by_id(copy.mailbox)
                 whose = f"<{mailbox.address}>" if mailbox is not None else f"mailbox {copy.mailbox}"
                 text = f"{whose}: the portal's copy {copy.name} cannot be {what}, it is tried again and again: {why}"
-                self._ground.bus.publish(Alarm(ALARM, text))
+                self._ground.bus.publish(Alarm(ALARM, text, subject=copy.name))
             await pause(clock, self._again.delay(tries, 0.5))
 
 

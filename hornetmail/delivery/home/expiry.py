@@ -19,7 +19,7 @@ from zope.interface import implementer
 
 from hornetmail.core import clock
 from hornetmail.core.address import domain_of
-from hornetmail.core.events import Alarm
+from hornetmail.core.events import Alarm, AlarmEnded
 from hornetmail.core.mode import Mode
 from hornetmail.core.queued import DONE, Row, RowKind, RowState
 from hornetmail.core.served import Domain, Mailbox
@@ -138,6 +138,7 @@ class Expiry:
                 Alarm("portal-expiry", f"{why}: nothing in portal folders expires until it is right and we are restarted")
             )
             return Done()
+        self._bus.publish(AlarmEnded("portal-expiry", why="the clock is right"))
         todo: dict[int, list[Step]] = {}
         there: set[int] = set()
         known = any(self._modes.ended(domain.name) for domain in self._directory.domains())

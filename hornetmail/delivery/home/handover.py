@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from hornetmail.core import outage
 from hornetmail.core.address import domain_of
 from hornetmail.core.envelope import Envelope, Recipient
-from hornetmail.core.events import Alarm
+from hornetmail.core.events import Alarm, WentHome
 from hornetmail.core.folder import FolderError
 from hornetmail.core.queued import Message, Portal, Row, RowState, Settled
 from hornetmail.core.reply import Reply
@@ -164,6 +164,7 @@ class HandOver:
             def home() -> None:
                 self._evidence.learn((recipient.address,))
                 self._copies.remove(row, claimed=True)
+                self._ground.bus.publish(WentHome(self._ground.name(domain_of(row.address)), copy.mailbox, True))
 
             await self._record.put([Settled(row.id, RowState.HOME, verdict, delay_told=told)], home)
             return Result.HOME
@@ -173,6 +174,7 @@ class HandOver:
             def stuck() -> None:
                 self._copies.let_go(copy, KEYWORD, reason)
                 text = f"<{row.address}>: {reason}; it stays in INBOX"
+                self._ground.bus.publish(WentHome(self._ground.name(domain_of(row.address)), copy.mailbox, False))
                 self._ground.bus.publish(Alarm("drain-refused", text, domain_of(row.address)))
 
             await self._record.put([Settled(row.id, RowState.STUCK, verdict, reason=reason, delay_told=told)], stuck)

@@ -119,7 +119,7 @@ class Notices:
 
     async def _post(self, tenant: int, to: str, data: bytes, request: str, domain: str) -> None:
         served = self._directory.domain(domain_of(to))
-        deposit = self._queue.begin(tenant)
+        deposit = self._queue.begin(tenant, own=True)
         try:
             await deposit.write(data)
             await deposit.commit(
@@ -145,8 +145,22 @@ class Notices:
 
     async def tell(self, tenant: int, address: str, subject: str, lines: Sequence[str], about: str, domain: str) -> None:
         """A notice to one address, once a day for the same ``about``."""
+        day = int(self._clock.seconds() // DAY)
+        await self.letter(tenant, address, subject, lines, f"notice:{about}:{address}:{day}", domain)
+
+    async def letter(self, tenant: int, address: str, subject: str, lines: Sequence[str], request: str, domain: str) -> None:
+        """A notice to one address, once for the same ``request``; durable on return. ``domain``: on whose behalf, which decides on the smarthost
+        for an address outside."""
         now = self._clock.seconds()
         data = plain_notice(
             hostname=self._hostname, to=address, subject=subject, date=formatdate(now), unique=self._unique(), lines=lines
         )
-        await self._post(tenant, address, data, f"notice:{about}:{address}:{int(now // DAY)}", domain)
+        await self._post(tenant, address, data, request, domain)
+
+    def way_out(self, domain: str) -> str:
+        """What ``letter`` is to be told for an address outside, when the domain's own server may be down: the domain, if its smarthost is
+        another host than its primaries, else ``""``: straight to the address's own mail exchanger."""
+        served = self._directory.domain(domain)
+        if served is None or served.smarthost is None or served.smarthost.name in {host.name for host in served.primaries}:
+            return ""
+        return served.name

@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from hornetmail.core import machine, outage
-from hornetmail.core.events import Alarm, DirectoryChanged, HealthChanged, PrimarySeen
+from hornetmail.core.events import Alarm, AlarmEnded, DirectoryChanged, HealthChanged, PrimarySeen
 from hornetmail.core.machine import Own
 from hornetmail.core.reply import Reply
 from hornetmail.core.served import Domain, Host, TLSPolicy
@@ -244,6 +244,9 @@ class Health:
         except Broken as error:
             stage, text = error.stage, f"{error.stage}: {error.reply}"
         else:
+            if self._complained:
+                self._complained = 0.0
+                self._bus.publish(AlarmEnded("no-connections", why="connections can be made again"))
             self.saw(host, True, "answered EHLO", probed=True)
             return client
         if stage is Stage.LOCAL:

@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from hornetmail.core import machine, outage
 from hornetmail.core.address import domain_of, key_of
-from hornetmail.core.events import Alarm, ModeChanged
+from hornetmail.core.events import Alarm, AlarmEnded, ModeChanged
 from hornetmail.core.mode import Mode
 from hornetmail.core.queued import RowKind, RowState, WaitsFor
 from hornetmail.core.served import Domain, Failover
@@ -311,6 +311,7 @@ class Modes:
             if not pending.recorded:
                 await self._record(domain)
                 pending.recorded = True
+                self._bus.publish(AlarmEnded("mode-unrecorded", domain, "it is recorded"))
                 self._told(domain, pending.switch)
             if pending.switch.mode is Mode.EMERGENCY:
                 await self._adopt(domain)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from hornetmail.web.api import account, approvals, archive, domains, keys, mailboxes, people, queue, status, strays
+from hornetmail.web.api import account, alarms, approvals, archive, domains, keys, mailboxes, people, queue, status, strays
 from hornetmail.web.api.operations import Operation
 
 OPERATIONS: tuple[Operation[Any, Any], ...] = (
     *status.OPERATIONS,
+    *alarms.OPERATIONS,
     *domains.OPERATIONS,
     *mailboxes.OPERATIONS,
     *people.OPERATIONS,

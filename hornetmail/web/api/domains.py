@@ -25,7 +25,8 @@ class PrimaryView(msgspec.Struct, frozen=True):
 class DomainView(MayWait, frozen=True, kw_only=True):
     """A domain with its mode. ``primaries`` are ``HOST:PORT``; ``scope``: all users or picked mailboxes (C12). ``portal_on``: whether
     any trouble sends a single mail to the portal (C20), or an outage only; greylisting and a full mailbox are none (L6). ``portal_days``: what
-    an emergency left in the portal's folders goes that many days after it, 0 never (rule 24). ``waits``: changes that wait for a second
+    an emergency left in the portal's folders goes that many days after it, 0 never (rule 24). ``tell_people``: whether people with a second address
+    on file are told there when an emergency begins and ends. ``waits``: changes that wait for a second
     person (rule 15)."""
 
     name: str
@@ -41,6 +42,7 @@ class DomainView(MayWait, frozen=True, kw_only=True):
     archive: bool
     retention_days: int
     portal_days: float
+    tell_people: bool
     relay_from: list[str]
     smarthost: str
     aliases: list[str]
@@ -73,6 +75,7 @@ class DomainAdd(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     archive: bool = True
     retention_days: int = 90
     portal_days: float = 90.0
+    tell_people: bool = False
     relay_from: list[str] = []
     smarthost: str = ""
     aliases: list[str] = []
@@ -92,6 +95,7 @@ class DomainChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     archive: bool | msgspec.UnsetType = msgspec.UNSET
     retention_days: int | msgspec.UnsetType = msgspec.UNSET
     portal_days: float | msgspec.UnsetType = msgspec.UNSET
+    tell_people: bool | msgspec.UnsetType = msgspec.UNSET
     relay_from: list[str] | msgspec.UnsetType = msgspec.UNSET
     smarthost: str | msgspec.UnsetType = msgspec.UNSET
     aliases: list[str] | msgspec.UnsetType = msgspec.UNSET
@@ -135,6 +139,7 @@ def view(rooms: Rooms, domain: Domain, **more: Any) -> DomainView:
         archive=domain.archive,
         retention_days=domain.retention_days,
         portal_days=domain.portal_days,
+        tell_people=domain.tell_people,
         relay_from=list(domain.relay_from),
         smarthost=str(domain.smarthost) if domain.smarthost else "",
         aliases=list(domain.aliases),
@@ -176,6 +181,7 @@ async def add(rooms: Rooms, caller: Caller, request: DomainAdd) -> DomainView:
             archive=request.archive,
             retention_days=request.retention_days,
             portal_days=request.portal_days,
+            tell_people=request.tell_people,
             relay_from=tuple(parse_network(text, f"$.relay_from[{place}]") for place, text in enumerate(request.relay_from)),
             smarthost=parse_host(request.smarthost, "$.smarthost") if request.smarthost else None,
             aliases=names["aliases"],

@@ -12,6 +12,7 @@ from twisted.logger import Logger
 from hornetmail.access.rights import Right
 from hornetmail.core.events import (
     Alarm,
+    AlarmsChanged,
     ArchiveGrew,
     DirectoryChanged,
     FolderChanged,
@@ -85,6 +86,7 @@ class _Stream:
                 (ModeChanged, lambda event: self._of_domain("mode", event)),
                 (HealthChanged, lambda event: self._of_domain("health", event)),
                 (Alarm, lambda event: self._of_domain("alarm", event)),
+                (AlarmsChanged, lambda _: self._soon("alarms", {})),
                 (DirectoryChanged, lambda event: self._soon("directory", {"version": event.version})),
                 (MessageAccepted, lambda _: self._soon("queue", {})),
                 (RecipientSettled, lambda _: self._soon("queue", {})),

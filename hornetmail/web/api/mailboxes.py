@@ -22,7 +22,7 @@ ON_MAILBOX = ("roles", "addresses", "enable", "archive_access")
 class MailboxView(MayWait, frozen=True, kw_only=True):
     """A mailbox. ``served``: its domain is; without that it is only a log-in. ``picked``: covered where the domain's scope is picked (C12).
     ``folders_expire``: the announced date on which what an emergency left in its portal folders goes, in Unix seconds, or 0 (rule 24).
-    ``archive_closed``: why its person may not use the archive for now, or ``""``; ``waits``: changes that wait for a second person (rule 15)."""
+    ``second``: an address outside where its person is told of alarms and emergencies. ``archive_closed``: why its person may not use the archive for now, or ``""``; ``waits``: changes that wait for a second person (rule 15)."""
 
     id: str
     address: str
@@ -34,6 +34,7 @@ class MailboxView(MayWait, frozen=True, kw_only=True):
     enabled: bool
     picked: bool
     archive: bool
+    second: str
     served: bool
     password_set: bool
     must_change: bool
@@ -69,6 +70,7 @@ class MailboxAdd(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     aliases: list[str] = []
     picked: bool = True
     archive: bool = True
+    second: str = ""
 
 
 class MailboxAdded(MayWait, frozen=True):
@@ -88,6 +90,7 @@ class MailboxChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     enabled: bool | msgspec.UnsetType = msgspec.UNSET
     picked: bool | msgspec.UnsetType = msgspec.UNSET
     archive: bool | msgspec.UnsetType = msgspec.UNSET
+    second: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class MailboxPassword(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -118,6 +121,7 @@ def view(rooms: Rooms, mailbox: Mailbox) -> MailboxView:
         enabled=mailbox.enabled,
         picked=mailbox.picked,
         archive=mailbox.archive,
+        second=mailbox.second,
         served=rooms.directory.domain(mailbox.domain) is not None,
         password_set=credential is not None,
         must_change=credential is not None and credential.must_change,
@@ -172,6 +176,7 @@ async def add(rooms: Rooms, caller: Caller, request: MailboxAdd) -> MailboxAdded
         aliases=aliases,
         picked=request.picked,
         archive=request.archive,
+        second=request.second,
         suspended=suspended,
         role_waits=second is not None and bool(roles),
     )

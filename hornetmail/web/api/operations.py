@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, Generic, TypeVar
+from types import UnionType
+from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
@@ -171,9 +172,11 @@ class Operation(Generic[Q, R]):
 
 
 def _is_secret(kind: Any) -> bool:
-    return any(
-        isinstance(meta, msgspec.Meta) and bool((meta.extra or {}).get("secret")) for meta in getattr(kind, "__metadata__", ())
-    )
+    """Whether the type is ``Secret``, or says that it may be one: ``Secret | UnsetType``."""
+    metas = getattr(kind, "__metadata__", ())
+    if any(isinstance(meta, msgspec.Meta) and bool((meta.extra or {}).get("secret")) for meta in metas):
+        return True
+    return get_origin(kind) in (Union, UnionType) and any(_is_secret(each) for each in get_args(kind))
 
 
 def need(room: T | None, role: str) -> T:

@@ -56,6 +56,14 @@ class ArchiveStatus(msgspec.Struct, frozen=True, kw_only=True):
     marked: int = 0
 
 
+class AlarmStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """How many alarms are open; ``fresh``: those that nobody has acknowledged; ``codes``: which."""
+
+    open: int = 0
+    fresh: int = 0
+    codes: list[str] = []
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Everything at a glance."""
 
@@ -66,6 +74,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     queue: QueueStatus
     archive: ArchiveStatus
     portal: dict[str, int]
+    alarms: AlarmStatus = AlarmStatus()
 
 
 class AuditFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -108,8 +117,9 @@ def health(rooms: Rooms) -> Health:
 
 
 async def status(rooms: Rooms, caller: Caller, _: Nothing) -> Status:
-    """Roles, domains, queue, archive, portal."""
+    """Roles, domains, queue, archive, portal, alarms."""
     backlog = rooms.queue.backlog() if rooms.queue is not None else Backlog()
+    alarms = rooms.alarms.standing(caller.tenant) if rooms.alarms is not None else []
     figures = await rooms.archive.figures() if rooms.archive is not None else ArchiveFigures()
     return Status(
         hostname=rooms.hostname,
@@ -139,6 +149,11 @@ async def status(rooms: Rooms, caller: Caller, _: Nothing) -> Status:
             key=key_view(rooms.root_keys.state) if rooms.root_keys is not None else KeyView(),
         ),
         portal=dict(await rooms.portal.figures()) if rooms.portal is not None else {},
+        alarms=AlarmStatus(
+            open=len(alarms),
+            fresh=sum(not record.acknowledged for record in alarms),
+            codes=sorted({record.code for record in alarms}),
+        ),
     )
 
 

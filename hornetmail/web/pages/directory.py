@@ -158,6 +158,7 @@ class DirectoryPages:
             aliases=form.lines("aliases"),
             picked=form.ticked("picked"),
             archive=form.ticked("archive"),
+            second=form.text("second"),
         )
         try:
             added = await self._api.call(visit.caller, "mailbox.add", wanted)
@@ -183,6 +184,7 @@ class DirectoryPages:
             enabled=form.ticked("enabled"),
             picked=form.ticked("picked"),
             archive=form.ticked("archive"),
+            second=form.text("second"),
         )
         try:
             changed = await self._api.call(visit.caller, "mailbox.change", wanted)
@@ -225,6 +227,7 @@ def _domain_fields(form: Form) -> dict[str, Any]:
         "archive": form.ticked("archive"),
         "retention_days": form.number("retention_days", 90),
         "portal_days": _days(form.text("portal_days")),
+        "tell_people": form.ticked("tell_people"),
         "relay_from": form.lines("relay_from"),
         "smarthost": form.text("smarthost"),
         "aliases": form.lines("aliases"),
@@ -253,6 +256,7 @@ _FIELDS = {
     "$.retention_days": "Days in the archive",
     "$.portal_days": "Days in portal folders",
     "$.password": "Password",
+    "$.second": "Second address",
 }
 
 
