@@ -16,6 +16,7 @@ from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from hornetmail.archive.care.accounts import Accounts
+from hornetmail.archive.care.keeping import Keeping, Parts
 from hornetmail.archive.care.merging import Merged, Merger, MergeSettings
 from hornetmail.archive.care.rebuild import Rebuild, restore_leaves
 from hornetmail.archive.care.retention import Retention, RetentionSettings, count_marked
@@ -51,7 +52,7 @@ from hornetmail.db.engines import Cursor, DatabaseBroken
 from hornetmail.db.pool import Database, Watch
 from hornetmail.disk.files import Disk
 from hornetmail.disk.records import LogBroken, RecordLog
-from hornetmail.interfaces import IArchive, IBody, IBus, IMeters
+from hornetmail.interfaces import IArchive, IAudit, IBody, IBus, IMeters
 from hornetmail.mime.text import read_mail
 
 T = TypeVar("T")
@@ -63,7 +64,7 @@ DATABASE = "archive.db"
 class ArchiveSettings(msgspec.Struct, frozen=True, gc=False):
     """Sizes and times. ``seal_bytes``, ``seal_seconds``: a staging segment goes to the medium at that size or age. ``node``: 0 to 1023.
     ``glance_seconds``: between looks at an index that nobody uses, 0: none.
-    ``retention``: what may go at once (rule 19). ``merging``: how large packs become."""
+    ``retention``: what may go at once (rule 19). ``merging``: how large packs become. ``backup_days``: as long a backup is kept, which holds what was deleted since."""
 
     seal_bytes: int = 32 << 20
     seal_seconds: float = 900.0
@@ -72,6 +73,7 @@ class ArchiveSettings(msgspec.Struct, frozen=True, gc=False):
     glance_seconds: float = 0.0
     retention: RetentionSettings = RetentionSettings()
     merging: MergeSettings = MergeSettings()
+    backup_days: float = 0.0
 
 
 def media_of(settings: Sequence[MediumSetting], disk: Disk) -> Media:
@@ -102,6 +104,7 @@ class Archive:
         meters: IMeters | None = None,
         settings: ArchiveSettings = ArchiveSettings(),
         uptime: Callable[[], float] = monotonic,
+        audit: IAudit | None = None,
     ) -> None:
         self._reactor = reactor
         self._disk = disk
@@ -136,6 +139,20 @@ class Archive:
         self._database: Database | None = None
         self._broken = ""
         self.moving = DeferredLock()
+        self._audit = audit
+        self.keeping = Keeping(
+            Parts(
+                self._index,
+                self._staging,
+                self._codec,
+                self.moving,
+                self.flush,
+                lambda now: self._retention().tell_journal(now),
+                reactor.seconds,
+                self._recount,
+                settings.backup_days,
+            )
+        )
         self._indexer: Indexer | None = None
         self._sealer: Sealer | None = None
         self._ticker: Any = None
@@ -253,6 +270,7 @@ class Archive:
             self._settings.node,
         )
         self._indexer.wake()
+        await self.keeping.catch_up()
         await self._retention().tell_journal(self._reactor.seconds())
 
     async def unlock(self, root: bytes) -> None:
@@ -460,6 +478,10 @@ class Archive:
         return await verification.run(full)
 
     async def mark(self, now: float) -> int:
+        """See IArchive. Rules that were changed are applied first, and holds with a query take what came since."""
+        self._index()
+        await self.keeping.walk()
+        await self.keeping.renew_holds()
         return await self._retention().mark(now)
 
     async def purge(self, now: float) -> int:
@@ -468,10 +490,13 @@ class Archive:
             gone = await self._retention().purge(now)
         finally:
             self.moving.release()
-        self._mails, self._raw = await self._index().read(_totals)
+        await self._recount()
         if gone:
             await self.flush(seal=True)
         return gone
+
+    async def _recount(self) -> None:
+        self._mails, self._raw = await self._index().read(_totals)
 
     async def merge(self, now: float) -> Merged:
         """Packs put together, and written anew without what went. What cannot be done now is an alarm, and tried again in the next night."""
@@ -493,6 +518,8 @@ class Archive:
             merged = await merger.run(now)
         finally:
             self.moving.release()
+        if not merged.damaged and not merged.away:
+            self._alarm_over("archive-merging", "packs are merged")
         for problem in merged.damaged:
             self._alarm_here("archive-merging", f"a damaged pack is not merged: {problem}")
         for problem in merged.away:
@@ -517,6 +544,7 @@ class Archive:
             drift,
             self._alarm_here,
             self._settings.retention,
+            self._audit,
         )
 
     async def rebuild(self) -> Sequence[Finding]:

@@ -27,7 +27,7 @@ from hornetmail.delivery.service import Delivery, Settings
 from hornetmail.disk.files import Disk
 from hornetmail.disk.seal import Seal
 from hornetmail.filter.spf import SenderCheck
-from hornetmail.interfaces import IArchive, IBus
+from hornetmail.interfaces import IArchive, IAudit, IBus
 from hornetmail.net.dial import Dialer
 from hornetmail.net.resolver import Resolver
 from hornetmail.net.smtp import Timeouts
@@ -63,7 +63,7 @@ def media_of(config: Config) -> tuple[MediumSetting, ...]:
     return (MediumSetting(FIRST_MEDIUM, str(config.path(config.archive.medium))),)
 
 
-def archive_of(base: Foundations, root: bytes | None) -> Archive:
+def archive_of(base: Foundations, root: bytes | None, audit: IAudit | None = None) -> Archive:
     """The archive, not yet started; ``root`` None: locked."""
     return Archive(
         base.reactor,
@@ -74,6 +74,7 @@ def archive_of(base: Foundations, root: bytes | None) -> Archive:
         ids=base.ids,
         bus=base.bus,
         meters=base.meters,
+        audit=audit,
         settings=ArchiveSettings(
             node=base.config.node,
             seal_seconds=base.config.archive.seal_seconds,
@@ -188,7 +189,7 @@ class MailRooms:
         )
         await portal.open()
         base.at_close(portal.close)
-        archive = archive_of(base, await root_of(base))
+        archive = archive_of(base, await root_of(base), people.audit)
         await archive.start()
         base.at_close(archive.stop)
         root_keys = RootKeys(

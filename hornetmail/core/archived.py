@@ -84,6 +84,10 @@ class ArchiveError(Exception):
     """The archive cannot do it now; the message says why."""
 
 
+class HoldRefused(ArchiveError):
+    """A legal hold forbids it; the message names mail and hold."""
+
+
 class KeyRefused(ArchiveError):
     """The archive's root key cannot be changed like this: the wrong paper, or the wrong moment. The message says which."""
 

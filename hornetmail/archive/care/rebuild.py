@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import blockingCallFromThread, deferToThreadPool
 from twisted.logger import Logger
 
+from hornetmail.archive.care.keeping import remember
 from hornetmail.archive.care.retention import mark_rebuilt
 from hornetmail.archive.index.leaves import count_untold, leaf_went
 from hornetmail.archive.index.mails import Prepared, died_in
@@ -309,6 +310,8 @@ class Rebuild:
         for at in range(0, len(members), BATCH):
             prepared = []
             for member, event in members[at : at + BATCH]:
+                if event.what == What.KEEP_UNTIL:
+                    await self._database.run(_keep_until, event)
                 if event.copy is None:
                     continue
                 found = await self._database.read(_twin, tenant, event.copy.sha256)
@@ -384,6 +387,16 @@ def _remember(cursor: Cursor, tenant: int, event: EventMeta) -> None:
         cursor.executemany(
             "INSERT INTO deleted (record, tenant, at, back) VALUES (?, ?, 0, ?) ON CONFLICT (record) DO UPDATE SET back = max(back, excluded.back)",
             [(record, tenant, event.at) for record in event.records],
+        )
+    else:
+        remember(cursor, tenant, event)
+
+
+def _keep_until(cursor: Cursor, event: EventMeta) -> None:
+    for record in event.records:
+        cursor.execute(
+            "UPDATE mail SET base = coalesce(base, expires), kept = max(kept, ?), expires = max(expires, ?) WHERE record = ?",
+            (event.until, event.until, record),
         )
 
 

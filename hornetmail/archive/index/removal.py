@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -10,6 +10,7 @@ from hornetmail.archive.index.leaves import leaf_went, leaves_of
 from hornetmail.archive.index.schema import table_of
 from hornetmail.archive.index.uses import leave_parts
 from hornetmail.db.engines import Cursor
+from hornetmail.db.pool import Database
 
 RETENTION = "retention"
 
@@ -56,3 +57,21 @@ def _remove(cursor: Cursor, place: int, reason: str, soon: int) -> Removed | Non
     for node, leaf in leaves:
         leaf_went(cursor, node, leaf)
     return Removed(identifier, tenant, month, size)
+
+
+async def forget_text(database: Database, months: Iterable[int]) -> None:
+    """FTS5 keeps the words of what was deleted until its segments are written anew (rule 23); what it gives back is zeroed (``secure_delete``), and the
+    write-ahead log, which had it all, is emptied."""
+    for month in sorted(set(months)):
+        await database.run(_optimize, month)
+    await database.alone(_empty_log)
+
+
+def _optimize(cursor: Cursor, month: int) -> None:
+    if cursor.execute("SELECT 1 FROM month WHERE month = ?", (month,)).fetchone():
+        table = table_of(month)
+        cursor.execute(f"INSERT INTO {table} ({table}) VALUES ('optimize')")
+
+
+def _empty_log(cursor: Cursor) -> None:
+    cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

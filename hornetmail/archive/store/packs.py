@@ -4,6 +4,7 @@ order (rules 20, 21). Packs of month 0 are the medium's journal: later facts tha
 
 from __future__ import annotations
 
+import calendar
 import hashlib
 import re
 import struct
@@ -38,6 +39,12 @@ def month_of(expires: float) -> int:
     """The month of expiry as YYYYMM (UTC)."""
     when = time.gmtime(min(max(expires, 0.0), 253402300799.0))
     return when.tm_year * 100 + when.tm_mon
+
+
+def end_of(month: int) -> float:
+    """Unix seconds at which a month (YYYYMM, UTC) is over."""
+    year, number = divmod(month, 100)
+    return float(calendar.timegm((year + number // 12, number % 12 + 1, 1, 0, 0, 0)))
 
 
 _PACK_NAME = re.compile(r"(?:packs/t(\d{1,19})/(\d{4})-(\d{2})|journal/t(\d{1,19}))/([0-9a-f]{32})\.pack", re.ASCII)

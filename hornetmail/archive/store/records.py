@@ -128,7 +128,7 @@ class What(enum.StrEnum):
     ``COPY``: the same bytes arrived once more (rule 13). ``VOID``: a staged record that says nothing new (a row staged twice around a crash).
     ``DELETED``: records that went, by purge or by hand; ``UNDELETED``: they did not after all. ``HOLD``, ``RELEASE``: a legal hold named ``text`` on
     records begins, ends. ``KEEP_UNTIL``: they live until ``until``. ``NOTE``, ``CATEGORY``: ``text`` of ``by`` (``""``: taken away).
-    ``RENDITION``: the first record and the others are renditions of one mail (rule 13).
+    ``RENDITION``: the first record and the others are renditions of one mail (rule 13). ``RETENTION``: the tenant's rules from then on, as JSON in ``text``.
     """
 
     COPY = "copy"
@@ -141,6 +141,7 @@ class What(enum.StrEnum):
     NOTE = "note"
     CATEGORY = "category"
     RENDITION = "rendition"
+    RETENTION = "retention"
 
 
 WITH_THEIR_MAIL = frozenset({What.COPY, What.VOID, What.KEEP_UNTIL, What.NOTE, What.CATEGORY, What.RENDITION})
@@ -160,6 +161,7 @@ class EventMeta(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     leaves: tuple[tuple[int, int], ...] = ()
     text: str = ""
     until: float = 0.0
+    query: str = ""
 
 
 class Header(msgspec.Struct, frozen=True, gc=False):
