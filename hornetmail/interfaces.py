@@ -439,16 +439,25 @@ class IRetention(Interface):
     async def holds(tenant: int) -> Sequence[Hold]:
         """All of them, the newest first, released ones too."""
 
-    async def hold(tenant: int, name: str, by: str, *, query: str = "", identifiers: Sequence[int] = (), reason: str = "") -> int:
-        """Hold what a query finds, now and later, or these mails; more may be added under the same name. How many are new in it. What was marked to go
-        is not any more. Raises ValueError, QueryError, KeyError (no such mail), ArchiveError, DiskFull."""
+    async def hold(
+        tenant: int,
+        name: str,
+        by: str,
+        *,
+        query: str = "",
+        content: bool = False,
+        identifiers: Sequence[int] = (),
+        reason: str = "",
+    ) -> int:
+        """Hold what a query finds, now and later, or these mails; more may be added under the same name. ``content``: the query looks into texts and subjects,
+        which not everybody may who may hold (rule 15). How many are new in it. What was marked to go is not any more. Raises ValueError, QueryError, KeyError (no such mail), ArchiveError, DiskFull."""
 
     async def release(tenant: int, name: str, by: str) -> None:
         """End a hold. Raises KeyError (there is none of that name), ArchiveError, DiskFull."""
 
-    async def delete(tenant: int, identifiers: Sequence[int], reason: str) -> Deleted:
-        """All of them, or none: out of index, full text and search at once, off the media with the next merging. Raises KeyError (no such mail),
-        HoldRefused, ArchiveError, DiskFull."""
+    async def delete(tenant: int, identifiers: Sequence[int], by: str, reason: str) -> Deleted:
+        """All of them, or none: out of index, full text and search at once, off the media with the next merging. Raises ValueError (too many), KeyError (no such
+        mail), HoldRefused, ArchiveError, DiskFull."""
 
 
 class IRootKeys(Interface):

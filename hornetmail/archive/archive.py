@@ -151,6 +151,7 @@ class Archive:
                 reactor.seconds,
                 self._recount,
                 settings.backup_days,
+                audit,
             )
         )
         self._indexer: Indexer | None = None

@@ -52,6 +52,7 @@ class Pages:
                 recipients=rooms.delivery.recipients,
                 portal=rooms.portal,
                 archive=rooms.archive,
+                retention=rooms.archive.keeping,
                 redelivery=rooms.delivery.redelivery,
                 strays=rooms.delivery.strays,
                 expiry=rooms.expiry,

@@ -107,13 +107,15 @@ class RetentionPreview(msgspec.Struct, frozen=True, gc=False):
 
 
 class Hold(msgspec.Struct, frozen=True, gc=False):
-    """A legal hold: nothing that it holds goes, whatever rules and requests say. With a ``query`` it also takes what comes later and matches.
+    """A legal hold: nothing that it holds goes, whatever rules and requests say. With a ``query`` it also takes what comes later and matches;
+    ``content``: the query looks into texts and subjects too, for whoever made it may read them (rule 15).
     ``at``, ``released``: Unix seconds, 0: not released. ``mails``: how many it holds."""
 
     name: str
     at: float
     by: str
     query: str = ""
+    content: bool = False
     reason: str = ""
     released: float = 0.0
     mails: int = 0

@@ -200,12 +200,12 @@ class Holds(KeepingCase):
         archive = await self.filled()
         await archive.keeping.set_rules(1, [Rule(5, domain="other.test")], "admin")
         assert await self.night(archive, 6) == (3, 0)
-        assert await archive.keeping.hold(1, "case 7", "auditor", query="subject:other1", reason="court") == 1
+        assert await archive.keeping.hold(1, "case 7", "auditor", query="subject:other1", content=True, reason="court") == 1
         assert await self.total(archive, "other*") == 1
         assert await self.night(archive, 7) == (0, 2)
         (held,) = await self.ids(archive, "other1")
         with pytest.raises(HoldRefused, match=f"mail {held} is under the legal hold case 7"):
-            await archive.keeping.delete(1, [*(await self.ids(archive, "keep0")), held], "please")
+            await archive.keeping.delete(1, [*(await self.ids(archive, "keep0")), held], "dpo", "please")
         assert await self.total(archive, "keep0") == 1
         (hold,) = await archive.keeping.holds(1)
         assert (hold.name, hold.by, hold.query, hold.reason, hold.mails, hold.released) == (
@@ -225,7 +225,7 @@ class Holds(KeepingCase):
     async def test_what_comes_later_is_held_too(self) -> None:
         """Catches a hold that ends where the case goes on: mail that comes after it and matches."""
         archive = await self.filled()
-        await archive.keeping.hold(1, "case", "auditor", query="subject:project")
+        await archive.keeping.hold(1, "case", "auditor", query="subject:project", content=True)
         await self.put(archive, mail("Project news"), retention_days=2)
         await self.put(archive, mail("Project news"), retention_days=2, tenant=2)
         await archive.flush(seal=True)
@@ -237,9 +237,9 @@ class Holds(KeepingCase):
     async def test_a_rebuild_knows_them(self) -> None:
         """Catches a hold, or its release, that only the index knew (rule 18), also if it is not yet on a medium."""
         archive = await self.filled()
-        await archive.keeping.hold(1, "first", "auditor", query="other*")
+        await archive.keeping.hold(1, "first", "auditor", query="other*", content=True)
         self.clock.now += 10
-        await archive.keeping.hold(1, "over", "auditor", query="keep*")
+        await archive.keeping.hold(1, "over", "auditor", query="keep*", content=True)
         self.clock.now += 10
         await archive.keeping.release(1, "over", "auditor")
         await archive.flush(seal=True)
@@ -263,7 +263,7 @@ class Holds(KeepingCase):
         await again.rebuild()
         assert await again.keeping.holds(1) == before
         with pytest.raises(HoldRefused):
-            await again.keeping.delete(1, await self.ids(again, "spam0"), "please")
+            await again.keeping.delete(1, await self.ids(again, "spam0"), "dpo", "please")
 
     async def test_a_process_that_died_before_the_index_knew(self) -> None:
         """Catches a hold that is in the journal, and of which the index never hears."""
@@ -276,12 +276,21 @@ class Holds(KeepingCase):
         assert database is not None
         run, database.run = database.run, die  # type: ignore[method-assign,assignment]
         with pytest.raises(RuntimeError):
-            await archive.keeping.hold(1, "case", "auditor", query="other*")
+            await archive.keeping.hold(1, "case", "auditor", query="other*", content=True)
         database.run = run  # type: ignore[method-assign]
         await archive.stop()
         again = await self.reopened()
         (hold,) = await again.keeping.holds(1)
         assert hold.mails == 3
+
+    async def test_whoever_may_not_read_cannot_ask_by_a_hold(self) -> None:
+        """Catches a hold that tells an administrator, by its count, which mails hold a word (rule 15)."""
+        archive = await self.filled()
+        assert await archive.keeping.hold(1, "words", "admin", query="keep1") == 0
+        assert await archive.keeping.hold(1, "people", "admin", query="to:far") == 0
+        assert await archive.keeping.hold(1, "by address", "admin", query="from:alice") == 35
+        with pytest.raises(QueryError):
+            await archive.keeping.hold(1, "subject", "admin", query="subject:keep1")
 
     async def test_bad_input(self) -> None:
         """Catches holds that nobody can name or that hold nothing on purpose."""
@@ -369,7 +378,7 @@ class Nothing(KeepingCase):
         salts = [meta_salt for path in self.packs() for meta_salt in salts_in(archive, path, raw)]
         assert len(salts) == 2
         wanted = [*(await self.ids(archive, "quokkaville")), *(await self.ids(archive, "attached0"))]
-        deleted = await archive.keeping.delete(1, wanted, "she asked for it")
+        deleted = await archive.keeping.delete(1, wanted, "dpo", "she asked for it")
         assert set(deleted.removed) == set(wanted)
         assert deleted.gone_by == self.clock.now + DAY
         assert (await archive.keeping.state(1)).waiting >= 1
@@ -398,7 +407,7 @@ class Nothing(KeepingCase):
         await self.put(archive, raw, recipients=("kangarooroute@example.test",), retention_days=400)
         await self.put(archive, attachment("Quokkaville too", b"zebrastripe" * 4000), retention_days=400)
         await archive.flush(seal=True)
-        await archive.keeping.delete(1, await self.ids(archive, "quokkaville"), "")
+        await archive.keeping.delete(1, await self.ids(archive, "quokkaville"), "dpo", "")
         assert await archive.rebuild() == ()
         assert self.left(archive, self.WORDS)
         await archive.merge(self.clock.now)
@@ -417,21 +426,27 @@ class Nothing(KeepingCase):
         ((actor, action, subject, detail, result),) = log.rows
         assert (actor, action, subject, result) == ("retention", "archive.purge", "3 mails", "3 removed")
         assert set(detail.split()) == set(map(str, wanted))
+        (asked,) = await self.ids(archive, "keep0")
+        await archive.keeping.delete(1, [asked], "dpo", "she asked")
+        assert log.rows[1] == ["dpo", "archive.delete", "she asked", str(asked), "1 removed"]
+        with pytest.raises(KeyError):
+            await archive.keeping.delete(1, [asked], "dpo", "she asked")
+        assert log.rows[2][4].startswith("nothing removed")
 
     async def test_all_or_nothing(self) -> None:
         """Catches a request with a slip in it that removes half, and one that reaches another tenant's mail."""
         archive = await self.filled()
         wanted = await self.ids(archive, "other*")
         with pytest.raises(KeyError):
-            await archive.keeping.delete(1, [*wanted, 77], "")
+            await archive.keeping.delete(1, [*wanted, 77], "dpo", "")
         with pytest.raises(KeyError):
-            await archive.keeping.delete(2, wanted, "")
+            await archive.keeping.delete(2, wanted, "dpo", "")
         assert await self.total(archive, "other*") == 3
 
     async def test_the_same_bytes_once_more(self) -> None:
         """Catches mail that cannot be archived any more because the same bytes were deleted before."""
         archive = await self.filled()
-        await archive.keeping.delete(1, await self.ids(archive, "other0"), "")
+        await archive.keeping.delete(1, await self.ids(archive, "other0"), "dpo", "")
         await archive.stage(item(900, received=NOW), BytesBody(mail("Other0")))
         await archive.flush(seal=True)
         await archive.merge(self.clock.now)

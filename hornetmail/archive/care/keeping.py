@@ -24,10 +24,13 @@ from hornetmail.core.archived import ArchiveError, HoldRefused
 from hornetmail.core.retention import DAY, Deleted, Hold, RetentionPreview, RetentionState, Rule, checked
 from hornetmail.db.engines import Cursor
 from hornetmail.db.pool import Database
-from hornetmail.interfaces import IRetention
+from hornetmail.interfaces import IAudit, IRetention
 
 BATCH = 1000
 """Records of one hold event."""
+
+MOST_DELETED = 150
+"""As many IDs as stand in one row of the audit log."""
 
 _rules = msgspec.json.Decoder(tuple[Rule, ...])
 
@@ -45,6 +48,7 @@ class Parts(msgspec.Struct, frozen=True):
     seconds: Callable[[], float]
     changed: Callable[[], Awaitable[None]]
     backup_days: float = 0.0
+    audit: IAudit | None = None
 
 
 @implementer(IRetention)
@@ -95,7 +99,15 @@ class Keeping:
         return await self._parts.index().read(holds_of, tenant)
 
     async def hold(
-        self, tenant: int, name: str, by: str, *, query: str = "", identifiers: Sequence[int] = (), reason: str = ""
+        self,
+        tenant: int,
+        name: str,
+        by: str,
+        *,
+        query: str = "",
+        content: bool = False,
+        identifiers: Sequence[int] = (),
+        reason: str = "",
     ) -> int:
         """See IRetention."""
         name = name.strip()
@@ -104,10 +116,11 @@ class Keeping:
         if not query.strip() and not identifiers:
             raise ValueError("a hold needs a query, or IDs of mails")
         await self._parts.flush(False)
+        wanted = Hold(name, 0.0, by, query.strip(), content, reason)
         records = [one[1] for one in (await self._found(tenant, identifiers)).values()]
-        if query.strip():
-            records += await self._parts.index().read(matching, tenant, query, name)
-        return await self._hold(tenant, Hold(name, 0.0, by, query.strip(), reason), list(dict.fromkeys(records)))
+        if wanted.query:
+            records += await self._parts.index().read(matching, tenant, wanted)
+        return await self._hold(tenant, wanted, list(dict.fromkeys(records)))
 
     async def _hold(self, tenant: int, hold: Hold, records: Sequence[bytes]) -> int:
         for at in range(0, max(1, len(records)), BATCH):
@@ -119,6 +132,7 @@ class Keeping:
                 reason=hold.reason,
                 text=hold.name,
                 query=hold.query,
+                content=hold.content,
             )
             await self._parts.staging.add_event(tenant, event)
             await self._parts.index().run(remember, tenant, event)
@@ -135,14 +149,32 @@ class Keeping:
     async def renew_holds(self) -> None:
         """Holds with a query take what came since and matches."""
         for tenant, hold in await self._parts.index().read(running_queries):
-            records = await self._parts.index().read(matching, tenant, hold.query, hold.name)
+            records = await self._parts.index().read(matching, tenant, hold)
             if records:
                 await self._hold(tenant, hold, records)
 
     # -- removal --------------------------------------------------------------------------------------------------------------
 
-    async def delete(self, tenant: int, identifiers: Sequence[int], reason: str) -> Deleted:
+    async def delete(self, tenant: int, identifiers: Sequence[int], by: str, reason: str) -> Deleted:
         """See IRetention."""
+        parts = self._parts
+        if len(identifiers) > MOST_DELETED:
+            raise ValueError(f"at most {MOST_DELETED} mails at once")
+        entry = 0
+        if parts.audit is not None:
+            names = " ".join(map(str, identifiers))
+            entry = await parts.audit.begin(by, "archive.delete", reason or "on request", names, tenant)
+        try:
+            deleted = await self._delete(tenant, identifiers, reason or "on request")
+        except Exception as error:
+            if parts.audit is not None:
+                await parts.audit.outcome(entry, f"nothing removed: {type(error).__name__}: {error}"[:1000])
+            raise
+        if parts.audit is not None:
+            await parts.audit.outcome(entry, f"{len(deleted.removed)} removed")
+        return deleted
+
+    async def _delete(self, tenant: int, identifiers: Sequence[int], reason: str) -> Deleted:
         parts = self._parts
         # What is staged lies in files that are removed as a whole, once they are sealed.
         await parts.flush(True)
@@ -150,7 +182,7 @@ class Keeping:
         await parts.moving.acquire()
         try:
             await self.renew_holds()
-            removed = await parts.index().run(_remove, places, reason or "on request")
+            removed = await parts.index().run(_remove, places, reason)
             await parts.tell(parts.seconds())
             await forget_text(parts.index(), {one.month for one in removed})
         finally:
@@ -187,7 +219,7 @@ class Keeping:
 def remember(cursor: Cursor, tenant: int, event: EventMeta) -> None:
     """What a fact says of rules and holds, into the index; told twice, or in another order, it comes to the same."""
     if event.what == What.HOLD:
-        begin_hold(cursor, tenant, event.text, event.at, event.by, event.reason, event.query, event.records)
+        begin_hold(cursor, tenant, Hold(event.text, event.at, event.by, event.query, event.content, event.reason), event.records)
     elif event.what == What.RELEASE:
         end_hold(cursor, tenant, event.text, event.at, event.records)
     elif event.what == What.RETENTION:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from hornetmail.core.retention import Hold
 from hornetmail.db.engines import Cursor
@@ -26,21 +26,26 @@ def holds_on(cursor: Cursor, record: bytes) -> list[str]:
     return [name for (name,) in rows]
 
 
-def begin_hold(
-    cursor: Cursor, tenant: int, name: str, at: float, by: str, reason: str, query: str, records: Iterable[bytes]
-) -> None:
+def begin_hold(cursor: Cursor, tenant: int, hold: Hold, records: Sequence[bytes]) -> None:
     """A hold begins, or takes more records. One that was released and begins anew holds what it gets from then on."""
+    newer = "CASE WHEN excluded.at >= hold.at{more} THEN excluded.{name} ELSE hold.{name} END"
+    query, content, reason, by = (
+        newer.format(name=name, more=more)
+        for name, more in (
+            ("query", " AND excluded.query != ''"),
+            ("content", " AND excluded.query != ''"),
+            ("reason", " AND excluded.reason != ''"),
+            ("by", ""),
+        )
+    )
     cursor.execute(
-        "INSERT INTO hold (tenant, name, at, by, query, reason) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (tenant, name) DO UPDATE SET"
-        " by = CASE WHEN excluded.at >= hold.at THEN excluded.by ELSE hold.by END,"
-        " query = CASE WHEN excluded.at >= hold.at AND excluded.query != '' THEN excluded.query ELSE hold.query END,"
-        " reason = CASE WHEN excluded.at >= hold.at AND excluded.reason != '' THEN excluded.reason ELSE hold.reason END,"
-        " at = max(hold.at, excluded.at)",
-        (tenant, name, at, by, query, reason),
+        "INSERT INTO hold (tenant, name, at, by, query, content, reason) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (tenant, name) DO UPDATE SET"
+        f" by = {by}, query = {query}, content = {content}, reason = {reason}, at = max(hold.at, excluded.at)",
+        (tenant, hold.name, hold.at, hold.by, hold.query, int(hold.content), hold.reason),
     )
     cursor.executemany(
         "INSERT INTO held (record, name, tenant, at) VALUES (?, ?, ?, ?) ON CONFLICT (record, tenant, name) DO UPDATE SET at = max(at, excluded.at)",
-        [(record, name, tenant, at) for record in records],
+        [(record, hold.name, tenant, hold.at) for record in records],
     )
     cursor.executemany("UPDATE mail SET marked = NULL WHERE record = ?", [(record,) for record in records])
 
@@ -49,7 +54,7 @@ def end_hold(cursor: Cursor, tenant: int, name: str, at: float, records: Sequenc
     """A hold ends on these records; none: on all."""
     if not records:
         cursor.execute(
-            "INSERT INTO hold (tenant, name, at, by, query, reason, released) VALUES (?, ?, 0, '', '', '', ?)"
+            "INSERT INTO hold (tenant, name, at, by, query, content, reason, released) VALUES (?, ?, 0, '', '', 0, '', ?)"
             " ON CONFLICT (tenant, name) DO UPDATE SET released = max(hold.released, excluded.released)",
             (tenant, name, at),
         )
@@ -63,15 +68,16 @@ def end_hold(cursor: Cursor, tenant: int, name: str, at: float, records: Sequenc
 def holds_of(cursor: Cursor, tenant: int) -> list[Hold]:
     """All holds of a tenant, the newest first; ``mails``: of those that are in the archive."""
     found = []
-    for name, at, by, query, reason, released in cursor.execute(
-        "SELECT name, at, by, query, reason, released FROM hold WHERE tenant = ? AND at > 0 ORDER BY at DESC, name", (tenant,)
+    for name, at, by, query, content, reason, released in cursor.execute(
+        "SELECT name, at, by, query, content, reason, released FROM hold WHERE tenant = ? AND at > 0 ORDER BY at DESC, name",
+        (tenant,),
     ).fetchall():
         over = released >= at
         (mails,) = cursor.execute(
             "SELECT count(*) FROM held h JOIN mail m ON m.record = h.record WHERE h.tenant = ? AND h.name = ? AND h.at > h.released AND h.at > ?",
             (tenant, name, released),
         ).fetchone()
-        found.append(Hold(name, at, by, query, reason, released if over else 0.0, 0 if over else mails))
+        found.append(Hold(name, at, by, query, bool(content), reason, released if over else 0.0, 0 if over else mails))
     return found
 
 

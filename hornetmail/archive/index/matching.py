@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from hornetmail.archive.index.query import parse_query
 from hornetmail.archive.index.schema import table_of
 from hornetmail.archive.index.search import conditions_of, expression
+from hornetmail.core.retention import Hold
 from hornetmail.core.served import Scope
 from hornetmail.db.engines import Cursor
 
 
-def matching(cursor: Cursor, tenant: int, query: str, name: str) -> list[bytes]:
-    """Records of all mail of a tenant that a query finds, marked or not, and that this hold does not hold yet. Raises QueryError."""
-    understood = parse_query(query)
-    wanted = expression(Scope(tenant, None, all_recipients=True), understood)
+def matching(cursor: Cursor, tenant: int, hold: Hold) -> list[bytes]:
+    """Records of all mail of a tenant that a hold's query finds, marked or not, and that it does not hold yet. Raises QueryError."""
+    understood = parse_query(hold.query)
+    scope = Scope(tenant, None, content=hold.content, subjects=hold.content, all_recipients=hold.content)
+    wanted = expression(scope, understood)
     conditions, values = conditions_of(cursor, understood, marked=True)
     found: list[bytes] = []
     for (month,) in cursor.execute("SELECT month FROM month ORDER BY month").fetchall():
@@ -25,7 +27,7 @@ def matching(cursor: Cursor, tenant: int, query: str, name: str) -> list[bytes]:
                 f"SELECT record FROM mail WHERE place IN (SELECT rowid FROM {table} WHERE {table} MATCH ?{conditions}) AND NOT EXISTS"
                 " (SELECT 1 FROM held h JOIN hold ON hold.tenant = h.tenant AND hold.name = h.name WHERE h.record = mail.record AND h.tenant = ?"
                 " AND h.name = ? AND h.at > h.released AND h.at > hold.released)",
-                (wanted, *values, tenant, name),
+                (wanted, *values, tenant, hold.name),
             ).fetchall()
         )
     return found

@@ -158,6 +158,7 @@ MIGRATIONS = (
                 at REAL NOT NULL,
                 by TEXT NOT NULL,
                 query TEXT NOT NULL,
+                content INTEGER NOT NULL,
                 reason TEXT NOT NULL,
                 released REAL NOT NULL DEFAULT 0,
                 PRIMARY KEY (tenant, name)

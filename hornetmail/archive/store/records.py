@@ -162,6 +162,7 @@ class EventMeta(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     text: str = ""
     until: float = 0.0
     query: str = ""
+    content: bool = False
 
 
 class Header(msgspec.Struct, frozen=True, gc=False):

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from hornetmail.web.api import account, alarms, approvals, archive, domains, keys, mailboxes, people, queue, status, strays
+from hornetmail.web.api import (
+    account,
+    alarms,
+    approvals,
+    archive,
+    domains,
+    keys,
+    mailboxes,
+    people,
+    queue,
+    retention,
+    status,
+    strays,
+)
 from hornetmail.web.api.operations import Operation
 
 OPERATIONS: tuple[Operation[Any, Any], ...] = (
@@ -17,6 +30,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
     *queue.OPERATIONS,
     *strays.OPERATIONS,
     *archive.OPERATIONS,
+    *retention.OPERATIONS,
     *keys.OPERATIONS,
     *account.OPERATIONS,
 )

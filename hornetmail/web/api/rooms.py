@@ -34,6 +34,7 @@ class Rooms(msgspec.Struct, frozen=True, kw_only=True):
     recipients: Any = None
     portal: Any = None
     archive: Any = None
+    retention: Any = None
     redelivery: Any = None
     strays: Any = None
     expiry: Any = None
