@@ -11,12 +11,17 @@ import click
 
 from hornetmail.cli.client import Client, Failure
 from hornetmail.cli.output import clean, emit, json_option, moment, size, table
+from hornetmail.cli.retention import hold, retention
 from hornetmail.cli.session import Session, password_from, with_client
 
 
 @click.group()
 def archive() -> None:
     """Old mail."""
+
+
+archive.add_command(retention)
+archive.add_command(hold)
 
 
 @archive.command("search")

@@ -35,6 +35,7 @@ from hornetmail.web.pages.mail_write import MailWritePages
 from hornetmail.web.pages.own_folders import OwnFolders
 from hornetmail.web.pages.playground import PlaygroundPages
 from hornetmail.web.pages.queue import QueuePages
+from hornetmail.web.pages.retention import RetentionPages
 from hornetmail.web.pages.strays import StrayPages
 from hornetmail.web.pulse import Pulse
 from hornetmail.web.render import Asset, Renderer, load_assets
@@ -246,6 +247,7 @@ def Site(
         signin,
         DashboardPages(api, renderer, pulse, now),
         AlarmPages(api, renderer),
+        RetentionPages(api, renderer),
         MailReadPages(folders, renderer, offload, strays.of_message),
         MailWritePages(folders, renderer, offload, submit, now),
         ArchivePages(api, renderer, offload),

@@ -17,6 +17,7 @@ from hornetmail.core.served import Domain, Host, Mailbox, Person, Role, Scope
 from hornetmail.directory.store import Credential
 from hornetmail.testing.folders import MemoryBus
 from hornetmail.testing.memory_directory import MemoryDirectory
+from hornetmail.testing.retention import MemoryRetention
 from hornetmail.testing.rooms import (
     MemoryArchive,
     MemoryExpiry,
@@ -163,6 +164,7 @@ class House:
         self.queue = MemoryQueue()
         self.archive = MemoryArchive()
         self.redelivery = MemoryRedelivery()
+        self.retention = MemoryRetention(self.clock.seconds)
         self.expiry = MemoryExpiry()
         self.root_keys = MemoryRootKeys()
         self.portal = MemoryPortal(self.bus)
@@ -177,6 +179,7 @@ class House:
             modes=self.modes,
             archive=self.archive,
             redelivery=self.redelivery,
+            retention=self.retention,
             expiry=self.expiry,
             strays=self.strays,
             portal=self.portal,

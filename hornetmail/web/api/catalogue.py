@@ -29,8 +29,9 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
     *approvals.OPERATIONS,
     *queue.OPERATIONS,
     *strays.OPERATIONS,
-    *archive.OPERATIONS,
+    # before those of the archive, one of whose paths ends in any ID
     *retention.OPERATIONS,
+    *archive.OPERATIONS,
     *keys.OPERATIONS,
     *account.OPERATIONS,
 )
