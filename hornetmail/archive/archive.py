@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any, TypeVar
@@ -20,6 +21,7 @@ from hornetmail.archive.care.keeping import Keeping, Parts
 from hornetmail.archive.care.merging import Merged, Merger, MergeSettings
 from hornetmail.archive.care.rebuild import Rebuild, restore_leaves
 from hornetmail.archive.care.retention import Retention, RetentionSettings, count_marked
+from hornetmail.archive.care.runs import merge_runs
 from hornetmail.archive.care.sealing import Sealer
 from hornetmail.archive.care.verify import Verification
 from hornetmail.archive.index import search
@@ -517,6 +519,7 @@ class Archive:
                 settle, self._settings.merging,
             )  # fmt: skip
             merged = await merger.run(now)
+            merged = await sealer.between(partial(self._merge_runs, merged))
         finally:
             self.moving.release()
         if not merged.damaged and not merged.away:
@@ -528,6 +531,17 @@ class Archive:
                 "archive-merging", f"packs are not merged, and what was deleted from them stays there until it is back: {problem}"
             )
         return merged
+
+    async def _merge_runs(self, merged: Merged) -> Merged:
+        """The leaf runs too, on every medium in reach."""
+        damaged, away = [*merged.damaged], [*merged.away]
+        for medium in self._media.all():
+            try:
+                _, bad = await self._in_thread(merge_runs, medium, self._settings.node, self._leaves.size)
+                damaged += bad
+            except MediumError as error:
+                away.append(str(error))
+        return msgspec.structs.replace(merged, damaged=tuple(damaged), away=tuple(dict.fromkeys(away)))
 
     async def confirm_purge(self) -> None:
         """The clock that runs now is the one to go by."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tracemalloc
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,8 +15,9 @@ from twisted.trial.unittest import TestCase
 
 from hornetmail.archive.archive import Archive, ArchiveSettings
 from hornetmail.archive.care.merging import MergeSettings, plan_group
+from hornetmail.archive.care.runs import merge_runs
 from hornetmail.archive.store.shelf import PackRow, pack_rows
-from hornetmail.testing.archives import AUDITOR, NOW, mail
+from hornetmail.testing.archives import AUDITOR, NOW, mail, make_archive
 from tests.archive.cases import ArchiveCase, told
 from tests.archive.test_recovery import contents
 
@@ -274,6 +277,74 @@ def pack_of(number: int, size: int, made: float = NOW, **more: int) -> PackRow:
     """A pack as the index might have it."""
     row = PackRow(number, 1, number.to_bytes(16, "big"), 1, 203001, size, b"", 10, 0, made, made)
     return msgspec.structs.replace(row, **more)
+
+
+class Runs(MergingCase):
+    """Runs of leaves."""
+
+    def runs(self) -> list[Path]:
+        return sorted(self.medium.rglob("*.run"))
+
+    async def test_many_become_one(self) -> None:
+        """Catches a medium that gets an object a segment for good, and leaf numbers that are given twice, or lost, after a merging (rule 17)."""
+        archive = await self.filled(6)
+        root = archive._leaves.root()
+        assert len(self.runs()) == 6
+        await archive.merge(NOW)
+        assert len(self.runs()) == 1
+        await self.whole(archive)
+        await self.put(archive, mail("Later"))
+        await archive.flush(seal=True)
+        assert len(self.runs()) == 2
+        await archive.stop()
+        self.wipe_local()
+        again = make_archive(self.clock, self.top)
+        again.restore()
+        await self.started(again)
+        assert again._leaves.size == 11
+        assert again._leaves.root() != root
+        assert await again.rebuild() == ()
+        await self.whole(again)
+
+    async def test_a_log_that_ends_within_a_merged_run(self) -> None:
+        """Catches leaf numbers that are given twice because a local log from before, put back from a copy of the disk, ends within a merged run."""
+        archive = await self.filled(3)
+        await archive.stop()
+        shutil.copytree(self.top / "archive" / "leaves", self.top / "old")
+        archive = await self.reopened()
+        for n in range(3):
+            await self.put(archive, mail(f"Later{n}"))
+            await archive.flush(seal=True)
+        await archive.merge(NOW)
+        size, root = archive._leaves.size, archive._leaves.root()
+        await archive.stop()
+        shutil.rmtree(self.top / "archive" / "leaves")
+        shutil.copytree(self.top / "old", self.top / "archive" / "leaves")
+        again = await self.reopened()
+        assert (again._leaves.size, again._leaves.root()) == (size, root)
+
+    async def test_bounded_damaged_and_overlapping(self) -> None:
+        """Catches runs that grow for ever, one damaged run that ends the merging of all others or is believed, and what a crash left beside a merged run."""
+        archive = await self.filled(6)
+        medium = archive._media.active
+        saved = {path: path.read_bytes() for path in self.runs()}
+        broken = self.runs()[4]
+        data = bytearray(broken.read_bytes())
+        data[40] ^= 1
+        broken.write_bytes(data)
+        fewer, damaged = merge_runs(medium, 0, archive._leaves.size, most=5)
+        assert [broken.name in one for one in damaged] == [True]
+        broken.write_bytes(saved[broken])
+        assert fewer + merge_runs(medium, 0, archive._leaves.size, most=5)[0] >= 3
+        assert all(path.stat().st_size <= 56 + 5 * 32 for path in self.runs())
+        await self.whole(archive)
+        for path, content in saved.items():
+            if not path.exists():
+                path.write_bytes(content)
+        await self.whole(archive)
+        merge_runs(medium, 0, archive._leaves.size)
+        assert len(self.runs()) == 1
+        await self.whole(archive)
 
 
 class Planning(TestCase):

@@ -360,14 +360,14 @@ def restore_leaves(leaves: LeafLog, media: Media, node: int) -> None:
     runs: dict[int, list[bytes]] = {}
     for medium in media.all():
         for first, hashes in runs_on(medium, node, lambda name, what: problems.append(f"{name}: {what}"), leaves.size):
-            runs[first] = hashes
+            if len(hashes) > len(runs.get(first, ())):
+                runs[first] = hashes
     for first in sorted(runs):
         if first > leaves.size:
             problems.append(f"leaves {leaves.size} to {first - 1} are missing")
-        if first >= leaves.size:
-            run = leaves.run_for(dict(enumerate(runs[first], first)))
-            if run is not None:
-                leaves.append(run)
+        run = leaves.run_for(dict(enumerate(runs[first], first)))
+        if run is not None:
+            leaves.append(run)
     if problems:
         raise ArchiveError(f"the leaf log on the media is damaged: {problems[0]}")
 

@@ -127,7 +127,8 @@ class Verification:
         except (ArchiveError, BadRecord, KeyError, ValueError, OSError) as error:
             self._bad("leaf log", str(error))
             return
-        on_media: dict[int, bytes] = {}
+        seen = bytearray(len(self._hashes))
+        end = 0
         for medium in self._media.all():
             where = f"medium {medium.number}"
             try:
@@ -136,13 +137,20 @@ class Verification:
                 self._bad(where, str(error))
                 continue
             for first, hashes in runs:
-                on_media.update(enumerate(hashes, first))
-        differ = [n for n, one in enumerate(self._hashes) if on_media.get(n) != one]
+                end = max(end, first + len(hashes))
+                mine = self._hashes[first : first + len(hashes)]
+                if hashes[: len(mine)] == mine:
+                    seen[first : first + len(mine)] = bytes(max(1, each) for each in seen[first : first + len(mine)])
+                else:
+                    for number, (one, other) in enumerate(zip(hashes, mine, strict=False), first):
+                        seen[number] = max(seen[number], 1 if one == other else 2)
+        differ = len(seen) - seen.count(1)
         if differ:
-            what = "missing on the media" if differ[0] not in on_media else "another one on the media"
-            self._bad("leaf log", f"{len(differ)} leaves differ, the first is leaf {differ[0]}: {what}")
-        elif len(on_media) > len(self._hashes):
-            self._bad("leaf log", f"the media hold {len(on_media)} leaves, the local log {len(self._hashes)}")
+            at = next(number for number, each in enumerate(seen) if each != 1)
+            what = "another one on the media" if seen[at] else "missing on the media"
+            self._bad("leaf log", f"{differ} leaves differ, the first is leaf {at}: {what}")
+        elif end > len(self._hashes):
+            self._bad("leaf log", f"the media hold {end} leaves, the local log {len(self._hashes)}")
 
     def _check_presence(self, packs: Sequence[PackRow], coming: frozenset[str]) -> None:
         leaving = {p.name for p in packs if p.merged}

@@ -86,12 +86,21 @@ class LeafLog:
         return f"leaves/n{self._node}/{first:020d}.run"
 
 
+def span_of(name: str, size: int) -> tuple[int, int]:
+    """First leaf and number of leaves of a run, by its name on a medium and its size in bytes; (0, 0) if they are not a run's."""
+    number = name.rpartition("/")[2].removesuffix(".run")
+    count, rest = divmod(size - len(encode_run(0, ())), 32)
+    if not (number.isascii() and number.isdigit()) or rest or count < 1:
+        return 0, 0
+    return int(number), count
+
+
 def runs_on(medium: IMedium, node: int, bad: Callable[[str, str], None], since: int = 0) -> list[tuple[int, list[bytes]]]:
-    """The runs that a medium holds, by number of their first leaf (from ``since`` on); damaged ones are told to ``bad(where, what)``."""
+    """The runs that a medium holds, by number of their first leaf (those with leaves from ``since`` on); damaged ones are told to ``bad(where, what)``."""
     found = []
-    for name, _ in medium.names(f"leaves/n{node}/"):
-        number = name.rpartition("/")[2].removesuffix(".run")
-        if number.isascii() and number.isdigit() and int(number) < since:
+    for name, size in medium.names(f"leaves/n{node}/"):
+        first, count = span_of(name, size)
+        if count and first + count <= since:
             continue
         try:
             found.append(decode_run(medium.get(name)))
