@@ -16,6 +16,7 @@ from twisted.trial.unittest import TestCase
 from hornetmail.archive.archive import Archive, ArchiveSettings
 from hornetmail.archive.care.merging import MergeSettings, plan_group
 from hornetmail.archive.care.runs import merge_runs
+from hornetmail.archive.store.packs import month_of
 from hornetmail.archive.store.shelf import PackRow, pack_rows
 from hornetmail.testing.archives import AUDITOR, NOW, mail, make_archive
 from tests.archive.cases import ArchiveCase, told
@@ -369,6 +370,40 @@ class Planning(TestCase):
         assert most <= 9
         later = plan_group(packs, NOW + 700 * DAY, settings)
         assert len(later) <= 1
+
+    def test_ten_years_of_a_million_mails(self) -> None:
+        """Catches a layout whose objects grow with the age of the archive: a node that takes a million mails a year (40 KB each on the medium, 40 segments a
+        working day), six in ten kept ten years, three one year, one 90 days, holds fewer than 5,000 objects at the end."""
+        day_bytes = 40_000_000_000 // 365
+        shares = ((3650, 6), (365, 3), (90, 1))
+        settings = MergeSettings()
+        groups: dict[int, list[PackRow]] = {}
+        number = written = leaves = runs = 0
+        for night in range(3650):
+            now = NOW + night * DAY
+            for days, share in shares:
+                month = month_of(now + days * DAY)
+                for _ in range(40):
+                    number += 1
+                    groups.setdefault(month, []).append(pack_of(number, day_bytes * share // 400, now, month=month))
+            groups.setdefault(0, []).append(pack_of(number, 20_000, now, month=0))
+            for month in [month for month in groups if month and month < month_of(now)]:
+                del groups[month]
+            for month, packs in groups.items():
+                for plan in plan_group(packs, now, settings):
+                    size = sum(pack.size for pack in plan)
+                    written += size
+                    number += 1
+                    packs = [pack for pack in packs if pack not in plan]
+                    packs.append(pack_of(number, size, now, month=month))
+                groups[month] = packs
+            leaves += 2740
+            runs = leaves // 65_536 + 1
+        objects = sum(map(len, groups.values())) + runs
+        stored = sum(pack.size for packs in groups.values() for pack in packs)
+        assert stored > 230 << 30
+        assert objects < 5000, objects
+        assert written < 5 * day_bytes * 3650, written / day_bytes / 3650
 
     def test_expiring_month_is_not_rewritten_each_night(self) -> None:
         """Catches a purge that makes each night rewrite the whole month that is expiring; what was asked for does not wait."""

@@ -45,8 +45,9 @@ from hornetmail.db.engines import Cursor
 from hornetmail.db.pool import Database
 from hornetmail.disk.files import Disk
 
-LIMIT = 256 << 20
-"""Bytes: no merged pack is larger, unless a single record is."""
+LIMIT = 128 << 20
+"""Bytes: no merged pack is larger, unless a single record is. Ten years of a million mails are a few thousand objects then
+(``test_ten_years_of_a_million_mails``), and ``verify`` and a rebuild, which read packs whole, hold one of these in memory."""
 
 SPAN = 8 << 20
 """Bytes read from a medium at once."""

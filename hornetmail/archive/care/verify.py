@@ -28,6 +28,20 @@ SAMPLE = 8
 """Packs that a short run reads whole: those that were checked longest ago."""
 
 
+SAMPLE_BYTES = 256 << 20
+"""And no more than that, but for a single one."""
+
+
+def sample_of(packs: Sequence[PackRow]) -> Sequence[PackRow]:
+    """The first of them, as far as a short run goes."""
+    total = 0
+    for count, pack in enumerate(packs[:SAMPLE]):
+        total += pack.size
+        if count and total > SAMPLE_BYTES:
+            return packs[:count]
+    return packs[:SAMPLE]
+
+
 class Verification:
     """One run. What blocks runs in threads."""
 
@@ -66,7 +80,7 @@ class Verification:
         """Findings; empty if all is well."""
         packs = await self._sealer.between(self._compared)
         oldest = sorted(packs, key=lambda p: (p.checked > p.made, p.checked))
-        for pack in packs if full else oldest[:SAMPLE]:
+        for pack in packs if full else sample_of(oldest):
             members = await self._database.read(_mails_in, pack.number)
             if await self._in_thread(self._check_pack, pack, members):
                 await self._database.run(_checked, pack.number, self._reactor.seconds())
