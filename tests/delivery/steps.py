@@ -174,8 +174,8 @@ class Steps:
         stepper.through(senders, "senders", "spf")
         begin = self.queue.begin
 
-        def begun(tenant: int) -> Any:
-            deposit = begin(tenant)
+        def begun(tenant: int, *, own: bool = False) -> Any:
+            deposit = begin(tenant, own=own)
             stepper.through(deposit, "deposit", "commit")
             return deposit
 

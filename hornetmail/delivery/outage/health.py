@@ -116,6 +116,7 @@ class Health:
         self._asking: set[Place] = set()
         self._at_once = DeferredSemaphore(MOST_AT_ONCE)
         self._complained = float("-inf")
+        self._complaining = False
         self._tasks = Tasks(clock)
         self._running = False
         self._unsubscribe: Callable[[], None] | None = None
@@ -244,8 +245,8 @@ class Health:
         except Broken as error:
             stage, text = error.stage, f"{error.stage}: {error.reply}"
         else:
-            if self._complained:
-                self._complained = 0.0
+            if self._complaining:
+                self._complaining = False
                 self._bus.publish(AlarmEnded("no-connections", why="connections can be made again"))
             self.saw(host, True, "answered EHLO", probed=True)
             return client
@@ -260,6 +261,7 @@ class Health:
         now = self._clock.seconds()
         if now - self._complained >= COMPLAIN_AGAIN:
             self._complained = now
+            self._complaining = True
             self._bus.publish(Alarm("no-connections", f"no connection can be made from here, {host} could not be asked: {text}"))
 
     async def _tell(self, place: Place) -> None:
