@@ -512,16 +512,11 @@ class Archive:
             await self._staging.alone(lambda: None)
             await indexer.flush()
 
-        await self.moving.acquire()
-        try:
-            merger = Merger(
-                self._reactor, self._pool, database, self._media, sealer, self._codec, self._keys, self._disk, self._directory,
-                settle, self._settings.merging,
-            )  # fmt: skip
-            merged = await merger.run(now)
-            merged = await sealer.between(partial(self._merge_runs, merged))
-        finally:
-            self.moving.release()
+        merger = Merger(
+            self._reactor, self._pool, database, self._media, sealer, self._codec, self._keys, self._disk, self._directory,
+            settle, self.moving, self._settings.merging,
+        )  # fmt: skip
+        merged = await sealer.between(partial(self._merge_runs, await merger.run(now)))
         if not merged.damaged and not merged.away:
             self._alarm_over("archive-merging", "packs are merged")
         for problem in merged.damaged:

@@ -24,7 +24,7 @@ from hornetmail.db.pool import Database
 from hornetmail.delivery.home.expiry import DAY, Expiry
 from hornetmail.delivery.recipients.store import RecipientDatabase
 from hornetmail.delivery.service import Delivery, Settings
-from hornetmail.disk.files import Disk
+from hornetmail.disk.files import Disk, DiskFull
 from hornetmail.disk.seal import Seal
 from hornetmail.filter.spf import SenderCheck
 from hornetmail.interfaces import IArchive, IAudit, IBus
@@ -126,6 +126,14 @@ async def retention(step: Callable[[float], Awaitable[object]], bus: IBus, now: 
         bus.publish(Alarm("archive-purge", f"{error}. To let it: hornetmail archive confirm-purge", subject=name))
     else:
         bus.publish(AlarmEnded("archive-purge", name, "retention went through"))
+
+
+async def merging(archive: Archive, bus: IBus, now: float) -> None:
+    """The packs of one night; the archive tells of what it could not merge, this of why it could not begin or go on."""
+    try:
+        await archive.merge(now)
+    except (ArchiveError, DiskFull) as error:
+        bus.publish(Alarm("archive-merging", f"packs are not merged: {error}"))
 
 
 def retention_jobs(archive: IArchive, bus: IBus) -> tuple[DailyJob, DailyJob]:
@@ -240,7 +248,7 @@ class MailRooms:
             Job("foreign files", 30, portal.sweep, first=30),
             Job("queue segments", 60, queue.tidy, first=60),
             *retention_jobs(archive, base.bus),
-            DailyJob("packs: merge", 4 * 60 + 10, archive.merge),
+            DailyJob("packs: merge", 4 * 60 + 10, lambda now: merging(archive, base.bus, now)),
         ]
         base.meters.gauge("queue_messages", lambda: queue.backlog().messages)
         base.meters.gauge("queue_oldest_seconds", lambda: queue.backlog().oldest)

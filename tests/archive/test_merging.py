@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tracemalloc
@@ -19,6 +20,7 @@ from hornetmail.archive.care.runs import merge_runs
 from hornetmail.archive.store.packs import month_of
 from hornetmail.archive.store.shelf import PackRow, pack_rows
 from hornetmail.testing.archives import AUDITOR, NOW, mail, make_archive
+from hornetmail.testing.faulty_disk import FaultyDisk
 from tests.archive.cases import ArchiveCase, told
 from tests.archive.test_recovery import contents
 
@@ -261,6 +263,21 @@ class Damage(MergingCase):
         assert len(merged.damaged) == 2
         assert (merged.sources, merged.packs) == (3, 1)
         assert told(await archive.verify(True), missing.name, "missing")
+
+    async def test_full_disk(self) -> None:
+        """Catches a merging that loses its sources, or never goes on, after the disk was full."""
+        disk = FaultyDisk()
+        archive = await self.filled(disk=disk)
+        before = await contents(archive)
+        disk.fail("write", errno.ENOSPC, after=3)
+        merged = await archive.merge(NOW)
+        assert merged.away
+        assert merged.packs == 0
+        disk.heal()
+        await self.whole(archive)
+        assert (await archive.merge(NOW + DAY)).packs == 1
+        assert await contents(archive) == before
+        await self.whole(archive)
 
     async def test_medium_out_of_reach(self) -> None:
         """Catches a merging that marks packs as merged which it could not write."""

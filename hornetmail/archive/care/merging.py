@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from twisted.internet.defer import DeferredLock
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
@@ -43,7 +44,7 @@ from hornetmail.archive.store.shelf import Media, PackRow, enter_pack, pack_row,
 from hornetmail.core.archived import ArchiveError
 from hornetmail.db.engines import Cursor
 from hornetmail.db.pool import Database
-from hornetmail.disk.files import Disk
+from hornetmail.disk.files import Disk, DiskFull
 
 LIMIT = 128 << 20
 """Bytes: no merged pack is larger, unless a single record is. Ten years of a million mails are a few thousand objects then
@@ -93,7 +94,8 @@ class _Found(msgspec.Struct, frozen=True, gc=False):
 
 
 class Merger:
-    """One run. ``settle`` returns once all that is staged now is in the index."""
+    """One run. ``settle`` returns once all that is staged now is in the index. ``moving`` is held for one new pack at a time: meanwhile nobody else
+    moves packs or removes mail."""
 
     log = Logger()
 
@@ -109,6 +111,7 @@ class Merger:
         disk: Disk,
         directory: Path,
         settle: Callable[[], Awaitable[None]],
+        moving: DeferredLock,
         settings: MergeSettings = MergeSettings(),
     ) -> None:
         self._reactor = reactor
@@ -121,6 +124,7 @@ class Merger:
         self._disk = disk
         self._scratch = directory / "merging.tmp"
         self._settle = settle
+        self._moving = moving
         self._settings = settings
         self._damaged: dict[int, str] = {}
         self._away: dict[int, str] = {}
@@ -128,15 +132,23 @@ class Merger:
 
     async def run(self, now: float) -> Merged:
         """Merge what is worth it. Raises what the index and the local disk raise; media that are away are told of, and hold up no other."""
-        await self._settle()
-        await self._database.run(wake_parts)
-        await self._sealer.between(self._go_on)
-        await self._sealer.between(self._delete_merged)
+        await self._alone(self._go_on)
+        await self._alone(self._delete_merged)
         for plan in await self._plans(now):
-            await self._merge_some(plan)
-        await self._sealer.between(self._delete_merged)
+            await self._merge_some([pack.number for pack in plan], plan[0].medium)
+        await self._alone(self._delete_merged)
         sources, packs, dropped = self._totals
         return Merged(sources, packs, dropped, tuple(self._damaged.values()), tuple(self._away.values()))
+
+    async def _alone(self, step: Callable[[], Awaitable[None]]) -> None:
+        """While nobody seals, moves packs, or removes mail, and every part that mail has begun to use is known to be used."""
+        await self._moving.acquire()
+        try:
+            await self._settle()
+            await self._database.run(wake_parts)
+            await self._sealer.between(step)
+        finally:
+            self._moving.release()
 
     async def _in_thread(self, call: Any, *args: Any) -> Any:
         return await deferToThreadPool(self._reactor, self._pool, call, *args)
@@ -188,24 +200,28 @@ class Merger:
             plans += plan_group(group, now, self._settings)
         return plans
 
-    async def _merge_some(self, plan: Sequence[PackRow]) -> None:
+    async def _merge_some(self, numbers: Sequence[int], medium: int) -> None:
         """One new pack; without a damaged source, if there is one."""
-        sources = list(plan)
-        while sources and sources[0].medium not in self._away:
+        while len(numbers) > 0 and medium not in self._away:
             try:
-                await self._sealer.between(partial(self._merge, sources))
+                await self._alone(partial(self._merge_now, tuple(numbers), medium))
                 return
             except _Damaged as error:
                 self.log.error("a pack is damaged and not merged: {error}", error=error)
                 self._damaged[error.number] = str(error)
-                if error.number not in {pack.number for pack in sources}:
+                if error.number not in numbers:
                     return
-                sources = [pack for pack in sources if pack.number != error.number]
-                if len(sources) < 2 and not any(pack.dead for pack in sources):
-                    return
-            except MediumError as error:
+                numbers = [number for number in numbers if number != error.number]
+            except (MediumError, DiskFull) as error:
                 self.log.error("packs are not merged now: {error}", error=error)
-                self._away[sources[0].medium] = str(error)
+                self._away[medium] = str(error)
+
+    async def _merge_now(self, numbers: Sequence[int], medium: int) -> None:
+        """What of the plan is still as it was: packs may have moved or gone since."""
+        found = [await self._database.read(pack_row, number) for number in numbers]
+        sources = [pack for pack in found if pack is not None and pack.medium == medium and not pack.merged]
+        if len(sources) > 1 or any(pack.dead for pack in sources):
+            await self._merge(sources)
 
     # -- one pack -------------------------------------------------------------------------------------------------------------
 

@@ -140,6 +140,7 @@ MIGRATIONS = (
             ) WITHOUT ROWID""",
             # idle: no mail uses it any more, so that none may begin to
             "ALTER TABLE part ADD COLUMN idle INTEGER NOT NULL DEFAULT 0",
+            "CREATE INDEX part_idle ON part (record) WHERE idle = 1",
             """CREATE TABLE part_use (
                 part BLOB NOT NULL,
                 place INTEGER NOT NULL,
