@@ -15,6 +15,7 @@ from urllib.parse import quote
 import msgspec
 
 from hornetmail.core.address import AddressError, fold_domain
+from hornetmail.core.archived import MAX_MAIL
 
 DOORS = ("mx", "relay", "submission", "submissions", "imap", "imaps", "pop3", "pop3s", "http", "https", "lmtp")
 """Every door that can listen, by its name in ``[listen]``."""
@@ -86,12 +87,12 @@ class Databases(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``max_size``: bytes of a message. ``connections``: of a door; ``per_ip``: of an address (IPv6: /64) at a door. ``recipients``: of a
+    """``max_size``: bytes of a message, at most what can be archived. ``connections``: of a door; ``per_ip``: of an address (IPv6: /64) at a door. ``recipients``: of a
     transaction. ``errors``: mistakes until a connection is closed, counted anew after each accepted message. ``unknown_recipients``: refused ones
     until a stranger's connection is closed, and ``unknown_per_network`` in an hour from an address (IPv6: /64) until it is closed after the first. ``disk_percent``: above it new mail gets 452 (rule 20). ``hops``: Received
     lines above which a message goes in circles (rule 7)."""
 
-    max_size: Positive = 52_428_800
+    max_size: Annotated[int, msgspec.Meta(gt=0, le=MAX_MAIL)] = 52_428_800
     connections: Positive = 2_000
     per_ip: Positive = 100
     recipients: Annotated[int, msgspec.Meta(ge=100)] = 1_000
@@ -328,7 +329,7 @@ key = "tls/key.pem"
 # recipients = ""
 
 [limits]
-# Bytes of a message.
+# Bytes of a message; at most {most}, which is what the archive takes.
 max_size = {limits.max_size}
 # Connections of a door, and of one address (IPv6: one /64) at a door.
 connections = {limits.connections}
@@ -423,6 +424,7 @@ def write_default(directory: str | Path, hostname: str, ports: int | None = None
         listen="\n".join(lines),
         limits=Limits(),
         alarms=Alarms(),
+        most=MAX_MAIL,
         archive=Archive(),
         delivery=Delivery(),
         announced=", ".join(f"{days:g}" for days in Portal().announce_days),

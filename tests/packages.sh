@@ -20,6 +20,7 @@ else
     need fetchmail fetchmail
     need swaks swaks
     perl -MNet::SSLeay -e 1 >/dev/null 2>&1 || missing="$missing libnet-ssleay-perl"
+    need /usr/sbin/smbd samba
     need /usr/bin/chromium chromium fonts-dejavu-core
     ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
 fi

@@ -5,6 +5,7 @@ On disk, below the archive's directory::
     keyring            wrapped data keys (a copy lies on every medium)
     staging/*.log      records that are not yet on a medium
     leaves/*.log       the leaf log of this node
+    leaves-checkpoint  where it ends, so that a start need not read all of it
     archive.db         SQLCipher: metadata and full text, rebuilt from media and key
 
 and on a medium::

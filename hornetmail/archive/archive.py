@@ -24,7 +24,9 @@ from hornetmail.archive.care.retention import Retention, RetentionSettings, coun
 from hornetmail.archive.care.runs import merge_runs
 from hornetmail.archive.care.sealing import Sealer
 from hornetmail.archive.care.verify import Verification
+from hornetmail.archive.care.watch import MediaWatch
 from hornetmail.archive.index import search
+from hornetmail.archive.index.files import IndexFiles
 from hornetmail.archive.index.indexer import Indexer
 from hornetmail.archive.index.mails import Stored, known_rows
 from hornetmail.archive.index.query import parse_query
@@ -32,11 +34,12 @@ from hornetmail.archive.index.schema import MIGRATIONS, people_decoder
 from hornetmail.archive.index.search import MailRow
 from hornetmail.archive.keys.keyring import KeyTrouble
 from hornetmail.archive.keys.keystore import KeyStore
-from hornetmail.archive.media.directory import DirectoryMedium, MediumError, MediumMissing, MediumSetting, claim
+from hornetmail.archive.media.medium import MediumError, MediumMissing
+from hornetmail.archive.media.roster import Media
 from hornetmail.archive.proof.leaflog import LeafLog
 from hornetmail.archive.store.parts import find_part
 from hornetmail.archive.store.records import Outcome, RecordCodec
-from hornetmail.archive.store.shelf import Media, PackRow, Shelf, locate_part, pack_row, pack_rows
+from hornetmail.archive.store.shelf import PackRow, Shelf, locate_part, pack_row, pack_rows
 from hornetmail.archive.store.staging import Staging
 from hornetmail.core.archived import (
     ArchivedMail,
@@ -52,7 +55,7 @@ from hornetmail.core.ids import IdSource
 from hornetmail.core.served import Scope
 from hornetmail.db.engines import Cursor, DatabaseBroken
 from hornetmail.db.pool import Database, Watch
-from hornetmail.disk.files import Disk
+from hornetmail.disk.files import Disk, DiskFull
 from hornetmail.disk.records import LogBroken, RecordLog
 from hornetmail.interfaces import IArchive, IAudit, IBody, IBus, IMeters
 from hornetmail.mime.text import read_mail
@@ -60,7 +63,9 @@ from hornetmail.mime.text import read_mail
 T = TypeVar("T")
 A = TypeVar("A")
 
-DATABASE = "archive.db"
+FIRST_WAIT = 30.0
+LONGEST_WAIT = 900.0
+"""Seconds between two tries to seal while the medium does not take it: the first, and the most."""
 
 
 class ArchiveSettings(msgspec.Struct, frozen=True, gc=False):
@@ -78,15 +83,6 @@ class ArchiveSettings(msgspec.Struct, frozen=True, gc=False):
     backup_days: float = 0.0
 
 
-def media_of(settings: Sequence[MediumSetting], disk: Disk) -> Media:
-    """Media as configured. Raises ValueError: none active, or two."""
-    active = [s.number for s in settings if s.active]
-    if len(active) != 1:
-        raise ValueError(f"exactly one medium is active, not {len(active)}")
-    unused = frozenset(s.number for s in settings if not s.used)
-    return Media([DirectoryMedium(s.number, Path(s.path), disk) for s in settings], active[0], unused)
-
-
 @implementer(IArchive)
 class Archive:
     """One archive in one directory, with its media. ``root`` None: locked; mail is taken and sealed, not searchable (rule 22)."""
@@ -99,7 +95,7 @@ class Archive:
         disk: Disk,
         directory: Path,
         *,
-        media: Sequence[MediumSetting],
+        media: Media,
         root: bytes | None,
         ids: IdSource,
         bus: IBus | None = None,
@@ -111,22 +107,25 @@ class Archive:
         self._reactor = reactor
         self._disk = disk
         self._directory = directory
-        self._media = media_of(media, disk)
+        self._media = media
         self._root = root
         self._bus = bus
         self._meters = meters
         self._settings = settings
         self._uptime = uptime
         self._pool = ThreadPool(1, 3, "archive")
-        self._keys = KeyStore(directory, disk)
+        # Its own, so that a medium which hangs holds up no mail on its way in.
+        self._staging_pool = ThreadPool(0, 1, "staging")
+        self._files = IndexFiles(directory, disk)
+        self._watch = MediaWatch(media, self._alarm, self._alarm_past, reactor.seconds)
+        self._keys = KeyStore(directory, disk, settings.node)
         self._codec = RecordCodec(self._keys.current)
         writer = f"n{settings.node}"
         self._log_records = RecordLog(directory / "staging", disk, writer=writer, seal=None, segment_bytes=settings.seal_bytes)
-        self._leaf_records = self._new_leaf_records()
-        self._leaves = LeafLog(self._leaf_records, settings.node)
+        self._leaf_records, self._leaves = self._new_leaves()
         self._staging = Staging(
             reactor,
-            self._pool,
+            self._staging_pool,
             self._log_records,
             self._codec,
             self._keys,
@@ -140,11 +139,12 @@ class Archive:
         self._shelf = Shelf(self._staging, self._media, self._codec, lambda record: self._ask(locate_part, record))
         self._database: Database | None = None
         self._broken = ""
+        self._waits = ""
         self.moving = DeferredLock()
         self._audit = audit
         self.keeping = Keeping(
             Parts(
-                self._index,
+                self.index,
                 self._staging,
                 self._codec,
                 self.moving,
@@ -160,7 +160,9 @@ class Archive:
         self._sealer: Sealer | None = None
         self._ticker: Any = None
         self._sealing: Deferred[None] | None = None
-        self._publishing: Deferred[None] = succeed(None)
+        self._round: Deferred[None] = succeed(None)
+        self._seal_after = 0.0
+        self._failures = 0
         self._mails = 0
         self._raw = 0
         self._running = False
@@ -176,6 +178,20 @@ class Archive:
         """Where its packs lie."""
         return self._media
 
+    @property
+    def watch(self) -> MediaWatch:
+        """How its media are."""
+        return self._watch
+
+    @property
+    def trouble(self) -> str:
+        """Why it does not do all that it should, for people; ``""`` if it does."""
+        found = [
+            self._waits and f"it is not open yet: {self._waits}",
+            self._broken and f"its index cannot be used: {self._broken}",
+        ]
+        return "; ".join(text for text in (*found, *self._watch.away().values()) if text)
+
     # -- life -----------------------------------------------------------------------------------------------------------------
 
     def create(self) -> None:
@@ -183,21 +199,38 @@ class Archive:
         if self._root is None:
             raise KeyTrouble("a new archive needs its key")
         keyring = self._keys.create(self._root)
-        claim(self._media.active, keyring.archive)
+        self._media.expect(keyring.archive)
+        self._media.active.claim(keyring.archive)
         self._keys.publish(self._media.active)
+        self._leaves.begin()
 
     async def start(self) -> None:
-        """Replay, open the index, go on with what is staged. Raises KeyTrouble, MediumError (a medium of another archive), ArchiveError."""
+        """Replay, open the index, go on with what is staged. What lies on media that are out of reach waits until they are back; where the archive
+        cannot begin without them, it takes no mail until then, and the queue keeps it. Raises KeyTrouble, ArchiveError."""
         self._pool.start()
+        self._staging_pool.start()
         try:
-            await self._in_thread(self._open_files)
-            self._running = True
-            if not self._keys.current().locked:
-                await self._try_index()
+            await self._come_up()
+        except MediumError as error:
+            self._wait(error)
         except BaseException:
             await self.stop()
             raise
         self._ticker = self._reactor.callLater(self._settings.tick_seconds, self._tick)
+
+    def _wait(self, error: MediumError) -> None:
+        if not self._waits:
+            self._alarm("archive-waits", f"the archive takes no mail yet, and the queue keeps it: {error}")
+        self._waits = str(error)
+
+    async def _come_up(self) -> None:
+        await self._in_thread(self._open_files)
+        if self._waits:
+            self._alarm_over("archive-waits", "the archive takes mail")
+        self._waits = ""
+        self._running = True
+        if not self._keys.current().locked:
+            await self._try_index()
 
     def _open_files(self) -> None:
         self._disk.make_directory(self._directory)
@@ -205,14 +238,11 @@ class Archive:
             self._keys.restore(self._media.all(), self._root)
             self._alarm("archive-keyring", "the archive's keyring was gone, and was taken from a medium")
         keyring = self._keys.open(self._root)
+        self._media.expect(keyring.archive)
         self._keys.known(self._media.numbers)
-        for medium in self._media.all():
-            try:
-                claim(medium, keyring.archive, create=medium is self._media.active)
-            except MediumError:
-                if medium is self._media.active:
-                    raise
-                self.log.failure("medium {number} cannot be used", number=medium.number)
+        self._watch.look()
+        for problem in self._keys.unite([m for m in self._media.all() if m.number not in self._watch.away()]):
+            self._alarm("archive-keyring", f"the wrapped keys of a medium cannot be taken: {problem}")
         self._open_leaves()
         self._staging.replay(self._leaves.size)
         if damaged := self._staging.damaged:
@@ -220,27 +250,38 @@ class Archive:
             self._alarm("archive-staging-damaged", f"damage in {len(damaged)} segments of the staging log; first: {first}")
 
     def _open_leaves(self) -> None:
-        """The leaf log; what it lacks is taken from the media, so that no leaf number is ever given twice (rule 17)."""
+        """The leaf log; what it lacks is taken from the media, so that no leaf number is ever given twice (rule 17). Raises MediumError: it was lost,
+        and not all media are in reach that may know more."""
+        self._leaf_records.close()
+        self._leaf_records, self._leaves = self._new_leaves()
         try:
             self._leaves.replay()
         except (ArchiveError, ValueError) as error:
-            self._alarm("archive-leaves", f"the leaf log was damaged, and was restored from the media: {error}")
+            self._alarm("archive-leaves", f"the leaf log was damaged, and is restored from the media: {error}")
             self._leaf_records.close()
             place = self._directory / "leaves"
-            self._disk.rename(place, place.with_name(f"leaves-damaged-{int(self._reactor.seconds() * 1000)}"))
-            self._leaf_records = self._new_leaf_records()
-            self._leaves = LeafLog(self._leaf_records, self._settings.node)
+            self._leaves.forget()
+            if place.exists():
+                self._disk.rename(place, place.with_name(f"leaves-damaged-{int(self._reactor.seconds() * 1000)}"))
+            self._leaf_records, self._leaves = self._new_leaves()
             self._leaves.replay()
-        restore_leaves(self._leaves, self._media, self._settings.node)
+        if not self._leaves.known:
+            restore_leaves(self._leaves, self._media, self._settings.node)
+            return
+        away = self._watch.away()
+        near = [medium for medium in self._media.all() if medium.number not in away]
+        while any(self._leaves.catch_up(medium) for medium in near):
+            pass
 
-    def _new_leaf_records(self) -> RecordLog:
-        return RecordLog(self._directory / "leaves", self._disk, writer=f"n{self._settings.node}", seal=None)
+    def _new_leaves(self) -> tuple[RecordLog, LeafLog]:
+        records = RecordLog(self._directory / "leaves", self._disk, writer=f"n{self._settings.node}", seal=None)
+        return records, LeafLog(records, self._settings.node, self._disk)
 
     async def _try_index(self) -> None:
         """Mail is taken without the index too: it can be rebuilt, and must not hold up the queue."""
         try:
             if await self._in_thread(self._index_is_lost):
-                raise ArchiveError(f"{DATABASE} is gone, but there are packs on the media")
+                raise ArchiveError(f"{self._files.database.name} is gone, but there are packs on the media")
             await self._open_index()
             self._alarm_over("archive-index", "the index is there")
         except Exception as error:  # noqa: BLE001  whatever is wrong with the index, the packs hold all of it
@@ -249,11 +290,16 @@ class Archive:
             self._alarm("archive-index", f"the archive's index cannot be used ({error}): run archive rebuild")
 
     def _index_is_lost(self) -> bool:
-        return not (self._directory / DATABASE).exists() and any(medium.names("packs/") for medium in self._media.all())
+        """There is none, though mail was sealed already. Only an archive that sealed nothing yet asks its media."""
+        self._files.settle()
+        if self._files.database.exists():
+            return False
+        away = self._watch.away()
+        return bool(self._leaves.size) or any(m.names("packs/", limit=1) for m in self._media.all() if m.number not in away)
 
     async def _open_index(self) -> None:
         self._broken = ""
-        url = f"sqlite://{self._directory / DATABASE}"
+        url = f"sqlite://{self._files.database}"
         key = self._keys.current().database_key()
         watch = Watch(self._index_broke, self._settings.glance_seconds)
         self._database = await Database.open(self._reactor, url, MIGRATIONS, key=key, readers=2, watch=watch)
@@ -289,7 +335,7 @@ class Archive:
         self._running = False
         if self._ticker is not None and self._ticker.active():
             self._ticker.cancel()
-        await self._publishing
+        await self._round
         if self._sealing is not None:
             await self._sealing
         if self._indexer is not None:
@@ -298,12 +344,13 @@ class Archive:
         if self._pool.started:
             await self._staging.alone(self._log_records.close)
             await self._in_thread(self._leaf_records.close)
-            await self._stop_pool()
+            await self._stop_pools()
 
-    async def _stop_pool(self) -> None:
+    async def _stop_pools(self) -> None:
         stopped: Deferred[None] = Deferred()
 
         def stop() -> None:
+            self._staging_pool.stop()
             self._pool.stop()
             self._reactor.callFromThread(stopped.callback, None)
 
@@ -319,7 +366,7 @@ class Archive:
 
     async def stage(self, item: ArchiveItem, body: IBody) -> None:
         if not self._running:
-            raise ArchiveError("the archive is not running")
+            raise ArchiveError(self._why_no_index())
         raw = await body.read()
         try:
             await self._staging.stage(item, raw)
@@ -360,27 +407,53 @@ class Archive:
 
     def _tick(self) -> None:
         self._ticker = self._reactor.callLater(self._settings.tick_seconds, self._tick)
-        self._publishing = Deferred.fromCoroutine(self._publish_keys())
+        if self._round.called:
+            # A medium that answers slowly keeps the round from the next tick, and nothing else.
+            self._round = Deferred.fromCoroutine(self._look_round())
+        self._seal_if_old()
+
+    def _seal_if_old(self) -> None:
         oldest = self._staging.oldest()
         if oldest and self._reactor.seconds() - oldest >= self._settings.seal_seconds:
             self._seal_soon()
 
-    async def _publish_keys(self) -> None:
-        """The wrapped keys lie on every medium (rule 22); the sealer sees to the active one before it needs them there."""
-        for problem in await self._in_thread(self._keys.publish_all, self._media.all()):
-            self.log.error("the keyring: {problem}", problem=problem)
+    async def _look_round(self) -> None:
+        """What media are back, what waited for them, and the wrapped keys that lie on each (rule 22); the sealer sees to the active one before it
+        needs them there."""
+        try:
+            back = await self._in_thread(self._watch.look)
+            if self._waits:
+                await self._come_up()
+            for number in back:
+                self.log.info("medium {number} is back", number=number)
+            if self._media.active.number in back:
+                self._seal_after = 0.0
+                self._seal_if_old()
+            if back and self._indexer is not None:
+                self._indexer.retry()
+            for problem in await self._in_thread(self._keys.publish_all, self._media.all()):
+                self.log.error("the keyring: {problem}", problem=problem)
+        except MediumError as error:
+            self._wait(error)
+        except Exception:  # noqa: BLE001  the next round tries again
+            self.log.failure("looking after the media failed")
 
     def _seal_soon(self) -> None:
-        if self._sealing is None and self._sealer is not None and self._running:
+        due = self._uptime() >= self._seal_after
+        if due and self._sealing is None and self._sealer is not None and self._running:
             self._sealing = Deferred.fromCoroutine(self._seal_quietly())
 
     async def _seal_quietly(self) -> None:
         try:
             await self.flush(seal=True)
             self._alarm_over("archive-backlog", "the medium takes mail again")
-        except Exception as error:  # noqa: BLE001  the backlog stays staged; the next tick tries again
+        except Exception as error:  # noqa: BLE001  the backlog stays staged; a later tick tries again
+            self._seal_after = self._uptime() + min(LONGEST_WAIT, FIRST_WAIT * 2**self._failures)
+            self._failures = min(self._failures + 1, 10)
             self.log.error("sealing failed, the backlog stays staged: {error!r}", error=error)
-            self._alarm("archive-backlog", f"{self._staging.count} mails wait for medium {self._media.active.number}: {error}")
+            if self._failures == 1:
+                waiting, number = self._staging.count, self._media.active.number
+                self._alarm("archive-backlog", f"{waiting} mails wait for medium {number}: {error}")
         finally:
             self._sealing = None
 
@@ -390,31 +463,38 @@ class Archive:
         await self._indexer.flush()
         if seal:
             packs = await self._sealer.seal()
+            self._failures, self._seal_after = 0, 0.0
             self._count("archive_packs", packs)
 
     # -- out ------------------------------------------------------------------------------------------------------------------
 
-    def _index(self) -> Database:
+    def index(self) -> Database:
+        """``archive.db``. Raises ArchiveError: it cannot be used, and why."""
         if self._database is None:
             raise ArchiveError(self._why_no_index())
         return self._database
 
     def _why_no_index(self) -> str:
+        if self._waits:
+            return f"the archive is not open yet: {self._waits}"
         if not self._running:
             return "the archive is not running"
         return f"the index cannot be used ({self._broken}): run archive rebuild" if self._broken else "the archive key is locked"
 
     async def search(self, scope: Scope, query: str, *, limit: int = 50, after: str = "") -> Page:
         understood = parse_query(query)
-        return await self._index().read(search.search_page, scope, understood, limit, after)
+        return await self.index().read(search.search_page, scope, understood, limit, after)
 
     async def mail(self, scope: Scope, identifier: int) -> ArchivedMail:
-        row, pack = await self._index().read(_locate, scope, identifier)
+        row, pack = await self.index().read(_locate, scope, identifier)
         people = people_decoder.decode(row.people)
-        text = ""
+        text = away = ""
         if scope.content:
-            raw = await self._fetch(scope, identifier)
-            text = (await self._in_thread(lambda: read_mail(raw, lines=True))).text
+            try:
+                raw = await self._fetch(scope, identifier)
+                text = (await self._in_thread(lambda: read_mail(raw, lines=True))).text
+            except MediumError as error:
+                away = str(error)
         return ArchivedMail(
             hit=search.hit_of(row, scope),
             tenant=row.tenant,
@@ -427,18 +507,19 @@ class Archive:
             recipients=search.visible_envelope(scope, people),
             header_recipients=people.shown(),
             text=text,
+            away=away,
         )
 
     async def read(self, scope: Scope, identifier: int) -> bytes:
         if not scope.content:
-            await self._index().read(_locate, scope, identifier)
+            await self.index().read(_locate, scope, identifier)
             raise Refused("reading archived mail needs the right to its content")
         return await self._fetch(scope, identifier)
 
     async def _fetch(self, scope: Scope, identifier: int) -> bytes:
         """A mail's bytes; once more if it moved to a pack, or to another one, between looking and reading."""
         for attempt in (1, 2, 3):
-            row, pack = await self._index().read(_locate, scope, identifier)
+            row, pack = await self.index().read(_locate, scope, identifier)
             try:
                 return await self._in_thread(self._open, row, pack)
             except KeyError:
@@ -471,7 +552,7 @@ class Archive:
     # -- care -----------------------------------------------------------------------------------------------------------------
 
     async def verify(self, full: bool = False) -> Sequence[Finding]:
-        database, sealer = self._index(), self._sealer
+        database, sealer = self.index(), self._sealer
         if sealer is None:
             raise ArchiveError(self._why_no_index())
         verification = Verification(
@@ -482,7 +563,7 @@ class Archive:
 
     async def mark(self, now: float) -> int:
         """See IArchive. Rules that were changed are applied first, and holds with a query take what came since."""
-        self._index()
+        self.index()
         await self.keeping.walk()
         await self.keeping.renew_holds()
         return await self._retention().mark(now)
@@ -495,16 +576,20 @@ class Archive:
             self.moving.release()
         await self._recount()
         if gone:
-            await self.flush(seal=True)
+            try:
+                await self.flush(seal=True)
+            except MediumError as error:
+                # What went is in the staged journal, and reaches the medium with the next packs.
+                self.log.warn("the journal of what was purged waits for its medium: {error}", error=error)
         return gone
 
     async def _recount(self) -> None:
-        self._mails, self._raw = await self._index().read(_totals)
+        self._mails, self._raw = await self.index().read(_totals)
 
     async def merge(self, now: float) -> Merged:
         """Packs put together, and written anew without what went. What cannot be done now is an alarm, and tried again in the next night."""
         sealer, indexer = self._sealer, self._indexer
-        database = self._index()
+        database = self.index()
         if sealer is None or indexer is None:
             raise ArchiveError(self._why_no_index())
 
@@ -534,7 +619,7 @@ class Archive:
             try:
                 _, bad = await self._in_thread(merge_runs, medium, self._settings.node, self._leaves.size)
                 damaged += bad
-            except MediumError as error:
+            except (MediumError, DiskFull) as error:
                 away.append(str(error))
         return msgspec.structs.replace(merged, damaged=tuple(damaged), away=tuple(dict.fromkeys(away)))
 
@@ -548,7 +633,7 @@ class Archive:
         return Retention(
             self._reactor,
             self._pool,
-            self._index(),
+            self.index(),
             self._staging,
             self._media,
             drift,
@@ -568,8 +653,7 @@ class Archive:
             await self._indexer.stop()
         self._indexer = self._sealer = None
         before = await self._packs_before()
-        fresh = self._directory / "archive-new.db"
-        await self._in_thread(self._remove_database, fresh)
+        fresh = await self._in_thread(self._files.begin)
         database = await Database.open(
             self._reactor, f"sqlite://{fresh}", MIGRATIONS, key=self._keys.current().database_key(), synchronous="NORMAL"
         )
@@ -582,7 +666,7 @@ class Archive:
             await database.close()
         await self._close_index()
         try:
-            await self._in_thread(self._swap_database, fresh)
+            await self._in_thread(self._files.take)
         except ArchiveError:
             await self._open_index()
             raise
@@ -604,19 +688,8 @@ class Archive:
 
     async def _index_accounts(self) -> Sequence[Finding]:
         """Whether every leaf has an owner after a rebuild."""
-        accounts = Accounts(self._reactor, self._pool, self._index(), self._leaves, self._staging, self._settings.node)
+        accounts = Accounts(self._reactor, self._pool, self.index(), self._leaves, self._staging, self._settings.node)
         return await accounts.check()
-
-    def _remove_database(self, path: Path) -> None:
-        for suffix in ("", "-wal", "-shm"):
-            self._disk.unlink(path.with_name(path.name + suffix), missing_ok=True)
-
-    def _swap_database(self, fresh: Path) -> None:
-        log = fresh.with_name(fresh.name + "-wal")
-        if log.exists() and log.stat().st_size:
-            raise ArchiveError("the new index was not written out when it was closed; the old one stays")
-        self._remove_database(self._directory / DATABASE)
-        self._disk.rename(fresh, self._directory / DATABASE)
 
     def restore(self) -> None:
         """Take keyring and leaf log from the media into an empty directory; ``start`` and ``rebuild`` come next. Blocking. Raises
@@ -645,9 +718,14 @@ class Archive:
         if self._bus is not None:
             self._bus.publish(Alarm(code, text))
 
-    def _alarm(self, code: str, text: str) -> None:
+    def _alarm(self, code: str, text: str, subject: str = "") -> None:
         if self._bus is not None:
-            self._reactor.callFromThread(self._bus.publish, Alarm(code, text))
+            self._reactor.callFromThread(self._bus.publish, Alarm(code, text, subject=subject))
+
+    def _alarm_past(self, code: str, why: str, subject: str) -> None:
+        """Its end, told from any thread."""
+        if self._bus is not None:
+            self._reactor.callFromThread(self._bus.publish, AlarmEnded(code, subject, why))
 
     def _alarm_over(self, code: str, why: str) -> None:
         if self._bus is not None:

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from hornetmail.cli.client import Client, Failure
+from hornetmail.cli.media import medium
 from hornetmail.cli.output import clean, emit, json_option, moment, size, table
 from hornetmail.cli.retention import hold, retention
 from hornetmail.cli.session import Session, password_from, with_client
@@ -22,6 +23,7 @@ def archive() -> None:
 
 archive.add_command(retention)
 archive.add_command(hold)
+archive.add_command(medium)
 
 
 @archive.command("search")

@@ -8,7 +8,7 @@ from time import monotonic
 
 from hornetmail.compose.foundations import Foundations
 from hornetmail.compose.people import People
-from hornetmail.compose.rooms import MailRooms, media_of, resolver_of
+from hornetmail.compose.rooms import MailRooms, resolver_of
 from hornetmail.config import Config
 from hornetmail.core.address import domain_of
 from hornetmail.core.alarms import AlarmRecord, Stage, Way
@@ -181,7 +181,7 @@ class Alarms:
 
 
 def places(config: Config) -> Mapping[str, Path]:
-    """What lies where, by its name for people."""
+    """What lies where, by its name for people. The archive looks after its media itself."""
     found = {
         "data directory": config.root,
         "queue": config.root / "queue",
@@ -192,8 +192,6 @@ def places(config: Config) -> Mapping[str, Path]:
         url = config.database_url(name)
         if url.startswith("sqlite:"):
             found[f"{name} database"] = Path(url.removeprefix("sqlite://")).parent
-    for medium in media_of(config):
-        found[f"archive medium {medium.number}"] = Path(medium.path)
     return found
 
 

@@ -7,16 +7,33 @@ from hornetmail.access.passwords import Passwords
 from hornetmail.access.second import SecondPerson
 from hornetmail.access.sessions import Sessions
 from hornetmail.compose.foundations import Foundations
+from hornetmail.db.pool import Database
 from hornetmail.directory.schema import CONTROL
 from hornetmail.directory.store import DirectoryStore
 from hornetmail.runtime.audit import Audit
 from hornetmail.runtime.timetable import Job
 
 
+async def control_database(base: Foundations) -> Database:
+    """``control.db``, keyed under the server key if it is a file."""
+    url = base.config.database_url("control")
+    key = base.key.derive("control.db", 48) if url.startswith("sqlite:") else None
+    return await base.database("control", CONTROL, key=key)
+
+
 class People:
     """Who there is and what they may do."""
 
-    def __init__(self, directory: DirectoryStore, sessions: Sessions, access: Access, audit: Audit, second: SecondPerson) -> None:
+    def __init__(
+        self,
+        control: Database,
+        directory: DirectoryStore,
+        sessions: Sessions,
+        access: Access,
+        audit: Audit,
+        second: SecondPerson,
+    ) -> None:
+        self.control = control
         self.directory = directory
         self.sessions = sessions
         self.access = access
@@ -25,10 +42,8 @@ class People:
 
     @classmethod
     async def open(cls, base: Foundations) -> People:
-        """Open ``control.db``, keyed under the server key if it is a file."""
-        url = base.config.database_url("control")
-        key = base.key.derive("control.db", 48) if url.startswith("sqlite:") else None
-        database = await base.database("control", CONTROL, key=key)
+        """Open ``control.db``."""
+        database = await control_database(base)
         hashing = base.pool("argon2", 1)
         base.start_pool(hashing)
         directory = await DirectoryStore.open(database, base.bus, base.ids)
@@ -40,4 +55,4 @@ class People:
         audit = Audit(database, base.reactor)
         second = SecondPerson(directory, audit, base.reactor)
         base.jobs.append(Job("expired requests", 600, second.expire, first=60))
-        return cls(directory, sessions, access, audit, second)
+        return cls(database, directory, sessions, access, audit, second)

@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from time import monotonic
+from typing import Any
+
+from twisted.internet.threads import deferToThreadPool
 
 from hornetmail.archive.archive import Archive, ArchiveSettings
+from hornetmail.archive.care.media import MediaCare
+from hornetmail.archive.care.media import Parts as MediaParts
 from hornetmail.archive.care.retention import RetentionSettings
 from hornetmail.archive.care.rootkeys import PendingFile, RootKeys, settle
 from hornetmail.archive.keys.keyring import KEYRING_NAME, RootFile
-from hornetmail.archive.media.directory import MediumSetting
+from hornetmail.archive.media.register import Means, Register
+from hornetmail.archive.media.roster import Media
 from hornetmail.compose.foundations import Foundations
 from hornetmail.compose.people import People
 from hornetmail.compose.stores import renew
@@ -37,9 +43,6 @@ from hornetmail.runtime.timetable import DailyJob, Job
 from hornetmail.spool.queue import Queue
 from hornetmail.spool.start import open_queue
 
-FIRST_MEDIUM = 1
-"""The numeric ID of the medium that ``init`` makes (A13)."""
-
 
 def root_file(config: Config, disk: Disk) -> RootFile:
     """Where the running service has the archive's root key."""
@@ -58,18 +61,19 @@ async def root_of(base: Foundations) -> bytes | None:
     return root
 
 
-def media_of(config: Config) -> tuple[MediumSetting, ...]:
-    """The media of the configuration; one so far, and it is active (A12)."""
-    return (MediumSetting(FIRST_MEDIUM, str(config.path(config.archive.medium))),)
+def register_of(base: Foundations, control: Database) -> Register:
+    """The media that ``control.db`` knows; the first is the directory that the configuration names."""
+    means = Means(base.reactor, base.disk, base.config.path(base.config.archive.medium))
+    return Register(control, Seal(base.key.derive("archive media")), means)
 
 
-def archive_of(base: Foundations, root: bytes | None, audit: IAudit | None = None) -> Archive:
+def archive_of(base: Foundations, root: bytes | None, media: Media, audit: IAudit | None = None) -> Archive:
     """The archive, not yet started; ``root`` None: locked."""
     return Archive(
         base.reactor,
         base.disk,
         base.directory("archive"),
-        media=media_of(base.config),
+        media=media,
         root=root,
         ids=base.ids,
         bus=base.bus,
@@ -153,6 +157,7 @@ class MailRooms:
         queue: Queue,
         portal: PortalStore,
         archive: Archive,
+        media: MediaCare,
         root_keys: RootKeys,
         delivery: Delivery,
         expiry: Expiry,
@@ -162,6 +167,7 @@ class MailRooms:
         self.queue = queue
         self.portal = portal
         self.archive = archive
+        self.media = media
         self.delivery = delivery
         self.expiry = expiry
 
@@ -197,9 +203,33 @@ class MailRooms:
         )
         await portal.open()
         base.at_close(portal.close)
-        archive = archive_of(base, await root_of(base), people.audit)
+        register = register_of(base, people.control)
+        archive = archive_of(base, await root_of(base), await register.open(), people.audit)
+        media_threads = base.pool("media", 2)
+        base.start_pool(media_threads)
+
+        async def offload(call: Callable[..., Any], *args: Any) -> Any:
+            """In threads of its own, so that a medium which hangs holds none that the queue waits for."""
+            return await deferToThreadPool(base.reactor, media_threads, call, *args)
+
+        base.at_close(lambda: offload(register.close))
         await archive.start()
         base.at_close(archive.stop)
+        media = MediaCare(
+            MediaParts(
+                register,
+                archive.media,
+                archive.watch,
+                archive.keys,
+                archive.index,
+                archive.moving,
+                offload,
+                lambda code, text, medium: base.bus.publish(Alarm(code, text, subject=medium)),
+                lambda code, why, medium: base.bus.publish(AlarmEnded(code, medium, why)),
+            )
+        )
+        base.at_close(media.stop)
+        media.resume()
         root_keys = RootKeys(
             root_file(config, base.disk), pending_file(base), archive.keys, archive.media, base.offload, base.reactor.seconds
         )
@@ -249,16 +279,19 @@ class MailRooms:
             Job("queue segments", 60, queue.tidy, first=60),
             *retention_jobs(archive, base.bus),
             DailyJob("packs: merge", 4 * 60 + 10, lambda now: merging(archive, base.bus, now)),
+            Job("media moves", 900, media.go_on, first=900),
         ]
         base.meters.gauge("queue_messages", lambda: queue.backlog().messages)
         base.meters.gauge("queue_oldest_seconds", lambda: queue.backlog().oldest)
-        return cls(base, queue, portal, archive, root_keys, delivery, expiry)
+        return cls(base, queue, portal, archive, media, root_keys, delivery, expiry)
 
     def troubles(self) -> dict[str, str]:
         """What does not work, by role."""
         found: dict[str, str] = {}
         if self.queue.broken:
             found["smtp"] = found["delivery"] = "the queue's disk failed; restart once it is well"
+        if trouble := self.archive.trouble:
+            found["archive"] = trouble
         return found
 
 

@@ -12,13 +12,12 @@ import msgspec
 from hornetmail import config as configuration
 from hornetmail.archive.keys import paper
 from hornetmail.archive.keys.keyring import KEYRING_NAME, KeyReplaced, Keyring, KeyTrouble, RootFile, new_root
-from hornetmail.archive.media.directory import MediumError
 from hornetmail.compose import offline
 from hornetmail.compose.certificate import self_signed
 from hornetmail.compose.foundations import Foundations
 from hornetmail.compose.keys import ServerKey
-from hornetmail.compose.people import People
-from hornetmail.compose.rooms import archive_of, root_file, root_of
+from hornetmail.compose.people import People, control_database
+from hornetmail.compose.rooms import archive_of, register_of, root_file, root_of
 from hornetmail.config import Config
 from hornetmail.core.address import AddressError, fold_domain
 from hornetmail.core.archived import ArchiveError
@@ -82,8 +81,9 @@ def init(directory: Path, hostname: str, ports: int | None = None) -> InitResult
 
 
 async def _first_steps(base: Foundations, root: bytes, admin: str) -> str:
-    await base.offload(archive_of(base, root).create)
     people = await People.open(base)
+    media = await register_of(base, people.control).open()
+    await base.offload(archive_of(base, root, media).create)
     secret = await people.access.new_secret()
     await people.directory.add_mailbox(admin, credential=secret.credential, roles=(Role.ADMIN,), name="Administrator")
     return secret.shown
@@ -102,7 +102,7 @@ def with_foundations(config: Config, task: Callable[[Foundations], Awaitable[T]]
 
     try:
         return offline.run(run)
-    except (AlreadyRunning, NetworkFileSystem, ArchiveError, MediumError) as error:
+    except (AlreadyRunning, NetworkFileSystem, ArchiveError) as error:
         raise SetupError(str(error)) from error
 
 
@@ -110,7 +110,8 @@ def rebuild(config: Config) -> dict[str, Any]:
     """``archive.db`` anew, from medium and key alone (L3): the number of mails, and what could not be read. Raises SetupError."""
 
     async def task(base: Foundations) -> dict[str, Any]:
-        archive = archive_of(base, await root_of(base))
+        register = register_of(base, await control_database(base))
+        archive = archive_of(base, await root_of(base), await register.open())
         if not base.directory("archive/leaves").exists():
             await base.offload(archive.restore)
         await archive.start()
@@ -119,6 +120,7 @@ def rebuild(config: Config) -> dict[str, Any]:
             figures = await archive.figures()
         finally:
             await archive.stop()
+            await base.offload(register.close)
         return {"mails": figures.mails, "unreadable": [{"where": each.where, "what": each.what} for each in found]}
 
     return with_foundations(config, task)

@@ -53,6 +53,7 @@ class Pages:
                 portal=rooms.portal,
                 archive=rooms.archive,
                 retention=rooms.archive.keeping,
+                media=rooms.media,
                 redelivery=rooms.delivery.redelivery,
                 strays=rooms.delivery.strays,
                 expiry=rooms.expiry,

@@ -6,6 +6,9 @@ import msgspec
 
 from hornetmail.core.envelope import Direction
 
+MAX_MAIL = 60 << 20
+"""Bytes of the largest mail that is archived: with all that is kept beside it, it fits into one record of the staging log (64 MiB)."""
+
 
 class ArchiveItem(msgspec.Struct, frozen=True, gc=False):
     """One mail on its way into the archive.
@@ -49,7 +52,8 @@ class ArchivedMail(msgspec.Struct, frozen=True, gc=False):
     """One archived mail in full, as far as the scope may see it.
 
     ``recipients``: envelope recipients that the scope may see (rule 14); ``header_recipients``: To and Cc. ``medium``: the
-    numeric ID of its medium (A13). ``text``: its plain text for showing, empty without a right to content.
+    numeric ID of its medium (A13). ``text``: its plain text for showing, empty without a right to content. ``away``: why the content cannot be
+    opened now (A15), for people; ``""`` if it can.
     """
 
     hit: Hit
@@ -63,6 +67,7 @@ class ArchivedMail(msgspec.Struct, frozen=True, gc=False):
     recipients: tuple[str, ...] = ()
     header_recipients: tuple[str, ...] = ()
     text: str = ""
+    away: str = ""
 
 
 class Handed(msgspec.Struct, frozen=True, gc=False):
@@ -123,6 +128,40 @@ class RootKeyState(msgspec.Struct, frozen=True, gc=False):
     pending: str = ""
     since: float = 0.0
     waiting: tuple[int, ...] = ()
+
+
+class MediumState(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A medium (A7-A16). ``id``: its number for good; ``where``: for people, without any secret. ``active``: takes new mail. ``used`` false: out of
+    use for now; ``up``: it answered when it was last looked at, else ``why`` says why not, ``since`` (Unix seconds) when. ``mails``, ``packs``,
+    ``bytes``: what it holds, if ``counted``. ``total``, ``free``: bytes, 0 where nobody can tell. ``moving_to``: its mail is being moved there,
+    ``copied`` objects so far; ``moved_to``: it lies there."""
+
+    id: int
+    kind: str
+    name: str = ""
+    where: str = ""
+    active: bool = False
+    used: bool = True
+    up: bool = False
+    why: str = ""
+    since: float = 0.0
+    mails: int = 0
+    packs: int = 0
+    bytes: int = 0
+    counted: bool = True
+    total: int = 0
+    free: int = 0
+    moving_to: int = 0
+    copied: int = 0
+    moved_to: int = 0
+
+
+class MediumProbe(msgspec.Struct, frozen=True, gc=False):
+    """A medium could be written, read, listed and deleted from, in that many ``seconds``; its room in bytes."""
+
+    seconds: float
+    total: int
+    free: int
 
 
 class Finding(msgspec.Struct, frozen=True, gc=False):

@@ -64,5 +64,12 @@ CONTROL = (
             "CREATE INDEX alarms_ended ON alarms (ended)",
         ),
     ),
+    Migration(
+        number=4,
+        name="media",
+        sql=(
+            "CREATE TABLE media (number INTEGER NOT NULL PRIMARY KEY, tenant INTEGER NOT NULL, value TEXT NOT NULL, secret BLOB NOT NULL)",
+        ),
+    ),
 )
 """All deltas of ``control.db``, in order; directory, access, audit and alarms share the one sequence."""

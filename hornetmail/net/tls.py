@@ -15,6 +15,8 @@ from service_identity import CertificateError, VerificationError
 from service_identity.pyopenssl import verify_hostname, verify_ip_address
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IOpenSSLContextFactory, IOpenSSLServerConnectionCreator
 from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.iweb import IPolicyForHTTPS
 from zope.interface import implementer
 
 from hornetmail.core.served import TLSPolicy
@@ -111,6 +113,42 @@ class Caller:
         connection = SSL.Connection(self._context, None)
         if not _is_address(self._name):
             connection.set_tlsext_host_name(self._name.encode("ascii", "ignore"))
+        return connection
+
+
+@implementer(IPolicyForHTTPS)
+class HTTPSPolicy:
+    """For Twisted's HTTP client: the chain must be good, and the certificate be for the host that was dialled. ``roots`` as for ClientTLS."""
+
+    def __init__(self, roots: Path | None = None) -> None:
+        self._roots = roots
+
+    def creatorForNetloc(self, hostname: bytes, port: int) -> IOpenSSLClientConnectionCreator:
+        """See IPolicyForHTTPS."""
+        name = hostname.decode("ascii").strip("[]")
+        return _Checked(ClientTLS(self._roots).to(name, TLSPolicy.VERIFY), name)
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class _Checked:
+    """Aborts the handshake of a connection whose certificate is another's."""
+
+    def __init__(self, caller: Caller, name: str) -> None:
+        self._caller = caller
+        self._name = name
+
+    def clientConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
+        """See IOpenSSLClientConnectionCreator."""
+        connection = self._caller.clientConnectionForTLS(tlsProtocol)
+
+        def look(connection: SSL.Connection, where: int, _: int) -> None:
+            if where & SSL.SSL_CB_HANDSHAKE_DONE:
+                try:
+                    check_peer(connection, self._name)
+                except TLSRefused:
+                    tlsProtocol.failVerification(Failure())
+
+        connection.get_context().set_info_callback(look)
         return connection
 
 

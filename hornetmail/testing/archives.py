@@ -9,7 +9,9 @@ from typing import Any
 from zope.interface import implementer
 
 from hornetmail.archive.archive import Archive, ArchiveSettings
-from hornetmail.archive.media.directory import MediumSetting
+from hornetmail.archive.media.directory import DirectoryPlace
+from hornetmail.archive.media.medium import Medium
+from hornetmail.archive.media.roster import Media
 from hornetmail.core.archived import ArchiveItem
 from hornetmail.core.envelope import Direction
 from hornetmail.core.ids import IdSource
@@ -66,6 +68,11 @@ class Clock:
         return getattr(self._reactor, name)
 
 
+def directory_medium(number: int, path: Path, disk: Disk | None = None) -> Medium:
+    """A medium in a directory, by name of nobody's archive yet."""
+    return Medium(number, DirectoryPlace(path, disk or Disk()))
+
+
 def make_archive(
     clock: Clock,
     top: Path,
@@ -73,6 +80,7 @@ def make_archive(
     root: bytes | None = ROOT,
     disk: Disk | None = None,
     settings: ArchiveSettings | None = None,
+    media: Media | None = None,
     **more: Any,
 ) -> Archive:
     """An archive below ``top``: ``top/archive`` and medium 1 in ``top/medium``. Not created, not started."""
@@ -80,7 +88,7 @@ def make_archive(
         clock,
         disk or Disk(),
         top / "archive",
-        media=(MediumSetting(1, str(top / "medium")),),
+        media=media or Media([directory_medium(1, top / "medium", disk)], 1),
         root=root,
         ids=IdSource(clock.seconds),
         uptime=clock.monotonic,

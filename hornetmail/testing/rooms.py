@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 from zope.interface import implementer
 
-from hornetmail.core.archived import ArchivedMail, ArchiveFigures, Finding, Handed, Hit, KeyRefused, Page, RootKeyState
+from hornetmail.core.archived import (
+    ArchivedMail,
+    ArchiveError,
+    ArchiveFigures,
+    Finding,
+    Handed,
+    Hit,
+    KeyRefused,
+    MediumProbe,
+    MediumState,
+    Page,
+    RootKeyState,
+)
 from hornetmail.core.events import ModeChanged
 from hornetmail.core.mode import Mode
 from hornetmail.core.queued import DONE, Backlog, Message, Row, RowKind, RowState
 from hornetmail.core.served import Person, Scope
 from hornetmail.core.stray import Choice, Stray
-from hornetmail.interfaces import IArchive, IBus, IExpiry, IModes, IRedelivery, IRootKeys, IStrays
+from hornetmail.interfaces import IArchive, IBus, IExpiry, IMedia, IModes, IRedelivery, IRootKeys, IStrays
 from hornetmail.testing.folders import MemoryTree
 from hornetmail.testing.memory_queue import page
 
@@ -285,3 +297,65 @@ class MemoryRootKeys:
         if not self.state.pending:
             raise KeyRefused("no root key is pending: make one first")
         self.state = RootKeyState(self.state.key)
+
+
+@implementer(IMedia)
+class MemoryMedia:
+    """Media without places; the secrets that were given are kept to be looked for."""
+
+    def __init__(self) -> None:
+        self.media = {1: MediumState(id=1, kind="directory", where="/srv/<one>", active=True, up=True, mails=5)}
+        self.secrets: dict[int, str] = {}
+        self.merged: list[tuple[tuple[int, ...], int]] = []
+
+    async def list(self) -> Sequence[MediumState]:
+        """All."""
+        return [self.media[number] for number in sorted(self.media)]
+
+    async def test(self, number: int) -> MediumProbe:
+        """It works, if there is one."""
+        self._known(number)
+        return MediumProbe(0.01, 100, 50)
+
+    async def add(self, kind: str, place: str, options: Mapping[str, object], secret: str, name: str = "") -> int:
+        """The next number."""
+        if not place.startswith("/"):
+            raise ValueError(f"{place!r}: an absolute path is needed")
+        number = max(self.media) + 1
+        self.media[number] = MediumState(id=number, kind=kind, where=place, name=name, up=True)
+        self.secrets[number] = secret
+        return number
+
+    async def activate(self, number: int) -> None:
+        """This one, and no other."""
+        self._known(number)
+        self.media = {n: msgspec.structs.replace(m, active=n == number) for n, m in self.media.items()}
+
+    async def deactivate(self, number: int) -> None:
+        """Not the active one."""
+        if self._known(number).active:
+            raise ArchiveError(f"medium {number} is the active one: activate another one first")
+        self.media[number] = msgspec.structs.replace(self.media[number], used=False)
+
+    async def use(self, number: int) -> None:
+        """Again."""
+        self.media[number] = msgspec.structs.replace(self._known(number), used=True)
+
+    async def set_secret(self, number: int, secret: str) -> None:
+        """Kept."""
+        self._known(number)
+        self.secrets[number] = secret
+
+    async def remove(self, number: int) -> None:
+        """Gone."""
+        del self.media[self._known(number).id]
+
+    async def merge(self, numbers: Sequence[int], into: int) -> None:
+        """Noted."""
+        self._known(into)
+        self.merged.append((tuple(numbers), into))
+
+    def _known(self, number: int) -> MediumState:
+        if number not in self.media:
+            raise ArchiveError(f"there is no medium {number}")
+        return self.media[number]

@@ -32,6 +32,7 @@ from hornetmail.web.pages.dashboard import DashboardPages
 from hornetmail.web.pages.directory import DirectoryPages
 from hornetmail.web.pages.mail_read import MailReadPages
 from hornetmail.web.pages.mail_write import MailWritePages
+from hornetmail.web.pages.media import MediaPages
 from hornetmail.web.pages.own_folders import OwnFolders
 from hornetmail.web.pages.playground import PlaygroundPages
 from hornetmail.web.pages.queue import QueuePages
@@ -254,6 +255,7 @@ def Site(
         DirectoryPages(api, renderer),
         QueuePages(api, renderer),
         strays,
+        MediaPages(api, renderer),
         AccountPages(api, renderer, now),
         ApprovalPages(api, renderer),
     ]

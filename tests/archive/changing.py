@@ -18,15 +18,17 @@ from hornetmail.archive.care.rootkeys import PendingFile, RootKeys, settle
 from hornetmail.archive.keys import paper
 from hornetmail.archive.keys.keyring import KEYRING_NAME, KeyReplaced, Keyring, KeyTrouble, RootFile, root_id
 from hornetmail.archive.keys.keystore import KeyStore
-from hornetmail.archive.media.directory import DirectoryMedium, claim
-from hornetmail.archive.store.shelf import Media
+from hornetmail.archive.media.roster import Media
 from hornetmail.disk.files import Disk
 from hornetmail.disk.seal import Seal
+from hornetmail.testing.archives import directory_medium
 
 OLD = bytes(range(32))
 SERVER = Seal(bytes(32))
 PASSWORD = "paper-secret-1"
 WANTED = [(1, 2026), (2, 2026)]
+FIRST_DATA = (4, 5)
+"""The numbers of their keys: three others come first."""
 
 
 def now_done(step: Awaitable[Any]) -> Any:
@@ -72,7 +74,7 @@ class Place:
         self.roots = RootFile(top / "keys" / "archive-root.key", self.disk)
         self.pendings = PendingFile(top / "keys" / "archive-root.pending", self.disk, SERVER)
         self.keys = KeyStore(top / "archive", self.disk)
-        self.all = [DirectoryMedium(n, top / f"medium{n}", self.disk) for n in (1, 2)]
+        self.all = [directory_medium(n, top / f"medium{n}", self.disk) for n in (1, 2)]
         self.media = Media(self.all, 1)
         self.change = RootKeys(self.roots, self.pendings, self.keys, self.media, at_once, lambda: 1_780_000_000.0)
 
@@ -81,7 +83,7 @@ class Place:
         self.roots.write(OLD)
         self.keys.create(OLD)
         for medium in self.all:
-            claim(medium, self.keys.current().archive)
+            medium.claim(self.keys.current().archive)
         self.keys.ensure(WANTED)
         assert self.keys.publish_all(self.all) == []
 
@@ -126,16 +128,15 @@ def check(top: Path, text: str, secrets: list[bytes]) -> bool:
 
 def secrets_of(keyring: Keyring) -> list[bytes]:
     """Something of each key, private half included."""
-    numbers = [keyring.data_number(*one) for one in WANTED]
     return [keyring.database_key(), keyring.lookup_key(), keyring.private.private_bytes_raw()] + [
-        keyring.seal(number).mark() for number in numbers if number is not None
+        keyring.seal(number).mark() for number in FIRST_DATA
     ]
 
 
 def _restores(away: Path, number: int, root: bytes, secrets: list[bytes]) -> bool:
     store = KeyStore(away / root_id(root).hex(), Disk())
     try:
-        ring = store.restore([DirectoryMedium(number, away / f"medium{number}", Disk())], root)
+        ring = store.restore([directory_medium(number, away / f"medium{number}", Disk())], root)
     except KeyReplaced:
         return False
     except KeyTrouble as error:

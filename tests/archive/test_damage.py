@@ -276,7 +276,7 @@ class Away(DamageCase):
         delete = medium.delete
 
         def away(name: str) -> None:
-            from hornetmail.archive.media.directory import MediumError
+            from hornetmail.archive.media.medium import MediumError
 
             raise MediumError("medium 1 is out of reach")
 

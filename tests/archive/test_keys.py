@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from hornetmail.archive.keys.keyring import Keyring, KeyTrouble, RootFile, new_root
+from hornetmail.archive.keys import paper
+from hornetmail.archive.keys.keyring import NODE_BITS, Keyring, KeyTrouble, RootFile, new_root
 from hornetmail.archive.keys.paper import backup, restore
 from hornetmail.disk.files import Disk
 
@@ -137,3 +139,80 @@ def test_paper_takes_any_text(text: str) -> None:
     """Catches other exceptions than KeyTrouble on what people paste."""
     with pytest.raises(KeyTrouble):
         restore("-----BEGIN HORNETMAIL ARCHIVE KEY-----\n" + text, "x")
+
+
+@pytest.mark.parametrize("typed", [" Schl\u00fcssel ", "Schlu\u0308ssel", "Schl\u00fcssel\u00a0", "Schl\u00fcssel"])
+def test_paper_password_however_it_was_typed(typed: str) -> None:
+    """Catches a key that cannot be opened again: umlauts come decomposed from some keyboards, and a space at the end is seen by nobody."""
+    text = backup(ROOT, typed, 1_780_000_000.0, **CHEAP)
+    for again in ("Schl\u00fcssel", "Schlu\u0308ssel", "Schl\u00fcssel ", " Schlu\u0308ssel"):
+        assert restore(text, again) == ROOT
+
+
+def test_paper_of_an_earlier_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a paper that was written before passwords were normalised, and opens no more."""
+    for written in ("Schlu\u0308ssel ", "Schl\u00fcssel ", "Schlu\u0308ssel", " x"):
+        with monkeypatch.context() as patched:
+            patched.setattr(paper, "normal", lambda password: password)
+            text = backup(ROOT, written, 1_780_000_000.0, **CHEAP)
+        assert restore(text, written) == ROOT
+
+
+def test_paper_from_a_word_processor() -> None:
+    """Catches dashes that a word processor made longer, and characters that show nothing, taken for slips."""
+    lines = _paper().splitlines()
+    begin = next(i for i, line in enumerate(lines) if line.startswith("-----BEGIN"))
+    for dash in "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\u00ad":
+        typed = [line.replace("-----", dash * 2) for line in lines]
+        for number in range(begin + 1, len(lines) - 1):
+            head, _, rest = lines[number].strip().partition(" ")
+            typed[number] = f"\ufeff{head}  {dash.join(rest.split())}"
+        assert restore("\n".join(typed), "correct horse") == ROOT
+
+
+def test_keys_of_two_nodes_are_united() -> None:
+    """Catches a number that two nodes give to two keys, and a key that one of them loses to the other."""
+    first = Keyring.create(ROOT)
+    one = first.with_data([(1, 2026), (2, 2026)], 0)
+    two = first.with_data([(1, 2026), (3, 2026)], 5)
+    assert one.numbers & two.numbers == first.numbers
+    both, other = one.united(two), two.united(one)
+    assert both.numbers == other.numbers == one.numbers | two.numbers
+    assert both.serial > max(one.serial, two.serial)
+    assert both.data_number(1, 2026) == other.data_number(1, 2026) == one.data_number(1, 2026)
+    again = Keyring.from_bytes(both.to_bytes(), ROOT)
+    for ring in (one, two):
+        for number in ring.numbers - first.numbers:
+            assert again.seal(number).mark() == ring.seal(number).mark()
+    assert both.united(one) is both
+    assert again.with_data([(9, 2026)], 5).data_number(9, 2026) == (5 << NODE_BITS) + 3
+
+
+def test_one_number_two_keys_is_refused() -> None:
+    """Catches an older copy of a data directory that makes a key anew under a number that has one: what it sealed could never be read."""
+    first = Keyring.create(ROOT)
+    one, two = first.with_data([(1, 2026)]), first.with_data([(1, 2026)])
+    with pytest.raises(KeyTrouble, match="key 4 is one key here and another there"):
+        one.united(two)
+    with pytest.raises(KeyTrouble, match="two archives"):
+        one.united(Keyring.create(ROOT))
+
+
+def test_new_data_keys_after_a_change_of_the_root_key() -> None:
+    """Catches mail that goes on being sealed under keys which whoever had the old root key may have read."""
+    before = Keyring.create(ROOT).with_data([(1, 2026)])
+    old = before.data_number(1, 2026)
+    after = before.rewrapped(bytes(32))
+    assert after.data_number(1, 2026) is None
+    fresh = Keyring.from_bytes(after.with_data([(1, 2026)]).to_bytes(), bytes(32))
+    assert fresh.data_number(1, 2026) not in (None, old)
+    assert old is not None
+    assert fresh.seal(old).mark() == before.seal(old).mark()
+
+
+def test_keyring_is_written_as_before() -> None:
+    """Catches a keyring of an earlier version that would be told as changed, because it is written in another way now."""
+    ring = Keyring.create(ROOT).with_data([(1, 2026)])
+    body = msgspec.msgpack.decode(ring.to_bytes()[12:-36])
+    assert set(body) == {"serial", "archive", "root", "public", "entries"}
+    assert {len(entry) for entry in body["entries"]} == {5}

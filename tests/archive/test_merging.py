@@ -271,7 +271,7 @@ class Damage(MergingCase):
         before = await contents(archive)
         disk.fail("write", errno.ENOSPC, after=3)
         merged = await archive.merge(NOW)
-        assert merged.away
+        assert 1 <= len(merged.away) <= 2
         assert merged.packs == 0
         disk.heal()
         await self.whole(archive)
@@ -284,8 +284,8 @@ class Damage(MergingCase):
         archive = await self.filled()
         self.medium.rename(self.top / "aside")
         merged = await archive.merge(NOW)
-        assert merged.away or merged.damaged
-        assert merged.packs == 0
+        assert merged.away
+        assert (merged.packs, merged.damaged) == (0, ())
         (self.top / "aside").rename(self.medium)
         assert (await archive.merge(NOW)).packs == 1
         await self.whole(archive)

@@ -11,7 +11,7 @@ import pytest
 
 from hornetmail.archive.archive import Archive
 from hornetmail.archive.keys.keyring import KeyTrouble
-from hornetmail.archive.media.directory import MediumError
+from hornetmail.archive.media.medium import MediumError
 from hornetmail.core.archived import ArchiveError
 from hornetmail.db.engines import Cursor
 from hornetmail.testing.archives import AUDITOR, BytesBody, item, mail, make_archive, user
@@ -260,8 +260,12 @@ class Verifying(ArchiveCase):
         identity.write_bytes(identity.read_bytes().replace(b'"medium":1', b'"medium":2'))
         assert told(await archive.verify(), "calls itself medium 2")
         await archive.stop()
+        again = await self.reopened()
+        assert "calls itself medium 2" in again.trouble
+        await self.put(again, mail("Meanwhile"))
+        await again.flush()
         with pytest.raises(MediumError):
-            await make_archive(self.clock, self.top).start()
+            await again.flush(seal=True)
 
     async def test_staged_record_changed(self) -> None:
         """Catches damage to what is not yet on a medium."""

@@ -17,11 +17,12 @@ from hornetmail.archive.care.rootkeys import Pending, PendingFile, RootKeys, set
 from hornetmail.archive.keys import paper
 from hornetmail.archive.keys.keyring import KEYRING_NAME, KeyReplaced, Keyring, KeyTrouble, RootFile, new_root, root_id
 from hornetmail.archive.keys.keystore import PREVIOUS_NAME, KeyStore
-from hornetmail.archive.media.directory import DirectoryMedium, MediumError, MediumSetting, claim
+from hornetmail.archive.media.medium import MediumError
+from hornetmail.archive.media.roster import Media
 from hornetmail.core.archived import ArchiveError, KeyRefused
 from hornetmail.core.ids import IdSource
 from hornetmail.disk.files import Disk
-from hornetmail.testing.archives import AUDITOR, ROOT, BytesBody, item, mail, make_archive
+from hornetmail.testing.archives import AUDITOR, ROOT, BytesBody, directory_medium, item, mail, make_archive
 from hornetmail.testing.faulty_disk import FaultyDisk
 from tests.archive.cases import ArchiveCase, told
 from tests.archive.changing import OLD, PASSWORD, SERVER, Place, at_once, cheap_paper, check, now_done, secrets_of
@@ -338,7 +339,7 @@ class WholeArchive(ArchiveCase):
         """Catches a medium that is back and not yet up to date told as damaged, and one that nobody waits for told as well."""
 
         def with_two(**more: Any) -> Archive:
-            media = tuple(MediumSetting(n, str(self.top / f"m{n}"), active=n == 1) for n in (1, 2))
+            media = Media([directory_medium(n, self.top / f"m{n}") for n in (1, 2)], 1)
             return Archive(
                 self.clock,
                 Disk(),
@@ -351,7 +352,7 @@ class WholeArchive(ArchiveCase):
 
         archive = with_two(root=ROOT)
         archive.create()
-        claim(DirectoryMedium(2, self.top / "m2", Disk()), archive.keys.current().archive)
+        archive.media.any(2).claim(archive.keys.current().archive)
         assert archive.keys.publish_all(archive.media.all()) == []
         await self.started(archive)
         await self.put(archive, mail("Here"))

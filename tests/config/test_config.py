@@ -98,3 +98,12 @@ def test_dns_servers_with_and_without_port() -> None:
     assert config.dns_server("127.0.0.1:5353") == ("127.0.0.1", 5353)
     assert config.dns_server("2001:db8::53") == ("2001:db8::53", 53)
     assert config.dns_server("[2001:db8::53]:5353") == ("2001:db8::53", 5353)
+
+
+def test_mail_that_could_not_be_archived(tmp_path: Path) -> None:
+    """Catches a limit above what the archive takes: such mail would be answered 250, and wait in the queue for ever (fault: 64 MiB a record)."""
+    with pytest.raises(ConfigError, match=r"\$\.limits\.max_size"):
+        config.read({"hostname": "mx.test", "limits": {"max_size": config.MAX_MAIL + 1}}, tmp_path)
+    assert (
+        config.read({"hostname": "mx.test", "limits": {"max_size": config.MAX_MAIL}}, tmp_path).limits.max_size == config.MAX_MAIL
+    )

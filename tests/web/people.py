@@ -21,6 +21,7 @@ from hornetmail.testing.retention import MemoryRetention
 from hornetmail.testing.rooms import (
     MemoryArchive,
     MemoryExpiry,
+    MemoryMedia,
     MemoryModes,
     MemoryPortal,
     MemoryQueue,
@@ -167,6 +168,7 @@ class House:
         self.retention = MemoryRetention(self.clock.seconds)
         self.expiry = MemoryExpiry()
         self.root_keys = MemoryRootKeys()
+        self.media = MemoryMedia()
         self.portal = MemoryPortal(self.bus)
         self.strays = MemoryStrays(self.portal, self._goal)
         self.sent: list[tuple[str, bytes, tuple[str, ...]]] = []
@@ -178,6 +180,7 @@ class House:
             queue=self.queue,
             modes=self.modes,
             archive=self.archive,
+            media=self.media,
             redelivery=self.redelivery,
             retention=self.retention,
             expiry=self.expiry,

@@ -27,7 +27,8 @@ from twisted.logger import Logger
 from hornetmail.archive.care.sealing import ROWS, Sealer, trailer_key
 from hornetmail.archive.index.uses import wake_parts
 from hornetmail.archive.keys.keystore import KeyStore
-from hornetmail.archive.media.directory import IMedium, MediumError, MediumMissing
+from hornetmail.archive.media.medium import IMedium, MediumAway, MediumError, MediumMissing
+from hornetmail.archive.media.roster import Media
 from hornetmail.archive.store.packs import (
     Group,
     Member,
@@ -35,12 +36,13 @@ from hornetmail.archive.store.packs import (
     PackHead,
     PackWriter,
     SealedPack,
+    end_of,
     members_of,
     month_of,
     name_of_records,
 )
 from hornetmail.archive.store.records import Kind, RecordCodec
-from hornetmail.archive.store.shelf import Media, PackRow, enter_pack, pack_row, pack_rows
+from hornetmail.archive.store.shelf import PackRow, enter_pack, pack_row, pack_rows
 from hornetmail.core.archived import ArchiveError
 from hornetmail.db.engines import Cursor
 from hornetmail.db.pool import Database
@@ -65,7 +67,8 @@ class MergeSettings(msgspec.Struct, frozen=True, gc=False):
 
 
 class Merged(msgspec.Struct, frozen=True, gc=False):
-    """What one run did: packs that went into others, packs that came of them, records that are gone from the media, and what could not be done."""
+    """What one run did: packs that went into others, packs that came of them, records that are gone from the media, and what could not be done: sources that are
+    damaged or cannot be deleted, media that are away."""
 
     sources: int = 0
     packs: int = 0
@@ -255,6 +258,9 @@ class Merger:
         number = await self._database.run(enter_pack, pack, self._reactor.seconds())
         await self._move(number, pack.members, [one for one in numbers if one != number])
         self._totals[1] += 1
+        if head.group.month and pack.size > self._settings.limit // 2:
+            # It is as it will stay, unless something in it is to go before its time (rule 20).
+            await self._in_thread(medium.lock, head.name, end_of(head.group.month))
 
     async def _made_before(self, medium: IMedium, head: PackHead) -> SealedPack | None:
         """The same pack, if there is one and it is whole: a rebuild found it beside its sources. It must not be written again, it may be locked."""
@@ -348,7 +354,7 @@ class Merger:
     def _put_file(self, medium: IMedium, name: str) -> None:
         """A view of the file's pages, which the system keeps or drops as memory allows."""
         with open(self._scratch, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as pages:
-            view: Any = memoryview(pages)
+            view = memoryview(pages)
             try:
                 medium.put(name, view)
             finally:
@@ -391,8 +397,12 @@ class Merger:
                 continue
             try:
                 await self._in_thread(self._media.get(pack.medium).delete, pack.name)
-            except MediumError as error:
+            except MediumAway as error:
                 self._away[pack.medium] = str(error)
+                continue
+            except MediumError as error:
+                # It may be locked; the others may be not.
+                self._damaged[pack.number] = f"{pack.name} cannot be deleted: {error}"
                 continue
             await self._database.run(_forget, pack.number)
 

@@ -22,7 +22,8 @@ from hornetmail.archive.index.mails import Prepared, died_in
 from hornetmail.archive.index.poison import plain_text_of, store_each, text_of
 from hornetmail.archive.index.uses import leave_gone
 from hornetmail.archive.keys.keystore import KeyStore
-from hornetmail.archive.media.directory import IMedium, MediumError
+from hornetmail.archive.media.medium import IMedium, MediumError
+from hornetmail.archive.media.roster import Media
 from hornetmail.archive.proof.leaflog import LeafLog, runs_on
 from hornetmail.archive.store.packs import (
     HEADER,
@@ -36,7 +37,7 @@ from hornetmail.archive.store.packs import (
 )
 from hornetmail.archive.store.parts import PartKey, PartPlace, store_parts
 from hornetmail.archive.store.records import EventMeta, Kind, MailMeta, RecordCodec, What
-from hornetmail.archive.store.shelf import Located, Media, PackRow, Shelf, enter_pack, locate_part, pack_row
+from hornetmail.archive.store.shelf import Located, PackRow, Shelf, enter_pack, locate_part, pack_row
 from hornetmail.archive.store.staging import Staging
 from hornetmail.core.archived import ArchiveError, Finding
 from hornetmail.db.engines import Cursor

@@ -21,10 +21,11 @@ from hornetmail.archive.index.holds import NOT_HELD
 from hornetmail.archive.index.leaves import Leaf
 from hornetmail.archive.index.removal import RETENTION, Removed, forget_text, remove_mails
 from hornetmail.archive.index.schema import drop_month
-from hornetmail.archive.media.directory import MediumError
+from hornetmail.archive.media.medium import MediumError
+from hornetmail.archive.media.roster import Media
 from hornetmail.archive.store.packs import month_of
 from hornetmail.archive.store.records import EventMeta, What
-from hornetmail.archive.store.shelf import Media, PackRow, pack_rows
+from hornetmail.archive.store.shelf import PackRow, pack_rows
 from hornetmail.archive.store.staging import Staging
 from hornetmail.core import clock
 from hornetmail.core.archived import ArchiveError

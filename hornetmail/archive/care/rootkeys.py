@@ -21,7 +21,7 @@ from zope.interface import implementer
 from hornetmail.archive.keys import paper
 from hornetmail.archive.keys.keyring import ROOT_BYTES, Keyring, KeyTrouble, RootFile, new_root, root_id
 from hornetmail.archive.keys.keystore import KeyStore
-from hornetmail.archive.store.shelf import Media
+from hornetmail.archive.media.roster import Media
 from hornetmail.core.archived import KeyRefused, RootKeyState
 from hornetmail.disk.files import Disk
 from hornetmail.disk.seal import BrokenSeal, Seal
@@ -124,7 +124,9 @@ class RootKeys:
 
     @property
     def state(self) -> RootKeyState:
-        """Now; nothing blocks."""
+        """Now; nothing blocks. Empty as long as the archive waits for a medium that has its keyring."""
+        if not self._keys.is_open:
+            return RootKeyState()
         key = self._keys.current().root
         pending = self._pending
         if pending is None:

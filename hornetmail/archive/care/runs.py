@@ -8,18 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hornetmail.archive.media.directory import IMedium, MediumError
-from hornetmail.archive.proof.leaflog import span_of
+from hornetmail.archive.media.medium import IMedium, MediumError
+from hornetmail.archive.proof.leaflog import MOST_MERGED, span_of
 from hornetmail.archive.proof.leaves import decode_run, encode_run
-
-MOST = 65_536
-"""Leaves of a merged run, unless a single one has more: 2 MiB."""
 
 Span = tuple[int, int, str]
 """First leaf, the leaf behind the last, name."""
 
 
-def merge_runs(medium: IMedium, node: int, below: int, most: int = MOST) -> tuple[int, list[str]]:
+def merge_runs(medium: IMedium, node: int, below: int, most: int = MOST_MERGED) -> tuple[int, list[str]]:
     """Merge what lies below a leaf number, the size of the local log. Blocking. How many objects fewer there are, and what is damaged. Raises
     MediumError."""
     spans = [

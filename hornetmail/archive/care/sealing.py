@@ -14,12 +14,14 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from hornetmail.archive.keys.keystore import KeyStore
-from hornetmail.archive.media.directory import IMedium, MediumError
+from hornetmail.archive.media.medium import IMedium, MediumError, MediumMissing
+from hornetmail.archive.media.roster import Media
 from hornetmail.archive.proof.leaflog import LeafLog
 from hornetmail.archive.store.packs import Group, Member, PackHead, SealedPack, build_pack, name_of_records, open_pack
 from hornetmail.archive.store.records import EventMeta, Kind, Outcome, RecordCodec, What
-from hornetmail.archive.store.shelf import Media, enter_pack
+from hornetmail.archive.store.shelf import enter_pack
 from hornetmail.archive.store.staging import NO_LEAF, Staged, Staging, year_of
+from hornetmail.core.archived import ArchiveError
 from hornetmail.db.engines import Cursor
 from hornetmail.db.pool import Database
 from hornetmail.disk.records import BadRecord
@@ -58,19 +60,35 @@ class Sealer:
         self._lock = DeferredLock()
 
     async def seal(self) -> int:
-        """Seal every segment whose records are all indexed; the number of packs made. Raises MediumError, DiskFull, ArchiveError."""
+        """Seal every segment whose records are all indexed; the number of packs made. Raises MediumError, DiskFull, ArchiveError.
+
+        Nothing is rolled or read before the medium has answered, and the segment that is written to is closed only when those before it went:
+        however often it fails, it leaves no more than one short segment behind.
+        """
         await self._lock.acquire()
         try:
-            await self._staging.alone(self._staging.records.roll)
-            packs = 0
-            for segment in sorted(self._staging.segments):
-                entries = self._staging.segments[segment]
-                if any(entry.outcome is None and entry.kind != Kind.EVENT for entry in entries):
-                    break
-                packs += await self._seal_segment(segment, list(entries))
+            if not self._staging.segments:
+                return 0
+            await self._in_thread(self._media.active.look)
+            written = self._staging.records.segments()[-1]
+            packs, blocked = await self._seal_all([number for number in sorted(self._staging.segments) if number < written])
+            if not blocked and self._staging.segments:
+                await self._staging.alone(self._staging.records.roll)
+                more, _ = await self._seal_all(sorted(self._staging.segments))
+                packs += more
             return packs
         finally:
             self._lock.release()
+
+    async def _seal_all(self, segments: Sequence[int]) -> tuple[int, bool]:
+        """These in their order, up to one that is not indexed yet: how many packs, and whether there was such a one."""
+        packs = 0
+        for segment in segments:
+            entries = self._staging.segments[segment]
+            if any(entry.outcome is None and entry.kind != Kind.EVENT for entry in entries):
+                return packs, True
+            packs += await self._seal_segment(segment, list(entries))
+        return packs, False
 
     async def between(self, look: Callable[[], Awaitable[T]]) -> T:
         """Run ``look`` while nothing is being sealed: medium, index and leaf log agree then. Keep it short, mail is waiting."""
@@ -143,7 +161,14 @@ class Sealer:
         return self._leaves.run_for({e.leaf: e.leaf_hash for e in entries if e.leaf != NO_LEAF and e.leaf_hash is not None})
 
     def _log_leaves(self, medium: IMedium, run: bytes) -> None:
-        medium.put(self._leaves.name_of(run), run)
+        name = self._leaves.name_of(run)
+        try:
+            there = medium.get(name)
+        except MediumMissing:
+            medium.put(name, run)
+        else:
+            if there != run:
+                raise ArchiveError(f"medium {medium.number} holds another {name}: is this an older copy of the data directory?")
         self._leaves.append(run)
 
 

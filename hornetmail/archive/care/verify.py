@@ -13,11 +13,12 @@ from hornetmail.archive.care.sealing import Sealer
 from hornetmail.archive.index.schema import ANY, table_of
 from hornetmail.archive.keys.keyring import KEYRING_NAME, Keyring, KeyTrouble
 from hornetmail.archive.keys.keystore import KeyStore
-from hornetmail.archive.media.directory import IMedium, MediumError, MediumMissing, claim
+from hornetmail.archive.media.medium import IMedium, MediumError, MediumMissing
+from hornetmail.archive.media.roster import Media
 from hornetmail.archive.proof.leaflog import LeafLog, runs_on
 from hornetmail.archive.store.packs import PackBroken, keys_of, open_pack
 from hornetmail.archive.store.records import Kind, MailMeta, RecordCodec
-from hornetmail.archive.store.shelf import Media, PackRow, Shelf, names_being_written, pack_rows
+from hornetmail.archive.store.shelf import PackRow, Shelf, names_being_written, pack_rows
 from hornetmail.archive.store.staging import Staging
 from hornetmail.core.archived import ArchiveError, Finding
 from hornetmail.db.engines import Cursor
@@ -115,7 +116,7 @@ class Verification:
         for medium in self._media.all():
             where = f"medium {medium.number}"
             try:
-                claim(medium, self._keys.current().archive, create=False)
+                medium.look()
             except MediumError as error:
                 self._bad(where, str(error))
             try:

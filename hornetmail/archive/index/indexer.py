@@ -11,6 +11,7 @@ from twisted.logger import Logger
 
 from hornetmail.archive.index.mails import Prepared, Stored, known_records
 from hornetmail.archive.index.poison import store_each, text_of
+from hornetmail.archive.media.medium import MediumError
 from hornetmail.archive.store.parts import PartKey, PartPlace, store_parts
 from hornetmail.archive.store.records import Kind, Outcome, RecordBroken, RecordCodec
 from hornetmail.archive.store.shelf import Shelf
@@ -56,11 +57,19 @@ class Indexer:
         self._stopped = False
         self._timer: Any = None
         self._waiting: list[Deferred[None]] = []
+        self._aside: list[Staged] = []
 
     def wake(self) -> None:
         """Something was staged."""
         if not self._running and not self._stopped and self._timer is None:
             self._timer = self._reactor.callLater(GATHER, self._start)
+
+    def retry(self) -> None:
+        """A medium is back: what needs a part from it is tried again."""
+        aside, self._aside = self._aside, []
+        self._staging.unindexed.extend(aside)
+        if aside:
+            self.wake()
 
     def _start(self) -> None:
         if self._timer is not None and self._timer.active():
@@ -126,13 +135,16 @@ class Indexer:
         if parts:
             await self._database.run(store_parts, parts)
         fresh = [entry for entry in mails if entry.record not in known]
-        prepared: list[Prepared] = await deferToThreadPool(self._reactor, self._pool, self._prepare, fresh) if fresh else []
+        away: set[bytes] = set()
+        prepared: list[Prepared] = await deferToThreadPool(self._reactor, self._pool, self._prepare, fresh, away) if fresh else []
         stored = await store_each(self._database, prepared, self._poisoned) if prepared else []
         outcomes = known | {one.record: one for one in stored}
         for entry in batch:
             self._staging.unindexed.popleft()
             self._staging.release(entry)
-            if entry.kind == Kind.MESSAGE:
+            if entry.record in away:
+                self._aside.append(entry)
+            elif entry.kind == Kind.MESSAGE:
                 one = outcomes.get(entry.record)
                 entry.outcome = one.outcome if one else Outcome.BROKEN
                 entry.month = one.month if one else 0
@@ -157,14 +169,19 @@ class Indexer:
             places.append(PartPlace(entry.record, entry.part, None, entry.position.offset, entry.position.segment))
         return places
 
-    def _prepare(self, entries: Sequence[Staged]) -> list[Prepared]:
-        """In a thread. A staged record that does not open is left out: verify names it, and it stays where it is."""
+    def _prepare(self, entries: Sequence[Staged], away: set[bytes]) -> list[Prepared]:
+        """In a thread. A staged record that does not open is left out: verify names it, and it stays where it is. One that needs a part from a
+        medium that is away goes into ``away``."""
         prepared = []
         for entry in entries:
             try:
                 meta, raw = entry.raw if entry.raw is not None else self._shelf.mail(self._staging.read(entry.position))
             except (RecordBroken, BadRecord) as error:
                 self.log.error("staged record {record} cannot be indexed: {error}", record=entry.record.hex(), error=error)
+                continue
+            except MediumError as error:
+                self.log.warn("staged record {record} waits: {error}", record=entry.record.hex(), error=error)
+                away.add(entry.record)
                 continue
             entry.leaf_hash = meta.leaf_hash()
             text = text_of(entry.record, raw, self._poisoned)

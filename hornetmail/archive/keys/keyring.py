@@ -69,6 +69,11 @@ class _Body(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     public: bytes
     entries: tuple[_Entry, ...]
     former: tuple[bytes, ...] = ()
+    eras: tuple[tuple[int, int], ...] = ()
+
+
+NODE_BITS = 22
+"""A key's number is the node that made it, shifted left by these, and its count there: so two nodes never give one number to two keys."""
 
 
 def new_root() -> bytes:
@@ -130,7 +135,11 @@ class Keyring:
         self._body = body
         self._root = root
         self._seals: dict[int, Seal] = {}
-        self._data = {(e.tenant, e.year): e.number for e in body.entries if e.purpose == Purpose.DATA}
+        era, eras = len(body.former), dict(body.eras)
+        data = sorted(
+            (e for e in body.entries if e.purpose == Purpose.DATA and eras.get(e.number, 0) == era), key=lambda e: -e.number
+        )
+        self._data = {(e.tenant, e.year): e.number for e in data}
         self._private: X25519PrivateKey | None = None
         self._public = X25519PublicKey.from_public_bytes(body.public)
         if root is not None:
@@ -183,6 +192,10 @@ class Keyring:
         encoded = msgspec.msgpack.encode(self._body)
         data = _MAGIC + _LENGTH.pack(len(encoded)) + encoded
         return data + _LENGTH.pack(binascii.crc32(data)) + _mac(self._root, data)
+
+    def reading(self, data: bytes) -> Keyring:
+        """Another keyring file, opened with the root key of this one. Raises KeyTrouble."""
+        return Keyring.from_bytes(data, self._root)
 
     @property
     def locked(self) -> bool:
@@ -250,25 +263,42 @@ class Keyring:
         return self._unwrap(self._only(Purpose.LOOKUP))
 
     def data_number(self, tenant: int, year: int) -> int | None:
-        """The number of a tenant's data key of a year, if it has been made."""
+        """The number of a tenant's data key of a year, if it has been made under the present root key: whoever had the one before may have read
+        the others. Of several (two nodes made one at a time) the lowest."""
         return self._data.get((tenant, year))
 
-    def with_data(self, wanted: Iterable[tuple[int, int]]) -> Keyring:
-        """This keyring with data keys for these (tenant, year) pairs. It must be on disk before a key of it is used."""
+    def with_data(self, wanted: Iterable[tuple[int, int]], node: int = 0) -> Keyring:
+        """This keyring with data keys for these (tenant, year) pairs, made by a node. It must be on disk before a key of it is used."""
         if self._root is None:
             raise KeyTrouble("the archive key is locked")
         seal = Seal(self._root)
-        entries = list(self._body.entries)
-        number = max(e.number for e in entries)
+        entries, eras = list(self._body.entries), dict(self._body.eras)
+        number = max((e.number for e in entries if e.number >> NODE_BITS == node), default=node << NODE_BITS)
         for tenant, year in sorted(set(wanted) - set(self._data)):
             number += 1
             raw = secrets.token_bytes(_SIZES[Purpose.DATA])
             wrapped = seal.close(raw, _wrap_context(Purpose.DATA, number, tenant, year))
             entries.append(_Entry(number, Purpose.DATA, tenant, year, wrapped))
+            eras[number] = len(self.former)
         if len(entries) == len(self._body.entries):
             return self
-        body = msgspec.structs.replace(self._body, serial=self._body.serial + 1, entries=tuple(entries))
-        return Keyring(body, self._root)
+        return Keyring(_with(self._body, entries, eras), self._root)
+
+    def united(self, other: Keyring) -> Keyring:
+        """All keys of two keyrings of one archive under one root key, whoever wrote them; this one, if it has them all. Raises KeyTrouble: they
+        are of another archive or root key, or give one number to two keys."""
+        if (other.archive, other.root, other._body.public) != (self.archive, self.root, self._body.public):
+            raise KeyTrouble("keyrings of two archives, or under two root keys, cannot be united")
+        entries = {e.number: e for e in self._body.entries}
+        for entry in other._body.entries:
+            known = entries.setdefault(entry.number, entry)
+            if known != entry and (_kind(known) != _kind(entry) or other._unwrap(entry) != self._unwrap(known)):
+                raise KeyTrouble(
+                    f"key {entry.number} is one key here and another there: is this an older copy of the data directory?"
+                )
+        if len(entries) == len(self._body.entries):
+            return self
+        return Keyring(_with(self._body, entries.values(), dict((*other._body.eras, *self._body.eras)), other.serial), self._root)
 
     def rewrapped(self, root: bytes) -> Keyring:
         """The same keys under a new root key; the ID of the one before is kept, so that its paper is known as older."""
@@ -306,6 +336,18 @@ class Keyring:
             return Seal(self._root).open(entry.wrapped, context)
         except BrokenSeal:
             raise KeyTrouble(f"wrapped key {entry.number} does not open") from None
+
+
+def _kind(entry: _Entry) -> tuple[int, int, int]:
+    return entry.purpose, entry.tenant, entry.year
+
+
+def _with(body: _Body, entries: Iterable[_Entry], eras: dict[int, int], serial: int = 0) -> _Body:
+    """With other entries; the serial grows beyond both. An era of 0 is not written."""
+    ordered = tuple(sorted(entries, key=lambda e: e.number))
+    return msgspec.structs.replace(
+        body, serial=max(body.serial, serial) + 1, entries=ordered, eras=tuple(sorted((n, era) for n, era in eras.items() if era))
+    )
 
 
 def _other_root(body: _Body, found: bytes) -> KeyTrouble:

@@ -14,11 +14,13 @@ from pathlib import Path
 import msgspec
 
 from hornetmail.archive.keys.keyring import KEYRING_NAME, KeyReplaced, Keyring, KeyTrouble
-from hornetmail.archive.media.directory import IMedium, MediumError, MediumMissing, claim
+from hornetmail.archive.media.medium import IMedium, MediumError, MediumMissing
 from hornetmail.core.archived import ArchiveError
 from hornetmail.disk.files import Disk
 
 PREVIOUS_NAME = "keyring-previous"
+OTHERS = "keyrings"
+"""The folder of a medium in which nodes other than the first have theirs: one writer a file, so that none can lose another's keys."""
 CHANGE_NAME = "root-change"
 
 
@@ -33,7 +35,9 @@ class _Change(msgspec.Struct, frozen=True):
 class KeyStore:
     """Holds the keyring that is in force. May be used from any thread; what writes blocks."""
 
-    def __init__(self, directory: Path, disk: Disk) -> None:
+    def __init__(self, directory: Path, disk: Disk, node: int = 0) -> None:
+        self._node = node
+        self._name = KEYRING_NAME if node == 0 else f"{OTHERS}/n{node}"
         self._path = directory / KEYRING_NAME
         self._previous = directory / PREVIOUS_NAME
         self._change_path = directory / CHANGE_NAME
@@ -48,6 +52,11 @@ class KeyStore:
     def exists(self) -> bool:
         """Whether there is a keyring here."""
         return self._path.exists()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was read."""
+        return self._current is not None
 
     @property
     def waiting(self) -> frozenset[int]:
@@ -77,15 +86,17 @@ class KeyStore:
         return keyring
 
     def restore(self, media: Sequence[IMedium], root: bytes) -> Keyring:
-        """Write the newest keyring of the media here that opens with ``root``. Raises KeyReplaced (a medium has one under a later root key, and
+        """Write here what the keyrings of the media hold that open with ``root``: those of all nodes, united. Raises KeyReplaced (a medium has one under a later root key, and
         an older keyring would lack keys), KeyTrouble (none opens), MediumError."""
-        newest: tuple[int, bytes] | None = None
+        found: Keyring | None = None
         trouble: KeyTrouble | None = None
         for medium in media:
-            for name in (KEYRING_NAME, PREVIOUS_NAME):
+            opened = False
+            for name in _keyrings_on(medium):
+                if opened and name == PREVIOUS_NAME:
+                    continue
                 try:
-                    data = medium.get(name)
-                    serial = Keyring.from_bytes(data, root).serial
+                    ring = Keyring.from_bytes(medium.get(name), root)
                 except MediumMissing:
                     continue
                 except KeyReplaced:
@@ -93,13 +104,43 @@ class KeyStore:
                 except KeyTrouble as error:
                     trouble = trouble or error
                     continue
-                newest = max(newest or (0, b""), (serial, data))
-                break
-        if newest is None:
+                opened = True
+                # The newest one leads, so that one file alone comes back as it was written.
+                newest, older = (ring, found) if found is None or ring.serial > found.serial else (found, ring)
+                found = newest if older is None else newest.united(older)
+        if found is None:
             raise trouble or KeyTrouble("there is no keyring, neither here nor on a medium")
         self._disk.make_directory(self._path.parent)
-        self._disk.write_durably(self._path, newest[1])
+        self._disk.write_durably(self._path, found.to_bytes())
         return self.open(root)
+
+    def unite(self, media: Sequence[IMedium]) -> list[str]:
+        """Take keys that the media in reach hold and this keyring lacks, because another node made them, or this is an older copy of the data
+        directory; what could not be taken, a line each. Blocking."""
+        problems: list[str] = []
+        if self.current().locked:
+            return problems
+        for medium in media:
+            try:
+                for name in _keyrings_on(medium):
+                    if name != PREVIOUS_NAME:
+                        self._unite(medium.get(name))
+            except MediumMissing:
+                continue
+            except (ArchiveError, OSError) as error:
+                problems.append(f"medium {medium.number}: {error}")
+        return problems
+
+    def _unite(self, data: bytes) -> None:
+        there = Keyring.from_bytes(data, None)
+        if there.root != self.current().root or there.archive != self.current().archive:
+            return
+        with self._lock:
+            before = self.current()
+            after = before.united(before.reading(data))
+            if after is not before:
+                self._disk.write_durably(self._path, after.to_bytes())
+                self._current = after
 
     def current(self) -> Keyring:
         """The keyring in force. Raises KeyTrouble if none was opened."""
@@ -111,7 +152,7 @@ class KeyStore:
         """See that there are data keys for these (tenant, year) pairs, durable before they are used."""
         with self._lock:
             before = self.current()
-            after = before.with_data(wanted)
+            after = before.with_data(wanted, self._node)
             if after is not before:
                 self._disk.write_durably(self._path, after.to_bytes())
                 self._current = after
@@ -150,16 +191,17 @@ class KeyStore:
             keyring = self.current()
             data = keyring.to_bytes()
             # An empty directory where a share is not mounted holds no identity, and must get no keys.
-            claim(medium, keyring.archive, create=False)
+            medium.expect(keyring.archive)
+            medium.look()
             try:
-                there = medium.get(KEYRING_NAME)
+                there = medium.get(self._name)
             except MediumMissing:
                 there = b""
             if there != data:
                 if there:
                     self._set_aside(medium, there, keyring)
-                medium.put(KEYRING_NAME, data)
-                if medium.get(KEYRING_NAME) != data:
+                medium.put(self._name, data)
+                if medium.get(self._name) != data:
                     raise MediumError(f"medium {medium.number} did not keep the keyring")
             self._published[medium.number] = keyring.serial
             self._holds(medium.number)
@@ -219,7 +261,6 @@ class KeyStore:
                 return
             for medium in media:
                 if medium.number in change.tidy:
-                    medium.names("journal/")
                     medium.delete(PREVIOUS_NAME)
                     change = msgspec.structs.replace(change, tidy=tuple(n for n in change.tidy if n != medium.number))
             with self._lock:
@@ -248,3 +289,9 @@ class KeyStore:
     def _forget_change(self) -> None:
         self._disk.unlink(self._change_path, missing_ok=True)
         self._disk.unlink(self._previous, missing_ok=True)
+
+
+def _keyrings_on(medium: IMedium) -> list[str]:
+    """The names of the keyrings that a medium may hold: the first node's, those of others, the one from before a change of the root key."""
+    others = [name for name, _ in medium.names(f"{OTHERS}/")]
+    return [KEYRING_NAME, *others, PREVIOUS_NAME]

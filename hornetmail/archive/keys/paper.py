@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import struct
+import unicodedata
 from datetime import UTC, datetime
 
 from argon2.low_level import Type, hash_secret_raw
@@ -32,7 +33,7 @@ def backup(root: bytes, password: str, now: float, *, memory_kib: int = 65536, t
     """The text for the safe. Blocking (argon2id). ``now``: Unix seconds, only for the date in its first line."""
     salt = secrets.token_bytes(16)
     head = _HEAD.pack(_VERSION, root_id(root), memory_kib, time, lanes, salt)
-    key = _stretch(password, salt, memory_kib, time, lanes)
+    key = _stretch(normal(password), salt, memory_kib, time, lanes)
     blob = head + Seal(key).close(root, head)
     letters = _encode(blob)
     lines = [letters[i : i + _LINE] for i in range(0, len(letters), _LINE)]
@@ -63,12 +64,27 @@ def restore(text: str, password: str) -> bytes:
         raise KeyTrouble(f"a key text of version {version}; this program reads version {_VERSION}")
     if memory_kib > _MAX_MEMORY_KIB or rounds > _MAX_TIME:
         raise KeyTrouble("the key text asks for more memory or time than any that was made here")
-    key = _stretch(password, salt, memory_kib, rounds, lanes)
-    try:
-        root = Seal(key).open(blob[_HEAD.size :], blob[: _HEAD.size])
-    except BrokenSeal:
-        raise KeyTrouble(f"the password does not open key {name.hex()}") from None
-    return root
+    for form in _forms(password):
+        key = _stretch(form, salt, memory_kib, rounds, lanes)
+        try:
+            return Seal(key).open(blob[_HEAD.size :], blob[: _HEAD.size])
+        except BrokenSeal:
+            continue
+    raise KeyTrouble(f"the password does not open key {name.hex()}")
+
+
+def normal(password: str) -> str:
+    """The form in which a password counts: composed (NFC), as keyboards differ in how they make an umlaut, and without space at its ends, as nobody
+    sees it on paper."""
+    return unicodedata.normalize("NFC", password).strip()
+
+
+def _forms(password: str) -> list[str]:
+    """The normal form, and the ones that papers of earlier versions may have been written with: as it was typed, composed, decomposed."""
+    forms = [normal(password)]
+    for text in (password, password.strip()):
+        forms += [text, unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text)]
+    return list(dict.fromkeys(forms))
 
 
 def _stretch(password: str, salt: bytes, memory_kib: int, time: int, lanes: int) -> bytes:
@@ -79,10 +95,11 @@ def _key_lines(text: str) -> list[list[str]]:
     body: list[list[str]] = []
     inside = False
     for line in text.splitlines():
-        stripped = line.strip()
-        if stripped.startswith("-----BEGIN"):
+        plain = _undashed(line)
+        stripped = plain.strip()
+        if stripped.startswith("BEGIN HORNETMAIL") or (plain != line and stripped.startswith("BEGIN")):
             inside = True
-        elif stripped.startswith("-----END"):
+        elif plain != line and stripped.startswith("END"):
             if not body:
                 break
             return body
@@ -93,12 +110,17 @@ def _key_lines(text: str) -> list[list[str]]:
     return body
 
 
+def _undashed(line: str) -> str:
+    """Without dashes of any kind, which word processors put in place of hyphens, and without characters that show nothing."""
+    return "".join(c for c in line if unicodedata.category(c) not in ("Pd", "Cf") and c != "\u2212")
+
+
 def _content(number: int, words: list[str]) -> str:
     """The letters of one line, checked."""
     if words[0] != str(number):
         raise KeyTrouble(f"line {number}: it is numbered {words[0]!r}; a line is missing, doubled or out of order")
     letters = []
-    for c in "".join(words[1:]).upper().replace("-", ""):
+    for c in "".join(words[1:]).upper():
         if c not in _VALUES:
             raise KeyTrouble(f"line {number}: {c!r} is not a letter of this alphabet")
         letters.append(_ALPHABET[_VALUES[c]])

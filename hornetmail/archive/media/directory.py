@@ -1,137 +1,144 @@
-"""Media: where sealed packs lie (A7-A15). A local directory now; shares and object stores fit the same few calls.
+"""A medium in a directory of this machine (A9), a mounted share included.
 
-All calls block and belong in threads. Names use ``/`` and only what every file system and object store takes.
+A visit holds the directory by a descriptor and reaches everything through it, so that an unmount in the middle cannot lead a put or a delete
+onto what lies below. Between visits nothing is held: the share can be unmounted at any time.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
-import re
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import msgspec
-from zope.interface import Attribute, Interface, implementer
+from zope.interface import implementer
 
-from hornetmail.core.archived import ArchiveError
+from hornetmail.archive.media.medium import (
+    IDENTITY,
+    IPlace,
+    IVisit,
+    PlaceAway,
+    PlaceMissing,
+    PlaceTrouble,
+    Space,
+    valid_name,
+)
 from hornetmail.disk.files import Disk, DiskFull
 
-IDENTITY = "medium"
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*")
+_AWAY = frozenset(
+    {
+        errno.ESTALE, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT, errno.ECONNRESET,
+        errno.ECONNREFUSED, errno.ENODEV, errno.ENXIO, errno.ENOMEDIUM, errno.EIO,
+    }
+)  # fmt: skip
+"""What a share or disk says that went away."""
 
 
-class MediumError(ArchiveError):
-    """A medium cannot be reached, or lacks what it should hold."""
+def _trouble(error: OSError) -> PlaceTrouble:
+    kind = PlaceAway if error.errno in _AWAY else PlaceTrouble
+    return kind(error.strerror or errno.errorcode.get(error.errno or 0, "error"))
 
 
-class MediumMissing(MediumError):
-    """The medium is there, the object is not."""
+@implementer(IPlace)
+class DirectoryPlace:
+    """``path`` is absolute."""
 
-
-class MediumSetting(msgspec.Struct, frozen=True, gc=False):
-    """A medium as configured. ``number``: its ID for life (A13). ``path``: an absolute directory. Exactly one is ``active`` and takes new
-    packs (A12). ``used`` false: out of use for now, its mail says so when opened (A15)."""
-
-    number: int
-    path: str
-    active: bool = True
-    used: bool = True
-
-
-class IMedium(Interface):
-    """One medium."""
-
-    number = Attribute("its numeric ID")
-
-    def put(name: str, data: bytes) -> None:
-        """Durable on return, all or nothing. Raises MediumError, DiskFull."""
-
-    def get(name: str, start: int = 0, length: int = -1) -> bytes:
-        """A stretch of an object, shorter only at its end. Raises MediumMissing, MediumError."""
-
-    def names(prefix: str) -> Sequence[tuple[str, int]]:
-        """Objects below a prefix that ends in ``/`` (or all, for ``""``), with their sizes, by name. Raises MediumError."""
-
-    def delete(name: str) -> None:
-        """Also if it is gone already. Raises MediumError."""
-
-
-class _Identity(msgspec.Struct, frozen=True):
-    archive: str
-    medium: int
-    format: int = 1
-
-
-@implementer(IMedium)
-class DirectoryMedium:
-    """A medium in a local directory (A9)."""
-
-    def __init__(self, number: int, path: Path, disk: Disk) -> None:
-        self.number = number
+    def __init__(self, path: Path, disk: Disk) -> None:
+        self.where = str(path)
         self._path = path
         self._disk = disk
 
-    def put(self, name: str, data: bytes) -> None:
-        path = self._file(name)
+    @contextlib.contextmanager
+    def visit(self) -> Iterator[IVisit]:
+        """See IPlace."""
         try:
-            self._disk.make_directory(path.parent)
-            self._disk.write_durably(path, data)
+            root = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except NotADirectoryError:
+            raise PlaceAway("it is no directory") from None
+        except OSError as error:
+            raise PlaceAway(error.strerror or "it cannot be opened") from error
+        try:
+            yield _Visit(root, self._disk)
         except DiskFull:
             raise
         except OSError as error:
-            raise self._trouble(error) from error
+            raise _trouble(error) from error
+        finally:
+            os.close(root)
 
-    def get(self, name: str, start: int = 0, length: int = -1) -> bytes:
+    def make(self) -> None:
+        """See IPlace."""
         try:
-            with open(self._file(name), "rb") as file:
+            self._disk.make_directory(self._path)
+        except DiskFull:
+            raise
+        except OSError as error:
+            raise _trouble(error) from error
+
+    def close(self) -> None:
+        """See IPlace; nothing is held."""
+
+
+@implementer(IVisit)
+class _Visit:
+    def __init__(self, root: int, disk: Disk) -> None:
+        self._root = root
+        self._path = Path(f"/proc/self/fd/{root}")
+        self._disk = disk
+
+    def mark(self) -> object:
+        """The directory and its identity file, as the file system knows them: another mount has others, and one whose identity was written
+        anew too."""
+        top = os.fstat(self._root)
+        try:
+            file = os.stat(IDENTITY, dir_fd=self._root, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        return top.st_dev, top.st_ino, file.st_ino, file.st_mtime_ns, file.st_ctime_ns, file.st_size
+
+    def put(self, name: str, data: bytes | memoryview) -> None:
+        """See IVisit."""
+        path = self._path / name
+        self._disk.make_directory(path.parent)
+        self._disk.write_durably(path, data)
+
+    def get(self, name: str, start: int, length: int) -> bytes:
+        """See IVisit."""
+        try:
+            with open(self._path / name, "rb") as file:
                 file.seek(start)
                 return file.read(length)
         except FileNotFoundError:
-            raise MediumMissing(f"medium {self.number} has no {name}") from None
-        except OSError as error:
-            raise self._trouble(error) from error
+            raise PlaceMissing(name) from None
 
-    def names(self, prefix: str) -> Sequence[tuple[str, int]]:
-        if not self._path.is_dir():
-            raise MediumError(f"medium {self.number} is out of reach: {self._path} is no directory")
+    def names(self, prefix: str, after: str, limit: int) -> Sequence[tuple[str, int]]:
+        """See IVisit."""
+        found: list[tuple[str, int]] = []
         top = self._path / prefix if prefix else self._path
-        try:
-            found = [(p.relative_to(self._path).as_posix(), p.stat().st_size) for p in top.rglob("*") if p.is_file()]
-        except OSError as error:
-            raise self._trouble(error) from error
-        return sorted((name, size) for name, size in found if _NAME.fullmatch(name) and not name.endswith(".tmp"))
+        for folder, _, files in os.walk(top, onerror=_raise):
+            inner = Path(folder).relative_to(self._path)
+            for file in files:
+                name = (inner / file).as_posix()
+                if name > after and valid_name(name) and not name.endswith(".tmp"):
+                    with contextlib.suppress(FileNotFoundError):
+                        found.append((name, os.stat(os.path.join(folder, file)).st_size))
+        found.sort()
+        return found[:limit] if limit else found
 
     def delete(self, name: str) -> None:
-        try:
-            self._disk.unlink(self._file(name), missing_ok=True)
-        except OSError as error:
-            raise self._trouble(error) from error
+        """See IVisit."""
+        self._disk.unlink(self._path / name, missing_ok=True)
 
-    def _file(self, name: str) -> Path:
-        if not _NAME.fullmatch(name):
-            raise MediumError(f"not a name on a medium: {name!r}")
-        return self._path / name
+    def lock(self, name: str, until: float) -> None:
+        """See IVisit; there are no locks here."""
 
-    def _trouble(self, error: OSError) -> MediumError:
-        return MediumError(
-            f"medium {self.number} ({self._path}): {error.strerror or errno.errorcode.get(error.errno or 0, 'error')}"
-        )
+    def space(self) -> Space:
+        """See IVisit."""
+        figures = os.fstatvfs(self._root)
+        return Space(figures.f_blocks * figures.f_frsize, figures.f_bavail * figures.f_frsize)
 
 
-def claim(medium: IMedium, archive: bytes, *, create: bool = True) -> None:
-    """See that a medium belongs to an archive; a medium without identity is claimed for it. Raises MediumError if it is another's."""
-    try:
-        raw = medium.get(IDENTITY)
-    except MediumMissing:
-        if not create:
-            raise
-        medium.put(IDENTITY, msgspec.json.encode(_Identity(archive.hex(), medium.number)) + b"\n")
-        return
-    try:
-        identity = msgspec.json.decode(raw, type=_Identity)
-    except msgspec.DecodeError as error:
-        raise MediumError(f"medium {medium.number}: its identity file is damaged ({error})") from None
-    if identity.archive != archive.hex():
-        raise MediumError(f"medium {medium.number} holds another archive ({identity.archive})")
-    if identity.medium != medium.number:
-        raise MediumError(f"medium {medium.number} calls itself medium {identity.medium}")
+def _raise(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error

@@ -1,49 +1,136 @@
-"""The leaf log of this node: hashes of all sealed leaves, in a local append log and in runs on every medium that holds their records."""
+"""The leaf log of this node: hashes of all sealed leaves, in a local append log and in runs on every medium that holds their records.
+
+Beside the log lies a checkpoint: the frontier of the tree and where the last run lies, so that a start reads one segment, however old the
+archive is. It is written after each run, and believed only if the log still has that run in that place.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import threading
 from collections.abc import Callable, Mapping
 
-from hornetmail.archive.media.directory import IMedium
+import msgspec
+
+from hornetmail.archive.media.medium import IMedium, MediumMissing
 from hornetmail.archive.proof.leaves import VOID, Frontier, decode_run, encode_run
 from hornetmail.core.archived import ArchiveError
+from hornetmail.disk.files import Disk
 from hornetmail.disk.records import Position, RecordLog, Replayed
 
+MOST_MERGED = 65_536
+"""Leaves of a merged run: 2 MiB."""
+
 _RUN = 1
+_MAGIC = b"HMFRONT1"
+
+
+class _Checkpoint(msgspec.Struct, frozen=True, array_like=True):
+    """``segment``: the name of its file, and ``number`` and ``offset`` of the last run, which begins with leaf ``first``."""
+
+    size: int
+    peaks: tuple[tuple[int, bytes], ...]
+    segment: str = ""
+    number: int = 0
+    offset: int = 0
+    first: int = 0
 
 
 class LeafLog:
-    """Blocking; one thread at a time. Numbers without a hash are void leaves (rule 17)."""
+    """Blocking. Numbers without a hash are void leaves (rule 17)."""
 
-    def __init__(self, records: RecordLog, node: int) -> None:
+    def __init__(self, records: RecordLog, node: int, disk: Disk) -> None:
         self._records = records
         self._node = node
+        self._disk = disk
+        self._path = records.directory.with_name(f"{records.directory.name}-checkpoint")
         self._frontier = Frontier()
-        self._runs: list[tuple[int, int, Position]] = []
+        self._last = (Position(0, 0), 0)
+        self._lock = threading.Lock()
+        self.known = False
+
+    def begin(self) -> None:
+        """A new archive: it says that there are no leaves, so that a log which is lost later is missed."""
+        self._disk.make_directory(self._path.parent)
+        self._save(_Checkpoint(0, ()))
 
     def replay(self) -> Replayed:
-        """Read the log at start. Raises ArchiveError if it is damaged or runs are missing in it."""
-        self._frontier, self._runs = Frontier(), []
+        """Read the log at start; ``known`` says afterwards whether it is all that there ever was, as far as can be seen from here. Raises
+        ArchiveError if it is damaged or runs are missing in it."""
+        last = self._load()
+        if last is not None and last.size:
+            if self._records.locate(last.number) != last.segment:
+                raise ArchiveError(f"the leaf log is gone, it had {last.size} leaves")
+            replayed = self._replay_from(last)
+        else:
+            replayed = self._replay_all()
+            self.known = bool(self.size) or last is not None
+        if self.size and (last is None or last.size != self.size):
+            self._checkpoint(self._last)
+        return replayed
+
+    def _replay_all(self) -> Replayed:
+        self._frontier = Frontier()
+        return self._replay(None, 0)
+
+    def _replay_from(self, last: _Checkpoint) -> Replayed:
+        self._frontier = Frontier(last.size, last.peaks)
+        self.known = True
+        return self._replay(Position(last.number, last.offset), last.first)
+
+    def _replay(self, since: Position | None, begun: int) -> Replayed:
         problems: list[str] = []
+        self._last = (Position(0, 0), 0)
+        met = since is None
 
         def take(position: Position, _kind: int, payload: bytes) -> None:
+            nonlocal met
             first, hashes = decode_run(payload)
+            if not met:
+                met = True
+                if position != since or first != begun or first + len(hashes) != self.size:
+                    problems.append(f"another run than that of leaf {begun} at its checkpoint")
+                self._last = (position, first)
+                return
             if first != self.size:
                 problems.append(f"leaf {self.size} is followed by leaf {first}")
                 return
             self._take(first, hashes, position)
 
-        replayed = self._records.replay(take)
+        replayed = self._records.replay(take, since)
         if replayed.damage:
             raise ArchiveError(f"the leaf log is damaged: {replayed.damage[0]}")
-        if problems:
-            raise ArchiveError(f"the leaf log has a gap: {problems[0]}")
+        if problems or not met:
+            raise ArchiveError(f"the leaf log has a gap: {problems[0] if problems else 'its last run is gone'}")
         return replayed
 
     def _take(self, first: int, hashes: list[bytes], position: Position) -> None:
         for one in hashes:
             self._frontier.add(one)
-        self._runs.append((first, len(hashes), position))
+        self._last = (position, first)
+
+    def _checkpoint(self, last: tuple[Position, int]) -> None:
+        position, first = last
+        name = self._records.locate(position.segment)
+        self._save(_Checkpoint(self.size, self._frontier.peaks, name, position.segment, position.offset, first))
+
+    def _save(self, checkpoint: _Checkpoint) -> None:
+        data = _MAGIC + msgspec.msgpack.encode(checkpoint)
+        self._disk.write_durably(self._path, data + hashlib.sha256(data).digest())
+
+    def _load(self) -> _Checkpoint | None:
+        try:
+            data = self._path.read_bytes()
+            if data[:8] != _MAGIC or hashlib.sha256(data[:-32]).digest() != data[-32:]:
+                return None
+            return msgspec.msgpack.decode(data[8:-32], type=_Checkpoint)
+        except (FileNotFoundError, msgspec.DecodeError):
+            return None
+
+    def forget(self) -> None:
+        """The log is set aside, and its checkpoint counts no more."""
+        self._disk.unlink(self._path, missing_ok=True)
+        self._disk.sync_directory(self._path.parent)
 
     @property
     def size(self) -> int:
@@ -64,26 +151,73 @@ class LeafLog:
     def append(self, run: bytes) -> None:
         """Durable on return."""
         first, hashes = decode_run(run)
-        if first != self.size:
-            raise ArchiveError(f"a run of leaves begins at {first}, the log ends at {self.size}")
-        position = self._records.append(_RUN, run)
-        self._records.sync()
-        self._take(first, hashes, position)
+        with self._lock:
+            if first != self.size:
+                raise ArchiveError(f"a run of leaves begins at {first}, the log ends at {self.size}")
+            position = self._records.append(_RUN, run)
+            self._records.sync()
+            self._take(first, hashes, position)
+            self._checkpoint(self._last)
 
     def hashes(self) -> list[bytes]:
         """All of them, read back from the disk. Raises ArchiveError, BadRecord."""
         found: list[bytes] = []
-        for first, count, position in self._runs:
-            begin, hashes = decode_run(self._records.read(position))
-            if begin != first or len(hashes) != count:
-                raise ArchiveError(f"the run at leaf {first} is another one")
-            found += hashes
+        problems: list[str] = []
+
+        def take(_: Position, _kind: int, payload: bytes) -> None:
+            first, hashes = decode_run(payload)
+            if first != len(found):
+                problems.append(f"leaf {len(found)} is followed by leaf {first}")
+            found.extend(hashes)
+
+        with self._lock:
+            # A writer of another name: it reads, and leaves all as it is.
+            reader = RecordLog(self._records.directory, self._disk, writer="reader", seal=None)
+            replayed = reader.replay(take)
+            size = self.size
+        if replayed.damage:
+            raise ArchiveError(f"the leaf log is damaged: {replayed.damage[0]}")
+        if problems or len(found) != size:
+            raise ArchiveError(problems[0] if problems else f"the leaf log holds {len(found)} leaves instead of {size}")
         return found
 
     def name_of(self, run: bytes) -> str:
         """A run's name on a medium."""
-        first, _ = decode_run(run)
+        return self.name_at(decode_run(run)[0])
+
+    def name_at(self, first: int) -> str:
+        """The name on a medium of the run that begins with a leaf."""
         return f"leaves/n{self._node}/{first:020d}.run"
+
+    def catch_up(self, medium: IMedium) -> bool:
+        """Take the next run from a medium, if it has one: this log is older than the medium, or died between the two. Raises MediumError,
+        ArchiveError (damaged)."""
+        name = self.name_at(self.size)
+        try:
+            data = medium.get(name)
+        except MediumMissing:
+            name = self._merged_on(medium)
+            if not name:
+                return False
+            data = medium.get(name)
+        try:
+            first, hashes = decode_run(data)
+        except ValueError as error:
+            raise ArchiveError(f"medium {medium.number}: {name}: {error}") from None
+        run = self.run_for(dict(enumerate(hashes, first)))
+        if run is None:
+            return False
+        self.append(run)
+        return True
+
+    def _merged_on(self, medium: IMedium) -> str:
+        """The name of a merged run on a medium that begins before this log's end and goes on behind it. Only as many names are listed as can be its."""
+        behind = self.name_at(max(0, self.size - MOST_MERGED - 1))
+        for name, size in medium.names(f"leaves/n{self._node}/", after=behind if self.size > MOST_MERGED else ""):
+            first, count = span_of(name, size)
+            if first <= self.size < first + count:
+                return name
+        return ""
 
 
 def span_of(name: str, size: int) -> tuple[int, int]:

@@ -54,9 +54,9 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 class Frontier:
     """The roots of the full subtrees of a growing tree: what it takes to add leaves and know the root, in O(log n) memory."""
 
-    def __init__(self) -> None:
-        self.size = 0
-        self._peaks: list[tuple[int, bytes]] = []
+    def __init__(self, size: int = 0, peaks: Iterable[tuple[int, bytes]] = ()) -> None:
+        self.size = size
+        self._peaks = list(peaks)
 
     def add(self, leaf: bytes) -> None:
         """The next leaf's hash."""
@@ -66,6 +66,11 @@ class Frontier:
             height += 1
         self._peaks.append((height, leaf))
         self.size += 1
+
+    @property
+    def peaks(self) -> tuple[tuple[int, bytes], ...]:
+        """Height and root of each full subtree, from the left: with ``size``, all that it takes to go on."""
+        return tuple(self._peaks)
 
     def root(self) -> bytes:
         """The Merkle tree hash of all leaves so far."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import msgspec
 
-from hornetmail.archive.media.directory import IMedium, MediumError, MediumMissing
+from hornetmail.archive.media.medium import MediumMissing
+from hornetmail.archive.media.roster import Media
 from hornetmail.archive.store.packs import Group, PackHead, SealedPack
 from hornetmail.archive.store.records import Kind, MailMeta, RecordBroken, RecordCodec, assemble
 from hornetmail.archive.store.staging import Staging
@@ -95,41 +96,6 @@ def locate_part(cursor: Cursor, record: bytes) -> Located | None:
     if row is None:
         return None
     return (pack_row(cursor, row[0]) if row[0] is not None else None), row[1], row[2]
-
-
-class Media:
-    """The media that are configured. Exactly one is active (A12)."""
-
-    def __init__(self, media: Sequence[IMedium], active: int, unused: frozenset[int] = frozenset()) -> None:
-        self._media: dict[int, IMedium] = {m.number: m for m in media}
-        if len(self._media) != len(media):
-            raise ValueError("two media have the same number")
-        if active not in self._media or active in unused:
-            raise ValueError(f"medium {active} cannot be the active one")
-        self._unused = unused
-        self.active: IMedium = self._media[active]
-
-    @property
-    def numbers(self) -> frozenset[int]:
-        """All that are configured, out of use or not."""
-        return frozenset(self._media)
-
-    def all(self) -> list[IMedium]:
-        """Those in use, by number."""
-        return [m for number, m in sorted(self._media.items()) if number not in self._unused]
-
-    def every(self) -> list[IMedium]:
-        """All that are configured, by number, those out of use too: what lies on them is still the archive's."""
-        return [m for _, m in sorted(self._media.items())]
-
-    def get(self, number: int) -> IMedium:
-        """Raises MediumError: unknown, or out of use (A15)."""
-        if number in self._unused:
-            raise MediumError(f"medium {number} is out of use")
-        try:
-            return self._media[number]
-        except KeyError:
-            raise MediumError(f"medium {number} is not configured") from None
 
 
 class Shelf:

@@ -39,10 +39,11 @@ class Consequences(msgspec.Struct, frozen=True):
 
 
 class _Pending(msgspec.Struct):
-    """A switch whose consequences are not all there yet."""
+    """A switch whose consequences are not all there yet. ``told``: an alarm says that it could not be recorded."""
 
     switch: machine.Switch
     recorded: bool = False
+    told: bool = False
 
 
 @implementer(IModes)
@@ -304,6 +305,7 @@ class Modes:
         self.log.failure("what follows from the mode of {domain} failed, again in {seconds:g} s", domain=domain, seconds=seconds)
         if (pending := self._pending.get(domain)) is not None and not pending.recorded:
             text = f"{domain}: the switch to {pending.switch.mode} is in force but could not be recorded yet; a restart now would forget it"
+            pending.told = True
             self._bus.publish(Alarm("mode-unrecorded", text, domain))
 
     async def _bring_about(self, domain: str) -> None:
@@ -311,7 +313,8 @@ class Modes:
             if not pending.recorded:
                 await self._record(domain)
                 pending.recorded = True
-                self._bus.publish(AlarmEnded("mode-unrecorded", domain, "it is recorded"))
+                if pending.told:
+                    self._bus.publish(AlarmEnded("mode-unrecorded", domain, "it is recorded"))
                 self._told(domain, pending.switch)
             if pending.switch.mode is Mode.EMERGENCY:
                 await self._adopt(domain)

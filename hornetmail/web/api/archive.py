@@ -55,7 +55,7 @@ class MailName(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class MailView(msgspec.Struct, frozen=True, kw_only=True):
-    """An archived mail, as far as the caller may see it. ``content``: it can be exported. ``sha256``: of the exact bytes, in hex."""
+    """An archived mail, as far as the caller may see it. ``content``: it can be exported. ``away``: why that is not possible now (A15). ``sha256``: of the exact bytes, in hex."""
 
     mail: HitView
     feed: str
@@ -68,6 +68,7 @@ class MailView(msgspec.Struct, frozen=True, kw_only=True):
     header_recipients: list[str]
     text: str
     content: bool
+    away: str = ""
 
 
 class RedeliverRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -195,6 +196,7 @@ async def show(rooms: Rooms, caller: Caller, request: MailName) -> MailView:
         header_recipients=list(mail.header_recipients),
         text=mail.text if scope.content else "",
         content=scope.content,
+        away=mail.away,
     )
 
 

@@ -12,6 +12,7 @@ from hornetmail.web.api import (
     domains,
     keys,
     mailboxes,
+    media,
     people,
     queue,
     retention,
@@ -30,6 +31,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
     *queue.OPERATIONS,
     *strays.OPERATIONS,
     # before those of the archive, one of whose paths ends in any ID
+    *media.OPERATIONS,
     *retention.OPERATIONS,
     *archive.OPERATIONS,
     *keys.OPERATIONS,

@@ -61,7 +61,7 @@ def key_view(state: RootKeyState) -> KeyView:
 
 
 def _long_enough(password: str) -> None:
-    if len(password) < MIN_PASSWORD:
+    if len(password.strip()) < MIN_PASSWORD:  # space at the ends does not count on paper
         raise ApiError(400, "invalid", f"$.password: at least {MIN_PASSWORD} characters")
 
 

@@ -16,7 +16,7 @@ from hornetmail.directory.store import DirectoryStore
 class Rooms(msgspec.Struct, frozen=True, kw_only=True):
     """Rooms of a process. Those that its roles do not run are None; an operation that needs one answers 503 ``role_off``.
 
-    ``second`` is None only where nothing can be asked of a second person. ``queue`` … ``meters`` provide the interface of the same name in ``hornetmail.interfaces``. ``clock`` is an ``IReactorTime``.
+    ``second`` is None only where nothing can be asked of a second person. ``queue`` … ``meters`` (``media``: ``IMedia``) provide the interface of the same name in ``hornetmail.interfaces``. ``clock`` is an ``IReactorTime``.
     ``health``: every role that should run, with ``""`` or the reason why it does not work. ``bounce``: gives up the queue rows named and
     notifies their senders (rule 6); the number given up. ``root_keys``: the archive's key, its
     paper and its change (A3-A6). ``alarms``: the book of ``runtime.alarms``; ``alarm_addresses``: whom a mail about an alarm of a tenant would reach now.
@@ -35,6 +35,7 @@ class Rooms(msgspec.Struct, frozen=True, kw_only=True):
     portal: Any = None
     archive: Any = None
     retention: Any = None
+    media: Any = None
     redelivery: Any = None
     strays: Any = None
     expiry: Any = None

@@ -1,0 +1,286 @@
+"""Media: where sealed packs lie (A7-A16), and the look that each call takes first.
+
+A *place* is a directory, share or bucket with the few calls that differ. A *medium* is a place that bears an identity: which archive's it is, and
+which number it has there. Only ``claim`` makes an identity. Every other call looks at it first, so that an empty mount point, a swapped disk or
+another archive's share is noticed before anything is read from it, written to it, or believed to be gone from it.
+
+All calls block and belong in threads. Names use ``/`` and only what every file system and object store takes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Sequence
+
+import msgspec
+from zope.interface import Attribute, Interface, implementer
+
+from hornetmail.core.archived import ArchiveError
+
+IDENTITY = "medium"
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*")
+_OURS = ("packs/", "journal/", "leaves/")
+
+
+class MediumError(ArchiveError):
+    """A medium cannot be used, or lacks what it should hold."""
+
+
+class MediumAway(MediumError):
+    """The medium is out of reach, or what is there in its place is not it."""
+
+
+class MediumMissing(MediumError):
+    """The medium is there, the object is not."""
+
+
+class PlaceTrouble(ArchiveError):
+    """A place cannot do it; the message says why, and not where."""
+
+
+class PlaceAway(PlaceTrouble):
+    """Nobody answers there, or whoever answers lets us not in."""
+
+
+class PlaceMissing(PlaceTrouble):
+    """There is no such object."""
+
+
+class Space(msgspec.Struct, frozen=True, gc=False):
+    """Bytes in all, and free for us; both 0 where nobody can tell (object stores)."""
+
+    total: int = 0
+    free: int = 0
+
+    @property
+    def share(self) -> float:
+        """The free share, 1 where nobody can tell."""
+        return self.free / self.total if self.total else 1.0
+
+
+class IVisit(Interface):
+    """A place, entered: all calls of one visit reach the same directory, share or bucket, whatever is mounted meanwhile."""
+
+    def mark() -> object:
+        """A value that stays equal only as long as the identity that was read here needs no second look."""
+
+    def put(name: str, data: bytes | memoryview) -> None:
+        """Durable on return, all or nothing, in place of what had the name. Raises PlaceTrouble, DiskFull."""
+
+    def get(name: str, start: int, length: int) -> bytes:
+        """A stretch of an object, shorter only at its end; to its end with ``length`` -1. Raises PlaceMissing, PlaceTrouble."""
+
+    def names(prefix: str, after: str, limit: int) -> Sequence[tuple[str, int]]:
+        """Objects below a prefix that ends in ``/`` (or all, for ``""``), with their sizes, by name; those behind ``after``, and no more
+        than ``limit`` (0: all). Raises PlaceTrouble."""
+
+    def delete(name: str) -> None:
+        """Also if it is gone already. Raises PlaceTrouble."""
+
+    def space() -> Space:
+        """How much room there is. Raises PlaceTrouble."""
+
+    def lock(name: str, until: float) -> None:
+        """Where the place is set to lock objects, nobody can change or remove this one before ``until`` (Unix seconds). Raises PlaceTrouble."""
+
+
+class IPlace(Interface):
+    """Where a medium lies."""
+
+    where = Attribute("for people: a path or an address, without any secret")
+
+    def visit() -> contextlib.AbstractContextManager[IVisit]:
+        """Enter it. Raises PlaceAway."""
+
+    def make() -> None:
+        """See that the directory is there that a new medium is to lie in. Raises PlaceTrouble."""
+
+    def close() -> None:
+        """Let go of connections."""
+
+
+class IMedium(Interface):
+    """One medium."""
+
+    number = Attribute("its numeric ID")
+    where = Attribute("for people: a path or an address")
+
+    def put(name: str, data: bytes | memoryview) -> None:
+        """Durable on return, all or nothing. Raises MediumError, DiskFull."""
+
+    def get(name: str, start: int = 0, length: int = -1) -> bytes:
+        """A stretch of an object, shorter only at its end. Raises MediumMissing, MediumError."""
+
+    def names(prefix: str, after: str = "", limit: int = 0) -> Sequence[tuple[str, int]]:
+        """Objects below a prefix that ends in ``/`` (or all, for ``""``), with their sizes, by name; those behind ``after``, and no more
+        than ``limit`` (0: all). Raises MediumError."""
+
+    def delete(name: str) -> None:
+        """Also if it is gone already. Raises MediumError."""
+
+    def lock(name: str, until: float) -> None:
+        """Where the medium is set to lock objects, nobody can change or remove this one before ``until`` (Unix seconds): for packs that are as
+        they will stay (rule 20). Raises MediumError."""
+
+    def look() -> Space:
+        """See that it is there and that it is the one; its room. Raises MediumError."""
+
+    def expect(archive: bytes) -> None:
+        """From now on it must be a medium of this archive."""
+
+    def claim(archive: bytes) -> None:
+        """Make it a medium of this archive; one that is already stays as it is. Raises MediumError: another's, or not empty."""
+
+    def close() -> None:
+        """Let go of connections."""
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """What the object ``medium`` says: the archive's name in hex, and the medium's number in it."""
+
+    archive: str
+    medium: int
+    format: int = 1
+
+
+def identity_at(place: IPlace) -> Identity | None:
+    """The identity of what lies at a place; None: it has none. Raises PlaceTrouble."""
+    with place.visit() as there:
+        try:
+            return _identity(there.get(IDENTITY, 0, -1))
+        except PlaceMissing:
+            return None
+
+
+def _identity(raw: bytes) -> Identity:
+    try:
+        return msgspec.json.decode(raw, type=Identity)
+    except msgspec.DecodeError as error:
+        raise PlaceTrouble(f"its identity file is damaged ({error})") from None
+
+
+@implementer(IMedium)
+class Medium:
+    """A place that must bear this number and, once it is known, this archive's name."""
+
+    def __init__(self, number: int, place: IPlace) -> None:
+        self.number = number
+        self._place = place
+        self._archive: str | None = None
+        self._seen: object = None
+
+    @property
+    def where(self) -> str:
+        """See IMedium."""
+        where: str = self._place.where
+        return where
+
+    def expect(self, archive: bytes) -> None:
+        """See IMedium."""
+        if self._archive != archive.hex():
+            self._archive, self._seen = archive.hex(), None
+
+    def put(self, name: str, data: bytes | memoryview) -> None:
+        """See IMedium."""
+        with self._visit(name) as there:
+            there.put(name, data)
+
+    def get(self, name: str, start: int = 0, length: int = -1) -> bytes:
+        """See IMedium."""
+        with self._visit(name) as there:
+            try:
+                data: bytes = there.get(name, start, length)
+            except PlaceMissing:
+                # It may be the whole medium that is missing by now.
+                self._check(there)
+                raise
+            return data
+
+    def names(self, prefix: str, after: str = "", limit: int = 0) -> Sequence[tuple[str, int]]:
+        """See IMedium."""
+        with self._visit() as there:
+            found: Sequence[tuple[str, int]] = there.names(prefix, after, limit)
+            if not found:
+                self._check(there)
+            return found
+
+    def delete(self, name: str) -> None:
+        """See IMedium."""
+        with self._visit(name) as there:
+            there.delete(name)
+
+    def lock(self, name: str, until: float) -> None:
+        """See IMedium."""
+        with self._visit(name) as there:
+            there.lock(name, until)
+
+    def look(self) -> Space:
+        """See IMedium."""
+        with self._visit() as there:
+            self._check(there)
+            space: Space = there.space()
+            return space
+
+    def claim(self, archive: bytes) -> None:
+        """See IMedium."""
+        with self._told():
+            self._place.make()
+            with self._place.visit() as there:
+                self.expect(archive)
+                try:
+                    self._check(there)
+                except PlaceMissing:
+                    self._refuse_strays(there)
+                    there.put(IDENTITY, msgspec.json.encode(Identity(archive.hex(), self.number)) + b"\n")
+                    self._check(there)
+
+    def close(self) -> None:
+        """See IMedium."""
+        self._place.close()
+
+    def _refuse_strays(self, there: IVisit) -> None:
+        if strays := [name for prefix in _OURS for name, _ in there.names(prefix, "", 1)]:
+            raise PlaceTrouble(f"it has no identity, and yet holds {strays[0]}: is it another archive's, damaged?")
+
+    @contextlib.contextmanager
+    def _visit(self, name: str = IDENTITY) -> Iterator[IVisit]:
+        if not _NAME.fullmatch(name):
+            raise MediumError(f"not a name on a medium: {name!r}")
+        with self._told(), self._place.visit() as there:
+            mark = there.mark()
+            if mark is None or mark != self._seen:
+                self._check(there)
+            yield there
+
+    def _check(self, there: IVisit) -> None:
+        """Read the identity anew. Raises PlaceMissing("medium"), PlaceTrouble."""
+        self._seen = None
+        mark = there.mark()
+        identity = _identity(there.get(IDENTITY, 0, -1))
+        if self._archive is not None and identity.archive != self._archive:
+            raise PlaceTrouble(f"it holds another archive ({identity.archive})")
+        if identity.medium != self.number:
+            raise PlaceTrouble(f"it calls itself medium {identity.medium}")
+        self._seen = mark
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Say of which medium it is."""
+        try:
+            yield
+        except PlaceMissing as error:
+            if str(error) == IDENTITY:
+                raise MediumAway(
+                    f"medium {self.number} is out of reach: at {self.where} there is no medium (is it mounted?)"
+                ) from None
+            raise MediumMissing(f"medium {self.number} has no {error}") from None
+        except PlaceAway as error:
+            raise MediumAway(f"medium {self.number} is out of reach: {self.where}: {error}") from error
+        except PlaceTrouble as error:
+            raise MediumError(f"medium {self.number} ({self.where}): {error}") from error
+
+
+def valid_name(name: str) -> bool:
+    """Whether it is a name on a medium; what else lies there (files under way, other programs' folders) is passed over."""
+    return _NAME.fullmatch(name) is not None

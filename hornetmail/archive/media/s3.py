@@ -1,0 +1,260 @@
+"""A medium in a bucket of any object store that speaks S3 (A10): treq on the reactor, requests signed with botocore's SigV4.
+
+Calls block, in threads of their caller; the reactor of the service carries the bytes. A put is one request, so half an object is never seen.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import errno
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote, urlsplit
+from xml.etree import ElementTree
+
+import treq
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from treq.client import HTTPClient
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.error import ConnectError, ConnectionLost, DNSLookupError
+from twisted.internet.threads import blockingCallFromThread
+from twisted.web.client import Agent, HTTPConnectionPool, ResponseFailed, ResponseNeverReceived
+from twisted.web.http_headers import Headers
+from zope.interface import implementer
+
+from hornetmail.archive.media.medium import IPlace, IVisit, PlaceAway, PlaceMissing, PlaceTrouble, Space, valid_name
+from hornetmail.archive.media.settings import BucketSettings
+from hornetmail.disk.files import DiskFull
+from hornetmail.net.tls import HTTPSPolicy
+
+ANSWER = 60.0
+"""Seconds that a request may take, and one more for each 100 KB that it carries or may bring."""
+
+FRESH = 5.0
+"""Seconds for which an identity that was read is believed."""
+
+WHOLE = 256 << 20
+"""Bytes of an object that is read whole, at most: merged packs have half of it."""
+
+TRIES = 3
+DAY = 86400.0
+_UNREACHABLE = (
+    ConnectError, ConnectionLost, DNSLookupError, ResponseFailed, ResponseNeverReceived, TimeoutError, CancelledError,
+)  # fmt: skip
+_FULL = frozenset({"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "EntityTooLarge"})
+_AWAY = frozenset({"NoSuchBucket", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "RequestTimeTooSkewed", "AllAccessDisabled"})  # fmt: skip
+
+
+class _Answer:
+    def __init__(self, status: int, data: bytes) -> None:
+        self.status = status
+        self.data = data
+
+    @property
+    def error(self) -> tuple[str, str]:
+        """The store's code and message."""
+        found = {child.tag.rpartition("}")[2]: child.text or "" for child in _parsed(self.data) or ()}
+        return found.get("Code", ""), found.get("Message", "")
+
+
+def _parsed(data: bytes) -> ElementTree.Element | None:
+    try:
+        return ElementTree.fromstring(data)
+    except ElementTree.ParseError:
+        return None
+
+
+@implementer(IPlace)
+class BucketPlace:
+    """``reactor`` runs in another thread than the one that calls."""
+
+    def __init__(self, settings: BucketSettings, secret: str, reactor: Any, policy: Any = None) -> None:
+        self.where = settings.where
+        self.settings = settings
+        self._reactor = reactor
+        self._signer = S3SigV4Auth(Credentials(settings.key_id, secret), "s3", settings.region) if settings.key_id else None
+        self._policy = policy
+        self._client: HTTPClient | None = None
+        self._pool: HTTPConnectionPool | None = None
+
+    @contextlib.contextmanager
+    def visit(self) -> Iterator[IVisit]:
+        """See IPlace."""
+        yield _Visit(self)
+
+    def make(self) -> None:
+        """See IPlace; a bucket is made by its owner."""
+
+    def close(self) -> None:
+        """See IPlace."""
+        pool, self._pool, self._client = self._pool, None, None
+        if pool is not None:
+            self._reactor.callFromThread(pool.closeCachedConnections)
+
+    def now(self) -> float:
+        """Unix seconds."""
+        return float(self._reactor.seconds())
+
+    def slot(self) -> object:
+        """Equal for a few seconds."""
+        return self._reactor.seconds() // FRESH
+
+    def ask(
+        self,
+        method: str,
+        name: str,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+        data: bytes | memoryview = b"",
+        may: float = 0.0,
+    ) -> _Answer:
+        """One signed request; ``may``: bytes that the answer may have. Raises PlaceAway, PlaceTrouble, PlaceMissing, DiskFull."""
+        url = self.url_of(name) + ("?" + "&".join(f"{k}={quote(v, safe='')}" for k, v in sorted(query.items())) if query else "")
+        for attempt in range(1, TRIES + 1):
+            try:
+                answer: _Answer = blockingCallFromThread(self._reactor, self._send, method, url, headers, data, may)  # type: ignore[arg-type]
+            except _UNREACHABLE as error:
+                if attempt == TRIES or isinstance(error, (TimeoutError, CancelledError)):
+                    raise PlaceAway(_why(error)) from error
+                continue
+            if answer.status not in (500, 502, 503, 504) or attempt == TRIES:
+                break
+        if answer.status < 300 or answer.status == 416:
+            return answer
+        self._refused(answer, name)
+        raise AssertionError
+
+    def _refused(self, answer: _Answer, name: str) -> None:
+        code, message = answer.error
+        text = f"the store answers {answer.status} {code} {message}".strip()[:300]
+        if answer.status == 404 and code != "NoSuchBucket":
+            raise PlaceMissing(name)
+        if answer.status == 507 or code in _FULL:
+            raise DiskFull(errno.ENOSPC, text)
+        if code in _AWAY or answer.status >= 500 or (answer.status in (401, 403) and not code):
+            raise PlaceAway(text)
+        raise PlaceTrouble(text)
+
+    def url_of(self, name: str) -> str:
+        """Where an object lies; ``""``: the bucket."""
+        chosen = self.settings
+        key = "/".join(part for part in (chosen.prefix, name) if part) if name else ""
+        base = urlsplit(chosen.endpoint)
+        if chosen.style == "virtual":
+            return f"{base.scheme}://{chosen.bucket}.{base.netloc}/{quote(key)}"
+        return (
+            f"{base.scheme}://{base.netloc}/{chosen.bucket}/{quote(key)}"
+            if key
+            else f"{base.scheme}://{base.netloc}/{chosen.bucket}"
+        )
+
+    def _send(self, method: str, url: str, headers: Mapping[str, str], data: bytes, may: float) -> Deferred[_Answer]:
+        request = AWSRequest(method=method, url=url, data=data, headers=dict(headers))
+        if self._signer is not None:
+            self._signer.add_auth(request)
+        signed = {name: value for name, value in request.headers.items() if name.lower() not in ("host", "content-length")}
+        sent: Deferred[_Answer] = Deferred.fromCoroutine(self._exchange(method, url, signed, data))
+        sent.addTimeout(ANSWER + (len(data) + may) / 100_000, self._reactor)
+        return sent
+
+    async def _exchange(self, method: str, url: str, headers: dict[str, str], data: bytes) -> _Answer:
+        # As bytes: Twisted keeps the names that it has seen, and others give it bytes.
+        raw = Headers({name.encode(): [value.encode()] for name, value in headers.items()})
+        response = await self._http().request(method, url, headers=raw, data=data or None, allow_redirects=False)
+        return _Answer(response.code, await treq.content(response))
+
+    def _http(self) -> HTTPClient:
+        if self._client is None:
+            self._pool = HTTPConnectionPool(self._reactor)
+            policy = self._policy or HTTPSPolicy()
+            self._client = HTTPClient(Agent(self._reactor, policy, connectTimeout=10, pool=self._pool))
+        return self._client
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, (TimeoutError, CancelledError)):
+        return "no answer in time"
+    reasons = getattr(error, "reasons", None)
+    return " ".join(str(reasons[-1].value if reasons else error).split())[:300] or type(error).__name__
+
+
+@implementer(IVisit)
+class _Visit:
+    def __init__(self, place: BucketPlace) -> None:
+        self._place = place
+        self._prefix = f"{place.settings.prefix}/" if place.settings.prefix else ""
+
+    def mark(self) -> object:
+        """See IVisit: a bucket is not unmounted."""
+        return self._place.slot()
+
+    def put(self, name: str, data: bytes | memoryview) -> None:
+        """See IVisit."""
+        headers = {
+            "content-type": "application/octet-stream",
+            "content-md5": base64.b64encode(hashlib.md5(data).digest()).decode(),
+        }
+        self._place.ask("PUT", name, {}, headers, data)
+
+    def lock(self, name: str, until: float) -> None:
+        """See IVisit: the store's object lock, for ``lock_days`` at most."""
+        if not self._place.settings.lock_days:
+            return
+        until = min(until, self._place.now() + self._place.settings.lock_days * DAY)
+        when = datetime.fromtimestamp(until, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        data = f"<Retention><Mode>COMPLIANCE</Mode><RetainUntilDate>{when}</RetainUntilDate></Retention>".encode()
+        headers = {"content-type": "application/xml", "content-md5": base64.b64encode(hashlib.md5(data).digest()).decode()}
+        self._place.ask("PUT", name, {"retention": ""}, headers, data)
+
+    def get(self, name: str, start: int, length: int) -> bytes:
+        """See IVisit."""
+        if length == 0:
+            self._place.ask("HEAD", name, {}, {})
+            return b""
+        headers = {}
+        if start or length > 0:
+            headers["range"] = f"bytes={start}-" + (str(start + length - 1) if length > 0 else "")
+        answer = self._place.ask("GET", name, {}, headers, may=length if length > 0 else WHOLE)
+        if answer.status == 416:
+            return b""
+        # A store that does not know ranges answers 200 and all of it.
+        if answer.status == 200 and "range" in headers:
+            return answer.data[start : start + length] if length > 0 else answer.data[start:]
+        return answer.data
+
+    def names(self, prefix: str, after: str, limit: int) -> Sequence[tuple[str, int]]:
+        """See IVisit."""
+        found: list[tuple[str, int]] = []
+        token = ""
+        while True:
+            query = {"list-type": "2", "prefix": self._prefix + prefix, "max-keys": "1000"}
+            if token:
+                query["continuation-token"] = token
+            elif after:
+                query["start-after"] = self._prefix + after
+            tree = _parsed(self._place.ask("GET", "", query, {}, may=1 << 20).data)
+            if tree is None or not tree.tag.endswith("ListBucketResult"):
+                raise PlaceTrouble("the store's list of objects does not read")
+            for item in tree.iterfind("{*}Contents"):
+                name = (item.findtext("{*}Key") or "").removeprefix(self._prefix)
+                if valid_name(name):
+                    found.append((name, int(item.findtext("{*}Size") or 0)))
+            token = tree.findtext("{*}NextContinuationToken") or ""
+            if not token or (limit and len(found) >= limit):
+                break
+        found.sort()
+        return found[:limit] if limit else found
+
+    def delete(self, name: str) -> None:
+        """See IVisit."""
+        with contextlib.suppress(PlaceMissing):
+            self._place.ask("DELETE", name, {}, {})
+
+    def space(self) -> Space:
+        """See IVisit; object stores do not say."""
+        return Space()

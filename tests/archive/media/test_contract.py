@@ -1,0 +1,442 @@
+"""What every kind of medium must do (A8-A10): one suite over a directory, a real samba, and an object store, in both styles of naming buckets."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import unittest
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from twisted.internet import reactor
+from twisted.internet.threads import deferToThread
+from twisted.protocols.portforward import ProxyFactory
+from twisted.trial.unittest import TestCase
+
+from hornetmail.archive.media.directory import DirectoryPlace
+from hornetmail.archive.media.medium import IPlace, Medium, MediumAway, MediumError, MediumMissing
+from hornetmail.archive.media.s3 import BucketPlace
+from hornetmail.archive.media.settings import BucketSettings, ShareSettings
+from hornetmail.archive.media.smb import SharePlace
+from hornetmail.disk.files import Disk
+from tests.archive.media import peers
+from tests.archive.media.peers import free_port
+
+ARCHIVE = bytes(range(16))
+OTHER = bytes(16)
+
+
+async def off(call: Callable[..., Any], *args: Any) -> Any:
+    """In a thread, as media are called."""
+    return await deferToThread(call, *args)
+
+
+class Contract:
+    """The promises of ``IMedium``. Below, a class a kind."""
+
+    many = 2_500
+
+    def place(self, *, wrong: bool = False) -> IPlace:
+        """The place, with the right or a wrong secret."""
+        raise NotImplementedError
+
+    def away(self) -> None:
+        """Nobody answers there any more."""
+        raise NotImplementedError
+
+    def back(self) -> None:
+        """It answers again, and holds what it held."""
+        raise NotImplementedError
+
+    def swap(self) -> None:
+        """Somebody else's empty place is in its stead."""
+        raise NotImplementedError
+
+    def fill(self, medium: Medium, objects: dict[str, bytes]) -> None:
+        """Put many."""
+        for name, data in objects.items():
+            medium.put(name, data)
+
+    def half(self, name: str) -> None:
+        """What a put leaves that was cut off in the middle."""
+        raise NotImplementedError
+
+    def medium(self, number: int = 1, **more: Any) -> Medium:
+        medium = Medium(number, self.place(**more))
+        medium.expect(ARCHIVE)
+        self.addCleanup(deferToThread, medium.close)  # type: ignore[attr-defined]
+        return medium
+
+    async def claimed(self) -> Medium:
+        medium = self.medium()
+        await off(medium.claim, ARCHIVE)
+        return medium
+
+    async def refuses(self, kind: type[Exception], call: Callable[..., Any], *args: Any) -> str:
+        with pytest.raises(kind) as caught:
+            await off(call, *args)
+        return str(caught.value)
+
+    async def test_bytes_come_back(self) -> None:
+        """Catches stretches that are off by one, empty bodies, a name that is replaced in part, and pieces behind the end."""
+        medium = await self.claimed()
+        data = os.urandom(3 << 20)
+        for name, body in (("packs/t1/2026-08/a.pack", data), ("journal/t1/empty.pack", b""), ("keyring", b"one")):
+            await off(medium.put, name, body)
+            assert await off(medium.get, name) == body
+        name = "packs/t1/2026-08/a.pack"
+        for start, length in (
+            (0, 10),
+            (1 << 20, 1 << 20),
+            (len(data) - 5, 100),
+            (len(data), 10),
+            (len(data) + 9, 1),
+            (7, 0),
+            (9, -1),
+        ):
+            wanted = data[start : start + length] if length >= 0 else data[start:]
+            assert await off(medium.get, name, start, length) == wanted, (start, length)
+        await off(medium.put, "keyring", b"another, longer")
+        assert await off(medium.get, "keyring") == b"another, longer"
+        await off(medium.put, "keyring", b"x")
+        assert await off(medium.get, "keyring") == b"x"
+
+    async def test_missing_and_deleted(self) -> None:
+        """Catches a missing object taken for a medium that is away, and a second delete that fails."""
+        medium = await self.claimed()
+        assert "medium 1 has no packs/x.pack" in await self.refuses(MediumMissing, medium.get, "packs/x.pack")
+        assert await off(medium.names, "packs/") == []
+        await off(medium.put, "packs/x.pack", b"here")
+        await off(medium.delete, "packs/x.pack")
+        await off(medium.delete, "packs/x.pack")
+        await off(medium.delete, "packs/never/was.pack")
+        await self.refuses(MediumMissing, medium.get, "packs/x.pack")
+
+    async def test_names_that_are_none(self) -> None:
+        """Catches a name that leads out of the medium."""
+        medium = await self.claimed()
+        for name in ("", "../x", "a/../b", "/etc/passwd", "A", "a b", "a//b", ".x", "a\\b", "a/"):
+            await self.refuses(MediumError, medium.put, name, b"x")
+
+    async def test_lists(self) -> None:
+        """Catches a list that ends with its first page, has things of its neighbour, is out of order, or shows what is not yet whole."""
+        medium = await self.claimed()
+        wanted = [f"packs/t1/2026-08/{n:05d}.pack" for n in range(self.many)]
+
+        await off(self.fill, medium, {name: name.encode()[: len(name) % 7] for name in wanted})
+        await off(medium.put, "packs/t10/2026-08/other.pack", b"x")
+        self.half("packs/t1/2026-08/half.pack")
+        found = await off(medium.names, "packs/t1/")
+        assert [name for name, _ in found] == wanted
+        assert found[3][1] == len(wanted[3]) % 7
+        paged: list[str] = []
+        while page := await off(medium.names, "packs/t1/", paged[-1] if paged else "", 4_000):
+            assert len(page) <= 4_000
+            paged += [name for name, _ in page]
+        assert paged == wanted
+        assert {name for name, _ in await off(medium.names, "")} == {*wanted, "packs/t10/2026-08/other.pack", "medium"}
+
+    async def test_half_objects_are_not_there(self) -> None:
+        """Catches what an interrupted put left behind taken for an object, or in the way of the next put."""
+        medium = await self.claimed()
+        self.half("packs/t1/2026-08/a.pack")
+        await self.refuses(MediumMissing, medium.get, "packs/t1/2026-08/a.pack")
+        assert await off(medium.names, "packs/") == []
+        await off(medium.put, "packs/t1/2026-08/a.pack", b"whole")
+        assert await off(medium.get, "packs/t1/2026-08/a.pack") == b"whole"
+
+    async def test_another_identity(self) -> None:
+        """Catches a medium of another archive, or of another number, that is read, written or emptied."""
+        medium = await self.claimed()
+        await off(medium.put, "packs/a.pack", b"x")
+        foreign = self.medium()
+        foreign.expect(OTHER)
+        second = self.medium(2)
+        for one, words in ((foreign, "another archive"), (second, "calls itself medium 1")):
+            assert words in await self.refuses(MediumError, one.put, "packs/b.pack", b"y")
+            assert words in await self.refuses(MediumError, one.get, "packs/a.pack")
+            assert words in await self.refuses(MediumError, one.names, "packs/")
+            assert words in await self.refuses(MediumError, one.delete, "packs/a.pack")
+            assert words in await self.refuses(MediumError, one.look)
+        assert "another archive" in await self.refuses(MediumError, foreign.claim, OTHER)
+        assert await off(medium.names, "packs/") == [("packs/a.pack", 1)]
+
+    async def test_never_claimed_by_itself(self) -> None:
+        """Catches an empty place that is made a medium by anything but ``claim``, or one with an archive's objects that is claimed."""
+        medium = self.medium()
+        self.swap()
+        for call in (
+            lambda: medium.put("packs/a.pack", b"x"),
+            medium.look,
+            lambda: medium.names("packs/"),
+            lambda: medium.delete("packs/a.pack"),
+        ):
+            assert "there is no medium" in await self.refuses(MediumAway, call)
+        await off(medium.claim, ARCHIVE)
+        await off(medium.put, "packs/a.pack", b"x")
+        with_place = self.place()
+
+        def lose_identity() -> None:
+            with with_place.visit() as there:
+                there.delete("medium")
+            with_place.close()
+
+        await off(lose_identity)
+        assert "holds packs/a.pack" in await self.refuses(MediumError, self.medium().claim, ARCHIVE)
+
+    async def test_swapped_in_the_middle(self) -> None:
+        """Catches an unmounted share: a put that lands on the empty mount point, a delete that counts as done, a list that is empty, a pack that
+        counts as lost (fault: only the medium is away)."""
+        medium = await self.claimed()
+        await off(medium.put, "packs/a.pack", b"x")
+        assert await off(medium.get, "packs/a.pack") == b"x"
+        self.away()
+        self.swap()
+        await self.refuses(MediumAway, medium.get, "packs/a.pack")
+        await self.refuses(MediumAway, medium.names, "packs/")
+        await self.refuses(MediumAway, medium.look)
+        await self.refuses(MediumAway, medium.put, "packs/b.pack", b"y")
+        await self.refuses(MediumAway, medium.delete, "packs/a.pack")
+        self.back()
+        assert await off(medium.names, "packs/") == [("packs/a.pack", 1)]
+        await off(medium.put, "packs/b.pack", b"y")
+
+    async def test_away_and_back(self) -> None:
+        """Catches a medium that needs a restart once it was away, and an outage that is told as something else."""
+        medium = await self.claimed()
+        await off(medium.put, "packs/a.pack", b"x")
+        self.away()
+        for call in (
+            lambda: medium.get("packs/a.pack"),
+            lambda: medium.put("packs/b.pack", b"y"),
+            medium.look,
+            lambda: medium.names(""),
+        ):
+            assert "medium 1 is out of reach" in await self.refuses(MediumAway, call)
+        self.back()
+        assert await off(medium.get, "packs/a.pack") == b"x"
+        await off(medium.put, "packs/b.pack", b"y")
+        assert [name for name, _ in await off(medium.names, "packs/")] == ["packs/a.pack", "packs/b.pack"]
+
+    async def test_room(self) -> None:
+        """Catches a medium of which nobody can say how full it is, though the place knows."""
+        medium = await self.claimed()
+        space = await off(medium.look)
+        assert 0 <= space.free <= space.total
+        assert 0.0 <= space.share <= 1.0
+
+
+def write_files(top: Path, objects: dict[str, bytes]) -> None:
+    """As they lie in a directory, without a sync for each."""
+    for name, data in objects.items():
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).write_bytes(data)
+
+
+class InDirectory(Contract, TestCase):
+    """A directory (A9)."""
+
+    many = 10_000
+
+    def setUp(self) -> None:
+        self.top = Path(self.mktemp()).resolve()
+        self.path = self.top / "medium"
+        self.path.mkdir(parents=True)
+
+    def place(self, *, wrong: bool = False) -> IPlace:
+        return DirectoryPlace(self.path, Disk())
+
+    def away(self) -> None:
+        self.path.rename(self.top / "aside")
+
+    def back(self) -> None:
+        if self.path.exists():
+            shutil.rmtree(self.path)
+        (self.top / "aside").rename(self.path)
+
+    def swap(self) -> None:
+        self.path.mkdir(exist_ok=True)
+
+    def fill(self, medium: Medium, objects: dict[str, bytes]) -> None:
+        write_files(self.path, objects)
+
+    def half(self, name: str) -> None:
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_name(f".{path.name}.123.abcd.tmp").write_bytes(b"half")
+
+
+class Line(ProxyFactory):
+    """A line that can be cut, with all connections over it."""
+
+    noisy = False
+
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__(host, port)
+        self.open: list[Any] = []
+
+    def buildProtocol(self, addr: Any) -> Any:
+        protocol = super().buildProtocol(addr)
+        self.open.append(protocol)
+        return protocol
+
+    def cut(self) -> None:
+        for protocol in self.open:
+            if protocol.transport is not None:
+                protocol.transport.abortConnection()
+
+
+class _Served(Contract):
+    """A place with a server behind it, shared by the tests of a class; each test has a folder of its own."""
+
+    _stack: Any
+    server: peers.Process
+    count = 0
+
+    async def test_wrong_credentials(self) -> None:
+        """Catches a wrong password taken for an empty medium, and one that shows in what people are told."""
+        await self.claimed()
+        medium = self.medium(wrong=True)
+        text = await self.refuses(MediumAway, medium.names, "packs/")
+        assert "out of reach" in text
+        assert "wrong-secret" not in text
+
+
+@unittest.skipUnless(shutil.which("smbd") or Path("/usr/sbin/smbd").exists(), "samba is not installed")
+class OnShare(_Served, TestCase):
+    """An SMB share (A8), served by samba."""
+
+    many = 10_000
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.top = Path(tempfile.mkdtemp(prefix="hm-smb-"))
+        cls._stack = peers.samba(cls.top)
+        cls.server, cls.share = cls._stack.__enter__()
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        cls._stack.__exit__(None, None, None)
+        shutil.rmtree(cls.top)
+
+    def setUp(self) -> None:
+        type(self).count += 1
+        self.folder = f"folder{self.count}"
+        self.path = self.share / self.folder
+        self.path.mkdir()
+
+    def place(self, *, wrong: bool = False) -> IPlace:
+        settings = ShareSettings("127.0.0.1", "media", self.folder, peers.USER, port=self.server.port)
+        return SharePlace(settings, "wrong-secret" if wrong else peers.PASSWORD, reactor.seconds)
+
+    def away(self) -> None:
+        self.server.stop()
+        if self.path.exists():
+            self.path.rename(self.share / f"{self.folder}-aside")
+
+    def back(self) -> None:
+        if self.path.exists():
+            shutil.rmtree(self.path)
+        (self.share / f"{self.folder}-aside").rename(self.path)
+        if self.server.process.poll() is not None:
+            self.server.start()
+
+    def swap(self) -> None:
+        self.path.mkdir(exist_ok=True)
+        if self.server.process.poll() is not None:
+            self.server.start()
+
+    def fill(self, medium: Medium, objects: dict[str, bytes]) -> None:
+        write_files(self.path, objects)
+
+    def half(self, name: str) -> None:
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_name(f".{path.name}.abcd.tmp").write_bytes(b"half")
+
+
+class InBucket(_Served, TestCase):
+    """A bucket of an object store (A10)."""
+
+    many = 2_500
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.top = Path(tempfile.mkdtemp(prefix="hm-s3-"))
+        cls._stack = peers.object_store(cls.top)
+        cls.server, cls.key_id, cls.secret = cls._stack.__enter__()
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        cls._stack.__exit__(None, None, None)
+        shutil.rmtree(cls.top)
+
+    def setUp(self) -> None:
+        type(self).count += 1
+        self.prefix = self.empty = f"prefix{self.count}"
+        self.port = free_port()
+        self.line: Any = None
+        self.back()
+        self.addCleanup(self.away)
+
+    def settings(self) -> BucketSettings:
+        return BucketSettings(f"http://127.0.0.1:{self.port}", peers.BUCKET, self.prefix, key_id=self.key_id)
+
+    def place(self, *, wrong: bool = False) -> IPlace:
+        return BucketPlace(self.settings(), "wrong-secret" if wrong else self.secret, reactor)
+
+    def away(self) -> None:
+        """The store keeps all in memory: it is the line to it that is cut."""
+        line, self.line = self.line, None
+        if line is not None:
+            line.factory.cut()
+            line.stopListening()
+
+    def back(self) -> None:
+        if self.line is None:
+            self.line = reactor.listenTCP(self.port, Line("127.0.0.1", self.server.port), interface="127.0.0.1")
+
+    def swap(self) -> None:
+        """A bucket is not unmounted; nothing has been put there yet."""
+
+    def half(self, name: str) -> None:
+        """An upload that began and was never completed: the store shows nothing of it."""
+        peers.begin_upload(self.server.port, self.key_id, self.secret, f"{self.prefix}/{name}")
+
+    async def test_swapped_in_the_middle(self) -> None:
+        """Catches a bucket that was emptied and is written to as if it were still the medium, once the identity that was read is no longer fresh."""
+        medium = await self.claimed()
+        await off(medium.put, "packs/a.pack", b"x")
+        with self.place().visit() as there:
+            await off(there.delete, "medium")
+        await self.refuses(MediumAway, medium.get, "packs/gone.pack")
+        await self.refuses(MediumAway, medium.put, "packs/b.pack", b"y")
+        await self.refuses(MediumAway, medium.delete, "packs/a.pack")
+
+    async def test_no_such_bucket(self) -> None:
+        """Catches a bucket that is gone taken for one object that is."""
+        settings = msgspec.structs.replace(self.settings(), bucket="no-such-bucket")
+        medium = Medium(1, BucketPlace(settings, self.secret, reactor))
+        self.addCleanup(deferToThread, medium.close)
+        assert "out of reach" in await self.refuses(MediumAway, medium.get, "packs/a.pack")
+
+    def test_names_of_buckets(self) -> None:
+        """Catches a store that wants the bucket in the host's name and gets it in the path, and the other way round."""
+        for style, wanted in (("path", "https://s3.test:9000/b/p/q/keyring"), ("virtual", "https://b.s3.test:9000/p/q/keyring")):
+            place = BucketPlace(BucketSettings("https://s3.test:9000/", "b", "p/q", style=style), "", reactor)  # type: ignore[arg-type]
+            assert place.url_of("keyring") == wanted
+
+    async def test_locked_objects(self) -> None:
+        """Catches a lock that the store does not take."""
+        settings = msgspec.structs.replace(self.settings(), bucket=peers.LOCKED_BUCKET, lock_days=30)
+        medium = Medium(1, BucketPlace(settings, self.secret, reactor))
+        self.addCleanup(deferToThread, medium.close)
+        await off(medium.claim, ARCHIVE)
+        await off(medium.put, "packs/a.pack", b"x")
+        await off(medium.lock, "packs/a.pack", reactor.seconds() + 400 * 86400.0)
+        until = peers.locked_until(self.server.port, self.key_id, self.secret, f"{self.prefix}/packs/a.pack")
+        assert 29 * 86400 < until - reactor.seconds() <= 30 * 86400 + 60

@@ -1,0 +1,269 @@
+"""Media while the service runs: added, made active, put out of use, merged; numbers are for good, and no mail is lost or hidden (A12-A16)."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
+
+from hornetmail.archive.archive import Archive
+from hornetmail.archive.care.media import MediaCare, Parts
+from hornetmail.archive.media.medium import MediumAway, MediumError
+from hornetmail.archive.media.register import Means, MediumRefused, Register
+from hornetmail.archive.media.settings import BadPlace, BucketSettings, DirectorySettings, ShareSettings, settings_for
+from hornetmail.archive.store.shelf import pack_rows
+from hornetmail.core.archived import MediumState
+from hornetmail.db.pool import Database
+from hornetmail.directory.schema import CONTROL
+from hornetmail.disk.files import Disk
+from hornetmail.disk.seal import Seal
+from hornetmail.testing.archives import AUDITOR, mail, make_archive
+from tests.archive.cases import ArchiveCase
+
+SERVER = bytes(range(32))
+
+
+async def offload(call: Any, *args: Any) -> Any:
+    return await deferToThread(call, *args)
+
+
+class Care(ArchiveCase):
+    alarms: list[tuple[str, str]]
+
+    async def open(self, *, create: bool = True) -> Archive:
+        """The archive and its media, from ``control.db``."""
+        self.alarms = []
+        control = await Database.open(reactor, f"sqlite://{self.top / 'control.db'}", CONTROL, key=bytes(48))
+        self.control = control
+        self.addCleanup(lambda: Deferred.fromCoroutine(control.close()))
+        self.register = Register(self.control, Seal(SERVER), Means(reactor, Disk(), self.medium))
+        archive = make_archive(self.clock, self.top, media=await self.register.open())
+        if create:
+            archive.create()
+        await self.started(archive)
+        self.care = MediaCare(
+            Parts(
+                self.register,
+                archive.media,
+                archive.watch,
+                archive.keys,
+                archive.index,
+                archive.moving,
+                offload,
+                lambda code, text, medium: self.alarms.append((code, text)),
+                lambda *over: None,
+            )
+        )
+        self.addCleanup(lambda: Deferred.fromCoroutine(self.care.stop()))
+        return archive
+
+    async def again(self, archive: Archive) -> Archive:
+        """After a restart."""
+        await self.care.stop()
+        await archive.stop()
+        return await self.open(create=False)
+
+    async def state(self, number: int) -> MediumState:
+        return {one.id: one for one in await self.care.list()}[number]
+
+    async def sealed(self, archive: Archive, subject: str, **more: Any) -> None:
+        await self.put(archive, mail(subject, f"word of {subject}"), **more)
+        await archive.flush(seal=True)
+
+    async def moved(self) -> None:
+        if self.care._move is not None:
+            await self.care._move
+
+    async def test_from_the_first_to_the_second(self) -> None:
+        """Catches new mail that goes on to the medium before, old mail that is sought on the new one, and a choice that a restart forgets."""
+        archive = await self.open()
+        await self.sealed(archive, "first")
+        number = await self.care.add("directory", str(self.top / "m2"), {}, "", "disk two")
+        assert number == 2
+        assert (await self.state(1)).active
+        await self.care.activate(2)
+        await self.sealed(archive, "second")
+        assert list((self.top / "m2").rglob("*.pack"))
+        states = {one.id: (one.active, one.up, one.mails) for one in await self.care.list()}
+        assert states == {1: (False, True, 1), 2: (True, True, 1)}
+        archive = await self.again(archive)
+        assert archive.media.active.number == 2
+        for word, medium in (("first", 1), ("second", 2)):
+            hit = await self.only(archive, word)
+            assert (await archive.mail(AUDITOR, hit.id)).medium == medium
+            assert word.encode() in await archive.read(AUDITOR, hit.id)
+        assert await archive.verify(True) == ()
+
+    async def test_what_may_not_be_done(self) -> None:
+        """Catches a medium with mail that is taken out, a number that is given twice, and no or two active ones (A12, A14)."""
+        archive = await self.open()
+        await self.sealed(archive, "first")
+        with pytest.raises(MediumRefused, match="active"):
+            await self.care.deactivate(1)
+        with pytest.raises(MediumRefused, match="active"):
+            await self.care.remove(1)
+        await self.care.add("directory", str(self.top / "m2"), {}, "")
+        with pytest.raises(MediumRefused, match="medium 2 already"):
+            await self.care.add("directory", str(self.top / "m2"), {}, "")
+        with pytest.raises(MediumRefused, match="another one of that number"):
+            shutil.copytree(self.medium, self.top / "copy")
+            await self.care.add("directory", str(self.top / "copy"), {}, "")
+        await self.care.activate(2)
+        with pytest.raises(MediumRefused, match="holds mail"):
+            await self.care.remove(1)
+        await self.care.deactivate(1)
+        with pytest.raises(MediumAway):
+            await archive.read(AUDITOR, (await self.only(archive, "first")).id)
+        await self.care.use(1)
+        assert await archive.read(AUDITOR, (await self.only(archive, "first")).id)
+        await self.care.add("directory", str(self.top / "m3"), {}, "")
+        await self.care.remove(3)
+        assert await self.care.add("directory", str(self.top / "m4"), {}, "") == 4
+        for number in (3, 77):
+            with pytest.raises(MediumRefused, match="no medium"):
+                await self.care.activate(number)
+
+    async def test_another_archives_place(self) -> None:
+        """Catches a medium of another archive that is taken, and a try that failed taken for a medium."""
+        await self.open()
+        other = self.top / "other"
+        other.mkdir()
+        (other / "medium").write_bytes(msgspec.json.encode({"archive": "00" * 16, "medium": 1, "format": 1}))
+        with pytest.raises(MediumError, match="another archive"):
+            await self.care.add("directory", str(other), {}, "")
+        strays = self.top / "strays"
+        (strays / "packs").mkdir(parents=True)
+        (strays / "packs" / "x.pack").write_bytes(b"x")
+        with pytest.raises(MediumError, match="no identity"):
+            await self.care.add("directory", str(strays), {}, "")
+        assert [one.id for one in await self.care.list() if one.used] == [1]
+        shutil.rmtree(strays)
+        assert await self.care.add("directory", str(strays), {}, "") == 2
+
+    async def test_merged(self) -> None:
+        """Catches mail that is lost, not verified or not found when media are merged, and a retired number that leads nowhere (A16)."""
+        archive = await self.open()
+        await self.sealed(archive, "first")
+        await self.sealed(archive, "later", retention_days=400)
+        await self.care.add("directory", str(self.top / "m2"), {}, "")
+        await self.care.add("directory", str(self.top / "m3"), {}, "")
+        await self.care.activate(2)
+        await self.sealed(archive, "second")
+        await self.care.activate(3)
+        with pytest.raises(MediumRefused, match="itself"):
+            await self.care.merge([3], 3)
+        with pytest.raises(MediumRefused, match="active one"):
+            await self.care.merge([3], 2)
+        await self.care.merge([1, 2], 3)
+        await self.moved()
+        assert self.alarms == []
+        states = {one.id: (one.moved_to, one.used, one.mails) for one in await self.care.list()}
+        assert states == {1: (3, False, 0), 2: (3, False, 0), 3: (0, True, 3)}
+        shutil.rmtree(self.medium)
+        shutil.rmtree(self.top / "m2")
+        archive = await self.again(archive)
+        assert archive.trouble == ""
+        for word in ("first", "later", "second"):
+            hit = await self.only(archive, word)
+            assert word.encode() in await archive.read(AUDITOR, hit.id)
+        assert await archive.verify(True) == ()
+        assert archive.media.get(1).number == 3
+        with pytest.raises(MediumRefused, match="retired"):
+            await self.care.activate(1)
+
+    async def test_merge_that_is_cut_off(self) -> None:
+        """Catches a merge that must begin anew, or believes a copy that was not read back, when the target goes away in the middle."""
+        archive = await self.open()
+        for n in range(4):
+            await self.sealed(archive, f"mail{n}", retention_days=30 + 40 * n)
+        await self.care.add("directory", str(self.top / "m2"), {}, "")
+        await self.care.activate(2)
+        puts = 0
+        target = archive.media.any(2)
+        whole = type(target).put
+
+        def put(medium: Any, name: str, data: bytes) -> None:
+            nonlocal puts
+            puts += medium.number == 2 and name.startswith(("packs/", "leaves/"))
+            if medium is target and puts == 3:
+                (self.top / "m2").rename(self.top / "aside")
+            whole(medium, name, data)
+
+        self.patch(type(target), "put", put)
+        await self.care.merge([1], 2)
+        await self.moved()
+        assert [code for code, _ in self.alarms] == ["medium-move"]
+        assert (await self.state(1)).moving_to == 2
+        media = sorted(row.medium for row in await archive.index().read(pack_rows))
+        assert media == [1, 1, 2, 2]
+        (self.top / "aside").rename(self.top / "m2")
+        archive = await self.again(archive)
+        self.care.resume()
+        await self.moved()
+        assert puts == 3 + 2 + 4  # two packs were left, and four runs of leaves
+        assert (await self.state(1)).moved_to == 2
+        shutil.rmtree(self.medium)
+        assert await archive.verify(True) == ()
+
+    async def test_merge_of_a_medium_that_lost_a_pack(self) -> None:
+        """Catches a medium that counts as moved though a pack of it was not there to be copied."""
+        archive = await self.open()
+        await self.sealed(archive, "first")
+        await self.sealed(archive, "later", retention_days=400)
+        self.packs()[0].unlink()
+        await self.care.add("directory", str(self.top / "m2"), {}, "")
+        await self.care.activate(2)
+        await self.care.merge([1], 2)
+        await self.moved()
+        assert "1 packs" in self.alarms[0][1]
+        assert (await self.state(1)).moved_to == 0
+
+    async def test_tested(self) -> None:
+        """Catches a test that passes where nothing can be written, or that leaves something behind."""
+        await self.open()
+        probe = await self.care.test(1)
+        assert probe.total >= probe.free > 0
+        assert not list((self.medium / "test").iterdir())
+        shutil.rmtree(self.medium / "test")
+        (self.medium / "test").write_bytes(b"in the way")
+        with pytest.raises(MediumError):
+            await self.care.test(1)
+
+    async def test_secrets_stay_secret(self) -> None:
+        """Catches a password in the database, in what people are shown, or lost with a restart."""
+        archive = await self.open()
+        settings = ShareSettings("nas.test", "media", user="backup")
+        entry = await self.register.add(settings, "share-secret-1", "")
+        assert self.register.secret(entry.number) == "share-secret-1"
+        raw = await self.control.read(lambda cursor: cursor.execute("SELECT value, secret FROM media").fetchall())
+        assert "share-secret-1" not in repr(raw)
+        assert "share-secret-1" not in repr([msgspec.structs.asdict(one) for one in await self.care.list()])
+        await self.again(archive)
+        assert self.register.secret(entry.number) == "share-secret-1"
+
+
+def test_places_as_people_write_them() -> None:
+    """Catches a place that is read as another one, or a bad one that is taken."""
+    assert settings_for("directory", "/srv/a", {}) == DirectorySettings("/srv/a")
+    assert settings_for("smb", "//nas:4450/mail/a/b", {"user": "u"}) == ShareSettings("nas", "mail", "a/b", "u", port=4450)
+    assert settings_for("smb", "\\\\nas\\mail", {}) == ShareSettings("nas", "mail")
+    wanted = BucketSettings("https://s3.test:9000", "b", "p/q", "eu", "K")
+    assert settings_for("s3", "https://s3.test:9000/b/p/q/", {"region": "eu", "key_id": "K"}) == wanted
+    for kind, place in (
+        ("directory", "srv/a"), ("smb", "/nas/mail"), ("smb", "//nas"), ("smb", "//nas/mail/../x"), ("smb", "//nas:x/mail"),
+        ("s3", "ftp://s3.test/b"), ("s3", "https://s3.test"), ("s3", "https://u:p@s3.test/b"), ("s3", "https://s3.test:x/b"), ("tape", "/dev/st0"),
+    ):  # fmt: skip
+        with pytest.raises(BadPlace):
+            settings_for(kind, place, {})
+
+
+def test_path_of_first(tmp_path: Path) -> None:
+    """Catches a data directory of today whose medium is sought elsewhere than ``hornetmail.toml`` says."""
+    means = Means(reactor, Disk(), tmp_path / "archive" / "medium")
+    assert means.place(DirectorySettings(), "").where == str(tmp_path / "archive" / "medium")
