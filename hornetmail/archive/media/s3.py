@@ -199,7 +199,8 @@ class _Visit:
             "content-type": "application/octet-stream",
             "content-md5": base64.b64encode(hashlib.md5(data).digest()).decode(),
         }
-        self._place.ask("PUT", name, {}, headers, data)
+        # The client takes no views; it holds this pack in memory while it is sent.
+        self._place.ask("PUT", name, {}, headers, bytes(data))
 
     def lock(self, name: str, until: float) -> None:
         """See IVisit: the store's object lock, for ``lock_days`` at most."""
