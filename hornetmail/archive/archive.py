@@ -338,6 +338,7 @@ class Archive:
         await self._round
         if self._sealing is not None:
             await self._sealing
+        await self.keeping.stop()
         if self._indexer is not None:
             await self._indexer.stop()
         await self._close_index()

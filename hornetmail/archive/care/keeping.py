@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
-from twisted.internet.defer import DeferredLock
+from twisted.internet.defer import Deferred, DeferredLock
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from hornetmail.archive.index.holds import begin_hold, end_hold, holds_of, holds_on, running_queries
@@ -55,8 +56,18 @@ class Parts(msgspec.Struct, frozen=True):
 class Keeping:
     """See ``IRetention``."""
 
+    log = Logger()
+
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._walking: Deferred[None] | None = None
+        self._stopping = False
+
+    async def stop(self) -> None:
+        """Finish the page under way; the next start or marking goes on."""
+        self._stopping = True
+        if self._walking is not None:
+            await self._walking
 
     # -- rules ----------------------------------------------------------------------------------------------------------------
 
@@ -84,12 +95,22 @@ class Keeping:
         event = EventMeta(What.RETENTION, now, by=by, text=msgspec.json.encode(wanted).decode())
         await self._parts.staging.add_event(tenant, event)
         await self._parts.index().run(remember, tenant, event)
-        await self.walk()
+        if self._walking is None or self._walking.called:
+            self._walking = Deferred.fromCoroutine(self._walk_quietly())
+
+    async def _walk_quietly(self) -> None:
+        """Behind whoever set the rules: a large archive takes minutes."""
+        try:
+            await self.walk()
+        except Exception:  # noqa: BLE001  the next marking begins with it
+            self.log.failure("applying rules of retention failed, the next marking goes on")
+        finally:
+            self._walking = None
 
     async def walk(self) -> None:
         """Apply rules to all mail that is there. One page a transaction: mail goes on coming in."""
         for tenant in await self._parts.index().read(tenants_to_walk):
-            while await self._parts.index().run(walk, tenant):
+            while not self._stopping and await self._parts.index().run(walk, tenant):
                 pass
 
     # -- holds ----------------------------------------------------------------------------------------------------------------
