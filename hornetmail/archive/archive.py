@@ -11,9 +11,8 @@ from typing import Any, TypeVar
 
 import msgspec
 from twisted.internet.defer import Deferred, DeferredLock, succeed
-from twisted.internet.threads import blockingCallFromThread, deferToThreadPool
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
-from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from hornetmail.archive.care.accounts import Accounts
@@ -54,9 +53,10 @@ from hornetmail.core.events import Alarm, AlarmEnded, ArchiveGrew, StoreBroken
 from hornetmail.core.ids import IdSource
 from hornetmail.core.served import Scope
 from hornetmail.db.engines import Cursor, DatabaseBroken
-from hornetmail.db.pool import Database, Watch
+from hornetmail.db.pool import Database, OpenDatabase, Watch
 from hornetmail.disk.files import Disk, DiskFull
 from hornetmail.disk.records import LogBroken, RecordLog
+from hornetmail.disk.threads import lock, thread_pool, wait_for
 from hornetmail.interfaces import IArchive, IAudit, IBody, IBus, IMeters
 from hornetmail.mime.text import read_mail
 
@@ -103,6 +103,7 @@ class Archive:
         settings: ArchiveSettings = ArchiveSettings(),
         uptime: Callable[[], float] = monotonic,
         audit: IAudit | None = None,
+        open_database: OpenDatabase = Database.open,
     ) -> None:
         self._reactor = reactor
         self._disk = disk
@@ -113,12 +114,13 @@ class Archive:
         self._meters = meters
         self._settings = settings
         self._uptime = uptime
-        self._pool = ThreadPool(1, 3, "archive")
+        self._open_database = open_database
+        self._pool = thread_pool(reactor, 1, 3, "archive")
         # Its own, so that a medium which hangs holds up no mail on its way in.
-        self._staging_pool = ThreadPool(0, 1, "staging")
+        self._staging_pool = thread_pool(reactor, 0, 1, "staging")
         self._files = IndexFiles(directory, disk)
         self._watch = MediaWatch(media, self._alarm, self._alarm_past, reactor.seconds)
-        self._keys = KeyStore(directory, disk, settings.node)
+        self._keys = KeyStore(directory, disk, settings.node, lambda: lock(reactor))
         self._codec = RecordCodec(self._keys.current)
         writer = f"n{settings.node}"
         self._log_records = RecordLog(directory / "staging", disk, writer=writer, seal=None, segment_bytes=settings.seal_bytes)
@@ -275,7 +277,7 @@ class Archive:
 
     def _new_leaves(self) -> tuple[RecordLog, LeafLog]:
         records = RecordLog(self._directory / "leaves", self._disk, writer=f"n{self._settings.node}", seal=None)
-        return records, LeafLog(records, self._settings.node, self._disk)
+        return records, LeafLog(records, self._settings.node, self._disk, lambda: lock(self._reactor))
 
     async def _try_index(self) -> None:
         """Mail is taken without the index too: it can be rebuilt, and must not hold up the queue."""
@@ -302,7 +304,7 @@ class Archive:
         url = f"sqlite://{self._files.database}"
         key = self._keys.current().database_key()
         watch = Watch(self._index_broke, self._settings.glance_seconds)
-        self._database = await Database.open(self._reactor, url, MIGRATIONS, key=key, readers=2, watch=watch)
+        self._database = await self._open_database(self._reactor, url, MIGRATIONS, key=key, readers=2, watch=watch)
         self._mails, self._raw = await self._database.read(_totals)
         self._indexer = Indexer(
             self._reactor, self._pool, self._staging, self._shelf, self._codec, self._database, self._indexed, self._alarm
@@ -384,8 +386,7 @@ class Archive:
         def ask() -> Deferred[T | None]:
             return Deferred.fromCoroutine(database.read(fn, what))
 
-        found: T | None = blockingCallFromThread(self._reactor, ask)  # type: ignore[arg-type]
-        return found
+        return wait_for(self._reactor, ask)
 
     async def _known_rows(self, rows: Sequence[int]) -> set[int]:
         if self._database is None:
@@ -655,7 +656,7 @@ class Archive:
         self._indexer = self._sealer = None
         before = await self._packs_before()
         fresh = await self._in_thread(self._files.begin)
-        database = await Database.open(
+        database = await self._open_database(
             self._reactor, f"sqlite://{fresh}", MIGRATIONS, key=self._keys.current().database_key(), synchronous="NORMAL"
         )
         try:

@@ -21,6 +21,7 @@ from hornetmail.db.pool import Database, Watch
 from hornetmail.disk.files import Disk
 from hornetmail.disk.lock import DirectoryLock
 from hornetmail.disk.mounts import refuse_network
+from hornetmail.disk.threads import thread_pool
 from hornetmail.runtime.alarms import AlarmBook
 from hornetmail.runtime.bus import Bus
 from hornetmail.runtime.meters import Meters
@@ -57,8 +58,7 @@ class Foundations:
 
     def pool(self, name: str, most: int) -> ThreadPool:
         """Threads of their own for one purpose, started and stopped with the rest."""
-        pool = ThreadPool(0, most, name)
-        return pool
+        return thread_pool(self.reactor, 0, most, name)
 
     def start_pool(self, pool: ThreadPool) -> None:
         """Start it now and stop it when everything above it is closed."""

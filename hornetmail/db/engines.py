@@ -141,7 +141,7 @@ class SQLite(Engine):
             raise ValueError(f"not an absolute path in {url}")
         self.where = str(self.path)
         self._key = key
-        self._synchronous = synchronous
+        self.synchronous = synchronous
 
     def arguments(self) -> dict[str, Any]:
         return {"database": str(self.path), "check_same_thread": False, "isolation_level": None, "timeout": 5.0}
@@ -156,7 +156,7 @@ class SQLite(Engine):
             "page_size=4096",
             "auto_vacuum=INCREMENTAL",
             "journal_mode=WAL",
-            f"synchronous={self._synchronous}",
+            f"synchronous={self.synchronous}",
             f"wal_autocheckpoint={1000 if writer else 0}",
             "journal_size_limit=67108864",
             "cache_size=-16384",

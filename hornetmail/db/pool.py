@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import msgspec
 from twisted.enterprise import adbapi
@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from hornetmail.db.commit import GroupCommit
 from hornetmail.db.engines import Cursor, DatabaseBroken, Engine, SQLite, engine_for
 from hornetmail.db.migrate import Migration, migrate
+from hornetmail.disk.threads import BringsThreads
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -34,8 +35,32 @@ SLOW_READ = 2.0
 """Seconds: a reader held open longer lets the WAL grow, and is logged."""
 
 
+class OpenDatabase(Protocol):
+    """How a database is opened: ``Database.open``, which says what it means; tests hand in one that fails on purpose."""
+
+    async def __call__(
+        self,
+        reactor: Any,
+        url: str,
+        migrations: Sequence[Migration],
+        *,
+        key: bytes | None = None,
+        readers: int = 1,
+        synchronous: str = "FULL",
+        alone: bool = False,
+        watch: Watch | None = None,
+    ) -> Database: ...
+
+
 class _Pool(adbapi.ConnectionPool):
     """Transactions are ended by ``commit.py`` alone, so nothing is committed or rolled back here."""
+
+    def start(self) -> None:
+        """With the reactor's threads if it brings some (``disk.threads``): such a one runs from the beginning, so that nothing waits yet."""
+        if not self.running:
+            if isinstance(self._reactor, BringsThreads):
+                self.threadpool = self._reactor.thread_pool(self.min, self.max, self.name or "")
+            super().start()  # type: ignore[no-untyped-call]
 
     def _runWithConnection(self, func: Callable[..., T], *args: Any, **kw: Any) -> T:
         connection: Any = adbapi.Connection(self)

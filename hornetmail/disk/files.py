@@ -126,18 +126,16 @@ class Disk:
                 self.sync_file(fd)
             finally:
                 self.close(fd)
-            with full_told():
-                os.rename(temporary, path)
+            self.rename_unsynced(temporary, path)
         except BaseException:
             with contextlib.suppress(OSError):
-                os.unlink(temporary)
+                self.unlink(temporary)
             raise
         self.sync_directory(path.parent)
 
     def rename(self, old: Path, new: Path) -> None:
         """Durable on return: the new directory is synced before the old one, so that a crash leaves two names rather than none."""
-        with full_told():
-            os.rename(old, new)
+        self.rename_unsynced(old, new)
         self.sync_directory(new.parent)
         if old.parent != new.parent:
             self.sync_directory(old.parent)
@@ -158,9 +156,23 @@ class Disk:
             missing.append(path)
             path = path.parent
         for one in reversed(missing):
-            with full_told(), contextlib.suppress(FileExistsError):
-                os.mkdir(one, mode)
+            with contextlib.suppress(FileExistsError):
+                self.make_directory_unsynced(one, mode)
             self.sync_directory(one.parent)
+
+    def make_directory_unsynced(self, path: Path, mode: int = 0o700) -> None:
+        """One directory, for who makes many and syncs what they are in afterwards. Raises FileExistsError."""
+        with full_told():
+            os.mkdir(path, mode)
+
+    def remove_directory(self, path: Path) -> None:
+        """Remove an empty directory. Not synced, as ``unlink``."""
+        path.rmdir()
+
+    def link(self, old: Path, new: Path) -> None:
+        """A second name for a file. Not synced."""
+        with full_told():
+            os.link(old, new)
 
     def free_fraction(self, path: Path) -> float:
         """The share of the file system that is free for us, 0 to 1."""

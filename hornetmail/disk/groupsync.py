@@ -45,6 +45,7 @@ class GroupSync:
         self._waiting: list[tuple[int, bytes, Done]] = []
         self._calls: list[tuple[Callable[[], object], Deferred[object]]] = []
         self._busy = False
+        self._called_last = False
         self._crowd = 0
         self._ended = 0.0
         self._pause: Any = None
@@ -95,7 +96,9 @@ class GroupSync:
 
     def _next(self) -> None:
         self._pause = None
-        if self._calls:
+        # In turn: calls one after the other (``idle`` makes them) must not keep records from the disk for ever.
+        self._called_last = bool(self._calls) and not (self._called_last and self._waiting)
+        if self._called_last:
             call, waiter = self._calls.pop(0)
             trip: Deferred[object] = self._thread.run(call)
             trip.addCallbacks(self._called, self._call_failed, callbackArgs=(waiter,), errbackArgs=(waiter,))

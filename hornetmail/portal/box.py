@@ -232,8 +232,8 @@ class Box:
             given[base] = uid
             uid += 1
         if fresh:
-            await self.ground.thread(self.maildir.land, snapshot.name, [(one.tmp, one.place) for one in fresh])
             try:
+                await self.ground.thread(self.maildir.land, snapshot.name, [(one.tmp, one.place) for one in fresh])
                 await self.commit(snapshot, added=stored)
             except BaseException:
                 # said to have failed, so it must not show up at the next look

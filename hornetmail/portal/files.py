@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import stat
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -53,6 +52,8 @@ class Maildir:
         self._disk = disk
         self._settled: set[Path] = set()
         """Folders whose own ``new`` and ``cur`` are known to be durable."""
+        self._loose: dict[Path, set[str]] = {}
+        """Directories of folders that files have left without a sync."""
 
     def folder(self, name: str) -> Path:
         """A folder's directory."""
@@ -79,7 +80,9 @@ class Maildir:
         """Directories that are missing. Not synced one by one: what a crash takes away is mended at the next start."""
         for sub in ("tmp", *SUBS):
             if not (folder / sub).is_dir():
-                os.makedirs(folder / sub, 0o700, exist_ok=True)
+                if not folder.is_dir():
+                    self._disk.make_directory_unsynced(folder)
+                self._disk.make_directory_unsynced(folder / sub)
 
     def make(self, name: str) -> None:
         """A folder's directories, durable on return."""
@@ -110,19 +113,21 @@ class Maildir:
                         self._disk.unlink(folder / "tmp" / name, missing_ok=True)
 
     def drop(self, name: str, token: str) -> None:
-        """Remove a folder with all that is in it. It is out of sight, durably, before anything is deleted."""
+        """Remove a folder with all that is in it. It is out of sight, durably, before anything is deleted; what cannot be deleted then is swept
+        at the next start (``sweep``): the folder is gone all the same."""
         away = self.path / f"..gone{token}"
         self._settled.discard(self.folder(name))
         self._disk.rename(self.folder(name), away)
-        self._remove_tree(away)
+        with contextlib.suppress(OSError):
+            self._remove_tree(away)
 
     def _remove_tree(self, path: Path) -> None:
         for root, directories, names in os.walk(path, topdown=False):
             for one in names:
                 self._disk.unlink(Path(root, one), missing_ok=True)
             for one in directories:
-                os.rmdir(Path(root, one))
-        os.rmdir(path)
+                self._disk.remove_directory(Path(root, one))
+        self._disk.remove_directory(path)
 
     def rename_folder(self, old: str, new: str) -> None:
         """Durable on return."""
@@ -265,12 +270,15 @@ class Maildir:
             self._settled.add(folder)
 
     def relabel(self, name: str, changes: Sequence[tuple[Place, Place]]) -> list[int]:
-        """Rename files to their new info parts; the positions of those that are gone. Flags are not worth a sync: the index has them too."""
+        """Rename files to their new info parts; the positions of those that are gone. Flags are not worth a sync: the index has them too. What is
+        not synced is remembered, for whoever removes such a file: it must not come back where it was before (``_left``)."""
         folder = self.folder(name)
         lost: list[int] = []
         for number, (old, new) in enumerate(changes):
             try:
                 self._disk.rename_unsynced(folder / old.file, folder / new.file)
+                if old.sub != new.sub:
+                    self._loose.setdefault(folder, set()).add(old.sub)
             except FileNotFoundError:
                 lost.append(number)
         return lost
@@ -280,8 +288,13 @@ class Maildir:
         folder = self.folder(name)
         for place in places:
             self._disk.unlink(folder / place.file, missing_ok=True)
-        for sub in {place.sub for place in places}:
+        self._left(folder, {place.sub for place in places})
+
+    def _left(self, folder: Path, subs: Collection[str]) -> None:
+        """Make durable that files are no longer in a folder: neither where they were now, nor where they were before their flags changed."""
+        for sub in sorted({*subs, *self._loose.get(folder, ())}):
             self._disk.sync_directory(folder / sub)
+        self._loose.pop(folder, None)
 
     def link(self, source: str, target: str, pairs: Sequence[tuple[Place, Place]]) -> None:
         """Copy messages into another folder, all or none, durable on return. The copies share their bytes where the file system lets them."""
@@ -291,26 +304,35 @@ class Maildir:
             for former, place in pairs:
                 path = new / place.file
                 try:
-                    os.link(old / former.file, path)
+                    self._disk.link(old / former.file, path)
                 except FileNotFoundError:
                     raise
                 except OSError:
                     self._copy(old / former.file, path)
                 done.append(path)
+            self._sync(new, {place.sub for _, place in pairs})
         except BaseException:
             for path in done:
                 self._disk.unlink(path, missing_ok=True)
             raise
-        self._sync(new, {place.sub for _, place in pairs})
 
     def _copy(self, source: Path, target: Path) -> None:
         tmp = target.parent.parent / "tmp" / (target.name + LITTER)
-        shutil.copy2(source, tmp)
-        fd = self._disk.open(tmp, os.O_RDONLY)
+        former = self._disk.open(source, os.O_RDONLY)
         try:
-            self._disk.sync_file(fd)
+            fd = self._disk.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            try:
+                offset = 0
+                while piece := self._disk.read(former, PIECE, offset):
+                    self._disk.write(fd, piece, offset)
+                    offset += len(piece)
+                date = os.fstat(former).st_mtime
+                os.utime(fd, (date, date))
+                self._disk.sync_file(fd)
+            finally:
+                self._disk.close(fd)
         finally:
-            self._disk.close(fd)
+            self._disk.close(former)
         self._disk.rename_unsynced(tmp, target)
 
     def move(self, source: str, target: str, pairs: Sequence[tuple[Place, Place]]) -> None:
@@ -318,8 +340,7 @@ class Maildir:
         old, new = self.folder(source), self.folder(target)
         self._rename([(old / former.file, new / place.file) for former, place in pairs])
         self._sync(new, {place.sub for _, place in pairs})
-        for sub in {former.sub for former, _ in pairs}:
-            self._disk.sync_directory(old / sub)
+        self._left(old, {former.sub for former, _ in pairs})
 
     def _rename(self, pairs: Sequence[tuple[Path, Path]]) -> None:
         done: list[tuple[Path, Path]] = []

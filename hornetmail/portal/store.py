@@ -11,7 +11,6 @@ from weakref import WeakValueDictionary
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
-from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from hornetmail.core.envelope import Envelope, Recipient
@@ -20,6 +19,7 @@ from hornetmail.core.queued import Message, Portal, Row
 from hornetmail.db.engines import DatabaseError
 from hornetmail.db.pool import Database
 from hornetmail.disk.files import Disk
+from hornetmail.disk.threads import thread_pool
 from hornetmail.interfaces import IBody, IBus, IDirectory, IPortal
 from hornetmail.portal import envelope, expiry, index, naming
 from hornetmail.portal.body import FileBody
@@ -63,7 +63,7 @@ class PortalStore:
         threads: int = THREADS,
     ) -> None:
         """``database`` was opened with ``schema.MIGRATIONS``. ``boot`` names this run of the machine (the kernel's boot ID)."""
-        self._pool = ThreadPool(0, threads, "portal")
+        self._pool = thread_pool(reactor, 0, threads, "portal")
         self._ground = Ground(reactor, self._pool, disk, database, bus, directory, host)
         self._root = root
         self._directory = directory

@@ -7,6 +7,7 @@ import errno
 import os
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from zope.interface import implementer
 
 from hornetmail.disk.files import Disk
 from hornetmail.disk.seal import OVERHEAD, BrokenSeal, Seal
+from hornetmail.disk.threads import lock
 from hornetmail.interfaces import IBody
 from hornetmail.spool.errors import BodyLost, SpoolError
 
@@ -70,6 +72,10 @@ class BodyFiles:
         if self._pool.joined:
             return execute(call, *args)
         return deferToThreadPool(self._reactor, self._pool, call, *args)
+
+    def lock(self) -> AbstractContextManager[object]:
+        """For what two threads must not do to one file at the same time."""
+        return lock(self._reactor)
 
     def path(self, file: int) -> Path:
         """Where a body's file is."""

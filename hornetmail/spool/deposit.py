@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -62,7 +61,7 @@ class Deposit:
         self._key: Seal | None = None
         self._chunks = 0
         self._over = False
-        self._lock = threading.Lock()
+        self._lock = files.lock()
         """Whoever writes was perhaps cancelled, and still writes in its thread when the abort comes."""
 
     async def write(self, data: bytes) -> None:

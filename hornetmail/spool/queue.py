@@ -435,7 +435,12 @@ class Queue:
         return succeed(None)
 
     def _end(self, turn: Turn, *, failed: bool = False) -> None:
+        sooner = self.live.dues.sooner
         self.live.end(turn, failed=failed)
+        if failed:
+            # Its rows are due as they were, and what failed would fail again at once, and again: the reactor would do nothing else.
+            self.live.dues.sooner = sooner
+            self._waking.arm()
         self._waking.look()
 
     def _submit(self, kind: Kind, record: Record, body: tuple[bytes, ...] = (), turn: Turn | None = None) -> Deferred[Position]:

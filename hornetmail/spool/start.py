@@ -16,12 +16,13 @@ from twisted.python.threadpool import ThreadPool
 
 from hornetmail.core.ids import milliseconds_of
 from hornetmail.db.engines import DatabaseError
-from hornetmail.db.pool import Database, Watch
+from hornetmail.db.pool import Database, OpenDatabase, Watch
 from hornetmail.disk.files import Disk
 from hornetmail.disk.mounts import refuse_network
 from hornetmail.disk.records import Position, RecordLog, Replayed
 from hornetmail.disk.seal import Seal
 from hornetmail.disk.segment import stored_length
+from hornetmail.disk.threads import thread_pool, writer_thread
 from hornetmail.disk.writer_thread import WriterThread
 from hornetmail.spool.bodies import BodyFiles
 from hornetmail.spool.earlier import understood
@@ -69,6 +70,7 @@ async def open_queue(
     alarm: Callable[[str, str], None] = lambda code, text: None,
     uptime: Callable[[], float] = monotonic,
     watch: Watch | None = None,
+    open_database: OpenDatabase = Database.open,
 ) -> OpenedQueue:
     """The queue in ``directory`` (journal and bodies), with its index at ``database_url``.
 
@@ -79,12 +81,12 @@ async def open_queue(
     """
     disk.make_directory(directory / "bodies")
     refuse_network(directory)
-    thread = WriterThread(reactor, "queue journal")
-    pool = ThreadPool(0, 4, "queue bodies")
+    thread = writer_thread(reactor, "queue journal")
+    pool = thread_pool(reactor, 0, 4, "queue bodies")
     pool.start()
     index = None
     try:
-        index = Index(await _database(reactor, database_url, database_key, watch))
+        index = Index(await _database(reactor, database_url, database_key, disk, watch, open_database))
         journal = RecordLog(
             directory / "journal", disk, writer=f"n{node}", seal=seal.derive(b"queue journal"), segment_bytes=segment_bytes
         )
@@ -130,18 +132,18 @@ def _tell_damage(queue: OpenedQueue, journal: RecordLog, alarm: Callable[[str, s
     alarm("queue-damage", f"damaged places in the queue's journal were left aside: {'; '.join(places)}{more}")
 
 
-async def _database(reactor: Any, url: str, key: bytes | None, watch: Watch | None) -> Database:
+async def _database(reactor: Any, url: str, key: bytes | None, disk: Disk, watch: Watch | None, opened: OpenDatabase) -> Database:
     """The index's database; a SQLite file that is damaged is put aside, for it can be made again."""
     try:
-        return await Database.open(reactor, url, MIGRATIONS, key=key, synchronous="NORMAL", alone=True, watch=watch)
+        return await opened(reactor, url, MIGRATIONS, key=key, synchronous="NORMAL", alone=True, watch=watch)
     except DatabaseError as error:
         path = Path(unquote(urlsplit(url).path))
         if not url.startswith("sqlite:") or not path.exists():
             raise
         log.error("{path} is damaged and made again from the journal: {error}", path=str(path), error=error)
         for suffix in ("", "-wal", "-shm"):
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
-        return await Database.open(reactor, url, MIGRATIONS, key=key, synchronous="NORMAL", alone=True, watch=watch)
+            disk.unlink(path.with_name(path.name + suffix), missing_ok=True)
+        return await opened(reactor, url, MIGRATIONS, key=key, synchronous="NORMAL", alone=True, watch=watch)
 
 
 async def _fill(queue: Queue, reactor: Any, journal: RecordLog, index: Index, thread: WriterThread) -> Replayed:

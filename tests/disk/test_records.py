@@ -360,6 +360,15 @@ class GroupSyncTests(TestCase):
         assert None not in done
         assert not clock.getDelayedCalls()
 
+    async def test_calls_do_not_starve_records(self) -> None:
+        """Would catch a stop that never ends: whoever waits until the log is idle makes calls, and a record that came meanwhile waited behind each."""
+        first = Deferred.fromCoroutine(self.sync.append(1, b"first"))
+        await deferLater(reactor, 0)
+        idle = Deferred.fromCoroutine(self.sync.idle())
+        late = Deferred.fromCoroutine(self.sync.append(1, b"late"))
+        await idle.addTimeout(10, reactor)
+        assert [self.log.read(await each) for each in (first, late)] == [b"first", b"late"]
+
     async def test_no_room_fails_only_its_batch(self) -> None:
         """Would catch callers of a later batch that are told of an earlier one's failure, or the other way round."""
         self.disk.fail("write", errno.ENOSPC, times=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from typing import Any
 
@@ -48,6 +49,19 @@ class OnAFailingDisk(TestCase):
             assert await (await self.ground.portal.folder(1, "INBOX")).entries() == []
         await self.delivered()
         assert len(self.files()) == 1
+
+    async def test_delivery_that_is_not_synced(self) -> None:
+        """Would catch a copy that is there although its delivery failed, because only the sync of its directory did: it has no way home, and the
+        message is delivered once more elsewhere."""
+        await self.delivered(7)
+        for after in range(3):
+            self.disk.fail("sync_file", after=after, times=1)
+            with contextlib.suppress(OSError):
+                await self.delivered(8 + after)
+                self.disk.heal()
+                continue
+            self.disk.heal()
+            assert not [name for name in self.files() if f".R{1008 + after}P" in name], f"sync {after}"
 
     async def test_full(self) -> None:
         """No room is told as such: DiskFull to the courier (452), OVERQUOTA to IMAP."""
@@ -101,6 +115,20 @@ class OnAFailingDisk(TestCase):
         for uid in (1, 2, 3):
             assert await (await self.inbox.body(uid)).read() == TRACE + MAIL
         assert len(self.files()) == 3
+
+    async def test_a_folder_that_is_not_quite_removed(self) -> None:
+        """Would catch a folder whose removal is refused for ever although its messages are gone: it was out of sight when deleting its files failed."""
+        await self.delivered()
+        tree = self.ground.portal.tree(1)
+        await tree.create("Old")
+        await self.inbox.move([1], "Old")
+        self.disk.fail("remove_directory", errno.EACCES)
+        await tree.delete("Old")
+        self.disk.heal()
+        assert "Old" not in {info.name for info in await tree.folders()}
+        await self.ground.restart()
+        assert len(await self.ground.portal.tree(1).folders()) > 1
+        assert not list(self.ground.maildir().glob("..gone*")), "what was left is swept at the next start"
 
     async def test_index(self) -> None:
         """The index refuses: what was refused does not show up later by itself."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 from twisted.internet.defer import Deferred
-from twisted.internet.threads import blockingCallFromThread, deferToThreadPool
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from hornetmail.archive.care.keeping import remember
@@ -43,6 +43,7 @@ from hornetmail.core.archived import ArchiveError, Finding
 from hornetmail.db.engines import Cursor
 from hornetmail.db.pool import Database
 from hornetmail.disk.records import BadRecord
+from hornetmail.disk.threads import wait_for
 
 BATCH = 64
 
@@ -259,8 +260,7 @@ class Rebuild:
         def ask() -> Deferred[Located | None]:
             return Deferred.fromCoroutine(self._database.read(locate_part, record))
 
-        found: Located | None = blockingCallFromThread(self._reactor, ask)  # type: ignore[arg-type]
-        return found
+        return wait_for(self._reactor, ask)
 
     def _parts(self, pack: SealedPack, number: int) -> list[PartPlace]:
         """In a thread."""

@@ -8,7 +8,8 @@ keyring from before stays beside it, and on each medium, until every medium hold
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import msgspec
@@ -35,15 +36,17 @@ class _Change(msgspec.Struct, frozen=True):
 class KeyStore:
     """Holds the keyring that is in force. May be used from any thread; what writes blocks."""
 
-    def __init__(self, directory: Path, disk: Disk, node: int = 0) -> None:
+    def __init__(
+        self, directory: Path, disk: Disk, node: int = 0, lock: Callable[[], AbstractContextManager[object]] = threading.Lock
+    ) -> None:
         self._node = node
         self._name = KEYRING_NAME if node == 0 else f"{OTHERS}/n{node}"
         self._path = directory / KEYRING_NAME
         self._previous = directory / PREVIOUS_NAME
         self._change_path = directory / CHANGE_NAME
         self._disk = disk
-        self._lock = threading.Lock()
-        self._publishing = threading.Lock()
+        self._lock = lock()
+        self._publishing = lock()
         self._current: Keyring | None = None
         self._published: dict[int, int] = {}
         self._change: _Change | None = None

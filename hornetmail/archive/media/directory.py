@@ -128,7 +128,13 @@ class _Visit:
 
     def delete(self, name: str) -> None:
         """See IVisit."""
-        self._disk.unlink(self._path / name, missing_ok=True)
+        path = self._path / name
+        try:
+            self._disk.unlink(path)
+        except FileNotFoundError:
+            return
+        # Gone means gone (rule 23), after a loss of power too.
+        self._disk.sync_directory(path.parent)
 
     def lock(self, name: str, until: float) -> None:
         """See IVisit; there are no locks here."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 
 import msgspec
 
@@ -39,14 +40,16 @@ class _Checkpoint(msgspec.Struct, frozen=True, array_like=True):
 class LeafLog:
     """Blocking. Numbers without a hash are void leaves (rule 17)."""
 
-    def __init__(self, records: RecordLog, node: int, disk: Disk) -> None:
+    def __init__(
+        self, records: RecordLog, node: int, disk: Disk, lock: Callable[[], AbstractContextManager[object]] = threading.Lock
+    ) -> None:
         self._records = records
         self._node = node
         self._disk = disk
         self._path = records.directory.with_name(f"{records.directory.name}-checkpoint")
         self._frontier = Frontier()
         self._last = (Position(0, 0), 0)
-        self._lock = threading.Lock()
+        self._lock = lock()
         self.known = False
 
     def begin(self) -> None:

@@ -15,7 +15,7 @@ import msgspec
 
 from hornetmail.db.engines import Cursor, DatabaseError
 from hornetmail.db.migrate import Migration
-from hornetmail.db.pool import Database
+from hornetmail.db.pool import Database, OpenDatabase
 from hornetmail.disk.files import Disk
 
 MIGRATIONS = (
@@ -84,10 +84,17 @@ class RecipientDatabase:
         self._database = database
 
     @classmethod
-    async def open(cls, reactor: Any, url: str, disk: Disk, alarm: Callable[[str, str], None]) -> RecipientDatabase:
+    async def open(
+        cls,
+        reactor: Any,
+        url: str,
+        disk: Disk,
+        alarm: Callable[[str, str], None],
+        open_database: OpenDatabase = Database.open,
+    ) -> RecipientDatabase:
         """A SQLite file that is damaged is put aside, for mail does not wait for it; ``alarm(code, text)`` tells. Raises DatabaseError, SchemaError."""
         try:
-            return cls(await Database.open(reactor, url, MIGRATIONS, synchronous="NORMAL"))
+            return cls(await open_database(reactor, url, MIGRATIONS, synchronous="NORMAL"))
         except DatabaseError as error:
             path = Path(unquote(urlsplit(url).path))
             if not url.startswith("sqlite:") or not path.exists():
@@ -97,7 +104,7 @@ class RecipientDatabase:
             for suffix in ("-wal", "-shm"):
                 disk.unlink(path.with_name(path.name + suffix), missing_ok=True)
             alarm("recipients-damaged", f"{path.name} is damaged ({error}) and kept as {aside.name}: recipients are learnt anew")
-            return cls(await Database.open(reactor, url, MIGRATIONS, synchronous="NORMAL"))
+            return cls(await open_database(reactor, url, MIGRATIONS, synchronous="NORMAL"))
 
     async def close(self) -> None:
         """Close the database."""

@@ -1,0 +1,81 @@
+"""The one function that decides whether a run ended well (``docs/reliability.rst``)."""
+
+from __future__ import annotations
+
+from hornetmail.core.machine import HEALTH
+from hornetmail.core.mode import Mode
+from hornetmail.core.queued import RowState
+from tests.faults.ledger import MARKS, Ledger
+
+QUIET = 8 * 3600.0
+"""Seconds after the restart within which all has to be where it belongs: uncertain copies wait for an hour and more (rule 11)."""
+
+
+async def judge(ledger: Ledger, second_copies: int) -> list[str]:
+    """After a restart without faults, with the primary up: what is not as it should be. ``second_copies`` may be (rule 11)."""
+    house = ledger.house
+    found: list[str] = []
+    await house.pause(1.0)
+    if house.mode() is Mode.EMERGENCY and house.delivery.modes.explain("example.test")["by"] != HEALTH:
+        await house.delivery.modes.switch("example.test", Mode.NORMAL, "admin")
+    held = [row.id for _, row in await house.queue.rows(states=(RowState.HELD,))]
+    if held:
+        if not ledger.told:
+            found.append("held, and nobody was told")
+        await house.queue.change(held, RowState.QUEUED)  # as somebody does who was told
+    if any(alarm.code == "archive-index" for alarm in house.alarms):
+        await house.archive.rebuild()  # as the alarm says
+    if not await house.until(lambda: house.idle() and house.mode() is Mode.NORMAL, QUIET, "quiet"):
+        for message, row in await house.queue.rows():
+            claimed = "claimed with nobody working on it" if row.state is RowState.CLAIMED else "still in the queue"
+            found.append(
+                f"{claimed}: {message.envelope.sender or '<>'} {row.kind} {row.state} {row.address} {row.last and row.last.reply}"
+            )
+        if house.mode() is not Mode.NORMAL:
+            found.append(f"the mode is still {house.mode()}")
+    await house.archive.flush(seal=True)
+    home, portal, archive = ledger.home(), await ledger.portal(), await ledger.archive()
+    queued = {(match, row.address) for message, row in await house.queue.rows() if (match := await _mark(house, message.id))}
+    second = 0
+    for mark, recipients in ledger.tried.items():
+        told = mark in ledger.accepted
+        extra = 0
+        for address in recipients:
+            key = (mark, address)
+            at_home = home[key]
+            in_portal = sum(count for (m, a, _), count in portal.items() if (m, a) == key)
+            if told and not at_home and not in_portal and key not in queued and "" not in ledger.places.get(key, ()):
+                found.append(f"lost: {mark} to {address}")
+            if key in ledger.removed and (in_portal or at_home > ledger.removed[key]):
+                found.append(
+                    f"came back: {mark} to {address} was removed, and is {at_home} times at home, {in_portal} times in the portal"
+                )
+            extra = max(extra, at_home + in_portal - 1 - (key in ledger.copied or len(ledger.places.get(key, ())) > 1))
+        second += extra
+    for mark in ledger.tried.keys() | ledger.feeds:
+        if archive[mark] > 1:
+            found.append(f"{archive[mark]} times in the archive: {mark}")
+        if not archive[mark] and (mark in ledger.accepted or mark in ledger.archived) and mark not in ledger.perhaps_expired:
+            found.append(f"not in the archive: {mark}")
+        if archive[mark] and mark in ledger.expired:
+            found.append(f"came back: {mark} was purged, and is in the archive")
+    for (mark, address), folders in ledger.places.items():
+        if not folders & {"", "INBOX"} and not any(portal[mark, address, folder] for folder in folders):
+            found.append(f"not where it was put: {mark} of {address} in {folders}")
+    if second > second_copies:
+        doubled = {key: count for key, count in home.items() if count > 1 and MARKS.match(key[0])}
+        found.append(f"{second} second copies, {second_copies} allowed: at home {doubled}, in the portal {dict(portal)}")
+    for finding in await house.archive.verify(full=True):
+        found.append(f"archive verify: {finding.where}: {finding.what}")
+    return found
+
+
+async def _mark(house: object, message: int) -> str:
+    from tests.faults.ledger import MARK
+
+    try:
+        body = await house.queue.body(message)  # type: ignore[attr-defined]
+    except KeyError:
+        return ""
+    match = MARK.search(await body.read())
+    return match.group(1).decode() if match else ""

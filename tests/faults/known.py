@@ -1,0 +1,39 @@
+"""Faults that are known and not mended yet, each with the runs that show it. An entry that none of them shows any more has to go."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from hornetmail.testing.faults.steps import Ending, Kind, Step
+from tests.faults.driver import Run
+
+
+class Known(NamedTuple):
+    """``what`` and ``says`` are looked for in the step and in what the judge found; no ``endings``: any."""
+
+    reason: str
+    kinds: frozenset[Kind]
+    what: str
+    endings: frozenset[Ending]
+    says: str
+    scenarios: tuple[str, ...] = ()
+
+    def may(self, scenario: str, step: Step, ending: Ending) -> bool:
+        """Whether a run with this fault is one that may show it."""
+        return (
+            (not self.scenarios or scenario in self.scenarios)
+            and step.kind in self.kinds
+            and (not self.endings or ending in self.endings)
+            and re.search(self.what, step.what) is not None
+        )
+
+    def explains(self, run: Run) -> bool:
+        """Whether all that the judge found in a run is this fault."""
+        if run.met is None or run.plan is None or not self.may(run.scenario, run.met, run.plan.ending):
+            return False
+        return all(re.search(self.says, each) is not None for each in run.found)
+
+
+KNOWN: tuple[Known, ...] = ()
+"""To stay empty, or to shrink."""
