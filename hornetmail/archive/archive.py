@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any, TypeVar
@@ -16,8 +17,11 @@ from zope.interface import implementer
 
 from hornetmail.archive.care.accounts import Accounts
 from hornetmail.archive.care.evidence import Evidence
+from hornetmail.archive.care.keeping import Keeping, Parts
+from hornetmail.archive.care.merging import Merged, Merger, MergeSettings
 from hornetmail.archive.care.rebuild import Rebuild, restore_leaves
 from hornetmail.archive.care.retention import Retention, RetentionSettings, count_marked
+from hornetmail.archive.care.runs import merge_runs
 from hornetmail.archive.care.sealing import Sealer
 from hornetmail.archive.care.stamping import Inside, Outside, Stamping, verify_stamps
 from hornetmail.archive.care.verify import Verification
@@ -31,7 +35,7 @@ from hornetmail.archive.index.schema import MIGRATIONS, people_decoder
 from hornetmail.archive.index.search import MailRow
 from hornetmail.archive.keys.keyring import KeyTrouble
 from hornetmail.archive.keys.keystore import KeyStore
-from hornetmail.archive.media.medium import MediumError
+from hornetmail.archive.media.medium import MediumError, MediumMissing
 from hornetmail.archive.media.roster import Media
 from hornetmail.archive.proof.leaflog import LeafLog
 from hornetmail.archive.proof.stamplog import StampLog
@@ -53,10 +57,10 @@ from hornetmail.core.ids import IdSource
 from hornetmail.core.served import Scope
 from hornetmail.db.engines import Cursor, DatabaseBroken
 from hornetmail.db.pool import Database, OpenDatabase, Watch
-from hornetmail.disk.files import Disk
+from hornetmail.disk.files import Disk, DiskFull
 from hornetmail.disk.records import LogBroken, RecordLog
 from hornetmail.disk.threads import lock, thread_pool, wait_for
-from hornetmail.interfaces import IArchive, IBody, IBus, IMeters
+from hornetmail.interfaces import IArchive, IAudit, IBody, IBus, IMeters
 from hornetmail.mime.text import read_mail
 
 T = TypeVar("T")
@@ -70,7 +74,7 @@ LONGEST_WAIT = 900.0
 class ArchiveSettings(msgspec.Struct, frozen=True, gc=False):
     """Sizes and times. ``seal_bytes``, ``seal_seconds``: a staging segment goes to the medium at that size or age. ``node``: 0 to 1023.
     ``glance_seconds``: between looks at an index that nobody uses, 0: none.
-    ``retention``: what may go at once (rule 19)."""
+    ``retention``: what may go at once (rule 19). ``merging``: how large packs become. ``backup_days``: as long a backup is kept, which holds what was deleted since."""
 
     seal_bytes: int = 32 << 20
     seal_seconds: float = 900.0
@@ -78,6 +82,8 @@ class ArchiveSettings(msgspec.Struct, frozen=True, gc=False):
     node: int = 0
     glance_seconds: float = 0.0
     retention: RetentionSettings = RetentionSettings()
+    merging: MergeSettings = MergeSettings()
+    backup_days: float = 0.0
 
 
 @implementer(IArchive)
@@ -100,6 +106,7 @@ class Archive:
         settings: ArchiveSettings = ArchiveSettings(),
         uptime: Callable[[], float] = monotonic,
         stamping: Outside | None = None,
+        audit: IAudit | None = None,
         open_database: OpenDatabase = Database.open,
     ) -> None:
         self._reactor = reactor
@@ -145,6 +152,21 @@ class Archive:
         self._broken = ""
         self._waits = ""
         self.moving = DeferredLock()
+        self._audit = audit
+        self.keeping = Keeping(
+            Parts(
+                self.index,
+                self._staging,
+                self._codec,
+                self.moving,
+                self.flush,
+                lambda now: self._retention().tell_journal(now),
+                reactor.seconds,
+                self._recount,
+                settings.backup_days,
+                audit,
+            )
+        )
         self._indexer: Indexer | None = None
         self._sealer: Sealer | None = None
         self._ticker: Any = None
@@ -324,6 +346,7 @@ class Archive:
             self._settings.node,
         )
         self._indexer.wake()
+        await self.keeping.catch_up()
         await self._retention().tell_journal(self._reactor.seconds())
 
     async def unlock(self, root: bytes) -> None:
@@ -343,6 +366,7 @@ class Archive:
         await self._round
         if self._sealing is not None:
             await self._sealing
+        await self.keeping.stop()
         if self._indexer is not None:
             await self._indexer.stop()
         await self._close_index()
@@ -526,7 +550,7 @@ class Archive:
         return await evidence.bundle(scope, identifier)
 
     async def _fetch(self, scope: Scope, identifier: int) -> bytes:
-        """A mail's bytes; once more if it moved to a pack between looking and reading."""
+        """A mail's bytes; once more if it moved to a pack, or to another one, between looking and reading."""
         for attempt in (1, 2, 3):
             row, pack = await self.index().read(_locate, scope, identifier)
             try:
@@ -534,6 +558,10 @@ class Archive:
             except KeyError:
                 if attempt == 3:
                     raise ArchiveError(f"mail {identifier} is neither staged nor in a pack") from None
+            except MediumMissing:
+                # Its pack may just have been merged into another one.
+                if attempt == 3:
+                    raise
         raise AssertionError
 
     def _open(self, row: MailRow, pack: PackRow | None) -> bytes:
@@ -569,6 +597,10 @@ class Archive:
         return (*found, *stamped, *await self._stamping.check_audit())
 
     async def mark(self, now: float) -> int:
+        """See IArchive. Rules that were changed are applied first, and holds with a query take what came since."""
+        self.index()
+        await self.keeping.walk()
+        await self.keeping.renew_holds()
         return await self._retention().mark(now)
 
     async def purge(self, now: float) -> int:
@@ -577,7 +609,7 @@ class Archive:
             gone = await self._retention().purge(now)
         finally:
             self.moving.release()
-        self._mails, self._raw = await self.index().read(_totals)
+        await self._recount()
         if gone:
             try:
                 await self.flush(seal=True)
@@ -585,6 +617,46 @@ class Archive:
                 # What went is in the staged journal, and reaches the medium with the next packs.
                 self.log.warn("the journal of what was purged waits for its medium: {error}", error=error)
         return gone
+
+    async def _recount(self) -> None:
+        self._mails, self._raw = await self.index().read(_totals)
+
+    async def merge(self, now: float) -> Merged:
+        """Packs put together, and written anew without what went. What cannot be done now is an alarm, and tried again in the next night."""
+        sealer, indexer = self._sealer, self._indexer
+        database = self.index()
+        if sealer is None or indexer is None:
+            raise ArchiveError(self._why_no_index())
+
+        async def settle() -> None:
+            await self._staging.alone(lambda: None)
+            await indexer.flush()
+
+        merger = Merger(
+            self._reactor, self._pool, database, self._media, sealer, self._codec, self._keys, self._disk, self._directory,
+            settle, self.moving, self._settings.merging,
+        )  # fmt: skip
+        merged = await sealer.between(partial(self._merge_runs, await merger.run(now)))
+        if not merged.damaged and not merged.away:
+            self._alarm_over("archive-merging", "packs are merged")
+        for problem in merged.damaged:
+            self._alarm_here("archive-merging", f"a damaged pack is not merged: {problem}")
+        for problem in merged.away:
+            self._alarm_here(
+                "archive-merging", f"packs are not merged, and what was deleted from them stays there until it is back: {problem}"
+            )
+        return merged
+
+    async def _merge_runs(self, merged: Merged) -> Merged:
+        """The leaf runs too, on every medium in reach."""
+        damaged, away = [*merged.damaged], [*merged.away]
+        for medium in self._media.all():
+            try:
+                _, bad = await self._in_thread(merge_runs, medium, self._settings.node, self._leaves.size)
+                damaged += bad
+            except (MediumError, DiskFull) as error:
+                away.append(str(error))
+        return msgspec.structs.replace(merged, damaged=tuple(damaged), away=tuple(dict.fromkeys(away)))
 
     async def confirm_purge(self) -> None:
         """The clock that runs now is the one to go by."""
@@ -603,6 +675,7 @@ class Archive:
             self._alarm_here,
             self._settings.retention,
             self._stamping.clocks(),
+            self._audit,
         )
 
     async def rebuild(self) -> Sequence[Finding]:

@@ -14,6 +14,7 @@ from hornetmail.cli.client import Client, Failure
 from hornetmail.cli.exporting import FORMATS, export_all
 from hornetmail.cli.media import medium
 from hornetmail.cli.output import clean, emit, json_option, moment, size, table
+from hornetmail.cli.retention import hold, retention
 from hornetmail.cli.session import Session, password_from, with_client
 
 
@@ -22,7 +23,7 @@ def archive() -> None:
     """Old mail."""
 
 
-for command in (medium, backup, mirror, restore):
+for command in (medium, backup, mirror, restore, retention, hold):
     archive.add_command(command)
 
 

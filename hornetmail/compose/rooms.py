@@ -33,10 +33,10 @@ from hornetmail.db.pool import Database
 from hornetmail.delivery.home.expiry import DAY, Expiry
 from hornetmail.delivery.recipients.store import RecipientDatabase
 from hornetmail.delivery.service import Delivery, Settings
-from hornetmail.disk.files import Disk
+from hornetmail.disk.files import Disk, DiskFull
 from hornetmail.disk.seal import Seal
 from hornetmail.filter.spf import SenderCheck
-from hornetmail.interfaces import IArchive, IBus
+from hornetmail.interfaces import IArchive, IAudit, IBus
 from hornetmail.net.ask import Asker
 from hornetmail.net.dial import Dialer
 from hornetmail.net.resolver import Resolver
@@ -81,7 +81,9 @@ def stamping_of(base: Foundations, people: People) -> Outside:
     )
 
 
-def archive_of(base: Foundations, root: bytes | None, media: Media, stamping: Outside | None = None) -> Archive:
+def archive_of(
+    base: Foundations, root: bytes | None, media: Media, stamping: Outside | None = None, audit: IAudit | None = None
+) -> Archive:
     """The archive, not yet started; ``root`` None: locked. ``stamping`` None: nobody is asked for time stamps."""
     return Archive(
         base.reactor,
@@ -92,6 +94,7 @@ def archive_of(base: Foundations, root: bytes | None, media: Media, stamping: Ou
         ids=base.ids,
         bus=base.bus,
         meters=base.meters,
+        audit=audit,
         settings=ArchiveSettings(
             node=base.config.node,
             seal_seconds=base.config.archive.seal_seconds,
@@ -146,6 +149,14 @@ async def retention(step: Callable[[float], Awaitable[object]], bus: IBus, now: 
         bus.publish(AlarmEnded("archive-purge", name, "retention went through"))
 
 
+async def merging(archive: Archive, bus: IBus, now: float) -> None:
+    """The packs of one night; the archive tells of what it could not merge, this of why it could not begin or go on."""
+    try:
+        await archive.merge(now)
+    except (ArchiveError, DiskFull) as error:
+        bus.publish(Alarm("archive-merging", f"packs are not merged: {error}"))
+
+
 def retention_jobs(archive: IArchive, bus: IBus) -> tuple[PlannedJob, PlannedJob]:
     """02:30 from the search index (A57), 03:40 the day after from the media (A58)."""
     return (
@@ -164,6 +175,11 @@ def retention_jobs(archive: IArchive, bus: IBus) -> tuple[PlannedJob, PlannedJob
             "retention",
         ),
     )
+
+
+def merge_job(archive: Archive, bus: IBus) -> PlannedJob:
+    """04:10, behind the purge: small packs are put together, ciphertext as it is."""
+    return PlannedJob("merge", "Packs are put together", "10 4 * * *", lambda now: merging(archive, bus, now), "retention")
 
 
 def stamp_jobs(stamps: Stamping) -> tuple[PlannedJob, PlannedJob]:
@@ -245,7 +261,7 @@ class MailRooms:
         await portal.open()
         base.at_close(portal.close)
         register = register_of(base, people.control)
-        archive = archive_of(base, await root_of(base), await register.open(), stamping_of(base, people))
+        archive = archive_of(base, await root_of(base), await register.open(), stamping_of(base, people), people.audit)
         media_threads = base.pool("media", 2)
         base.start_pool(media_threads)
 
@@ -321,7 +337,13 @@ class MailRooms:
             Job("media moves", 900, media.go_on, first=900),
         ]
         safety = Safety(base, people, archive)
-        base.planned += [*retention_jobs(archive, base.bus), *stamp_jobs(archive.stamps), *safety.jobs(), search_job(archive)]
+        base.planned += [
+            *retention_jobs(archive, base.bus),
+            *stamp_jobs(archive.stamps),
+            *safety.jobs(),
+            search_job(archive),
+            merge_job(archive, base.bus),
+        ]
         base.meters.gauge("queue_messages", lambda: queue.backlog().messages)
         base.meters.gauge("queue_oldest_seconds", lambda: queue.backlog().oldest)
         return cls(base, queue, portal, archive, media, safety, root_keys, delivery, expiry)

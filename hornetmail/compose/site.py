@@ -54,6 +54,7 @@ class Pages:
                 recipients=rooms.delivery.recipients,
                 portal=rooms.portal,
                 archive=rooms.archive,
+                retention=rooms.archive.keeping,
                 media=rooms.media,
                 safety=rooms.safety,
                 redelivery=rooms.delivery.redelivery,

@@ -38,6 +38,7 @@ KINDS = {
         Kind("archive-index", "The archive cannot be searched"),
         Kind("archive-keyring", "The archive's keyring was lost and restored", Ends.SEEN),
         Kind("archive-leaves", "The archive's leaf log was damaged and restored", Ends.SEEN),
+        Kind("archive-merging", "Packs cannot be merged", within=26 * 3600.0),
         Kind("archive-purge", "Retention refuses to go on", within=26 * 3600.0),
         Kind("archive-staging-damaged", "Damage in the archive's staging log", Ends.SEEN),
         Kind("archive-stamp", "No time stamp can be had", within=26 * 3600.0),

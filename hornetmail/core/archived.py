@@ -93,6 +93,10 @@ class NoAuthority(ArchiveError):
     """No time stamp authority is set up."""
 
 
+class HoldRefused(ArchiveError):
+    """A legal hold forbids it; the message names mail and hold."""
+
+
 class KeyRefused(ArchiveError):
     """The archive's root key cannot be changed like this: the wrong paper, or the wrong moment. The message says which."""
 

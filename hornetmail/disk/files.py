@@ -116,7 +116,7 @@ class Disk:
         finally:
             self.close(fd)
 
-    def write_durably(self, path: Path, data: bytes, mode: int = 0o600) -> None:
+    def write_durably(self, path: Path, data: bytes | memoryview, mode: int = 0o600) -> None:
         """Replace a file: readers, and whoever comes after a crash, see the old content or the new, whole."""
         temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
         fd = self.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)

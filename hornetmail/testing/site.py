@@ -18,6 +18,7 @@ from hornetmail.core.stamps import AUTHORITIES
 from hornetmail.core.verdict import Outcome, Stage, Verdict
 from hornetmail.interfaces import IModes, IRedelivery
 from hornetmail.testing.control import NOW, Control
+from hornetmail.testing.retention import MemoryRetention
 from hornetmail.testing.rooms import MemoryExpiry, MemoryQueue, MemoryRootKeys, MemoryStamps
 from hornetmail.web.api.api import Api
 from hornetmail.web.api.rooms import Rooms
@@ -189,6 +190,7 @@ class ApiOnControl:
         self.modes = RememberedModes()
         self.archive = RememberedArchive()
         self.redelivery = RememberedRedelivery()
+        self.retention = MemoryRetention(control.clock.seconds)
         self.expiry = MemoryExpiry()
         self.root_keys = MemoryRootKeys()
         self.stamps = MemoryStamps(lambda: control.directory.setting(AUTHORITIES, ""))
@@ -206,6 +208,7 @@ class ApiOnControl:
             modes=self.modes,
             archive=self.archive,
             redelivery=self.redelivery,
+            retention=self.retention,
             expiry=self.expiry,
             health=lambda: self.health,
             bounce=self._bounce,

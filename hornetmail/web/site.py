@@ -38,6 +38,7 @@ from hornetmail.web.pages.media import MediaPages
 from hornetmail.web.pages.own_folders import OwnFolders
 from hornetmail.web.pages.playground import PlaygroundPages
 from hornetmail.web.pages.queue import QueuePages
+from hornetmail.web.pages.retention import RetentionPages
 from hornetmail.web.pages.stamps import StampPages
 from hornetmail.web.pages.statistics import StatisticsPages
 from hornetmail.web.pages.strays import StrayPages
@@ -251,6 +252,7 @@ def Site(
         signin,
         DashboardPages(api, renderer, pulse, now),
         AlarmPages(api, renderer),
+        RetentionPages(api, renderer),
         MailReadPages(folders, renderer, offload, strays.of_message),
         MailWritePages(folders, renderer, offload, submit, now),
         ArchivePages(api, renderer, offload),

@@ -363,3 +363,43 @@ def test_init_refuses(tmp_path: Path, arguments: tuple[str, ...], words: str) ->
     done = run(tmp_path, "init", *arguments)
     assert (done.code, words in done.err) == (2, True), done.err
     assert [path.name for path in tmp_path.iterdir()] == ["full"]
+
+
+class TestRetention(CliCase):
+    async def test_rules(self) -> None:
+        """Catches rules that come out other than they were typed, that go into force unasked, and a preview that changes something."""
+        rooms = await self.open()
+        shown = await self.cli("archive", "retention", "show")
+        assert "no rules" in shown.out, shown.err
+        words = ("example.test/in=3650", "spam=30", "out/ham=400")
+        seen = await self.cli("archive", "retention", "preview", *words)
+        assert "12 of 1000 mails would be marked" in seen.out, seen.err
+        declined = await self.cli("archive", "retention", "set", *words, stdin=b"n\n")
+        assert (declined.code, rooms.retention.states) == (1, {})
+        done = await self.cli("archive", "retention", "set", *words, "--yes")
+        assert done.code == 0, done.err
+        shown = await self.cli("archive", "retention", "show")
+        assert [line.split() for line in shown.out.splitlines()[1:4]] == [
+            ["spam", "30"],
+            ["out/ham", "400"],
+            ["example.test/in", "3650"],
+        ]
+        assert (await self.cli("archive", "retention", "preview", "--json")).json["going"] == 12
+        assert "WHAT=DAYS" in (await self.refused("archive", "retention", "set", "in", code=2))
+        assert "nobody.test" in await self.refused("archive", "retention", "set", "nobody.test=5", "--yes")
+        assert (await self.cli("archive", "retention", "set", "--none")).code == 1
+        assert (await self.cli("archive", "retention", "set", "--none", "--yes")).code == 0
+        assert (await self.cli("archive", "retention", "show", "--json")).json["rules"] == []
+
+    async def test_holds(self) -> None:
+        """Catches holds that the command line cannot make, list or end, and one that ends without a word though it never was."""
+        rooms = await self.open()
+        added = await self.cli("archive", "hold", "add", "case 7", "--query", "from:eve", "--id", "12", "--reason", "court")
+        assert added.out == "4 mails are new in it\n", added.err
+        assert rooms.retention.asked == [("from:eve", False, (12,))]
+        listed = await self.cli("archive", "hold", "list")
+        assert "case 7" in listed.out
+        assert "court" in listed.out
+        assert (await self.cli("archive", "hold", "release", "case 7")).code == 0
+        assert (await self.cli("archive", "hold", "list", "--json")).json[0]["released"] > 0
+        assert "no hold nope" in await self.refused("archive", "hold", "release", "nope")

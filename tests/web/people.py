@@ -18,6 +18,7 @@ from hornetmail.core.stamps import AUTHORITIES
 from hornetmail.directory.store import Credential
 from hornetmail.testing.folders import MemoryBus
 from hornetmail.testing.memory_directory import MemoryDirectory
+from hornetmail.testing.retention import MemoryRetention
 from hornetmail.testing.rooms import (
     MemoryArchive,
     MemoryExpiry,
@@ -169,6 +170,7 @@ class House:
         self.queue = MemoryQueue()
         self.archive = MemoryArchive()
         self.redelivery = MemoryRedelivery()
+        self.retention = MemoryRetention(self.clock.seconds)
         self.expiry = MemoryExpiry()
         self.root_keys = MemoryRootKeys()
         self.stamps = MemoryStamps(lambda: self.directory.setting(AUTHORITIES, ""))
@@ -186,6 +188,7 @@ class House:
             archive=self.archive,
             media=self.media,
             redelivery=self.redelivery,
+            retention=self.retention,
             expiry=self.expiry,
             strays=self.strays,
             portal=self.portal,

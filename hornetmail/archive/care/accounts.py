@@ -34,12 +34,12 @@ class Accounts:
             return ()
         ledger = Ledger(self._node, hashes)
         ledger.own(entry.leaf for segment in self._staging.segments.values() for entry in segment)
-        place: int | None = -1
-        while place is not None:
-            place = await self._database.read(ledger.mails, place)
-        record: bytes | None = b""
-        while record is not None:
-            record = await self._database.read(ledger.arrivals, record)
+        leaf: int | None = -1
+        while leaf is not None:
+            leaf = await self._database.read(ledger.mails, leaf)
+        leaf = -1
+        while leaf is not None:
+            leaf = await self._database.read(ledger.arrivals, leaf)
         ownerless = await self._database.read(ledger.rest)
         if await self._database.run(settle_unknown, self._node, ownerless):
             return ()

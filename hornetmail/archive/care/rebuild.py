@@ -15,10 +15,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
+from hornetmail.archive.care.keeping import remember
 from hornetmail.archive.care.retention import mark_rebuilt
 from hornetmail.archive.index.leaves import count_untold, enter_audit_leaf, leaf_went
-from hornetmail.archive.index.mails import Prepared
+from hornetmail.archive.index.mails import Prepared, died_in
 from hornetmail.archive.index.poison import plain_text_of, store_each, text_of
+from hornetmail.archive.index.uses import leave_gone
 from hornetmail.archive.keys.keystore import KeyStore
 from hornetmail.archive.media.medium import IMedium, MediumError
 from hornetmail.archive.media.roster import Media
@@ -103,6 +105,7 @@ class Rebuild:
         for number, tenant, place in self._with_facts:
             await self._take_facts(number, tenant, *place)
         self._name_missing()
+        await self._database.run(leave_gone)
         await self._database.run(_forget_deleted)
         await self._database.run(mark_rebuilt)
         return tuple(self._found)
@@ -162,7 +165,7 @@ class Rebuild:
     def _name_missing(self) -> None:
         reach = {medium.number for medium in self._media.every()}
         for pack in self._before:
-            if pack.pack not in self._entered and pack.medium in reach:
+            if pack.pack not in self._entered and pack.medium in reach and not pack.merged:
                 self._bad(f"medium {pack.medium}: {pack.name}", f"the pack is missing: {pack.members} records were in it")
 
     # -- what was deleted
@@ -308,11 +311,13 @@ class Rebuild:
         for at in range(0, len(members), BATCH):
             prepared = []
             for member, event in members[at : at + BATCH]:
+                if event.what == What.KEEP_UNTIL:
+                    await self._database.run(_keep_until, event)
                 if event.copy is None:
                     continue
                 found = await self._database.read(_twin, tenant, event.copy.sha256)
                 if found is None:
-                    await self._database.run(_went_with_its_mail, event)
+                    await self._database.run(_went_with_its_mail, event, number)
                     continue
                 text = await self._in_thread(self._text_again, member.record, *found)
                 prepared.append(
@@ -356,14 +361,14 @@ def restore_leaves(leaves: LeafLog, media: Media, node: int) -> None:
     runs: dict[int, list[bytes]] = {}
     for medium in media.all():
         for first, hashes in runs_on(medium, node, lambda name, what: problems.append(f"{name}: {what}"), leaves.size):
-            runs[first] = hashes
+            if len(hashes) > len(runs.get(first, ())):
+                runs[first] = hashes
     for first in sorted(runs):
         if first > leaves.size:
             problems.append(f"leaves {leaves.size} to {first - 1} are missing")
-        if first >= leaves.size:
-            run = leaves.run_for(dict(enumerate(runs[first], first)))
-            if run is not None:
-                leaves.append(run)
+        run = leaves.run_for(dict(enumerate(runs[first], first)))
+        if run is not None:
+            leaves.append(run)
     if problems:
         raise ArchiveError(f"the leaf log on the media is damaged: {problems[0]}")
 
@@ -386,13 +391,23 @@ def _remember(cursor: Cursor, tenant: int, event: EventMeta) -> None:
         )
     elif audit := audit_leaf_of(event):
         enter_audit_leaf(cursor, audit)
+    else:
+        remember(cursor, tenant, event)
+
+
+def _keep_until(cursor: Cursor, event: EventMeta) -> None:
+    for record in event.records:
+        cursor.execute(
+            "UPDATE mail SET base = coalesce(base, expires), kept = max(kept, ?), expires = max(expires, ?) WHERE record = ?",
+            (event.until, event.until, record),
+        )
 
 
 def _forget_deleted(cursor: Cursor) -> None:
     cursor.execute("DELETE FROM deleted")
 
 
-def _went_with_its_mail(cursor: Cursor, event: EventMeta) -> None:
+def _went_with_its_mail(cursor: Cursor, event: EventMeta, pack: int) -> None:
     """A further arrival of mail that was deleted; of mail that is missing, its leaf has no owner, and is told of."""
     if event.copy is None or not event.records:
         return
@@ -400,6 +415,7 @@ def _went_with_its_mail(cursor: Cursor, event: EventMeta) -> None:
         if not cursor.execute("SELECT 1 FROM deleted WHERE record = ? AND at > back", (record,)).fetchone():
             return
     leaf_went(cursor, event.copy.node, event.copy.leaf)
+    died_in(cursor, pack)
 
 
 def _twin(cursor: Cursor, tenant: int, sha256: bytes) -> tuple[PackRow | None, int, int] | None:

@@ -17,8 +17,10 @@ import msgspec
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
-from hornetmail.archive.index.leaves import Leaf, leaf_went, leaves_of
-from hornetmail.archive.index.schema import drop_month, table_of
+from hornetmail.archive.index.holds import NOT_HELD
+from hornetmail.archive.index.leaves import Leaf
+from hornetmail.archive.index.removal import RETENTION, Removed, forget_text, remove_mails
+from hornetmail.archive.index.schema import drop_month
 from hornetmail.archive.media.medium import MediumError
 from hornetmail.archive.media.roster import Media
 from hornetmail.archive.store.packs import month_of
@@ -70,7 +72,8 @@ class _State(msgspec.Struct, frozen=True, gc=False):
 
 class Retention:
     """One run of either job. ``drift``: by how many seconds wall clock and monotonic time disagree since the start, or since somebody
-    confirmed the clock. ``stamp``: how many time stamps there are, and when the newest was made, by the clock here and by its authority's. ``alarm`` is told, code and text, of media on which dead packs could not be removed."""
+    confirmed the clock. ``stamp``: how many time stamps there are, and when the newest was made, by the clock here and by its authority's. ``alarm`` is told, code
+    and text, of media on which dead packs could not be removed. ``audit``: an ``IAudit``; None only where there is none to write to."""
 
     log = Logger()
 
@@ -85,6 +88,7 @@ class Retention:
         alarm: Callable[[str, str], None],
         settings: RetentionSettings = RetentionSettings(),
         stamp: tuple[int, float, float] = (0, 0.0, 0.0),
+        audit: Any = None,
     ) -> None:
         self._reactor = reactor
         self._pool = pool
@@ -95,6 +99,7 @@ class Retention:
         self._alarm = alarm
         self._settings = settings
         self._stamp = stamp
+        self._audit = audit
 
     async def mark(self, now: float) -> int:
         """Mark what has expired; the number of mails. Raises ArchiveError (refused)."""
@@ -119,12 +124,31 @@ class Retention:
         await self._database.run(_unmark, now)
         self._check_share(state, now, await self._database.read(_unapproved, now - WAIT, state.approved), "would go")
         gone = 0
-        while batch := await self._database.run(_remove, now - WAIT, "retention"):
-            gone += batch
+        months = set()
+        while due := await self._database.read(_due, now - WAIT):
+            removed = await self._remove(due, now)
+            gone += len(removed)
+            months |= {one.month for one in removed}
             await self.tell_journal(now)
         await self.tell_journal(now)
         await self._sweep(now)
+        # The table of the month that is expiring goes whole when it is over.
+        await forget_text(self._database, months - {month_of(now)})
         return gone
+
+    async def _remove(self, due: Sequence[tuple[int, int, int]], now: float) -> list[Removed]:
+        """Each removal stands in the audit log before it happens, and what came of it after."""
+        entries: list[tuple[int, int]] = []
+        for tenant in sorted({tenant for _, _, tenant in due}) if self._audit is not None else ():
+            identifiers = [str(identifier) for _, identifier, whose in due if whose == tenant]
+            detail = " ".join(identifiers)
+            entries.append(
+                (await self._audit.begin("retention", "archive.purge", f"{len(identifiers)} mails", detail, tenant), tenant)
+            )
+        removed = await self._database.run(_remove, [place for place, _, _ in due], now - WAIT)
+        for entry, tenant in entries:
+            await self._audit.outcome(entry, f"{sum(1 for one in removed if one.tenant == tenant)} removed")
+        return removed
 
     async def confirm(self, now: float) -> None:
         """Somebody looked: the clock is right, what is marked may go, and the next marking goes through, however much it is."""
@@ -222,7 +246,7 @@ def _state(cursor: Cursor) -> _State:
 
 def _expired(cursor: Cursor, now: float) -> int:
     (count,) = cursor.execute(
-        "SELECT count(*) FROM mail WHERE expires < ? AND marked IS NULL AND pack IS NOT NULL", (now,)
+        f"SELECT count(*) FROM mail WHERE expires < ? AND marked IS NULL AND pack IS NOT NULL AND {NOT_HELD}", (now,)
     ).fetchone()
     return int(count)
 
@@ -235,15 +259,16 @@ def _unapproved(cursor: Cursor, before: float, approved: float) -> int:
 
 
 def _unmark(cursor: Cursor, now: float) -> None:
-    """What lives longer after all: another arrival lengthened it, or the clock that marked it was ahead."""
+    """What lives longer after all: another arrival, a rule or a hold lengthened it, or the clock that marked it was ahead."""
     cursor.execute(
-        "UPDATE mail SET marked = NULL WHERE marked IS NOT NULL AND (expires >= ? OR marked > ?)", (now, now + clock.TOLERANCE)
+        f"UPDATE mail SET marked = NULL WHERE marked IS NOT NULL AND (expires >= ? OR marked > ? OR NOT {NOT_HELD})",
+        (now, now + clock.TOLERANCE),
     )
 
 
 def _mark(cursor: Cursor, now: float) -> int:
     places = cursor.execute(
-        "SELECT place FROM mail WHERE expires < ? AND marked IS NULL AND pack IS NOT NULL LIMIT ?", (now, ROWS)
+        f"SELECT place FROM mail WHERE expires < ? AND marked IS NULL AND pack IS NOT NULL AND {NOT_HELD} LIMIT ?", (now, ROWS)
     ).fetchall()
     cursor.executemany("UPDATE mail SET marked = ? WHERE place = ?", [(now, place) for (place,) in places])
     return len(places)
@@ -275,23 +300,23 @@ class _Going(msgspec.Struct, frozen=True, gc=False):
 _leaves = msgspec.msgpack.Decoder(tuple[Leaf, ...])
 
 
-def _remove(cursor: Cursor, before: float, reason: str) -> int:
-    due = cursor.execute(
-        "SELECT place, tenant, record, month FROM mail WHERE marked IS NOT NULL AND marked <= ? ORDER BY place LIMIT ?",
+def _due(cursor: Cursor, before: float) -> list[tuple[int, int, int]]:
+    """Place, ID and tenant of some that go now."""
+    found: list[tuple[int, int, int]] = cursor.execute(
+        f"SELECT place, id, tenant FROM mail WHERE marked IS NOT NULL AND marked <= ? AND {NOT_HELD} ORDER BY place LIMIT ?",
         (before, ROWS),
     ).fetchall()
-    for place, tenant, record, month in due:
-        leaves = leaves_of(cursor, place)
-        cursor.execute(
-            "INSERT INTO going (record, tenant, leaves, reason) VALUES (?, ?, ?, ?) ON CONFLICT (record) DO NOTHING",
-            (record, tenant, msgspec.msgpack.encode(leaves), reason),
-        )
-        cursor.execute(f"DELETE FROM {table_of(month)} WHERE rowid = ?", (place,))
-        cursor.execute("DELETE FROM arrival WHERE place = ?", (place,))
-        cursor.execute("DELETE FROM mail WHERE place = ?", (place,))
-        for node, leaf in leaves:
-            leaf_went(cursor, node, leaf)
-    return len(due)
+    return found
+
+
+def _remove(cursor: Cursor, places: Sequence[int], before: float) -> list[Removed]:
+    """Those that are still due: a hold or another arrival may have come between."""
+    due = [
+        place
+        for place in places
+        if cursor.execute(f"SELECT 1 FROM mail WHERE place = ? AND marked <= ? AND {NOT_HELD}", (place, before)).fetchone()
+    ]
+    return remove_mails(cursor, due, RETENTION)
 
 
 def _going(cursor: Cursor) -> list[_Going]:
@@ -307,7 +332,7 @@ def _dead_packs(cursor: Cursor, present: int) -> list[PackRow]:
     """Packs in which no mail lives; one that holds later facts or shared parts waits until its month is over and its group gone."""
     dead = []
     for pack in pack_rows(cursor):
-        if pack.month == 0:
+        if pack.month == 0 or pack.merged:
             continue
         if cursor.execute("SELECT 1 FROM mail WHERE pack = ? LIMIT 1", (pack.number,)).fetchone():
             continue

@@ -6,7 +6,6 @@ the same steps with the same names, because a pack's ID is derived from the reco
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
@@ -19,7 +18,7 @@ from hornetmail.archive.keys.keystore import KeyStore
 from hornetmail.archive.media.medium import IMedium, MediumError, MediumMissing
 from hornetmail.archive.media.roster import Media
 from hornetmail.archive.proof.leaflog import LeafLog
-from hornetmail.archive.store.packs import Group, Member, PackHead, SealedPack, build_pack, open_pack
+from hornetmail.archive.store.packs import Group, Member, PackHead, SealedPack, build_pack, name_of_records, open_pack
 from hornetmail.archive.store.records import AuditLeaf, EventMeta, Kind, Outcome, RecordBroken, RecordCodec, What, audit_leaf_of
 from hornetmail.archive.store.shelf import enter_pack
 from hornetmail.archive.store.staging import NO_LEAF, Staged, Staging, year_of
@@ -167,13 +166,8 @@ class Sealer:
 
     def _put_pack(self, medium: IMedium, group: Group, records: Sequence[bytes]) -> SealedPack:
         now = self._reactor.seconds()
-        name = hashlib.blake2b(b"".join(record[12:28] for record in records), digest_size=16, person=b"hornetmail pack").digest()
-        wanted = (group.tenant, year_of(now))
-        if self._keys.current().data_number(*wanted) is None:
-            self._keys.ensure([wanted])
-            self._keys.publish(medium)
-        key = self._keys.current().data_number(*wanted)
-        assert key is not None
+        name = name_of_records(record[12:28] for record in records)
+        key = trailer_key(self._keys, medium, group.tenant, now)
         pack = build_pack(PackHead(medium.number, group, name, now, self._node), records, self._keys.current(), key)
         medium.put(pack.head.name, pack.data)
         back = medium.get(pack.head.name)
@@ -194,6 +188,17 @@ class Sealer:
             if there != run:
                 raise ArchiveError(f"medium {medium.number} holds another {name}: is this an older copy of the data directory?")
         self._leaves.append(run)
+
+
+def trailer_key(keys: KeyStore, medium: IMedium, tenant: int, now: float) -> int:
+    """The number of the data key that seals a trailer now; it is on the medium before the pack that needs it. Blocking."""
+    wanted = (tenant, year_of(now))
+    if keys.current().data_number(*wanted) is None:
+        keys.ensure([wanted])
+        keys.publish(medium)
+    key = keys.current().data_number(*wanted)
+    assert key is not None
+    return key
 
 
 def _originals(cursor: Cursor, copies: Sequence[bytes]) -> dict[bytes, bytes]:

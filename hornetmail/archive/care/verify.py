@@ -18,7 +18,7 @@ from hornetmail.archive.media.roster import Media
 from hornetmail.archive.proof.leaflog import LeafLog, runs_on
 from hornetmail.archive.store.packs import PackBroken, keys_of, open_pack
 from hornetmail.archive.store.records import AuditLeaf, Kind, MailMeta, RecordCodec, audit_leaf_of
-from hornetmail.archive.store.shelf import PackRow, Shelf, pack_rows
+from hornetmail.archive.store.shelf import PackRow, Shelf, names_being_written, pack_rows
 from hornetmail.archive.store.staging import Staging
 from hornetmail.core.archived import ArchiveError, Finding
 from hornetmail.db.engines import Cursor
@@ -27,6 +27,20 @@ from hornetmail.disk.records import BadRecord
 
 SAMPLE = 8
 """Packs that a short run reads whole: those that were checked longest ago."""
+
+
+SAMPLE_BYTES = 256 << 20
+"""And no more than that, but for a single one."""
+
+
+def sample_of(packs: Sequence[PackRow]) -> Sequence[PackRow]:
+    """The first of them, as far as a short run goes."""
+    total = 0
+    for count, pack in enumerate(packs[:SAMPLE]):
+        total += pack.size
+        if count and total > SAMPLE_BYTES:
+            return packs[:count]
+    return packs[:SAMPLE]
 
 
 class Verification:
@@ -67,7 +81,7 @@ class Verification:
         """Findings; empty if all is well."""
         packs = await self._sealer.between(self._compared)
         oldest = sorted(packs, key=lambda p: (p.checked > p.made, p.checked))
-        for pack in packs if full else oldest[:SAMPLE]:
+        for pack in packs if full else sample_of(oldest):
             members = await self._database.read(_mails_in, pack.number)
             if await self._in_thread(self._check_pack, pack, members):
                 await self._database.run(_checked, pack.number, self._reactor.seconds())
@@ -83,7 +97,7 @@ class Verification:
         await self._in_thread(self._check_keys)
         await self._in_thread(self._check_leaves)
         packs = await self._database.read(pack_rows)
-        await self._in_thread(self._check_presence, packs)
+        await self._in_thread(self._check_presence, packs, await self._database.read(names_being_written))
         return packs
 
     async def _in_thread(self, call: Any, *args: Any) -> Any:
@@ -128,7 +142,8 @@ class Verification:
         except (ArchiveError, BadRecord, KeyError, ValueError, OSError) as error:
             self._bad("leaf log", str(error))
             return
-        on_media: dict[int, bytes] = {}
+        seen = bytearray(len(self._hashes))
+        end = 0
         for medium in self._media.all():
             where = f"medium {medium.number}"
             try:
@@ -137,15 +152,23 @@ class Verification:
                 self._bad(where, str(error))
                 continue
             for first, hashes in runs:
-                on_media.update(enumerate(hashes, first))
-        differ = [n for n, one in enumerate(self._hashes) if on_media.get(n) != one]
+                end = max(end, first + len(hashes))
+                mine = self._hashes[first : first + len(hashes)]
+                if hashes[: len(mine)] == mine:
+                    seen[first : first + len(mine)] = bytes(max(1, each) for each in seen[first : first + len(mine)])
+                else:
+                    for number, (one, other) in enumerate(zip(hashes, mine, strict=False), first):
+                        seen[number] = max(seen[number], 1 if one == other else 2)
+        differ = len(seen) - seen.count(1)
         if differ:
-            what = "missing on the media" if differ[0] not in on_media else "another one on the media"
-            self._bad("leaf log", f"{len(differ)} leaves differ, the first is leaf {differ[0]}: {what}")
-        elif len(on_media) > len(self._hashes):
-            self._bad("leaf log", f"the media hold {len(on_media)} leaves, the local log {len(self._hashes)}")
+            at = next(number for number, each in enumerate(seen) if each != 1)
+            what = "another one on the media" if seen[at] else "missing on the media"
+            self._bad("leaf log", f"{differ} leaves differ, the first is leaf {at}: {what}")
+        elif end > len(self._hashes):
+            self._bad("leaf log", f"the media hold {end} leaves, the local log {len(self._hashes)}")
 
-    def _check_presence(self, packs: Sequence[PackRow]) -> None:
+    def _check_presence(self, packs: Sequence[PackRow], coming: frozenset[str]) -> None:
+        leaving = {p.name for p in packs if p.merged}
         expected = {(p.medium, p.name): p.size for p in packs}
         for medium in self._media.all():
             try:
@@ -156,12 +179,14 @@ class Verification:
             for (number, name), size in expected.items():
                 if number != medium.number:
                     continue
+                if name not in there and name in leaving:
+                    continue
                 if name not in there:
                     self._bad(f"medium {number}: {name}", "the pack is missing")
                 elif there[name] != size:
                     self._bad(f"medium {number}: {name}", f"the pack has {there[name]} bytes instead of {size}")
             for name in there:
-                if (medium.number, name) not in expected:
+                if (medium.number, name) not in expected and name not in coming:
                     self._bad(f"medium {medium.number}: {name}", "a pack that the index does not know")
 
     def _check_pack(self, pack: PackRow, mails: dict[bytes, tuple[int, int]]) -> bool:

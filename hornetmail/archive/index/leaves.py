@@ -112,20 +112,19 @@ class Ledger:
                 self._owned[leaf] = 1
 
     def mails(self, cursor: Cursor, after: int) -> int | None:
-        """A page of mails behind that place; the last place seen, None at the end."""
-        rows = cursor.execute(
-            "SELECT place, node, leaf FROM mail WHERE place > ? ORDER BY place LIMIT ?", (after, PAGE)
-        ).fetchall()
-        self.own(leaf for _, node, leaf in rows if node == self._node)
-        return int(rows[-1][0]) if len(rows) == PAGE else None
+        """A page of mails' leaves behind that number, by an index that holds nothing else; the last one seen, None at the end."""
+        return self._page(cursor, "mail", after)
 
-    def arrivals(self, cursor: Cursor, after: bytes) -> bytes | None:
-        """The same for arrivals, by record."""
+    def arrivals(self, cursor: Cursor, after: int) -> int | None:
+        """The same for arrivals."""
+        return self._page(cursor, "arrival", after)
+
+    def _page(self, cursor: Cursor, table: str, after: int) -> int | None:
         rows = cursor.execute(
-            "SELECT record, node, leaf FROM arrival WHERE record > ? ORDER BY record LIMIT ?", (after, PAGE)
+            f"SELECT leaf FROM {table} WHERE node = ? AND leaf > ? ORDER BY leaf LIMIT ?", (self._node, after, PAGE)
         ).fetchall()
-        self.own(leaf for _, node, leaf in rows if node == self._node)
-        return bytes(rows[-1][0]) if len(rows) == PAGE else None
+        self.own(leaf for (leaf,) in rows)
+        return int(rows[-1][0]) if len(rows) == PAGE else None
 
     def rest(self, cursor: Cursor) -> Ownerless:
         """What went is ticked off, and what has no owner then is the answer."""

@@ -7,9 +7,12 @@ from collections.abc import Sequence
 import msgspec
 
 from hornetmail.archive.index.leaves import leaf_went
+from hornetmail.archive.index.rules import kept_of, rules_of
 from hornetmail.archive.index.schema import Arrival, People, fts_row, make_month, people_decoder, table_of
+from hornetmail.archive.index.uses import GONE, use_parts
 from hornetmail.archive.store.records import MailMeta, Outcome
 from hornetmail.core.ids import milliseconds_of
+from hornetmail.core.retention import goes_at
 from hornetmail.db.engines import Cursor
 from hornetmail.mime.text import MailText
 
@@ -78,6 +81,9 @@ def _store(cursor: Cursor, one: Prepared) -> Stored:
         return known
     if cursor.execute("SELECT 1 FROM deleted WHERE record = ? AND at > back", (one.record,)).fetchone():
         leaf_went(cursor, meta.node, meta.leaf)
+        use_parts(cursor, one.tenant, GONE, _parts_of(meta))
+        if one.pack is not None:
+            died_in(cursor, one.pack)
         return Stored(one.record, Outcome.GONE, meta.month)
     if meta.row:
         twin = cursor.execute(
@@ -87,7 +93,7 @@ def _store(cursor: Cursor, one: Prepared) -> Stored:
             _arrive(cursor, one, twin[0], Outcome.REPEAT)
             return Stored(one.record, Outcome.REPEAT, meta.month)
     found = cursor.execute(
-        "SELECT place, month, people, expires, subject, attachments, spam FROM mail WHERE tenant = ? AND sha256 = ?",
+        "SELECT place, month, people, coalesce(base, expires), kept, spam FROM mail WHERE tenant = ? AND sha256 = ?",
         (one.tenant, meta.sha256),
     ).fetchone()
     if found is None:
@@ -114,8 +120,8 @@ def _insert(cursor: Cursor, one: Prepared) -> Stored:
     make_month(cursor, meta.month)
     cursor.execute(
         "INSERT INTO mail (place, id, tenant, record, sha256, received, date, direction, feed, login, subject, message_id, size, attachments,"
-        " spam, people, expires, month, node, leaf, pack, start, length)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " spam, people, expires, base, month, node, leaf, pack, start, length)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             place,
             _free_id(cursor, meta.identifier),
@@ -133,6 +139,7 @@ def _insert(cursor: Cursor, one: Prepared) -> Stored:
             len(text.files),
             int(meta.spam),
             msgspec.msgpack.encode(people),
+            _goes_at(cursor, one, people, meta.spam, meta.expires),
             meta.expires,
             meta.month,
             meta.node,
@@ -142,9 +149,19 @@ def _insert(cursor: Cursor, one: Prepared) -> Stored:
             one.length,
         ),
     )
+    use_parts(cursor, one.tenant, place, _parts_of(meta))
     _arrive(cursor, one, place, Outcome.STORED)
     _index(cursor, place, meta.month, one, people, meta.spam)
     return Stored(one.record, Outcome.STORED, meta.month, meta.size)
+
+
+def _parts_of(meta: MailMeta) -> list[bytes]:
+    return [stretch.part for stretch in meta.stretches if stretch.part]
+
+
+def died_in(cursor: Cursor, pack: int) -> None:
+    """A record in this pack went; it is to be written anew without it."""
+    cursor.execute("UPDATE pack SET dead = dead + 1, soon = 1 WHERE number = ?", (pack,))
 
 
 def _index(cursor: Cursor, place: int, month: int, one: Prepared, people: People, spam: bool) -> None:
@@ -157,20 +174,25 @@ def _index(cursor: Cursor, place: int, month: int, one: Prepared, people: People
     )
 
 
-def _unite(
-    cursor: Cursor, one: Prepared, place: int, month: int, people: bytes, expires: float, _subject: str, _files: int, spam: int
-) -> None:
+def _unite(cursor: Cursor, one: Prepared, place: int, month: int, people: bytes, base: float, kept: float, spam: int) -> None:
     """Another arrival of the same bytes: its recipients gain their right, its retention counts if it is longer."""
     meta = one.meta
     old = people_decoder.decode(people)
     arrival = Arrival(meta.feed, meta.received, meta.sender, meta.login, meta.recipients, meta.owners)
     new = msgspec.structs.replace(old, arrivals=(*old.arrivals, arrival))
+    spam = min(spam, int(meta.spam))
+    base = max(base, meta.expires)
     cursor.execute(
-        "UPDATE mail SET people = ?, expires = max(expires, ?), spam = min(spam, ?), marked = NULL WHERE place = ?",
-        (msgspec.msgpack.encode(new), meta.expires, int(meta.spam), place),
+        "UPDATE mail SET people = ?, expires = ?, base = ?, spam = ?, marked = NULL WHERE place = ?",
+        (msgspec.msgpack.encode(new), _goes_at(cursor, one, new, bool(spam), base, kept), base, spam, place),
     )
     cursor.execute(f"DELETE FROM {table_of(month)} WHERE rowid = ?", (place,))
-    _index(cursor, place, month, one, new, bool(spam) and meta.spam)
+    _index(cursor, place, month, one, new, bool(spam))
+
+
+def _goes_at(cursor: Cursor, one: Prepared, people: People, spam: bool, base: float, kept: float = 0.0) -> float:
+    rules = rules_of(cursor, one.tenant)
+    return goes_at(rules, kept_of(people, one.meta.direction, spam, base, kept)) if rules else max(base, kept)
 
 
 def _free_place(cursor: Cursor, meta: MailMeta) -> int:

@@ -19,6 +19,9 @@ from hornetmail.mime.text import Named
 UNKNOWN_LEAVES = "leaves from before"
 """Fact: the index was begun by a version that did not note the leaves of what arrived again or went."""
 
+UNKNOWN_USES = "part uses from before"
+"""Fact: the index was begun by a version that did not note which mail uses which part, so that no part may be taken for unused."""
+
 MIGRATIONS = (
     Migration(
         1,
@@ -132,6 +135,61 @@ MIGRATIONS = (
                 at REAL NOT NULL,
                 PRIMARY KEY (node, leaf)
             ) WITHOUT ROWID""",
+        ),
+    ),
+    Migration(
+        5,
+        "packs are merged, parts know who uses them, retention has rules, holds",
+        (
+            # dead: records in it that went; soon: written anew without them at the next merging; merged: what lives of it lies in another pack
+            "ALTER TABLE pack ADD COLUMN dead INTEGER NOT NULL DEFAULT 0",
+            "ALTER TABLE pack ADD COLUMN soon INTEGER NOT NULL DEFAULT 0",
+            "ALTER TABLE pack ADD COLUMN merged INTEGER NOT NULL DEFAULT 0",
+            # packs that are being written: their sources are the numbers of the packs that go into them
+            """CREATE TABLE merging (
+                pack BLOB PRIMARY KEY,
+                tenant INTEGER NOT NULL,
+                medium INTEGER NOT NULL,
+                month INTEGER NOT NULL,
+                sources BLOB NOT NULL
+            ) WITHOUT ROWID""",
+            # idle: no mail uses it any more, so that none may begin to
+            "ALTER TABLE part ADD COLUMN idle INTEGER NOT NULL DEFAULT 0",
+            "CREATE INDEX part_idle ON part (record) WHERE idle = 1",
+            """CREATE TABLE part_use (
+                part BLOB NOT NULL,
+                place INTEGER NOT NULL,
+                tenant INTEGER NOT NULL,
+                PRIMARY KEY (part, place)
+            ) WITHOUT ROWID""",
+            "CREATE INDEX part_use_place ON part_use (place)",
+            f"INSERT INTO fact (name, value) SELECT '{UNKNOWN_USES}', 'yes' WHERE EXISTS (SELECT 1 FROM part)",
+            # base: when it would go by its record, if a rule of retention says otherwise; kept: not before that, by a later fact
+            "ALTER TABLE mail ADD COLUMN base REAL",
+            "ALTER TABLE mail ADD COLUMN kept REAL NOT NULL DEFAULT 0",
+            "CREATE TABLE rules (tenant INTEGER PRIMARY KEY, at REAL NOT NULL, by TEXT NOT NULL, rules BLOB NOT NULL, walked INTEGER)",
+            """CREATE TABLE hold (
+                tenant INTEGER NOT NULL,
+                name TEXT NOT NULL,
+                at REAL NOT NULL,
+                by TEXT NOT NULL,
+                query TEXT NOT NULL,
+                content INTEGER NOT NULL,
+                reason TEXT NOT NULL,
+                released REAL NOT NULL DEFAULT 0,
+                PRIMARY KEY (tenant, name)
+            ) WITHOUT ROWID""",
+            """CREATE TABLE held (
+                record BLOB NOT NULL,
+                name TEXT NOT NULL,
+                tenant INTEGER NOT NULL,
+                at REAL NOT NULL,
+                released REAL NOT NULL DEFAULT 0,
+                PRIMARY KEY (record, tenant, name)
+            ) WITHOUT ROWID""",
+            "CREATE INDEX held_name ON held (tenant, name)",
+            "CREATE INDEX mail_leaf ON mail (node, leaf)",
+            "CREATE INDEX arrival_leaf ON arrival (node, leaf)",
         ),
     ),
 )

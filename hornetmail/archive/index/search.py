@@ -134,7 +134,7 @@ def search_page(cursor: Cursor, scope: Scope, query: Query, limit: int, after: s
     if wanted is None:
         return Page(0, ())
     limit = max(1, min(limit, MAX_PAGE))
-    conditions, values = _conditions(cursor, query)
+    conditions, values = conditions_of(cursor, query)
     start = _cursor_of(after)
     total = 0
     places: list[int] = []
@@ -168,11 +168,11 @@ def _cursor_of(after: str) -> int | None:
     return int(after)
 
 
-def _conditions(cursor: Cursor, query: Query) -> tuple[str, list[Any]]:
-    """Beside the full-text expression. What retention has marked to go is found no more (A57)."""
+def conditions_of(cursor: Cursor, query: Query, *, marked: bool = False) -> tuple[str, list[Any]]:
+    """Beside the full-text expression. What retention has marked to go is found no more (A57), unless ``marked``."""
     parts: list[str] = []
     values: list[Any] = []
-    if cursor.execute("SELECT 1 FROM mail WHERE marked IS NOT NULL LIMIT 1").fetchone():
+    if not marked and cursor.execute("SELECT 1 FROM mail WHERE marked IS NOT NULL LIMIT 1").fetchone():
         parts.append(" AND +rowid NOT IN (SELECT place FROM mail WHERE marked IS NOT NULL)")
     if query.since is not None:
         parts.append(" AND rowid >= ?")

@@ -97,7 +97,7 @@ class _Visit:
             return None
         return top.st_dev, top.st_ino, file.st_ino, file.st_mtime_ns, file.st_ctime_ns, file.st_size
 
-    def put(self, name: str, data: bytes) -> None:
+    def put(self, name: str, data: bytes | memoryview) -> None:
         """See IVisit."""
         path = self._path / name
         self._disk.make_directory(path.parent)

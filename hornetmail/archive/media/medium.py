@@ -65,7 +65,7 @@ class IVisit(Interface):
     def mark() -> object:
         """A value that stays equal only as long as the identity that was read here needs no second look."""
 
-    def put(name: str, data: bytes) -> None:
+    def put(name: str, data: bytes | memoryview) -> None:
         """Durable on return, all or nothing, in place of what had the name. Raises PlaceTrouble, DiskFull."""
 
     def get(name: str, start: int, length: int) -> bytes:
@@ -106,7 +106,7 @@ class IMedium(Interface):
     number = Attribute("its numeric ID")
     where = Attribute("for people: a path or an address")
 
-    def put(name: str, data: bytes) -> None:
+    def put(name: str, data: bytes | memoryview) -> None:
         """Durable on return, all or nothing. Raises MediumError, DiskFull."""
 
     def get(name: str, start: int = 0, length: int = -1) -> bytes:
@@ -181,7 +181,7 @@ class Medium:
         if self._archive != archive.hex():
             self._archive, self._seen = archive.hex(), None
 
-    def put(self, name: str, data: bytes) -> None:
+    def put(self, name: str, data: bytes | memoryview) -> None:
         """See IMedium."""
         with self._visit(name) as there:
             there.put(name, data)

@@ -38,6 +38,9 @@ ANSWER = 60.0
 FRESH = 5.0
 """Seconds for which an identity that was read is believed."""
 
+WHOLE = 256 << 20
+"""Bytes of an object that is read whole, at most: merged packs have half of it."""
+
 TRIES = 3
 DAY = 86400.0
 _UNREACHABLE = (
@@ -102,7 +105,13 @@ class BucketPlace:
         return self._reactor.seconds() // FRESH
 
     def ask(
-        self, method: str, name: str, query: Mapping[str, str], headers: Mapping[str, str], data: bytes = b"", may: float = 0.0
+        self,
+        method: str,
+        name: str,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+        data: bytes | memoryview = b"",
+        may: float = 0.0,
     ) -> _Answer:
         """One signed request; ``may``: bytes that the answer may have. Raises PlaceAway, PlaceTrouble, PlaceMissing, DiskFull."""
         url = self.url_of(name) + ("?" + "&".join(f"{k}={quote(v, safe='')}" for k, v in sorted(query.items())) if query else "")
@@ -184,13 +193,14 @@ class _Visit:
         """See IVisit: a bucket is not unmounted."""
         return self._place.slot()
 
-    def put(self, name: str, data: bytes) -> None:
+    def put(self, name: str, data: bytes | memoryview) -> None:
         """See IVisit."""
         headers = {
             "content-type": "application/octet-stream",
             "content-md5": base64.b64encode(hashlib.md5(data).digest()).decode(),
         }
-        self._place.ask("PUT", name, {}, headers, data)
+        # The client takes no views; it holds this pack in memory while it is sent.
+        self._place.ask("PUT", name, {}, headers, bytes(data))
 
     def lock(self, name: str, until: float) -> None:
         """See IVisit: the store's object lock, for ``lock_days`` at most."""
@@ -210,7 +220,7 @@ class _Visit:
         headers = {}
         if start or length > 0:
             headers["range"] = f"bytes={start}-" + (str(start + length - 1) if length > 0 else "")
-        answer = self._place.ask("GET", name, {}, headers, may=length if length > 0 else 64 << 20)
+        answer = self._place.ask("GET", name, {}, headers, may=length if length > 0 else WHOLE)
         if answer.status == 416:
             return b""
         # A store that does not know ranges answers 200 and all of it.

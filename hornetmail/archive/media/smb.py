@@ -150,7 +150,7 @@ class _Visit:
         """Folders of the medium, and those that it lies in."""
         smbclient.makedirs(self._path(folder), exist_ok=True, **self._options)
 
-    def put(self, name: str, data: bytes) -> None:
+    def put(self, name: str, data: bytes | memoryview) -> None:
         """See IVisit."""
         folder, _, base = name.rpartition("/")
         temporary = self._path(f"{folder}/.{base}.{secrets.token_hex(4)}.tmp")

@@ -20,6 +20,9 @@ from hornetmail.core.archived import ArchiveError
 from hornetmail.disk.files import Disk
 from hornetmail.disk.records import Position, RecordLog, Replayed
 
+MOST_MERGED = 65_536
+"""Leaves of a merged run: 2 MiB."""
+
 _RUN = 1
 KEEP = 64
 """So many runs beyond the index that is kept, and it is kept anew."""
@@ -265,22 +268,47 @@ class LeafLog:
         ArchiveError (damaged)."""
         name = self.name_at(self.size)
         try:
-            run = medium.get(name)
+            data = medium.get(name)
         except MediumMissing:
-            return False
+            name = self._merged_on(medium)
+            if not name:
+                return False
+            data = medium.get(name)
         try:
-            self.append(run)
+            first, hashes = decode_run(data)
         except ValueError as error:
             raise ArchiveError(f"medium {medium.number}: {name}: {error}") from None
+        run = self.run_for(dict(enumerate(hashes, first)))
+        if run is None:
+            return False
+        self.append(run)
         return True
+
+    def _merged_on(self, medium: IMedium) -> str:
+        """The name of a merged run on a medium that begins before this log's end and goes on behind it. Only as many names are listed as can be its."""
+        behind = self.name_at(max(0, self.size - MOST_MERGED - 1))
+        for name, size in medium.names(f"leaves/n{self._node}/", after=behind if self.size > MOST_MERGED else ""):
+            first, count = span_of(name, size)
+            if first <= self.size < first + count:
+                return name
+        return ""
+
+
+def span_of(name: str, size: int) -> tuple[int, int]:
+    """First leaf and number of leaves of a run, by its name on a medium and its size in bytes; (0, 0) if they are not a run's."""
+    number = name.rpartition("/")[2].removesuffix(".run")
+    count, rest = divmod(size - len(encode_run(0, ())), 32)
+    if not (number.isascii() and number.isdigit()) or rest or count < 1:
+        return 0, 0
+    return int(number), count
 
 
 def runs_on(medium: IMedium, node: int, bad: Callable[[str, str], None], since: int = 0) -> list[tuple[int, list[bytes]]]:
-    """The runs that a medium holds, by number of their first leaf (from ``since`` on); damaged ones are told to ``bad(where, what)``."""
+    """The runs that a medium holds, by number of their first leaf (those with leaves from ``since`` on); damaged ones are told to ``bad(where, what)``."""
     found = []
-    for name, _ in medium.names(f"leaves/n{node}/"):
-        number = name.rpartition("/")[2].removesuffix(".run")
-        if number.isascii() and number.isdigit() and int(number) < since:
+    for name, size in medium.names(f"leaves/n{node}/"):
+        first, count = span_of(name, size)
+        if count and first + count <= since:
             continue
         try:
             found.append(decode_run(medium.get(name)))

@@ -4,11 +4,12 @@ order (rules 20, 21). Packs of month 0 are the medium's journal: later facts tha
 
 from __future__ import annotations
 
+import calendar
 import hashlib
 import re
 import struct
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 import zstandard
@@ -38,6 +39,12 @@ def month_of(expires: float) -> int:
     """The month of expiry as YYYYMM (UTC)."""
     when = time.gmtime(min(max(expires, 0.0), 253402300799.0))
     return when.tm_year * 100 + when.tm_mon
+
+
+def end_of(month: int) -> float:
+    """Unix seconds at which a month (YYYYMM, UTC) is over."""
+    year, number = divmod(month, 100)
+    return float(calendar.timegm((year + number // 12, number % 12 + 1, 1, 0, 0, 0)))
 
 
 _PACK_NAME = re.compile(r"(?:packs/t(\d{1,19})/(\d{4})-(\d{2})|journal/t(\d{1,19}))/([0-9a-f]{32})\.pack", re.ASCII)
@@ -105,25 +112,70 @@ def prefix_of(group: Group) -> str:
 
 def build_pack(head: PackHead, records: Sequence[bytes], keyring: Keyring, key: int) -> SealedPack:
     """Put records together in this order. ``key``: number of the data key that seals the trailer."""
-    start = HEADER.pack(_MAGIC, head.medium, head.group.month, head.group.tenant, head.pack, round(head.made * 1000), head.node)
-    pieces = [start]
-    members = []
-    at = len(start)
+    pieces: list[bytes] = []
+    writer = PackWriter(head, pieces.append)
     for record in records:
+        writer.add(record)
+    whole = writer.end(keyring, key)
+    return msgspec.structs.replace(whole, data=b"".join(pieces))
+
+
+class PackWriter:
+    """A pack written record by record, for packs that are too large for memory: ``write`` takes its bytes in order. What lies in memory is a few dozen
+    bytes a record."""
+
+    def __init__(self, head: PackHead, write: Callable[[bytes], None]) -> None:
+        self._head = head
+        self._write = write
+        self._start = HEADER.pack(
+            _MAGIC, head.medium, head.group.month, head.group.tenant, head.pack, round(head.made * 1000), head.node
+        )
+        self._members: list[Member] = []
+        self._digest = hashlib.sha256()
+        self._at = 0
+        self._put(self._start)
+
+    def _put(self, data: bytes) -> None:
+        self._digest.update(data)
+        self._write(data)
+        self._at += len(data)
+
+    def add(self, record: bytes) -> None:
+        """The next record. Raises PackBroken (another tenant's), RecordBroken."""
         header = read_header(record)
-        if header.tenant != head.group.tenant:
-            raise PackBroken(f"a record of tenant {header.tenant} in a pack of tenant {head.group.tenant}")
-        pieces += (LENGTH.pack(len(record)), record)
-        members.append(Member(header.record, header.kind, at + 4, len(record), hashlib.sha256(record).digest()))
-        at += 4 + len(record)
-    plain = zstandard.ZstdCompressor(level=3).compress(msgspec.msgpack.encode(_Trailer(tuple(members))))
-    pieces.append(keyring.seal(key).close(plain, _CONTEXT + start))
-    digest = hashlib.sha256()
-    for piece in pieces:
-        digest.update(piece)
-    pieces.append(FOOTER.pack(at, key, digest.digest(), _END))
-    data = b"".join(pieces)
-    return SealedPack(head, tuple(members), data, hashlib.sha256(data).digest(), len(data))
+        if header.tenant != self._head.group.tenant:
+            raise PackBroken(f"a record of tenant {header.tenant} in a pack of tenant {self._head.group.tenant}")
+        self._put(LENGTH.pack(len(record)))
+        self._members.append(Member(header.record, header.kind, self._at, len(record), hashlib.sha256(record).digest()))
+        self._put(record)
+
+    def end(self, keyring: Keyring, key: int) -> SealedPack:
+        """Trailer and footer; the pack, without its bytes. ``key``: number of the data key that seals the trailer."""
+        at = self._at
+        plain = zstandard.ZstdCompressor(level=3).compress(msgspec.msgpack.encode(_Trailer(tuple(self._members))))
+        self._put(keyring.seal(key).close(plain, _CONTEXT + self._start))
+        self._put(FOOTER.pack(at, key, self._digest.digest(), _END))
+        return SealedPack(self._head, tuple(self._members), b"", self._digest.digest(), self._at)
+
+
+def members_of(get: Callable[[int, int], bytes], size: int, keyring: Keyring) -> tuple[PackHead, tuple[Member, ...]]:
+    """What a pack of ``size`` bytes says of itself, without its records: ``get(start, length)`` reads a stretch. Each member's SHA-256 is
+    authenticated by the trailer. Raises PackBroken, KeyTrouble."""
+    start, end = get(0, HEADER.size), get(max(0, size - FOOTER.size), FOOTER.size)
+    if len(start) < HEADER.size or len(end) < FOOTER.size or start[:8] != _MAGIC:
+        raise PackBroken("not a pack, or cut off")
+    at, key, _, magic = FOOTER.unpack(end)
+    if magic != _END or not HEADER.size <= at < size - FOOTER.size:
+        raise PackBroken("it has no end: cut off")
+    return read_pack_head(start), _open_trailer(start, get(at, size - FOOTER.size - at), keyring, key)
+
+
+def name_of_records(records: Iterable[bytes]) -> bytes:
+    """A pack's ID: derived from the IDs of its records in their order, so that the same pack has the same name."""
+    digest = hashlib.blake2b(digest_size=16, person=b"hornetmail pack")
+    for record in records:
+        digest.update(record)
+    return digest.digest()
 
 
 def pack_id_of(name: str) -> bytes:

@@ -93,5 +93,7 @@ def store_parts(cursor: Cursor, parts: Sequence[PartPlace]) -> None:
 
 def find_part(cursor: Cursor, key: PartKey) -> bytes | None:
     """The record of a part that is there already."""
-    row = cursor.execute("SELECT record FROM part WHERE tenant = ? AND month = ? AND digest = ? LIMIT 1", tuple(key)).fetchone()
+    row = cursor.execute(
+        "SELECT record FROM part WHERE tenant = ? AND month = ? AND digest = ? AND idle = 0 LIMIT 1", tuple(key)
+    ).fetchone()
     return row[0] if row else None

@@ -133,7 +133,7 @@ class What(enum.StrEnum):
     ``DELETED``: records that went, by purge or by hand; ``UNDELETED``: they did not after all. ``HOLD``, ``RELEASE``: a legal hold named ``text`` on
     records begins, ends. ``KEEP_UNTIL``: they live until ``until``. ``NOTE``, ``CATEGORY``: ``text`` of ``by`` (``""``: taken away).
     ``RENDITION``: the first record and the others are renditions of one mail (rule 13). ``AUDIT``: the leaf in ``leaves`` states that the audit log's row had
-    that hash then (L14); ``text`` is its number and the hash in hex.
+    that hash then (L14); ``text`` is its number and the hash in hex. ``RETENTION``: the tenant's rules from then on, as JSON in ``text``.
     """
 
     COPY = "copy"
@@ -147,6 +147,7 @@ class What(enum.StrEnum):
     CATEGORY = "category"
     RENDITION = "rendition"
     AUDIT = "audit"
+    RETENTION = "retention"
 
 
 WITH_THEIR_MAIL = frozenset({What.COPY, What.VOID, What.KEEP_UNTIL, What.NOTE, What.CATEGORY, What.RENDITION})
@@ -166,6 +167,8 @@ class EventMeta(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     leaves: tuple[tuple[int, int], ...] = ()
     text: str = ""
     until: float = 0.0
+    query: str = ""
+    content: bool = False
 
 
 class AuditLeaf(msgspec.Struct, frozen=True, gc=False):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from hornetmail.archive.media.medium import MediumMissing
 from hornetmail.archive.media.roster import Media
 from hornetmail.archive.store.packs import Group, PackHead, SealedPack
 from hornetmail.archive.store.records import Kind, MailMeta, RecordBroken, RecordCodec, assemble
@@ -15,7 +16,8 @@ from hornetmail.disk.records import BadRecord, Position
 
 
 class PackRow(msgspec.Struct, frozen=True, gc=False):
-    """A row of ``pack``."""
+    """A row of ``pack``. ``dead``: records in it that went; ``soon``: it is written anew without them at the next merging; ``merged``: what lives of
+    it lies in another pack, and it is to be deleted."""
 
     number: int
     tenant: int
@@ -28,6 +30,9 @@ class PackRow(msgspec.Struct, frozen=True, gc=False):
     shared: int
     made: float
     checked: float
+    dead: int = 0
+    soon: int = 0
+    merged: int = 0
 
     @property
     def name(self) -> str:
@@ -35,7 +40,7 @@ class PackRow(msgspec.Struct, frozen=True, gc=False):
         return PackHead(self.medium, Group(self.tenant, self.month), self.pack, self.made).name
 
 
-_COLUMNS = "number, tenant, pack, medium, month, size, sha256, members, shared, made, checked"
+_COLUMNS = "number, tenant, pack, medium, month, size, sha256, members, shared, made, checked, dead, soon, merged"
 
 
 def pack_row(cursor: Cursor, number: int) -> PackRow | None:
@@ -57,7 +62,8 @@ def enter_pack(cursor: Cursor, pack: SealedPack, now: float, medium: int = 0) ->
     number: int = known[0] if known else last + 1
     cursor.execute(
         "INSERT INTO pack (number, tenant, pack, medium, month, size, sha256, members, shared, made, checked) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT (number) DO UPDATE SET medium = excluded.medium, size = excluded.size, sha256 = excluded.sha256, made = excluded.made",
+        " ON CONFLICT (number) DO UPDATE SET medium = excluded.medium, size = excluded.size, sha256 = excluded.sha256, made = excluded.made,"
+        " members = excluded.members, shared = excluded.shared, dead = 0, soon = 0, merged = 0",
         (
             number,
             head.group.tenant,
@@ -73,6 +79,12 @@ def enter_pack(cursor: Cursor, pack: SealedPack, now: float, medium: int = 0) ->
         ),
     )
     return number
+
+
+def names_being_written(cursor: Cursor) -> frozenset[str]:
+    """Names on their media of merged packs that may lie there half done: a later run makes them anew, or removes them."""
+    rows = cursor.execute("SELECT medium, tenant, month, pack FROM merging").fetchall()
+    return frozenset(PackHead(medium, Group(tenant, month), pack, 0.0).name for medium, tenant, month, pack in rows)
 
 
 Located = tuple[PackRow | None, int, int]
@@ -114,7 +126,7 @@ class Shelf:
 
     def part(self, record: bytes) -> bytes:
         """A shared part. Raises RecordBroken, KeyTrouble, MediumError."""
-        for _ in range(3):
+        for attempt in (1, 2, 3):
             position = self._staging.parts.get(record)
             located = None if position is not None else self._locate(record)
             if position is None and located is None:
@@ -122,6 +134,11 @@ class Shelf:
             try:
                 data = self._staging.read(position) if position is not None else self.record(*located)  # type: ignore[misc]
             except KeyError:
+                continue
+            except MediumMissing:
+                # Its pack may just have been merged into another one.
+                if attempt == 3:
+                    raise
                 continue
             except BadRecord as error:
                 raise RecordBroken(f"staged part {record.hex()}: {error}") from None

@@ -61,7 +61,7 @@ class _SteppedVisit:
     def mark(self) -> object:
         return self._inner.mark()
 
-    def put(self, name: str, data: bytes) -> None:
+    def put(self, name: str, data: bytes | memoryview) -> None:
         self._inner.put(name, data)
 
     def delete(self, name: str) -> None:

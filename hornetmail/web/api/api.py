@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from hornetmail.access.login import AccessRefused, WeakPassword
 from hornetmail.access.rights import Right, Suspended
 from hornetmail.core.address import AddressError
-from hornetmail.core.archived import ArchiveError, KeyRefused, QueryError, Refused
+from hornetmail.core.archived import ArchiveError, HoldRefused, KeyRefused, QueryError, Refused
 from hornetmail.db.engines import DatabaseBroken, DatabaseFull
 from hornetmail.directory.store import DirectoryConflict, DirectoryError, DirectoryMissing
 from hornetmail.web.api.catalogue import OPERATIONS
@@ -96,7 +96,7 @@ class Api:
                 return ApiError(403, "suspended", str(error))
             case Refused():
                 return ApiError(403, "refused", str(error))
-            case KeyRefused():
+            case KeyRefused() | HoldRefused():
                 return ApiError(409, "conflict", str(error))
             case ArchiveError():
                 return ApiError(503, "archive", str(error))

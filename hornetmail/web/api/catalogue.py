@@ -17,6 +17,7 @@ from hornetmail.web.api import (
     media,
     people,
     queue,
+    retention,
     stamps,
     statistics,
     status,
@@ -33,8 +34,10 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
     *approvals.OPERATIONS,
     *queue.OPERATIONS,
     *strays.OPERATIONS,
+    # before those of the archive, one of whose paths ends in any ID
     *media.OPERATIONS,
     *backups.OPERATIONS,
+    *retention.OPERATIONS,
     *archive.OPERATIONS,
     *keys.OPERATIONS,
     *stamps.OPERATIONS,

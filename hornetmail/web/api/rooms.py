@@ -36,6 +36,7 @@ class Rooms(msgspec.Struct, frozen=True, kw_only=True):
     recipients: Any = None
     portal: Any = None
     archive: Any = None
+    retention: Any = None
     media: Any = None
     safety: Any = None
     redelivery: Any = None

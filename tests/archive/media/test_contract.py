@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import shutil
 import tempfile
@@ -104,6 +105,17 @@ class Contract:
         assert await off(medium.get, "keyring") == b"another, longer"
         await off(medium.put, "keyring", b"x")
         assert await off(medium.get, "keyring") == b"x"
+
+    async def test_a_pack_from_the_pages_of_a_file(self) -> None:
+        """Catches a kind that cannot put what a merging hands it, a view of a file that is too large for memory."""
+        medium = await self.claimed()
+        data = os.urandom(5 << 20)
+        with mmap.mmap(-1, len(data)) as pages:
+            pages.write(data)
+            view = memoryview(pages)
+            await off(medium.put, "packs/view.pack", view)
+            view.release()
+        assert await off(medium.get, "packs/view.pack") == data
 
     async def test_missing_and_deleted(self) -> None:
         """Catches a missing object taken for a medium that is away, and a second delete that fails."""

@@ -1,0 +1,45 @@
+"""Mail that holds and requests are about: by query, or by ID."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hornetmail.archive.index.query import parse_query
+from hornetmail.archive.index.schema import table_of
+from hornetmail.archive.index.search import conditions_of, expression
+from hornetmail.core.retention import Hold
+from hornetmail.core.served import Scope
+from hornetmail.db.engines import Cursor
+
+
+def matching(cursor: Cursor, tenant: int, hold: Hold) -> list[bytes]:
+    """Records of all mail of a tenant that a hold's query finds, marked or not, and that it does not hold yet. Raises QueryError."""
+    understood = parse_query(hold.query)
+    scope = Scope(tenant, None, content=hold.content, subjects=hold.content, all_recipients=hold.content)
+    wanted = expression(scope, understood)
+    conditions, values = conditions_of(cursor, understood, marked=True)
+    found: list[bytes] = []
+    for (month,) in cursor.execute("SELECT month FROM month ORDER BY month").fetchall():
+        table = table_of(month)
+        found += (
+            record
+            for (record,) in cursor.execute(
+                f"SELECT record FROM mail WHERE place IN (SELECT rowid FROM {table} WHERE {table} MATCH ?{conditions}) AND NOT EXISTS"
+                " (SELECT 1 FROM held h JOIN hold ON hold.tenant = h.tenant AND hold.name = h.name WHERE h.record = mail.record AND h.tenant = ?"
+                " AND h.name = ? AND h.at > h.released AND h.at > hold.released)",
+                (wanted, *values, tenant, hold.name),
+            ).fetchall()
+        )
+    return found
+
+
+def with_ids(cursor: Cursor, tenant: int, identifiers: Sequence[int]) -> dict[int, tuple[int, bytes, bool]]:
+    """Place, record and whether it is in a pack, of those mails of a tenant that there are."""
+    found = {}
+    for identifier in identifiers:
+        row = cursor.execute(
+            "SELECT place, record, pack IS NOT NULL FROM mail WHERE id = ? AND tenant = ?", (identifier, tenant)
+        ).fetchone()
+        if row:
+            found[identifier] = (int(row[0]), bytes(row[1]), bool(row[2]))
+    return found
