@@ -232,7 +232,7 @@ class MailRooms:
     async def open(cls, base: Foundations, people: People) -> MailRooms:
         """Queue, portal and archive are replayed and usable on return; ``delivery`` waits for its ``start``."""
         config = base.config
-        for store in ("queue", "portal", "archive"):
+        for store in ("queue", "portal", "recipients", "archive"):
             await renew(base, store)
         queue = await open_queue(
             base.reactor,
@@ -297,6 +297,7 @@ class MailRooms:
             config.database_url("recipients"),
             base.disk,
             lambda code, text: base.bus.publish(Alarm(code, text)),
+            watch=base.watch("recipients"),
         )
         base.at_close(known.close)
         delivery = Delivery(

@@ -26,6 +26,7 @@ NEEDED = {
     "queue": ("delivery", "smtp"),
     "journal": ("delivery", "smtp"),
     "portal": ("delivery", "portal"),
+    "recipients": ("smtp",),
     "archive": ("archive",),
 }
 """Roles that cannot work without a store."""
@@ -91,10 +92,10 @@ class BrokenStores:
 
 
 def index_path(base: Foundations, store: str) -> Path | None:
-    """The file of a store that is only an index, and can be made anew: of queue and portal by the service, of the archive by ``archive rebuild``."""
+    """The file of a store that is only an index, and can be made anew: of queue, portal and recipients by the service, of the archive by ``archive rebuild``."""
     if store == "archive":
         return base.directory("archive") / "archive.db"
-    url = base.config.database_url(store) if store in ("queue", "portal") else ""
+    url = base.config.database_url(store) if store in ("queue", "portal", "recipients") else ""
     return Path(unquote(urlsplit(url).path)) if url.startswith("sqlite:") else None
 
 

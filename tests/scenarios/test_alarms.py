@@ -193,7 +193,15 @@ def stir(house: House, store: str) -> None:
         pass
 
 
-@pytest.mark.parametrize("store", ["portal", "control", "queue", "archive"])
+def runs(house: House) -> bool:
+    """Whether the service answers, well or not."""
+    try:
+        return bool(house.hornet.status())
+    except Failed:
+        return False
+
+
+@pytest.mark.parametrize("store", ["portal", "control", "queue", "recipients", "archive"])
 def test_a_broken_store_is_told_and_ends_the_process(house: House, store: str) -> None:
     """Would catch a damaged database that everybody passes on as a refusal: nobody is told, /healthz says 200, and the process goes on for ever
     with a store that takes nothing. Indexes are made anew at the next start; ``control.db``, a source, is named."""
@@ -237,9 +245,12 @@ def test_a_broken_store_is_told_and_ends_the_process(house: House, store: str) -
         hornet.process = None
         assert "control database cannot be opened" in hornet.log()
         return
-    hornet.start()
-    until(lambda: house.alarm("store-renewed"), "the new index is told of")
+    hornet.start(wait=store != "archive")
     if store == "archive":
-        assert house.alarm("archive-index") is not None
+        # An archive that cannot be searched is a role that does not work, until ``archive rebuild``.
+        until(lambda: runs(house), "it runs", seconds=60)
+        until(lambda: house.alarm("archive-index"), "the lost index is told of", seconds=60)
+        assert not hornet.healthy()
+    until(lambda: house.alarm("store-renewed"), "the new index is told of")
     hornet.send("sender@outside.test", ["bob@example.test"], MAIL % 999)
     until(lambda: hornet.status()["queue"]["deliver"] == 0, "mail flows")

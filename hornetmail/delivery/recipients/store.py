@@ -15,7 +15,7 @@ import msgspec
 
 from hornetmail.db.engines import Cursor, DatabaseError
 from hornetmail.db.migrate import Migration
-from hornetmail.db.pool import Database, OpenDatabase
+from hornetmail.db.pool import Database, OpenDatabase, Watch
 from hornetmail.disk.files import Disk
 
 MIGRATIONS = (
@@ -91,10 +91,12 @@ class RecipientDatabase:
         disk: Disk,
         alarm: Callable[[str, str], None],
         open_database: OpenDatabase = Database.open,
+        watch: Watch | None = None,
     ) -> RecipientDatabase:
-        """A SQLite file that is damaged is put aside, for mail does not wait for it; ``alarm(code, text)`` tells. Raises DatabaseError, SchemaError."""
+        """A SQLite file that is damaged is put aside, for mail does not wait for it; ``alarm(code, text)`` tells. ``watch`` hears should it break later.
+        Raises DatabaseError, SchemaError."""
         try:
-            return cls(await open_database(reactor, url, MIGRATIONS, synchronous="NORMAL"))
+            return cls(await open_database(reactor, url, MIGRATIONS, synchronous="NORMAL", watch=watch))
         except DatabaseError as error:
             path = Path(unquote(urlsplit(url).path))
             if not url.startswith("sqlite:") or not path.exists():
@@ -104,7 +106,7 @@ class RecipientDatabase:
             for suffix in ("-wal", "-shm"):
                 disk.unlink(path.with_name(path.name + suffix), missing_ok=True)
             alarm("recipients-damaged", f"{path.name} is damaged ({error}) and kept as {aside.name}: recipients are learnt anew")
-            return cls(await open_database(reactor, url, MIGRATIONS, synchronous="NORMAL"))
+            return cls(await open_database(reactor, url, MIGRATIONS, synchronous="NORMAL", watch=watch))
 
     async def close(self) -> None:
         """Close the database."""
