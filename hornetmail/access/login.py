@@ -19,7 +19,7 @@ from hornetmail.access.throttle import Throttle
 from hornetmail.core.served import Mailbox, Person, Scope, Suspension
 from hornetmail.db.engines import DatabaseError
 from hornetmail.directory.store import Credential, DirectoryStore
-from hornetmail.interfaces import IAccess
+from hornetmail.interfaces.access import IAccess
 from hornetmail.net.limits import network_of
 
 __all__ = ["Access", "AccessRefused", "NewSecret", "WeakPassword"]

@@ -21,7 +21,7 @@ from hornetmail.directory.changes import Change
 from hornetmail.directory.requests import SECOND_PERSON, ArchiveAccess, End, EndState, Request, Wanted, ended, opened
 from hornetmail.directory.snapshot import Snapshot
 from hornetmail.directory.store import DirectoryConflict, DirectoryError, DirectoryMissing, DirectoryStore
-from hornetmail.interfaces import IAudit
+from hornetmail.interfaces.audit import IAudit
 
 APPROVERS = frozenset({Role.ADMIN, Role.AUDITOR, Role.DATAOFFICER})
 """Whoever has one of these may approve."""

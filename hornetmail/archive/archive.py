@@ -60,7 +60,11 @@ from hornetmail.db.pool import Database, OpenDatabase, Watch
 from hornetmail.disk.files import Disk, DiskFull
 from hornetmail.disk.records import LogBroken, RecordLog
 from hornetmail.disk.threads import lock, thread_pool, wait_for
-from hornetmail.interfaces import IArchive, IAudit, IBody, IBus, IMeters
+from hornetmail.interfaces.archive import IArchive
+from hornetmail.interfaces.audit import IAudit
+from hornetmail.interfaces.body import IBody
+from hornetmail.interfaces.bus import IBus
+from hornetmail.interfaces.meters import IMeters
 from hornetmail.mime.text import read_mail
 
 T = TypeVar("T")

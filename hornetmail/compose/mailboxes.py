@@ -11,7 +11,7 @@ from hornetmail.compose.foundations import Foundations
 from hornetmail.compose.people import People
 from hornetmail.compose.rooms import MailRooms
 from hornetmail.core.served import Person
-from hornetmail.interfaces import IFolderTree
+from hornetmail.interfaces.folders import IFolderTree
 from hornetmail.net.limits import Limits
 from hornetmail.net.listener import PumpFactory
 from hornetmail.net.tls import ServerTLS

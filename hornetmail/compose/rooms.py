@@ -36,7 +36,9 @@ from hornetmail.delivery.service import Delivery, Settings
 from hornetmail.disk.files import Disk, DiskFull
 from hornetmail.disk.seal import Seal
 from hornetmail.filter.spf import SenderCheck
-from hornetmail.interfaces import IArchive, IAudit, IBus
+from hornetmail.interfaces.archive import IArchive
+from hornetmail.interfaces.audit import IAudit
+from hornetmail.interfaces.bus import IBus
 from hornetmail.net.ask import Asker
 from hornetmail.net.dial import Dialer
 from hornetmail.net.resolver import Resolver

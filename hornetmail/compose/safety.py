@@ -22,7 +22,7 @@ from hornetmail.core.archived import ArchiveError, BackupState, Finding, MirrorS
 from hornetmail.core.statistics import Statistics
 from hornetmail.directory.schema import CONTROL
 from hornetmail.disk.seal import BrokenSeal, Seal
-from hornetmail.interfaces import ISafety
+from hornetmail.interfaces.safety import ISafety
 from hornetmail.runtime.jobs import CutShort, PlannedJob
 
 LANE = "backup"

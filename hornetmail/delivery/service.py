@@ -50,7 +50,15 @@ from hornetmail.delivery.recipients.accepted import AcceptedRecipients, Recipien
 from hornetmail.delivery.recipients.callforward import CallForward, Patience
 from hornetmail.delivery.recipients.store import RecipientStore
 from hornetmail.delivery.tasks import Tasks, together, within
-from hornetmail.interfaces import IAccess, IArchive, IBus, ICourier, IDirectory, IMeters, IPortal, IQueue, ISenderCheck
+from hornetmail.interfaces.access import IAccess
+from hornetmail.interfaces.archive import IArchive
+from hornetmail.interfaces.bus import IBus
+from hornetmail.interfaces.courier import ICourier
+from hornetmail.interfaces.directory import IDirectory
+from hornetmail.interfaces.meters import IMeters
+from hornetmail.interfaces.portal import IPortal
+from hornetmail.interfaces.queue import IQueue
+from hornetmail.interfaces.senders import ISenderCheck
 from hornetmail.net.smtp import SMTPClient, Timeouts
 
 START_SECONDS = 60.0

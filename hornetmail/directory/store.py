@@ -30,7 +30,8 @@ from hornetmail.directory.checks import DirectoryConflict, DirectoryError, Direc
 from hornetmail.directory.requests import End, Request, decode_request, history
 from hornetmail.directory.schema import Statement
 from hornetmail.directory.snapshot import Credential, Snapshot
-from hornetmail.interfaces import IBus, IDirectory
+from hornetmail.interfaces.bus import IBus
+from hornetmail.interfaces.directory import IDirectory
 
 __all__ = ["Credential", "DirectoryConflict", "DirectoryError", "DirectoryMissing", "DirectoryStore", "NewMailbox"]
 

@@ -27,7 +27,7 @@ from hornetmail.core.spf import (
     usable_name,
 )
 from hornetmail.core.spf import parse as parse_record
-from hornetmail.interfaces import ISenderCheck
+from hornetmail.interfaces.senders import ISenderCheck
 from hornetmail.net.resolver import IResolver, ResolveError
 
 TERMS = 10

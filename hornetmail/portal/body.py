@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from zope.interface import implementer
 
 from hornetmail.core.folder import FolderError
-from hornetmail.interfaces import IBody
+from hornetmail.interfaces.body import IBody
 from hornetmail.portal.box import Box
 from hornetmail.portal.snapshot import Snapshot
 from hornetmail.wire.engine import CHUNK_BYTES

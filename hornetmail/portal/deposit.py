@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from hornetmail.core.folder import Copied
-from hornetmail.interfaces import IDeposit
+from hornetmail.interfaces.body import IDeposit
 from hornetmail.mime.structure import scan
 from hornetmail.portal import naming
 from hornetmail.portal.box import Arrival, Box

@@ -8,7 +8,7 @@ import msgspec
 from zope.interface import implementer
 
 from hornetmail.core.folder import Copied, Entry, FolderError, FolderInfo, FolderStatus
-from hornetmail.interfaces import IFolder, IFolderTree
+from hornetmail.interfaces.folders import IFolder, IFolderTree
 from hornetmail.mime.structure import Part
 from hornetmail.portal import index, naming
 from hornetmail.portal.body import FileBody

@@ -16,7 +16,8 @@ from twisted.python.threadpool import ThreadPool
 from hornetmail.core.events import FolderChanged
 from hornetmail.db.pool import Database
 from hornetmail.disk.files import Disk
-from hornetmail.interfaces import IBus, IDirectory
+from hornetmail.interfaces.bus import IBus
+from hornetmail.interfaces.directory import IDirectory
 from hornetmail.portal import naming
 from hornetmail.portal.snapshot import Snapshot
 

@@ -21,7 +21,10 @@ from hornetmail.db.engines import DatabaseError
 from hornetmail.db.pool import Database
 from hornetmail.disk.files import Disk
 from hornetmail.disk.threads import thread_pool
-from hornetmail.interfaces import IBody, IBus, IDirectory, IPortal
+from hornetmail.interfaces.body import IBody
+from hornetmail.interfaces.bus import IBus
+from hornetmail.interfaces.directory import IDirectory
+from hornetmail.interfaces.portal import IPortal
 from hornetmail.portal import envelope, expiry, index, naming
 from hornetmail.portal.body import FileBody
 from hornetmail.portal.box import Arrival, Box

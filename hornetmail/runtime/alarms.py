@@ -24,7 +24,7 @@ from hornetmail.core.alarms import AlarmRecord, Ends, Stage, Telling, Way, kind_
 from hornetmail.core.events import Alarm, AlarmEnded, AlarmsChanged
 from hornetmail.core.ids import IdSource
 from hornetmail.db.pool import Database
-from hornetmail.interfaces import IBus
+from hornetmail.interfaces.bus import IBus
 
 CONFIRM = 1200.0
 """Seconds after a start in which a trouble that lasts has shown itself again; every raiser looks at least that often."""

@@ -16,7 +16,7 @@ import msgspec
 from zope.interface import implementer
 
 from hornetmail.db.pool import Database
-from hornetmail.interfaces import IAudit
+from hornetmail.interfaces.audit import IAudit
 
 FIRST = bytes(32)
 _PAGE = 1000

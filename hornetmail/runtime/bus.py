@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from hornetmail.interfaces import IBus
+from hornetmail.interfaces.bus import IBus
 
 
 @implementer(IBus)

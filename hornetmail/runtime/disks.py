@@ -8,7 +8,7 @@ from typing import Any
 
 from hornetmail.core.events import Alarm, AlarmEnded
 from hornetmail.disk.space import Away, Space, measure
-from hornetmail.interfaces import IBus
+from hornetmail.interfaces.bus import IBus
 
 BACK = 0.02
 """So much less must be in use for the alarm to end."""

@@ -17,7 +17,7 @@ from twisted.logger import Logger
 
 from hornetmail.core.events import Alarm, AlarmEnded
 from hornetmail.core.schedule import Schedule, ScheduleError, parse_schedule
-from hornetmail.interfaces import IBus
+from hornetmail.interfaces.bus import IBus
 
 LOOK = 60.0
 """Seconds at most between two looks at the clock: it may be set, and a machine may sleep."""

@@ -19,7 +19,10 @@ from twisted.python.failure import Failure
 
 from hornetmail.access.login import AccessRefused
 from hornetmail.core.folder import Entry, FolderError
-from hornetmail.interfaces import IAccess, IBody, IFolder, IPortal
+from hornetmail.interfaces.access import IAccess
+from hornetmail.interfaces.body import IBody
+from hornetmail.interfaces.folders import IFolder
+from hornetmail.interfaces.portal import IPortal
 from hornetmail.net.pump import Answer, Result, Session, Wire
 from hornetmail.wire.engine import Broken, Event, Out
 from hornetmail.wire.pop3.events import (

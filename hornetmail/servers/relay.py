@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Sequence
 
 from hornetmail.core.served import Domain
-from hornetmail.interfaces import IDirectory
+from hornetmail.interfaces.directory import IDirectory
 
 REMEMBERED = 4_096
 

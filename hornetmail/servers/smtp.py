@@ -24,7 +24,12 @@ from hornetmail.core.events import Alarm, MessageAccepted
 from hornetmail.core.received import Hop, received, rfc5322_date
 from hornetmail.core.reply import Reply
 from hornetmail.core.served import Domain, Person
-from hornetmail.interfaces import IAccess, IBus, IDirectory, IMeters, IQueue, IRecipients
+from hornetmail.interfaces.access import IAccess
+from hornetmail.interfaces.bus import IBus
+from hornetmail.interfaces.directory import IDirectory
+from hornetmail.interfaces.meters import IMeters
+from hornetmail.interfaces.queue import IQueue
+from hornetmail.interfaces.recipients import IRecipients
 from hornetmail.net.pump import Answer, Result, Session, Wire
 from hornetmail.servers.guessing import Guesses
 from hornetmail.servers.relay import RelayNetworks

@@ -20,7 +20,8 @@ from hornetmail.core.queued import Message, RowState
 from hornetmail.core.received import loops
 from hornetmail.core.reply import Reply
 from hornetmail.disk.files import DiskFull
-from hornetmail.interfaces import IDeposit, IQueue
+from hornetmail.interfaces.body import IDeposit
+from hornetmail.interfaces.queue import IQueue
 from hornetmail.servers.header import HeaderScan
 from hornetmail.wire.smtp.events import Mail
 

@@ -19,7 +19,7 @@ from zope.interface import implementer
 from hornetmail.disk.files import Disk
 from hornetmail.disk.seal import OVERHEAD, BrokenSeal, Seal
 from hornetmail.disk.threads import lock
-from hornetmail.interfaces import IBody
+from hornetmail.interfaces.body import IBody
 from hornetmail.spool.errors import BodyLost, SpoolError
 
 CHUNK = 64 << 10

@@ -13,7 +13,7 @@ from hornetmail.core.envelope import Direction, Envelope, Origin
 from hornetmail.core.queued import Message
 from hornetmail.disk.files import DiskFull
 from hornetmail.disk.seal import Seal
-from hornetmail.interfaces import IDeposit
+from hornetmail.interfaces.body import IDeposit
 from hornetmail.spool.bodies import CHUNK, BodyFiles
 from hornetmail.spool.errors import SpoolError
 from hornetmail.spool.journal import Where

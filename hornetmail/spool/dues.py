@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Callable, Collection, Container, Iterable, Mapping
 
 from hornetmail.core.queued import RowKind, RowState
-from hornetmail.interfaces import IShare
+from hornetmail.interfaces.queue import IShare
 from hornetmail.spool.journal import LiveRow
 
 Due = tuple[float, int]

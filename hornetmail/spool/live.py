@@ -14,7 +14,7 @@ from hornetmail.core.envelope import Direction
 from hornetmail.core.queued import DONE, Backlog, Message, Portal, RowKind, RowState, WaitsFor
 from hornetmail.core.verdict import Verdict
 from hornetmail.disk.records import Position
-from hornetmail.interfaces import IShare
+from hornetmail.interfaces.queue import IShare
 from hornetmail.spool.dues import Dues
 from hornetmail.spool.journal import (
     Adopted,

@@ -20,7 +20,8 @@ from hornetmail.disk.groupsync import GroupSync
 from hornetmail.disk.records import LogBroken, Position, RecordLog
 from hornetmail.disk.segment import MAX_PAYLOAD, stored_length
 from hornetmail.disk.writer_thread import WriterThread
-from hornetmail.interfaces import IBody, IDeposit, IQueue, IShare
+from hornetmail.interfaces.body import IBody, IDeposit
+from hornetmail.interfaces.queue import IQueue, IShare
 from hornetmail.spool.arrivals import Arrivals, Room
 from hornetmail.spool.bodies import BodyFiles, Recent
 from hornetmail.spool.errors import SpoolBroken, SpoolError

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from twisted.logger import Logger
 
 from hornetmail.disk.records import BadRecord, RecordLog
-from hornetmail.interfaces import IBody
+from hornetmail.interfaces.body import IBody
 from hornetmail.spool.bodies import GONE, BodyFiles, BytesBody, FileBody, Recent
 from hornetmail.spool.errors import BodyLost, SpoolError
 from hornetmail.spool.journal import Where, body_of

@@ -17,7 +17,7 @@ from hornetmail.core.envelope import Direction
 from hornetmail.core.ids import IdSource
 from hornetmail.core.served import Scope
 from hornetmail.disk.files import Disk
-from hornetmail.interfaces import IBody
+from hornetmail.interfaces.body import IBody
 
 ROOT = bytes(range(32))
 NOW = 1_780_000_000.0

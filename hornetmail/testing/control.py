@@ -20,7 +20,7 @@ from hornetmail.core.served import Mailbox, Role
 from hornetmail.db.pool import Database
 from hornetmail.directory.schema import CONTROL
 from hornetmail.directory.store import DirectoryStore
-from hornetmail.interfaces import IBus
+from hornetmail.interfaces.bus import IBus
 from hornetmail.runtime.audit import Audit
 from hornetmail.testing.databases import fresh_url
 

@@ -13,7 +13,7 @@ from hornetmail.core.archived import ArchiveItem
 from hornetmail.core.envelope import Envelope, Recipient
 from hornetmail.core.folder import Entry, FolderError
 from hornetmail.core.queued import Message, Portal, Row
-from hornetmail.interfaces import IPortal
+from hornetmail.interfaces.portal import IPortal
 from hornetmail.testing.memory_queue import MemoryBody
 
 replace = msgspec.structs.replace

@@ -11,7 +11,10 @@ from hornetmail.access.login import AccessRefused
 from hornetmail.core.events import FolderChanged
 from hornetmail.core.folder import Copied, Entry, FolderError, FolderInfo, FolderStatus
 from hornetmail.core.served import Person, Scope
-from hornetmail.interfaces import IAccess, IBody, IBus, IDeposit, IFolder, IFolderTree
+from hornetmail.interfaces.access import IAccess
+from hornetmail.interfaces.body import IBody, IDeposit
+from hornetmail.interfaces.bus import IBus
+from hornetmail.interfaces.folders import IFolder, IFolderTree
 from hornetmail.mime.structure import Part, scan
 
 

@@ -8,7 +8,7 @@ from zope.interface import implementer
 
 from hornetmail.core.address import domain_of, key_of
 from hornetmail.core.served import Coverage, Domain, Mailbox
-from hornetmail.interfaces import IDirectory
+from hornetmail.interfaces.directory import IDirectory
 
 
 @implementer(IDirectory)

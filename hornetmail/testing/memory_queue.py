@@ -13,7 +13,8 @@ from zope.interface import implementer
 from hornetmail.core.address import domain_of
 from hornetmail.core.envelope import Direction, Door, Envelope, Origin
 from hornetmail.core.queued import DONE, Backlog, Claim, Message, Portal, Row, RowKind, RowState, Settled, WaitsFor
-from hornetmail.interfaces import IBody, IDeposit, IQueue
+from hornetmail.interfaces.body import IBody, IDeposit
+from hornetmail.interfaces.queue import IQueue
 from hornetmail.spool.errors import BodyLost
 
 replace = msgspec.structs.replace

@@ -9,7 +9,7 @@ from zope.interface import implementer
 
 from hornetmail.core.archived import HoldRefused
 from hornetmail.core.retention import Deleted, Hold, RetentionPreview, RetentionState, Rule, checked
-from hornetmail.interfaces import IRetention
+from hornetmail.interfaces.retention import IRetention
 
 
 @implementer(IRetention)

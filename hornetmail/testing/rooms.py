@@ -28,7 +28,15 @@ from hornetmail.core.queued import DONE, Backlog, Message, Row, RowKind, RowStat
 from hornetmail.core.served import Person, Scope
 from hornetmail.core.stamps import StampState, read_settings
 from hornetmail.core.stray import Choice, Stray
-from hornetmail.interfaces import IArchive, IBus, IExpiry, IMedia, IModes, IRedelivery, IRootKeys, IStamps, IStrays
+from hornetmail.interfaces.archive import IArchive
+from hornetmail.interfaces.bus import IBus
+from hornetmail.interfaces.expiry import IExpiry
+from hornetmail.interfaces.media import IMedia
+from hornetmail.interfaces.modes import IModes
+from hornetmail.interfaces.redelivery import IRedelivery
+from hornetmail.interfaces.root_keys import IRootKeys
+from hornetmail.interfaces.stamps import IStamps
+from hornetmail.interfaces.strays import IStrays
 from hornetmail.testing.folders import MemoryTree
 from hornetmail.testing.memory_queue import page
 

@@ -16,7 +16,8 @@ from hornetmail.core.reply import Reply
 from hornetmail.core.served import Person, Scope
 from hornetmail.core.stamps import AUTHORITIES
 from hornetmail.core.verdict import Outcome, Stage, Verdict
-from hornetmail.interfaces import IModes, IRedelivery
+from hornetmail.interfaces.modes import IModes
+from hornetmail.interfaces.redelivery import IRedelivery
 from hornetmail.testing.control import NOW, Control
 from hornetmail.testing.retention import MemoryRetention
 from hornetmail.testing.rooms import MemoryExpiry, MemoryQueue, MemoryRootKeys, MemoryStamps

@@ -26,7 +26,7 @@ from hornetmail.core.events import Alarm, AlarmEnded
 from hornetmail.core.served import Scope
 from hornetmail.core.stamps import Authority, CACertificate, StampSettings
 from hornetmail.db.engines import Cursor
-from hornetmail.interfaces import IBus
+from hornetmail.interfaces.bus import IBus
 from hornetmail.net.ask import Asker, AskError
 from hornetmail.testing.archives import ADMIN, AUDITOR, ROOT, Clock, mail, make_archive, user
 from hornetmail.testing.stamp_authority import StampAuthority

@@ -17,7 +17,9 @@ from hornetmail.core.queued import Message, Row, RowKind, RowState
 from hornetmail.core.served import Domain, Mailbox
 from hornetmail.db.pool import Database
 from hornetmail.disk.files import Disk
-from hornetmail.interfaces import IBody, IBus, IDirectory
+from hornetmail.interfaces.body import IBody
+from hornetmail.interfaces.bus import IBus
+from hornetmail.interfaces.directory import IDirectory
 from hornetmail.portal.schema import MIGRATIONS
 from hornetmail.portal.store import PortalStore
 from hornetmail.testing.databases import fresh_url

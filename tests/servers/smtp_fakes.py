@@ -14,7 +14,13 @@ from hornetmail.core.envelope import Direction, Envelope, Origin
 from hornetmail.core.queued import Message, Row, RowKind, RowState
 from hornetmail.core.reply import Reply
 from hornetmail.core.served import Domain, Mailbox, Person
-from hornetmail.interfaces import IAccess, IBus, IDeposit, IDirectory, IMeters, IQueue, IRecipients
+from hornetmail.interfaces.access import IAccess
+from hornetmail.interfaces.body import IDeposit
+from hornetmail.interfaces.bus import IBus
+from hornetmail.interfaces.directory import IDirectory
+from hornetmail.interfaces.meters import IMeters
+from hornetmail.interfaces.queue import IQueue
+from hornetmail.interfaces.recipients import IRecipients
 from hornetmail.net.pump import Pump
 from hornetmail.servers.guessing import Guesses
 from hornetmail.servers.relay import RelayNetworks

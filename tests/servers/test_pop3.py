@@ -23,7 +23,7 @@ from hornetmail.access.login import AccessRefused
 from hornetmail.compose.certificate import self_signed
 from hornetmail.core.queued import Portal
 from hornetmail.core.served import Person, Scope
-from hornetmail.interfaces import IAccess
+from hornetmail.interfaces.access import IAccess
 from hornetmail.net.listener import PumpFactory
 from hornetmail.net.tls import ServerTLS
 from hornetmail.servers.pop3 import POP3Policy, POP3Session, POP3Site, top, unique_id

@@ -25,7 +25,8 @@ from hornetmail.disk.files import Disk, DiskFull
 from hornetmail.disk.mounts import NetworkFileSystem
 from hornetmail.disk.records import WrongKey
 from hornetmail.disk.seal import Seal
-from hornetmail.interfaces import IBody, IDeposit, IQueue
+from hornetmail.interfaces.body import IBody, IDeposit
+from hornetmail.interfaces.queue import IQueue
 from hornetmail.spool import start
 from hornetmail.spool.deposit import SHORT
 from hornetmail.spool.errors import SpoolError

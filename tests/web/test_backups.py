@@ -14,7 +14,7 @@ from zope.interface.verify import verifyObject
 from hornetmail.core.archived import ArchiveError, BackupState, Finding, MirrorState
 from hornetmail.core.served import Person, Role
 from hornetmail.core.statistics import DAY, DayOf, Sender, Statistics, Sum
-from hornetmail.interfaces import ISafety
+from hornetmail.interfaces.safety import ISafety
 from hornetmail.runtime.jobs import Jobs, PlannedJob
 from hornetmail.web.api.archive import VerifyRequest
 from hornetmail.web.api.backups import MirrorPlace

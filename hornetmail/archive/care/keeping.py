@@ -25,7 +25,8 @@ from hornetmail.core.archived import ArchiveError, HoldRefused
 from hornetmail.core.retention import DAY, Deleted, Hold, RetentionPreview, RetentionState, Rule, checked
 from hornetmail.db.engines import Cursor
 from hornetmail.db.pool import Database
-from hornetmail.interfaces import IAudit, IRetention
+from hornetmail.interfaces.audit import IAudit
+from hornetmail.interfaces.retention import IRetention
 
 BATCH = 1000
 """Records of one hold event."""

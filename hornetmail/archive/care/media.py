@@ -27,7 +27,7 @@ from hornetmail.core.archived import ArchiveError, MediumProbe, MediumState
 from hornetmail.db.engines import Cursor
 from hornetmail.db.pool import Database
 from hornetmail.disk.files import DiskFull
-from hornetmail.interfaces import IMedia
+from hornetmail.interfaces.media import IMedia
 
 _MOVED = ("packs/", "journal/", "leaves/", "stamps/")
 _PROBE = bytes(range(256)) * 256

@@ -25,7 +25,7 @@ from hornetmail.archive.media.roster import Media
 from hornetmail.core.archived import KeyRefused, RootKeyState
 from hornetmail.disk.files import Disk
 from hornetmail.disk.seal import BrokenSeal, Seal
-from hornetmail.interfaces import IRootKeys
+from hornetmail.interfaces.root_keys import IRootKeys
 
 T = TypeVar("T")
 

@@ -35,7 +35,8 @@ from hornetmail.core.stamps import Authority, StampSettings, StampState
 from hornetmail.db.engines import DatabaseError
 from hornetmail.db.pool import Database
 from hornetmail.disk.files import DiskFull
-from hornetmail.interfaces import IAudit, IStamps
+from hornetmail.interfaces.audit import IAudit
+from hornetmail.interfaces.stamps import IStamps
 from hornetmail.net.ask import Answer, AskError
 
 T = TypeVar("T")

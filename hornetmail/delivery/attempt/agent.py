@@ -26,7 +26,8 @@ from hornetmail.delivery.attempt.underway import Underway
 from hornetmail.delivery.couriers.portal import Placed
 from hornetmail.delivery.letters.notices import Notices
 from hornetmail.delivery.tasks import Tasks, together
-from hornetmail.interfaces import IBody, ICourier
+from hornetmail.interfaces.body import IBody
+from hornetmail.interfaces.courier import ICourier
 from hornetmail.spool.errors import BodyLost
 
 OUR_TROUBLE = "trouble of our own"

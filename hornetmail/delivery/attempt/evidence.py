@@ -15,7 +15,7 @@ from hornetmail.core.reply import Reply
 from hornetmail.core.verdict import Outcome, Stage, Verdict
 from hornetmail.delivery.outage.modes import Modes
 from hornetmail.delivery.recipients.accepted import AcceptedRecipients
-from hornetmail.interfaces import IDirectory
+from hornetmail.interfaces.directory import IDirectory
 
 OURS = frozenset({Door.NOTICE, Door.SUBMISSION, Door.WEB})
 """Doors of messages in which no stranger had a say."""

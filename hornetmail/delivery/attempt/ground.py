@@ -12,7 +12,10 @@ from hornetmail.core.backoff import Backoff
 from hornetmail.core.mode import Mode
 from hornetmail.core.queued import Row
 from hornetmail.delivery.outage.modes import Modes
-from hornetmail.interfaces import IBus, IDirectory, IMeters, IQueue
+from hornetmail.interfaces.bus import IBus
+from hornetmail.interfaces.directory import IDirectory
+from hornetmail.interfaces.meters import IMeters
+from hornetmail.interfaces.queue import IQueue
 
 
 class Ground(msgspec.Struct, frozen=True):

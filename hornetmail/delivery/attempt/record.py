@@ -21,7 +21,8 @@ from hornetmail.core.events import Alarm, AlarmEnded
 from hornetmail.core.queued import Settled
 from hornetmail.delivery.connections.unrecorded import Unrecorded
 from hornetmail.delivery.tasks import Tasks, pause, within
-from hornetmail.interfaces import IBus, IQueue
+from hornetmail.interfaces.bus import IBus
+from hornetmail.interfaces.queue import IQueue
 
 AGAIN = Backoff(first=0.25, ceiling=30.0)
 """Between tries to record."""

@@ -14,7 +14,7 @@ from zope.interface import implementer
 from hornetmail.core.queued import Claim, Row, RowKind
 from hornetmail.delivery.attempt.underway import Underway
 from hornetmail.delivery.tasks import Tasks, within
-from hornetmail.interfaces import IQueue, IShare
+from hornetmail.interfaces.queue import IQueue, IShare
 
 REFILL = 0.005
 """Seconds in which ends of attempts are gathered before a full lane claims again: one claim then serves many."""

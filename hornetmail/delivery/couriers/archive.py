@@ -20,7 +20,11 @@ from hornetmail.core.route import ARCHIVE
 from hornetmail.core.served import Coverage
 from hornetmail.core.verdict import Outcome, Verdict
 from hornetmail.filter.spam import tagged
-from hornetmail.interfaces import IArchive, IBody, ICourier, IDirectory, IQueue
+from hornetmail.interfaces.archive import IArchive
+from hornetmail.interfaces.body import IBody
+from hornetmail.interfaces.courier import ICourier
+from hornetmail.interfaces.directory import IDirectory
+from hornetmail.interfaces.queue import IQueue
 from hornetmail.spool.errors import BodyLost
 
 FEEDS = {Door.MX: "inline", Door.LMTP: "inline", Door.RELAY: "relay", Door.SUBMISSION: "submission", Door.WEB: "submission"}

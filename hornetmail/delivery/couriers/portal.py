@@ -14,7 +14,10 @@ from hornetmail.core.reply import Reply
 from hornetmail.core.route import PORTAL
 from hornetmail.core.verdict import Outcome, Stage, Verdict
 from hornetmail.delivery.tasks import together
-from hornetmail.interfaces import IBody, ICourier, IDirectory, IPortal
+from hornetmail.interfaces.body import IBody
+from hornetmail.interfaces.courier import ICourier
+from hornetmail.interfaces.directory import IDirectory
+from hornetmail.interfaces.portal import IPortal
 
 
 class Placed(Verdict, frozen=True, gc=False):

@@ -14,7 +14,9 @@ from hornetmail.core.route import PRIMARY
 from hornetmail.core.verdict import Outcome, Stage, Verdict
 from hornetmail.delivery.connections.pool import Pool
 from hornetmail.delivery.couriers.exchange import Load, hand_over, prefixed
-from hornetmail.interfaces import IBody, ICourier, IDirectory
+from hornetmail.interfaces.body import IBody
+from hornetmail.interfaces.courier import ICourier
+from hornetmail.interfaces.directory import IDirectory
 
 
 @implementer(ICourier)

@@ -21,7 +21,7 @@ from hornetmail.core.queued import Portal, Row, RowKind, RowState, Settled
 from hornetmail.delivery.attempt.ground import Ground
 from hornetmail.delivery.attempt.record import Record
 from hornetmail.delivery.tasks import Tasks, pause, within
-from hornetmail.interfaces import IPortal
+from hornetmail.interfaces.portal import IPortal
 
 AGAIN = Backoff(first=1.0, ceiling=300.0)
 """Between tries."""

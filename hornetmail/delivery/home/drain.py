@@ -22,7 +22,7 @@ from hornetmail.delivery.attempt.ground import Ground, Retry
 from hornetmail.delivery.attempt.underway import Underway
 from hornetmail.delivery.home.handover import HandOver, Result
 from hornetmail.delivery.tasks import Tasks, pause, together, within
-from hornetmail.interfaces import IPortal
+from hornetmail.interfaces.portal import IPortal
 
 OWNER = "drain"
 

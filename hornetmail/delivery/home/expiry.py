@@ -25,7 +25,13 @@ from hornetmail.core.queued import DONE, Row, RowKind, RowState
 from hornetmail.core.served import Domain, Mailbox
 from hornetmail.delivery.letters.notices import Notices
 from hornetmail.delivery.tasks import pause
-from hornetmail.interfaces import IAudit, IBus, IDirectory, IExpiry, IModes, IPortal, IQueue
+from hornetmail.interfaces.audit import IAudit
+from hornetmail.interfaces.bus import IBus
+from hornetmail.interfaces.directory import IDirectory
+from hornetmail.interfaces.expiry import IExpiry
+from hornetmail.interfaces.modes import IModes
+from hornetmail.interfaces.portal import IPortal
+from hornetmail.interfaces.queue import IQueue
 from hornetmail.runtime.timetable import Job
 
 DAY = 86_400.0

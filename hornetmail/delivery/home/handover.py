@@ -29,7 +29,8 @@ from hornetmail.delivery.couriers.exchange import Load
 from hornetmail.delivery.couriers.primary import PrimaryCourier
 from hornetmail.delivery.home.copies import Copies
 from hornetmail.delivery.home.returned import Returned
-from hornetmail.interfaces import IBody, IPortal
+from hornetmail.interfaces.body import IBody
+from hornetmail.interfaces.portal import IPortal
 
 KEYWORD = "$DrainFailed"
 

@@ -29,7 +29,7 @@ from hornetmail.delivery.attempt.record import Record
 from hornetmail.delivery.attempt.underway import Underway
 from hornetmail.delivery.home.returned import Returned
 from hornetmail.delivery.tasks import within
-from hornetmail.interfaces import IPortal
+from hornetmail.interfaces.portal import IPortal
 
 ORPHANED_SECONDS = 60.0
 """A claim with no work behind it is taken back after this: work begins a moment after its claim is on disk."""

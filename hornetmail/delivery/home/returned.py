@@ -20,7 +20,11 @@ from hornetmail.core.events import FolderChanged
 from hornetmail.core.mode import Mode
 from hornetmail.core.queued import DONE, Message, Portal, Row, RowKind, RowState
 from hornetmail.delivery.tasks import Tasks, within
-from hornetmail.interfaces import IBus, IDirectory, IModes, IPortal, IQueue
+from hornetmail.interfaces.bus import IBus
+from hornetmail.interfaces.directory import IDirectory
+from hornetmail.interfaces.modes import IModes
+from hornetmail.interfaces.portal import IPortal
+from hornetmail.interfaces.queue import IQueue
 
 SPACE = "moved"
 INBOX = "INBOX"

@@ -22,7 +22,11 @@ from hornetmail.core.served import Domain, Mailbox
 from hornetmail.core.stray import Choice, Stray
 from hornetmail.delivery.home.returned import Returned
 from hornetmail.delivery.tasks import together
-from hornetmail.interfaces import IDirectory, IModes, IPortal, IQueue, IStrays
+from hornetmail.interfaces.directory import IDirectory
+from hornetmail.interfaces.modes import IModes
+from hornetmail.interfaces.portal import IPortal
+from hornetmail.interfaces.queue import IQueue
+from hornetmail.interfaces.strays import IStrays
 from hornetmail.portal.naming import row_of
 
 DELETED = "\\Deleted"

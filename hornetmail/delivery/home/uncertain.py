@@ -11,7 +11,8 @@ from hornetmail.core.queued import Row, RowKind, RowState
 from hornetmail.core.turn import is_held_back, is_stalled, ripe
 from hornetmail.delivery.outage.modes import Modes
 from hornetmail.delivery.tasks import Tasks
-from hornetmail.interfaces import IDirectory, IQueue
+from hornetmail.interfaces.directory import IDirectory
+from hornetmail.interfaces.queue import IQueue
 
 LOOKS = 6
 """So many looks to one step of the back-off, while a domain has copies that wait for their turn."""

@@ -14,7 +14,8 @@ from hornetmail.core.alarms import AlarmRecord, Stage, Way, kind_of
 from hornetmail.core.mode import Mode
 from hornetmail.core.served import Mailbox, Role
 from hornetmail.delivery.letters.notices import Notices
-from hornetmail.interfaces import IDirectory, IModes
+from hornetmail.interfaces.directory import IDirectory
+from hornetmail.interfaces.modes import IModes
 
 SHOWN = 50
 """Alarms that one mail describes; the others are counted."""

@@ -16,7 +16,10 @@ from hornetmail.core.mode import Mode
 from hornetmail.core.served import Domain, Mailbox
 from hornetmail.delivery.letters.notices import Notices
 from hornetmail.delivery.tasks import Tasks, pause
-from hornetmail.interfaces import IBus, IDirectory, IModes, IQueue
+from hornetmail.interfaces.bus import IBus
+from hornetmail.interfaces.directory import IDirectory
+from hornetmail.interfaces.modes import IModes
+from hornetmail.interfaces.queue import IQueue
 
 SPACE = "emergencies"
 

@@ -20,7 +20,10 @@ from hornetmail.core.events import Alarm
 from hornetmail.core.queued import Message, Row
 from hornetmail.core.served import Role
 from hornetmail.core.verdict import Verdict
-from hornetmail.interfaces import IBus, IDirectory, IQueue, ISenderCheck
+from hornetmail.interfaces.bus import IBus
+from hornetmail.interfaces.directory import IDirectory
+from hornetmail.interfaces.queue import IQueue
+from hornetmail.interfaces.senders import ISenderCheck
 
 DAY = 86400.0
 

@@ -15,7 +15,11 @@ from hornetmail.core.envelope import Direction, Door, Envelope, Origin, Recipien
 from hornetmail.core.queued import Message
 from hornetmail.core.served import Mailbox, Person, Role, Scope
 from hornetmail.delivery.letters.enclosed import Cover, Fitness, Unfit, around
-from hornetmail.interfaces import IAccess, IArchive, IDirectory, IQueue, IRedelivery
+from hornetmail.interfaces.access import IAccess
+from hornetmail.interfaces.archive import IArchive
+from hornetmail.interfaces.directory import IDirectory
+from hornetmail.interfaces.queue import IQueue
+from hornetmail.interfaces.redelivery import IRedelivery
 
 MOST = 500
 """Mails in one request."""

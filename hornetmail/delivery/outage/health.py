@@ -22,7 +22,8 @@ from hornetmail.core.served import Domain, Host, TLSPolicy
 from hornetmail.core.verdict import Stage
 from hornetmail.delivery.connections.pool import Connect
 from hornetmail.delivery.tasks import Tasks, awaiting, pause, together, within
-from hornetmail.interfaces import IBus, IDirectory
+from hornetmail.interfaces.bus import IBus
+from hornetmail.interfaces.directory import IDirectory
 from hornetmail.net.smtp import Broken, SMTPClient, Timeouts
 
 MOST_AT_ONCE = 200

@@ -21,7 +21,10 @@ from hornetmail.core.served import Domain, Failover
 from hornetmail.core.verdict import Outcome, Verdict
 from hornetmail.delivery.outage.health import Health
 from hornetmail.delivery.tasks import Tasks, pause
-from hornetmail.interfaces import IBus, IDirectory, IModes, IQueue
+from hornetmail.interfaces.bus import IBus
+from hornetmail.interfaces.directory import IDirectory
+from hornetmail.interfaces.modes import IModes
+from hornetmail.interfaces.queue import IQueue
 
 SPACE = "modes"
 

@@ -15,7 +15,9 @@ from hornetmail.core import silence
 from hornetmail.core.events import Alarm, AlarmEnded, MessageAccepted
 from hornetmail.core.silence import Relay
 from hornetmail.delivery.tasks import Tasks
-from hornetmail.interfaces import IBus, IDirectory, IQueue
+from hornetmail.interfaces.bus import IBus
+from hornetmail.interfaces.directory import IDirectory
+from hornetmail.interfaces.queue import IQueue
 
 SPACE = "relayed"
 

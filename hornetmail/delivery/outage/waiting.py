@@ -11,7 +11,8 @@ from hornetmail.core.address import domain_of
 from hornetmail.core.queued import Row, RowKind, RowState, WaitsFor
 from hornetmail.core.served import Domain, PortalOn
 from hornetmail.delivery.letters.notices import Notices
-from hornetmail.interfaces import IDirectory, IQueue
+from hornetmail.interfaces.directory import IDirectory
+from hornetmail.interfaces.queue import IQueue
 
 
 class Waiting:

@@ -16,7 +16,8 @@ from twisted.logger import Logger
 from hornetmail.core.address import domain_of, key_of
 from hornetmail.delivery.recipients.store import Fact, RecipientStore
 from hornetmail.delivery.tasks import Tasks, pause, together
-from hornetmail.interfaces import IDirectory, IQueue
+from hornetmail.interfaces.directory import IDirectory
+from hornetmail.interfaces.queue import IQueue
 
 SPACE = "recipients"
 """Where the queue remembered accepted addresses before they had a database of their own; taken over at the start."""

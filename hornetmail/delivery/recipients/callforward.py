@@ -22,7 +22,11 @@ from hornetmail.core.verdict import Outcome, Stage, Verdict
 from hornetmail.delivery.connections.pool import Pool
 from hornetmail.delivery.recipients.accepted import AcceptedRecipients
 from hornetmail.delivery.tasks import Tasks, awaiting, together, within
-from hornetmail.interfaces import IBus, IDirectory, IModes, IQueue, IRecipients
+from hornetmail.interfaces.bus import IBus
+from hornetmail.interfaces.directory import IDirectory
+from hornetmail.interfaces.modes import IModes
+from hornetmail.interfaces.queue import IQueue
+from hornetmail.interfaces.recipients import IRecipients
 from hornetmail.net.smtp import Broken, SMTPClient
 
 ACCEPT_ALL = "accept-all"

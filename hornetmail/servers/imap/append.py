@@ -6,7 +6,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from hornetmail.core.folder import Copied, FolderError
-from hornetmail.interfaces import IDeposit
+from hornetmail.interfaces.body import IDeposit
 
 
 class Appending:

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from hornetmail.core.folder import Entry, FolderError
-from hornetmail.interfaces import IFolder
+from hornetmail.interfaces.folders import IFolder
 from hornetmail.mime.structure import Part
 from hornetmail.net.pump import Answer
 from hornetmail.servers.imap.messages import NOWHERE, SOME_GONE

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from hornetmail.core.folder import FolderError, FolderInfo
-from hornetmail.interfaces import IFolder, IFolderTree
+from hornetmail.interfaces.folders import IFolder, IFolderTree
 from hornetmail.wire.imap.names import DELIMITER
 
 

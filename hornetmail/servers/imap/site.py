@@ -9,7 +9,9 @@ from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.python.threadpool import ThreadPool
 
 from hornetmail.core.served import Person
-from hornetmail.interfaces import IAccess, IBus, IFolderTree
+from hornetmail.interfaces.access import IAccess
+from hornetmail.interfaces.bus import IBus
+from hornetmail.interfaces.folders import IFolderTree
 from hornetmail.servers.imap.watch import Watch
 
 

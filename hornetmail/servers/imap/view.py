@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 
 from hornetmail.core.folder import Entry, FolderError
-from hornetmail.interfaces import IFolder, IFolderTree
+from hornetmail.interfaces.folders import IFolder, IFolderTree
 from hornetmail.servers.imap.watch import Place
 from hornetmail.wire.imap.render import flag_list
 from hornetmail.wire.imap.sequences import SequenceSet, spans_of_numbers, spans_of_uids

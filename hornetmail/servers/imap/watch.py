@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hornetmail.core.events import FolderChanged
-from hornetmail.interfaces import IBus
+from hornetmail.interfaces.bus import IBus
 
 Place = tuple[int, str]
 """A mailbox's ID and a folder's name in its own tree."""

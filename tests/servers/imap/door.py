@@ -10,7 +10,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.threadpool import ThreadPool
 
 from hornetmail.core.served import Person
-from hornetmail.interfaces import IFolderTree
+from hornetmail.interfaces.folders import IFolderTree
 from hornetmail.net.listener import PumpFactory
 from hornetmail.net.pump import Pump
 from hornetmail.servers.imap.session import ImapSession

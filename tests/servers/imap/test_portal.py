@@ -18,7 +18,7 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from hornetmail.core.served import Person
-from hornetmail.interfaces import IFolderTree
+from hornetmail.interfaces.folders import IFolderTree
 from hornetmail.net.listener import PumpFactory
 from hornetmail.servers.imap.session import ImapSession
 from hornetmail.servers.imap.site import ImapSite

@@ -1,0 +1,20 @@
+"""What the agent asks of a way to a destination."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from zope.interface import Attribute, Interface
+
+from hornetmail.core.queued import Message, Row
+from hornetmail.core.verdict import Verdict
+from hornetmail.interfaces.body import IBody
+
+
+class ICourier(Interface):
+    """A way to a destination. The agent knows nothing else of it."""
+
+    name = Attribute("primary, portal, mx, archive, …")
+
+    async def deliver(message: Message, rows: Sequence[Row], body: IBody) -> dict[int, Verdict]:
+        """One attempt: a verdict for every row given, by row ID. Never raises for what a destination does."""

@@ -1,0 +1,75 @@
+"""Folders of mail, whoever keeps them: portal or archive."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from zope.interface import Attribute, Interface
+
+from hornetmail.core.folder import Copied, Entry, FolderInfo, FolderStatus
+from hornetmail.interfaces.body import IBody, IDeposit
+
+
+class IFolderTree(Interface):
+    """Folders of one mailbox, implemented by portal and archive, mounted side by side by IMAP and webmail (L1)."""
+
+    async def folders() -> Sequence[FolderInfo]:
+        """All of them, INBOX first."""
+
+    async def open(name: str) -> IFolder:
+        """Raises FolderError NONEXISTENT."""
+
+    async def create(name: str, use: str = "") -> None:
+        """Missing levels too. Raises FolderError."""
+
+    async def delete(name: str) -> None:
+        """Raises FolderError."""
+
+    async def rename(old: str, new: str) -> None:
+        """Lower levels move too; INBOX moves its messages (RFC 3501 section 6.3.5). Raises FolderError."""
+
+    async def subscribe(name: str, wanted: bool) -> None:
+        """Subscriptions outlive their folders."""
+
+    async def subscriptions() -> Sequence[str]:
+        """Names, folders that are gone included."""
+
+
+class IFolder(Interface):
+    """One folder. UIDs only grow; every change has a modseq."""
+
+    info = Attribute("FolderInfo")
+
+    async def status() -> FolderStatus:
+        """Figures."""
+
+    async def entries(uids: Collection[int] | None = None) -> Sequence[Entry]:
+        """Messages by UID."""
+
+    async def changes(modseq: int) -> Sequence[Entry]:
+        """Entries changed, new or gone since then, by modseq."""
+
+    async def structures(uids: Sequence[int]) -> dict[int, Any]:
+        """``hornetmail.mime.structure.Part`` trees with offsets; the portal keeps them, 64 messages a hop."""
+
+    async def body(uid: int) -> IBody:
+        """The message as served. Raises FolderError EXPUNGEISSUED if it has gone."""
+
+    async def store(
+        uids: Collection[int], add: Collection[str] = (), remove: Collection[str] = (), replace: Collection[str] | None = None
+    ) -> Sequence[Entry]:
+        """Change flags and keywords; the entries as they are then. A claimed drain copy: FolderError INUSE."""
+
+    async def expunge(uids: Collection[int] | None = None) -> Sequence[int]:
+        r"""Remove messages marked \Deleted (all, or those among ``uids``); the UIDs that went. They count as removed (C6)."""
+
+    async def copy(uids: Collection[int], target: str) -> Copied:
+        """To another folder of the same tree, keeping flags and date. All or nothing. A target that begins with ``/`` lies in the tree
+        mounted at the root: only trees that are mounted elsewhere are asked that (rule 27)."""
+
+    async def move(uids: Collection[int], target: str) -> Copied:
+        """The same, and away from here (RFC 6851)."""
+
+    def append(flags: Collection[str], date: float | None) -> IDeposit:
+        """A new message; ``commit()`` answers ``Copied``."""

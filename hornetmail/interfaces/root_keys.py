@@ -1,0 +1,26 @@
+"""The archive's root key and its change."""
+
+from __future__ import annotations
+
+from zope.interface import Attribute, Interface
+
+from hornetmail.core.archived import RootKeyState
+
+
+class IRootKeys(Interface):
+    """The archive's root key, its paper, and its change in three steps (A3-A6, rule 22)."""
+
+    state = Attribute("a ``RootKeyState``")
+
+    async def backup(password: str) -> str:
+        """The key in force as text under a password. Raises KeyRefused (it is not here)."""
+
+    async def begin(password: str) -> str:
+        """Make a new root key that nothing uses yet; its paper. Raises KeyRefused (one is pending, or the archive is locked), ArchiveError."""
+
+    async def confirm(text: str, password: str) -> RootKeyState:
+        """The paper was read: the pending key comes into force here and on every medium in reach. Raises KeyRefused (no pending key, another
+        key's paper, a bad line, the wrong password), ArchiveError (the disk)."""
+
+    async def cancel() -> None:
+        """Drop the pending key. Raises KeyRefused (there is none, or it is in force already), ArchiveError."""
