@@ -124,9 +124,11 @@ def test_a_short_reminder_is_the_shortest_wait() -> None:
 
 
 def test_kinds() -> None:
-    """Retention and time stamps look once a day: the others are raised again soon after a restart if they last."""
+    """Retention, merging and time stamps look once a day: the others are raised again soon after a restart if they last."""
     daily = {code: kind.within for code, kind in alarms.KINDS.items() if kind.within}
-    assert daily == dict.fromkeys(("archive-purge", "archive-stamp", "archive-stamp-clock", "archive-stamp-ending"), 26 * HOUR)
+    assert daily == dict.fromkeys(
+        ("archive-merging", "archive-purge", "archive-stamp", "archive-stamp-clock", "archive-stamp-ending"), 26 * HOUR
+    )
     assert all(code == kind.code for code, kind in alarms.KINDS.items())
     assert alarms.kind_of("disk-full").ends is alarms.Ends.CAUSE
     assert alarms.kind_of("some-code").title == "Some code"

@@ -18,6 +18,7 @@ from hornetmail.disk.records import Position
 from hornetmail.spool.journal import Kind, LiveRow, Snapshot, Where
 from hornetmail.spool.ordered import Ordered
 from hornetmail.spool.start import OpenedQueue
+from hornetmail.testing.databases import fresh_url
 from tests.spool.test_queue import LATER, Base, never
 
 MOST = 0.050
@@ -89,6 +90,7 @@ class CostTests(Base):
             await queue.close()
             self.directory = self.directory / "next"
             self.directory.mkdir()
+            self.url = self.enterContext(fresh_url(self.engine))
         return costs
 
     async def test_small_things_cost_the_same_in_a_large_queue(self) -> None:
