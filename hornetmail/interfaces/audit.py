@@ -18,7 +18,7 @@ class IAudit(Interface):
         """What came of it."""
 
     async def entries(*, tenant: int = 0, before: int = 0, limit: int = 100) -> Sequence[Any]:
-        """``hornetmail.runtime.audit.AuditRow`` values, newest first, each with what came of it. ``tenant`` 0: everybody's; ``before``: numbers below it."""
+        """``hornetmail.runtime.audit.AuditRow`` values, newest first, each with what came of it. ``tenant`` 0: everybody's; 1, the operator's: the whole installation's too; ``before``: numbers below it."""
 
     async def verify() -> str:
         """Walk the whole chain of hashes: ``""``, or where it breaks."""

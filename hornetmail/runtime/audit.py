@@ -44,6 +44,9 @@ class AuditRow(msgspec.Struct, frozen=True):
         return hashlib.sha256(self.previous + head + b"".join(struct.pack(">I", len(text)) + text for text in texts)).digest()
 
 
+OPERATOR = 1
+"""The first tenant: whoever runs the installation. What the machine's own administrator does is for its auditors to see."""
+
 _COLUMNS = "number, tenant, at, refers, actor, action, subject, detail, result, previous, hash"
 
 
@@ -64,7 +67,7 @@ class Audit:
         await self._database.run(_append, self._now(), 0, number, ("", "", "", "", result))
 
     async def entries(self, *, tenant: int = 0, before: int = 0, limit: int = 100) -> Sequence[AuditRow]:
-        """Actions, newest first, each with the newest outcome in ``result``."""
+        """Actions, newest first, each with the newest outcome in ``result``. What concerns the whole installation is the operator's too."""
         return await self._database.read(_entries, tenant, before, limit)
 
     async def verify(self) -> str:
@@ -132,7 +135,9 @@ def _hash_of(cursor: Any, number: int) -> bytes | None:
 
 def _entries(cursor: Any, tenant: int, before: int, limit: int) -> list[AuditRow]:
     where, values = "refers = 0", []
-    if tenant:
+    if tenant == OPERATOR:
+        where = f"{where} AND tenant IN (0, {OPERATOR})"
+    elif tenant:
         where, values = f"{where} AND tenant = ?", [tenant]
     if before:
         where, values = f"{where} AND number < ?", [*values, before]

@@ -26,6 +26,8 @@ class AuditOnSQLite(TestCase):
         assert (newest.actor, newest.action, newest.result, newest.tenant) == ("local administrator", "mailbox.add", "", 0)
         assert (oldest.subject, oldest.detail, oldest.result, oldest.tenant) == ("example.test", '{"tls":"verify"}', "done", 2)
         assert [row.number for row in await control.audit.entries(tenant=2)] == [oldest.number]
+        # What was done on the machine itself must not be hidden from everybody.
+        assert [row.number for row in await control.audit.entries(tenant=1)] == [newest.number]
         assert [row.number for row in await control.audit.entries(before=newest.number)] == [oldest.number]
         assert len(await control.audit.entries(limit=1)) == 1
 
