@@ -1,4 +1,4 @@
-"""Fault 19: whoever meets a broken database, somebody hears of it, once, with the file's name."""
+"""A broken database: whoever meets it, somebody hears of it, once, with the file's name."""
 
 from __future__ import annotations
 
