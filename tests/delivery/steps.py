@@ -54,6 +54,7 @@ class Stepper:
         self.place = place
         self.ending = ending
         self.names: list[str] = []
+        self.hanging: list[Deferred[None]] = []
 
     async def step(self, name: str, call: Callable[[], Any]) -> Any:
         self.names.append(name)
@@ -64,7 +65,10 @@ class Stepper:
             raise Fault(f"{name} {self.ending}")
         if self.ending in (Ending.CANCELLED, Ending.CANCELLED_AFTER):
             raise CancelledError
-        await Deferred()
+        forever: Deferred[None] = Deferred()
+        # held: what waits for a Deferred that nobody holds is closed by the garbage collector, some time, and then it does not hang
+        self.hanging.append(forever)
+        await forever
         return result
 
     def through(self, target: Any, room: str, *names: str) -> None:

@@ -206,22 +206,6 @@ class Tarpit(WorldCase):
         await self.until(lambda: not self.delivery.recipients._turns, "nothing is left behind")
         assert self.delivery.recipients._late == 0
 
-    async def test_waiting_for_our_own_turns_is_not_theirs(self) -> None:
-        """Known recipients whose questions get no turn, or are given up because too many are late, count against the primary."""
-        await self.ready()
-        await self.until(lambda: not self.delivery.recipients._turns, "the daily question is answered")
-        self.primary.script.hang = {"RCPT"}
-        known = [f"known{number}@example.test" for number in range(90)]
-        for address in known:
-            self.delivery.accepted.learn(address, delivered=True)
-            self.delivery.accepted._cached[address] -= 8 * DAY
-        began = reactor.seconds()
-        replies = await gatherResults([Deferred.fromCoroutine(self.delivery.recipients.verify(address)) for address in known])
-        assert {reply.code for reply in replies} == {250}
-        await self.until(lambda: reactor.seconds() > began + 1.0, "many were given up, and none is old enough to be theirs")
-        assert not self.delivery.modes.explain("example.test")["evidence"]
-        await self.delivery.recipients.stop()
-
     async def test_silent_about_known_recipients(self) -> None:
         """A primary that greets and never answers RCPT for anybody, known ones neither: that is trouble, and theirs."""
         self.settings = msgspec.structs.replace(self.settings, patience=Patience(quick=0.1, long=0.3))
