@@ -43,12 +43,12 @@ def serve(config: Path) -> None:
     from twisted.logger import Logger, globalLogBeginner
 
     from hornetmail import config as configuration
-    from hornetmail.compose import mail
-    from hornetmail.compose.doors import Doors
-    from hornetmail.compose.foundations import Foundations
-    from hornetmail.compose.logfile import StreamLog
-    from hornetmail.compose.people import People
-    from hornetmail.compose.rooms import MailRooms
+    from hornetmail.compose.doors import mail
+    from hornetmail.compose.doors.doors import Doors
+    from hornetmail.compose.ground.foundations import Foundations
+    from hornetmail.compose.ground.logfile import StreamLog
+    from hornetmail.compose.rooms.people import People
+    from hornetmail.compose.rooms.rooms import MailRooms
     from hornetmail.core.served import Domain
     from hornetmail.net.tls import ServerTLS
     from hornetmail.runtime.collector import calm

@@ -22,10 +22,10 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import react
 
-from hornetmail.core.envelope import Direction, Door, Envelope, Origin, Recipient
-from hornetmail.core.queued import RowKind, RowState, Settled
-from hornetmail.core.reply import Reply
-from hornetmail.core.verdict import Outcome, Stage, Verdict
+from hornetmail.core.delivery.queued import RowKind, RowState, Settled
+from hornetmail.core.failover.verdict import Outcome, Stage, Verdict
+from hornetmail.core.mail.envelope import Direction, Door, Envelope, Origin, Recipient
+from hornetmail.core.mail.reply import Reply
 from hornetmail.disk.files import Disk
 from hornetmail.disk.seal import Seal
 from hornetmail.runtime.collector import calm

@@ -31,7 +31,7 @@ from hornetmail.archive.index.schema import MIGRATIONS
 from hornetmail.archive.index.search import search_page
 from hornetmail.archive.store.packs import month_of
 from hornetmail.archive.store.records import MailMeta
-from hornetmail.compose import offline
+from hornetmail.compose.setting_up import offline
 from hornetmail.core.served import Scope
 from hornetmail.db.pool import Database
 from hornetmail.mime.text import MailText, Named

@@ -17,8 +17,8 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import react
 
-from hornetmail.core.envelope import Direction, Door, Envelope, Origin, Recipient
-from hornetmail.core.queued import RowState, Settled
+from hornetmail.core.delivery.queued import RowState, Settled
+from hornetmail.core.mail.envelope import Direction, Door, Envelope, Origin, Recipient
 from hornetmail.disk.files import Disk
 from hornetmail.disk.seal import Seal
 from hornetmail.spool.queue import Queue

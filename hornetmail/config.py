@@ -14,8 +14,8 @@ from urllib.parse import quote
 
 import msgspec
 
-from hornetmail.core.address import AddressError, fold_domain
-from hornetmail.core.archived import MAX_MAIL
+from hornetmail.core.archive.archived import MAX_MAIL
+from hornetmail.core.mail.address import AddressError, fold_domain
 
 DOORS = ("mx", "relay", "submission", "submissions", "imap", "imaps", "pop3", "pop3s", "http", "https", "lmtp")
 """Every door that can listen, by its name in ``[listen]``."""

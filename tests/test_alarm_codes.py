@@ -6,7 +6,7 @@ import ast
 import re
 from pathlib import Path
 
-from hornetmail.compose.stores import CODES
+from hornetmail.compose.rooms.stores import CODES
 from hornetmail.core.alarms import KINDS, Ends
 
 ROOT = Path(__file__).parent.parent

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 
-from hornetmail.core.archived import Refused
+from hornetmail.core.archive.archived import Refused
 from hornetmail.core.served import Cause, Person, Role, Scope, Suspension
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from hornetmail.access.rights import Right, may
-from hornetmail.core.archived import Refused
+from hornetmail.core.archive.archived import Refused
 from hornetmail.core.served import Cause, Mailbox, Person, Role, Suspension
 from hornetmail.directory.carrying_out import carry_out
 from hornetmail.directory.changes import Change

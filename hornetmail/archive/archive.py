@@ -15,16 +15,16 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from hornetmail.archive.care.accounts import Accounts
-from hornetmail.archive.care.evidence import Evidence
-from hornetmail.archive.care.keeping import Keeping, Parts
-from hornetmail.archive.care.merging import Merged, Merger, MergeSettings
-from hornetmail.archive.care.rebuild import Rebuild, restore_leaves
-from hornetmail.archive.care.retention import Retention, RetentionSettings, count_marked
-from hornetmail.archive.care.runs import merge_runs
-from hornetmail.archive.care.sealing import Sealer
-from hornetmail.archive.care.stamping import Inside, Outside, Stamping, verify_stamps
-from hornetmail.archive.care.verify import Verification
+from hornetmail.archive.care.packs.accounts import Accounts
+from hornetmail.archive.care.packs.merging import Merged, Merger, MergeSettings
+from hornetmail.archive.care.packs.rebuild import Rebuild, restore_leaves
+from hornetmail.archive.care.packs.runs import merge_runs
+from hornetmail.archive.care.packs.sealing import Sealer
+from hornetmail.archive.care.packs.verify import Verification
+from hornetmail.archive.care.terms.keeping import Keeping, Parts
+from hornetmail.archive.care.terms.retention import Retention, RetentionSettings, count_marked
+from hornetmail.archive.care.trust.evidence import Evidence
+from hornetmail.archive.care.trust.stamping import Inside, Outside, Stamping, verify_stamps
 from hornetmail.archive.care.watch import MediaWatch
 from hornetmail.archive.index import search
 from hornetmail.archive.index.files import IndexFiles
@@ -43,7 +43,7 @@ from hornetmail.archive.store.parts import find_part
 from hornetmail.archive.store.records import Outcome, RecordCodec
 from hornetmail.archive.store.shelf import PackRow, Shelf, locate_part, pack_row, pack_rows
 from hornetmail.archive.store.staging import Staging
-from hornetmail.core.archived import (
+from hornetmail.core.archive.archived import (
     ArchivedMail,
     ArchiveError,
     ArchiveFigures,

@@ -12,18 +12,20 @@ import click
 
 from hornetmail import config as configuration
 from hornetmail.cli.alarms import alarms
-from hornetmail.cli.approvals import approvals, second_person
-from hornetmail.cli.archive import archive, audit
+from hornetmail.cli.archive.archive import archive, audit
+from hornetmail.cli.archive.evidence import verify_evidence
+from hornetmail.cli.archive.stamps import authority, certificate, timestamp
 from hornetmail.cli.client import Failure
-from hornetmail.cli.domains import domain, mailbox, status
-from hornetmail.cli.evidence import verify_evidence
 from hornetmail.cli.jobs import jobs
+from hornetmail.cli.mail.approvals import approvals, second_person
+from hornetmail.cli.mail.domains import domain
+from hornetmail.cli.mail.mailboxes import mailbox
+from hornetmail.cli.mail.people import people
+from hornetmail.cli.mail.queue import queue
+from hornetmail.cli.mail.strays import mailbox_drain, mailbox_strays
 from hornetmail.cli.output import emit, json_option
-from hornetmail.cli.people import people
-from hornetmail.cli.queue import queue
 from hornetmail.cli.session import Session
-from hornetmail.cli.stamps import authority, certificate, timestamp
-from hornetmail.cli.strays import mailbox_drain, mailbox_strays
+from hornetmail.cli.status import status
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -59,7 +61,7 @@ def init(directory: Path, hostname: str | None, ports: int | None, as_json: bool
         configuration.write_default(directory, name, ports)
     except configuration.ConfigError as error:
         raise _WrongUse(str(error).removeprefix("hornetmail.toml: ")) from None
-    from hornetmail.compose import setup
+    from hornetmail.compose.setting_up import setup
 
     try:
         made: Any = setup.init(directory, name, ports)

@@ -18,12 +18,12 @@ from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
 from hornetmail import config as configuration
-from hornetmail.compose.doors import CannotListen
-from hornetmail.compose.foundations import Foundations
-from hornetmail.compose.logfile import LogFile, StreamLog, observer
-from hornetmail.compose.readiness import notify
+from hornetmail.compose.doors.doors import CannotListen
+from hornetmail.compose.ground.foundations import Foundations
+from hornetmail.compose.ground.logfile import LogFile, StreamLog, observer
+from hornetmail.compose.ground.readiness import notify
 from hornetmail.compose.whole import Whole
-from hornetmail.core.archived import ArchiveError
+from hornetmail.core.archive.archived import ArchiveError
 from hornetmail.db.engines import DatabaseError
 from hornetmail.disk.lock import AlreadyRunning
 from hornetmail.disk.mounts import NetworkFileSystem

@@ -10,14 +10,14 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from hornetmail.compose import mail, mailboxes, site
-from hornetmail.compose.alarms import Alarms
-from hornetmail.compose.doors import Doors
-from hornetmail.compose.foundations import Foundations
-from hornetmail.compose.people import People
-from hornetmail.compose.rooms import MailRooms
-from hornetmail.compose.stores import BrokenStores
-from hornetmail.compose.zone import local_zone
+from hornetmail.compose.doors import mail, mailboxes, site
+from hornetmail.compose.doors.doors import Doors
+from hornetmail.compose.ground.foundations import Foundations
+from hornetmail.compose.ground.zone import local_zone
+from hornetmail.compose.rooms.alarms import Alarms
+from hornetmail.compose.rooms.people import People
+from hornetmail.compose.rooms.rooms import MailRooms
+from hornetmail.compose.rooms.stores import BrokenStores
 from hornetmail.net.tls import ServerTLS
 from hornetmail.runtime.jobs import Jobs
 from hornetmail.runtime.timetable import Timetable

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from hornetmail.core.mode import Mode
-from hornetmail.core.verdict import Verdict
+from hornetmail.core.failover.mode import Mode
+from hornetmail.core.failover.verdict import Verdict
 
 
 class MessageAccepted(msgspec.Struct, frozen=True, gc=False):

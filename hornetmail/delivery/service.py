@@ -12,12 +12,12 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from hornetmail.core import machine
-from hornetmail.core.address import domain_of
-from hornetmail.core.backoff import Backoff
+from hornetmail.core.delivery.backoff import Backoff
+from hornetmail.core.delivery.queued import RowKind
+from hornetmail.core.delivery.route import MX, PORTAL, PRIMARY
 from hornetmail.core.events import DirectoryChanged
-from hornetmail.core.queued import RowKind
-from hornetmail.core.route import MX, PORTAL, PRIMARY
+from hornetmail.core.failover import machine
+from hornetmail.core.mail.address import domain_of
 from hornetmail.core.served import Host, Role
 from hornetmail.delivery.attempt.agent import Agent
 from hornetmail.delivery.attempt.archiving import Archiving

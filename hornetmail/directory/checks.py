@@ -6,7 +6,7 @@ import ipaddress
 
 import msgspec
 
-from hornetmail.core.address import Address, AddressError, fold_domain, parse
+from hornetmail.core.mail.address import Address, AddressError, fold_domain, parse
 from hornetmail.core.served import Domain, Host
 
 

@@ -13,7 +13,7 @@ from typing import Any, overload
 
 import msgspec
 
-from hornetmail.core.address import AddressError, domain_of, fold_domain, parse
+from hornetmail.core.mail.address import AddressError, domain_of, fold_domain, parse
 from hornetmail.core.served import Coverage, Domain, Mailbox
 from hornetmail.directory.persistent import PersistentMap
 from hornetmail.directory.requests import Request

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hornetmail.core.received import fields
+from hornetmail.core.mail.received import fields
 
 
 def tagged(header: bytes) -> bool:

@@ -11,8 +11,8 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
-from hornetmail.core.address import AddressError, parse
-from hornetmail.core.spf import (
+from hornetmail.core.mail.address import AddressError, parse
+from hornetmail.core.mail.spf import (
     SPF,
     Address,
     Directive,
@@ -26,7 +26,7 @@ from hornetmail.core.spf import (
     select,
     usable_name,
 )
-from hornetmail.core.spf import parse as parse_record
+from hornetmail.core.mail.spf import parse as parse_record
 from hornetmail.interfaces.senders import ISenderCheck
 from hornetmail.net.resolver import IResolver, ResolveError
 

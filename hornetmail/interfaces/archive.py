@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from zope.interface import Interface
 
-from hornetmail.core.archived import ArchivedMail, ArchiveFigures, ArchiveItem, Finding, Page
+from hornetmail.core.archive.archived import ArchivedMail, ArchiveFigures, ArchiveItem, Finding, Page
 from hornetmail.core.served import Scope
 from hornetmail.interfaces.body import IBody
 

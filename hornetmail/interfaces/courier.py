@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from zope.interface import Attribute, Interface
 
-from hornetmail.core.queued import Message, Row
-from hornetmail.core.verdict import Verdict
+from hornetmail.core.delivery.queued import Message, Row
+from hornetmail.core.failover.verdict import Verdict
 from hornetmail.interfaces.body import IBody
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from zope.interface import Interface
 
-from hornetmail.core.archived import MediumProbe, MediumState
+from hornetmail.core.archive.archived import MediumProbe, MediumState
 
 
 class IMedia(Interface):

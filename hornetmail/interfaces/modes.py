@@ -6,7 +6,7 @@ from typing import Any
 
 from zope.interface import Interface
 
-from hornetmail.core.mode import Mode
+from hornetmail.core.failover.mode import Mode
 
 
 class IModes(Interface):

@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterable, Sequence
 
 from zope.interface import Interface
 
-from hornetmail.core.envelope import Envelope
+from hornetmail.core.delivery.queued import Message, Portal, Row
 from hornetmail.core.folder import Entry
-from hornetmail.core.queued import Message, Portal, Row
+from hornetmail.core.mail.envelope import Envelope
 from hornetmail.interfaces.body import IBody
 from hornetmail.interfaces.folders import IFolderTree
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from zope.interface import Interface
 
-from hornetmail.core.envelope import Envelope
-from hornetmail.core.queued import Backlog, Claim, Message, Portal, Row, RowKind, RowState, Settled
+from hornetmail.core.delivery.queued import Backlog, Claim, Message, Portal, Row, RowKind, RowState, Settled
+from hornetmail.core.mail.envelope import Envelope
 from hornetmail.interfaces.body import IBody, IDeposit
 
 
@@ -71,7 +71,7 @@ class IQueue(Interface):
     async def body(message: int) -> IBody:
         """The body as received. Raises KeyError once the message has left, and SpoolError if it cannot be read now.
 
-        ``body``, ``IBody.read`` and ``IBody.chunks`` raise ``hornetmail.spool.errors.BodyLost``, a SpoolError, if the body is gone for good
+        ``body``, ``IBody.read`` and ``IBody.chunks`` raise ``hornetmail.spool.disk.errors.BodyLost``, a SpoolError, if the body is gone for good
         (missing, damaged, or on a bad sector): trying again is of no use, hold the rows. The alarm ``queue-body-lost`` names the message once."""
 
     async def change(rows: Iterable[int], state: RowState, *, due: float = 0.0, reason: str = "") -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zope.interface import Interface
 
-from hornetmail.core.reply import Reply
+from hornetmail.core.mail.reply import Reply
 
 
 class IRecipients(Interface):

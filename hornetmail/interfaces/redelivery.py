@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from zope.interface import Interface
 
-from hornetmail.core.archived import Handed
+from hornetmail.core.archive.archived import Handed
 from hornetmail.core.served import Person
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from zope.interface import Interface
 
-from hornetmail.core.retention import Deleted, Hold, RetentionPreview, RetentionState, Rule
+from hornetmail.core.archive.retention import Deleted, Hold, RetentionPreview, RetentionState, Rule
 
 
 class IRetention(Interface):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zope.interface import Attribute, Interface
 
-from hornetmail.core.archived import RootKeyState
+from hornetmail.core.archive.archived import RootKeyState
 
 
 class IRootKeys(Interface):

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from zope.interface import Interface
 
-from hornetmail.core.archived import BackupState, Finding, MirrorState
-from hornetmail.core.statistics import Statistics
+from hornetmail.core.archive.archived import BackupState, Finding, MirrorState
+from hornetmail.core.archive.statistics import Statistics
 
 
 class ISafety(Interface):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zope.interface import Interface
 
-from hornetmail.core.spf import SPFVerdict
+from hornetmail.core.mail.spf import SPFVerdict
 
 
 class ISenderCheck(Interface):

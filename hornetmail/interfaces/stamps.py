@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zope.interface import Interface
 
-from hornetmail.core.stamps import StampState
+from hornetmail.core.archive.stamps import StampState
 
 
 class IStamps(Interface):

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 from zope.interface import Interface
 
-from hornetmail.core.stray import Choice, Stray
+from hornetmail.core.delivery.stray import Choice, Stray
 
 
 class IStrays(Interface):

@@ -17,11 +17,11 @@ import msgspec
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
-from hornetmail.core.address import in_a_labels
-from hornetmail.core.envelope import Recipient
-from hornetmail.core.reply import Reply
+from hornetmail.core.failover.verdict import Stage
+from hornetmail.core.mail.address import in_a_labels
+from hornetmail.core.mail.envelope import Recipient
+from hornetmail.core.mail.reply import Reply
 from hornetmail.core.served import Host, TLSPolicy
-from hornetmail.core.verdict import Stage
 from hornetmail.net.dial import Dialer, DialError
 from hornetmail.net.smtp_link import Gone, Link, LinkFactory
 from hornetmail.net.tls import ClientTLS, TLSRefused, check_peer

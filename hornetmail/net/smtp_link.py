@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from hornetmail.core.reply import Reply
+from hornetmail.core.mail.reply import Reply
 from hornetmail.net import prompt
 from hornetmail.wire.engine import NEED_DATA, Event, Lost, Out, TLSPeer
 from hornetmail.wire.smtp.client import ClientEngine, Greeted, Interrupted, Replied, Violation

@@ -11,10 +11,10 @@ from twisted.internet.defer import Deferred
 from twisted.logger import globalLogBeginner, textFileLogObserver
 
 from hornetmail import config as configuration
-from hornetmail.compose import setup
-from hornetmail.compose.foundations import Foundations
-from hornetmail.compose.people import People
+from hornetmail.compose.ground.foundations import Foundations
+from hornetmail.compose.rooms.people import People
 from hornetmail.compose.service import HornetMail, build
+from hornetmail.compose.setting_up import setup
 from hornetmail.core.served import Domain, Host, Role
 from hornetmail.net.dial import Dialer
 from hornetmail.net.resolver import Resolver

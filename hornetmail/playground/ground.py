@@ -9,7 +9,7 @@ from typing import Any
 
 from zope.interface import implementer
 
-from hornetmail.core.envelope import Recipient
+from hornetmail.core.mail.envelope import Recipient
 from hornetmail.core.served import Host, TLSPolicy
 from hornetmail.net.smtp import Broken, SMTPClient
 from hornetmail.playground.primary import REFUSALS, SmallPrimary

@@ -9,8 +9,8 @@ import msgspec
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.interfaces import IListeningPort
 
-from hornetmail.core.address import key_of
-from hornetmail.core.reply import Reply
+from hornetmail.core.mail.address import key_of
+from hornetmail.core.mail.reply import Reply
 from hornetmail.net.listener import PumpFactory
 from hornetmail.net.pump import Result, Session, Wire
 from hornetmail.wire.engine import Broken, Chunk, End, Event

@@ -9,7 +9,7 @@ from zope.interface import implementer
 from hornetmail.core.folder import FolderError
 from hornetmail.interfaces.body import IBody
 from hornetmail.portal.box import Box
-from hornetmail.portal.snapshot import Snapshot
+from hornetmail.portal.maildir.snapshot import Snapshot
 from hornetmail.wire.engine import CHUNK_BYTES
 
 DIRECT_BYTES = 1 << 18

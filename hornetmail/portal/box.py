@@ -16,11 +16,12 @@ from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
 
 from hornetmail.core.folder import Copied, Entry, FolderError
-from hornetmail.portal import index, naming
-from hornetmail.portal.files import Listing, Maildir
-from hornetmail.portal.ground import Ground
+from hornetmail.portal import index
 from hornetmail.portal.index import FolderRow, Stored
-from hornetmail.portal.snapshot import Gone, Place, Snapshot
+from hornetmail.portal.maildir import naming
+from hornetmail.portal.maildir.files import Listing, Maildir
+from hornetmail.portal.maildir.ground import Ground
+from hornetmail.portal.maildir.snapshot import Gone, Place, Snapshot
 
 BATCH = 64
 """Arrivals that share one sync and one transaction."""

@@ -12,12 +12,12 @@ from zope.interface import implementer
 from hornetmail.core.folder import Copied
 from hornetmail.interfaces.body import IDeposit
 from hornetmail.mime.structure import scan
-from hornetmail.portal import naming
 from hornetmail.portal.box import Arrival, Box
-from hornetmail.portal.files import PIECE, Maildir
-from hornetmail.portal.ground import shielded
-from hornetmail.portal.snapshot import Place, Snapshot
-from hornetmail.portal.trouble import told
+from hornetmail.portal.maildir import naming
+from hornetmail.portal.maildir.files import PIECE, Maildir
+from hornetmail.portal.maildir.ground import shielded
+from hornetmail.portal.maildir.snapshot import Place, Snapshot
+from hornetmail.portal.maildir.trouble import told
 
 SCANNED_BYTES = 1 << 18
 """The structure of messages up to this size is made on arrival; of larger ones when somebody asks."""

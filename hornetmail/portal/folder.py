@@ -10,13 +10,14 @@ from zope.interface import implementer
 from hornetmail.core.folder import Copied, Entry, FolderError, FolderInfo, FolderStatus
 from hornetmail.interfaces.folders import IFolder, IFolderTree
 from hornetmail.mime.structure import Part
-from hornetmail.portal import index, naming
+from hornetmail.portal import index
 from hornetmail.portal.body import FileBody
 from hornetmail.portal.box import Box
 from hornetmail.portal.deposit import Append
-from hornetmail.portal.ground import shielded
-from hornetmail.portal.snapshot import Snapshot
-from hornetmail.portal.trouble import told
+from hornetmail.portal.maildir import naming
+from hornetmail.portal.maildir.ground import shielded
+from hornetmail.portal.maildir.snapshot import Snapshot
+from hornetmail.portal.maildir.trouble import told
 
 DELETED = "\\Deleted"
 _SYSTEM = {flag.lower(): flag for flag in ("\\Seen", "\\Answered", "\\Flagged", "\\Deleted", "\\Draft")}

@@ -8,8 +8,8 @@ import msgspec
 
 from hornetmail.core.folder import Entry
 from hornetmail.db.engines import Cursor
-from hornetmail.portal import naming
-from hornetmail.portal.snapshot import GONE_KEPT, Gone, Place, Snapshot
+from hornetmail.portal.maildir import naming
+from hornetmail.portal.maildir.snapshot import GONE_KEPT, Gone, Place, Snapshot
 
 TREES = 64
 """Structures read in one hop."""

@@ -14,9 +14,9 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from hornetmail.core.envelope import Envelope, Recipient
+from hornetmail.core.delivery.queued import Message, Portal, Row
 from hornetmail.core.folder import Entry, FolderError
-from hornetmail.core.queued import Message, Portal, Row
+from hornetmail.core.mail.envelope import Envelope, Recipient
 from hornetmail.db.engines import DatabaseError
 from hornetmail.db.pool import Database
 from hornetmail.disk.files import Disk
@@ -25,14 +25,15 @@ from hornetmail.interfaces.body import IBody
 from hornetmail.interfaces.bus import IBus
 from hornetmail.interfaces.directory import IDirectory
 from hornetmail.interfaces.portal import IPortal
-from hornetmail.portal import envelope, expiry, index, naming
+from hornetmail.portal import expiry, index
 from hornetmail.portal.body import FileBody
 from hornetmail.portal.box import Arrival, Box
 from hornetmail.portal.deposit import Inflow
-from hornetmail.portal.files import Maildir
 from hornetmail.portal.folder import DELETED, Folder, Tree
-from hornetmail.portal.ground import Ground, shielded
-from hornetmail.portal.snapshot import Place, Snapshot
+from hornetmail.portal.maildir import envelope, naming
+from hornetmail.portal.maildir.files import Maildir
+from hornetmail.portal.maildir.ground import Ground, shielded
+from hornetmail.portal.maildir.snapshot import Place, Snapshot
 
 BOXES_KEPT = 5_000
 RECEIVED_KEPT = 30 * 86_400.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from hornetmail.core.received import count, fields, own
+from hornetmail.core.mail.received import count, fields, own
 
 _FIELD = re.compile(rb"[!-9;-~]+[ \t]*:")
 """How a field begins (RFC 5322 section 3.6.8; blanks before the colon as in section 4.5)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from hornetmail.core.envelope import Door
+from hornetmail.core.mail.envelope import Door
 from hornetmail.wire.smtp.server import Policy
 
 

@@ -15,10 +15,10 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from hornetmail.core.envelope import Direction, Envelope, Origin, Recipient
-from hornetmail.core.queued import Message, RowState
-from hornetmail.core.received import loops
-from hornetmail.core.reply import Reply
+from hornetmail.core.delivery.queued import Message, RowState
+from hornetmail.core.mail.envelope import Direction, Envelope, Origin, Recipient
+from hornetmail.core.mail.received import loops
+from hornetmail.core.mail.reply import Reply
 from hornetmail.disk.files import DiskFull
 from hornetmail.interfaces.body import IDeposit
 from hornetmail.interfaces.queue import IQueue

@@ -5,10 +5,10 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 
-from hornetmail.core.address import domain_of, key_of, parse
-from hornetmail.core.envelope import Direction, Door, Origin, Recipient
 from hornetmail.core.events import MessageAccepted
-from hornetmail.core.received import Hop, received
+from hornetmail.core.mail.address import domain_of, key_of, parse
+from hornetmail.core.mail.envelope import Direction, Door, Origin, Recipient
+from hornetmail.core.mail.received import Hop, received
 from hornetmail.core.served import Person
 from hornetmail.servers.smtp import Services
 from hornetmail.servers.smtp_transaction import Target, Transaction

@@ -8,15 +8,15 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from hornetmail.core.envelope import Direction, Envelope, Origin
-from hornetmail.core.queued import Message, RowKind, RowState
+from hornetmail.core.delivery.queued import Message, RowKind, RowState
+from hornetmail.core.mail.envelope import Direction, Envelope, Origin
 from hornetmail.disk.files import Disk, DiskFull
 from hornetmail.disk.records import Position
-from hornetmail.spool.bodies import BodyFiles, Recent
-from hornetmail.spool.deposit import Arrived, Deposit
-from hornetmail.spool.errors import SpoolError
-from hornetmail.spool.journal import Kind, LiveRow, Snapshot, Where
-from hornetmail.spool.live import REQUESTS, Live, request_fact
+from hornetmail.spool.disk.bodies import BodyFiles, Recent
+from hornetmail.spool.disk.deposit import Arrived, Deposit
+from hornetmail.spool.disk.errors import SpoolError
+from hornetmail.spool.disk.journal import Kind, LiveRow, Snapshot, Where
+from hornetmail.spool.rows.live import REQUESTS, Live, request_fact
 
 
 class Room:

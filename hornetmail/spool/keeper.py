@@ -11,9 +11,9 @@ from twisted.logger import Logger
 from hornetmail.db.engines import DatabaseBroken
 from hornetmail.disk.groupsync import GroupSync
 from hornetmail.disk.records import Position, RecordLog
-from hornetmail.spool.index import Change, Checkpoint, Index, stored
-from hornetmail.spool.journal import Record
-from hornetmail.spool.live import Live
+from hornetmail.spool.disk.journal import Record
+from hornetmail.spool.rows.index import Change, Checkpoint, Index, stored
+from hornetmail.spool.rows.live import Live
 
 LAG = 2.0
 """Seconds that a message may change before the index hears of it: one that comes and goes within them never touches it."""

@@ -12,9 +12,9 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from hornetmail.core.envelope import Direction, Door, Envelope, Origin
+from hornetmail.core.delivery.queued import DONE, Backlog, Claim, Message, Portal, Row, RowKind, RowState, Settled, WaitsFor
 from hornetmail.core.ids import IdSource
-from hornetmail.core.queued import DONE, Backlog, Claim, Message, Portal, Row, RowKind, RowState, Settled, WaitsFor
+from hornetmail.core.mail.envelope import Direction, Door, Envelope, Origin
 from hornetmail.disk.files import Disk, DiskFull
 from hornetmail.disk.groupsync import GroupSync
 from hornetmail.disk.records import LogBroken, Position, RecordLog
@@ -23,10 +23,9 @@ from hornetmail.disk.writer_thread import WriterThread
 from hornetmail.interfaces.body import IBody, IDeposit
 from hornetmail.interfaces.queue import IQueue, IShare
 from hornetmail.spool.arrivals import Arrivals, Room
-from hornetmail.spool.bodies import BodyFiles, Recent
-from hornetmail.spool.errors import SpoolBroken, SpoolError
-from hornetmail.spool.index import Index
-from hornetmail.spool.journal import (
+from hornetmail.spool.disk.bodies import BodyFiles, Recent
+from hornetmail.spool.disk.errors import SpoolBroken, SpoolError
+from hornetmail.spool.disk.journal import (
     Adopted,
     Changed,
     Claimed,
@@ -43,12 +42,13 @@ from hornetmail.spool.journal import (
     encode,
 )
 from hornetmail.spool.keeper import Keeper
-from hornetmail.spool.live import Entry, Live
-from hornetmail.spool.ordered import after as in_order
 from hornetmail.spool.reading import Reading
+from hornetmail.spool.rows.index import Index
+from hornetmail.spool.rows.live import Entry, Live
+from hornetmail.spool.rows.ordered import after as in_order
+from hornetmail.spool.rows.turns import Turn
+from hornetmail.spool.rows.waking import Waking
 from hornetmail.spool.tidying import Tidying
-from hornetmail.spool.turns import Turn
-from hornetmail.spool.waking import Waking
 
 _SCAN = 2000
 _SET_BACK = 60.0

@@ -8,10 +8,10 @@ from twisted.logger import Logger
 
 from hornetmail.disk.records import BadRecord, RecordLog
 from hornetmail.interfaces.body import IBody
-from hornetmail.spool.bodies import GONE, BodyFiles, BytesBody, FileBody, Recent
-from hornetmail.spool.errors import BodyLost, SpoolError
-from hornetmail.spool.journal import Where, body_of
-from hornetmail.spool.live import Entry, Live
+from hornetmail.spool.disk.bodies import GONE, BodyFiles, BytesBody, FileBody, Recent
+from hornetmail.spool.disk.errors import BodyLost, SpoolError
+from hornetmail.spool.disk.journal import Where, body_of
+from hornetmail.spool.rows.live import Entry, Live
 
 
 class Reading:

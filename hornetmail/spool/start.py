@@ -24,12 +24,12 @@ from hornetmail.disk.seal import Seal
 from hornetmail.disk.segment import stored_length
 from hornetmail.disk.threads import thread_pool, writer_thread
 from hornetmail.disk.writer_thread import WriterThread
-from hornetmail.spool.bodies import BodyFiles
-from hornetmail.spool.earlier import understood
-from hornetmail.spool.errors import SpoolError
-from hornetmail.spool.index import MIGRATIONS, Index
-from hornetmail.spool.journal import UnknownRecord, Where, decode
+from hornetmail.spool.disk.bodies import BodyFiles
+from hornetmail.spool.disk.earlier import understood
+from hornetmail.spool.disk.errors import SpoolError
+from hornetmail.spool.disk.journal import UnknownRecord, Where, decode
 from hornetmail.spool.queue import Queue, Settings
+from hornetmail.spool.rows.index import MIGRATIONS, Index
 
 log = Logger()
 

@@ -11,15 +11,15 @@ from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from hornetmail.core.queued import DONE, RowKind
+from hornetmail.core.delivery.queued import DONE, RowKind
 from hornetmail.disk.files import DiskFull
 from hornetmail.disk.groupsync import GroupSync
 from hornetmail.disk.records import BadRecord, Position, RecordLog
-from hornetmail.spool.errors import SpoolError
-from hornetmail.spool.journal import Kind, Remembered, Snapshot, Where, body_of
+from hornetmail.spool.disk.errors import SpoolError
+from hornetmail.spool.disk.journal import Kind, Remembered, Snapshot, Where, body_of
 from hornetmail.spool.keeper import Keeper
-from hornetmail.spool.live import REQUESTS, UPTIME, WALL, Entry, Live, request_fact
 from hornetmail.spool.reading import Reading
+from hornetmail.spool.rows.live import REQUESTS, UPTIME, WALL, Entry, Live, request_fact
 
 REQUEST_DAYS = 7
 TRIES = 3

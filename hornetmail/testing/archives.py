@@ -12,9 +12,9 @@ from hornetmail.archive.archive import Archive, ArchiveSettings
 from hornetmail.archive.media.directory import DirectoryPlace
 from hornetmail.archive.media.medium import Medium
 from hornetmail.archive.media.roster import Media
-from hornetmail.core.archived import ArchiveItem
-from hornetmail.core.envelope import Direction
+from hornetmail.core.archive.archived import ArchiveItem
 from hornetmail.core.ids import IdSource
+from hornetmail.core.mail.envelope import Direction
 from hornetmail.core.served import Scope
 from hornetmail.disk.files import Disk
 from hornetmail.interfaces.body import IBody

@@ -9,10 +9,10 @@ import msgspec
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
-from hornetmail.core.archived import ArchiveItem
-from hornetmail.core.envelope import Envelope, Recipient
+from hornetmail.core.archive.archived import ArchiveItem
+from hornetmail.core.delivery.queued import Message, Portal, Row
 from hornetmail.core.folder import Entry, FolderError
-from hornetmail.core.queued import Message, Portal, Row
+from hornetmail.core.mail.envelope import Envelope, Recipient
 from hornetmail.interfaces.portal import IPortal
 from hornetmail.testing.memory_queue import MemoryBody
 

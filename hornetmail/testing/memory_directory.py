@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from zope.interface import implementer
 
-from hornetmail.core.address import domain_of, key_of
+from hornetmail.core.mail.address import domain_of, key_of
 from hornetmail.core.served import Coverage, Domain, Mailbox
 from hornetmail.interfaces.directory import IDirectory
 

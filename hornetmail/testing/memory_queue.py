@@ -10,12 +10,12 @@ from typing import Any
 import msgspec
 from zope.interface import implementer
 
-from hornetmail.core.address import domain_of
-from hornetmail.core.envelope import Direction, Door, Envelope, Origin
-from hornetmail.core.queued import DONE, Backlog, Claim, Message, Portal, Row, RowKind, RowState, Settled, WaitsFor
+from hornetmail.core.delivery.queued import DONE, Backlog, Claim, Message, Portal, Row, RowKind, RowState, Settled, WaitsFor
+from hornetmail.core.mail.address import domain_of
+from hornetmail.core.mail.envelope import Direction, Door, Envelope, Origin
 from hornetmail.interfaces.body import IBody, IDeposit
 from hornetmail.interfaces.queue import IQueue
-from hornetmail.spool.errors import BodyLost
+from hornetmail.spool.disk.errors import BodyLost
 
 replace = msgspec.structs.replace
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import msgspec
 from zope.interface import implementer
 
-from hornetmail.core.archived import HoldRefused
-from hornetmail.core.retention import Deleted, Hold, RetentionPreview, RetentionState, Rule, checked
+from hornetmail.core.archive.archived import HoldRefused
+from hornetmail.core.archive.retention import Deleted, Hold, RetentionPreview, RetentionState, Rule, checked
 from hornetmail.interfaces.retention import IRetention
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from zope.interface import implementer
 
-from hornetmail.core.archived import (
+from hornetmail.core.archive.archived import (
     ArchivedMail,
     ArchiveError,
     ArchiveFigures,
@@ -22,12 +22,12 @@ from hornetmail.core.archived import (
     Page,
     RootKeyState,
 )
+from hornetmail.core.archive.stamps import StampState, read_settings
+from hornetmail.core.delivery.queued import DONE, Backlog, Message, Row, RowKind, RowState
+from hornetmail.core.delivery.stray import Choice, Stray
 from hornetmail.core.events import ModeChanged
-from hornetmail.core.mode import Mode
-from hornetmail.core.queued import DONE, Backlog, Message, Row, RowKind, RowState
+from hornetmail.core.failover.mode import Mode
 from hornetmail.core.served import Person, Scope
-from hornetmail.core.stamps import StampState, read_settings
-from hornetmail.core.stray import Choice, Stray
 from hornetmail.interfaces.archive import IArchive
 from hornetmail.interfaces.bus import IBus
 from hornetmail.interfaces.expiry import IExpiry

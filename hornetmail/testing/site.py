@@ -8,14 +8,14 @@ from typing import Any
 import msgspec
 from zope.interface import implementer
 
-from hornetmail.core.archived import ArchivedMail, ArchiveFigures, Finding, Handed, Hit, Page, QueryError, Refused
-from hornetmail.core.envelope import Direction, Door, Envelope, Origin, Recipient
-from hornetmail.core.mode import Mode
-from hornetmail.core.queued import Backlog, Message, Row, RowKind, RowState
-from hornetmail.core.reply import Reply
+from hornetmail.core.archive.archived import ArchivedMail, ArchiveFigures, Finding, Handed, Hit, Page, QueryError, Refused
+from hornetmail.core.archive.stamps import AUTHORITIES
+from hornetmail.core.delivery.queued import Backlog, Message, Row, RowKind, RowState
+from hornetmail.core.failover.mode import Mode
+from hornetmail.core.failover.verdict import Outcome, Stage, Verdict
+from hornetmail.core.mail.envelope import Direction, Door, Envelope, Origin, Recipient
+from hornetmail.core.mail.reply import Reply
 from hornetmail.core.served import Person, Scope
-from hornetmail.core.stamps import AUTHORITIES
-from hornetmail.core.verdict import Outcome, Stage, Verdict
 from hornetmail.interfaces.modes import IModes
 from hornetmail.interfaces.redelivery import IRedelivery
 from hornetmail.testing.control import NOW, Control

@@ -12,7 +12,7 @@ from email.policy import SMTP
 
 import msgspec
 
-from hornetmail.core.address import AddressError, parse
+from hornetmail.core.mail.address import AddressError, parse
 from hornetmail.mime import headers
 from hornetmail.web.mailview import Head, Named, Shown, named
 

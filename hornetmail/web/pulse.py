@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from hornetmail.core.events import Alarm, HealthChanged, MessageAccepted, ModeChanged, RecipientSettled
-from hornetmail.core.mode import Mode
-from hornetmail.core.verdict import Outcome
+from hornetmail.core.failover.mode import Mode
+from hornetmail.core.failover.verdict import Outcome
 
 MINUTES = 60
 SECONDS = 60

@@ -15,8 +15,8 @@ from zope.interface import implementer
 
 from hornetmail.access.rights import Right
 from hornetmail.access.sessions import csrf_token
-from hornetmail.core.address import domain_of
-from hornetmail.core.mode import Mode
+from hornetmail.core.failover.mode import Mode
+from hornetmail.core.mail.address import domain_of
 from hornetmail.web import security
 from hornetmail.web.api.api import Api
 from hornetmail.web.api.keys import key_backed_up, key_view

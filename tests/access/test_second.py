@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 
 from hornetmail.access.rights import LOCAL_ADMINISTRATOR, Suspended
-from hornetmail.core.archived import Refused
+from hornetmail.core.archive.archived import Refused
 from hornetmail.core.served import Cause, Domain, Mailbox, Person, Role
 from hornetmail.directory.requests import EndState, Request, Roles, SwitchOff
 from hornetmail.directory.store import DirectoryConflict, DirectoryError, DirectoryMissing

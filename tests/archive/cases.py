@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
 from hornetmail.archive.archive import Archive
-from hornetmail.core.archived import ArchiveItem, Finding, Hit
+from hornetmail.core.archive.archived import ArchiveItem, Finding, Hit
 from hornetmail.core.served import Scope
 from hornetmail.testing.archives import AUDITOR, NOW, BytesBody, Clock, item, make_archive
 

@@ -14,7 +14,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from hornetmail.archive.care.rootkeys import PendingFile, RootKeys, settle
+from hornetmail.archive.care.trust.rootkeys import PendingFile, RootKeys, settle
 from hornetmail.archive.keys import paper
 from hornetmail.archive.keys.keyring import KEYRING_NAME, KeyReplaced, Keyring, KeyTrouble, RootFile, root_id
 from hornetmail.archive.keys.keystore import KeyStore

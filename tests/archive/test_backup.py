@@ -12,7 +12,7 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.threads import deferToThread
 
 from hornetmail.archive.archive import Archive
-from hornetmail.archive.care.backup import (
+from hornetmail.archive.care.copies.backup import (
     DAY,
     BackupBroken,
     BackupName,
@@ -269,7 +269,7 @@ class BackupTest(BackupCase):
 
 
 def name(day: float, chain: float | None = None) -> BackupName:
-    from hornetmail.archive.care.backup import _stamp
+    from hornetmail.archive.care.copies.backup import _stamp
 
     return BackupName(_stamp((day if chain is None else chain) * DAY), _stamp(day * DAY))
 

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hornetmail.archive.archive import Archive
-from hornetmail.archive.care.retention import Retention
+from hornetmail.archive.care.terms.retention import Retention
 from hornetmail.archive.store.packs import FOOTER, HEADER, salvage_pack
 from hornetmail.archive.store.records import EventMeta, What
-from hornetmail.core.archived import ArchiveError
+from hornetmail.core.archive.archived import ArchiveError
 from hornetmail.testing.archives import AUDITOR, NOW, BytesBody, item, mail, make_archive
 from tests.archive.cases import ArchiveCase, told
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from hornetmail.archive.archive import Archive
-from hornetmail.archive.care.drill import Drill, DrillFailed, Sources
-from hornetmail.core.archived import ArchiveError
+from hornetmail.archive.care.copies.drill import Drill, DrillFailed, Sources
+from hornetmail.core.archive.archived import ArchiveError
 from hornetmail.directory.schema import CONTROL
 from hornetmail.disk.files import Disk
 from hornetmail.testing.archives import NOW, mail

@@ -12,12 +12,12 @@ import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from hornetmail.archive.archive import Archive, ArchiveSettings
-from hornetmail.archive.care.retention import RetentionSettings
+from hornetmail.archive.care.terms.retention import RetentionSettings
 from hornetmail.archive.store.packs import open_pack
 from hornetmail.archive.store.records import Kind
-from hornetmail.core.archived import ArchiveError, HoldRefused, QueryError
-from hornetmail.core.envelope import Direction
-from hornetmail.core.retention import DAY, Kept, Rule, checked, goes_at
+from hornetmail.core.archive.archived import ArchiveError, HoldRefused, QueryError
+from hornetmail.core.archive.retention import DAY, Kept, Rule, checked, goes_at
+from hornetmail.core.mail.envelope import Direction
 from hornetmail.testing.archives import AUDITOR, NOW, BytesBody, item, mail, make_archive
 from tests.archive.cases import ArchiveCase
 from tests.archive.test_merging import attachment

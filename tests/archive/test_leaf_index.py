@@ -12,7 +12,7 @@ from hornetmail.archive.proof import leaflog
 from hornetmail.archive.proof.leafindex import BLOCK, LeafIndex
 from hornetmail.archive.proof.leaflog import LeafLog
 from hornetmail.archive.proof.leaves import audit_path, encode_run, tree_root
-from hornetmail.core.archived import ArchiveError
+from hornetmail.core.archive.archived import ArchiveError
 from hornetmail.disk.files import Disk
 from hornetmail.disk.records import Position, RecordLog
 

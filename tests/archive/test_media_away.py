@@ -14,7 +14,7 @@ from hornetmail.archive.care.watch import MediaWatch
 from hornetmail.archive.media.medium import MediumAway, MediumError, Space
 from hornetmail.archive.media.roster import Media
 from hornetmail.archive.store.shelf import pack_rows
-from hornetmail.core.archived import ArchiveError
+from hornetmail.core.archive.archived import ArchiveError
 from hornetmail.core.events import Alarm
 from hornetmail.testing.archives import AUDITOR, BytesBody, directory_medium, item, mail
 from tests.archive.cases import ArchiveCase, told

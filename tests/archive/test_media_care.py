@@ -18,7 +18,7 @@ from hornetmail.archive.media.medium import MediumAway, MediumError
 from hornetmail.archive.media.register import Means, MediumRefused, Register
 from hornetmail.archive.media.settings import BadPlace, BucketSettings, DirectorySettings, ShareSettings, settings_for
 from hornetmail.archive.store.shelf import pack_rows
-from hornetmail.core.archived import MediumState
+from hornetmail.core.archive.archived import MediumState
 from hornetmail.db.pool import Database
 from hornetmail.directory.schema import CONTROL
 from hornetmail.disk.files import Disk

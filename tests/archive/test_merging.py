@@ -15,8 +15,8 @@ import pytest
 from twisted.trial.unittest import TestCase
 
 from hornetmail.archive.archive import Archive, ArchiveSettings
-from hornetmail.archive.care.merging import MergeSettings, plan_group
-from hornetmail.archive.care.runs import merge_runs
+from hornetmail.archive.care.packs.merging import MergeSettings, plan_group
+from hornetmail.archive.care.packs.runs import merge_runs
 from hornetmail.archive.store.packs import month_of
 from hornetmail.archive.store.shelf import PackRow, pack_rows
 from hornetmail.testing.archives import AUDITOR, NOW, mail, make_archive

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from hornetmail.archive.archive import Archive
-from hornetmail.archive.care.backup import Halted
-from hornetmail.archive.care.mirror import Mirror, Mirrored, Sources, mirror_at
+from hornetmail.archive.care.copies.backup import Halted
+from hornetmail.archive.care.copies.mirror import Mirror, Mirrored, Sources, mirror_at
 from hornetmail.archive.media.directory import DirectoryPlace
 from hornetmail.archive.media.medium import MediumError, PlaceTrouble
 from hornetmail.archive.media.register import MediumRefused
 from hornetmail.archive.media.roster import Media
-from hornetmail.core.archived import ArchiveError
+from hornetmail.core.archive.archived import ArchiveError
 from hornetmail.disk.files import Disk
 from hornetmail.testing.archives import NOW, directory_medium, mail, make_archive
 from tests.archive.test_backup import BackupCase, offload

@@ -10,7 +10,7 @@ import pytest
 from hornetmail.archive.index.files import IndexFiles
 from hornetmail.archive.proof.leaflog import LeafLog
 from hornetmail.archive.proof.leaves import leaf_hash, tree_root
-from hornetmail.core.archived import MAX_MAIL, ArchiveError
+from hornetmail.core.archive.archived import MAX_MAIL, ArchiveError
 from hornetmail.disk.files import Disk
 from hornetmail.disk.records import RecordLog
 from hornetmail.testing.archives import AUDITOR, mail

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hornetmail.archive.store.parts import MIN_PART, split
 from hornetmail.archive.store.records import Segment, base64_lines
-from hornetmail.core.archived import ArchiveError
+from hornetmail.core.archive.archived import ArchiveError
 from hornetmail.testing.archives import AUDITOR, make_archive
 from tests.archive.cases import ArchiveCase, told
 

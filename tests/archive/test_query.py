@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hornetmail.archive.index.query import Query, Words, parse_query, tokens
-from hornetmail.core.archived import QueryError
+from hornetmail.core.archive.archived import QueryError
 
 
 @pytest.mark.parametrize(

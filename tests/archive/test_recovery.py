@@ -12,7 +12,7 @@ import pytest
 from hornetmail.archive.archive import Archive
 from hornetmail.archive.keys.keyring import KeyTrouble
 from hornetmail.archive.media.medium import MediumError
-from hornetmail.core.archived import ArchiveError
+from hornetmail.core.archive.archived import ArchiveError
 from hornetmail.db.engines import Cursor
 from hornetmail.testing.archives import AUDITOR, BytesBody, item, mail, make_archive, user
 from tests.archive.cases import ArchiveCase, told

@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from hornetmail.archive.archive import Archive, ArchiveSettings
-from hornetmail.archive.care.retention import RetentionSettings
-from hornetmail.core.archived import ArchiveError
+from hornetmail.archive.care.terms.retention import RetentionSettings
+from hornetmail.core.archive.archived import ArchiveError
 from hornetmail.testing.archives import AUDITOR, NOW, BytesBody, item, mail
 from tests.archive.cases import ArchiveCase
 

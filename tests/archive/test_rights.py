@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hornetmail.core.archived import QueryError, Refused
+from hornetmail.core.archive.archived import QueryError, Refused
 from hornetmail.core.served import Scope
 from hornetmail.testing.archives import ADMIN, AUDITOR, item, mail, user
 from tests.archive.cases import ArchiveCase

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from hornetmail.archive.archive import Archive
-from hornetmail.archive.care.rootkeys import Pending, PendingFile, RootKeys, settle
+from hornetmail.archive.care.trust.rootkeys import Pending, PendingFile, RootKeys, settle
 from hornetmail.archive.keys import paper
 from hornetmail.archive.keys.keyring import KEYRING_NAME, KeyReplaced, Keyring, KeyTrouble, RootFile, new_root, root_id
 from hornetmail.archive.keys.keystore import PREVIOUS_NAME, KeyStore
 from hornetmail.archive.media.medium import MediumError
 from hornetmail.archive.media.roster import Media
-from hornetmail.core.archived import ArchiveError, KeyRefused
+from hornetmail.core.archive.archived import ArchiveError, KeyRefused
 from hornetmail.core.ids import IdSource
 from hornetmail.disk.files import Disk
 from hornetmail.testing.archives import AUDITOR, ROOT, BytesBody, directory_medium, item, mail, make_archive

@@ -14,17 +14,17 @@ from twisted.internet.defer import CancelledError, Deferred
 from zope.interface import implementer
 
 from hornetmail.archive.archive import Archive
-from hornetmail.archive.care.retention import LAST
-from hornetmail.archive.care.stamping import CHAIN, CLOCK, ENDING, FAILED, MANY, Outside
+from hornetmail.archive.care.terms.retention import LAST
+from hornetmail.archive.care.trust.stamping import CHAIN, CLOCK, ENDING, FAILED, MANY, Outside
 from hornetmail.archive.index.leaves import audit_leaves
 from hornetmail.archive.proof.evidence import verify_bundle
 from hornetmail.archive.proof.stamps import read_stamp
 from hornetmail.archive.proof.tokens import ask_for, fingerprint
-from hornetmail.core.archived import ArchiveError, NoAuthority, Refused
-from hornetmail.core.backoff import DAY, Backoff
+from hornetmail.core.archive.archived import ArchiveError, NoAuthority, Refused
+from hornetmail.core.archive.stamps import Authority, CACertificate, StampSettings
+from hornetmail.core.delivery.backoff import DAY, Backoff
 from hornetmail.core.events import Alarm, AlarmEnded
 from hornetmail.core.served import Scope
-from hornetmail.core.stamps import Authority, CACertificate, StampSettings
 from hornetmail.db.engines import Cursor
 from hornetmail.interfaces.bus import IBus
 from hornetmail.net.ask import Asker, AskError

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from hornetmail.archive.care.statistics import DAYS, count
-from hornetmail.core.envelope import Direction
-from hornetmail.core.statistics import DAY, DayOf, Statistics, Sum
+from hornetmail.core.archive.statistics import DAY, DayOf, Statistics, Sum
+from hornetmail.core.mail.envelope import Direction
 from hornetmail.testing.archives import NOW, mail
 from hornetmail.web.pages.statistics import HEIGHT, SHOWN, chart
 from tests.archive.cases import ArchiveCase

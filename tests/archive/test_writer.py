@@ -7,9 +7,9 @@ import base64
 import pytest
 from twisted.internet.defer import Deferred, gatherResults
 
-from hornetmail.core.archived import ArchiveError
-from hornetmail.core.envelope import Direction
+from hornetmail.core.archive.archived import ArchiveError
 from hornetmail.core.events import ArchiveGrew
+from hornetmail.core.mail.envelope import Direction
 from hornetmail.testing.archives import AUDITOR, ROOT, BytesBody, item, mail, user
 from tests.archive.cases import ArchiveCase
 

@@ -12,7 +12,7 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from hornetmail import config
-from hornetmail.core.archived import Finding
+from hornetmail.core.archive.archived import Finding
 from hornetmail.core.served import Domain, Role
 from hornetmail.disk.files import Disk
 from hornetmail.testing.control import Control

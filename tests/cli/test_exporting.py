@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from hornetmail.cli import exporting
+from hornetmail.cli.archive import exporting
+from hornetmail.cli.archive.exporting import FORMATS, MANIFEST, export_all
 from hornetmail.cli.client import Failure
-from hornetmail.cli.exporting import FORMATS, MANIFEST, export_all
 
 
 class Service:

@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from hornetmail.compose.certificate import self_signed
+from hornetmail.compose.ground.certificate import self_signed
 
 NOW = datetime.datetime.now(datetime.UTC)
 

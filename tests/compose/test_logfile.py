@@ -13,7 +13,7 @@ from twisted.logger import ILogObserver, LogLevel, formatEventAsClassicLogText
 from twisted.python.failure import Failure
 
 from hornetmail import tap
-from hornetmail.compose.logfile import LogFile, StreamLog
+from hornetmail.compose.ground.logfile import LogFile, StreamLog
 from hornetmail.compose.service import HornetMail
 
 

@@ -12,20 +12,20 @@ import pytest
 from twisted.internet.threads import deferToThreadPool
 
 from hornetmail import config as configuration
-from hornetmail.archive.care.backup import Backups
-from hornetmail.archive.care.backup import Sources as BackupSources
-from hornetmail.archive.care.mirror import Mirror, mirror_at
-from hornetmail.archive.care.mirror import Sources as MirrorSources
+from hornetmail.archive.care.copies.backup import Backups
+from hornetmail.archive.care.copies.backup import Sources as BackupSources
+from hornetmail.archive.care.copies.mirror import Mirror, mirror_at
+from hornetmail.archive.care.copies.mirror import Sources as MirrorSources
 from hornetmail.archive.index.schema import MIGRATIONS
 from hornetmail.archive.media.directory import DirectoryPlace
-from hornetmail.compose import restore as restoring
-from hornetmail.compose.foundations import RESTORING, SERVER_KEY, Foundations
-from hornetmail.compose.people import People
-from hornetmail.compose.restore import Restored, Source, restore
-from hornetmail.compose.rooms import archive_of, register_of, root_of
-from hornetmail.compose.setup import SetupError, init, with_foundations
+from hornetmail.compose.ground.foundations import RESTORING, SERVER_KEY, Foundations
+from hornetmail.compose.rooms.people import People
+from hornetmail.compose.rooms.rooms import archive_of, register_of, root_of
+from hornetmail.compose.setting_up import restore as restoring
+from hornetmail.compose.setting_up.restore import Restored, Source, restore
+from hornetmail.compose.setting_up.setup import SetupError, init, with_foundations
 from hornetmail.config import Config
-from hornetmail.core.archived import ArchiveError
+from hornetmail.core.archive.archived import ArchiveError
 from hornetmail.core.served import Domain
 from hornetmail.directory.schema import CONTROL
 from hornetmail.disk.files import Disk

@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.internet import reactor as _reactor
 
-from hornetmail.compose.rooms import retention_jobs
+from hornetmail.compose.rooms.rooms import retention_jobs
 from hornetmail.core.events import Alarm, AlarmEnded
 from tests.archive.cases import ArchiveCase
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hornetmail.compose.zone import local_zone
+from hornetmail.compose.ground.zone import local_zone
 
 
 def test_the_environment_goes_before_the_file(tmp_path: Path) -> None:

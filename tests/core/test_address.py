@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hornetmail.core import address
-from hornetmail.core.address import Address, AddressError, domain_of, fold_domain, in_a_labels, key_of, parse, quote_local
+from hornetmail.core.mail import address
+from hornetmail.core.mail.address import Address, AddressError, domain_of, fold_domain, in_a_labels, key_of, parse, quote_local
 
 LABEL = "a" * 63
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-from hornetmail.core import alarms, silence
+from hornetmail.core import alarms
 from hornetmail.core.alarms import AGAIN, AlarmRecord, Stage, Telling, Way
-from hornetmail.core.silence import DAY, LEAST, Relay
+from hornetmail.core.failover import silence
+from hornetmail.core.failover.silence import DAY, LEAST, Relay
 
 HOUR = 3600.0
 T = 1_800_000_000.0

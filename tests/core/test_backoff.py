@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hornetmail.core.backoff import Backoff
+from hornetmail.core.delivery.backoff import Backoff
 
 
 @given(st.integers(0, 10_000), st.floats(0, 1, exclude_max=True))

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hornetmail.core.bounce import Bounce, answerable, by_spf, wants
-from hornetmail.core.dsn import HEAD_BYTES, Action, Fate, Notification, compose, enhanced_of, header_of, plain_notice
-from hornetmail.core.envelope import Door, Envelope, Origin, Recipient
-from hornetmail.core.reply import Reply
-from hornetmail.core.spf import SPF, SPFVerdict
+from hornetmail.core.mail.bounce import Bounce, answerable, by_spf, wants
+from hornetmail.core.mail.dsn import HEAD_BYTES, Action, Fate, Notification, compose, enhanced_of, header_of, plain_notice
+from hornetmail.core.mail.envelope import Door, Envelope, Origin, Recipient
+from hornetmail.core.mail.reply import Reply
+from hornetmail.core.mail.spf import SPF, SPFVerdict
 
 HEAD = b"From: a@x.test\r\nSubject: hello\r\nMessage-ID: <1@x.test>\r\n"
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hornetmail.core import machine as m
-from hornetmail.core.mode import Mode
+from hornetmail.core.failover import machine as m
+from hornetmail.core.failover.mode import Mode
 
 POLICY = m.Policy(signs=3, window=60, span=4, probes=3, stay=30, ask_again=30, alarm_again=900)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from hornetmail.core import machine as m
-from hornetmail.core.mode import Mode
+from hornetmail.core.failover import machine as m
+from hornetmail.core.failover.mode import Mode
 
 T = 1_800_000_000.0
 POLICY = m.Policy()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from hornetmail.core import outage
-from hornetmail.core.outage import Breadth
-from hornetmail.core.reply import Reply
-from hornetmail.core.verdict import Outcome, Stage, Verdict
+from hornetmail.core.failover import outage
+from hornetmail.core.failover.outage import Breadth
+from hornetmail.core.failover.verdict import Outcome, Stage, Verdict
+from hornetmail.core.mail.reply import Reply
 
 
 def deferred(stage: Stage, code: int, enhanced: str = "", text: str = "") -> Verdict:

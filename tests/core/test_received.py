@@ -6,7 +6,7 @@ import email
 import email.policy
 import email.utils
 
-from hornetmail.core.received import Hop, count, fields, loops, own, protocol, received, rfc5322_date
+from hornetmail.core.mail.received import Hop, count, fields, loops, own, protocol, received, rfc5322_date
 
 HOP = Hop("client.test", "192.0.2.1", "mx.test", "abc", 1_790_000_000.0)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from hornetmail.core.mode import Mode
-from hornetmail.core.reply import Reply
-from hornetmail.core.route import Last, route, waits_for_primary
+from hornetmail.core.delivery.route import Last, route, waits_for_primary
+from hornetmail.core.failover.mode import Mode
+from hornetmail.core.failover.verdict import Outcome, Stage, Verdict
+from hornetmail.core.mail.reply import Reply
 from hornetmail.core.served import Coverage, Domain, Host, Mailbox, PortalOn
-from hornetmail.core.verdict import Outcome, Stage, Verdict
 
 PRIMARY = (Host("192.0.2.1"),)
 DOMAIN = Domain("example.test", primaries=PRIMARY)

@@ -8,7 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hornetmail.core.spf import SPF, Directive, Kind, SPFSyntaxError, asks_for, expand, macro_address, parse, select, usable_name
+from hornetmail.core.mail.spf import (
+    SPF,
+    Directive,
+    Kind,
+    SPFSyntaxError,
+    asks_for,
+    expand,
+    macro_address,
+    parse,
+    select,
+    usable_name,
+)
 
 MACROS = {
     "s": "strong-bad@email.example.com",

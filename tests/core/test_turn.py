@@ -5,10 +5,10 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from hornetmail.core import turn
-from hornetmail.core.queued import Portal, Row, RowKind, RowState, WaitsFor
-from hornetmail.core.reply import Reply
-from hornetmail.core.verdict import Outcome, Stage, Verdict
+from hornetmail.core.delivery import turn
+from hornetmail.core.delivery.queued import Portal, Row, RowKind, RowState, WaitsFor
+from hornetmail.core.failover.verdict import Outcome, Stage, Verdict
+from hornetmail.core.mail.reply import Reply
 
 T = 1_800_000_000.0
 STEP = 60.0

@@ -9,15 +9,15 @@ import msgspec
 import pytest
 
 import hornetmail.core
-from hornetmail.core.archived import MAX_MAIL, ArchiveFigures, ArchiveItem, Hit, MediumState, Page, RootKeyState
-from hornetmail.core.envelope import Direction, Door, Envelope, Origin, Recipient
+from hornetmail.core.archive.archived import MAX_MAIL, ArchiveFigures, ArchiveItem, Hit, MediumState, Page, RootKeyState
+from hornetmail.core.delivery.queued import DONE, Backlog, Portal, Row, RowKind, RowState, Settled, WaitsFor
+from hornetmail.core.delivery.stray import Choice, Stray
 from hornetmail.core.events import DirectoryChanged, MessageAccepted
+from hornetmail.core.failover.verdict import Outcome, Stage, Verdict
 from hornetmail.core.folder import Entry, FolderError, FolderInfo, FolderStatus
-from hornetmail.core.queued import DONE, Backlog, Portal, Row, RowKind, RowState, Settled, WaitsFor
-from hornetmail.core.reply import Reply
+from hornetmail.core.mail.envelope import Direction, Door, Envelope, Origin, Recipient
+from hornetmail.core.mail.reply import Reply
 from hornetmail.core.served import Coverage, Domain, Failover, Host, Mailbox, Person, PortalOn, Role, Scope, TLSPolicy
-from hornetmail.core.stray import Choice, Stray
-from hornetmail.core.verdict import Outcome, Stage, Verdict
 
 VALUES = [
     each

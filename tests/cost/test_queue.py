@@ -12,11 +12,11 @@ from typing import Any
 
 from twisted.internet import reactor
 
-from hornetmail.core.envelope import Direction, Door, Envelope, Origin, Recipient
-from hornetmail.core.queued import Message, RowKind, RowState, Settled
+from hornetmail.core.delivery.queued import Message, RowKind, RowState, Settled
+from hornetmail.core.mail.envelope import Direction, Door, Envelope, Origin, Recipient
 from hornetmail.disk.records import Position
-from hornetmail.spool.journal import Kind, LiveRow, Snapshot, Where
-from hornetmail.spool.ordered import Ordered
+from hornetmail.spool.disk.journal import Kind, LiveRow, Snapshot, Where
+from hornetmail.spool.rows.ordered import Ordered
 from hornetmail.spool.start import OpenedQueue
 from hornetmail.testing.databases import fresh_url
 from tests.spool.test_queue import LATER, Base, never

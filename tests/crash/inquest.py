@@ -15,8 +15,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 from twisted.internet.threads import deferToThread
 
-from hornetmail.compose.keys import ServerKey
-from hornetmail.core.queued import RowKind
+from hornetmail.compose.ground.keys import ServerKey
+from hornetmail.core.delivery.queued import RowKind
 from hornetmail.disk.files import Disk
 from hornetmail.disk.seal import Seal
 from hornetmail.spool.start import open_queue

@@ -11,14 +11,14 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
-from hornetmail.core.envelope import Direction, Door, Envelope, Origin, Recipient
+from hornetmail.core.delivery.queued import DONE, Message
 from hornetmail.core.events import Alarm
-from hornetmail.core.mode import Mode
-from hornetmail.core.queued import DONE, Message
-from hornetmail.core.reply import Reply
+from hornetmail.core.failover.mode import Mode
+from hornetmail.core.failover.verdict import Outcome, Stage
+from hornetmail.core.mail.envelope import Direction, Door, Envelope, Origin, Recipient
+from hornetmail.core.mail.reply import Reply
+from hornetmail.core.mail.spf import SPF, SPFVerdict
 from hornetmail.core.served import Domain, Host, Mailbox
-from hornetmail.core.spf import SPF, SPFVerdict
-from hornetmail.core.verdict import Outcome, Stage
 from hornetmail.delivery.service import Delivery, Settings
 from hornetmail.net.smtp import Answer, Broken, Timeouts
 from hornetmail.runtime.bus import Bus

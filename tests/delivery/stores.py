@@ -9,7 +9,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from hornetmail.core.mode import Mode
+from hornetmail.core.failover.mode import Mode
 from hornetmail.db.pool import Database
 from hornetmail.delivery.service import Delivery
 from hornetmail.disk.files import Disk

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from hornetmail.core.envelope import Direction, Door, Origin
-from hornetmail.core.mode import Mode
-from hornetmail.core.queued import RowKind, RowState
+from hornetmail.core.delivery.queued import RowKind, RowState
+from hornetmail.core.failover.mode import Mode
+from hornetmail.core.failover.verdict import Outcome, Stage
+from hornetmail.core.mail.envelope import Direction, Door, Origin
 from hornetmail.core.served import Coverage, Domain, Host
-from hornetmail.core.verdict import Outcome, Stage
 from hornetmail.testing.scripted_primary import ScriptedPrimary
 from tests.delivery.world import MAIL, SENDER, SLOW_MACHINE, TRACE, WorldCase, reactor
 

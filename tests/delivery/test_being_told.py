@@ -7,11 +7,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from hornetmail.core import silence
 from hornetmail.core.alarms import AlarmRecord, Stage, Telling
+from hornetmail.core.delivery.queued import Message
 from hornetmail.core.events import Alarm, AlarmEnded, MessageAccepted, ModeChanged
-from hornetmail.core.mode import Mode
-from hornetmail.core.queued import Message
+from hornetmail.core.failover import silence
+from hornetmail.core.failover.mode import Mode
 from hornetmail.core.served import Domain, Host, Mailbox, Role
 from hornetmail.delivery.letters.alarms import AlarmLetters
 from hornetmail.delivery.letters.emergencies import Emergencies

@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 from twisted.internet.defer import Deferred
 
-from hornetmail.core.envelope import Door, Origin
-from hornetmail.core.queued import Message, Row, RowKind, RowState
+from hornetmail.core.delivery.queued import Message, Row, RowKind, RowState
+from hornetmail.core.mail.envelope import Door, Origin
 from hornetmail.net.resolver import ResolveError
 from hornetmail.testing.scripted_primary import ScriptedPrimary
 from tests.delivery.world import SENDER, WorldCase, reactor

@@ -9,10 +9,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from hornetmail.core.mode import Mode
-from hornetmail.core.reply import Reply
+from hornetmail.core.failover.mode import Mode
+from hornetmail.core.failover.verdict import Verdict
+from hornetmail.core.mail.reply import Reply
 from hornetmail.core.served import Domain, Host, Mailbox
-from hornetmail.core.verdict import Verdict
 from hornetmail.delivery.recipients.accepted import AcceptedRecipients
 from hornetmail.delivery.recipients.callforward import CallForward, Patience
 from hornetmail.runtime.bus import Bus

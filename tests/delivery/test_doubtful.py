@@ -7,14 +7,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from hornetmail.core.backoff import Backoff
-from hornetmail.core.envelope import Direction, Door, Envelope, Origin, Recipient
-from hornetmail.core.machine import Policy
-from hornetmail.core.mode import Mode
-from hornetmail.core.queued import Portal, Row, RowKind, RowState, Settled
-from hornetmail.core.reply import Reply
+from hornetmail.core.delivery.backoff import Backoff
+from hornetmail.core.delivery.queued import Portal, Row, RowKind, RowState, Settled
+from hornetmail.core.failover.machine import Policy
+from hornetmail.core.failover.mode import Mode
+from hornetmail.core.failover.verdict import Outcome, Stage, Verdict
+from hornetmail.core.mail.envelope import Direction, Door, Envelope, Origin, Recipient
+from hornetmail.core.mail.reply import Reply
 from hornetmail.core.served import Domain, Host
-from hornetmail.core.verdict import Outcome, Stage, Verdict
 from hornetmail.delivery.home.uncertain import UncertainTurns
 from hornetmail.testing.memory_directory import MemoryDirectory
 from hornetmail.testing.memory_queue import MemoryQueue

@@ -9,14 +9,14 @@ import msgspec
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from hornetmail.core.backoff import Backoff
-from hornetmail.core.envelope import Direction, Door, Envelope, Origin, Recipient
-from hornetmail.core.machine import Drained
-from hornetmail.core.mode import Mode
-from hornetmail.core.queued import Message, Portal, Row, RowKind, RowState, WaitsFor
-from hornetmail.core.reply import Reply
+from hornetmail.core.delivery.backoff import Backoff
+from hornetmail.core.delivery.queued import Message, Portal, Row, RowKind, RowState, WaitsFor
+from hornetmail.core.failover.machine import Drained
+from hornetmail.core.failover.mode import Mode
+from hornetmail.core.failover.verdict import Outcome, Stage, Verdict
+from hornetmail.core.mail.envelope import Direction, Door, Envelope, Origin, Recipient
+from hornetmail.core.mail.reply import Reply
 from hornetmail.core.served import Domain, Host
-from hornetmail.core.verdict import Outcome, Stage, Verdict
 from hornetmail.delivery.attempt.ground import Ground, Retry
 from hornetmail.delivery.attempt.underway import Underway
 from hornetmail.delivery.home.drain import HANGS_SECONDS, Drain, DrainLimits

@@ -6,12 +6,12 @@ import msgspec
 import pytest
 from twisted.internet.defer import Deferred
 
-from hornetmail.core.backoff import Backoff
+from hornetmail.core.delivery.backoff import Backoff
+from hornetmail.core.delivery.queued import RowKind, RowState
 from hornetmail.core.events import DirectoryChanged
-from hornetmail.core.mode import Mode
-from hornetmail.core.queued import RowKind, RowState
+from hornetmail.core.failover.mode import Mode
+from hornetmail.core.failover.verdict import Outcome
 from hornetmail.core.served import Domain, Failover, Host, Mailbox
-from hornetmail.core.verdict import Outcome
 from hornetmail.testing.scripted_primary import ScriptedPrimary
 from tests.delivery.world import MAIL, QUICK, SENDER, TRACE, WorldCase, reactor
 

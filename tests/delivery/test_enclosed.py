@@ -9,8 +9,8 @@ from email.policy import default
 
 import pytest
 
-from hornetmail.core.archived import ArchivedMail, Hit
-from hornetmail.core.envelope import Direction
+from hornetmail.core.archive.archived import ArchivedMail, Hit
+from hornetmail.core.mail.envelope import Direction
 from hornetmail.delivery.letters.enclosed import Cover, Fitness, Unfit, around
 from tests.delivery.test_recipients import ALICE, RAW
 from tests.delivery.world import WorldCase

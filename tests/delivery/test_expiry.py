@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 
+from hornetmail.core.delivery.queued import RowKind, RowState
 from hornetmail.core.events import Alarm
+from hornetmail.core.failover.mode import Mode
 from hornetmail.core.folder import FolderError
-from hornetmail.core.mode import Mode
-from hornetmail.core.queued import RowKind, RowState
 from hornetmail.delivery.home.expiry import DAY, SPACE, Expiry
 from tests.delivery.stores import StoresCase
 from tests.delivery.world import HOSTNAME, MAIL, reactor

@@ -10,14 +10,14 @@ import msgspec
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from hornetmail.core.envelope import Direction, Door, Envelope, Origin, Recipient
+from hornetmail.core.delivery.queued import Message, RowState
 from hornetmail.core.events import RecipientSettled
-from hornetmail.core.machine import Policy
-from hornetmail.core.mode import Mode
-from hornetmail.core.queued import Message, RowState
-from hornetmail.core.reply import Reply
+from hornetmail.core.failover.machine import Policy
+from hornetmail.core.failover.mode import Mode
+from hornetmail.core.failover.verdict import Outcome, Stage
+from hornetmail.core.mail.envelope import Direction, Door, Envelope, Origin, Recipient
+from hornetmail.core.mail.reply import Reply
 from hornetmail.core.served import TLSPolicy
-from hornetmail.core.verdict import Outcome, Stage
 from hornetmail.delivery.connections.pool import Pool
 from hornetmail.delivery.couriers.exchange import Load, hand_over
 from hornetmail.delivery.couriers.fitting import Fit, Text, fit

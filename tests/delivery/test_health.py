@@ -9,11 +9,11 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from hornetmail.core import machine
 from hornetmail.core.events import Alarm, DirectoryChanged, HealthChanged, PrimarySeen
-from hornetmail.core.reply import Reply
+from hornetmail.core.failover import machine
+from hornetmail.core.failover.verdict import Stage
+from hornetmail.core.mail.reply import Reply
 from hornetmail.core.served import Domain, Host
-from hornetmail.core.verdict import Stage
 from hornetmail.delivery.outage.health import Health, Pace, Watch
 from hornetmail.net.smtp import Broken
 from hornetmail.runtime.bus import Bus

@@ -6,10 +6,10 @@ from __future__ import annotations
 import msgspec
 from twisted.trial.unittest import TestCase
 
+from hornetmail.core.delivery.queued import RowKind, RowState
 from hornetmail.core.events import ModeChanged, PrimarySeen
-from hornetmail.core.mode import Mode
-from hornetmail.core.queued import RowKind, RowState
-from hornetmail.core.reply import Reply
+from hornetmail.core.failover.mode import Mode
+from hornetmail.core.mail.reply import Reply
 from hornetmail.core.served import Domain, Failover
 from tests.delivery.steps import DOMAIN, Stepper, Steps
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from hornetmail.core.backoff import Backoff
-from hornetmail.core.mode import Mode
-from hornetmail.core.queued import Row, RowKind, RowState, WaitsFor
+from hornetmail.core.delivery.backoff import Backoff
+from hornetmail.core.delivery.queued import Row, RowKind, RowState, WaitsFor
+from hornetmail.core.failover.mode import Mode
 from hornetmail.core.served import PortalOn
 from tests.delivery.world import MAIL, QUICK, SLOW_MACHINE, TRACE, WorldCase
 

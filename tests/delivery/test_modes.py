@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from hornetmail.core import machine
+from hornetmail.core.delivery.queued import RowKind, RowState
 from hornetmail.core.events import AlarmEnded, ModeChanged
-from hornetmail.core.mode import Mode
-from hornetmail.core.queued import RowKind, RowState
-from hornetmail.core.reply import Reply
+from hornetmail.core.failover import machine
+from hornetmail.core.failover.mode import Mode
+from hornetmail.core.failover.verdict import Outcome, Stage, Verdict
+from hornetmail.core.mail.reply import Reply
 from hornetmail.core.served import Domain, Failover, Host, Mailbox
-from hornetmail.core.verdict import Outcome, Stage, Verdict
 from hornetmail.delivery.outage import modes
 from hornetmail.runtime.bus import Bus
 from hornetmail.testing.memory_directory import MemoryDirectory

@@ -9,9 +9,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from hornetmail.core.reply import Reply
+from hornetmail.core.failover.verdict import Stage
+from hornetmail.core.mail.reply import Reply
 from hornetmail.core.served import Host, TLSPolicy
-from hornetmail.core.verdict import Stage
 from hornetmail.delivery.connections.pool import Limits, Pool
 from hornetmail.net.smtp import Broken
 from tests.delivery.world import SLOW_MACHINE, WorldCase

@@ -6,10 +6,10 @@ import msgspec
 import pytest
 from twisted.internet.defer import Deferred, gatherResults
 
-from hornetmail.core.archived import ArchivedMail, Hit, Refused
-from hornetmail.core.envelope import Direction
-from hornetmail.core.machine import Policy
-from hornetmail.core.mode import Mode
+from hornetmail.core.archive.archived import ArchivedMail, Hit, Refused
+from hornetmail.core.failover.machine import Policy
+from hornetmail.core.failover.mode import Mode
+from hornetmail.core.mail.envelope import Direction
 from hornetmail.core.served import Coverage, Domain, Host, Person, Role, TLSPolicy
 from hornetmail.delivery.recipients.callforward import Patience
 from hornetmail.testing.scripted_primary import ScriptedPrimary

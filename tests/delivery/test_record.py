@@ -10,15 +10,15 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from hornetmail.core.backoff import Backoff
+from hornetmail.core.delivery.backoff import Backoff
+from hornetmail.core.delivery.queued import RowKind, RowState, Settled
 from hornetmail.core.events import Alarm, AlarmEnded
-from hornetmail.core.mode import Mode
-from hornetmail.core.queued import RowKind, RowState, Settled
+from hornetmail.core.failover.mode import Mode
 from hornetmail.delivery.attempt.record import Record
 from hornetmail.delivery.connections.unrecorded import Unrecorded
 from hornetmail.disk.files import DiskFull
 from hornetmail.runtime.bus import Bus
-from hornetmail.spool.errors import BodyLost, SpoolError
+from hornetmail.spool.disk.errors import BodyLost, SpoolError
 from hornetmail.testing.memory_queue import MemoryBody, MemoryQueue
 from tests.delivery.world import SLOW_MACHINE, WorldCase, reactor
 

@@ -11,10 +11,10 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
-from hornetmail.core import outage
-from hornetmail.core.envelope import Recipient
+from hornetmail.core.failover import outage
+from hornetmail.core.failover.verdict import Outcome, Stage, Verdict
+from hornetmail.core.mail.envelope import Recipient
 from hornetmail.core.served import Host, TLSPolicy
-from hornetmail.core.verdict import Outcome, Stage, Verdict
 from hornetmail.delivery.connections.pool import Limits, Pool
 from hornetmail.delivery.couriers.exchange import Load, hand_over
 from hornetmail.net.dial import Dialer

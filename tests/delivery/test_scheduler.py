@@ -10,8 +10,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from hornetmail.core.envelope import Direction, Door, Envelope, Origin, Recipient
-from hornetmail.core.queued import Claim, RowKind, RowState, Settled
+from hornetmail.core.delivery.queued import Claim, RowKind, RowState, Settled
+from hornetmail.core.mail.envelope import Direction, Door, Envelope, Origin, Recipient
 from hornetmail.delivery.attempt.scheduler import Lane, Share
 from hornetmail.delivery.attempt.underway import Underway
 from hornetmail.delivery.tasks import Tasks, pause, together, within

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from hornetmail.core.envelope import Direction, Door, Origin
-from hornetmail.core.queued import RowKind, RowState
+from hornetmail.core.delivery.queued import RowKind, RowState
+from hornetmail.core.mail.envelope import Direction, Door, Origin
 from hornetmail.core.served import Domain, Host, TLSPolicy
 from hornetmail.net.smtp import Timeouts
 from hornetmail.testing.scripted_primary import ScriptedPrimary

@@ -7,9 +7,9 @@ from collections import Counter
 
 from twisted.trial.unittest import TestCase
 
-from hornetmail.core.mode import Mode
-from hornetmail.core.queued import RowState
-from hornetmail.core.reply import Reply
+from hornetmail.core.delivery.queued import RowState
+from hornetmail.core.failover.mode import Mode
+from hornetmail.core.mail.reply import Reply
 from tests.delivery.steps import DOMAIN, Ending, Stepper, Steps
 
 ALICE, BOB, NOBODY = (f"{name}@{DOMAIN}" for name in ("alice", "bob", "nobody"))

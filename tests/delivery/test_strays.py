@@ -5,10 +5,10 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from hornetmail.core.delivery.queued import Portal, RowKind, RowState
+from hornetmail.core.delivery.stray import Choice, Stray
+from hornetmail.core.failover.mode import Mode
 from hornetmail.core.folder import FolderError
-from hornetmail.core.mode import Mode
-from hornetmail.core.queued import Portal, RowKind, RowState
-from hornetmail.core.stray import Choice, Stray
 from hornetmail.delivery.tasks import together
 from tests.delivery.stores import StoresCase
 from tests.delivery.world import MAIL, SENDER, TRACE

@@ -5,10 +5,10 @@ from __future__ import annotations
 import msgspec
 from twisted.trial.unittest import TestCase
 
-from hornetmail.core.envelope import Door
-from hornetmail.core.mode import Mode
-from hornetmail.core.queued import RowKind, RowState
-from hornetmail.core.reply import Reply
+from hornetmail.core.delivery.queued import RowKind, RowState
+from hornetmail.core.failover.mode import Mode
+from hornetmail.core.mail.envelope import Door
+from hornetmail.core.mail.reply import Reply
 from hornetmail.core.served import Mailbox, PortalOn, Role
 from tests.delivery.steps import DOMAIN, Stepper, Steps
 

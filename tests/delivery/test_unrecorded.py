@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from hornetmail.core.queued import Settled
+from hornetmail.core.delivery.queued import Settled
 from hornetmail.delivery.connections.pool import Limits
 from hornetmail.delivery.connections.unrecorded import PATIENCE_SECONDS, Unrecorded
 from tests.delivery.world import SLOW_MACHINE, WorldCase, reactor

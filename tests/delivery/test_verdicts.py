@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hornetmail.core.reply import Reply
-from hornetmail.core.verdict import Outcome, Stage
+from hornetmail.core.failover.verdict import Outcome, Stage
+from hornetmail.core.mail.reply import Reply
 from hornetmail.delivery.couriers.exchange import verdict_of
 from hornetmail.net.smtp import Answer
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hornetmail.core.mode import Mode
-from hornetmail.core.queued import RowKind, RowState
+from hornetmail.core.delivery.queued import RowKind, RowState
+from hornetmail.core.failover.mode import Mode
 from tests.delivery.stores import StoresCase
 from tests.delivery.world import MAIL, SENDER, TRACE
 

@@ -9,13 +9,13 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
-from hornetmail.core.archived import ArchivedMail, Refused
-from hornetmail.core.backoff import Backoff
-from hornetmail.core.envelope import Direction, Door, Envelope, Origin, Recipient
+from hornetmail.core.archive.archived import ArchivedMail, Refused
+from hornetmail.core.delivery.backoff import Backoff
+from hornetmail.core.delivery.queued import Message, Row, RowKind
 from hornetmail.core.events import Alarm, ModeChanged
-from hornetmail.core.machine import Policy
-from hornetmail.core.mode import Mode
-from hornetmail.core.queued import Message, Row, RowKind
+from hornetmail.core.failover.machine import Policy
+from hornetmail.core.failover.mode import Mode
+from hornetmail.core.mail.envelope import Direction, Door, Envelope, Origin, Recipient
 from hornetmail.core.served import Domain, Host, Mailbox, Role, Scope, TLSPolicy
 from hornetmail.delivery.connections.pool import Limits
 from hornetmail.delivery.home.drain import DrainLimits

@@ -14,15 +14,15 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 
 from hornetmail.archive.archive import Archive, ArchiveSettings
-from hornetmail.archive.care.retention import RetentionSettings
+from hornetmail.archive.care.terms.retention import RetentionSettings
 from hornetmail.archive.media.directory import DirectoryPlace
 from hornetmail.archive.media.medium import Medium
 from hornetmail.archive.media.roster import Media
-from hornetmail.core.envelope import Direction, Door, Envelope, Origin, Recipient
+from hornetmail.core.delivery.queued import RowState
 from hornetmail.core.events import Alarm
+from hornetmail.core.failover.mode import Mode
 from hornetmail.core.ids import IdSource
-from hornetmail.core.mode import Mode
-from hornetmail.core.queued import RowState
+from hornetmail.core.mail.envelope import Direction, Door, Envelope, Origin, Recipient
 from hornetmail.core.served import Domain, Host, Mailbox, Role, TLSPolicy
 from hornetmail.delivery.outage.health import Pace
 from hornetmail.delivery.recipients.store import RecipientDatabase

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from hornetmail.core.machine import HEALTH
-from hornetmail.core.mode import Mode
-from hornetmail.core.queued import RowState
+from hornetmail.core.delivery.queued import RowState
+from hornetmail.core.failover.machine import HEALTH
+from hornetmail.core.failover.mode import Mode
 from tests.faults.ledger import MARKS, Ledger
 
 QUIET = 8 * 3600.0

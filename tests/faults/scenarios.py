@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from hornetmail.core.mode import Mode
-from hornetmail.core.queued import RowKind, RowState
+from hornetmail.core.delivery.queued import RowKind, RowState
+from hornetmail.core.failover.mode import Mode
 from tests.faults.house import House
 from tests.faults.ledger import Ledger
 

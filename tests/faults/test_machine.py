@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from hornetmail.core.machine import OrderRefused
-from hornetmail.core.mode import Mode
+from hornetmail.core.failover.machine import OrderRefused
+from hornetmail.core.failover.mode import Mode
 from tests.faults.driver import quietly
 from tests.faults.house import House, template
 from tests.faults.judge import judge

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from hornetmail.core.spf import SPF, SPFVerdict
+from hornetmail.core.mail.spf import SPF, SPFVerdict
 from hornetmail.filter.spf import SenderCheck
 from hornetmail.net.resolver import ResolveError
 from hornetmail.testing.resolver import FakeResolver

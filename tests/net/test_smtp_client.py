@@ -13,9 +13,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import TestCase
 
-from hornetmail.core.envelope import Recipient
+from hornetmail.core.failover.verdict import Stage
+from hornetmail.core.mail.envelope import Recipient
 from hornetmail.core.served import Host, TLSPolicy
-from hornetmail.core.verdict import Stage
 from hornetmail.net.dial import Dialer
 from hornetmail.net.listener import PumpFactory
 from hornetmail.net.smtp import Broken, SMTPClient, Timeouts

@@ -15,8 +15,8 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
+from hornetmail.core.failover.verdict import Outcome, Stage
 from hornetmail.core.served import Host, TLSPolicy
-from hornetmail.core.verdict import Outcome, Stage
 from hornetmail.delivery.connections.pool import Pool
 from hornetmail.delivery.couriers.exchange import verdict_of_broken
 from hornetmail.net.dial import Dialer, DialError

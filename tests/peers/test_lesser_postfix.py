@@ -7,10 +7,10 @@ import email.policy
 
 import msgspec
 
-from hornetmail.core.mode import Mode
-from hornetmail.core.queued import RowState
+from hornetmail.core.delivery.queued import RowState
+from hornetmail.core.failover.mode import Mode
+from hornetmail.core.failover.verdict import Outcome
 from hornetmail.core.served import Domain, Host, TLSPolicy
-from hornetmail.core.verdict import Outcome
 from tests.delivery.test_fitting import BIG, EIGHT, MAIL, SIGNED, Given
 from tests.mime.test_conversion import MIXED, leaves
 from tests.peers.postfix import PostfixPrimary

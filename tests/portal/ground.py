@@ -12,8 +12,8 @@ from typing import Any
 from twisted.internet import reactor
 from zope.interface import implementer
 
-from hornetmail.core.envelope import Direction, Door, Envelope, Origin, Recipient
-from hornetmail.core.queued import Message, Row, RowKind, RowState
+from hornetmail.core.delivery.queued import Message, Row, RowKind, RowState
+from hornetmail.core.mail.envelope import Direction, Door, Envelope, Origin, Recipient
 from hornetmail.core.served import Domain, Mailbox
 from hornetmail.db.pool import Database
 from hornetmail.disk.files import Disk

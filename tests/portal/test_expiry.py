@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 from twisted.internet import reactor as _reactor
 from twisted.trial.unittest import TestCase
 
+from hornetmail.core.delivery.queued import Portal
 from hornetmail.core.events import FolderChanged
-from hornetmail.core.queued import Portal
 from tests.portal.ground import MAIL, Bytes, Ground, message, row
 
 reactor: Any = _reactor

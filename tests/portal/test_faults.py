@@ -10,8 +10,8 @@ import pytest
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 
+from hornetmail.core.delivery.queued import Portal
 from hornetmail.core.folder import FolderError
-from hornetmail.core.queued import Portal
 from hornetmail.db.engines import DatabaseError
 from hornetmail.disk.files import DiskFull
 from hornetmail.testing.faulty_disk import FaultyDisk

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from twisted.trial.unittest import TestCase
 
+from hornetmail.core.delivery.queued import Portal
 from hornetmail.core.folder import FolderError
-from hornetmail.core.queued import Portal
 from tests.portal.ground import MAIL, Bytes, Ground, message, row
 
 FOLDERS = ("INBOX", "Archive", "Trash")

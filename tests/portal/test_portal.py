@@ -9,10 +9,10 @@ import pytest
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 
-from hornetmail.core.envelope import Recipient
+from hornetmail.core.delivery.queued import Portal
 from hornetmail.core.events import FolderChanged
 from hornetmail.core.folder import FolderError
-from hornetmail.core.queued import Portal
+from hornetmail.core.mail.envelope import Recipient
 from hornetmail.mime import headers
 from hornetmail.testing import corpus
 from tests.portal.ground import MAIL, TRACE, Bytes, Ground, message, row

@@ -49,7 +49,7 @@ def start_before(hornet: Installation, minute: int, seconds: int) -> None:
 
 def in_index(hornet: Installation, statement: str, *values: object) -> None:
     """Change the index of the stopped service: the only way to let years go by."""
-    from hornetmail.compose import offline
+    from hornetmail.compose.setting_up import offline
 
     root = RootFile(hornet.dir / "keys" / "archive-root.key", Disk()).read()
     assert root is not None

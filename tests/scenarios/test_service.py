@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from hornetmail.cli.client import Client
-from hornetmail.compose.certificate import self_signed
+from hornetmail.compose.ground.certificate import self_signed
 from tests.peers.installation import BIN, Installation
 from tests.peers.scripted import HANG, ScriptedServer
 from tests.peers.waiting import until

@@ -10,9 +10,9 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from hornetmail.access.login import AccessRefused
-from hornetmail.core.envelope import Direction, Envelope, Origin
-from hornetmail.core.queued import Message, Row, RowKind, RowState
-from hornetmail.core.reply import Reply
+from hornetmail.core.delivery.queued import Message, Row, RowKind, RowState
+from hornetmail.core.mail.envelope import Direction, Envelope, Origin
+from hornetmail.core.mail.reply import Reply
 from hornetmail.core.served import Domain, Mailbox, Person
 from hornetmail.interfaces.access import IAccess
 from hornetmail.interfaces.body import IDeposit

@@ -20,8 +20,8 @@ from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
 from hornetmail.access.login import AccessRefused
-from hornetmail.compose.certificate import self_signed
-from hornetmail.core.queued import Portal
+from hornetmail.compose.ground.certificate import self_signed
+from hornetmail.core.delivery.queued import Portal
 from hornetmail.core.served import Person, Scope
 from hornetmail.interfaces.access import IAccess
 from hornetmail.net.listener import PumpFactory

@@ -14,8 +14,8 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from hornetmail.core.envelope import Direction, Door
 from hornetmail.core.events import Alarm, MessageAccepted
+from hornetmail.core.mail.envelope import Direction, Door
 from hornetmail.disk.files import DiskFull
 from hornetmail.net.pump import Pump
 from hornetmail.servers import smtp_policy

@@ -16,11 +16,11 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 
-from hornetmail.core.envelope import Direction, Door, Envelope, Origin, Recipient
-from hornetmail.core.queued import Message, RowKind, RowState, Settled
+from hornetmail.core.delivery.queued import Message, RowKind, RowState, Settled
+from hornetmail.core.mail.envelope import Direction, Door, Envelope, Origin, Recipient
 from hornetmail.disk.files import Disk, DiskFull
 from hornetmail.disk.seal import Seal
-from hornetmail.spool.errors import SpoolBroken, SpoolError
+from hornetmail.spool.disk.errors import SpoolBroken, SpoolError
 from hornetmail.spool.start import OpenedQueue, open_queue
 from hornetmail.testing.faulty_disk import FaultyDisk
 

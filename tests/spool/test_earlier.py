@@ -15,7 +15,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
-from hornetmail.core.queued import Row, RowKind, RowState, Settled, WaitsFor
+from hornetmail.core.delivery.queued import Row, RowKind, RowState, Settled, WaitsFor
 from hornetmail.disk.files import Disk
 from hornetmail.disk.seal import Seal
 from hornetmail.spool.start import OpenedQueue, open_queue

@@ -11,10 +11,10 @@ from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import Clock, deferLater
 
-from hornetmail.core.queued import Message, Portal, RowKind, RowState, Settled
+from hornetmail.core.delivery.queued import Message, Portal, RowKind, RowState, Settled
 from hornetmail.disk.files import Disk, DiskFull
 from hornetmail.disk.records import Position
-from hornetmail.spool.errors import BodyLost, SpoolError
+from hornetmail.spool.disk.errors import BodyLost, SpoolError
 from hornetmail.spool.start import OpenedQueue
 from hornetmail.testing.faulty_disk import FaultyDisk
 from tests.spool.test_queue import DELIVERED, LATER, A, Base, D, R, never

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from hornetmail.core.queued import Portal, RowKind, RowState
-from hornetmail.spool import ordered
-from hornetmail.spool.dues import Dues
-from hornetmail.spool.journal import LiveRow
-from hornetmail.spool.ordered import Ordered, RowIndex, after
-from hornetmail.spool.turns import Turns
+from hornetmail.core.delivery.queued import Portal, RowKind, RowState
+from hornetmail.spool.disk.journal import LiveRow
+from hornetmail.spool.rows import ordered
+from hornetmail.spool.rows.dues import Dues
+from hornetmail.spool.rows.ordered import Ordered, RowIndex, after
+from hornetmail.spool.rows.turns import Turns
 
 D, A, R = RowKind.DELIVER, RowKind.ARCHIVE, RowKind.DRAIN
 

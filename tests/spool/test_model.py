@@ -7,11 +7,10 @@ from hypothesis import given
 from hypothesis import settings as sized
 from hypothesis import strategies as st
 
-from hornetmail.core.envelope import Direction, Door, Envelope, Origin, Recipient
-from hornetmail.core.queued import DONE, Message, Portal, RowKind, RowState
+from hornetmail.core.delivery.queued import DONE, Message, Portal, RowKind, RowState
+from hornetmail.core.mail.envelope import Direction, Door, Envelope, Origin, Recipient
 from hornetmail.disk.records import Position
-from hornetmail.spool.index import entry_of, stored
-from hornetmail.spool.journal import (
+from hornetmail.spool.disk.journal import (
     Adopted,
     Changed,
     Claimed,
@@ -28,7 +27,8 @@ from hornetmail.spool.journal import (
     decode,
     encode,
 )
-from hornetmail.spool.live import Live
+from hornetmail.spool.rows.index import entry_of, stored
+from hornetmail.spool.rows.live import Live
 
 AFTER = (RowState.QUEUED, RowState.PARKED, RowState.STUCK, RowState.DELIVERED, RowState.FAILED)
 BY_HAND = (RowState.QUEUED, RowState.HELD, RowState.PARKED, RowState.REMOVED)

@@ -16,10 +16,10 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
-from hornetmail.core.envelope import Direction, Door, Envelope, Origin, Recipient
-from hornetmail.core.queued import Message, Portal, Row, RowKind, RowState, Settled
-from hornetmail.core.reply import Reply
-from hornetmail.core.verdict import Outcome, Verdict
+from hornetmail.core.delivery.queued import Message, Portal, Row, RowKind, RowState, Settled
+from hornetmail.core.failover.verdict import Outcome, Verdict
+from hornetmail.core.mail.envelope import Direction, Door, Envelope, Origin, Recipient
+from hornetmail.core.mail.reply import Reply
 from hornetmail.db.engines import DatabaseBroken
 from hornetmail.disk.files import Disk, DiskFull
 from hornetmail.disk.mounts import NetworkFileSystem
@@ -28,8 +28,8 @@ from hornetmail.disk.seal import Seal
 from hornetmail.interfaces.body import IBody, IDeposit
 from hornetmail.interfaces.queue import IQueue
 from hornetmail.spool import start
-from hornetmail.spool.deposit import SHORT
-from hornetmail.spool.errors import SpoolError
+from hornetmail.spool.disk.deposit import SHORT
+from hornetmail.spool.disk.errors import SpoolError
 from hornetmail.spool.start import OpenedQueue, open_queue
 from hornetmail.testing.databases import fresh_url
 

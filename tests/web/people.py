@@ -13,8 +13,8 @@ from twisted.internet.task import Clock
 from hornetmail.access import rights
 from hornetmail.access.login import AccessRefused
 from hornetmail.access.sessions import Session, csrf_token
+from hornetmail.core.archive.stamps import AUTHORITIES
 from hornetmail.core.served import Domain, Host, Mailbox, Person, Role, Scope
-from hornetmail.core.stamps import AUTHORITIES
 from hornetmail.directory.store import Credential
 from hornetmail.testing.folders import MemoryBus
 from hornetmail.testing.memory_directory import MemoryDirectory

@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 
-from hornetmail.core.archived import ArchivedMail, Hit, Page
-from hornetmail.core.envelope import Direction, Door, Envelope, Origin, Recipient
+from hornetmail.core.archive.archived import ArchivedMail, Hit, Page
+from hornetmail.core.delivery.queued import Message, Row, RowKind, RowState
 from hornetmail.core.events import Alarm, HealthChanged, MessageAccepted
-from hornetmail.core.queued import Message, Row, RowKind, RowState
+from hornetmail.core.mail.envelope import Direction, Door, Envelope, Origin, Recipient
 from hornetmail.core.served import PortalOn
 from hornetmail.testing.rooms import Kept
 from hornetmail.web.pages import directory

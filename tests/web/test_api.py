@@ -6,10 +6,10 @@ import msgspec
 import pytest
 from twisted.trial.unittest import TestCase
 
-from hornetmail.core.archived import Finding
-from hornetmail.core.envelope import Direction
-from hornetmail.core.mode import Mode
-from hornetmail.core.queued import RowState
+from hornetmail.core.archive.archived import Finding
+from hornetmail.core.delivery.queued import RowState
+from hornetmail.core.failover.mode import Mode
+from hornetmail.core.mail.envelope import Direction
 from hornetmail.core.served import Coverage, Domain, Person, PortalOn, Role, Scope
 from hornetmail.testing.control import NOW, Control
 from hornetmail.testing.site import ApiOnControl, queued

@@ -11,9 +11,9 @@ from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from hornetmail.core.archived import ArchiveError, BackupState, Finding, MirrorState
+from hornetmail.core.archive.archived import ArchiveError, BackupState, Finding, MirrorState
+from hornetmail.core.archive.statistics import DAY, DayOf, Sender, Statistics, Sum
 from hornetmail.core.served import Person, Role
-from hornetmail.core.statistics import DAY, DayOf, Sender, Statistics, Sum
 from hornetmail.interfaces.safety import ISafety
 from hornetmail.runtime.jobs import Jobs, PlannedJob
 from hornetmail.web.api.archive import VerifyRequest

@@ -14,7 +14,7 @@ from twisted.web.http_headers import Headers
 
 from hornetmail.access.sessions import csrf_token
 from hornetmail.core.events import FolderChanged, MessageAccepted, ModeChanged
-from hornetmail.core.mode import Mode
+from hornetmail.core.failover.mode import Mode
 from hornetmail.core.served import Domain, Role
 from hornetmail.testing.control import Control
 from hornetmail.testing.site import ApiOnControl

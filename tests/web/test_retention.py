@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from twisted.trial.unittest import TestCase
 
-from hornetmail.core.retention import RetentionState, Rule
+from hornetmail.core.archive.retention import RetentionState, Rule
 from hornetmail.core.served import Domain, Role
 from hornetmail.testing.control import Control
 from hornetmail.testing.site import ApiOnControl

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from hornetmail.access.rights import Suspended
-from hornetmail.core.archived import ArchiveError
+from hornetmail.core.archive.archived import ArchiveError
 from hornetmail.core.served import Person, Role
 from hornetmail.delivery.letters.redelivery import Redelivery
 from hornetmail.testing.control import NOW

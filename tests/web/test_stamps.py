@@ -14,8 +14,8 @@ from cryptography.x509.oid import NameOID
 from twisted.trial.unittest import TestCase
 
 from hornetmail.archive.proof.tokens import fingerprint
+from hornetmail.core.archive.stamps import AUTHORITIES, read_settings
 from hornetmail.core.served import Domain, Role
-from hornetmail.core.stamps import AUTHORITIES, read_settings
 from hornetmail.testing.control import Control
 from hornetmail.testing.site import ApiOnControl
 from hornetmail.web.api.operations import ApiError, Caller

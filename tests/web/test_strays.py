@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from twisted.trial.unittest import TestCase
 
-from hornetmail.core.queued import Row, RowKind, RowState
+from hornetmail.core.delivery.queued import Row, RowKind, RowState
 from hornetmail.core.served import Domain, Host, Mailbox, Role
 from hornetmail.testing.control import Control
 from hornetmail.testing.rooms import MemoryPortal, MemoryStrays

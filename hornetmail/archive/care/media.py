@@ -23,7 +23,7 @@ from hornetmail.archive.media.medium import IMedium, IPlace, Medium, MediumError
 from hornetmail.archive.media.register import Entry, MediumRefused, Register
 from hornetmail.archive.media.roster import Media
 from hornetmail.archive.media.settings import settings_for
-from hornetmail.core.archived import ArchiveError, MediumProbe, MediumState
+from hornetmail.core.archive.archived import ArchiveError, MediumProbe, MediumState
 from hornetmail.db.engines import Cursor
 from hornetmail.db.pool import Database
 from hornetmail.disk.files import DiskFull

@@ -8,7 +8,7 @@ import msgspec
 
 from hornetmail.archive.media.medium import IMedium, Space
 from hornetmail.archive.media.roster import Media
-from hornetmail.core.archived import ArchiveError
+from hornetmail.core.archive.archived import ArchiveError
 
 LOW = 0.1
 """Free share of a medium below which its administrators are warned."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hornetmail.core.retention import Hold
+from hornetmail.core.archive.retention import Hold
 from hornetmail.db.engines import Cursor
 
 _HELD = "SELECT 1 FROM held h JOIN hold ON hold.tenant = h.tenant AND hold.name = h.name WHERE h.at > h.released AND h.at > hold.released"

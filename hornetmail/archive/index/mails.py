@@ -11,8 +11,8 @@ from hornetmail.archive.index.rules import kept_of, rules_of
 from hornetmail.archive.index.schema import Arrival, People, fts_row, make_month, people_decoder, table_of
 from hornetmail.archive.index.uses import GONE, use_parts
 from hornetmail.archive.store.records import MailMeta, Outcome
+from hornetmail.core.archive.retention import goes_at
 from hornetmail.core.ids import milliseconds_of
-from hornetmail.core.retention import goes_at
 from hornetmail.db.engines import Cursor
 from hornetmail.mime.text import MailText
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hornetmail.archive.index.query import parse_query
 from hornetmail.archive.index.schema import table_of
 from hornetmail.archive.index.search import conditions_of, expression
-from hornetmail.core.retention import Hold
+from hornetmail.core.archive.retention import Hold
 from hornetmail.core.served import Scope
 from hornetmail.db.engines import Cursor
 

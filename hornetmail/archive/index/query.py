@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from hornetmail.core.archived import QueryError
+from hornetmail.core.archive.archived import QueryError
 
 MAX_QUERY = 2000
 MAX_TERMS = 40

@@ -8,9 +8,9 @@ import msgspec
 
 from hornetmail.archive.index.holds import is_held
 from hornetmail.archive.index.schema import People, people_decoder
-from hornetmail.core.address import domain_of
-from hornetmail.core.envelope import Direction
-from hornetmail.core.retention import Kept, RetentionPreview, Rule, goes_at
+from hornetmail.core.archive.retention import Kept, RetentionPreview, Rule, goes_at
+from hornetmail.core.mail.address import domain_of
+from hornetmail.core.mail.envelope import Direction
 from hornetmail.db.engines import Cursor
 
 PAGE = 500

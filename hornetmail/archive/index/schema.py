@@ -11,7 +11,7 @@ import hashlib
 
 import msgspec
 
-from hornetmail.core.address import key_of
+from hornetmail.core.mail.address import key_of
 from hornetmail.db.engines import Cursor
 from hornetmail.db.migrate import Migration
 from hornetmail.mime.text import Named

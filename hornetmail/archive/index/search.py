@@ -13,9 +13,9 @@ import msgspec
 from hornetmail.archive.index.mails import place_at
 from hornetmail.archive.index.query import Query, Words, tokens
 from hornetmail.archive.index.schema import ANY, ATTACHMENT, SPAM, People, people_decoder, right_token, table_of
-from hornetmail.core.address import key_of
-from hornetmail.core.archived import Hit, Page, QueryError
-from hornetmail.core.envelope import Direction
+from hornetmail.core.archive.archived import Hit, Page, QueryError
+from hornetmail.core.mail.address import key_of
+from hornetmail.core.mail.envelope import Direction
 from hornetmail.core.served import Scope
 from hornetmail.db.engines import Cursor
 

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from hornetmail.core.archived import ArchiveError
+from hornetmail.core.archive.archived import ArchiveError
 from hornetmail.disk.files import Disk
 from hornetmail.disk.seal import BrokenSeal, Seal
 

@@ -16,7 +16,7 @@ import msgspec
 
 from hornetmail.archive.keys.keyring import KEYRING_NAME, KeyReplaced, Keyring, KeyTrouble
 from hornetmail.archive.media.medium import IMedium, MediumError, MediumMissing
-from hornetmail.core.archived import ArchiveError
+from hornetmail.core.archive.archived import ArchiveError
 from hornetmail.disk.files import Disk
 
 PREVIOUS_NAME = "keyring-previous"

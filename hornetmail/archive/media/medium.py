@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 from zope.interface import Attribute, Interface, implementer
 
-from hornetmail.core.archived import ArchiveError
+from hornetmail.core.archive.archived import ArchiveError
 
 IDENTITY = "medium"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*")

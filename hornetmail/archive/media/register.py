@@ -18,7 +18,7 @@ from hornetmail.archive.media.roster import Media
 from hornetmail.archive.media.s3 import BucketPlace
 from hornetmail.archive.media.settings import BucketSettings, DirectorySettings, Settings, ShareSettings
 from hornetmail.archive.media.smb import SharePlace
-from hornetmail.core.archived import ArchiveError
+from hornetmail.core.archive.archived import ArchiveError
 from hornetmail.db.pool import Database
 from hornetmail.disk.files import Disk
 from hornetmail.disk.seal import BrokenSeal, Seal

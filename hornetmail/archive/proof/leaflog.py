@@ -16,7 +16,7 @@ import msgspec
 from hornetmail.archive.media.medium import IMedium, MediumMissing
 from hornetmail.archive.proof.leafindex import LeafIndex
 from hornetmail.archive.proof.leaves import VOID, Frontier, decode_run, encode_run
-from hornetmail.core.archived import ArchiveError
+from hornetmail.core.archive.archived import ArchiveError
 from hornetmail.disk.files import Disk
 from hornetmail.disk.records import Position, RecordLog, Replayed
 

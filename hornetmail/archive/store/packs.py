@@ -16,7 +16,7 @@ import zstandard
 
 from hornetmail.archive.keys.keyring import Keyring, KeyTrouble
 from hornetmail.archive.store.records import RecordBroken, read_header
-from hornetmail.core.archived import ArchiveError
+from hornetmail.core.archive.archived import ArchiveError
 from hornetmail.disk.seal import BrokenSeal
 
 HEADER = struct.Struct(">8sIIQ16sQHxxxxxxxxxxxxxx")

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from hornetmail.archive.keys.keyring import Keyring
 from hornetmail.archive.proof.leaves import audit_input, leaf_hash, leaf_input
-from hornetmail.core.archived import ArchiveError
+from hornetmail.core.archive.archived import ArchiveError
 from hornetmail.disk.seal import BrokenSeal, Seal
 
 FORMAT = 1

@@ -38,7 +38,7 @@ from hornetmail.archive.store.records import (
     new_salt,
     read_header,
 )
-from hornetmail.core.archived import ArchiveItem
+from hornetmail.core.archive.archived import ArchiveItem
 from hornetmail.core.ids import IdSource, milliseconds_of
 from hornetmail.disk.records import BadRecord, Position, RecordLog, Replayed
 

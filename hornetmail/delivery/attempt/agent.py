@@ -8,17 +8,17 @@ import msgspec
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
-from hornetmail.core import outage
-from hornetmail.core.address import domain_of
-from hornetmail.core.bounce import Bounce
-from hornetmail.core.envelope import Door
+from hornetmail.core.delivery.queued import Claim, Message, Row, RowKind, RowState, Settled, WaitsFor
+from hornetmail.core.delivery.route import PRIMARY, Last, Route, route, waits_for_primary
+from hornetmail.core.delivery.turn import is_uncertain
 from hornetmail.core.events import Alarm, RecipientSettled
-from hornetmail.core.mode import Mode
-from hornetmail.core.queued import Claim, Message, Row, RowKind, RowState, Settled, WaitsFor
-from hornetmail.core.reply import Reply
-from hornetmail.core.route import PRIMARY, Last, Route, route, waits_for_primary
-from hornetmail.core.turn import is_uncertain
-from hornetmail.core.verdict import Outcome, Stage, Verdict
+from hornetmail.core.failover import outage
+from hornetmail.core.failover.mode import Mode
+from hornetmail.core.failover.verdict import Outcome, Stage, Verdict
+from hornetmail.core.mail.address import domain_of
+from hornetmail.core.mail.bounce import Bounce
+from hornetmail.core.mail.envelope import Door
+from hornetmail.core.mail.reply import Reply
 from hornetmail.delivery.attempt.evidence import Evidence
 from hornetmail.delivery.attempt.ground import Ground, Retry
 from hornetmail.delivery.attempt.record import Record
@@ -28,7 +28,7 @@ from hornetmail.delivery.letters.notices import Notices
 from hornetmail.delivery.tasks import Tasks, together
 from hornetmail.interfaces.body import IBody
 from hornetmail.interfaces.courier import ICourier
-from hornetmail.spool.errors import BodyLost
+from hornetmail.spool.disk.errors import BodyLost
 
 OUR_TROUBLE = "trouble of our own"
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
+from hornetmail.core.delivery.queued import Claim, Message, Row, RowState, Settled
+from hornetmail.core.delivery.route import ARCHIVE
 from hornetmail.core.events import Alarm
-from hornetmail.core.queued import Claim, Message, Row, RowState, Settled
-from hornetmail.core.route import ARCHIVE
-from hornetmail.core.verdict import Outcome
+from hornetmail.core.failover.verdict import Outcome
 from hornetmail.delivery.attempt.ground import Ground, Retry
 from hornetmail.delivery.attempt.record import Record
 from hornetmail.delivery.couriers.archive import ArchiveCourier
-from hornetmail.spool.errors import BodyLost
+from hornetmail.spool.disk.errors import BodyLost
 
 QUICK_LOOKS = 3
 QUICK_LOOK = 0.5

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
-from hornetmail.core import outage
-from hornetmail.core.address import domain_of
-from hornetmail.core.envelope import Door
-from hornetmail.core.queued import Message
-from hornetmail.core.reply import Reply
-from hornetmail.core.verdict import Outcome, Stage, Verdict
+from hornetmail.core.delivery.queued import Message
+from hornetmail.core.failover import outage
+from hornetmail.core.failover.verdict import Outcome, Stage, Verdict
+from hornetmail.core.mail.address import domain_of
+from hornetmail.core.mail.envelope import Door
+from hornetmail.core.mail.reply import Reply
 from hornetmail.delivery.outage.modes import Modes
 from hornetmail.delivery.recipients.accepted import AcceptedRecipients
 from hornetmail.interfaces.directory import IDirectory

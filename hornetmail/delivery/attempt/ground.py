@@ -7,10 +7,10 @@ from collections.abc import Callable
 import msgspec
 from twisted.internet.interfaces import IReactorTime
 
-from hornetmail.core.address import domain_of
-from hornetmail.core.backoff import Backoff
-from hornetmail.core.mode import Mode
-from hornetmail.core.queued import Row
+from hornetmail.core.delivery.backoff import Backoff
+from hornetmail.core.delivery.queued import Row
+from hornetmail.core.failover.mode import Mode
+from hornetmail.core.mail.address import domain_of
 from hornetmail.delivery.outage.modes import Modes
 from hornetmail.interfaces.bus import IBus
 from hornetmail.interfaces.directory import IDirectory

@@ -16,9 +16,9 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from hornetmail.core.backoff import Backoff
+from hornetmail.core.delivery.backoff import Backoff
+from hornetmail.core.delivery.queued import Settled
 from hornetmail.core.events import Alarm, AlarmEnded
-from hornetmail.core.queued import Settled
 from hornetmail.delivery.connections.unrecorded import Unrecorded
 from hornetmail.delivery.tasks import Tasks, pause, within
 from hornetmail.interfaces.bus import IBus

@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from hornetmail.core.queued import Claim, Row, RowKind
+from hornetmail.core.delivery.queued import Claim, Row, RowKind
 from hornetmail.delivery.attempt.underway import Underway
 from hornetmail.delivery.tasks import Tasks, within
 from hornetmail.interfaces.queue import IQueue, IShare

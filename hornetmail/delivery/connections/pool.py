@@ -20,9 +20,9 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from hornetmail.core.reply import Reply
+from hornetmail.core.failover.verdict import Stage
+from hornetmail.core.mail.reply import Reply
 from hornetmail.core.served import Host, TLSPolicy
-from hornetmail.core.verdict import Stage
 from hornetmail.delivery.connections.unrecorded import Unrecorded
 from hornetmail.delivery.tasks import awaiting, together, within
 from hornetmail.net.smtp import Broken, SMTPClient, Timeouts

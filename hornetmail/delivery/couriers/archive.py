@@ -10,22 +10,22 @@ from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from hornetmail.core.address import domain_of
-from hornetmail.core.archived import ArchiveItem
-from hornetmail.core.dsn import HEAD_BYTES, header_of
-from hornetmail.core.envelope import Direction, Door
-from hornetmail.core.queued import DONE, Message, Row, RowKind, RowState
-from hornetmail.core.reply import Reply
-from hornetmail.core.route import ARCHIVE
+from hornetmail.core.archive.archived import ArchiveItem
+from hornetmail.core.delivery.queued import DONE, Message, Row, RowKind, RowState
+from hornetmail.core.delivery.route import ARCHIVE
+from hornetmail.core.failover.verdict import Outcome, Verdict
+from hornetmail.core.mail.address import domain_of
+from hornetmail.core.mail.dsn import HEAD_BYTES, header_of
+from hornetmail.core.mail.envelope import Direction, Door
+from hornetmail.core.mail.reply import Reply
 from hornetmail.core.served import Coverage
-from hornetmail.core.verdict import Outcome, Verdict
 from hornetmail.filter.spam import tagged
 from hornetmail.interfaces.archive import IArchive
 from hornetmail.interfaces.body import IBody
 from hornetmail.interfaces.courier import ICourier
 from hornetmail.interfaces.directory import IDirectory
 from hornetmail.interfaces.queue import IQueue
-from hornetmail.spool.errors import BodyLost
+from hornetmail.spool.disk.errors import BodyLost
 
 FEEDS = {Door.MX: "inline", Door.LMTP: "inline", Door.RELAY: "relay", Door.SUBMISSION: "submission", Door.WEB: "submission"}
 

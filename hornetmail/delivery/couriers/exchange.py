@@ -8,10 +8,10 @@ import msgspec
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
-from hornetmail.core.envelope import Recipient
-from hornetmail.core.reply import Reply
+from hornetmail.core.failover.verdict import Outcome, Stage, Verdict
+from hornetmail.core.mail.envelope import Recipient
+from hornetmail.core.mail.reply import Reply
 from hornetmail.core.served import Host
-from hornetmail.core.verdict import Outcome, Stage, Verdict
 from hornetmail.delivery.connections.pool import Destination
 from hornetmail.delivery.connections.unrecorded import Unrecorded
 from hornetmail.delivery.couriers.fitting import Chunks, Fit, Text, fit

@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 
 import msgspec
 
-from hornetmail.core.address import in_a_labels
-from hornetmail.core.envelope import Recipient
-from hornetmail.core.reply import Reply
+from hornetmail.core.mail.address import in_a_labels
+from hornetmail.core.mail.envelope import Recipient
+from hornetmail.core.mail.reply import Reply
 from hornetmail.mime.conversion import Column, Conversion, Findings, Flaw, Survey
 
 HELD_BYTES = 65_536

@@ -8,13 +8,13 @@ from typing import Protocol
 
 from zope.interface import implementer
 
-from hornetmail.core.address import domain_of
-from hornetmail.core.envelope import Recipient
-from hornetmail.core.queued import Message, Row
-from hornetmail.core.reply import Reply
-from hornetmail.core.route import MX
+from hornetmail.core.delivery.queued import Message, Row
+from hornetmail.core.delivery.route import MX
+from hornetmail.core.failover.verdict import Outcome, Stage, Verdict
+from hornetmail.core.mail.address import domain_of
+from hornetmail.core.mail.envelope import Recipient
+from hornetmail.core.mail.reply import Reply
 from hornetmail.core.served import Host, TLSPolicy
-from hornetmail.core.verdict import Outcome, Stage, Verdict
 from hornetmail.delivery.connections.pool import Pool
 from hornetmail.delivery.couriers.exchange import Load, hand_over, prefixed
 from hornetmail.interfaces.body import IBody

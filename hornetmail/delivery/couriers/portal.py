@@ -9,10 +9,10 @@ from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from hornetmail.core.queued import Message, Portal, Row
-from hornetmail.core.reply import Reply
-from hornetmail.core.route import PORTAL
-from hornetmail.core.verdict import Outcome, Stage, Verdict
+from hornetmail.core.delivery.queued import Message, Portal, Row
+from hornetmail.core.delivery.route import PORTAL
+from hornetmail.core.failover.verdict import Outcome, Stage, Verdict
+from hornetmail.core.mail.reply import Reply
 from hornetmail.delivery.tasks import together
 from hornetmail.interfaces.body import IBody
 from hornetmail.interfaces.courier import ICourier

@@ -14,10 +14,10 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
-from hornetmail.core.backoff import Backoff
+from hornetmail.core.delivery.backoff import Backoff
+from hornetmail.core.delivery.queued import Portal, Row, RowKind, RowState, Settled
 from hornetmail.core.events import Alarm, AlarmEnded
 from hornetmail.core.folder import FolderError
-from hornetmail.core.queued import Portal, Row, RowKind, RowState, Settled
 from hornetmail.delivery.attempt.ground import Ground
 from hornetmail.delivery.attempt.record import Record
 from hornetmail.delivery.tasks import Tasks, pause, within

@@ -13,11 +13,11 @@ import msgspec
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
-from hornetmail.core import outage
-from hornetmail.core.machine import Drained
-from hornetmail.core.mode import Mode
-from hornetmail.core.queued import Claim, Message, Portal, Row, RowKind, RowState
-from hornetmail.core.turn import is_uncertain, waits_for_whole_primary
+from hornetmail.core.delivery.queued import Claim, Message, Portal, Row, RowKind, RowState
+from hornetmail.core.delivery.turn import is_uncertain, waits_for_whole_primary
+from hornetmail.core.failover import outage
+from hornetmail.core.failover.machine import Drained
+from hornetmail.core.failover.mode import Mode
 from hornetmail.delivery.attempt.ground import Ground, Retry
 from hornetmail.delivery.attempt.underway import Underway
 from hornetmail.delivery.home.handover import HandOver, Result

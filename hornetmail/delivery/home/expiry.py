@@ -18,10 +18,10 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from hornetmail.core import clock
-from hornetmail.core.address import domain_of
+from hornetmail.core.delivery.queued import DONE, Row, RowKind, RowState
 from hornetmail.core.events import Alarm, AlarmEnded
-from hornetmail.core.mode import Mode
-from hornetmail.core.queued import DONE, Row, RowKind, RowState
+from hornetmail.core.failover.mode import Mode
+from hornetmail.core.mail.address import domain_of
 from hornetmail.core.served import Domain, Mailbox
 from hornetmail.delivery.letters.notices import Notices
 from hornetmail.delivery.tasks import pause

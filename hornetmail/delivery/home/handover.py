@@ -13,15 +13,15 @@ import enum
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
-from hornetmail.core import outage
-from hornetmail.core.address import domain_of
-from hornetmail.core.envelope import Envelope, Recipient
+from hornetmail.core.delivery.queued import Message, Portal, Row, RowState, Settled
+from hornetmail.core.delivery.route import PRIMARY
 from hornetmail.core.events import Alarm, WentHome
+from hornetmail.core.failover import outage
+from hornetmail.core.failover.verdict import Outcome, Stage, Verdict
 from hornetmail.core.folder import FolderError
-from hornetmail.core.queued import Message, Portal, Row, RowState, Settled
-from hornetmail.core.reply import Reply
-from hornetmail.core.route import PRIMARY
-from hornetmail.core.verdict import Outcome, Stage, Verdict
+from hornetmail.core.mail.address import domain_of
+from hornetmail.core.mail.envelope import Envelope, Recipient
+from hornetmail.core.mail.reply import Reply
 from hornetmail.delivery.attempt.evidence import Evidence
 from hornetmail.delivery.attempt.ground import Ground, Retry
 from hornetmail.delivery.attempt.record import Record

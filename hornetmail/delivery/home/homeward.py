@@ -11,10 +11,10 @@ from collections.abc import Callable
 import msgspec
 from twisted.logger import Logger
 
-from hornetmail.core import outage
+from hornetmail.core.delivery.queued import Row, RowKind, RowState
 from hornetmail.core.events import HealthChanged, PrimarySeen
-from hornetmail.core.mode import Mode
-from hornetmail.core.queued import Row, RowKind, RowState
+from hornetmail.core.failover import outage
+from hornetmail.core.failover.mode import Mode
 from hornetmail.delivery.attempt.ground import Ground
 from hornetmail.delivery.home.drain import Drain
 from hornetmail.delivery.tasks import Tasks

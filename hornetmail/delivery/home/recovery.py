@@ -18,12 +18,12 @@ import msgspec
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
-from hornetmail.core.address import domain_of
+from hornetmail.core.delivery.queued import Message, Row, RowKind, RowState, Settled
+from hornetmail.core.delivery.route import PORTAL, PRIMARY
 from hornetmail.core.events import Alarm
-from hornetmail.core.queued import Message, Row, RowKind, RowState, Settled
-from hornetmail.core.reply import Reply
-from hornetmail.core.route import PORTAL, PRIMARY
-from hornetmail.core.verdict import Outcome, Stage, Verdict
+from hornetmail.core.failover.verdict import Outcome, Stage, Verdict
+from hornetmail.core.mail.address import domain_of
+from hornetmail.core.mail.reply import Reply
 from hornetmail.delivery.attempt.ground import Ground, Retry
 from hornetmail.delivery.attempt.record import Record
 from hornetmail.delivery.attempt.underway import Underway

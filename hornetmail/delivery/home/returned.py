@@ -15,10 +15,10 @@ from twisted.internet.defer import CancelledError, DeferredLock
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from hornetmail.core.address import domain_of
+from hornetmail.core.delivery.queued import DONE, Message, Portal, Row, RowKind, RowState
 from hornetmail.core.events import FolderChanged
-from hornetmail.core.mode import Mode
-from hornetmail.core.queued import DONE, Message, Portal, Row, RowKind, RowState
+from hornetmail.core.failover.mode import Mode
+from hornetmail.core.mail.address import domain_of
 from hornetmail.delivery.tasks import Tasks, within
 from hornetmail.interfaces.bus import IBus
 from hornetmail.interfaces.directory import IDirectory

@@ -13,13 +13,13 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from hornetmail.core.address import domain_of
-from hornetmail.core.envelope import Envelope, Recipient
+from hornetmail.core.delivery.queued import DONE, Portal, Row, RowKind, RowState
+from hornetmail.core.delivery.stray import Choice, Stray
+from hornetmail.core.failover.mode import Mode
 from hornetmail.core.folder import Entry
-from hornetmail.core.mode import Mode
-from hornetmail.core.queued import DONE, Portal, Row, RowKind, RowState
+from hornetmail.core.mail.address import domain_of
+from hornetmail.core.mail.envelope import Envelope, Recipient
 from hornetmail.core.served import Domain, Mailbox
-from hornetmail.core.stray import Choice, Stray
 from hornetmail.delivery.home.returned import Returned
 from hornetmail.delivery.tasks import together
 from hornetmail.interfaces.directory import IDirectory
@@ -27,7 +27,7 @@ from hornetmail.interfaces.modes import IModes
 from hornetmail.interfaces.portal import IPortal
 from hornetmail.interfaces.queue import IQueue
 from hornetmail.interfaces.strays import IStrays
-from hornetmail.portal.naming import row_of
+from hornetmail.portal.maildir.naming import row_of
 
 DELETED = "\\Deleted"
 LIVE = tuple(state for state in RowState if state not in DONE)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from hornetmail.core.address import domain_of
-from hornetmail.core.backoff import Backoff
-from hornetmail.core.mode import Mode
-from hornetmail.core.queued import Row, RowKind, RowState
-from hornetmail.core.turn import is_held_back, is_stalled, ripe
+from hornetmail.core.delivery.backoff import Backoff
+from hornetmail.core.delivery.queued import Row, RowKind, RowState
+from hornetmail.core.delivery.turn import is_held_back, is_stalled, ripe
+from hornetmail.core.failover.mode import Mode
+from hornetmail.core.mail.address import domain_of
 from hornetmail.delivery.outage.modes import Modes
 from hornetmail.delivery.tasks import Tasks
 from hornetmail.interfaces.directory import IDirectory

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
-from hornetmail.core.envelope import Door
+from hornetmail.core.delivery.queued import Message, Row, RowKind, RowState
 from hornetmail.core.events import Alarm
-from hornetmail.core.queued import Message, Row, RowKind, RowState
+from hornetmail.core.mail.envelope import Door
 from hornetmail.delivery.attempt.ground import Ground
 from hornetmail.delivery.home.drain import DrainLimits
 from hornetmail.delivery.letters.notices import Notices

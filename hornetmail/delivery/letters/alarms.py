@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Sequence
 
 from hornetmail.core.alarms import AlarmRecord, Stage, Way, kind_of
-from hornetmail.core.mode import Mode
+from hornetmail.core.failover.mode import Mode
 from hornetmail.core.served import Mailbox, Role
 from hornetmail.delivery.letters.notices import Notices
 from hornetmail.interfaces.directory import IDirectory

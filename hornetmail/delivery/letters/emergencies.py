@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from hornetmail.core.events import Alarm, AlarmEnded, ModeChanged, WentHome
-from hornetmail.core.mode import Mode
+from hornetmail.core.failover.mode import Mode
 from hornetmail.core.served import Domain, Mailbox
 from hornetmail.delivery.letters.notices import Notices
 from hornetmail.delivery.tasks import Tasks, pause

@@ -11,15 +11,15 @@ from email.utils import formatdate
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from hornetmail.core.address import domain_of
-from hornetmail.core.backoff import Backoff
-from hornetmail.core.bounce import Bounce, answerable, by_spf, wants
-from hornetmail.core.dsn import HEAD_BYTES, Action, Fate, Notification, compose, header_of, plain_notice
-from hornetmail.core.envelope import Direction, Door, Envelope, Origin, Recipient
+from hornetmail.core.delivery.backoff import Backoff
+from hornetmail.core.delivery.queued import Message, Row
 from hornetmail.core.events import Alarm
-from hornetmail.core.queued import Message, Row
+from hornetmail.core.failover.verdict import Verdict
+from hornetmail.core.mail.address import domain_of
+from hornetmail.core.mail.bounce import Bounce, answerable, by_spf, wants
+from hornetmail.core.mail.dsn import HEAD_BYTES, Action, Fate, Notification, compose, header_of, plain_notice
+from hornetmail.core.mail.envelope import Direction, Door, Envelope, Origin, Recipient
 from hornetmail.core.served import Role
-from hornetmail.core.verdict import Verdict
 from hornetmail.interfaces.bus import IBus
 from hornetmail.interfaces.directory import IDirectory
 from hornetmail.interfaces.queue import IQueue

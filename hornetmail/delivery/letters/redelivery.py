@@ -9,10 +9,10 @@ import msgspec
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
-from hornetmail.core.address import AddressError, key_of, parse
-from hornetmail.core.archived import ArchivedMail, Handed, Refused
-from hornetmail.core.envelope import Direction, Door, Envelope, Origin, Recipient
-from hornetmail.core.queued import Message
+from hornetmail.core.archive.archived import ArchivedMail, Handed, Refused
+from hornetmail.core.delivery.queued import Message
+from hornetmail.core.mail.address import AddressError, key_of, parse
+from hornetmail.core.mail.envelope import Direction, Door, Envelope, Origin, Recipient
 from hornetmail.core.served import Mailbox, Person, Role, Scope
 from hornetmail.delivery.letters.enclosed import Cover, Fitness, Unfit, around
 from hornetmail.interfaces.access import IAccess

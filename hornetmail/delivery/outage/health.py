@@ -14,12 +14,12 @@ from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from hornetmail.core import machine, outage
 from hornetmail.core.events import Alarm, AlarmEnded, DirectoryChanged, HealthChanged, PrimarySeen
-from hornetmail.core.machine import Own
-from hornetmail.core.reply import Reply
+from hornetmail.core.failover import machine, outage
+from hornetmail.core.failover.machine import Own
+from hornetmail.core.failover.verdict import Stage
+from hornetmail.core.mail.reply import Reply
 from hornetmail.core.served import Domain, Host, TLSPolicy
-from hornetmail.core.verdict import Stage
 from hornetmail.delivery.connections.pool import Connect
 from hornetmail.delivery.tasks import Tasks, awaiting, pause, together, within
 from hornetmail.interfaces.bus import IBus

@@ -12,13 +12,13 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from hornetmail.core import machine, outage
-from hornetmail.core.address import domain_of, key_of
+from hornetmail.core.delivery.queued import RowKind, RowState, WaitsFor
 from hornetmail.core.events import Alarm, AlarmEnded, ModeChanged
-from hornetmail.core.mode import Mode
-from hornetmail.core.queued import RowKind, RowState, WaitsFor
+from hornetmail.core.failover import machine, outage
+from hornetmail.core.failover.mode import Mode
+from hornetmail.core.failover.verdict import Outcome, Verdict
+from hornetmail.core.mail.address import domain_of, key_of
 from hornetmail.core.served import Domain, Failover
-from hornetmail.core.verdict import Outcome, Verdict
 from hornetmail.delivery.outage.health import Health
 from hornetmail.delivery.tasks import Tasks, pause
 from hornetmail.interfaces.bus import IBus

@@ -11,9 +11,9 @@ import msgspec
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from hornetmail.core import silence
 from hornetmail.core.events import Alarm, AlarmEnded, MessageAccepted
-from hornetmail.core.silence import Relay
+from hornetmail.core.failover import silence
+from hornetmail.core.failover.silence import Relay
 from hornetmail.delivery.tasks import Tasks
 from hornetmail.interfaces.bus import IBus
 from hornetmail.interfaces.directory import IDirectory

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from twisted.internet.interfaces import IReactorTime
 
-from hornetmail.core.address import domain_of
-from hornetmail.core.queued import Row, RowKind, RowState, WaitsFor
+from hornetmail.core.delivery.queued import Row, RowKind, RowState, WaitsFor
+from hornetmail.core.mail.address import domain_of
 from hornetmail.core.served import Domain, PortalOn
 from hornetmail.delivery.letters.notices import Notices
 from hornetmail.interfaces.directory import IDirectory

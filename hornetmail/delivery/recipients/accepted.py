@@ -13,7 +13,7 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from hornetmail.core.address import domain_of, key_of
+from hornetmail.core.mail.address import domain_of, key_of
 from hornetmail.delivery.recipients.store import Fact, RecipientStore
 from hornetmail.delivery.tasks import Tasks, pause, together
 from hornetmail.interfaces.directory import IDirectory

@@ -12,13 +12,13 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from hornetmail.core import outage
-from hornetmail.core.address import key_of
 from hornetmail.core.events import Alarm
-from hornetmail.core.mode import Mode
-from hornetmail.core.reply import Reply
+from hornetmail.core.failover import outage
+from hornetmail.core.failover.mode import Mode
+from hornetmail.core.failover.verdict import Outcome, Stage, Verdict
+from hornetmail.core.mail.address import key_of
+from hornetmail.core.mail.reply import Reply
 from hornetmail.core.served import Coverage, Domain
-from hornetmail.core.verdict import Outcome, Stage, Verdict
 from hornetmail.delivery.connections.pool import Pool
 from hornetmail.delivery.recipients.accepted import AcceptedRecipients
 from hornetmail.delivery.tasks import Tasks, awaiting, together, within

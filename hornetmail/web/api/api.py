@@ -10,8 +10,8 @@ from twisted.logger import Logger
 
 from hornetmail.access.login import AccessRefused, WeakPassword
 from hornetmail.access.rights import Right, Suspended
-from hornetmail.core.address import AddressError
-from hornetmail.core.archived import ArchiveError, HoldRefused, KeyRefused, QueryError, Refused
+from hornetmail.core.archive.archived import ArchiveError, HoldRefused, KeyRefused, QueryError, Refused
+from hornetmail.core.mail.address import AddressError
 from hornetmail.db.engines import DatabaseBroken, DatabaseFull
 from hornetmail.directory.store import DirectoryConflict, DirectoryError, DirectoryMissing
 from hornetmail.web.api.catalogue import OPERATIONS

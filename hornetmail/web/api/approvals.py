@@ -9,7 +9,7 @@ import msgspec
 
 from hornetmail.access.rights import Right
 from hornetmail.access.second import SecondPerson
-from hornetmail.core.archived import ArchiveError, Refused
+from hornetmail.core.archive.archived import ArchiveError, Refused
 from hornetmail.core.served import Domain, Mailbox, Person, Scope
 from hornetmail.directory.checks import checked_domain
 from hornetmail.directory.requests import DomainAliases, End, EndState, Request, SwitchOff

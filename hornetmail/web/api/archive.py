@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import msgspec
 
 from hornetmail.access.rights import LOCAL_ADMINISTRATOR, Right
-from hornetmail.core.archived import ArchivedMail, Finding, Hit, Refused
-from hornetmail.core.envelope import Direction
+from hornetmail.core.archive.archived import ArchivedMail, Finding, Hit, Refused
+from hornetmail.core.mail.envelope import Direction
 from hornetmail.core.served import Person, Role, Scope
 from hornetmail.web.api.operations import ApiError, Caller, Done, Nothing, Operation, Raw, missing, need, number
 from hornetmail.web.api.rooms import Rooms

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from hornetmail.access.rights import Right
-from hornetmail.core.mode import Mode
+from hornetmail.core.failover.mode import Mode
 from hornetmail.core.served import Coverage, Domain, Failover, PortalOn, TLSPolicy
 from hornetmail.directory.checks import domain_name, parse_host, parse_network
 from hornetmail.web.api.approvals import ask_names, held_names, waits_for

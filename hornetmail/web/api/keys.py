@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from hornetmail.access.rights import Right
-from hornetmail.core.archived import RootKeyState
+from hornetmail.core.archive.archived import RootKeyState
 from hornetmail.web.api.operations import ApiError, Caller, Done, Nothing, Operation, Secret, need
 from hornetmail.web.api.rooms import Rooms
 

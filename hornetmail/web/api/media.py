@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from hornetmail.access.rights import Right
-from hornetmail.core.archived import MediumState
+from hornetmail.core.archive.archived import MediumState
 from hornetmail.web.api.operations import ApiError, Caller, Done, Nothing, Operation, Secret, need
 from hornetmail.web.api.rooms import Rooms
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from hornetmail.access.rights import Right
-from hornetmail.core.queued import DONE, Message, Row, RowKind, RowState
+from hornetmail.core.delivery.queued import DONE, Message, Row, RowKind, RowState
 from hornetmail.web.api.operations import ApiError, Caller, Done, Operation, missing, need, number
 from hornetmail.web.api.rooms import Rooms
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from hornetmail.access.rights import LOCAL_ADMINISTRATOR, Right
-from hornetmail.core.retention import RetentionPreview, RetentionState, Rule
+from hornetmail.core.archive.retention import RetentionPreview, RetentionState, Rule
 from hornetmail.web.api.operations import ApiError, Caller, Done, Nothing, Operation, missing, need, number
 from hornetmail.web.api.rooms import Rooms
 

@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from hornetmail.access.rights import Right
 from hornetmail.archive.proof.tokens import fingerprint, read_certificates, self_signed
-from hornetmail.core.archived import NoAuthority
-from hornetmail.core.stamps import (
+from hornetmail.core.archive.archived import NoAuthority
+from hornetmail.core.archive.stamps import (
     AUTHORITIES,
     MAX_AUTHORITIES,
     MAX_CERTIFICATES,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from hornetmail.access.rights import Right
-from hornetmail.core.statistics import DayOf, Sender, Statistics
+from hornetmail.core.archive.statistics import DayOf, Sender, Statistics
 from hornetmail.web.api.operations import Caller, Nothing, Operation, need
 from hornetmail.web.api.rooms import Rooms
 

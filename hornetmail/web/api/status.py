@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from hornetmail.access.rights import Right
-from hornetmail.core.archived import ArchiveFigures
-from hornetmail.core.mode import Mode
-from hornetmail.core.queued import Backlog
+from hornetmail.core.archive.archived import ArchiveFigures
+from hornetmail.core.delivery.queued import Backlog
+from hornetmail.core.failover.mode import Mode
 from hornetmail.web.api import domains
 from hornetmail.web.api.domains import PrimaryView
 from hornetmail.web.api.keys import KeyView, key_view

@@ -8,9 +8,9 @@ from __future__ import annotations
 import msgspec
 
 from hornetmail.access.rights import LOCAL_ADMINISTRATOR, Right
+from hornetmail.core.delivery.stray import Stray
 from hornetmail.core.folder import FolderError
 from hornetmail.core.served import Mailbox
-from hornetmail.core.stray import Stray
 from hornetmail.web.api.operations import ApiError, Caller, Operation, missing, need, number
 from hornetmail.web.api.rooms import Rooms
 from hornetmail.web.mailview import head_of

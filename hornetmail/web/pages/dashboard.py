@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from hornetmail.access.rights import Right
-from hornetmail.core.mode import Mode
+from hornetmail.core.failover.mode import Mode
 from hornetmail.web.api.api import Api
 from hornetmail.web.api.domains import DomainMode, DomainName
 from hornetmail.web.api.operations import ApiError

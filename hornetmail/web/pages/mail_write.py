@@ -10,8 +10,8 @@ import msgspec
 from twisted.logger import Logger
 
 from hornetmail.access.rights import Right
-from hornetmail.core.address import AddressError, domain_of
 from hornetmail.core.folder import FolderError
+from hornetmail.core.mail.address import AddressError, domain_of
 from hornetmail.web import mailview
 from hornetmail.web.api.operations import ApiError
 from hornetmail.web.compose_mail import Draft, DraftError, File, answer, compose, forward, recipients, resume

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hornetmail.access.rights import Right
-from hornetmail.core.queued import DONE, RowKind, RowState
+from hornetmail.core.delivery.queued import DONE, RowKind, RowState
 from hornetmail.web.api.api import Api
 from hornetmail.web.api.operations import ApiError
 from hornetmail.web.api.queue import QueueChange, QueueFilter, QueueMessage

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from hornetmail.access.rights import Right
-from hornetmail.core.statistics import DAY, DayOf
+from hornetmail.core.archive.statistics import DAY, DayOf
 from hornetmail.web.api.api import Api
 from hornetmail.web.render import Renderer
 from hornetmail.web.visit import Answer, Route, Visit

@@ -14,8 +14,8 @@ from collections.abc import Container
 
 import msgspec
 
-from hornetmail.core.envelope import Recipient
-from hornetmail.core.reply import Reply
+from hornetmail.core.mail.envelope import Recipient
+from hornetmail.core.mail.reply import Reply
 from hornetmail.wire.engine import NEED_DATA, Event, LocalProtocolError, Lost, Out, Step, TLSPeer
 from hornetmail.wire.smtp.data import Stuffer
 from hornetmail.wire.smtp.grammar import xtext

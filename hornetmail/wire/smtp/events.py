@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hornetmail.core.envelope import Recipient
-from hornetmail.core.reply import Reply
+from hornetmail.core.mail.envelope import Recipient
+from hornetmail.core.mail.reply import Reply
 from hornetmail.wire.engine import Event, Out
 
 

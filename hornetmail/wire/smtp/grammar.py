@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import binascii
 
-from hornetmail.core.address import AddressError, domain_of, parse
-from hornetmail.core.envelope import Recipient
-from hornetmail.core.reply import Reply
+from hornetmail.core.mail.address import AddressError, domain_of, parse
+from hornetmail.core.mail.envelope import Recipient
+from hornetmail.core.mail.reply import Reply
 from hornetmail.wire.smtp.events import Mail, Rcpt
 
 REPLY_LINE = 500

@@ -5,7 +5,7 @@ Codes are 200 to 599: 1xx is never sent (section 4.2.1), and what has another fo
 
 from __future__ import annotations
 
-from hornetmail.core.reply import Reply
+from hornetmail.core.mail.reply import Reply
 
 _CONTROLS = dict.fromkeys((*range(1, 32), 127), " ")
 """Would break lines or hide words where a reply is shown."""

@@ -11,7 +11,7 @@ import enum
 
 import msgspec
 
-from hornetmail.core.reply import Reply
+from hornetmail.core.mail.reply import Reply
 from hornetmail.wire.engine import (
     NEED_DATA,
     Broken,

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hornetmail.core.envelope import Recipient
-from hornetmail.core.reply import Reply
+from hornetmail.core.mail.envelope import Recipient
+from hornetmail.core.mail.reply import Reply
 from hornetmail.wire.engine import NEED_DATA, Event, LocalProtocolError, Lost, Out, TLSPeer
 from hornetmail.wire.smtp.client import (
     PERMITTED,

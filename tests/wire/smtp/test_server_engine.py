@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hornetmail.core.reply import Reply
+from hornetmail.core.mail.reply import Reply
 from hornetmail.wire.engine import NEED_DATA, WAITING, Broken, Chunk, End, Event, LocalProtocolError, Lost, Out, TLSPeer
 from hornetmail.wire.smtp.data import Stuffer, Unstuffer
 from hornetmail.wire.smtp.events import (

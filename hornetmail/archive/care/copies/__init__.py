@@ -1,0 +1,1 @@
+"""Backups, mirrors, and the drill that restores from them."""

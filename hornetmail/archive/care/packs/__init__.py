@@ -1,0 +1,1 @@
+"""Packs are made, merged, checked, and read again."""

@@ -1,0 +1,298 @@
+"""``archive verify``: everything that can be wrong is looked for, and named."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.threads import deferToThreadPool
+
+from hornetmail.archive.care.packs.accounts import Accounts
+from hornetmail.archive.care.packs.sealing import Sealer
+from hornetmail.archive.index.schema import ANY, table_of
+from hornetmail.archive.keys.keyring import KEYRING_NAME, Keyring, KeyTrouble
+from hornetmail.archive.keys.keystore import KeyStore
+from hornetmail.archive.media.medium import IMedium, MediumError, MediumMissing
+from hornetmail.archive.media.roster import Media
+from hornetmail.archive.proof.leaflog import LeafLog, runs_on
+from hornetmail.archive.store.packs import PackBroken, keys_of, open_pack
+from hornetmail.archive.store.records import AuditLeaf, Kind, MailMeta, RecordCodec, audit_leaf_of
+from hornetmail.archive.store.shelf import PackRow, Shelf, names_being_written, pack_rows
+from hornetmail.archive.store.staging import Staging
+from hornetmail.core.archive.archived import ArchiveError, Finding
+from hornetmail.db.engines import Cursor
+from hornetmail.db.pool import Database
+from hornetmail.disk.records import BadRecord
+
+SAMPLE = 8
+"""Packs that a short run reads whole: those that were checked longest ago."""
+
+
+SAMPLE_BYTES = 256 << 20
+"""And no more than that, but for a single one."""
+
+
+def sample_of(packs: Sequence[PackRow]) -> Sequence[PackRow]:
+    """The first of them, as far as a short run goes."""
+    total = 0
+    for count, pack in enumerate(packs[:SAMPLE]):
+        total += pack.size
+        if count and total > SAMPLE_BYTES:
+            return packs[:count]
+    return packs[:SAMPLE]
+
+
+class Verification:
+    """One run. What blocks runs in threads."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        pool: Any,
+        database: Database,
+        keys: KeyStore,
+        codec: RecordCodec,
+        media: Media,
+        shelf: Shelf,
+        leaves: LeafLog,
+        staging: Staging,
+        sealer: Sealer,
+        directory: Path,
+        node: int,
+    ) -> None:
+        self._reactor = reactor
+        self._pool = pool
+        self._database = database
+        self._keys = keys
+        self._codec = codec
+        self._media = media
+        self._shelf = shelf
+        self._leaves = leaves
+        self._staging = staging
+        self._directory = directory
+        self._node = node
+        self._sealer = sealer
+        self._on_media: dict[int, frozenset[int]] = {}
+        self._found: list[Finding] = []
+        self._hashes: list[bytes] = []
+
+    async def run(self, full: bool) -> Sequence[Finding]:
+        """Findings; empty if all is well."""
+        packs = await self._sealer.between(self._compared)
+        oldest = sorted(packs, key=lambda p: (p.checked > p.made, p.checked))
+        for pack in packs if full else sample_of(oldest):
+            members = await self._database.read(_mails_in, pack.number)
+            if await self._in_thread(self._check_pack, pack, members):
+                await self._database.run(_checked, pack.number, self._reactor.seconds())
+        await self._in_thread(self._check_staging, await self._database.read(_unsealed))
+        for where, what in await self._database.read(_check_index, full):
+            self._bad(where, what)
+        accounts = Accounts(self._reactor, self._pool, self._database, self._leaves, self._staging, self._node)
+        self._found += await accounts.check()
+        return tuple(self._found)
+
+    async def _compared(self) -> list[PackRow]:
+        """What medium, index and leaf log say of one another; the packs that the index has."""
+        await self._in_thread(self._check_keys)
+        await self._in_thread(self._check_leaves)
+        packs = await self._database.read(pack_rows)
+        await self._in_thread(self._check_presence, packs, await self._database.read(names_being_written))
+        return packs
+
+    async def _in_thread(self, call: Any, *args: Any) -> Any:
+        return await deferToThreadPool(self._reactor, self._pool, call, *args)
+
+    def _bad(self, where: str, what: str) -> None:
+        self._found.append(Finding(where, what))
+
+    def _check_keys(self) -> None:
+        wanted = self._keys.current().to_bytes()
+        path = self._directory / KEYRING_NAME
+        if not path.exists():
+            self._bad("keyring", f"{path} is missing; a copy lies on every medium")
+        elif path.read_bytes() != wanted:
+            self._bad("keyring", f"{path} is not the keyring in force: it was changed")
+        for medium in self._media.all():
+            where = f"medium {medium.number}"
+            try:
+                medium.look()
+            except MediumError as error:
+                self._bad(where, str(error))
+            try:
+                # A new key is on the medium before a pack that needs it, and may be missing there until then.
+                self._on_media[medium.number] = self._numbers_on(medium)
+            except MediumMissing:
+                self._bad(f"{where}: keyring", "the wrapped keys are missing")
+            except KeyTrouble as error:
+                self._bad(f"{where}: keyring", f"the wrapped keys are of no use: {error}")
+            except MediumError as error:
+                self._bad(where, str(error))
+
+    def _numbers_on(self, medium: IMedium) -> frozenset[int]:
+        """The keys that a medium holds. One that was out of reach when the root key changed holds those from before, until it has the new ones."""
+        keyring, data = self._keys.current(), medium.get(KEYRING_NAME)
+        if medium.number in self._keys.waiting and keyring.follows(data):
+            return Keyring.from_bytes(data, None).numbers
+        return keyring.copy_of(data).numbers
+
+    def _check_leaves(self) -> None:
+        try:
+            self._hashes = self._leaves.hashes()
+        except (ArchiveError, BadRecord, KeyError, ValueError, OSError) as error:
+            self._bad("leaf log", str(error))
+            return
+        seen = bytearray(len(self._hashes))
+        end = 0
+        for medium in self._media.all():
+            where = f"medium {medium.number}"
+            try:
+                runs = runs_on(medium, self._node, self._bad)
+            except MediumError as error:
+                self._bad(where, str(error))
+                continue
+            for first, hashes in runs:
+                end = max(end, first + len(hashes))
+                mine = self._hashes[first : first + len(hashes)]
+                if hashes[: len(mine)] == mine:
+                    seen[first : first + len(mine)] = bytes(max(1, each) for each in seen[first : first + len(mine)])
+                else:
+                    for number, (one, other) in enumerate(zip(hashes, mine, strict=False), first):
+                        seen[number] = max(seen[number], 1 if one == other else 2)
+        differ = len(seen) - seen.count(1)
+        if differ:
+            at = next(number for number, each in enumerate(seen) if each != 1)
+            what = "another one on the media" if seen[at] else "missing on the media"
+            self._bad("leaf log", f"{differ} leaves differ, the first is leaf {at}: {what}")
+        elif end > len(self._hashes):
+            self._bad("leaf log", f"the media hold {end} leaves, the local log {len(self._hashes)}")
+
+    def _check_presence(self, packs: Sequence[PackRow], coming: frozenset[str]) -> None:
+        leaving = {p.name for p in packs if p.merged}
+        expected = {(p.medium, p.name): p.size for p in packs}
+        for medium in self._media.all():
+            try:
+                there = {name: size for folder in ("packs/", "journal/") for name, size in medium.names(folder)}
+            except MediumError as error:
+                self._bad(f"medium {medium.number}", str(error))
+                continue
+            for (number, name), size in expected.items():
+                if number != medium.number:
+                    continue
+                if name not in there and name in leaving:
+                    continue
+                if name not in there:
+                    self._bad(f"medium {number}: {name}", "the pack is missing")
+                elif there[name] != size:
+                    self._bad(f"medium {number}: {name}", f"the pack has {there[name]} bytes instead of {size}")
+            for name in there:
+                if (medium.number, name) not in expected and name not in coming:
+                    self._bad(f"medium {medium.number}: {name}", "a pack that the index does not know")
+
+    def _check_pack(self, pack: PackRow, mails: dict[bytes, tuple[int, int]]) -> bool:
+        """Read a pack whole: seal, order, every record, every SHA-256, every leaf."""
+        where = f"medium {pack.medium}: {pack.name}"
+        before = len(self._found)
+        try:
+            data = self._media.get(pack.medium).get(pack.name)
+            opened = open_pack(data, self._keys.current())
+        except MediumMissing:
+            return False
+        except (PackBroken, KeyTrouble, MediumError) as error:
+            self._bad(where, str(error))
+            self._check_members_singly(where, pack, mails)
+            return False
+        if opened.sha256 != pack.sha256:
+            self._bad(where, "a whole pack, but not the one that was put there")
+        for key in sorted(keys_of(data, opened.members) - self._on_media.get(pack.medium, self._keys.current().numbers)):
+            self._bad(where, f"it needs key {key}, which is not in the medium's keyring")
+        members = {m.record: m for m in opened.members}
+        for record, place in mails.items():
+            member = members.get(record)
+            if member is None or (member.offset, member.length) != place:
+                self._bad(where, f"record {record.hex()} does not lie where the index has it")
+        for member in opened.members:
+            self._check_record(f"{where}: record {member.record.hex()}", data[member.offset : member.offset + member.length])
+        return len(self._found) == before
+
+    def _check_members_singly(self, where: str, pack: PackRow, mails: dict[bytes, tuple[int, int]]) -> None:
+        """What of a damaged pack still opens."""
+        for record, (start, length) in mails.items():
+            try:
+                data = self._shelf.record(pack, start, length)
+            except (ArchiveError, KeyError) as error:
+                self._bad(f"{where}: record {record.hex()}", str(error))
+            else:
+                self._check_record(f"{where}: record {record.hex()}", data)
+
+    def _check_record(self, where: str, data: bytes) -> None:
+        try:
+            kind = data[1] if len(data) > 1 else 0
+            if kind == Kind.MESSAGE:
+                self._check_leaf(where, self._shelf.mail(data)[0])
+            elif kind == Kind.EVENT:
+                _, event = self._codec.open_event(data)
+                if stated := event.copy or audit_leaf_of(event):
+                    self._check_leaf(where, stated)
+            else:
+                self._codec.open_part(data)
+        except ArchiveError as error:
+            self._bad(where, str(error))
+
+    def _check_leaf(self, where: str, meta: MailMeta | AuditLeaf) -> None:
+        if meta.node == self._node and meta.leaf < len(self._hashes) and self._hashes[meta.leaf] != meta.leaf_hash():
+            self._bad(where, f"it is not what leaf {meta.leaf} states")
+
+    def _check_staging(self, unsealed: Sequence[tuple[int, bytes, int]]) -> None:
+        """Staged records, and the mails (ID, record, segment) that the index has in the staging area."""
+        for path in sorted(self._staging.aside.glob("*.log")) if self._staging.aside.is_dir() else ():
+            self._bad(f"staging: {path.name}", f"damaged, kept aside in {path.parent}; records in it may be missing")
+        segments = set(self._staging.records.segments())
+        for identifier, record, segment in unsealed:
+            if segment not in segments:
+                self._bad(f"staging: record {record.hex()}", f"mail {identifier} was staged, and its bytes are lost")
+        for entries in list(self._staging.segments.values()):
+            for entry in list(entries):
+                where = f"staging: record {entry.record.hex()}"
+                try:
+                    data = self._staging.read(entry.position)
+                except KeyError:
+                    continue
+                except (BadRecord, OSError) as error:
+                    self._bad(where, str(error))
+                    continue
+                self._check_record(where, data)
+
+
+def _mails_in(cursor: Cursor, number: int) -> dict[bytes, tuple[int, int]]:
+    found = cursor.execute("SELECT record, start, length FROM mail WHERE pack = ?", (number,)).fetchall()
+    found += cursor.execute("SELECT record, start, length FROM part WHERE pack = ?", (number,)).fetchall()
+    return {record: (start, length) for record, start, length in found}
+
+
+def _unsealed(cursor: Cursor) -> list[tuple[int, bytes, int]]:
+    found: list[tuple[int, bytes, int]] = cursor.execute("SELECT id, record, length FROM mail WHERE pack IS NULL").fetchall()
+    return found
+
+
+def _checked(cursor: Cursor, number: int, now: float) -> None:
+    cursor.execute("UPDATE pack SET checked = ? WHERE number = ?", (now, number))
+
+
+def _check_index(cursor: Cursor, full: bool) -> list[tuple[str, str]]:
+    found = []
+    for (month,) in cursor.execute("SELECT month FROM month ORDER BY month").fetchall():
+        table = table_of(month)
+        (mails,) = cursor.execute("SELECT count(*) FROM mail WHERE month = ?", (month,)).fetchone()
+        (texts,) = cursor.execute(f"SELECT count(*) FROM {table} WHERE {table} MATCH ?", (f'rights : "{ANY}"',)).fetchone()
+        if mails != texts:
+            found.append((f"archive.db: {table}", f"{texts} full texts for {mails} mails"))
+    lost = cursor.execute(
+        "SELECT count(*) FROM mail WHERE pack IS NOT NULL AND pack NOT IN (SELECT number FROM pack)"
+    ).fetchone()[0]
+    if lost:
+        found.append(("archive.db: mail", f"{lost} mails lie in packs that the index does not know"))
+    if full:
+        found += [("archive.db", str(row[0])) for row in cursor.execute("PRAGMA cipher_integrity_check").fetchall()]
+        found += [("archive.db", str(r[0])) for r in cursor.execute("PRAGMA integrity_check").fetchall() if r[0] != "ok"]
+    return found

@@ -1,0 +1,1 @@
+"""``hornetmail archive …`` and what else concerns archived mail."""

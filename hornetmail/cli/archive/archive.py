@@ -1,0 +1,316 @@
+"""``archive`` and ``audit``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hornetmail.cli.archive.backups import backup, mirror, restore
+from hornetmail.cli.archive.exporting import FORMATS, export_all
+from hornetmail.cli.archive.media import medium
+from hornetmail.cli.archive.retention import hold, retention
+from hornetmail.cli.client import Client, Failure
+from hornetmail.cli.output import clean, emit, json_option, moment, size, table
+from hornetmail.cli.session import Session, password_from, with_client
+
+
+@click.group()
+def archive() -> None:
+    """Old mail."""
+
+
+for command in (medium, backup, mirror, restore, retention, hold):
+    archive.add_command(command)
+
+
+@archive.command("search")
+@click.argument("query", nargs=-1)
+@click.option("--limit", type=click.IntRange(1, 500), default=50, show_default=True)
+@click.option("--own", is_flag=True, help="Only the own mail.")
+@json_option
+@with_client
+def search(client: Client, query: tuple[str, ...], limit: int, own: bool, as_json: bool) -> None:
+    """Newest first: words, "phrases", from: to: subject: before: after: has:attachment size> id:."""
+    answer = client.call("GET", "archive", query=" ".join(query), limit=limit, own=own)
+    if as_json:
+        emit(answer)
+        return
+    rows = [
+        (one["id"], moment(one["date"]), one["from"], " ".join(one["to"]), size(one["size"]), one["subject"])
+        for one in answer["results"]
+    ]
+    table(("ID", "Date", "From", "To", "Size", "Subject"), rows)
+    click.echo(f"{len(rows)} of {'' if answer['exact'] else 'more than '}{answer['total']}")
+
+
+@archive.command("export")
+@click.argument("id", required=False)
+@click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="The same as FILE.")
+@click.option(
+    "--evidence", is_flag=True, help="A zip that proves the mail, its envelope and its time; verify-evidence checks it."
+)
+@click.option(
+    "--all", "directory", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="All that you may open, into DIR."
+)
+@click.option("--format", "form", type=click.Choice(FORMATS), default="eml", show_default=True, help="With --all.")
+@with_client
+def export(
+    client: Client, id: str | None, file: Path | None, output: Path | None, evidence: bool, directory: Path | None, form: str
+) -> None:
+    """The raw message, byte for byte as received, into a new FILE or to standard output; or what proves it. Or, with --all, everything that you may
+    open, with a manifest; cut off, the same command goes on."""
+    file = file or output
+    if directory is not None:
+        if id is not None or file is not None or evidence:
+            raise click.UsageError("--all goes without an ID, a file and --evidence")
+        total, added = export_all(client, directory, form, click.echo)
+        click.echo(f"{total} mails in {clean(str(directory))}, {added} of them new")
+        return
+    if id is None:
+        raise click.UsageError("an ID, or --all DIR")
+    if file is not None:
+        _must_be_new(str(file))
+    data = client.raw("GET", "archive", id, "evidence" if evidence else "raw")
+    if file is not None:
+        _write_new(file, data)
+        return
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+@archive.command("redeliver")
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@click.option(
+    "--to",
+    default="",
+    metavar="ADDRESS",
+    help="To whom; without, users get it themselves, and administrators send it to its owners.",
+)
+@click.option(
+    "--as-attachment",
+    is_flag=True,
+    help="Inside a new message with a Message-ID of its own: some servers drop one that they have seen.",
+)
+@json_option
+@with_client
+def redeliver(client: Client, ids: tuple[str, ...], to: str, as_attachment: bool, as_json: bool) -> None:
+    """Deliver old mail again, to whichever server is active now."""
+    answer = client.call("POST", "archive", "redeliver", ids=list(ids), to=to, as_attachment=as_attachment)
+    if as_json:
+        emit(answer)
+    else:
+        click.echo(f"{len(answer['messages'])} on the way to {clean(', '.join(answer['to']))}")
+    if answer["unfit"]:
+        raise Failure("; ".join(f"mail {one['id']} cannot travel as an attachment: {one['why']}" for one in answer["unfit"]))
+
+
+@archive.command("verify")
+@click.option("--full", is_flag=True, help="Everything, not only what is new and a sample.")
+@click.option("--repair", is_flag=True, help="First put packs that are missing or (with --full) damaged back from the mirror.")
+@json_option
+@with_client
+def verify(client: Client, full: bool, repair: bool, as_json: bool) -> None:
+    """Check seals, order, references and SHA-256; exit code 1 if anything is wrong, after the repair if there was one."""
+    answer = client.call("POST", "archive", "verify", full=full, repair=repair)
+    for one in [] if as_json else answer["repaired"]:
+        click.echo(f"{clean(one['where'])}: {clean(one['what'])}")
+    if as_json:
+        emit(answer)
+    elif answer["ok"]:
+        click.echo("all is well")
+    else:
+        table(("Where", "What"), [(one["where"], one["what"]) for one in answer["findings"]])
+    if not answer["ok"]:
+        first, count = answer["findings"][0], len(answer["findings"])
+        more = f", and {count - 1} more" if count > 1 else ""
+        raise Failure(f"the archive is damaged: {first['where']}: {first['what']}{more}")
+
+
+@archive.command("confirm-purge")
+@with_client
+def confirm_purge(client: Client) -> None:
+    """Let retention do what it refused: after a rebuild, when much would go at once, or when the clock jumped. Look at the clock first."""
+    client.call("POST", "archive", "purge", "confirm")
+    click.echo(
+        "what is marked goes at 03:40; the next marking (02:30) goes through, and what it marks goes at 03:40 the day after"
+    )
+
+
+@archive.command("rebuild")
+@json_option
+@click.pass_obj
+def rebuild(session: Session, as_json: bool) -> None:
+    """Build the database anew from media and key alone; the service must not run."""
+    from hornetmail.compose.setting_up import setup
+
+    answer = _offline(setup.rebuild, session.config())
+    unreadable = answer["unreadable"]
+    if as_json:
+        emit(answer)
+    else:
+        click.echo(f"{answer['mails']} mails")
+        if unreadable:
+            table(("Where", "What"), [(one["where"], one["what"]) for one in unreadable])
+    if unreadable:
+        raise Failure(f"{len(unreadable)} things could not be read, the first: {unreadable[0]['where']}: {unreadable[0]['what']}")
+
+
+@archive.command("import")
+@click.argument("source")
+@click.option("--owner", required=True, metavar="ADDRESS", help="Whose mail it is.")
+@json_option
+@with_client
+def take_in(client: Client, source: str, owner: str, as_json: bool) -> None:
+    """Take old mail in from mbox, Maildir or eml."""
+    answer = client.call("POST", "archive", "import", source=source, owner=owner)
+    if as_json:
+        emit(answer)
+    else:
+        click.echo(_summary(answer))
+
+
+@archive.command("feed")
+@click.argument("kind", type=click.Choice(["domain"]))
+@click.argument("name")
+@with_client
+def feed(client: Client, kind: str, name: str) -> None:
+    """Set a feed up."""
+    client.call("POST", "archive", "feeds", kind=kind, name=name)
+
+
+@archive.group()
+def key() -> None:
+    """The archive key. Key lost is archive lost."""
+
+
+@key.command("backup")
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
+@with_client
+def key_backup(client: Client, file: str, password_stdin: bool) -> None:
+    """Write the key as text to print, encrypted under a password, to a new FILE, or - for standard output."""
+    _must_be_new(file)
+    password = password_from(password_stdin, "Password for the backup, needed to import it")
+    text = client.call("POST", "archive", "key", "backup", password=password)["text"]
+    if file == "-":
+        click.echo(text, nl=False)
+    else:
+        _write_new(Path(file), text.encode())
+        click.echo(f"{file} written: print it, and keep it where the archive is not")
+
+
+@key.command("new")
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
+@with_client
+def key_new(client: Client, file: str, password_stdin: bool) -> None:
+    """Make a new key and write its paper to a new FILE, or - for standard output. Nothing uses it before 'archive key confirm'."""
+    _must_be_new(file)
+    password = password_from(password_stdin, "Password for the new key's paper, needed to confirm and to import it")
+    text = client.call("POST", "archive", "key", "new", password=password)["text"]
+    if file == "-":
+        click.echo(text, nl=False)
+        return
+    try:
+        _write_new(Path(file), text.encode())
+    except Failure:
+        client.call("POST", "archive", "key", "cancel")
+        raise
+    click.echo(f"{file} written: print it, then confirm that it can be read: archive key confirm {clean(file)}")
+    click.echo("The new key is pending; the present one stays in force.")
+
+
+@key.command("confirm")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@click.option("--password-stdin", is_flag=True, help="Read the paper's password from standard input.")
+@json_option
+@with_client
+def key_confirm(client: Client, file: str, password_stdin: bool, as_json: bool) -> None:
+    """Put the pending key in force: FILE holds its paper, as written or typed in again, or - for standard input."""
+    text = _paper(file)
+    answer = client.call("POST", "archive", "key", "confirm", text=text, password=_paper_password(password_stdin))
+    if as_json:
+        emit(answer)
+    else:
+        click.echo(f"key {answer['key']['id']} is in force")
+        click.echo(clean(answer["notice"]))
+
+
+@key.command("cancel")
+@with_client
+def key_cancel(client: Client) -> None:
+    """Drop the pending key; the present one stays in force."""
+    client.call("POST", "archive", "key", "cancel")
+    click.echo("the pending key is dropped; its paper opens nothing")
+
+
+@key.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@click.option("--password-stdin", is_flag=True, help="Read the backup's password from standard input.")
+@click.pass_obj
+def key_import(session: Session, file: str, password_stdin: bool) -> None:
+    """Take the key from a backup; the service must not run."""
+    from hornetmail.compose.setting_up import setup
+
+    config = session.config()
+    text = _paper(file)
+    _offline(setup.import_key, config, text, _paper_password(password_stdin))
+    click.echo("the key is imported")
+
+
+@click.command()
+@click.option("--limit", type=click.IntRange(1, 500), default=50, show_default=True)
+@json_option
+@with_client
+def audit(client: Client, limit: int, as_json: bool) -> None:
+    """Who did what, newest first."""
+    answer = client.call("GET", "audit", limit=limit)
+    if as_json:
+        emit(answer)
+        return
+    rows = [
+        (one["number"], moment(one["at"]), one["actor"], one["action"], one["subject"], one["result"] or "cut short")
+        for one in answer["entries"]
+    ]
+    table(("Number", "At", "Who", "What", "To", "Result"), rows)
+
+
+def _offline(call: Any, *arguments: Any) -> Any:
+    """A blocking call of ``compose.setup``; what it raises is told in one line."""
+    try:
+        return call(*arguments)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise Failure(str(error) or type(error).__name__) from None
+
+
+def _summary(answer: Any) -> str:
+    return ", ".join(f"{name} {value}" for name, value in answer.items()) if isinstance(answer, dict) else ""
+
+
+def _must_be_new(file: str) -> None:
+    if file != "-" and Path(file).exists():
+        raise Failure(f"{file}: exists already")
+
+
+def _paper(file: str) -> str:
+    with click.open_file(file, encoding="utf-8", errors="replace") as source:
+        return str(source.read(1 << 16))
+
+
+def _paper_password(standard_input: bool) -> str:
+    if standard_input:
+        return password_from(True, "")
+    return str(click.prompt("Password of the paper", hide_input=True, err=True))
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(data)
+    except OSError as error:
+        raise Failure(f"{path}: {error.strerror or error}") from None

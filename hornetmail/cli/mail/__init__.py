@@ -1,0 +1,1 @@
+"""Domains, people, queue: what an administrator of mail asks for."""

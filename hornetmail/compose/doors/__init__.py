@@ -1,0 +1,1 @@
+"""The listeners, each with what it needs."""

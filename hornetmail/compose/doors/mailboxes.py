@@ -1,0 +1,67 @@
+"""The doors through which people read mail: IMAP and POP3, each with STARTTLS and with TLS from the start."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from hornetmail.compose.doors.doors import Doors
+from hornetmail.compose.ground.foundations import Foundations
+from hornetmail.compose.rooms.people import People
+from hornetmail.compose.rooms.rooms import MailRooms
+from hornetmail.core.served import Person
+from hornetmail.interfaces.folders import IFolderTree
+from hornetmail.net.limits import Limits
+from hornetmail.net.listener import PumpFactory
+from hornetmail.net.tls import ServerTLS
+from hornetmail.servers.imap.session import ImapSession
+from hornetmail.servers.imap.site import ImapPolicy, ImapSite
+from hornetmail.servers.pop3 import POP3Policy, POP3Session, POP3Site
+from hornetmail.wire.imap.server import ImapServerEngine
+from hornetmail.wire.pop3.server import POP3ServerEngine
+
+
+async def listen(base: Foundations, people: People, rooms: MailRooms, tls: ServerTLS, doors: Doors) -> None:
+    """Open the doors that are configured."""
+    for door, implicit in (("imap", False), ("imaps", True)):
+        await doors.listen(door, _imap(base, people, rooms, tls, implicit=implicit))
+    for door, implicit in (("pop3", False), ("pop3s", True)):
+        await doors.listen(door, _pop3(base, people, rooms, tls, implicit=implicit))
+
+
+def _imap(base: Foundations, people: People, rooms: MailRooms, tls: ServerTLS, *, implicit: bool) -> PumpFactory:
+    def trees(person: Person) -> Sequence[tuple[str, IFolderTree]]:
+        return [("", rooms.portal.tree(person.mailbox))]
+
+    config = base.config
+    policy = ImapPolicy(starttls=not implicit, append_bytes=config.limits.max_size, hostname=config.hostname)
+    site = ImapSite(base.reactor, base.threads, people.access, trees, base.bus, policy)
+    plain = ImapSite(
+        base.reactor, base.threads, people.access, trees, base.bus, msgspec.structs.replace(policy, plaintext_login=True)
+    )
+    return PumpFactory(
+        lambda peer: ImapServerEngine(tls=implicit),
+        lambda peer: ImapSession(plain if config.may_login_plainly(peer) else site),
+        base.reactor,
+        limits=Limits(config.limits.connections, config.limits.per_ip),
+        refusal=b"* BYE too many connections, come later\r\n",
+        tls_context_factory=tls,
+        implicit_tls=implicit,
+    )
+
+
+def _pop3(base: Foundations, people: People, rooms: MailRooms, tls: ServerTLS, *, implicit: bool) -> PumpFactory:
+    config = base.config
+    policy = POP3Policy(hostname=config.hostname, starttls=not implicit)
+    plain = msgspec.structs.replace(policy, plaintext_login=True)
+    site = POP3Site(base.reactor, people.access, rooms.portal)
+    return PumpFactory(
+        lambda peer: POP3ServerEngine(plain if config.may_login_plainly(peer) else policy),
+        lambda peer: POP3Session(site),
+        base.reactor,
+        limits=Limits(config.limits.connections, config.limits.per_ip),
+        refusal=b"-ERR [SYS/TEMP] too many connections, come later\r\n",
+        tls_context_factory=tls,
+        implicit_tls=implicit,
+    )

@@ -1,0 +1,1 @@
+"""What everything stands on: configuration, keys, certificates, the log, DNS."""

@@ -1,0 +1,1 @@
+"""Work on a data directory while no service runs on it."""

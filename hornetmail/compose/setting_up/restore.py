@@ -1,0 +1,330 @@
+"""A restore into an empty installation (A11, L3, rules 18 and 26): from a medium or the mirror, with the root key alone.
+
+What comes back: the wrapped keys, the leaf log, ``control.db`` (people, settings, jobs, audit log) with the server key that its secrets are sealed under, and the index, from its backup if that
+knows all that lies there, else anew from the packs. What does not: the queue, for what is in it may have been delivered since. Purging is off until confirmed.
+
+The file ``restoring`` in the data directory says that one was begun. No service starts while it is there, and the same command goes on where it was cut off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from hornetmail.archive.archive import Archive
+from hornetmail.archive.care.copies.backup import backup_seal, newest_backup, read_control, read_pieces
+from hornetmail.archive.care.copies.mirror import NUMBER, copy_object
+from hornetmail.archive.care.terms.retention import mark_rebuilt
+from hornetmail.archive.index.schema import MIGRATIONS
+from hornetmail.archive.keys import paper
+from hornetmail.archive.keys.keyring import Keyring
+from hornetmail.archive.keys.keystore import KeyStore
+from hornetmail.archive.media.medium import IDENTITY, Identity, IMedium, IPlace, Medium, PlaceTrouble, identity_at
+from hornetmail.archive.media.register import Means
+from hornetmail.archive.media.roster import Media
+from hornetmail.archive.media.settings import DirectorySettings, Settings, settings_for
+from hornetmail.archive.store.packs import pack_id_of
+from hornetmail.compose.ground.foundations import RESTORING, SERVER_KEY, Foundations
+from hornetmail.compose.ground.keys import ServerKey
+from hornetmail.compose.rooms.people import control_database
+from hornetmail.compose.rooms.rooms import archive_of, register_of, root_file
+from hornetmail.compose.setting_up.setup import SetupError, with_foundations
+from hornetmail.config import Config
+from hornetmail.core.archive.archived import ArchiveError, Finding
+from hornetmail.db.dump import Dump, DumpBroken, load
+from hornetmail.db.engines import Cursor
+from hornetmail.db.pool import Database
+from hornetmail.directory.schema import CONTROL
+
+
+class Source(msgspec.Struct, frozen=True):
+    """Where from: see ``settings_for``; ``secret`` is the share's password or the secret key."""
+
+    kind: str
+    place: str
+    options: Mapping[str, object] = {}
+    secret: str = ""
+
+
+class Restored(msgspec.Struct, frozen=True):
+    """What came back. ``control``: the stamp of the backup that people and settings are from, ``""`` if there was none; ``rebuilt``: the index was made anew. ``findings``: what
+    could not be read."""
+
+    mails: int
+    medium: int
+    copied: int
+    control: str
+    rebuilt: bool
+    findings: tuple[Finding, ...] = ()
+
+
+def restore(
+    config: Config, source: Source, text: str = "", password: str = "", progress: Callable[[str], None] = lambda line: None
+) -> Restored:
+    """``text``: the paper of the root key; without it the one that is here. Raises SetupError, ArchiveError, ValueError (a place that cannot be
+    understood)."""
+    settings = settings_for(source.kind, source.place, source.options)
+    root = paper.restore(text, password) if text else None
+
+    async def task(base: Foundations) -> Restored:
+        means = Means(base.reactor, base.disk, config.path(config.archive.medium))
+        place = means.place(settings, source.secret)
+        try:
+            return await _Restore(base, settings, source.secret, place, root, progress).run()
+        except PlaceTrouble as error:
+            raise SetupError(f"{settings.where}: {error}") from error
+        finally:
+            await base.offload(place.close)
+
+    return with_foundations(config, task, restoring=True)
+
+
+class _Restore:
+    """One restore, in its steps; each can be done again."""
+
+    def __init__(
+        self,
+        base: Foundations,
+        settings: Settings,
+        secret: str,
+        place: IPlace,
+        root: bytes | None,
+        progress: Callable[[str], None],
+    ) -> None:
+        self._base = base
+        self._settings = settings
+        self._secret = secret
+        self._place = place
+        self._root = root
+        self._say = progress
+        self._marker = base.directory(RESTORING)
+
+    async def run(self) -> Restored:
+        base = self._base
+        identity, source = await base.offload(self._open_source)
+        ring, root = await base.offload(self._keyring, source, identity)
+        await base.offload(self._begin, identity)
+        found = await base.offload(newest_backup, source, ring)
+        await base.offload(self._put_aside, identity)
+        await base.offload(root_file(base.config, base.disk).write, root)
+        control = ""
+        if found is not None:
+            name, manifest = found
+            await self._restore_control(await base.offload(read_control, source, manifest, backup_seal(ring)), manifest.secrets)
+            control = name.stamp
+        media, number = await self._restore_media(identity)
+        copied = await base.offload(self._copy, source, media.active) if identity.medium == NUMBER else 0
+        archive = archive_of(base, root, media)
+        await base.offload(archive.restore)
+        quick = found is not None and await self._restore_index(
+            source, found[1], ring, media, number if identity.medium == NUMBER else 0
+        )
+        findings = await self._open(archive, rebuild=not quick)
+        try:
+            mails = (await archive.figures()).mails
+        finally:
+            await archive.stop()
+        base.disk.unlink(self._marker)
+        return Restored(mails, number, copied, control, not quick, tuple(findings))
+
+    # -- before anything is changed
+
+    def _open_source(self) -> tuple[Identity, Medium]:
+        identity = identity_at(self._place)
+        if identity is None:
+            raise SetupError(f"at {self._settings.where} there is neither a medium nor a mirror")
+        source = Medium(identity.medium, self._place)
+        source.expect(bytes.fromhex(identity.archive))
+        source.look()
+        return identity, source
+
+    def _keyring(self, source: IMedium, identity: Identity) -> tuple[Keyring, bytes]:
+        """Opened in a scratch directory. Raises KeyTrouble, SetupError."""
+        base = self._base
+        root = self._root or root_file(base.config, base.disk).read()
+        if root is None:
+            raise SetupError("restoring needs the archive's key: give its paper with --key FILE")
+        scratch = base.directory("restoring-keys")
+        try:
+            ring = KeyStore(scratch, base.disk, base.config.node).restore([source], root)
+        finally:
+            for path in scratch.glob("*") if scratch.is_dir() else ():
+                base.disk.unlink(path)
+            if scratch.is_dir():
+                scratch.rmdir()
+        if ring.archive.hex() != identity.archive:
+            raise SetupError(f"the wrapped keys at {self._settings.where} are another archive's")
+        return ring, root
+
+    def _begin(self, identity: Identity) -> None:
+        """Raises SetupError: this installation holds something already."""
+        base = self._base
+        if self._marker.exists():
+            if self._marker.read_text().strip() != identity.archive:
+                raise SetupError("a restore of another archive was begun here and is not ended")
+            return
+        for name in ("queue", "portal", "archive/staging", "archive/medium/packs"):
+            if held := next((path for path in base.directory(name).rglob("*") if path.is_file()), None):
+                raise SetupError(
+                    f"this installation is not empty ({held}): restore into one that 'hornetmail init' has just made"
+                )
+        medium = base.config.path(base.config.archive.medium)
+        if (medium / "packs").exists() and self._settings != DirectorySettings(str(medium)):
+            raise SetupError(f"{medium} holds packs already")
+        base.disk.write_durably(self._marker, identity.archive.encode() + b"\n")
+
+    def _put_aside(self, identity: Identity) -> None:
+        """What ``init`` made. Nothing is deleted."""
+        base = self._base
+        medium = base.config.path(base.config.archive.medium)
+        own = medium / IDENTITY
+        if own.exists() and msgspec.json.decode(own.read_bytes(), type=Identity).archive != identity.archive:
+            base.disk.rename(medium, _free(medium))
+        keyring = base.directory("archive") / "keyring"
+        if keyring.exists() and Keyring.from_bytes(keyring.read_bytes(), None).archive.hex() != identity.archive:
+            inner = medium.is_relative_to(base.directory("archive")) and medium.exists()
+            aside = _free(base.directory("archive"))
+            base.disk.rename(base.directory("archive"), aside)
+            if inner:  # the source itself may lie there
+                base.disk.make_directory(medium.parent)
+                base.disk.rename(aside / medium.relative_to(base.directory("archive")), medium)
+
+    # -- people and settings
+
+    async def _restore_control(self, dumped: Dump, secrets: Mapping[str, bytes]) -> None:
+        base = self._base
+        if dumped.schema > len(CONTROL):
+            raise SetupError("the backup was made by a newer version of HornetMail: use that one")
+        if SERVER_KEY in secrets:
+            await base.offload(base.disk.write_durably, base.directory(SERVER_KEY), secrets[SERVER_KEY])
+            base.key = ServerKey.load(base.directory(SERVER_KEY))
+        for name in sorted(set(secrets) - {SERVER_KEY}):
+            path = base.directory(Path(name).name + ".from-backup")
+            await base.offload(base.disk.write_durably, path, secrets[name])
+        url = base.config.database_url("control")
+        key = None
+        if url.startswith("sqlite:"):
+            key = base.key.derive("control.db", 48)
+            path = Path(url.removeprefix("sqlite://"))
+            for suffix in ("-wal", "-shm", ""):
+                base.disk.unlink(path.with_name(path.name + suffix), missing_ok=True)
+        steps = CONTROL[: dumped.schema] if key is not None else CONTROL
+        database = await Database.open(base.reactor, url, steps, key=key)
+        try:
+            rows = await database.run(load, dumped, CONTROL)
+        except DumpBroken as error:
+            raise SetupError(f"control.db cannot be restored: {error}") from error
+        finally:
+            await database.close()
+        self._say(f"control.db: {rows} rows")
+
+    # -- media
+
+    async def _restore_media(self, identity: Identity) -> tuple[Media, int]:
+        """From a medium: it takes part where it is, under its number. From the mirror: all is copied to the directory that the configuration names, and every other number leads there."""
+        base = self._base
+        register = register_of(base, await control_database(base))
+        media = await register.open()
+        if identity.medium != NUMBER:
+            number, settings, secret = identity.medium, self._settings, self._secret
+        else:
+            number, settings, secret = media.active.number, DirectorySettings(), ""
+        if number not in register.entries:
+            await register.add(settings, secret, "", number)
+        await register.change(number, settings=settings, used=True, ready=True, moving=0, moved=0, removed=False)
+        await register.set_secret(number, secret)
+        await register.activate(number)
+        if identity.medium == NUMBER:
+            for entry in tuple(register.entries.values()):
+                if entry.number != number and not entry.removed:
+                    await register.change(entry.number, used=False, moving=0, moved=number)
+        register.refresh(media)
+        archive = bytes.fromhex(identity.archive)
+        media.expect(archive)
+        await base.offload(media.active.claim, archive)
+        return media, number
+
+    def _copy(self, source: IMedium, target: IMedium) -> int:
+        """Keys first: without them the rest is nothing."""
+        there = dict(target.names(""))
+        names = [(name, size) for name, size in source.names("") if name != IDENTITY and not name.startswith("test/")]
+        copied = 0
+        for name, size in sorted(names, key=lambda one: ("/" in one[0], one[0])):
+            if there.get(name) != size or "/" not in name:
+                copied += copy_object(source, target, name) > 0
+                if copied and copied % 100 == 0:
+                    self._say(f"{copied} of {len(names)} objects copied")
+        return copied
+
+    # -- the index
+
+    async def _restore_index(self, source: IMedium, manifest: Any, ring: Keyring, media: Media, united: int) -> bool:
+        """From the backup, if it knows just the packs that are there and nothing was staged; else False, and it is to be made anew. ``united``: the medium on which all lies now."""
+        base = self._base
+        path = base.directory("archive") / "archive.db"
+        for suffix in ("-wal", "-shm", ""):
+            base.disk.unlink(path.with_name(path.name + suffix), missing_ok=True)
+        if manifest.schema > len(MIGRATIONS):
+            return False
+        names = {pack_id_of(name) for medium in media.all() for name, _ in await base.offload(medium.names, "")} - {b""}
+        try:
+            await base.offload(_write, path, source, manifest)
+            database = await Database.open(base.reactor, f"sqlite://{path}", MIGRATIONS, key=ring.database_key())
+            try:
+                whole = await database.read(_knows_all, names)
+                if whole:
+                    await database.run(_enter, united)
+            finally:
+                await database.close()
+        except Exception as error:  # noqa: BLE001  the packs hold all of it
+            self._say(f"the index's backup is of no use ({error}); it is made anew")
+            whole = False
+        if not whole:
+            for suffix in ("-wal", "-shm", ""):
+                base.disk.unlink(path.with_name(path.name + suffix), missing_ok=True)
+        return whole
+
+    async def _open(self, archive: Archive, rebuild: bool) -> list[Finding]:
+        await archive.start()
+        try:
+            archive.index()
+        except ArchiveError:
+            rebuild = True
+        if not rebuild:
+            return []
+        self._say("the index is made anew from the packs")
+        try:
+            return list(await archive.rebuild())
+        except BaseException:
+            await archive.stop()
+            raise
+
+
+def _write(path: Path, source: IMedium, manifest: Any) -> None:
+    with path.open("xb") as file:
+        path.chmod(0o600)
+        for piece in read_pieces(source, manifest):
+            file.write(piece)
+
+
+def _knows_all(cursor: Cursor, names: set[bytes]) -> bool:
+    known = {bytes(row[0]) for row in cursor.execute("SELECT pack FROM pack").fetchall()}
+    (staged,) = cursor.execute("SELECT count(*) FROM mail WHERE pack IS NULL").fetchone()
+    return known == names and not staged
+
+
+def _enter(cursor: Cursor, united: int) -> None:
+    if united:
+        cursor.execute("UPDATE pack SET medium = ?", (united,))
+    mark_rebuilt(cursor)
+
+
+def _free(path: Path) -> Path:
+    """A name beside it that is not taken."""
+    number = 1
+    while (aside := path.with_name(f"{path.name}-before-restore-{number}")).exists():
+        number += 1
+    return aside

@@ -1,0 +1,1 @@
+"""What is known of archived mail: hits, retention, time stamps, figures."""

@@ -1,0 +1,1 @@
+"""What waits to be delivered, which way it goes, and when again."""

@@ -1,0 +1,1 @@
+"""What a message carries and what is answered: addresses, envelopes, replies, notices, SPF."""

@@ -1,0 +1,403 @@
+"""A mailbox's Maildir on disk. Everything here blocks and runs in threads; ``Box`` serialises what changes names."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import msgspec
+
+from hornetmail.disk.files import Disk
+from hornetmail.mime.structure import Part, scan
+from hornetmail.portal.maildir import naming
+from hornetmail.portal.maildir.snapshot import Place
+
+SUBS = ("new", "cur")
+PIECE = 1 << 20
+LITTER = ".arriving"
+"""What our unfinished files in ``tmp`` end with."""
+
+SETTLED_NS = 2_000_000_000
+"""A directory changed this short before it was listed is listed again: its time stamp may not tell of a later change."""
+
+
+class Found(msgspec.Struct, frozen=True, gc=False):
+    """A file that is not in the index. ``size`` as served."""
+
+    place: Place
+    size: int
+    date: float
+
+
+class Listing(msgspec.Struct, frozen=True, gc=False):
+    """What differs between a folder's files and what was known: new ones, other places of known ones, names that are gone, and names of
+    what is there and no message that we could read."""
+
+    looked: tuple[int, int, float]
+    added: tuple[Found, ...]
+    moved: tuple[Place, ...]
+    vanished: tuple[str, ...]
+    unreadable: tuple[str, ...] = ()
+
+
+class Maildir:
+    """The directory of one mailbox. Raises OSError; DiskFull when there is no room."""
+
+    def __init__(self, path: Path, disk: Disk) -> None:
+        self.path = path
+        self._text = str(path)
+        self._disk = disk
+        self._settled: set[Path] = set()
+        """Folders whose own ``new`` and ``cur`` are known to be durable."""
+        self._loose: dict[Path, set[str]] = {}
+        """Directories of folders that files have left without a sync."""
+
+    def folder(self, name: str) -> Path:
+        """A folder's directory."""
+        return self.path / naming.directory_of(name)
+
+    # Folders
+
+    def prepare(self, first: Sequence[str]) -> tuple[list[str], set[str] | None]:
+        """Make a new mailbox with these folders, or mend an old one (``sweep``); the folders that are there, and ``subscriptions()``."""
+        if not (self.path / "cur").is_dir():
+            self._disk.make_directory(self.path)
+            for name in (*first, naming.INBOX):  # INBOX last: it says that the mailbox was made
+                self._mend(self.folder(name))
+            self._disk.sync_directory(self.path)
+            return [naming.INBOX, *first], None
+        self._mend(self.path)
+        self.sweep()
+        found = self.folders()
+        for name in found:
+            self._mend(self.folder(name))
+        return found, self.subscriptions()
+
+    def _mend(self, folder: Path) -> None:
+        """Directories that are missing. Not synced one by one: what a crash takes away is mended at the next start."""
+        for sub in ("tmp", *SUBS):
+            if not (folder / sub).is_dir():
+                if not folder.is_dir():
+                    self._disk.make_directory_unsynced(folder)
+                self._disk.make_directory_unsynced(folder / sub)
+
+    def make(self, name: str) -> None:
+        """A folder's directories, durable on return."""
+        folder = self.folder(name)
+        for sub in ("tmp", "new", "cur"):
+            self._disk.make_directory(folder / sub)
+
+    def folders(self) -> list[str]:
+        """All that are there, INBOX included."""
+        found = [naming.INBOX]
+        with os.scandir(self.path) as entries:
+            for entry in entries:
+                if entry.name.startswith(".") and entry.is_dir():
+                    name = naming.folder_of(entry.name)
+                    if name is not None and naming.directory_of(name) == entry.name:
+                        found.append(name)
+        return found
+
+    def sweep(self) -> None:
+        """Remove what a crash left: our unfinished files, half-removed folders."""
+        for entry in list(os.scandir(self.path)):
+            if entry.name.startswith("..gone") and entry.is_dir():
+                self._remove_tree(Path(entry.path))
+        for folder in [self.path, *(Path(entry.path) for entry in os.scandir(self.path) if entry.name.startswith("."))]:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                for name in os.listdir(folder / "tmp"):
+                    if name.endswith(LITTER):
+                        self._disk.unlink(folder / "tmp" / name, missing_ok=True)
+
+    def drop(self, name: str, token: str) -> None:
+        """Remove a folder with all that is in it. It is out of sight, durably, before anything is deleted; what cannot be deleted then is swept
+        at the next start (``sweep``): the folder is gone all the same."""
+        away = self.path / f"..gone{token}"
+        self._settled.discard(self.folder(name))
+        self._disk.rename(self.folder(name), away)
+        with contextlib.suppress(OSError):
+            self._remove_tree(away)
+
+    def _remove_tree(self, path: Path) -> None:
+        for root, directories, names in os.walk(path, topdown=False):
+            for one in names:
+                self._disk.unlink(Path(root, one), missing_ok=True)
+            for one in directories:
+                self._disk.remove_directory(Path(root, one))
+        self._disk.remove_directory(path)
+
+    def rename_folder(self, old: str, new: str) -> None:
+        """Durable on return."""
+        self._disk.rename(self.folder(old), self.folder(new))
+        self._settled.discard(self.folder(new))
+
+    # Subscriptions
+
+    def subscriptions(self) -> set[str] | None:
+        """Names of subscribed folders, or None if there is no list yet."""
+        try:
+            lines = (self.path / "subscriptions").read_text("utf-8", "replace").splitlines()
+        except FileNotFoundError:
+            return None
+        return {"/".join(naming.decode_level(level) for level in line.split(".")) for line in lines if line}
+
+    def subscribe(self, names: set[str]) -> None:
+        """Keep the list, durably."""
+        lines = sorted(".".join(naming.encode_level(level) for level in name.split("/")) for name in names)
+        self._disk.write_durably(self.path / "subscriptions", "".join(f"{line}\n" for line in lines).encode())
+
+    # Looking
+
+    def holds_unaddressed(self, spoken_for: Collection[int] | None = None) -> bool:
+        """Whether INBOX has files that do not begin with an envelope, or do so for a row that is not ``spoken_for`` if that is given, from their
+        names alone; False for a mailbox that was never made."""
+        for sub in SUBS:
+            with contextlib.suppress(FileNotFoundError), os.scandir(self.path / sub) as entries:
+                for entry in entries:
+                    base = naming.split_name(entry.name)[0]
+                    loose = spoken_for is not None and naming.row_of(base) not in spoken_for
+                    if not entry.name.startswith(".") and (loose or not naming.hidden_of(base)):
+                        return True
+        return False
+
+    def look(self, name: str, places: Collection[Place], looked: tuple[int, int, float], now: float) -> Listing | None:
+        """What differs from the known places, or None if the directories did not change since ``looked``."""
+        folder = self.folder(name)
+        stamps = tuple(os.stat(folder / sub).st_mtime_ns for sub in SUBS)
+        settled = (looked[2] * 1e9) - max(stamps) > SETTLED_NS
+        if stamps == looked[:2] and settled:
+            return None
+        known = {place.base: place for place in places}
+        seen = self._list(folder)
+        gone = [base for base in known if base not in seen]
+        if gone:  # a file that is renamed while we read the directory can be missed: look twice before believing it
+            again = self._list(folder)
+            seen.update(again)
+            gone = [base for base in gone if base not in again]
+        added: list[Found] = []
+        moved: list[Place] = []
+        unreadable: list[str] = []
+        for base, (sub, letters) in seen.items():
+            former = known.get(base)
+            if former is None:
+                try:
+                    added.append(self._found(folder, base, sub, letters))
+                except FileNotFoundError:
+                    continue  # gone again
+                except OSError:
+                    unreadable.append(base)
+            elif (former.sub, former.letters) != (sub, letters):
+                moved.append(Place(base, sub, letters, former.hidden, former.bare))
+        added.sort(key=lambda found: (found.date, found.place.base))
+        return Listing((stamps[0], stamps[1], now), tuple(added), tuple(moved), tuple(gone), tuple(unreadable))
+
+    def _list(self, folder: Path) -> dict[str, tuple[str, str]]:
+        seen: dict[str, tuple[str, str]] = {}
+        for sub in SUBS:
+            for name in os.listdir(folder / sub):
+                if not name.startswith("."):
+                    try:
+                        name.encode()
+                    except UnicodeEncodeError:
+                        continue  # neither index nor protocols can carry such a name
+                    base, letters = naming.split_name(name)
+                    seen[base] = (sub, letters if sub == "cur" else "")
+        return seen
+
+    def _found(self, folder: Path, base: str, sub: str, letters: str) -> Found:
+        place = Place(base, sub, letters, naming.hidden_of(base), False)
+        path = folder / place.file
+        try:
+            status = os.stat(path)
+        except FileNotFoundError:
+            # a file in cur without an info part
+            path = folder / sub / base
+            status = os.stat(path)
+            self._disk.rename(path, folder / place.file)
+            path = folder / place.file
+        if not stat.S_ISREG(status.st_mode):
+            raise IsADirectoryError(path)
+        size = status.st_size - min(place.hidden, status.st_size)
+        if not naming.is_ours(base, status.st_size):
+            bare = _bare_line_feeds(path)
+            if bare:
+                place, size = Place(base, sub, letters, 0, True), size + bare
+        return Found(place, size, status.st_mtime)
+
+    # Messages
+
+    def write(
+        self, name: str, base: str, pieces: Sequence[bytes], date: float, *, append: bool = False, done: bool = True
+    ) -> Path:
+        """Write (or go on with) an unfinished file in ``tmp``; with ``done`` it gets its date and is synced."""
+        path = self.folder(name) / "tmp" / (base + LITTER)
+        fd = self._disk.open(path, os.O_WRONLY | os.O_CREAT | (0 if append else os.O_TRUNC))
+        try:
+            offset = os.fstat(fd).st_size if append else 0
+            for piece in pieces:
+                self._disk.write(fd, piece, offset)
+                offset += len(piece)
+            if done:
+                os.utime(fd, (date, date))
+                self._disk.sync_file(fd)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self._disk.unlink(path, missing_ok=True)
+            raise
+        finally:
+            self._disk.close(fd)
+        return path
+
+    def discard(self, path: Path) -> None:
+        """Forget an unfinished file."""
+        self._disk.unlink(path, missing_ok=True)
+
+    def land(self, name: str, arrivals: Sequence[tuple[Path, Place]]) -> None:
+        """Give finished files their names; one sync of each directory for all of them."""
+        folder = self.folder(name)
+        self._rename([(tmp, folder / place.file) for tmp, place in arrivals])
+        self._sync(folder, {place.sub for _, place in arrivals})
+
+    def _sync(self, folder: Path, subs: Collection[str]) -> None:
+        """Make new names in a folder durable, and once the folder itself, which ``_mend`` may have made."""
+        for sub in subs:
+            self._disk.sync_directory(folder / sub)
+        if folder not in self._settled:
+            self._disk.sync_directory(folder)
+            self._settled.add(folder)
+
+    def relabel(self, name: str, changes: Sequence[tuple[Place, Place]]) -> list[int]:
+        """Rename files to their new info parts; the positions of those that are gone. Flags are not worth a sync: the index has them too. What is
+        not synced is remembered, for whoever removes such a file: it must not come back where it was before (``_left``)."""
+        folder = self.folder(name)
+        lost: list[int] = []
+        for number, (old, new) in enumerate(changes):
+            try:
+                self._disk.rename_unsynced(folder / old.file, folder / new.file)
+                if old.sub != new.sub:
+                    self._loose.setdefault(folder, set()).add(old.sub)
+            except FileNotFoundError:
+                lost.append(number)
+        return lost
+
+    def unlink(self, name: str, places: Sequence[Place]) -> None:
+        """Remove messages, durably on return. One that is gone already is fine."""
+        folder = self.folder(name)
+        for place in places:
+            self._disk.unlink(folder / place.file, missing_ok=True)
+        self._left(folder, {place.sub for place in places})
+
+    def _left(self, folder: Path, subs: Collection[str]) -> None:
+        """Make durable that files are no longer in a folder: neither where they were now, nor where they were before their flags changed."""
+        for sub in sorted({*subs, *self._loose.get(folder, ())}):
+            self._disk.sync_directory(folder / sub)
+        self._loose.pop(folder, None)
+
+    def link(self, source: str, target: str, pairs: Sequence[tuple[Place, Place]]) -> None:
+        """Copy messages into another folder, all or none, durable on return. The copies share their bytes where the file system lets them."""
+        old, new = self.folder(source), self.folder(target)
+        done: list[Path] = []
+        try:
+            for former, place in pairs:
+                path = new / place.file
+                try:
+                    self._disk.link(old / former.file, path)
+                except FileNotFoundError:
+                    raise
+                except OSError:
+                    self._copy(old / former.file, path)
+                done.append(path)
+            self._sync(new, {place.sub for _, place in pairs})
+        except BaseException:
+            for path in done:
+                self._disk.unlink(path, missing_ok=True)
+            raise
+
+    def _copy(self, source: Path, target: Path) -> None:
+        tmp = target.parent.parent / "tmp" / (target.name + LITTER)
+        former = self._disk.open(source, os.O_RDONLY)
+        try:
+            fd = self._disk.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            try:
+                offset = 0
+                while piece := self._disk.read(former, PIECE, offset):
+                    self._disk.write(fd, piece, offset)
+                    offset += len(piece)
+                date = os.fstat(former).st_mtime
+                os.utime(fd, (date, date))
+                self._disk.sync_file(fd)
+            finally:
+                self._disk.close(fd)
+        finally:
+            self._disk.close(former)
+        self._disk.rename_unsynced(tmp, target)
+
+    def move(self, source: str, target: str, pairs: Sequence[tuple[Place, Place]]) -> None:
+        """Move messages into another folder, all or none; the new place is durable before the old one is given up."""
+        old, new = self.folder(source), self.folder(target)
+        self._rename([(old / former.file, new / place.file) for former, place in pairs])
+        self._sync(new, {place.sub for _, place in pairs})
+        self._left(old, {former.sub for former, _ in pairs})
+
+    def _rename(self, pairs: Sequence[tuple[Path, Path]]) -> None:
+        done: list[tuple[Path, Path]] = []
+        try:
+            for old, new in pairs:
+                self._disk.rename_unsynced(old, new)
+                done.append((old, new))
+        except BaseException:
+            for old, new in reversed(done):
+                self._disk.rename_unsynced(new, old)
+            raise
+
+    # Reading
+
+    def read(self, name: str, place: Place, start: int, length: int) -> bytes:
+        """Bytes of a message as served; ``length`` -1 is up to the end. Raises FileNotFoundError."""
+        directory = naming.directory_of(name)
+        # Joined as text: a Path costs more than the read.
+        path = f"{self._text}/{directory}/{place.file}" if directory else f"{self._text}/{place.file}"
+        fd = self._disk.open(path, os.O_RDONLY)
+        try:
+            if place.bare:
+                whole = with_crlf(self._disk.read(fd, os.fstat(fd).st_size, 0))
+                return whole[start:] if length < 0 else whole[start : start + length]
+            if length < 0:
+                length = max(0, os.fstat(fd).st_size - place.hidden - start)
+            return self._disk.read(fd, length, place.hidden + start)
+        finally:
+            self._disk.close(fd)
+
+    def envelope(self, name: str, place: Place) -> bytes:
+        """The hidden lines."""
+        fd = self._disk.open(self.folder(name) / place.file, os.O_RDONLY)
+        try:
+            return self._disk.read(fd, place.hidden, 0)
+        finally:
+            self._disk.close(fd)
+
+    def trees(self, name: str, wanted: Sequence[tuple[int, Place]]) -> dict[int, Part]:
+        """Structures read from the files; messages that are gone are left out."""
+        found: dict[int, Part] = {}
+        for uid, place in wanted:
+            with contextlib.suppress(FileNotFoundError):
+                found[uid] = scan(self.read(name, place, 0, -1))
+        return found
+
+
+def with_crlf(data: bytes) -> bytes:
+    """Bare LF becomes CRLF."""
+    return data.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+
+
+def _bare_line_feeds(path: Path) -> int:
+    bare = 0
+    last = b""
+    with open(path, "rb") as file:
+        while piece := file.read(PIECE):
+            bare += piece.count(b"\n") - piece.count(b"\r\n") - (1 if last == b"\r" and piece.startswith(b"\n") else 0)
+            last = piece[-1:]
+    return bare

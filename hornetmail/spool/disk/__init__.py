@@ -1,0 +1,1 @@
+"""The journal and its segments, bodies and their reading back."""

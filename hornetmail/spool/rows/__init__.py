@@ -1,0 +1,1 @@
+"""The rows that live in memory, in order, by domain, and when they are due."""

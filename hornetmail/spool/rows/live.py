@@ -1,0 +1,435 @@
+"""The live messages, in memory: what the journal's records come to, one after the other. No I/O.
+
+All transitions go through ``apply``, at run time and at replay alike. Rules that are the queue's own are here: the archive row that
+becomes due with the first delivery (design, step 5) and is removed if there is none (A20), and when a message leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+
+import msgspec
+
+from hornetmail.core.delivery.queued import DONE, Backlog, Message, Portal, RowKind, RowState, WaitsFor
+from hornetmail.core.failover.verdict import Verdict
+from hornetmail.core.mail.envelope import Direction
+from hornetmail.disk.records import Position
+from hornetmail.interfaces.queue import IShare
+from hornetmail.spool.disk.journal import (
+    Adopted,
+    Changed,
+    Claimed,
+    Kind,
+    LiveRow,
+    Reclaimed,
+    Record,
+    Remembered,
+    SettledRows,
+    Snapshot,
+    Where,
+)
+from hornetmail.spool.rows.dues import Dues
+from hornetmail.spool.rows.ordered import Ordered, RowIndex
+from hornetmail.spool.rows.turns import Turn, Turns
+
+REQUESTS = "spool.requests"
+"""The space of facts that keeps requests of messages that have left, so that a repeated one is not a second message."""
+
+UPTIME = "spool.uptime"
+"""The space of one fact: the seconds that the service has been up in all its lives, as they were a minute ago at most."""
+
+WALL = 1e9
+"""Marks from here on are wall-clock times of versions that counted by them; 31 years of uptime are not reached."""
+
+_SHARED = 20_000
+"""Different texts and verdicts that are remembered at a time, so that equal ones are one."""
+
+_messages = msgspec.msgpack.Decoder(Message)
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Entry(msgspec.Struct, gc=False):
+    """A live message. ``meta`` is the Message, encoded once it is older. ``segment``, ``offset`` and ``stored``: its newest snapshot in the
+    journal."""
+
+    id: int
+    meta: Message | bytes
+    rows: tuple[LiveRow, ...]
+    segment: int
+    offset: int
+    stored: int
+    where: Where
+    file: int
+    domain: str
+    outgoing: bool
+    request: str
+    indexed: bool = False
+
+    @property
+    def place(self) -> Position:
+        return Position(self.segment, self.offset)
+
+    @property
+    def message(self) -> Message:
+        meta = self.meta
+        return meta if isinstance(meta, Message) else _messages.decode(meta)
+
+    def pack(self) -> bytes:
+        """Keep only the encoded form from now on, and answer it."""
+        if isinstance(self.meta, Message):
+            self.meta = _encode(self.meta)
+        return self.meta
+
+    @property
+    def needs_body(self) -> bool:
+        """A deliver or archive row is not done. Drain rows live on without: the portal has a copy."""
+        return any(row.kind is not RowKind.DRAIN and row.state not in DONE for row in self.rows)
+
+
+class Live:
+    """``gone(entry)`` is told, once ``start`` was called, of bodies that nobody needs any more. ``monotonic``: seconds of a clock that only
+    goes forward while the service runs, from anywhere."""
+
+    def __init__(self, gone: Callable[[Entry], None], monotonic: Callable[[], float]) -> None:
+        self.messages: dict[int, Entry] = {}
+        self.rows: dict[int, LiveRow] = {}
+        self.turns = Turns()
+        self.index = RowIndex()
+        self.dues = Dues(self.rows, self.turns, lambda message: self.messages[message].domain)
+        self.requests: dict[str, int] = {}
+        self.facts: dict[str, dict[str, bytes]] = {}
+        self.fact_places: dict[tuple[str, str], Position] = {}
+        self.dirty: dict[int, tuple[Position, float]] = {}
+        self.dirty_facts: dict[tuple[str, str], Position] = {}
+        self.segment_bytes: dict[int, int] = {}
+        self.in_segment: dict[int, Ordered] = {}
+        """By segment of their newest snapshot: messages, and the bytes that they take there."""
+        self._interrupted: set[int] = set()
+        """While it replays: rows of which a start before had found that a death had cut off their attempt."""
+        self._texts: dict[str, str] = {}
+        self._verdicts: dict[Verdict, Verdict] = {}
+        self._tell_gone = gone
+        self._monotonic = monotonic
+        self._replaying = True
+        self._up = 0.0
+        self._began = 0.0
+
+    def clear(self) -> None:
+        """Before a replay: forget what an index said that is not to be believed."""
+        for entry in list(self.messages.values()):
+            self._forget(entry)
+        for kept in (self.facts, self.fact_places, self.dirty, self.dirty_facts):
+            kept.clear()
+        self._up = 0.0
+
+    # What is asked
+
+    def up(self) -> float:
+        """Seconds that the service has been up in all its lives (rule 5). Suspend, NTP and hands do not move it."""
+        return self._up if self._replaying else self._up + (self._monotonic() - self._began)
+
+    def worked(self, row: LiveRow) -> float:
+        """``row.worked`` as it is now: uptime counts while a row waits for its turn or is tried, not while it is parked or held (rule 5)."""
+        if row.state in (RowState.PARKED, RowState.HELD, RowState.STUCK):
+            return row.worked
+        since = self._up if row.mark >= WALL else row.mark
+        return row.worked + max(0.0, self.up() - since)
+
+    def backlog(self, now: float) -> Backlog:
+        """Figures."""
+        index = self.index
+        deliver = [index.of(RowKind.DELIVER, state) for state in RowState if state not in DONE]
+        oldest = min((rows.first for rows in deliver if rows.size), default=0)
+        return Backlog(
+            len(self.messages),
+            sum(rows.size for rows in deliver),
+            index.opened(RowKind.DRAIN),
+            index.opened(RowKind.ARCHIVE),
+            sum(index.of(kind, RowState.HELD).size for kind in RowKind),
+            max(0.0, now - self.rows[oldest].queued) if oldest else 0.0,
+        )
+
+    def due(
+        self, now: float, limit: int, kinds: Collection[RowKind], share: IShare | None = None, passes: int = 2000
+    ) -> tuple[list[LiveRow], bool]:
+        """See ``Dues.pop``."""
+
+        def together(row: LiveRow) -> Iterable[LiveRow]:
+            turns = self.turns
+            return [other for other in self.messages[row.message].rows if other.kind is row.kind and other.id not in turns]
+
+        return self.dues.pop(now, limit, kinds, together, share, passes)
+
+    def adoptable(self, row: LiveRow) -> bool:
+        """Whether a row waits for a later attempt to deliver to somebody of a served domain (L4)."""
+        return row.kind is RowKind.DELIVER and row.state is RowState.QUEUED and not self.messages[row.message].outgoing
+
+    # What happens
+
+    def start(self) -> list[LiveRow]:
+        """Replay is over. Rows that were claimed at death are queued at their recorded time; they are answered as they were, and again
+        after a further death until they are settled."""
+        self._replaying = False
+        self._began = self._monotonic()
+        claimed = [number for kind in RowKind for number in self.index.of(kind, RowState.CLAIMED).after(0)]
+        found = []
+        for number in sorted({*claimed, *self._interrupted}):
+            row = self.rows.get(number)
+            if row is None or row.state not in (RowState.CLAIMED, RowState.QUEUED) or not (row.interrupted or number in claimed):
+                continue
+            found.append(msgspec.structs.replace(row, state=RowState.CLAIMED))
+            if row.state is RowState.CLAIMED:
+                row.interrupted = True
+                self._set(row, RowState.QUEUED)
+        self._interrupted.clear()
+        return found
+
+    def clamp(self, row: LiveRow, now: float, longest: float) -> None:
+        """Due within ``longest`` seconds, spread over the second half of them. Not recorded: a start does the same."""
+        row.due = now + longest * (128 + row.id % 128) / 256
+        if row.state is RowState.QUEUED:
+            self.dues.push(row)
+
+    def apply(self, kind: int, record: Record, place: Position, size: int) -> None:
+        """One record of the journal, in order. Records about what is gone or done change nothing."""
+        now = self.up()
+        touched: dict[int, None] = {}
+        if isinstance(record, Snapshot):
+            if kind == Kind.KEPT and record.message.id in self.messages:
+                self._moved(record, place, size, now)
+            else:
+                self._accept(record, place, size, now)
+        elif isinstance(record, Claimed):
+            for claim in record.rows:
+                row = self._touch(claim.row, place, now)
+                if row is not None:
+                    row.attempts, row.due, row.worked, row.mark = claim.attempts, claim.due, claim.worked, now
+                    self._set(row, RowState.CLAIMED)
+        elif isinstance(record, SettledRows):
+            self._settle(record, place, now)
+        elif isinstance(record, Changed):
+            for number, worked in zip(record.rows, record.worked, strict=True):
+                row = self._touch(number, place, now)
+                if row is not None:
+                    row.worked, row.mark = worked, now
+                    row.due, row.reason, row.waits_for = record.due, record.reason, WaitsFor.NOTHING
+                    self._set(row, record.state)
+                    touched[row.message] = None
+            self._after(touched, record.at, place)
+        elif isinstance(record, Adopted):
+            for number in record.rows:
+                row = self._touch(number, place, now)
+                if row is not None and row.state is RowState.QUEUED:
+                    row.due = record.at
+                    self.dues.push(row)
+        elif isinstance(record, Reclaimed):
+            for number, worked in zip(record.rows, record.worked, strict=True):
+                row = self._touch(number, place, now)
+                if row is not None and row.state is RowState.CLAIMED:
+                    row.worked, row.mark, row.interrupted = worked, now, True
+                    if self._replaying:
+                        self._interrupted.add(number)
+                    self._set(row, RowState.QUEUED)
+        elif isinstance(record, Remembered):
+            self.remember(record.space, record.key, record.value, place)
+
+    def remember(self, space: str, key: str, value: bytes | None, place: Position) -> None:
+        """A fact."""
+        if space == UPTIME and value is not None and self._replaying:
+            self._up = max(self._up, float(value))
+        if value is None:
+            self.facts.get(space, {}).pop(key, None)
+            self.fact_places.pop((space, key), None)
+        else:
+            self.facts.setdefault(space, {})[key] = value
+            self.fact_places[space, key] = place
+        self.dirty_facts.setdefault((space, key), place)
+
+    def load_fact(self, space: str, key: str, value: bytes, place: Position) -> None:
+        """A fact of the index, before the replay of what came after its checkpoint."""
+        self.remember(space, key, value, place)
+        del self.dirty_facts[space, key]
+
+    def load(self, entry: Entry) -> None:
+        """An entry of the index, before the replay of what came after its checkpoint."""
+        self._add(entry)
+
+    def end(self, turn: Turn, *, failed: bool = False) -> None:
+        """A transition is over. ``failed``: its rows are as they were, and due as they were."""
+        rows, missed = turn.rows, self.dues.missed
+        self.turns.end(turn)
+        for number in rows:
+            if failed or number in missed:
+                missed.discard(number)
+                row = self.rows.get(number)
+                if row is not None and row.state is RowState.QUEUED:
+                    self.dues.push(row)
+
+    def _add(self, entry: Entry) -> None:
+        self._share(entry)
+        self.messages[entry.id] = entry
+        self._place(entry)
+        if entry.request:
+            self.requests[entry.request] = entry.id
+        for row in entry.rows:
+            self._add_row(row, entry.domain)
+
+    def _add_row(self, row: LiveRow, domain: str) -> None:
+        self.rows[row.id] = row
+        self.index.add(row, domain)
+        if row.interrupted and self._replaying:
+            self._interrupted.add(row.id)
+        if row.state is RowState.QUEUED:
+            self.dues.push(row)
+
+    def _forget(self, entry: Entry) -> None:
+        del self.messages[entry.id]
+        self._unplace(entry)
+        if entry.request:
+            self.requests.pop(entry.request, None)
+        for row in entry.rows:
+            self.index.remove(row, entry.domain)
+            del self.rows[row.id]
+
+    def _share(self, entry: Entry) -> None:
+        """What is equal is one object: a third of what a message that waits takes of memory (``bench/backlog.py``)."""
+        entry.domain = self._texts.setdefault(entry.domain, entry.domain)
+        if len(self._texts) > _SHARED:
+            self._texts.clear()
+        first = entry.rows[0] if entry.rows else None
+        for row in entry.rows:
+            assert first is not None
+            row.message = entry.id
+            row.due, row.worked, row.mark = row.due or 0.0, row.worked or 0.0, row.mark or 0.0
+            if row.queued == first.queued:
+                row.queued = first.queued
+            if row.mark == first.mark:
+                row.mark = first.mark
+            row.last = self._verdict(row.last)
+
+    def _verdict(self, verdict: Verdict | None) -> Verdict | None:
+        if verdict is None:
+            return None
+        if len(self._verdicts) > _SHARED:
+            self._verdicts.clear()
+        return self._verdicts.setdefault(verdict, verdict)
+
+    def _place(self, entry: Entry) -> None:
+        segment = entry.segment
+        self.segment_bytes[segment] = self.segment_bytes.get(segment, 0) + entry.stored
+        if segment not in self.in_segment:
+            self.in_segment[segment] = Ordered()
+        self.in_segment[segment].add(entry.id)
+
+    def _unplace(self, entry: Entry) -> None:
+        segment = entry.segment
+        self.segment_bytes[segment] -= entry.stored
+        self.in_segment[segment].remove(entry.id)
+        if not self.in_segment[segment].size:
+            del self.segment_bytes[segment], self.in_segment[segment]
+
+    def _accept(self, record: Snapshot, place: Position, size: int, now: float) -> None:
+        message = record.message
+        old = self.messages.get(message.id)
+        if old is not None:
+            self._forget(old)
+        entry = Entry(
+            message.id, message, tuple(record.rows), *place, size, record.where, record.file, message.domain,
+            message.direction is Direction.OUT, message.request, indexed=old is not None and old.indexed,
+        )  # fmt: skip
+        self._add(entry)
+        self.dirty.setdefault(message.id, (place, now))
+
+    def _moved(self, record: Snapshot, place: Position, size: int, now: float) -> None:
+        entry = self.messages[record.message.id]
+        self._unplace(entry)
+        (entry.segment, entry.offset), entry.stored, entry.where = place, size, record.where
+        self._place(entry)
+        self.dirty.setdefault(entry.id, (place, now))
+
+    def _touch(self, number: int, place: Position, now: float) -> LiveRow | None:
+        """A row that is to change, or None if it is done or gone."""
+        row = self.rows.get(number)
+        if row is None or row.state in DONE:
+            return None
+        self.dirty.setdefault(row.message, (place, now))
+        return row
+
+    def _settle(self, record: SettledRows, place: Position, now: float) -> None:
+        touched: dict[int, None] = {}
+        for one in record.rows:
+            row = self._touch(one.row, place, now)
+            if row is None:
+                continue
+            row.due, row.worked, row.reason, row.mark = one.due, one.worked, one.reason, now
+            row.delay_told = row.delay_told or one.delay_told
+            row.last = self._verdict(one.last) or row.last
+            row.waits_for, row.staged = one.waits_for, one.staged or row.staged
+            row.interrupted = False
+            self._set(row, one.state)
+            entry = self.messages[row.message]
+            if one.born and one.portal is not None and not self._has(entry, one.portal):
+                born = LiveRow(
+                    one.born, row.message, RowKind.DRAIN, one.drain_state, row.address, row.number, one.drain_due,
+                    waits_for=one.drain_waits_for,
+                    queued=record.at, portal=one.portal, reason=one.drain_reason, mark=now,
+                )  # fmt: skip
+                entry.rows = (*entry.rows, born)
+                self._add_row(born, entry.domain)
+                self._wake_archive(entry, RowState.QUEUED, record.at)
+            touched[row.message] = None
+        self._after(touched, record.at, place)
+
+    def _has(self, entry: Entry, copy: Portal) -> bool:
+        """Whether a drain row for that copy was born already: the index may be ahead of a replay, and a settlement may be asked for twice."""
+        return any(
+            row.portal is not None and (row.portal.mailbox, row.portal.name) == (copy.mailbox, copy.name) for row in entry.rows
+        )
+
+    def _set(self, row: LiveRow, state: RowState) -> None:
+        self.index.set(row, state)
+        if state is RowState.QUEUED:
+            self.dues.push(row)
+
+    def _after(self, messages: Iterable[int], at: float, place: Position) -> None:
+        """What follows from rows' new states: for the archive rows, for the bodies, for the messages. Once a message, however many of its
+        recipients there are."""
+        for message in messages:
+            entry = self.messages[message]
+            delivering = [row.state for row in entry.rows if row.kind is RowKind.DELIVER]
+            if RowState.DELIVERED in delivering:
+                self._wake_archive(entry, RowState.QUEUED, at)
+            elif delivering and all(state in DONE for state in delivering):
+                self._wake_archive(entry, RowState.REMOVED, 0.0)
+            if all(row.state in DONE for row in entry.rows):
+                self._leave(entry, place)
+            elif entry.where in (Where.RECORD, Where.FILE) and not entry.needs_body:
+                self._gone(entry)
+                entry.where = Where.NOWHERE if entry.where is Where.FILE else entry.where
+
+    def _wake_archive(self, entry: Entry, state: RowState, due: float) -> None:
+        for row in entry.rows:
+            if row.kind is RowKind.ARCHIVE and row.state is RowState.WAITING:
+                row.due = due
+                self._set(row, state)
+
+    def _gone(self, entry: Entry) -> None:
+        if not self._replaying:
+            self._tell_gone(entry)
+
+    def _leave(self, entry: Entry, place: Position) -> None:
+        now = self.up()
+        if entry.request:
+            self.remember(REQUESTS, entry.request, _encode((now, entry.message)), place)
+        self._gone(entry)
+        self._forget(entry)
+        since = self.dirty.get(entry.id)
+        if not entry.indexed:
+            self.dirty.pop(entry.id, None)
+        elif since is None:
+            self.dirty[entry.id] = (place, now)
+
+
+def request_fact(value: bytes) -> tuple[float, Message]:
+    """When a message with a request left, in seconds of uptime, and the message."""
+    return msgspec.msgpack.decode(value, type=tuple[float, Message])
