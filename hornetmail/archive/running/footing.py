@@ -218,5 +218,5 @@ class Footing(msgspec.Struct, frozen=True):
 
 
 def _totals(cursor: Cursor) -> tuple[int, int]:
-    mails, raw = cursor.execute("SELECT count(*), coalesce(sum(size), 0) FROM mail").fetchone()
+    mails, raw = cursor.execute("SELECT coalesce(sum(mails), 0), coalesce(sum(size), 0) FROM tally").fetchone()
     return mails, raw

@@ -239,7 +239,7 @@ def _newest(cursor: Cursor) -> float:
 
 
 def _state(cursor: Cursor) -> _State:
-    (total,) = cursor.execute("SELECT count(*) FROM mail").fetchone()
+    (total,) = cursor.execute("SELECT coalesce(sum(mails), 0) FROM tally").fetchone()
     accepted, last, approved = (float(_fact(cursor, name) or 0.0) for name in (ACCEPTED, LAST, APPROVED))
     rebuilt, confirmed = (bool(_fact(cursor, name)) for name in (REBUILT, CONFIRMED))
     return _State(total, _newest(cursor), accepted, last, approved, rebuilt, confirmed, int(_fact(cursor, STAMP) or 0))
