@@ -12,13 +12,14 @@ import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from hornetmail.archive.archive import Archive, ArchiveSettings
+from hornetmail.archive.care.terms.keeping import Copies
 from hornetmail.archive.care.terms.retention import RetentionSettings
 from hornetmail.archive.store.packs import open_pack
 from hornetmail.archive.store.records import Kind
 from hornetmail.core.archive.archived import ArchiveError, HoldRefused, QueryError
 from hornetmail.core.archive.retention import DAY, Kept, Rule, checked, goes_at
 from hornetmail.core.mail.envelope import Direction
-from hornetmail.testing.archives import AUDITOR, NOW, BytesBody, item, mail, make_archive
+from hornetmail.testing.archives import AUDITOR, NOW, BytesBody, directory_medium, item, mail, make_archive
 from tests.archive.cases import ArchiveCase
 from tests.archive.test_merging import attachment
 
@@ -395,6 +396,50 @@ class Nothing(KeepingCase):
         assert await self.total(archive, "quokkaville") == 0
         assert await self.total(archive, "") == 36
         assert await archive.verify(True) == ()
+
+    async def test_fully_gone_counts_backups_and_mirror(self) -> None:
+        """A58, rule 23: catches a date at which backups and the mirror still hold what was deleted, a page that says "all gone" as soon as no pack holds it, and a date
+        that a rebuild forgets."""
+        archive = await self.filled()
+        archive.keeping.copied(Copies(lambda at: at + 35 * DAY, lambda: ("the mirror (/m) does not follow",)))
+        assert (await archive.keeping.state(1)).gone_by == 0.0
+        deleted = await archive.keeping.delete(1, await self.ids(archive, "keep0"), "dpo", "she asked for it")
+        assert deleted.gone_by == self.clock.now + 36 * DAY
+        assert deleted.waits == ("the mirror (/m) does not follow",)
+        state = await archive.keeping.state(1)
+        assert (state.waiting, state.gone_by) == (1, self.clock.now + 36 * DAY)
+        went = self.clock.now
+        await archive.merge(self.clock.now + DAY)
+        for _ in range(2):
+            state = await archive.keeping.state(1)
+            assert (state.waiting, state.gone_by) == (0, went + 35 * DAY)
+            await archive.flush(seal=True)
+            await archive.rebuild()
+        assert (await archive.keeping.state(2)).gone_by == 0.0, "of another tenant nothing went"
+        self.clock.now += 36 * DAY
+        state = await archive.keeping.state(1)
+        assert (state.gone_by, state.waits) == (0.0, ())
+
+    async def test_media_that_keep_it_are_named(self) -> None:
+        """Catches a date that is promised although the medium with the pack is away or out of use."""
+        archive = await self.filled()
+        wanted = await self.ids(archive, "keep0")
+        other = directory_medium(2, self.top / "second")
+        other.claim(archive.keys.current().archive)
+        (one,) = archive.media.all()
+        archive.media.change([one, other], 2, frozenset({1}), {})
+        deleted = await archive.keeping.delete(1, wanted, "dpo", "she asked for it")
+        assert deleted.waits == ("medium 1 is out of use",)
+        archive.media.change([one, other], 2, frozenset(), {})
+        self.medium.rename(self.top / "elsewhere")
+        archive.watch.look()
+        (why,) = (await archive.keeping.state(1)).waits
+        assert "medium 1 is out of reach" in why
+        (self.top / "elsewhere").rename(self.medium)
+        archive.watch.look()
+        await archive.merge(self.clock.now + DAY)
+        state = await archive.keeping.state(1)
+        assert (state.waiting, state.gone_by, state.waits) == (0, 0.0, ())
 
     async def test_a_rebuild_before_the_merging(self) -> None:
         """Catches deleted mail that stays on the medium for good because the index was rebuilt before its pack was written anew."""

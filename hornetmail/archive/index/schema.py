@@ -194,8 +194,9 @@ MIGRATIONS = (
     ),
     Migration(
         6,
-        "how much there is without counting it, and which month's full text was counted last",
+        "how much there is without counting it, which month's full text was counted last, when mail last went",
         (
+            "CREATE TABLE removal (tenant INTEGER PRIMARY KEY, at REAL NOT NULL)",
             "ALTER TABLE month ADD COLUMN checked REAL NOT NULL DEFAULT 0",
             "CREATE TABLE tally (tenant INTEGER PRIMARY KEY, mails INTEGER NOT NULL, size INTEGER NOT NULL)",
             "INSERT INTO tally (tenant, mails, size) SELECT tenant, count(*), sum(size) FROM mail GROUP BY tenant",

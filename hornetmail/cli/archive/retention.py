@@ -69,9 +69,11 @@ def show(client: Client, as_json: bool) -> None:
     if answer["marked"]:
         click.echo(f"{answer['marked']} mails are marked and go with the next purges")
     if answer["waiting"]:
-        click.echo(
-            f"{answer['waiting']} packs still hold something that went; media and backups are free of it by {moment(answer['gone_by'])}"
-        )
+        click.echo(f"{answer['waiting']} packs still hold something that went")
+    if answer["gone_by"]:
+        click.echo(f"media, backups and mirror are free of all that went by {moment(answer['gone_by'])}")
+    for text in answer["waits"]:
+        click.echo(f"unless it stays for longer: {clean(text)}")
 
 
 def _tell(answer: Any) -> None:

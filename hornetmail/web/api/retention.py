@@ -23,7 +23,7 @@ class RuleView(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class RetentionView(msgspec.Struct, frozen=True, kw_only=True):
     """The rules in force, since when (Unix seconds) and by whom; what no rule speaks of is kept as its domain says (``retention_days``). ``walking``: not yet
     applied to all. ``marked``: mails that go with the next purges. ``waiting``: packs on media that still hold something which went; ``gone_by``: when the
-    last of it will have left media and backups, 0: it has."""
+    last of it will have left media, backups and mirror, 0: it has. ``waits``: what may keep it for longer."""
 
     rules: list[RuleView]
     at: float
@@ -32,6 +32,7 @@ class RetentionView(msgspec.Struct, frozen=True, kw_only=True):
     marked: int
     waiting: int
     gone_by: float
+    waits: list[str]
 
 
 class RulesRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -115,6 +116,7 @@ def _view(state: RetentionState) -> RetentionView:
         marked=state.marked,
         waiting=state.waiting,
         gone_by=state.gone_by,
+        waits=list(state.waits),
     )
 
 
