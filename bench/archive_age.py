@@ -131,6 +131,7 @@ async def rebuild(reactor: Any, top: Path) -> dict[str, Any]:
                 done += len(rest[0])
                 if done // MARK > len(marks):
                     marks.append((done, time.perf_counter() - began, memory()))
+                    print(f"  rebuild: {done} mails, {marks[-1][1]:.0f} s, {marks[-1][2]} MB", file=sys.stderr, flush=True)
             return result
 
         database.run = counted  # type: ignore[method-assign]
@@ -151,7 +152,7 @@ PHASES = {"start": start, "verify": verify, "rebuild": rebuild}
 
 def phase(name: str, top: Path) -> dict[str, Any]:
     """In a process of its own."""
-    found = subprocess.run([sys.executable, __file__, "--phase", name, "--keep", str(top)], check=True, capture_output=True)
+    found = subprocess.run([sys.executable, __file__, "--phase", name, "--keep", str(top)], check=True, stdout=subprocess.PIPE)
     result: dict[str, Any] = json.loads(found.stdout)
     return result
 

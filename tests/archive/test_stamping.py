@@ -28,7 +28,7 @@ from hornetmail.core.served import Scope
 from hornetmail.db.engines import Cursor
 from hornetmail.interfaces.bus import IBus
 from hornetmail.net.ask import Asker, AskError
-from hornetmail.testing.archives import ADMIN, AUDITOR, ROOT, Clock, mail, make_archive, user
+from hornetmail.testing.archives import ADMIN, AUDITOR, NOW, ROOT, Clock, mail, make_archive, user
 from hornetmail.testing.stamp_authority import StampAuthority
 from tests.archive.cases import ArchiveCase, told
 
@@ -512,6 +512,44 @@ class TestRenewal(StampCase):
         verdict = verify_bundle(await archive.evidence(AUDITOR, (await self.only(archive, "")).id))
         assert len(verdict.stamps) == 1
         assert verdict.stamps[0].until < self.clock.now
+
+
+class TestArrivals(StampCase):
+    async def test_each_arrival_is_provable(self) -> None:
+        """L2, rule 17: catches a bundle that proves the first arrival only of bytes that came again, one that shows the others' hidden recipients (rule 14), and arrivals that
+        nothing finds any more after a merging or a rebuild."""
+        self.use(self.authority())
+        archive = await self.fresh(**self.more())
+        for n, reader in enumerate(("bob@example.test", "carol@example.test", "dora@example.test")):
+            await self.put(archive, mail("again"), recipients=(reader,), received=NOW + n)
+            if n < 2:
+                await archive.stamps.stamp()
+        await archive.flush()
+        hit = await self.only(archive, "again")
+        bundle = await archive.evidence(AUDITOR, hit.id)
+        verdict = verify_bundle(bundle)
+        assert (verdict.flaws, len(verdict.further)) == ((), 1), "the third is not on a medium yet"
+        assert b"arrived 1 more time, of which" in bundle
+        await archive.stamps.stamp()
+        await self.put(archive, mail("other"))
+        await archive.flush(seal=True)
+        for change in (None, archive.merge, archive.rebuild):
+            if change is not None:
+                await change(*([self.clock.now + 40 * DAY] if change == archive.merge else []))
+            bundle = await archive.evidence(AUDITOR, hit.id)
+            verdict = verify_bundle(bundle)
+            assert verdict.proved
+            assert b"more time" not in bundle
+            assert [one.statement.recipients for one in verdict.further if one.statement] == [
+                ("carol@example.test",),
+                ("dora@example.test",),
+            ]
+            assert [one.statement.received for one in verdict.further if one.statement] == [int(NOW + n) * 1000 for n in (1, 2)]
+            assert all(one.stamps for one in verdict.further)
+        shown = await archive.evidence(user("carol@example.test"), hit.id)
+        assert [one.statement.recipients for one in verify_bundle(shown).further if one.statement] == [("carol@example.test",)]
+        assert b"dora" not in shown
+        assert b"arrived 1 more time, of which" in shown
 
 
 class TestRights(StampCase):
