@@ -513,3 +513,52 @@ def salts_in(archive: Archive, path: Path, raw: bytes) -> list[bytes]:
         if meta is not None and meta.sha256 == wanted:
             found.append(repr(meta.salt).encode())
     return found
+
+
+class KeptUntil(KeepingCase):
+    async def test_for_longer_than_the_rules_say(self) -> None:
+        """C1: catches mail that goes before the day until which somebody keeps it: by its time, by rules, when it is marked already, after a restart with the fact only staged,
+        after a merging, and after a rebuild. And a fact about it that stays when it has gone (rule 23)."""
+        archive = await self.filled()
+        await archive.keeping.set_rules(1, [Rule(5, domain="other.test")], "admin")
+        assert (await self.night(archive, 6))[0] == 3
+        assert await self.total(archive, "other*") == 0
+        rows = await archive.index().read(lambda c: c.execute("SELECT id FROM mail WHERE subject = 'Other1'").fetchall())
+        until = NOW + 60 * DAY
+        assert await archive.keeping.keep(1, [rows[0][0]], until, "auditor", "a case that may come") == 1
+        assert (await self.only(archive, "other*")).subject == "Other1"
+        await archive.stop()
+        archive = await self.reopened(settings=ArchiveSettings(retention=RetentionSettings(share=1.0)))
+        await archive.flush(seal=True)
+        journal = list((self.medium / "journal").rglob("*.pack"))
+        facts = [what for path in self.packs() if path not in journal for what in words_in(archive, path)]
+        assert facts == ["keep-until"], "beside its mail"
+        assert await self.night(archive, 8) == (0, 2)
+        await archive.merge(NOW + 50 * DAY)
+        assert await archive.rebuild() == ()
+        await archive.confirm_purge()
+        assert await self.night(archive, 50) == (0, 0)
+        assert (await self.only(archive, "other*")).subject == "Other1"
+        assert await archive.verify(True) == ()
+        assert (await self.night(archive, 61))[0] == 1
+        assert (await self.night(archive, 62))[1] == 1
+        await archive.merge(NOW + 62 * DAY)
+        assert [what for path in self.packs() if "journal" not in path.parts for what in words_in(archive, path)] == []
+        assert await archive.verify(True) == ()
+
+    async def test_what_is_refused(self) -> None:
+        """Catches a day gone by, a day that no calendar has, and another tenant's mail."""
+        archive = await self.filled()
+        (one,) = await self.ids(archive, "spam0")
+        for until in (NOW - DAY, NOW, NOW + 400_000 * DAY):
+            with pytest.raises(ValueError, match="a day to come"):
+                await archive.keeping.keep(1, [one], until, "auditor")
+        with pytest.raises(KeyError):
+            await archive.keeping.keep(2, [one], NOW + DAY, "auditor")
+
+
+def words_in(archive: Archive, path: Path) -> list[str]:
+    """Of the facts in a pack."""
+    pack = open_pack(path.read_bytes(), archive.keys.current())
+    records = [pack.data[m.offset : m.offset + m.length] for m in pack.members if m.kind == Kind.EVENT]
+    return [archive.holdings.codec.open_event(record)[1].what for record in records]

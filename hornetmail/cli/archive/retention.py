@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 import click
@@ -118,6 +119,24 @@ def set_rules(client: Client, rules: tuple[str, ...], none: bool, yes: bool) -> 
         click.confirm("Put these rules in force?", abort=True)
     client.call("PUT", "archive", "retention", rules=wanted)
     click.echo("in force; what is due is marked at 02:30, can be unmarked for a day, and goes at 03:40 after that")
+
+
+@retention.command("keep")
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@click.option(
+    "--until",
+    required=True,
+    type=click.DateTime(["%Y-%m-%d"]),
+    metavar="YYYY-MM-DD",
+    help="The last day (UTC) on which it must be there.",
+)
+@click.option("--reason", default="", metavar="TEXT")
+@with_client
+def keep(client: Client, ids: tuple[str, ...], until: datetime.datetime, reason: str) -> None:
+    """Keep mail for longer than the rules say. What must not go at all is for a hold."""
+    end = until.replace(tzinfo=datetime.UTC) + datetime.timedelta(days=1)
+    done = client.call("POST", "archive", "keep", ids=list(ids), until=end.timestamp(), reason=reason)
+    click.echo(f"{done['changed']} mails are kept until {moment(end.timestamp())}")
 
 
 @click.group()

@@ -91,6 +91,14 @@ class HoldBegun(msgspec.Struct, frozen=True):
     mails: int
 
 
+class KeepRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Mails that do not go before ``until`` (Unix seconds), whatever rules say."""
+
+    ids: list[str]
+    until: float
+    reason: str = ""
+
+
 class HoldName(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Names a hold."""
 
@@ -209,6 +217,18 @@ async def hold(rooms: Rooms, caller: Caller, request: HoldRequest) -> HoldBegun:
     return HoldBegun(mails)
 
 
+async def keep(rooms: Rooms, caller: Caller, request: KeepRequest) -> Done:
+    """For longer than the rules say; a hold is for what must not go at all."""
+    identifiers = [number(text, f"$.ids[{place}]") for place, text in enumerate(request.ids)]
+    retention = need(rooms.retention, "archive")
+    try:
+        return Done(await retention.keep(_tenant(caller), identifiers, request.until, caller.label, request.reason))
+    except KeyError as error:
+        raise missing(f"no mail {error.args[0] if error.args else ''} in the archive") from None
+    except ValueError as error:
+        raise ApiError(400, "invalid", str(error)) from None
+
+
 async def release(rooms: Rooms, caller: Caller, request: HoldName) -> Done:
     """What is due goes with the next nights."""
     try:
@@ -252,5 +272,6 @@ OPERATIONS = (
     ),
     Operation("archive.holds", "GET", "/archive/holds", Nothing, HoldList, Right.AUDIT, "See legal holds", holds),
     Operation("archive.hold", "POST", "/archive/holds", HoldRequest, HoldBegun, Right.AUDIT, "Put mail under a legal hold", hold),
+    Operation("archive.keep", "POST", "/archive/keep", KeepRequest, Done, Right.AUDIT, "Keep mail until a day", keep),
     Operation("archive.release", "POST", "/archive/holds/release", HoldName, Done, Right.AUDIT, "End a legal hold", release),
 )

@@ -303,7 +303,7 @@ class Rebuild:
             prepared = []
             for member, event in members[at : at + BATCH]:
                 if event.what == What.KEEP_UNTIL:
-                    await self._database.run(_keep_until, event)
+                    await self._database.run(remember, tenant, event)
                 if event.copy is None:
                     continue
                 found = await self._database.read(_twin, tenant, event.copy.sha256)
@@ -385,14 +385,6 @@ def _remember(cursor: Cursor, tenant: int, event: EventMeta) -> None:
         enter_audit_leaf(cursor, audit)
     else:
         remember(cursor, tenant, event)
-
-
-def _keep_until(cursor: Cursor, event: EventMeta) -> None:
-    for record in event.records:
-        cursor.execute(
-            "UPDATE mail SET base = coalesce(base, expires), kept = max(kept, ?), expires = max(expires, ?) WHERE record = ?",
-            (event.until, event.until, record),
-        )
 
 
 def _forget_deleted(cursor: Cursor) -> None:

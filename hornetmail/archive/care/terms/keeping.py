@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from hornetmail.archive.index.holds import begin_hold, end_hold, holds_of, holds_on, running_queries
-from hornetmail.archive.index.matching import matching, with_ids
+from hornetmail.archive.index.matching import by_month, matching, with_ids
 from hornetmail.archive.index.removal import Removed, forget_text, last_removal, remove_mails
 from hornetmail.archive.index.rules import Counted, RulesRow, rules_row, set_rules, tenants_to_walk, walk
 from hornetmail.archive.media.medium import MediumError
@@ -23,7 +23,7 @@ from hornetmail.archive.store.packs import end_of, month_of
 from hornetmail.archive.store.records import EventMeta, Kind, What
 from hornetmail.archive.store.shelf import pack_rows
 from hornetmail.core.archive.archived import ArchiveError, HoldRefused
-from hornetmail.core.archive.retention import DAY, Deleted, Hold, RetentionPreview, RetentionState, Rule, checked
+from hornetmail.core.archive.retention import DAY, MOST_DAYS, Deleted, Hold, RetentionPreview, RetentionState, Rule, checked
 from hornetmail.db.engines import Cursor
 from hornetmail.db.pool import Database
 from hornetmail.interfaces.audit import IAudit
@@ -205,6 +205,22 @@ class Keeping:
             if records:
                 await self._hold(tenant, hold, records)
 
+    async def keep(self, tenant: int, identifiers: Sequence[int], until: float, by: str, reason: str = "") -> int:
+        """See IRetention."""
+        parts = self._parts
+        if len(identifiers) > MOST_DELETED:
+            raise ValueError(f"at most {MOST_DELETED} mails at once")
+        if not parts.holdings.seconds() < until <= parts.holdings.seconds() + MOST_DAYS * DAY:
+            raise ValueError(f"mail is kept until a day to come, within {MOST_DAYS} days")
+        # What is staged has to have a pack of its month, in which the fact lies beside it.
+        await parts.flush(True)
+        records = [one[1] for one in (await self._found(tenant, identifiers)).values()]
+        for _, these in sorted((await parts.index().read(by_month, records)).items()):
+            event = EventMeta(What.KEEP_UNTIL, parts.holdings.seconds(), tuple(these), by=by, reason=reason, until=until)
+            await parts.holdings.staging.add_event(tenant, event)
+            await parts.index().run(remember, tenant, event)
+        return len(records)
+
     # -- removal --------------------------------------------------------------------------------------------------------------
 
     async def delete(self, tenant: int, identifiers: Sequence[int], by: str, reason: str) -> Deleted:
@@ -266,7 +282,7 @@ class Keeping:
                 except (ArchiveError, KeyError, ValueError):
                     # Sealing names it.
                     continue
-                if event.what in (What.HOLD, What.RELEASE, What.RETENTION):
+                if event.what in (What.HOLD, What.RELEASE, What.RETENTION, What.KEEP_UNTIL):
                     await self._parts.index().run(remember, entry.tenant, event)
 
 
@@ -276,6 +292,12 @@ def remember(cursor: Cursor, tenant: int, event: EventMeta) -> None:
         begin_hold(cursor, tenant, Hold(event.text, event.at, event.by, event.query, event.content, event.reason), event.records)
     elif event.what == What.RELEASE:
         end_hold(cursor, tenant, event.text, event.at, event.records)
+    elif event.what == What.KEEP_UNTIL:
+        for record in event.records:
+            cursor.execute(
+                "UPDATE mail SET base = coalesce(base, expires), kept = max(kept, ?), expires = max(expires, ?), marked = NULL WHERE record = ? AND tenant = ?",
+                (event.until, event.until, record, tenant),
+            )
     elif event.what == What.RETENTION:
         set_rules(cursor, tenant, event.at, event.by, _rules.decode(event.text))
 
