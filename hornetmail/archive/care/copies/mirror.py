@@ -32,6 +32,7 @@ from hornetmail.archive.media.medium import (
 from hornetmail.archive.media.register import MediumRefused
 from hornetmail.archive.media.roster import Media
 from hornetmail.archive.proof.leaflog import span_of
+from hornetmail.archive.proof.stampsheets import sheet_of
 from hornetmail.archive.store.packs import open_pack, pack_id_of
 from hornetmail.archive.store.shelf import PackRow, pack_rows
 from hornetmail.core.archive.archived import ArchiveError, Finding
@@ -217,9 +218,10 @@ class Mirror:
 
 
 def superseded(there: Mapping[str, int], wanted: Mapping[str, int]) -> list[str]:
-    """What the media no longer have because something else says the same: runs of leaves all of whose leaves lie in other runs by now (rule 17), and wrapped keys
-    from before a change of the root key, which the former key would open (rule 22). A run that a disk lost stays."""
+    """What the media no longer have because something else says the same: runs of leaves all of whose leaves lie in other runs by now (rule 17), stamps that lie in a
+    sheet, and wrapped keys from before a change of the root key, which the former key would open (rule 22). A run that a disk lost stays."""
     gone = [name for name in there if name.rpartition("/")[2] == PREVIOUS_NAME and name not in wanted]
+    gone += [name for name in there if name.startswith("stamps/") and name not in wanted and sheet_of(name) in wanted]
     spans: dict[str, list[tuple[int, int]]] = {}
     for name, size in wanted.items():
         folder = name.rpartition("/")[0]
