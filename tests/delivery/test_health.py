@@ -219,15 +219,18 @@ class Places(HealthCase):
         assert set(self.hosts.dialled) == {Host("two.test")}
 
     async def test_strict(self) -> None:
-        """An emergency of a primary that greets and takes no mail ends after three greetings."""
+        """An emergency of a primary that greets and takes no mail, or lets nobody in (530), ends after three greetings."""
         self.build([Domain("a.test", primaries=(ONE,))])
         self.strict.add("a.test")
         self.hosts.reply = Reply(452, "4.3.1", "disk full")
         self.health.start()
         self.run_for(1)
-        [(_, event)] = self.told
-        assert isinstance(event, machine.Trouble)
-        assert event.probe
+        self.hosts.reply = Reply(530, "5.7.57", "client not authenticated")
+        self.run_for(66)
+        assert len(self.told) > 1
+        for _, event in self.told:
+            assert isinstance(event, machine.Trouble)
+            assert event.probe
         self.hosts.reply = Reply(250, "2.1.5")
         self.run_for(66)
         assert isinstance(self.told[-1][1], machine.ProbeAnswered)

@@ -8,6 +8,7 @@ import msgspec
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
+from hornetmail.core.failover import outage
 from hornetmail.core.failover.verdict import Outcome, Stage, Verdict
 from hornetmail.core.mail.envelope import Recipient
 from hornetmail.core.mail.reply import Reply
@@ -123,12 +124,20 @@ async def _send(
             envid=load.envid,
         )
         found.update(zip(fitted.recipients, said, strict=True))
-    answers = [found[at] for at in range(len(recipients))]
+    answers = [_about_this_mail(found[at]) for at in range(len(recipients))]
     first = answers[0]
     if not fresh and all(a.reply.code == 421 and not a.uncertain and a.stage is not Stage.DOT for a in answers):
         # 421 closes the connection: on a reused one that is an error before the final dot (rule 2).
         raise Broken(first.stage, first.reply)
     return client.host, answers
+
+
+def _about_this_mail(answer: Answer) -> Answer:
+    """A refusal of the session is trouble of the server as a whole (421): another host, or a fresh connection, may do better."""
+    if answer.uncertain or not outage.is_of_the_session(answer.reply):
+        return answer
+    text = f"the server refuses the session and not this mail, at {answer.stage}: {answer.reply}"
+    return msgspec.structs.replace(answer, reply=Reply(421, "4.5.0", text))
 
 
 def _too_many(answer: Answer) -> bool:

@@ -425,5 +425,5 @@ def _places(domain: Domain) -> list[Place]:
 def _works(reply: Reply) -> bool:
     """A known recipient was taken, or refused for a reason that says nothing of the server as a whole."""
     if reply.permanent:
-        return not outage.is_unknown(reply)
+        return not (outage.is_unknown(reply) or outage.is_of_the_session(reply))
     return reply.completed or outage.is_greylisting(reply) or outage.is_full(reply)
