@@ -172,8 +172,10 @@ class Replies(TestCase):
             for _ in range(max(1, size // 72_000)):
                 yield LINE * min(1_000, size // 72)
 
-        load = Load("a@b.test", tuple(Recipient(each) for each in recipients or ("c@d.test",)), chunks, size)
-        return await hand_over(self.pool.destination([Host("127.0.0.1", self.port)], TLSPolicy.NONE), load, "primary")
+        load = Load("a@b.test", tuple(Recipient(each) for each in recipients or ("c@d.test",)), (0, 1), chunks, size)
+        verdicts: dict[int, Verdict] = {}
+        await hand_over(self.pool.destination([Host("127.0.0.1", self.port)], TLSPolicy.NONE), load, "primary", verdicts)
+        return [verdicts[at] for at in range(len(load.recipients))]
 
     def expected(self, stage: str, kind: str) -> Outcome:
         if kind == USUAL.get(stage, b"2")[:1].decode() + "xx" or (stage, kind) in (("BODY", "silence"), ("EHLO", "5xx")):

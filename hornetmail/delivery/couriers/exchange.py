@@ -22,17 +22,17 @@ log = Logger()
 
 
 class Load(msgspec.Struct, frozen=True):
-    """What goes over: the reverse-path, the recipients, ``chunks`` that starts the same bytes anew each time it is called, and the ``rows``
-    that record what becomes of it. ``smtputf8``: what was declared when it came."""
+    """What goes over: the reverse-path, the recipients, the ``rows`` that record what becomes of each, and ``chunks`` that starts the same bytes anew
+    each time it is called. ``smtputf8``: what was declared when it came."""
 
     sender: str
     recipients: tuple[Recipient, ...]
+    rows: tuple[int, ...]
     chunks: Callable[[], AsyncIterator[bytes]]
     size: int
     smtputf8: bool = False
     ret: str = ""
     envid: str = ""
-    rows: tuple[int, ...] = ()
 
 
 async def prefixed(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -43,11 +43,11 @@ async def prefixed(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[by
         yield chunk
 
 
-async def hand_over(destination: Destination, load: Load, courier: str) -> list[Verdict]:
-    """A verdict for each recipient, in order. Recipients that the server wants in a transaction of their own (452 4.5.3 after
-    an accepted one, RFC 5321 section 4.5.3.1.10) get it; those that one host defers at MAIL or RCPT are given to the next one
-    (section 5.1). Never raises for what the destination does."""
-    verdicts: dict[int, Verdict] = {}
+async def hand_over(destination: Destination, load: Load, courier: str, verdicts: dict[int, Verdict]) -> None:
+    """A verdict for each row, in ``verdicts`` by its ID as soon as it is known. Recipients that the server wants in a transaction of their own
+    (452 4.5.3 after an accepted one, RFC 5321 section 4.5.3.1.10) get it; those that one host defers at MAIL or RCPT are given to the next one
+    (section 5.1). Never raises for what the destination does; raising or cancelled in a later transaction it leaves what earlier ones brought, but
+    for rows whose final dot went out anew."""
     text = Text(load.chunks)
     unrecorded = destination.unrecorded
     left = list(range(len(load.recipients)))
@@ -62,16 +62,21 @@ async def hand_over(destination: Destination, load: Load, courier: str) -> list[
         except Broken as error:
             for at in left:
                 # What a host said before is nearer to the truth than that another one is away.
-                if at not in verdicts or not error.certain:
-                    verdicts[at] = verdict_of_broken(error, courier)
+                if load.rows[at] not in verdicts or not error.certain:
+                    verdicts[load.rows[at]] = verdict_of_broken(error, courier)
             answers = []
+        except BaseException:
+            for row in [load.rows[at] for at in left]:
+                if unrecorded is None or unrecorded.waits(row):
+                    verdicts.pop(row, None)
+            raise
         else:
             took_some = any(answer.reply.completed or answer.stage is not Stage.RCPT for answer in answers)
             for at, answer in zip(left, answers, strict=True):
                 if took_some and _too_many(answer):
                     again.append(at)
                     continue
-                verdicts[at] = verdict_of(answer, courier, str(host))
+                verdicts[load.rows[at]] = verdict_of(answer, courier, str(host))
                 if answer.reply.transient and answer.stage in (Stage.MAIL, Stage.RCPT) and not answer.uncertain:
                     deferred.append(at)
                     deferring.add(host)
@@ -83,7 +88,6 @@ async def hand_over(destination: Destination, load: Load, courier: str) -> list[
         if left and unrecorded is not None:
             # It will want a connection again: those who have one must not wait for it.
             unrecorded.recorded(load.rows)
-    return [verdicts[at] for at in range(len(load.recipients))]
 
 
 async def _gated(client: SMTPClient, load: Load, chunks: Chunks, unrecorded: Unrecorded) -> AsyncIterator[bytes]:
