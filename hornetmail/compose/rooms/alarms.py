@@ -59,8 +59,9 @@ class Alarms:
             reactor, rooms.queue, people.directory, delivery.modes, delivery.notices, base.bus, ways_in(config)
         )
         self._silence = Silence(reactor, rooms.queue, people.directory, base.bus, monotonic)
-        self._disks = Disks(base.bus, base.offload, lambda: places(config), config.limits.disk_percent / 100)
-        rooms.queue.room.elsewhere = lambda: self._disks.full(("archive staging",))
+        anchors = {"queue": rooms.queue.anchor, "portal": rooms.portal.anchor}
+        self._disks = Disks(base.bus, base.offload, lambda: places(config), config.limits.disk_percent / 100, anchors)
+        rooms.queue.room.elsewhere = lambda: self._disks.unfit(("archive staging", "queue"))
         self._lying: dict[str, frozenset[str]] = {}
         self._watch()
         base.jobs += [
