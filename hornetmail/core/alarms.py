@@ -32,6 +32,7 @@ class Kind(msgspec.Struct, frozen=True, gc=False):
 KINDS = {
     kind.code: kind
     for kind in (
+        Kind("alarms-untold", "Alarms cannot be told by one way"),
         Kind("accept-all", "The primary accepts every address"),
         Kind("attempt-lost", "Delivery attempts did not end", Ends.SEEN),
         Kind("archive-backlog", "Mail waits for the archive's medium"),

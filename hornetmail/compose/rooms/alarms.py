@@ -12,6 +12,7 @@ from hornetmail.compose.rooms.rooms import MailRooms, resolver_of
 from hornetmail.config import Config
 from hornetmail.core.alarms import AlarmRecord, Stage, Way
 from hornetmail.core.delivery.queued import RowKind, RowState
+from hornetmail.core.events import Alarm, AlarmEnded
 from hornetmail.core.failover.mode import Mode
 from hornetmail.core.mail.address import domain_of
 from hornetmail.delivery.letters.alarms import AlarmLetters
@@ -20,7 +21,7 @@ from hornetmail.delivery.outage.silence import Silence
 from hornetmail.delivery.tasks import together
 from hornetmail.runtime.alarms import AlarmBook
 from hornetmail.runtime.disks import Disks
-from hornetmail.runtime.telling import Pace, Teller
+from hornetmail.runtime.telling import Outlet, Pace, Teller
 from hornetmail.runtime.timetable import Job
 from hornetmail.runtime.webhook import Target, Webhook, payload
 from hornetmail.web.api import alarms as settings
@@ -52,8 +53,11 @@ class Alarms:
         )
         pace = Pace(gather=min(5.0, config.alarms.look))
         self._tellers = [
-            Teller(reactor, self.book, way, send, self.repeat, pace)
-            for way, send in ((Way.MAIL, self._letters.send), (Way.HOOK, self._post))
+            Teller(reactor, self.book, outlet, self.repeat, pace)
+            for outlet in (
+                Outlet(Way.MAIL, self._letters.send, trouble=lambda tenant, why: self._untold(Way.MAIL, tenant, why)),
+                Outlet(Way.HOOK, self._post, self._target, lambda tenant, why: self._untold(Way.HOOK, tenant, why)),
+            )
         ]
         self._emergencies = Emergencies(
             reactor, rooms.queue, people.directory, delivery.modes, delivery.notices, base.bus, ways_in(config)
@@ -102,11 +106,24 @@ class Alarms:
         for teller in self._tellers:
             teller.soon()
 
+    def _target(self, tenant: int) -> Target:
+        return Target(self._directory.setting(settings.URL, "", tenant), self._directory.setting(settings.SECRET, "", tenant))
+
+    def _untold(self, way: Way, tenant: int, why: str) -> None:
+        """An alarm about a way out is seen in the panel, and said by the other way."""
+        name = {Way.MAIL: "mail", Way.HOOK: "the webhook"}[way]
+        domain = next((one.name for one in self._directory.domains() if one.tenant == tenant), "") if tenant != 1 else ""
+        subject = f"{name} of {domain or 'the administrators'}"
+        if not why:
+            self._base.bus.publish(AlarmEnded("alarms-untold", subject, f"{name} works, or is not used any more"))
+            return
+        text = f"alarms cannot be told by {name}, it is tried again and again: {why}"
+        self._base.bus.publish(Alarm("alarms-untold", text, domain, subject))
+
     async def _post(self, tenant: int, said: Sequence[tuple[AlarmRecord, Stage]]) -> bool:
-        url = self._directory.setting(settings.URL, "", tenant)
-        if not url:
+        target = self._target(tenant)
+        if not target.url:
             return False
-        target = Target(url, self._directory.setting(settings.SECRET, "", tenant))
         await self._webhook.post(target, payload(self._base.config.hostname, said), outside=tenant != 1)
         return True
 
