@@ -82,6 +82,17 @@ def test_of_the_session(reply: Reply, session: bool) -> None:
     assert outage.is_of_the_session(reply) is session
 
 
+def test_a_name_that_is_wrong() -> None:
+    """A misspelt primary told as DNS that is down."""
+    for enhanced, nameless in (("4.1.2", True), ("4.4.4", False)):
+        verdict = Verdict(
+            Outcome.DEFERRED, Reply(451, enhanced, "mx.exmaple.test has no address"), "primary", Stage.RESOLVE, "", True
+        )
+        sign = outage.read(verdict)
+        assert (sign.breadth, sign.nameless) == (outage.Breadth.DNS, nameless)
+        assert ("there is no host of its name: mx.exmaple.test" in sign.why) is nameless
+
+
 def test_in_the_middle_of_the_text() -> None:
     """Fault of its kind: what a server says of one message, while its text is sent, taken for trouble of everybody; a connection lost there may be."""
     for code, breadth in ((452, outage.Breadth.RECIPIENT), (421, outage.Breadth.CONVERSATION)):

@@ -7,6 +7,7 @@ from pathlib import Path
 from time import monotonic
 
 from hornetmail.compose.ground.foundations import Foundations
+from hornetmail.compose.ground.ways_in import panel, ways_in
 from hornetmail.compose.rooms.people import People
 from hornetmail.compose.rooms.rooms import MailRooms, resolver_of
 from hornetmail.config import Config
@@ -33,9 +34,6 @@ SILENCE_SECONDS = 600.0
 
 PAGES = 20
 """Pages of the queue that are looked through for what still lies there."""
-
-NAMES = {"http": "http", "https": "https", "imap": "IMAP", "imaps": "IMAP with TLS", "pop3": "POP3", "pop3s": "POP3 with TLS"}
-NAMES |= {"submission": "sending (SMTP with log-in)", "submissions": "sending with TLS"}
 
 
 class Alarms:
@@ -132,7 +130,7 @@ class Alarms:
     def _watch(self) -> None:
         watch = self.book.watch
         watch("emergency", lambda alarm: self._emergencies.over(alarm.domain))
-        for code in ("primary-down", "primary-defers", "network-down", "dns-down"):
+        for code in ("primary-down", "primary-defers", "primary-unknown", "network-down", "dns-down"):
             watch(code, self._reached)
         watch("primary-back", self._back)
         watch("accept-all", self._picky)
@@ -211,31 +209,3 @@ def places(config: Config) -> Mapping[str, Path]:
         if url.startswith("sqlite:"):
             found[f"{name} database"] = Path(url.removeprefix("sqlite://")).parent
     return found
-
-
-def panel(config: Config) -> str:
-    """The address of the web site as people reach it from outside, as far as the file tells."""
-    for door in ("https", "http"):
-        if port := _port(config, door):
-            shown = "" if port == {"https": 443, "http": 80}[door] else f":{port}"
-            return f"{door}://{config.hostname}{shown}{config.web.prefix.rstrip('/')}"
-    return f"https://{config.hostname}{config.web.prefix.rstrip('/')}"
-
-
-def ways_in(config: Config) -> list[str]:
-    """Lines that tell people where the portal is."""
-    lines = [f"  in the browser: {panel(config)}"]
-    for door in ("imaps", "imap", "pop3s", "pop3", "submissions", "submission"):
-        if port := _port(config, door):
-            lines.append(f"  {NAMES[door]}: {config.hostname}, port {port}")
-    return lines
-
-
-def _port(config: Config, door: str) -> int:
-    """The first TCP port of a door, 0 if it is closed or no TCP port."""
-    for endpoint in config.listen.door(door):
-        kind, _, rest = endpoint.removeprefix("haproxy:").partition(":")
-        port = rest.partition(":")[0].removeprefix("port=")
-        if kind.startswith("tcp") and port.isdigit():
-            return int(port)
-    return 0

@@ -44,11 +44,12 @@ class Breadth(enum.StrEnum):
 
 
 class Sign(msgspec.Struct, frozen=True, gc=False):
-    """What was read out of a verdict, with the reason for people. ``text``: it fell at DATA or later."""
+    """What was read out of a verdict, with the reason for people. ``text``: it fell at DATA or later. ``nameless``: there is no host of that name."""
 
     breadth: Breadth
     why: str
     text: bool = False
+    nameless: bool = False
 
 
 def is_greylisting(reply: Reply) -> bool:
@@ -84,6 +85,11 @@ def is_of_the_session(reply: Reply) -> bool:
     return reply.code in (530, 534, 535, 538)
 
 
+def is_nameless(reply: Reply) -> bool:
+    """DNS answers, and says that there is no such host (``net.smtp``): somebody wrote the name wrong, or took it away."""
+    return reply.code == 451 and reply.enhanced == "4.1.2"
+
+
 def excuse(verdict: Verdict) -> str:
     """Why a primary that deferred one recipient works all the same, in plain words; ``""`` if that cannot be said."""
     if verdict.outcome is not Outcome.DEFERRED or not verdict.unavailable:
@@ -102,6 +108,8 @@ def read(verdict: Verdict) -> Sign:
         return Sign(Breadth.CONVERSATION, f"no reply after the final dot: {verdict.reply}", text=True)
     if verdict.outcome is not Outcome.DEFERRED or not verdict.unavailable:
         return Sign(Breadth.NOBODY, "the primary answered")
+    if verdict.stage is Stage.RESOLVE and is_nameless(verdict.reply):
+        return Sign(Breadth.DNS, f"there is no host of its name: {verdict.reply.text}", nameless=True)
     if verdict.stage is Stage.RESOLVE:
         return Sign(Breadth.DNS, f"its name cannot be resolved: {verdict.reply}")
     if verdict.stage in SERVER_STAGES:
