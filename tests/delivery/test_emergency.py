@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import msgspec
 import pytest
 from twisted.internet.defer import Deferred
@@ -209,6 +211,8 @@ class Outage(WorldCase):
         assert explained["reason"] == "moving"
         assert explained["primaries"][0]["up"] is True
         assert explained["decisions"]
+        reasons = [each["why"] for each in explained["decisions"]]
+        assert all(one != other for one, other in itertools.pairwise(reasons)), "what is decided again is counted"
         with pytest.raises(ValueError, match="draining"):
             await self.delivery.modes.switch("example.test", Mode.DRAINING, "admin")
         with pytest.raises(KeyError):

@@ -161,7 +161,7 @@ class QueueTests(Base):
         await self.accept(queue, b"very secret words " * 20_000)
         queue = await self.reopen(queue)
         files = [path for path in self.directory.rglob("*") if path.is_file()]
-        assert len(files) == 2
+        assert len(files) == 3
         assert not any(b"secret words" in path.read_bytes() for path in files)
 
     async def test_the_way_of_a_message(self) -> None:
