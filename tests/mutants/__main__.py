@@ -1,15 +1,19 @@
 """Draws changes of the source, makes each alone, and runs the tests of its room that pass over the changed line.
 
 ``python -m tests.mutants [--seed 1] [--count 300] [--rooms core,spool,…] [--jobs 2] [--report FILE]``. Ends with the counts by room; exit code 1 if
-fewer than ``--least`` per cent were noticed. A change that no test runs at all counts as unnoticed; what a module does when it is imported (its
-constants, the defaults of its values) is run by the tests that run its functions, and by the room's test files that import from it. Answers to
-survivors that change nothing anybody could notice are kept in ``tests/mutants/answered.txt``, a line each: path, a part of the source line, why.
+fewer than ``--least`` per cent were noticed. The room's tests are run once unchanged, to learn which of them run which lines and how long each takes.
+For each change those that run the line go first, quick ones before slow ones, and the first that fails ends it; only if none does, the rest of their
+files and the files that start processes of their own follow (lines run there, or by what several tests share, are seen by no map). Other tests of the
+room do not come to the line. A change that no test runs at all counts as unnoticed; what a module does when it is imported (its constants, the
+defaults of its values) is run by the tests that run its functions, and by the room's test files that import from it. Answers to survivors that
+change nothing anybody could notice are kept in ``tests/mutants/answered.txt``, a line each: path, a part of the source line, why.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import json
 import os
 import random
 import re
@@ -19,6 +23,7 @@ import sys
 import tempfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -28,9 +33,8 @@ from tests.mutants.changes import Change, changes
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("core", "spool", "delivery", "portal", "archive", "access")
-MOST_TESTS = 60
-SLOWEST = 180.0
-"""Seconds that the tests of one change may take; beyond that they hang, which is noticed."""
+LONGEST = 1200.0
+"""Seconds that all tests of one change may take."""
 
 
 def _copy(into: Path) -> Path:
@@ -43,36 +47,62 @@ def _copy(into: Path) -> Path:
     return into
 
 
-def _pytest(tree: Path, *arguments: str, limit: float | None = None) -> int:
-    command = [sys.executable, "-bb", "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:randomly", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+@dataclass(frozen=True)
+class Ended:
+    """How a run of pytest ended: its exit code (-9: it hung), and the first test that failed."""
+
+    status: int
+    failed: str = ""
+
+
+def _pytest(tree: Path, *arguments: str, limit: float | None = None) -> Ended:
+    command = [sys.executable, "-bb", "-m", "pytest", "-q", "-x", "-p", "no:randomly", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1", "DURATIONS": str(tree / ".durations")}
     process = subprocess.Popen(
-        command, cwd=tree, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        command,
+        cwd=tree,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        errors="replace",
+        start_new_session=True,
     )
     try:
-        return process.wait(limit)
+        said, _ = process.communicate(timeout=limit)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, 9)
-        process.wait()
-        return -9
+        process.communicate()
+        return Ended(-9, "hung")
+    failed = re.search(r"^(?:FAILED|ERROR) (.*?)(?: - |$)", said, re.MULTILINE)
+    return Ended(process.returncode, failed[1] if failed else "hung" if "+ Timeout +" in said else "")
 
 
-def _lines(tree: Path, room: str) -> dict[str, dict[int, list[str]]]:
-    """For each module of a room, for each line, the room's tests that run it. Raises SystemExit if the tests do not pass unchanged."""
+@dataclass(frozen=True)
+class Map:
+    """What the unchanged tests do: for each module, for each line, the tests that run it; and the seconds that each test takes."""
+
+    lines: dict[str, dict[int, list[str]]]
+    seconds: dict[str, float]
+
+
+def _measured(tree: Path, room: str) -> Map:
+    """The map of a room. Raises SystemExit if its tests do not pass unchanged."""
+    options = (f"--cov=hornetmail/{room}", "--cov-context=test", "--cov-report=", "-p", "tests.mutants.durations")
+    ended = _pytest(tree, f"tests/{room}", *options)
+    if ended.status:
+        raise SystemExit(f"the tests of {room} do not pass as they are (pytest ended with {ended.status}): {ended.failed}")
     data = tree / f".coverage-{room}"
-    status = _pytest(tree, f"tests/{room}", f"--cov=hornetmail/{room}", "--cov-context=test", "--cov-report=")
-    if status:
-        raise SystemExit(f"the tests of {room} do not pass as they are (pytest ended with {status})")
     (tree / ".coverage").rename(data)
     read = coverage.CoverageData(str(data))
     read.read()
-    found: dict[str, dict[int, list[str]]] = {}
+    lines: dict[str, dict[int, list[str]]] = {}
     for name in read.measured_files():
         contexts = read.contexts_by_lineno(name)
-        found[str(Path(name).relative_to(tree))] = {
+        lines[str(Path(name).relative_to(tree))] = {
             line: sorted({each.rpartition("|")[0] for each in all_of if each}) for line, all_of in contexts.items()
         }
-    return found
+    return Map(lines, json.loads((tree / ".durations").read_text()))
 
 
 def _is_in_function(source: bytes, line: int) -> bool:
@@ -89,9 +119,15 @@ def _files_naming(tree: Path, path: str) -> list[str]:
     names = re.compile(rf"^from {re.escape(package)}(\.{module} import | import .*\b{module}\b)", re.MULTILINE)
     return sorted(
         str(file.relative_to(tree))
-        for file in (tree / "tests" / path.split("/")[1]).glob("test_*.py")
+        for file in (tree / "tests" / path.split("/")[1]).rglob("test_*.py")
         if names.search(file.read_text())
     )
+
+
+def _files_with_processes(tree: Path, room: str) -> list[str]:
+    """The room's test files in a tree that start Python anew, where no line is measured."""
+    files = sorted((tree / "tests" / room).rglob("test_*.py"))
+    return [str(file.relative_to(tree)) for file in files if "sys.executable" in file.read_text()]
 
 
 def _answered() -> list[tuple[str, str]]:
@@ -103,42 +139,61 @@ def _answered() -> list[tuple[str, str]]:
 class Run:
     """One run over all drawn changes; trees are lent to one change at a time."""
 
-    def __init__(self, trees: list[Path], lines: dict[str, dict[int, list[str]]], sources: dict[str, bytes]) -> None:
-        self._lines = lines
+    def __init__(self, trees: list[Path], measured: Map, sources: dict[str, bytes]) -> None:
+        self._measured = measured
         self._sources = sources
         self._free: SimpleQueue[Path] = SimpleQueue()
         for tree in trees:
             self._free.put(tree)
 
-    def ended(self, change: Change) -> tuple[Change, str]:
-        """``noticed``, ``survived`` or ``not run``."""
+    def ended(self, change: Change) -> tuple[Change, str, str]:
+        """``noticed``, ``survived`` or ``not run``; and the test that noticed it."""
+        source = self._sources[change.path]
+        tree, ended = self._free.get(), Ended(0)
+        try:
+            first = self._first(change, tree)
+            rest = self._rest(change, tree, first)
+            (tree / change.path).write_bytes(change.made(source))
+            for tests in filter(None, (first, rest)):
+                # What hangs is noticed: it takes far longer than the slowest took. The thread ends it where nothing else does.
+                slowest = max(self._measured.seconds.get(test, 0.0) for test in tests)
+                ended = _pytest(tree, *tests, f"--timeout={20 + 4 * slowest:.0f}", "--timeout-method=thread", limit=LONGEST)
+                if ended.status:
+                    break
+        finally:
+            (tree / change.path).write_bytes(source)
+            if ended.status in (4, 5) and _pytest(tree, "--collect-only", *tests).status in (4, 5):
+                raise SystemExit(f"the tests of {change} are not found, with or without it: {tests}")
+            self._free.put(tree)
+        came = "noticed" if ended.status else "survived" if first else "not run"
+        return change, came, ended.failed
+
+    def _first(self, change: Change, tree: Path) -> list[str]:
+        """The tests that run a changed line, those of another database last, quick ones before slow ones."""
         source = self._sources[change.path]
         ends = change.line + source[change.start : change.end].count(b"\n")
-        near = self._lines.get(change.path, {})
-        tests = sorted({test for line in range(change.line, ends + 1) for test in near.get(line, ())})
+        near = self._measured.lines.get(change.path, {})
+        tests = {test for line in range(change.line, ends + 1) for test in near.get(line, ())}
         if not tests:
             # The later lines of one statement are run with its first.
             earlier = [line for line in near if line <= change.line and near[line]]
-            tests = near[max(earlier)] if earlier and change.line - max(earlier) < 12 else []
-        imported = not _is_in_function(source, change.line)
-        if imported:
-            tests = sorted({test for found in near.values() for test in found})
-        if len(tests) > MOST_TESTS:
-            tests = random.Random(str(change)).sample(tests, MOST_TESTS)
-        tree, status = self._free.get(), 0
-        try:
-            if imported:
-                tests += _files_naming(tree, change.path)
-            if not tests:
-                return change, "not run"
-            (tree / change.path).write_bytes(change.made(source))
-            status = _pytest(tree, *tests, limit=SLOWEST)
-        finally:
-            (tree / change.path).write_bytes(source)
-            if status in (4, 5) and _pytest(tree, "--collect-only", *tests) in (4, 5):
-                raise SystemExit(f"the tests of {change} are not found, with or without it: {tests}")
-            self._free.put(tree)
-        return change, "noticed" if status else "survived"
+            tests = set(near[max(earlier)]) if earlier and change.line - max(earlier) < 12 else set()
+        if not _is_in_function(source, change.line):
+            files = _files_naming(tree, change.path)
+            tests = {test for found in near.values() for test in found} | {
+                test for test in self._measured.seconds if test.split("::")[0] in files
+            }
+        return sorted(tests, key=self._cost)
+
+    def _rest(self, change: Change, tree: Path, first: list[str]) -> list[str]:
+        """The rest of their files, and of the files that start processes."""
+        files = {test.split("::")[0] for test in first} | set(_files_with_processes(tree, change.path.split("/")[1]))
+        return sorted(
+            (test for test in self._measured.seconds if test.split("::")[0] in files and test not in first), key=self._cost
+        )
+
+    def _cost(self, test: str) -> tuple[bool, float, str]:
+        return "PostgreSQL" in test, self._measured.seconds.get(test, 0.0), test
 
 
 def main() -> int:
@@ -164,23 +219,26 @@ def main() -> int:
             for tree in trees:
                 free.put(tree)
 
-            def measured(room: str) -> dict[str, dict[int, list[str]]]:
+            def measured(room: str) -> Map:
                 tree = free.get()
                 try:
-                    return _lines(tree, room)
+                    return _measured(tree, room)
                 finally:
                     free.put(tree)
 
-            lines = {path: found for part in pool.map(measured, rooms) for path, found in part.items()}
-            run = Run(trees, lines, sources)
+            whole = Map({}, {})
+            for part in pool.map(measured, rooms):
+                whole.lines.update(part.lines)
+                whole.seconds.update(part.seconds)
+            run = Run(trees, whole, sources)
             answered = _answered()
             counts: Counter[tuple[str, str]] = Counter()
-            for change, came in pool.map(run.ended, sorted(drawn)):
+            for change, came, by in pool.map(run.ended, sorted(drawn)):
                 text = change.told(sources[change.path])
                 if came != "noticed" and any(change.path == path and part in text for path, part in answered):
                     came = "answered"
                 counts[change.path.split("/")[1], came] += 1
-                line = f"{came:9} {text}"
+                line = f"{came:9} {text}" + (f"   ({by})" if by else "")
                 if came != "noticed":
                     print(line, flush=True)
                 if chosen.report:
