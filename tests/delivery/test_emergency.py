@@ -324,6 +324,11 @@ class Orphans(WorldCase):
         self.directory.served[0] = served
         await self.delivery.modes.switch("example.test", Mode.NORMAL, "admin")
         await self.until(lambda: len(self.primary.accepted) == 1, "home")
+        await self.until(lambda: not self.drains(), "settled")
+        assert not self.portal.inbox(1)
+        [taken] = self.primary.accepted
+        assert (taken.recipients, taken.data) == (("alice@example.test",), TRACE + MAIL)
+        assert "drain-orphaned" not in [each.code for each in self.alarms]
 
 
 class Crash(WorldCase):

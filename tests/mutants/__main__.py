@@ -2,9 +2,8 @@
 
 ``python -m tests.mutants [--seed 1] [--count 300] [--rooms core,spool,…] [--jobs 2] [--report FILE]``. Ends with the counts by room; exit code 1 if
 fewer than ``--least`` per cent were noticed. The room's tests are run once unchanged, to learn which of them run which lines and how long each takes.
-For each change those that run the line go first, quick ones before slow ones, and the first that fails ends it; only if none does, the rest of their
-files and the files that start processes of their own follow (lines run there, or by what several tests share, are seen by no map). Other tests of the
-room do not come to the line. A change that no test runs at all counts as unnoticed; what a module does when it is imported (its constants, the
+For each change those that run the line go first, quick ones before slow ones, and the first that fails ends it; only if none does, the files follow of
+which the map does not say all, since they start processes or share what they set up. The room's other tests do not come to the line. A change that no test runs at all counts as unnoticed; what a module does when it is imported (its constants, the
 defaults of its values) is run by the tests that run its functions, and by the room's test files that import from it. Answers to survivors that
 change nothing anybody could notice are kept in ``tests/mutants/answered.txt``, a line each: path, a part of the source line, why.
 """
@@ -124,10 +123,13 @@ def _files_naming(tree: Path, path: str) -> list[str]:
     )
 
 
-def _files_with_processes(tree: Path, room: str) -> list[str]:
-    """The room's test files in a tree that start Python anew, where no line is measured."""
-    files = sorted((tree / "tests" / room).rglob("test_*.py"))
-    return [str(file.relative_to(tree)) for file in files if "sys.executable" in file.read_text()]
+_BEYOND = re.compile(r"sys\.executable|setUpClass|fixture\(scope=")
+
+
+def _files_beyond(tree: Path, room: str) -> set[str]:
+    """The room's test files in a tree of which the map does not say all: they start Python anew, or something runs for several tests at once."""
+    files = (tree / "tests" / room).rglob("test_*.py")
+    return {str(file.relative_to(tree)) for file in files if _BEYOND.search(file.read_text())}
 
 
 def _answered() -> list[tuple[str, str]]:
@@ -186,8 +188,8 @@ class Run:
         return sorted(tests, key=self._cost)
 
     def _rest(self, change: Change, tree: Path, first: list[str]) -> list[str]:
-        """The rest of their files, and of the files that start processes."""
-        files = {test.split("::")[0] for test in first} | set(_files_with_processes(tree, change.path.split("/")[1]))
+        """What else may come to it, unseen by the map."""
+        files = _files_beyond(tree, change.path.split("/")[1])
         return sorted(
             (test for test in self._measured.seconds if test.split("::")[0] in files and test not in first), key=self._cost
         )
