@@ -80,6 +80,8 @@ class Outage(WorldCase):
         self.directory.registered.append(Mailbox(7, "late@example.test", "example.test"))
         await self.delivery.modes.switch("example.test", Mode.EMERGENCY, "admin")
         await self.until(lambda: self.portal.inbox(7), "adopted into the portal")
+        assert len(self.portal.inbox(7)) == 1
+        assert not self.primary.accepted
 
     async def test_parked_without_mailbox(self) -> None:
         """Rule 4: a known recipient without a mailbox waits with the clock stopped; an administrator assigns one; or the primary comes back."""

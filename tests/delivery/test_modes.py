@@ -210,6 +210,7 @@ class Failing(WorldCase):
         await self.delivery.modes.switch("example.test", Mode.NORMAL, "admin")
         await self.until(lambda: self.mode() is Mode.NORMAL, "home")
         await self.until(lambda: not self.portal.inbox(1), "drained")
+        assert [each.recipients for each in self.primary.accepted] == [("alice@example.test",)]
         self.flushLoggedErrors(OSError)
 
     async def test_the_newest_switch_counts(self) -> None:

@@ -355,6 +355,7 @@ class Redeliver(WorldCase):
         await self.delivery.modes.switch("example.test", Mode.EMERGENCY, "admin")
         await self.delivery.redelivery.redeliver(ALICE, [1])
         await self.until(lambda: self.portal.inbox(1), "in the portal")
+        assert not self.primary.accepted
 
     async def test_others(self) -> None:
         """C18: somebody else's mail, or to somebody else's mailbox."""
