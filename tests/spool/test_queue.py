@@ -256,6 +256,21 @@ class QueueTests(Base):
         third = await self.reopen(second)
         assert not third.claimed_at_start()
 
+    async def test_claims_of_the_dead_that_somebody_decided_about(self) -> None:
+        """Would catch an interrupted attempt that is told of, and tried again, although somebody has held or removed its row since; and a start that
+        fails over one that is gone."""
+        queue = await self.open()
+        await self.accept(queue, to=("a@example.test",), archive=False)
+        await self.accept(queue, to=("b@example.test",), archive=False)
+        held, gone = await self.claimed(queue)
+        queue = await self.reopen(queue)
+        assert len(queue.claimed_at_start()) == 2
+        await queue.change([held.id], RowState.HELD, reason="by hand")
+        await queue.change([gone.id], RowState.REMOVED)
+        for again in (await self.crash(queue), await self.crash(queue, index=False), await self.reopen(queue)):
+            assert again.claimed_at_start() == []
+            assert [(row.id, row.state) for _, row in await again.rows()] == [(held.id, RowState.HELD)]
+
     async def test_share(self) -> None:
         """Rule 1's time-outs: many messages for one hanging destination would keep all others waiting. They wait unclaimed, are not lost when
         there is room again, and recipients of one message at one destination stay together."""
