@@ -256,6 +256,17 @@ class QueueTests(Base):
         third = await self.reopen(second)
         assert not third.claimed_at_start()
 
+    async def test_what_the_last_attempt_came_to_is_kept(self) -> None:
+        """Would catch a queue that shows, and writes into the delay notice, no reason after a restart, read from the index or copied forward."""
+        queue = await self.open()
+        message = await self.accept(queue, archive=False)
+        (row,) = await self.claimed(queue)
+        why = Verdict(Outcome.DEFERRED, Reply(452, "4.2.2", "mailbox full"), "primary")
+        await queue.settle([Settled(row.id, RowState.QUEUED, why, due=LATER, reason="waits", delay_told=True)])
+        async for again in self.lives(queue, await self.crash(queue, index=False)):
+            ((_, kept),) = await again.rows(message=message.id)
+            assert (kept.last, kept.reason, kept.delay_told, kept.attempts, kept.due) == (why, "waits", True, 1, LATER)
+
     async def test_claims_of_the_dead_that_somebody_decided_about(self) -> None:
         """Would catch an interrupted attempt that is told of, and tried again, although somebody has held or removed its row since; and a start that
         fails over one that is gone."""
