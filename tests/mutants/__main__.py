@@ -32,8 +32,6 @@ from tests.mutants.changes import Change, changes
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("core", "spool", "delivery", "portal", "archive", "access")
-LONGEST = 1200.0
-"""Seconds that all tests of one change may take."""
 
 
 def _copy(into: Path) -> Path:
@@ -166,8 +164,9 @@ class Run:
             os.utime(file, (stamp + 10.0, stamp + 10.0))
             for tests in filter(None, (first, rest)):
                 # What hangs is noticed: it takes far longer than the slowest took. The thread ends it where nothing else does.
-                slowest = max(self._measured.seconds.get(test, 0.0) for test in tests)
-                ended = _pytest(tree, *tests, f"--timeout={20 + 4 * slowest:.0f}", "--timeout-method=thread", limit=LONGEST)
+                took = [self._measured.seconds.get(test, 0.0) for test in tests]
+                options = (f"--timeout={20 + 4 * max(took):.0f}", "--timeout-method=thread")
+                ended = _pytest(tree, *tests, *options, limit=60 + 4 * sum(took))
                 if ended.status:
                     break
         finally:
