@@ -105,4 +105,4 @@ class Waked(TestCase):
         self.pass_(100.0)
         assert self.called == [0.25, 1.0], "nor anybody after the end"
         assert not self.clock.getDelayedCalls()
-        assert len(self.flushLoggedErrors(ValueError)) == 2
+        assert len(self.flushLoggedErrors(ValueError)) == 2  # type: ignore[no-untyped-call]
