@@ -1,17 +1,19 @@
 """Draws changes of the source, makes each alone, and runs the tests of its room that pass over the changed line.
 
-``python -m tests.mutants [--seed 1] [--count 300] [--rooms core,spool,…] [--jobs 2] [--quick] [--report FILE]``. Ends with the counts by room; exit code 1 if
-fewer than ``--least`` per cent were noticed. The room's tests are run once unchanged, to learn which of them run which lines and how long each takes.
-For each change those that run the line go first, quick ones before slow ones, and the first that fails ends it; only if none does, the files follow of
-which the map does not say all, since they start processes or share what they set up. The room's other tests do not come to the line. A change that no test runs at all counts as unnoticed; what a module does when it is imported (its constants, the
-defaults of its values) is run by the tests that run its functions, and by the room's test files that import from it. Answers to survivors that
-change nothing anybody could notice are kept in ``tests/mutants/answered.txt``, a line each: path, a part of the source line, why.
+``python -m tests.mutants [--seed 1] [--count 300] [--rooms core,spool,…] [--jobs 2] [--quick] [--report FILE]``. Ends with the counts by room; exit
+code 1 if fewer than ``--least`` per cent were noticed. The room's tests are run once unchanged, to learn which of them run which lines and how long each
+takes. For each change those that run the line go first, quick ones before slow ones, and the first that fails ends it; only if none does, the files
+follow of which the map does not say all, since they start processes or share what they set up (not with ``--quick``). The room's other tests do not
+come to the line. A change that no test runs at all counts as unnoticed; what a module does when it is imported (its constants, the defaults of its
+values) is run by the tests that run its functions, and by the room's test files that import from it. Answers to survivors that change nothing anybody
+could notice are kept in ``tests/mutants/answered.txt``, a line each: path, a part of the line that is told, why.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import json
 import os
 import random
@@ -77,6 +79,8 @@ def _pytest(tree: Path, *arguments: str, limit: float | None = None, first: bool
         os.killpg(process.pid, 9)
         process.communicate()
         return Ended(-9, ("hung",))
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, 9)  # what it started and left
     failed = re.findall(r"^(?:FAILED|ERROR) (.*?)(?: - |$)", said, re.MULTILINE)
     return Ended(process.returncode, tuple(failed) or (("hung",) if "+ Timeout +" in said else ()))
 
