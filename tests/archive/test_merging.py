@@ -17,8 +17,8 @@ from twisted.trial.unittest import TestCase
 from hornetmail.archive.archive import Archive, ArchiveSettings
 from hornetmail.archive.care.packs.merging import MergeSettings, plan_group
 from hornetmail.archive.care.packs.runs import merge_runs
-from hornetmail.archive.store.packs import month_of
 from hornetmail.archive.proof.stampsheets import SHEET
+from hornetmail.archive.store.packs import month_of
 from hornetmail.archive.store.shelf import PackRow, pack_rows
 from hornetmail.testing.archives import AUDITOR, NOW, mail, make_archive
 from hornetmail.testing.faulty_disk import FaultyDisk
