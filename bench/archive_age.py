@@ -24,9 +24,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from bench.search import vocabulary
 from twisted.internet.defer import Deferred, gatherResults
 
+from bench.search import vocabulary
 from hornetmail.archive.archive import Archive, ArchiveSettings
 from hornetmail.archive.index.mails import store_batch
 from hornetmail.compose.setting_up import offline

@@ -29,6 +29,15 @@ class Coverage(enum.StrEnum):
     PICKED = "picked"
 
 
+class MailServer(msgspec.Struct, frozen=True, gc=False):
+    """A door of the portal for mail programs. ``encryption``: ``TLS`` from the start, or ``STARTTLS``."""
+
+    protocol: str
+    host: str
+    port: int
+    encryption: str
+
+
 class TLSPolicy(enum.StrEnum):
     """Outgoing TLS: if offered, required and verified, or never."""
 

@@ -134,7 +134,11 @@ class TestCommands(CliCase):
         assert "portal folders kept" in await self.refused("domain", "change", "new.test", "--portal-days", "-1")
         assert 'domain "x y": not a domain' in await self.refused("domain", "add", "x y")
         assert "served already" in await self.refused("domain", "add", "example.test")
-        assert '$.primaries[0]: "mx:0"' in await self.refused("domain", "add", "b.test", "--primary", "mx:0")
+        rooms.modes.primary = {"host": "[::1]:25", "up": False, "since": 1.0, "seen": 2.0, "reason": "connect: 451 refused"}
+        assert "DOWN since 1970-01-01" in (await self.cli("domain", "show", "new.test")).out
+        assert "connect: 451 refused" in (await self.cli("domain", "show", "new.test")).out
+        assert '--primary (2.): "mx:0"' in await self.refused("domain", "add", "b.test", "--primary", "mx", "--primary", "mx:0")
+        assert '--primary: "mx:0"' in await self.refused("domain", "add", "b.test", "--primary", "mx:0")
         assert "not served here" in await self.refused("domain", "mode", "nowhere.test", "normal")
         await self.refused("domain", "mode", "new.test", "draining", code=2)
         await self.refused("domain", "add", "b.test", "--failover", "never", code=2)
@@ -263,9 +267,9 @@ class TestCommands(CliCase):
         rooms = await self.open()
         rooms.health["smtp"] = "cannot listen"
         status = (await self.cli("status", "--json")).json
-        assert status["domains"] == [
-            {"name": "example.test", "mode": "normal", "primary": {"up": True, "hosts": [{"host": "[::1]:25", "up": True}]}}
-        ]
+        [shown] = status["domains"]
+        assert (shown["name"], shown["mode"], shown["primary"]["up"]) == ("example.test", "normal", True)
+        assert [host["host"] for host in shown["primary"]["hosts"]] == ["[::1]:25"]
         assert "DOWN: cannot listen" in (await self.cli("status")).out
         await self.cli("domain", "mode", "example.test", "emergency")
         assert "domain.mode" in (await self.cli("audit")).out

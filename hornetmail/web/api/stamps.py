@@ -95,7 +95,7 @@ class AuthorityRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 class CertificateRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """PEM, one certificate or several."""
 
-    pem: Annotated[str, msgspec.Meta(max_length=MAX_PEM)]
+    pem: Annotated[str, msgspec.Meta(max_length=MAX_PEM, extra={"lines": True})]
 
 
 class CertificateName(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
