@@ -106,6 +106,43 @@ class MirrorTest(MirrorCase):
         assert (lost.read_bytes(), flipped.read_bytes()) == original
         assert not await archive.verify(full=True)
 
+    async def test_no_cut_off_object_takes_the_place_of_a_whole_one(self) -> None:
+        """Catches a mirror that loses the last good copy of packs, leaves, stamps, backups and wrapped keys because the medium's were cut off or damaged,
+        and says nothing; and one that does not take up a medium's whole copy in place of its own damaged one."""
+        archive = await self.begin()
+        await self.fill(archive, "one", "two")
+        await self.backups.make(NOW, full=True)
+        await self.follow()
+        before, medium = self.lies("mirror"), self.lies("medium")
+        assert {name.partition("/")[0] for name in before} == {"packs", "leaves", "backup", "keyring"}
+        for name, data in medium.items():
+            (self.medium / name).write_bytes(data[:-10])
+            with pytest.raises(ArchiveError, match=f"left in the mirror as they were: medium 1: {name}:"):
+                await self.follow(NOW + 60)
+            assert self.lies("mirror") == before
+            (self.medium / name).write_bytes(data)
+            (self.top / "mirror" / name).write_bytes(data[:-10])
+            assert (await self.follow(NOW + 60)).copied == 1
+            assert self.lies("mirror") == before
+
+    async def test_runs_that_were_merged_leave_the_mirror(self) -> None:
+        """Catches a mirror that keeps an object for each segment of ten years; and one that drops them though the longer run is damaged there."""
+        archive = await self.begin()
+        for word in ("one", "two", "three", "four"):
+            await self.fill(archive, word)
+        await self.follow()
+        await archive.merge(NOW)
+        merged = {name: data for name, data in self.lies("medium").items() if name.startswith("leaves/")}
+        assert len(merged) == 1
+        (longer,) = merged
+        copy, whole = self.top / "mirror" / longer, merged[longer]
+        copy.write_bytes(whole[:50] + bytes([whole[50] ^ 1]) + whole[51:])
+        await self.follow(NOW + 60)
+        assert len([name for name in self.lies("mirror") if name.startswith("leaves/")]) == 4
+        copy.write_bytes(whole)
+        await self.follow(NOW + 120)
+        assert {name: data for name, data in self.lies("mirror").items() if name.startswith("leaves/")} == merged
+
     async def test_a_damaged_mirror_mends_nothing(self) -> None:
         """Catches a repair that puts one damaged pack in place of another."""
         archive = await self.begin()

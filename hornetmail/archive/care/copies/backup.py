@@ -138,6 +138,12 @@ class Listing(msgspec.Struct, frozen=True):
         return sum(self.objects.get(name, {}).values())
 
 
+def backup_named(name: str) -> BackupName | None:
+    """The backup that an object belongs to, by its name; None: to none."""
+    found = _NAME.fullmatch(name)
+    return BackupName(found[1], found[2]) if found else None
+
+
 def backup_seal(keyring: Keyring) -> Seal:
     """What manifests and dumps are sealed with; a change of the root key does not change it. Raises KeyTrouble: locked."""
     info = b"hornetmail backup 1"
@@ -153,8 +159,8 @@ def listed(names: Iterable[tuple[str, int]]) -> Listing:
     """Out of names and sizes; what is none of ours is passed over."""
     objects: dict[BackupName, dict[str, int]] = {}
     for name, size in names:
-        if found := _NAME.fullmatch(name):
-            objects.setdefault(BackupName(found[1], found[2]), {})[name] = size
+        if backup := backup_named(name):
+            objects.setdefault(backup, {})[name] = size
     whole = sorted((name for name, parts in objects.items() if name.manifest in parts), key=lambda name: name.stamp)
     return Listing(tuple(whole), objects)
 

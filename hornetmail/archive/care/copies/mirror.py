@@ -4,24 +4,29 @@ It is a medium of number 0, which holds no mail of its own: a place that bears t
 never taken for an empty one. Media are united in it, since packs, journals, leaves, stamps and backups have names of their own; of the wrapped keys it
 has those of the active medium. Only what is new is copied, so that a run that was cut off goes on where it was.
 
-Deletions are followed (rule 23), damage is not: what is gone from the media goes from the mirror only if every medium that may hold it was in reach, and the index does
-not know it as a pack either, or was rebuilt and is not yet confirmed (rule 18). A pack that a disk lost is still in the index, and stays in the mirror, from where ``repair`` takes it.
+Damage is not followed: an object that differs from the mirror's takes its place only if it is whole, and one that is not is named. Deletions are (rule 23): what is gone from the media goes from the mirror only if every medium that may hold it was in reach, and the index does
+not know it as a pack either, or was rebuilt and is not yet confirmed (rule 18). A run of leaves goes when the media have its leaves in a longer one. A pack that a disk lost is still in the index, and stays in the mirror, from where ``repair`` takes it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import sys
+from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from hornetmail.archive.care.copies.backup import Halted, Keep, kept, listed
+from hornetmail.archive.care.copies.sound import flaw_of
 from hornetmail.archive.care.terms.retention import is_rebuilt
 from hornetmail.archive.keys.keystore import KeyStore
 from hornetmail.archive.media.medium import IDENTITY, IMedium, IPlace, Medium, MediumError, MediumMissing, identity_at
 from hornetmail.archive.media.register import MediumRefused
 from hornetmail.archive.media.roster import Media
+from hornetmail.archive.proof.leaflog import span_of
+from hornetmail.archive.proof.leaves import decode_run
 from hornetmail.archive.store.packs import open_pack, pack_id_of
 from hornetmail.archive.store.shelf import PackRow, pack_rows
 from hornetmail.core.archive.archived import ArchiveError, Finding
@@ -35,6 +40,13 @@ FIXED = ("packs/", "journal/", "leaves/", "stamps/", "backup/")
 
 _FOLLOWED = ("packs/", "journal/")
 _PASSED_OVER = ("test/", IDENTITY)
+
+
+MOST_NAMED = 5
+
+
+class _Damaged(ArchiveError):
+    """What a medium has of an object is not whole, and the mirror has another one."""
 
 
 class Mirrored(msgspec.Struct, frozen=True):
@@ -92,24 +104,42 @@ class Mirror:
         unused = tuple(sorted({m.number for m in self._sources.media.every()} - {m.number for m in self._sources.media.all()}))
         wanted, away = await self._wanted()
         copied = size = 0
+        damaged: list[str] = []
         for name, (length, medium) in wanted.items():
             if self._halted:
                 raise Halted("the mirror was asked to end")
             if name.startswith(FIXED) and there.get(name) == length:
                 continue
             try:
-                count: int = await offload(copy_object, medium, target, name)
+                count: int = await offload(self._bring, medium, target, name)
+            except _Damaged as error:
+                damaged.append(str(error))
+                continue
             except MediumMissing:
                 continue  # purged, moved or dropped meanwhile
             copied += count > 0
             size += count
         deleted = 0
         if not away and not unused:
-            deleted = await self._follow(target, there, frozenset(wanted), now)
+            deleted = await self._follow(target, there, {name: length for name, (length, _) in wanted.items()}, now)
         done = Mirrored(copied, size, deleted, unused)
-        if away:
-            raise ArchiveError(f"{done.words}; not all media could be read: {'; '.join(away)}")
+        told = [f"not all media could be read: {'; '.join(away)}"] if away else []
+        if damaged:
+            more = f" (and {len(damaged) - MOST_NAMED} more)" if len(damaged) > MOST_NAMED else ""
+            told.append(f"damaged, and left in the mirror as they were: {'; '.join(damaged[:MOST_NAMED])}{more}")
+        if told:
+            raise ArchiveError("; ".join((done.words, *told)))
         return done
+
+    def _bring(self, source: IMedium, target: IMedium, name: str) -> int:
+        """In a thread. Raises _Damaged and what ``copy_object`` does."""
+        keyring = self._sources.keys.current()
+
+        def sound(data: bytes) -> None:
+            if flaw := flaw_of(source, name, data, keyring):
+                raise _Damaged(f"medium {source.number}: {name}: {flaw}")
+
+        return copy_object(source, target, name, sound)
 
     async def _wanted(self) -> tuple[dict[str, tuple[int, IMedium]], list[str]]:
         """What the media in use hold, and why others could not be read. Where two hold a name, the active one's counts."""
@@ -128,7 +158,7 @@ class Mirror:
                     wanted[name] = (length, medium)
         return wanted, away
 
-    async def _follow(self, target: IMedium, there: Mapping[str, int], wanted: frozenset[str], now: float) -> int:
+    async def _follow(self, target: IMedium, there: Mapping[str, int], wanted: Mapping[str, int], now: float) -> int:
         """Delete what is gone for good."""
         try:
             index = self._sources.index()
@@ -141,6 +171,9 @@ class Mirror:
         backups = listed(there.items())
         staying = kept(backups.whole, now, self._keep)
         gone = [name for name in there if name.startswith(_FOLLOWED) and name not in wanted and pack_id_of(name) not in known]
+        for longer, runs in _merged_runs(there, wanted).items():
+            if await self._sources.offload(_whole_run, target, longer):
+                gone += runs
         for one, objects in backups.objects.items():
             if one not in staying:
                 gone += [name for name in sorted(objects, key=lambda name: name != one.manifest) if name not in wanted]
@@ -195,12 +228,42 @@ class Mirror:
         return [Finding(where, f"{trouble}; repaired from the mirror", mended=True)]
 
 
-def copy_object(source: IMedium, target: IMedium, name: str) -> int:
-    """The bytes that were written: 0 if the target had just those. In a thread. Raises MediumMissing (the source has it no more), MediumError."""
+def _merged_runs(there: Mapping[str, int], wanted: Mapping[str, int]) -> Mapping[str, list[str]]:
+    """Runs in the mirror whose leaves the media have in a longer run, by that one's name: else each segment of ten years would stay there as an object of its own."""
+    longer: dict[str, list[tuple[int, int, str]]] = {}
+    for name, size in wanted.items():
+        if name.startswith("leaves/"):
+            longer.setdefault(name.rpartition("/")[0], []).append((*span_of(name, size), name))
+    for spans in longer.values():
+        spans.sort()
+    found: dict[str, list[str]] = {}
+    for name, size in there.items():
+        if name.startswith("leaves/") and name not in wanted:
+            first, count = span_of(name, size)
+            spans = longer.get(name.rpartition("/")[0], [])
+            at = bisect_right(spans, (first, sys.maxsize, "")) - 1
+            if count and at >= 0 and first + count <= sum(spans[at][:2]):
+                found.setdefault(spans[at][2], []).append(name)
+    return found
+
+
+def _whole_run(target: IMedium, name: str) -> bool:
+    """In a thread. Raises MediumError."""
+    try:
+        decode_run(target.get(name))
+    except (ValueError, MediumMissing):
+        return False
+    return True
+
+
+def copy_object(source: IMedium, target: IMedium, name: str, sound: Callable[[bytes], None] = lambda data: None) -> int:
+    """The bytes that were written: 0 if the target had just those. ``sound``: raises if what the source has may not take the place of another copy. In a
+    thread. Raises MediumMissing (the source has it no more), MediumError."""
     data = source.get(name)
     try:
         if target.get(name) == data:
             return 0
+        sound(data)
     except MediumMissing:
         pass
     target.put(name, data)
