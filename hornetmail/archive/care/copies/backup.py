@@ -339,17 +339,18 @@ class Backups:
         return Made(name, medium.number, writing.written + len(data) + len(sealed), dropped)
 
     async def _before(self, medium: IMedium, listing: Listing, seal: Seal) -> tuple[BackupName, Manifest] | None:
-        """The newest backup, if an increment can stand on it: it opens, and all that it names is there."""
-        if not listing.whole:
+        """The newest backup, if an increment can stand on it: it opens, all that it names is there in its length, and so is the full one of its chain, without
+        which the rule would drop the increment at once."""
+        if not listing.whole or BackupName(listing.whole[-1].chain, listing.whole[-1].chain) not in listing.whole:
             return None
         name = listing.whole[-1]
         try:
             manifest: Manifest = await self._sources.offload(read_manifest, medium, name, seal)
         except BackupBroken:
             return None
-        there = {one for parts in listing.objects.values() for one in parts}
-        used = {manifest.objects[piece.number] for piece in manifest.pieces}
-        return (name, manifest) if used <= there and manifest.piece == PIECE else None
+        there = {one: size for parts in listing.objects.values() for one, size in parts.items()}
+        whole = all(piece.start + piece.length <= there.get(manifest.objects[piece.number], 0) for piece in manifest.pieces)
+        return (name, manifest) if whole and manifest.piece == PIECE else None
 
     async def _freeze(self) -> Frozen:
         index = self._sources.index()
@@ -440,12 +441,15 @@ class _Writing:
         self._buffer, self._held = [], 0
 
 
-def newest_backup(medium: IMedium, keyring: Keyring) -> tuple[BackupName, Manifest] | None:
-    """The newest one that opens. In a thread. Raises MediumError."""
+def newest_backup(
+    medium: IMedium, keyring: Keyring, flawed: Callable[[str], None] = lambda text: None
+) -> tuple[BackupName, Manifest, Dump] | None:
+    """The newest one of which manifest and rows open; why newer ones are passed over is told to ``flawed``. In a thread. Raises MediumError."""
     seal = backup_seal(keyring)
     for name in reversed(backups_on(medium).whole):
         try:
-            return name, read_manifest(medium, name, seal)
-        except (BackupBroken, MediumMissing):
-            continue
+            manifest = read_manifest(medium, name, seal)
+            return name, manifest, read_control(medium, manifest, seal)
+        except (BackupBroken, MediumMissing) as error:
+            flawed(str(error))
     return None
