@@ -310,7 +310,12 @@ def _paper_password(standard_input: bool) -> str:
 
 def _write_new(path: Path, data: bytes) -> None:
     try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(data)
+        file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+        try:
+            with file:
+                file.write(data)
+        except OSError:
+            path.unlink(missing_ok=True)  # half of it is of no use, and would be in the way of the next try
+            raise
     except OSError as error:
         raise Failure(f"{path}: {error.strerror or error}") from None
