@@ -246,7 +246,7 @@ def _looker(top: Path, form: str) -> Callable[[dict[str, Any]], bool]:
             name = one["file"]
             if name not in volumes:
                 volumes[name] = zipped(name)
-            return volumes[name].get(f"{one['id']}.eml") == one["bytes"]
+            return bool(volumes[name].get(f"{one['id']}.eml") == one["bytes"])
         try:
             size = (top / one["file"]).stat().st_size
         except FileNotFoundError:
