@@ -245,6 +245,7 @@ class MailRooms:
             node=config.node,
             least_free=1 - config.limits.disk_percent / 100,
             longest=2 * settings_of(config).backoff.ceiling,
+            database_key=base.database_key("queue"),
             alarm=lambda code, text: _queue_alarm(base, code, text),
             watch=base.watch("queue"),
         )
@@ -300,6 +301,7 @@ class MailRooms:
             base.disk,
             lambda code, text: base.bus.publish(Alarm(code, text)),
             watch=base.watch("recipients"),
+            key=base.database_key("recipients"),
         )
         base.at_close(known.close)
         delivery = Delivery(

@@ -208,9 +208,8 @@ class _Restore:
             path = base.directory(Path(name).name + ".from-backup")
             await base.offload(base.disk.write_durably, path, secrets[name])
         url = base.config.database_url("control")
-        key = None
-        if url.startswith("sqlite:"):
-            key = base.key.derive("control.db", 48)
+        key = base.database_key("control")
+        if key is not None:
             path = Path(url.removeprefix("sqlite://"))
             for suffix in ("-wal", "-shm", ""):
                 base.disk.unlink(path.with_name(path.name + suffix), missing_ok=True)
