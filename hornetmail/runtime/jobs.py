@@ -7,6 +7,7 @@ is made up for once, however often it was missed, in the order in which they wer
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import tzinfo
 from typing import Any, Protocol
@@ -103,6 +104,7 @@ class CutShort(Exception):
     """A job raises it when it was asked to end before it was done: no failure, and begun again with the next start."""
 
 
+_NAME = re.compile("[a-z-]+")
 _RECORD = msgspec.json.Decoder(JobRecord)
 
 
@@ -117,6 +119,8 @@ class Jobs:
         self._bus = bus
         self._zone = zone
         self._jobs = {job.name: job for job in jobs}
+        if wrong := [name for name in self._jobs if not _NAME.fullmatch(name)]:
+            raise ValueError(f"not names of jobs: {', '.join(wrong)}")
         self._records: dict[str, JobRecord] = {}
         self._runs: dict[str, Deferred[None]] = {}
         self._wanted: dict[str, float] = {}

@@ -107,7 +107,7 @@ class Safety:
     # -- jobs
 
     def jobs(self) -> Sequence[PlannedJob]:
-        """xx:12 but for 01:12 the increment (A55), 01:12 the full one (A56), and after either the mirror; Sundays the drill (L3)."""
+        """xx:12 but for 01:12 the increment (A55), 01:12 the full one (A56), and after either the mirror; Sundays the drill (L3); 06:30 the statistics (A59)."""
         backups, follow = self._backups, self._mirror
         return (
             PlannedJob(
@@ -118,6 +118,7 @@ class Safety:
             PlannedJob(
                 "restore-drill", "A sample of the newest backup is restored", "30 4 * * 0", self._job(self._rehearse), LANE
             ),
+            PlannedJob("statistics", "Mails and bytes are counted", "30 6 * * *", self._count),
         )
 
     def _job(self, work: Callable[[float], Awaitable[str]]) -> Callable[[float], Awaitable[str]]:
