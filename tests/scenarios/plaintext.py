@@ -28,13 +28,16 @@ class Found(NamedTuple):
 
 
 def forms(secret: bytes) -> Iterator[tuple[str, bytes]]:
-    """How it may be written down. Letters are looked for in lower case; base64 has other ones for each."""
-    yield "plain", secret
-    text = secret.decode("latin-1") if not _is_text(secret) else secret.decode()
-    if _is_text(secret):
-        yield "utf-16", text.encode("utf-16-le")
-        yield "latin-1", text.encode("latin-1")
+    """How it may be written down, but for base64; of words in upper and lower case too, as only ASCII is folded."""
     yield "hex", secret.hex().encode()
+    yield "plain", secret
+    if _is_text(secret):
+        word = secret.decode()
+        for text in (word, word.lower(), word.upper()):
+            yield "plain", text.encode()
+            yield "latin-1", text.encode("latin-1")
+            # Without the last zero it is the same in either order of bytes.
+            yield "utf-16", text.encode("utf-16-le")[:-1]
 
 
 def base64_forms(secret: bytes) -> Iterator[tuple[str, bytes]]:
@@ -59,7 +62,7 @@ class Search:
         self._exact: list[tuple[str, str, bytes]] = []
         for what, secret in secrets.items():
             assert len(secret) >= 9, what
-            self._folded += [(what, form, _lower(data)) for form, data in forms(secret)]
+            self._folded += [(what, form, data.lower()) for form, data in forms(secret)]
             for one in {secret, secret.decode().lower().encode()} if _is_text(secret) else {secret}:
                 self._exact += [(what, form, data) for form, data in base64_forms(one)]
                 self._exact += [(what, f"{form} url", data.translate(_URL)) for form, data in base64_forms(one)]
@@ -74,7 +77,7 @@ class Search:
     def _in_plain(self, data: bytes) -> set[tuple[str, str]]:
         if not data:
             return set()
-        folded, joined = _lower(data), data.translate(None, b"\r\n")
+        folded, joined = data.lower(), data.translate(None, b"\r\n")
         found = {(what, form) for what, form, wanted in self._folded if wanted in folded}
         return found | {(what, form) for what, form, wanted in self._exact if wanted in joined}
 
@@ -107,11 +110,6 @@ class Search:
 
 
 _URL = bytes.maketrans(b"+/", b"-_")
-
-
-def _lower(data: bytes) -> bytes:
-    """ASCII, and the letters of the umlauts' second bytes stay what they are."""
-    return data.lower()
 
 
 def _unpacked(data: bytes, at: int) -> bytes:

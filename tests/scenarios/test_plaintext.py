@@ -284,7 +284,7 @@ def test_no_file_holds_a_word_of_any_mail(house: House) -> None:
     assert len(list(mirror.rglob("*.pack"))) >= 1
     assert len(list(mirror.rglob("manifest"))) == 2
     hornet.command("archive", "verify", "--full")
-    house.finds(*house.sent)
+    house.finds(*(mail for mail in house.sent if mail != "queued"))
     house.nothing("backups, a mirror, a drill")
 
     house.purge("purged")
@@ -292,7 +292,7 @@ def test_no_file_holds_a_word_of_any_mail(house: House) -> None:
     hornet.command("archive", "medium", "retire", "1", "--into", "2")
     until(lambda: list(second.rglob("*.pack")), "it is moved", seconds=60)
     hornet.command("jobs", "run", "merge")
-    house.finds(*(mail for mail in house.sent if mail != "purged"))
+    house.finds(*(mail for mail in house.sent if mail not in ("queued", "purged")))
     house.nothing("a purge and a merge")
     assert hornet.stop() == 0
     hornet.command("archive", "rebuild")
@@ -325,6 +325,8 @@ def test_the_search_finds_what_is_there(tmp_path: Path) -> None:
         for one in planted:
             for data in (one, noise + one + noise, *(pack(b"{" + one + b"}" + noise) for pack in PACKERS)):
                 assert {found for found, _ in search.in_bytes(noise[:77] + data)} == {what}, one
+    cut = zstandard.ZstdCompressor(level=3).compress(noise + key + noise * 90)[:-3]
+    assert ("key", "plain, compressed") in search.in_bytes(noise + cut), "what is cut off is read as far as it goes"
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "x-krähenköpfe.eml").write_bytes(b"nothing")
     assert {(one.file, one.what) for one in search.in_files(tmp_path)} == {("a/x-krähenköpfe.eml", "word")}
@@ -335,5 +337,4 @@ PACKERS = (
     gzip.compress,
     lambda data: zstandard.ZstdCompressor(level=3).compress(data),
     lambda data: zlib.compress(data, 1)[:-9],
-    lambda data: zstandard.ZstdCompressor(level=19).compress(data + bytes(1000))[:-3],
 )
