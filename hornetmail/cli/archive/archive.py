@@ -111,7 +111,7 @@ def redeliver(client: Client, ids: tuple[str, ...], to: str, as_attachment: bool
 
 @archive.command("verify")
 @click.option("--full", is_flag=True, help="Everything, not only what is new and a sample.")
-@click.option("--repair", is_flag=True, help="First put packs that are missing or (with --full) damaged back from the mirror.")
+@click.option("--repair", is_flag=True, help="First put back from the mirror what is missing or (with --full) damaged.")
 @json_option
 @with_client
 def verify(client: Client, full: bool, repair: bool, as_json: bool) -> None:

@@ -12,7 +12,7 @@ from zope.interface import implementer
 
 from hornetmail.archive.archive import Archive
 from hornetmail.archive.care import statistics
-from hornetmail.archive.care.copies import backup, drill, mirror
+from hornetmail.archive.care.copies import backup, drill, mirror, repair
 from hornetmail.archive.index.schema import MIGRATIONS
 from hornetmail.archive.media.medium import IPlace, MediumError, PlaceTrouble
 from hornetmail.archive.media.register import Means
@@ -75,7 +75,8 @@ class Safety:
                 offload,
             )
         )
-        self._mirror = mirror.Mirror(mirror.Sources(archive.media, archive.keys, archive.index, offload))
+        self._mirror_sources = mirror.Sources(archive.media, archive.keys, archive.index, offload)
+        self._mirror = mirror.Mirror(self._mirror_sources)
         self._drill = drill.Drill(
             drill.Sources(
                 base.reactor,
@@ -239,7 +240,7 @@ class Safety:
         place = self._place(kept)
         try:
             target = await self._offload(mirror.mirror_at, place, self._archive.keys.current().archive)
-            return await self._mirror.repair(target, full)
+            return await repair.Repair(self._mirror_sources, target, full).run()
         except PlaceTrouble as error:
             raise MediumError(f"the mirror ({kept.settings.where}): {error}") from error
         finally:

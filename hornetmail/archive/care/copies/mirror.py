@@ -5,12 +5,11 @@ never taken for an empty one. Media are united in it, since packs, journals, lea
 has those of the active medium. Only what is new is copied, so that a run that was cut off goes on where it was.
 
 Damage is not followed: an object that differs from the mirror's takes its place only if it is whole, and one that is not is named. Deletions are (rule 23): what is gone from the media goes from the mirror only if every medium that may hold it was in reach, and the index does
-not know it as a pack either, or was rebuilt and is not yet confirmed (rule 18). A run of leaves goes when the media have its leaves in a longer one. A pack that a disk lost is still in the index, and stays in the mirror, from where ``repair`` takes it.
+not know it as a pack either, or was rebuilt and is not yet confirmed (rule 18). A run of leaves goes when the media have its leaves in a longer one. A pack that a disk lost is still in the index, and stays in the mirror, from where ``repair.py`` takes it.
 """
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -27,9 +26,9 @@ from hornetmail.archive.media.register import MediumRefused
 from hornetmail.archive.media.roster import Media
 from hornetmail.archive.proof.leaflog import span_of
 from hornetmail.archive.proof.leaves import decode_run
-from hornetmail.archive.store.packs import open_pack, pack_id_of
-from hornetmail.archive.store.shelf import PackRow, pack_rows
-from hornetmail.core.archive.archived import ArchiveError, Finding
+from hornetmail.archive.store.packs import pack_id_of
+from hornetmail.archive.store.shelf import pack_rows
+from hornetmail.core.archive.archived import ArchiveError
 from hornetmail.db.pool import Database
 
 NUMBER = 0
@@ -171,7 +170,7 @@ class Mirror:
         backups = listed(there.items())
         staying = kept(backups.whole, now, self._keep)
         gone = [name for name in there if name.startswith(_FOLLOWED) and name not in wanted and pack_id_of(name) not in known]
-        for longer, runs in _merged_runs(there, wanted).items():
+        for longer, runs in merged_runs(there, wanted).items():
             if await self._sources.offload(_whole_run, target, longer):
                 gone += runs
         for one, objects in backups.objects.items():
@@ -181,54 +180,8 @@ class Mirror:
             await self._sources.offload(target.delete, name)
         return len(gone)
 
-    async def repair(self, source: IMedium, full: bool) -> Sequence[Finding]:
-        """Put packs back on their media that are missing there or (``full``: all are opened) damaged, from the mirror; what was done, and what could not be. Raises
-        MediumError (the mirror), ArchiveError."""
-        sources = self._sources
-        source.expect(sources.keys.current().archive)
-        await sources.offload(source.look)
-        rows: list[PackRow] = await sources.index().read(pack_rows)
-        found: list[Finding] = []
-        for number in sorted({row.medium for row in rows}):
-            try:
-                medium = sources.media.get(number)
-                names = dict((*await sources.offload(medium.names, "packs/"), *await sources.offload(medium.names, "journal/")))
-            except MediumError as error:
-                found.append(Finding(f"medium {number}", str(error)))
-                continue
-            for row in rows:
-                if row.medium == number and not self._halted:
-                    whole = names.get(row.name) == row.size
-                    if not whole or full:
-                        found += await sources.offload(self._mend, source, medium, row)
-        return found
 
-    def _mend(self, source: IMedium, medium: IMedium, row: PackRow) -> list[Finding]:
-        """In a thread."""
-        where, keyring = f"medium {medium.number}: {row.name}", self._sources.keys.current()
-        try:
-            data = medium.get(row.name)
-            if hashlib.sha256(data).digest() == row.sha256:
-                return []
-            open_pack(data, keyring)
-            return []
-        except MediumMissing:
-            trouble = "missing"
-        except ArchiveError as error:
-            trouble = str(error)
-        try:
-            good = source.get(row.name)
-            if open_pack(good, keyring).head.pack != row.pack:
-                return [Finding(where, f"{trouble}; what the mirror has of that name is another pack")]
-            medium.put(row.name, good)
-            if medium.get(row.name) != good:
-                return [Finding(where, f"{trouble}; the medium did not keep what the mirror has")]
-        except ArchiveError as error:
-            return [Finding(where, f"{trouble}; not repaired: {error}")]
-        return [Finding(where, f"{trouble}; repaired from the mirror", mended=True)]
-
-
-def _merged_runs(there: Mapping[str, int], wanted: Mapping[str, int]) -> Mapping[str, list[str]]:
+def merged_runs(there: Mapping[str, int], wanted: Mapping[str, int]) -> Mapping[str, list[str]]:
     """Runs in the mirror whose leaves the media have in a longer run, by that one's name: else each segment of ten years would stay there as an object of its own."""
     longer: dict[str, list[tuple[int, int, str]]] = {}
     for name, size in wanted.items():

@@ -18,10 +18,13 @@ def flaw_of(medium: IMedium, name: str, data: bytes, keyring: Keyring) -> str:
     try:
         if pack_id_of(name):
             return "" if open_pack(data, keyring).head.pack == pack_id_of(name) else "it is another pack"
+        number = name.rpartition("/")[2].partition(".")[0]
         if name.startswith("leaves/"):
-            decode_run(data)
+            if decode_run(data)[0] != int(number):
+                return "it is another run of leaves"
         elif name.startswith("stamps/"):
-            read_stamp(data)
+            if read_stamp(data).head.number != int(number):
+                return "it is another stamp"
         elif name.startswith("key"):
             _see_keys(data, keyring)
         elif name.startswith("backup/"):
@@ -34,8 +37,10 @@ def flaw_of(medium: IMedium, name: str, data: bytes, keyring: Keyring) -> str:
 
 
 def _see_keys(data: bytes, keyring: Keyring) -> None:
-    """Its checksum holds; and under the root key in force it opens, unless that is locked."""
+    """Its checksum holds, it is this archive's, and under the root key in force it opens, unless that is locked."""
     found = Keyring.from_bytes(data, None)
+    if found.archive != keyring.archive:
+        raise KeyTrouble("it is another archive's")
     if not keyring.locked and found.root == keyring.root:
         keyring.reading(data)
 
