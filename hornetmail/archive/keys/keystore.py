@@ -277,7 +277,7 @@ class KeyStore:
         change: _Change | None = None
         try:
             change = msgspec.json.decode(self._change_path.read_bytes(), type=_Change)
-        except (FileNotFoundError, msgspec.DecodeError):
+        except (FileNotFoundError, ValueError):
             # Damaged: every medium is looked at again after a start in any case.
             pass
         if change is None or change.to != keyring.root.hex():

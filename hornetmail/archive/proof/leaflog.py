@@ -133,7 +133,7 @@ class LeafLog:
             if data[:8] != _MAGIC or hashlib.sha256(data[:-32]).digest() != data[-32:]:
                 return None
             return msgspec.msgpack.decode(data[8:-32], type=_Checkpoint)
-        except (FileNotFoundError, msgspec.DecodeError):
+        except (FileNotFoundError, ValueError):
             return None
 
     def reopen(self) -> None:
