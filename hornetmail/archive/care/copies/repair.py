@@ -9,7 +9,6 @@ from hornetmail.archive.care.copies.mirror import Sources, merged_runs
 from hornetmail.archive.care.copies.sound import flaw_of
 from hornetmail.archive.keys.keyring import KEYRING_NAME
 from hornetmail.archive.media.medium import IMedium, MediumError, MediumMissing
-from hornetmail.archive.store.packs import open_pack
 from hornetmail.archive.store.shelf import PackRow, pack_rows
 from hornetmail.core.archive.archived import ArchiveError, Finding
 
@@ -52,18 +51,16 @@ class Repair:
 
     def _pack(self, medium: IMedium, row: PackRow) -> list[Finding]:
         """In a thread."""
-        keyring = self._sources.keys.current()
         try:
             data = medium.get(row.name)
             if hashlib.sha256(data).digest() == row.sha256:
                 return []
-            open_pack(data, keyring)
-            return []
+            trouble = flaw_of(medium, row.name, data, self._sources.keys.current())
         except MediumMissing:
             trouble = "missing"
-        except ArchiveError as error:
+        except MediumError as error:
             trouble = str(error)
-        return [self._put_back(medium, row.name, trouble)]
+        return [self._put_back(medium, row.name, trouble)] if trouble else []
 
     def _keys(self, medium: IMedium) -> list[Finding]:
         """In a thread. Without them nothing on the medium opens."""
