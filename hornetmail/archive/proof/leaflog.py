@@ -327,7 +327,10 @@ def runs_on(medium: IMedium, node: int, bad: Callable[[str, str], None], since: 
         if count and first + count <= since:
             continue
         try:
-            found.append(decode_run(medium.get(name)))
+            run = decode_run(medium.get(name))
+            if count and run[0] != first:
+                raise ValueError("another run than its name says")
+            found.append(run)
         except ValueError as error:
             bad(f"medium {medium.number}: {name}", str(error))
     return sorted(found, key=lambda run: run[0])

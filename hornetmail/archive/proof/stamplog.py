@@ -139,11 +139,12 @@ class StampLog:
         return taken
 
     def differing(self, medium: IMedium, full: bool) -> list[tuple[str, str]]:
-        """Where a medium's stamps are not the ones here: name and what. Not ``full``: only whether they are there. Raises MediumError."""
-        found = []
+        """Where a medium's stamps are not the ones here: name and what, also those that are missing here. Not ``full``: only whether they are there. Raises MediumError."""
         there = {name for name, _ in medium.names(self._folder)}
-        for number in self.numbers():
-            name = self._name(number)
+        here = {self._name(number): number for number in self.numbers()}
+        lost = sorted(name for name in there - here.keys() if _number(name.rpartition("/")[2]) >= 0)
+        found = [(name, "the stamp is missing here") for name in lost]
+        for name, number in here.items():
             if name not in there:
                 found.append((name, "the stamp is missing"))
             elif full and medium.get(name) != self._path(number).read_bytes():
