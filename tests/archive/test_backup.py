@@ -279,8 +279,22 @@ class BackupTest(BackupCase):
         names = [name for name, _, _ in await self.backups.listing()]
         assert sum(not name.full for name in names) == 2
         assert 7 <= sum(name.full for name in names) <= 9
-        await self.backups.make(NOW + 400 * DAY, full=True)
-        assert len(await self.backups.listing()) == 1
+        for day in range(400, 404):
+            await self.backups.make(NOW + day * DAY, full=True)
+        assert {name.made for name, _, _ in await self.backups.listing()} == {NOW + day * DAY for day in range(400, 404)}
+
+    async def test_a_clock_that_is_years_ahead(self) -> None:
+        """Catches backups that go, all but one, because the clock of one run is years ahead; and what cannot be restored when it is right again."""
+        archive = await self.begin()
+        await self.put(archive, mail("Hello"))
+        for day in range(5):
+            await self.backups.make(NOW + day * DAY, full=True)
+        for hour in range(5):
+            await self.backups.make(NOW + 3000 * DAY + hour * HOUR, full=hour == 0)
+        names = [name for name, _, _ in await self.backups.listing()]
+        assert {NOW + day * DAY for day in (3, 4)} <= {name.made for name in names}
+        await self.backups.make(NOW + 5 * DAY, full=False)
+        assert await (await self.restored(archive)).read(mails_in) == 1
 
 
 def name(day: float, chain: float | None = None) -> BackupName:

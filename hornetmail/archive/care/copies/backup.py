@@ -61,12 +61,14 @@ class Halted(ArchiveError):
 
 
 class Keep(msgspec.Struct, frozen=True):
-    """What is kept: the newest full backup of each of the last ``days`` days and ``weeks`` weeks in which there was one, the newest in any case, and the increments of the
-    newest ``chains`` of them. What was deleted from the archive is in no backup ``longest`` seconds later (rule 23)."""
+    """What is kept: the newest full backup of each of the last ``days`` days and ``weeks`` weeks in which there was one, the newest ``least`` in any case, since a clock
+    that is years ahead must not drop all but the one that it made, and the increments of the newest ``chains``. What was deleted from the archive is in no
+    backup ``longest`` seconds later, if one is made each day (rule 23)."""
 
     days: int = 7
     weeks: int = 4
     chains: int = 2
+    least: int = 3
 
     @property
     def longest(self) -> float:
@@ -168,7 +170,7 @@ def listed(names: Iterable[tuple[str, int]]) -> Listing:
 def kept(names: Sequence[BackupName], now: float, keep: Keep) -> set[BackupName]:
     """Of whole backups, those to keep at ``now`` (Unix seconds, days in UTC)."""
     fulls = sorted((name for name in names if name.full), key=lambda name: name.stamp, reverse=True)
-    chosen: set[str] = {fulls[0].stamp} if fulls else set()
+    chosen: set[str] = {full.stamp for full in fulls[: keep.least]}
     for period, most in ((DAY, keep.days), (7 * DAY, keep.weeks)):
         seen: set[int] = set()
         for full in fulls:
