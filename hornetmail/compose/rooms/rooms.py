@@ -286,6 +286,7 @@ class MailRooms:
                 archive.keys,
                 archive.index,
                 archive.moving,
+                archive.sealed,
                 offload,
                 lambda code, text, medium: base.bus.publish(Alarm(code, text, subject=medium)),
                 lambda code, why, medium: base.bus.publish(AlarmEnded(code, medium, why)),
