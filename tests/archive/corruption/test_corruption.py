@@ -412,6 +412,9 @@ class Short(CorruptionCase):
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 class Long(CorruptionCase):
+    timeout = 3600
+    """Seconds that trial lets a test run."""
+
     async def test_many(self) -> None:
         """The same with other places, and with several files of a kind damaged together."""
         await self.damages(2, 300)
