@@ -10,8 +10,6 @@ not know it as a pack either, or was rebuilt and is not yet confirmed (rule 18).
 
 from __future__ import annotations
 
-import sys
-from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -20,12 +18,21 @@ import msgspec
 from hornetmail.archive.care.copies.backup import Halted, Keep, kept, listed
 from hornetmail.archive.care.copies.sound import flaw_of
 from hornetmail.archive.care.terms.retention import is_rebuilt
-from hornetmail.archive.keys.keystore import KeyStore
-from hornetmail.archive.media.medium import IDENTITY, IMedium, IPlace, Medium, MediumError, MediumMissing, identity_at
+from hornetmail.archive.keys.keystore import PREVIOUS_NAME, KeyStore
+from hornetmail.archive.media.medium import (
+    IDENTITY,
+    IMedium,
+    IPlace,
+    Medium,
+    MediumAway,
+    MediumError,
+    MediumMissing,
+    identity_at,
+)
 from hornetmail.archive.media.register import MediumRefused
 from hornetmail.archive.media.roster import Media
 from hornetmail.archive.proof.leaflog import span_of
-from hornetmail.archive.proof.leaves import decode_run
+from hornetmail.archive.proof.stampsheets import sheet_of
 from hornetmail.archive.store.packs import pack_id_of
 from hornetmail.archive.store.shelf import pack_rows
 from hornetmail.core.archive.archived import ArchiveError
@@ -118,17 +125,33 @@ class Mirror:
                 continue  # purged, moved or dropped meanwhile
             copied += count > 0
             size += count
-        deleted = 0
+        deleted, stuck = 0, ""
         if not away and not unused:
-            deleted = await self._follow(target, there, {name: length for name, (length, _) in wanted.items()}, now)
+            deleted, stuck = await self._follow(target, there, {name: length for name, (length, _) in wanted.items()}, now)
         done = Mirrored(copied, size, deleted, unused)
         told = [f"not all media could be read: {'; '.join(away)}"] if away else []
+        if stuck:
+            told.append(f"some that are gone for good stay: {stuck}")
         if damaged:
             more = f" (and {len(damaged) - MOST_NAMED} more)" if len(damaged) > MOST_NAMED else ""
             told.append(f"damaged, and left in the mirror as they were: {'; '.join(damaged[:MOST_NAMED])}{more}")
         if told:
             raise ArchiveError("; ".join((done.words, *told)))
         return done
+
+    def _superseded(self, target: IMedium, there: Mapping[str, int], wanted: Mapping[str, int]) -> list[str]:
+        """In a thread. What else says the same must be whole in the mirror."""
+        keyring = self._sources.keys.current()
+        gone = superseded(there, wanted)
+        covers = {sheet for name in gone if (sheet := sheet_of(name))}
+        if any(name.startswith("leaves/") for name in gone):
+            covers |= {name for name in wanted if name.startswith("leaves/")}
+        try:
+            if all(not flaw_of(target, name, target.get(name), keyring) for name in sorted(covers)):
+                return gone
+        except MediumMissing:
+            pass
+        return [name for name in gone if not name.startswith(("leaves/", "stamps/"))]
 
     def _bring(self, source: IMedium, target: IMedium, name: str) -> int:
         """In a thread. Raises _Damaged and what ``copy_object`` does."""
@@ -157,56 +180,65 @@ class Mirror:
                     wanted[name] = (length, medium)
         return wanted, away
 
-    async def _follow(self, target: IMedium, there: Mapping[str, int], wanted: Mapping[str, int], now: float) -> int:
-        """Delete what is gone for good."""
+    async def _follow(self, target: IMedium, there: Mapping[str, int], wanted: Mapping[str, int], now: float) -> tuple[int, str]:
+        """Delete what is gone for good: how many, and why the first of those that stayed did."""
         try:
             index = self._sources.index()
         except ArchiveError:
-            return 0
+            return 0, ""
         if await index.read(is_rebuilt):
-            return 0
+            return 0, ""
         known = {row.pack for row in await index.read(pack_rows)}
         # What was sealed since the media were listed is in the index by now, and not among ``wanted``.
         backups = listed(there.items())
         staying = kept(backups.whole, now, self._keep)
         gone = [name for name in there if name.startswith(_FOLLOWED) and name not in wanted and pack_id_of(name) not in known]
-        for longer, runs in merged_runs(there, wanted).items():
-            if await self._sources.offload(_whole_run, target, longer):
-                gone += runs
         for one, objects in backups.objects.items():
             if one not in staying:
                 gone += [name for name in sorted(objects, key=lambda name: name != one.manifest) if name not in wanted]
+        gone += await self._sources.offload(self._superseded, target, there, wanted)
+        deleted, stuck = 0, ""
         for name in gone:
-            await self._sources.offload(target.delete, name)
-        return len(gone)
+            try:
+                await self._sources.offload(target.delete, name)
+                deleted += 1
+            except MediumAway:
+                raise
+            except MediumError as error:
+                # It may be locked; the others may be not.
+                stuck = stuck or str(error)
+        return deleted, stuck
 
 
-def merged_runs(there: Mapping[str, int], wanted: Mapping[str, int]) -> Mapping[str, list[str]]:
-    """Runs in the mirror whose leaves the media have in a longer run, by that one's name: else each segment of ten years would stay there as an object of its own."""
-    longer: dict[str, list[tuple[int, int, str]]] = {}
+def superseded(there: Mapping[str, int], wanted: Mapping[str, int]) -> list[str]:
+    """What the media no longer have because something else says the same: runs of leaves all of whose leaves lie in other runs by now (rule 17), stamps that lie in a
+    sheet, and wrapped keys from before a change of the root key, which the former key would open (rule 22). A run that a disk lost stays."""
+    gone = [name for name in there if name.rpartition("/")[2] == PREVIOUS_NAME and name not in wanted]
+    gone += [name for name in there if name.startswith("stamps/") and name not in wanted and sheet_of(name) in wanted]
+    spans: dict[str, list[tuple[int, int]]] = {}
     for name, size in wanted.items():
-        if name.startswith("leaves/"):
-            longer.setdefault(name.rpartition("/")[0], []).append((*span_of(name, size), name))
-    for spans in longer.values():
-        spans.sort()
-    found: dict[str, list[str]] = {}
+        folder = name.rpartition("/")[0]
+        first, count = span_of(name, size) if name.startswith("leaves/") else (0, 0)
+        if count:
+            spans.setdefault(folder, []).append((first, first + count))
+    for folder in spans:
+        spans[folder].sort()
     for name, size in there.items():
         if name.startswith("leaves/") and name not in wanted:
             first, count = span_of(name, size)
-            spans = longer.get(name.rpartition("/")[0], [])
-            at = bisect_right(spans, (first, sys.maxsize, "")) - 1
-            if count and at >= 0 and first + count <= sum(spans[at][:2]):
-                found.setdefault(spans[at][2], []).append(name)
-    return found
+            if count and _covered(first, first + count, spans.get(name.rpartition("/")[0], ())):
+                gone.append(name)
+    return gone
 
 
-def _whole_run(target: IMedium, name: str) -> bool:
-    """In a thread. Raises MediumError."""
-    try:
-        decode_run(target.get(name))
-    except (ValueError, MediumMissing):
-        return False
-    return True
+def _covered(low: int, high: int, spans: Sequence[tuple[int, int]]) -> bool:
+    """Whether spans, in order, have all from ``low`` to ``high`` - 1."""
+    for first, behind in spans:
+        if first <= low < behind:
+            low = behind
+            if low >= high:
+                return True
+    return False
 
 
 def copy_object(source: IMedium, target: IMedium, name: str, sound: Callable[[bytes], None] = lambda data: None) -> int:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 
-from hornetmail.archive.care.copies.mirror import Sources, merged_runs
+from hornetmail.archive.care.copies.mirror import Sources, superseded
 from hornetmail.archive.care.copies.sound import flaw_of
 from hornetmail.archive.keys.keyring import KEYRING_NAME
 from hornetmail.archive.media.medium import IMedium, MediumError, MediumMissing
+from hornetmail.archive.proof.stampsheets import sheet_of
 from hornetmail.archive.store.shelf import PackRow, pack_rows
 from hornetmail.core.archive.archived import ArchiveError, Finding
 
@@ -84,14 +85,14 @@ class Repair:
         there = {name: size for folder in _PROOF for name, size in self._source.names(folder)}
         used = {medium.number for medium in self._sources.media.all()}
         held = {name: size for _, names in media for name, size in names.items()}
-        merged = {name for names in merged_runs(there, held).values() for name in names}
+        elsewhere = set(superseded(there, held))
         found = []
         for name, size in there.items():
             holders = [(medium, names[name]) for medium, names in media if name in names]
             if name.startswith("stamps/"):
-                lacking = [medium for medium, names in media if medium.number in used and name not in names]
+                lacking = [m for m, names in media if m.number in used and name not in names and sheet_of(name) not in names]
             else:
-                lacking = [] if holders or name in merged else [self._sources.media.active]
+                lacking = [] if holders or name in elsewhere else [self._sources.media.active]
             found += [self._put_back(medium, name, "missing") for medium in lacking]
             for medium, length in holders:
                 if not self._halted() and (self._full or length != size):

@@ -9,6 +9,7 @@ from hornetmail.archive.keys.keyring import Keyring, KeyTrouble
 from hornetmail.archive.media.medium import IMedium
 from hornetmail.archive.proof.leaves import decode_run
 from hornetmail.archive.proof.stamps import read_stamp
+from hornetmail.archive.proof.stampsheets import SHEET, SUFFIX, encode_sheet, stamps_of
 from hornetmail.archive.store.packs import open_pack, pack_id_of
 from hornetmail.core.archive.archived import ArchiveError
 
@@ -23,8 +24,11 @@ def flaw_of(medium: IMedium, name: str, data: bytes, keyring: Keyring) -> str:
             if decode_run(data)[0] != int(number):
                 return "it is another run of leaves"
         elif name.startswith("stamps/"):
-            if read_stamp(data).head.number != int(number):
+            whole = stamps_of(data) if name.endswith(SUFFIX) else [data]
+            if [read_stamp(one).head.number for one in whole] != [*range(int(number), int(number) + len(whole))]:
                 return "it is another stamp"
+            if name.endswith(SUFFIX) and (len(whole) != SHEET or encode_sheet(int(number), whole) != data):
+                return "the sheet is damaged"
         elif name.startswith("key"):
             _see_keys(data, keyring)
         elif name.startswith("backup/"):
