@@ -283,9 +283,11 @@ class Jobs:
         return name
 
     def run(self, name: str) -> None:
-        """Now, or as soon as its lane is free. Raises UnknownJob, JobRuns."""
+        """Now, or as soon as its lane is free. Raises UnknownJob, JobRuns (also when the service starts or stops just then)."""
         if self._known(name) in self._runs:
             raise JobRuns(f"{name} runs already")
+        if not self._open:
+            raise JobRuns("no job is begun while the service starts or stops")
         if name in self._wanted:
             raise JobRuns(f"{name} waits for another job already")
         self._wanted[name] = self._reactor.seconds()
