@@ -21,7 +21,7 @@ from hornetmail.archive.care.trust.stamping import CHAIN, CLOCK, ENDING, FAILED,
 from hornetmail.archive.index.leaves import audit_leaves, enter_audit_leaf
 from hornetmail.archive.proof import stamplog, stampsheets
 from hornetmail.archive.proof.evidence import verify_bundle
-from hornetmail.archive.proof.stamps import read_stamp
+from hornetmail.archive.proof.stamps import NONE, read_stamp
 from hornetmail.archive.proof.tokens import ask_for, fingerprint
 from hornetmail.archive.store.records import AuditLeaf
 from hornetmail.core.archive.archived import ArchiveError, NoAuthority, Refused
@@ -519,6 +519,35 @@ class TestRenewal(StampCase):
         assert abs(verdict.stamps[0].at - began) < 5
         assert verdict.stamps[-1].until > began + 1000 * DAY
         assert b"links.bin" in bundle
+
+    async def test_over_a_broken_chain(self) -> None:
+        """Catches a bundle that cannot be made, or does not hold, because a later stamp is damaged or the chain began anew: the first stamp proves as much as it
+        did, and what keeps it good is taken from before the break."""
+        began = time.time()
+        old = self.authority("old", days=120, at=began)
+        self.use(old)
+        archive = await self.fresh(**self.more())
+        await self.put(archive, mail("old"))
+        await archive.stamps.stamp()
+        for days in (40, 60, 100):
+            self.clock.now = began + days * DAY
+            self.use(self.authority(f"new{days}", days=900 + days, at=self.clock.now, ca=old))
+            await self.put(archive, mail(f"later {days}"))
+            await archive.stamps.stamp()
+        hit, log = await self.only(archive, "old"), archive.stamps.stamps
+        for number, proved in ((3, 2), (2, 2), (1, 1)):
+            for broken in (
+                b"damaged",
+                msgspec.structs.replace(
+                    log.get(number), head=msgspec.structs.replace(log.get(number).head, before=NONE)
+                ).to_bytes(),
+            ):
+                path = log._path(number)
+                whole = path.read_bytes()
+                path.write_bytes(broken)
+                verdict = verify_bundle(await archive.evidence(AUDITOR, hit.id))
+                assert (verdict.flaws, len(verdict.stamps), verdict.proved) == ((), proved, True), number
+                path.write_bytes(whole)
 
     async def test_too_late(self) -> None:
         """A33: catches a stamp that is taken for good although its certificate had ended before the next was made."""

@@ -109,7 +109,16 @@ class Stamping:
         """Look at what is here, and take from the media what is not. Blocking."""
         self.stamps.open()
         if self.stamps.newest is None:
-            self.restore()
+            had = self.stamps.count
+            problems = self.restore()
+            if had or self.stamps.count:
+                self.log.warn(
+                    "no stamp was readable here ({had} files): {count} were taken from the media",
+                    had=had,
+                    count=self.stamps.count,
+                )
+            for one in problems:
+                self.log.error("stamps: {where}: {what}", where=one.where, what=one.what)
 
     def restore(self, every: bool = True) -> Sequence[Finding]:
         """Take from the media the stamps that are missing here, or damaged if ``every`` one is looked at (L3); what cannot be used. Blocking."""
