@@ -95,6 +95,10 @@ class Cause(enum.StrEnum):
     ADDRESS = "address"
 
 
+OPERATOR = 1
+"""The first tenant: whoever runs the installation (rule 25). What the machine's own administrator does, whose tenant is 0, is for its auditors to see."""
+
+
 class Suspension(msgspec.Struct, frozen=True, gc=False):
     """Access to archived mail is suspended until a second person approves (rule 15). ``since``: Unix seconds; ``by``: mailbox IDs of the
     administrators who brought it about, 0 for the local one; none of them can lift it."""

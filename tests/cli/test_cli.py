@@ -13,6 +13,7 @@ from twisted.trial.unittest import TestCase
 
 from hornetmail import config
 from hornetmail.core.archive.archived import Finding
+from hornetmail.core.archive.retention import RetentionState
 from hornetmail.core.served import Domain, Role
 from hornetmail.disk.files import Disk
 from hornetmail.testing.control import Control
@@ -394,6 +395,16 @@ class TestRetention(CliCase):
         assert (await self.cli("archive", "retention", "set", "--none")).code == 1
         assert (await self.cli("archive", "retention", "set", "--none", "--yes")).code == 0
         assert (await self.cli("archive", "retention", "show", "--json")).json["rules"] == []
+        rooms.retention.states[1] = RetentionState(waiting=2, gone_by=1.9e9, waits=("the mirror does not follow",))
+        shown = await self.cli("archive", "retention", "show")
+        assert "2 packs" in shown.out
+        assert "free of all that went by 2030-03-17" in shown.out
+        assert "for longer: the mirror does not follow" in shown.out
+        kept = await self.cli("archive", "retention", "keep", "12", "13", "--until", "2199-12-31", "--reason", "a case")
+        assert "2 mails are kept until 2200-01-01" in kept.out, kept.err
+        ((ids, until, _, reason),) = rooms.retention.kept
+        assert (ids, until, reason) == ((12, 13), 7_258_118_400.0, "a case")
+        assert "a day to come" in await self.refused("archive", "retention", "keep", "12", "--until", "1999-12-31")
 
     async def test_holds(self) -> None:
         """Catches holds that the command line cannot make, list or end, and one that ends without a word though it never was."""

@@ -82,6 +82,8 @@ class Outage(WorldCase):
         self.directory.registered.append(Mailbox(7, "late@example.test", "example.test"))
         await self.delivery.modes.switch("example.test", Mode.EMERGENCY, "admin")
         await self.until(lambda: self.portal.inbox(7), "adopted into the portal")
+        assert len(self.portal.inbox(7)) == 1
+        assert not self.primary.accepted
 
     async def test_parked_without_mailbox(self) -> None:
         """Rule 4: a known recipient without a mailbox waits with the clock stopped; an administrator assigns one; or the primary comes back."""
@@ -328,6 +330,11 @@ class Orphans(WorldCase):
         self.directory.served[0] = served
         await self.delivery.modes.switch("example.test", Mode.NORMAL, "admin")
         await self.until(lambda: len(self.primary.accepted) == 1, "home")
+        await self.until(lambda: not self.drains(), "settled")
+        assert not self.portal.inbox(1)
+        [taken] = self.primary.accepted
+        assert (taken.recipients, taken.data) == (("alice@example.test",), TRACE + MAIL)
+        assert "drain-orphaned" not in [each.code for each in self.alarms]
 
 
 class Crash(WorldCase):

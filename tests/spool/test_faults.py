@@ -382,6 +382,25 @@ class BadDiskTests(FaultBase):
         assert await queue.tidy() > 0
         assert len(list((queue._journal.directory / "damaged").iterdir())) == 1
 
+    async def test_damaged_neighbours_are_both_kept(self) -> None:
+        """Would catch a damaged segment that goes because the one before it was put aside."""
+        queue = await self.open(segment_bytes=20_000)
+        messages = await gatherResults([self.begun(self.accept(queue, b"x" * 3000)) for _ in range(24)])
+        await queue.close()
+        names = []
+        for number in (2, 8):
+            place = queue.live.messages[messages[number].id].place
+            names.append(queue._journal.name(place.segment))
+            path = self.directory / "journal" / names[-1]
+            raw = bytearray(path.read_bytes())
+            raw[place.offset + 300] ^= 1
+            path.write_bytes(raw)
+        assert len(set(names)) == 2
+        queue = await self.crash(queue, index=False, segment_bytes=20_000)
+        await queue.change([row.id for _, row in await queue.rows()], RowState.REMOVED)
+        assert await queue.tidy() > 2
+        assert sorted(path.name for path in (queue._journal.directory / "damaged").iterdir()) == sorted(names)
+
 
 class ForeignIndexTests(FaultBase):
     """queue.db is believed only if it is this journal's, and not of its future."""

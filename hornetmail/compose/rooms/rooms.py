@@ -325,6 +325,7 @@ class MailRooms:
             Job("media moves", 900, media.go_on, first=900),
         ]
         safety = Safety(base, people, archive)
+        archive.keeping.copied(safety.copies())
         base.planned += [
             *retention_jobs(archive, base.bus),
             *stamp_jobs(archive.stamps),

@@ -32,8 +32,8 @@ class MediaPages:
     def routes(self) -> Sequence[Route]:
         """One page, and what can be done on it."""
         return (
-            Route("GET", "/archive/media", Right.ADMINISTER, self.overview),
-            Route("POST", "/archive/media", Right.ADMINISTER, self.change),
+            Route("GET", "/archive/media", Right.OPERATE, self.overview),
+            Route("POST", "/archive/media", Right.OPERATE, self.change),
         )
 
     async def overview(self, visit: Visit) -> Answer:
