@@ -19,6 +19,7 @@ from hornetmail.archive.keys.keyring import KEYRING_NAME, RootFile
 from hornetmail.archive.media.register import Means, Register
 from hornetmail.archive.media.roster import Media
 from hornetmail.compose.ground.foundations import Foundations
+from hornetmail.compose.rooms.delivery import House, Lines, Stores, delivery_of
 from hornetmail.compose.rooms.people import People
 from hornetmail.compose.rooms.safety import Safety
 from hornetmail.compose.rooms.stores import renew
@@ -307,22 +308,11 @@ class MailRooms:
             key=base.database_key("recipients"),
         )
         base.at_close(known.close)
-        delivery = Delivery(
-            base.reactor,
-            base.reactor,
-            queue,
-            known,
-            portal,
-            archive,
-            people.directory,
-            people.access,
-            Dialer(base.reactor, resolver),
-            resolver,
-            SenderCheck(base.reactor, resolver),
-            base.bus,
-            base.meters,
-            config.hostname,
-            settings=settings_of(config),
+        delivery = delivery_of(
+            House(base.reactor, people.directory, people.access, base.bus, base.meters),
+            Stores(queue, known, portal, archive),
+            Lines(Dialer(base.reactor, resolver), resolver, SenderCheck(base.reactor, resolver), config.hostname),
+            settings_of(config),
         )
         expiry = Expiry(
             base.reactor,
