@@ -14,7 +14,7 @@ from twisted.internet.defer import CancelledError
 from twisted.logger import globalLogPublisher
 
 from hornetmail.testing.faults.reactor import ProcessDied, Stuck
-from hornetmail.testing.faults.steps import DEATHS, ENDINGS, Ending, Plan, Step
+from hornetmail.testing.faults.steps import DEATHS, ENDINGS, WHILE, Ending, Plan, Step
 from tests.faults.house import House
 from tests.faults.judge import judge
 from tests.faults.ledger import Ledger
@@ -99,8 +99,11 @@ def run(scenario: Scenario, template: Path, plan: Plan | None) -> Run:
         if plan is None or plan.ending is not Ending.CANCELLED:
             found += [f"not by itself: {what}" for what in ledger.never]
         allowed = lent + _second_copies(house, plan)
-        house.over()
         ledger.told = bool(house.alarms)
+        ledger.alarms, unwritten = house.book()
+        if unwritten and not steps.dead and steps.met is not None and "control.db" not in steps.met.what and not _lasts(plan):
+            found.append(f"alarms that nobody wrote down: {unwritten}")
+        house.over()
         house.alarms.clear()
         house.awake()
 
@@ -117,6 +120,11 @@ def run(scenario: Scenario, template: Path, plan: Plan | None) -> Run:
         return Run(scenario.name, plan, steps.met, steps.taken, found)
     finally:
         house.close()
+
+
+def _lasts(plan: Plan | None) -> bool:
+    """Whether the fault meets other places too, ``control.db`` among them."""
+    return plan is not None and plan.ending in WHILE
 
 
 def _before(scenario: Scenario, house: House, ledger: Ledger) -> int:

@@ -9,51 +9,83 @@ import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 
+from hornetmail.access.login import AccessRefused
 from hornetmail.archive.archive import Archive, ArchiveSettings
 from hornetmail.archive.care.terms.retention import RetentionSettings
 from hornetmail.archive.media.directory import DirectoryPlace
 from hornetmail.archive.media.medium import Medium
 from hornetmail.archive.media.roster import Media
+from hornetmail.compose.rooms.alarms import Alarms
+from hornetmail.compose.rooms.people import control_database
 from hornetmail.core.delivery.queued import RowState
 from hornetmail.core.events import Alarm
 from hornetmail.core.failover.mode import Mode
 from hornetmail.core.ids import IdSource
 from hornetmail.core.mail.envelope import Direction, Door, Envelope, Origin, Recipient
-from hornetmail.core.served import Domain, Host, Mailbox, Role, TLSPolicy
+from hornetmail.core.served import Domain, Host, Mailbox, Person, Role, TLSPolicy
 from hornetmail.delivery.outage.health import Pace
 from hornetmail.delivery.recipients.store import RecipientDatabase
 from hornetmail.delivery.service import Delivery, Settings
+from hornetmail.delivery.tasks import together
 from hornetmail.disk.seal import Seal
 from hornetmail.filter.spf import SenderCheck
 from hornetmail.net.dial import Dialer
+from hornetmail.net.listener import PumpFactory
 from hornetmail.portal.schema import MIGRATIONS as PORTAL
 from hornetmail.portal.store import PortalStore
 from hornetmail.runtime.bus import Bus
+from hornetmail.runtime.timetable import Job, Timetable
+from hornetmail.servers.imap.session import ImapSession
+from hornetmail.servers.imap.site import ImapPolicy, ImapSite
+from hornetmail.servers.pop3 import POP3Policy, POP3Session, POP3Site
 from hornetmail.spool.start import open_queue
 from hornetmail.testing.faults.database import SteppedDatabase
 from hornetmail.testing.faults.disk import Image, SteppedDisk
 from hornetmail.testing.faults.medium import SteppedPlace
 from hornetmail.testing.faults.network import Network
 from hornetmail.testing.faults.reactor import ProcessDied, SteppedReactor, Stuck
+from hornetmail.testing.faults.reading import IMAP, POP, Dialling
 from hornetmail.testing.faults.steps import Ending, Plan, Steps
 from hornetmail.testing.memory_directory import MemoryDirectory
 from hornetmail.testing.resolver import FakeResolver
 from hornetmail.testing.scripted_primary import ScriptedPrimary
+from hornetmail.wire.imap.server import ImapServerEngine
+from hornetmail.wire.pop3.server import POP3ServerEngine
 from tests.delivery.world import Access, Meters
+from tests.faults.ground import HOSTNAME, LOOK, SteppedFoundations, prepare
 
 BEGINNING = 1_710_000_000.0
 """2024-03-09; long before any real clock, so that no file looks settled to the portal."""
 
-HOSTNAME = "mx.hornet.test"
 SENDER = "sender@outside.test"
 TRACE = b"Received: from outside.test\r\n\tby mx.hornet.test; today\r\n"
 ROOT = bytes(range(32))
 SETTINGS = Settings(pace=Pace(calm=600.0))
 PORT = 2525
+IMAP_PORT = 143
+POP_PORT = 110
+
+
+T = TypeVar("T", bound=IMAP | POP)
+
+
+class _Everybody(Access):
+    """Whose mailbox it is, is let in."""
+
+    def __init__(self, directory: MemoryDirectory) -> None:
+        self._directory = directory
+
+    async def login(self, user: str, password: str, door: str, peer: str) -> Person:
+        """See IAccess."""
+        mailbox = self._directory.mailbox(user)
+        if mailbox is None:
+            raise AccessRefused("credentials", "no")
+        return Person(mailbox.id, mailbox.address, mailbox.tenant, mailbox.roles, (mailbox.address,))
 
 
 class House:
@@ -63,7 +95,7 @@ class House:
         self.top = Path(tempfile.mkdtemp(prefix="hm-faults-", dir=_quick()))
         self.home = self.top / "0"
         if template is None:
-            self.home.mkdir()
+            prepare(self.home)
         else:
             shutil.copytree(template, self.home)
         self.network = Network()
@@ -80,6 +112,7 @@ class House:
         self.lives = 0
         self.now = BEGINNING
         self.alarms: list[Alarm] = []
+        self.base: SteppedFoundations | None = None
         self.notes: list[str] = []
         self.reactor: SteppedReactor
         self.steps: Steps
@@ -102,12 +135,13 @@ class House:
 
     def kill(self) -> int:
         """The process dies now; how many connections were open."""
-        connections = len(self.network.open)
+        connections = self.network.dialled()
         self.steps.dead = True
         self.steps.die()
         return connections
 
     def _cut_off(self) -> None:
+        self.network.hang_up()
         if self.foreground is not None:
             self.foreground.cancel()
 
@@ -122,8 +156,13 @@ class House:
     async def open(self, *, delivering: bool = True) -> None:
         """All rooms, as ``compose`` opens them."""
         reactor, home = self.reactor, self.home
-        self.bus = Bus(reactor)
+        self.base = base = SteppedFoundations(reactor, self.disk, home)
+        self._closing.append(base.close)
+        self.bus = base.bus
         self.bus.subscribe(Alarm, self.alarms.append)
+        self.control = await control_database(base)
+        await base.alarms.open(self.control, lambda name: 1)
+        base.at_close(base.alarms.write)
         self.queue: Any = await open_queue(
             reactor,
             home / "queue",
@@ -173,8 +212,69 @@ class House:
         if delivering:
             await self.delivery.start()
             self._closing.append(lambda: self.delivery.stop(self.grace))
+            self._listen()
+            self._look()
 
     grace = 1.5
+
+    def _listen(self) -> None:
+        """The doors through which people read mail."""
+        reactor = self.reactor
+        access, threads = _Everybody(self.directory), reactor.thread_pool(0, 1, "search")
+        site = ImapSite(
+            reactor,  # type: ignore[arg-type]
+            threads,
+            access,
+            lambda person: [("", self.portal.tree(person.mailbox))],
+            self.bus,
+            ImapPolicy(plaintext_login=True, starttls=False),
+        )
+        pop = POP3Site(reactor, access, self.portal)
+        doors = (
+            (IMAP_PORT, PumpFactory(lambda peer: ImapServerEngine(), lambda peer: ImapSession(site), reactor)),
+            (
+                POP_PORT,
+                PumpFactory(
+                    lambda peer: POP3ServerEngine(POP3Policy(hostname=HOSTNAME, starttls=False, plaintext_login=True)),
+                    lambda peer: POP3Session(pop),
+                    reactor,
+                ),
+            ),
+        )
+        ports = [reactor.listenTCP(number, factory.listener) for number, factory in doors]
+
+        async def shut() -> None:
+            for port in ports:
+                await port.stopListening()
+            await together(factory.stop(self.grace) for _, factory in doors)
+
+        self._closing.append(shut)
+
+    def _look(self) -> None:
+        """Whoever looks after alarms; nobody is told, as letters are mail like any other."""
+        people: Any = SimpleNamespace(directory=self.directory)
+        rooms: Any = SimpleNamespace(queue=self.queue, delivery=self.delivery)
+        alarms = Alarms(self.base, people, rooms)
+        alarms.start()
+        self._closing.append(alarms.stop)
+        timetable = Timetable(self.reactor, [Job("alarms", LOOK, alarms.end, first=1.0)])  # type: ignore[arg-type]
+        timetable.startService()
+        self._closing.append(timetable.stopService)
+
+    def book(self) -> tuple[set[tuple[str, str]], list[str]]:
+        """Alarms of this life: code and subject of those that are written down, and those that are not."""
+        if self.base is None:
+            return set(), []
+        unwritten = {record.key for record in self.base.alarms._dirty.values()}
+        raised = {(alarm.code, alarm.subject or alarm.domain) for alarm in self.alarms}
+        return raised - unwritten, sorted(f"{code} {subject}" for code, subject in raised & unwritten)
+
+    async def dial(self, port: int, conversation: T) -> T:
+        """Somebody's mail program. Raises ConnectionRefusedError."""
+        factory = Dialling(conversation)
+        self.network.connect(self.reactor, port, factory, 30.0, delay=0.0, refused=False)
+        await factory.made
+        return conversation
 
     def new_archive(self) -> Archive:
         """Not started."""
@@ -201,6 +301,8 @@ class House:
     def over(self) -> None:
         """The process is no more; the next life begins with what it left behind, or with what of it was durable."""
         self.reactor.bury()
+        if self.base is not None:
+            self.base.lock.release()
         self.now = self.reactor.seconds() + 5.0
         if self.image is not None:
             after = self.top / str(self.lives)
@@ -225,6 +327,8 @@ class House:
     def close(self) -> None:
         """At the end of all."""
         self.reactor.bury()
+        if self.base is not None:
+            self.base.lock.release()
         for database in self.reactor.databases:
             with contextlib.suppress(Exception):
                 database.abandon()

@@ -11,7 +11,8 @@ from twisted.internet.defer import CancelledError
 
 from hornetmail.core.served import Person, Role
 from hornetmail.testing.archives import AUDITOR, BytesBody, item, mail
-from tests.faults.house import House
+from hornetmail.testing.faults.reading import IMAP, POP
+from tests.faults.house import IMAP_PORT, POP_PORT, House
 
 MARK = re.compile(rb"^Subject: (\S+)\r?$", re.MULTILINE)
 MAILBOXES = {1: "alice@example.test", 2: "bob@example.test", 3: "admin@example.test"}
@@ -21,15 +22,16 @@ MARKS = re.compile(r"^[a-z]+\d+(-again\d*)?$")
 
 class Ledger:
     """``accepted``: mark to recipients, of what got its 250; ``tried`` were offered. ``removed``: by people, and they were told so; how often it
-    was at home then. ``places``: the folders in which what people moved must be now, one of them ("": removed); more than one after an error.
+    was at home then. ``stays``: marked as deleted, and how often it was at home then. ``places``: the folders in which what people moved must be now, one of them ("": removed); more than one after an error.
     ``feeds`` were offered to the archive itself, ``archived`` were taken; ``expired`` was purged. ``never``: what did not come about.
-    ``told``: there was an alarm."""
+    ``told``: there was an alarm. ``alarms``: code and subject of those that were written down. ``stand``: codes of alarms whose cause lasts."""
 
     def __init__(self, house: House) -> None:
         self.house = house
         self.accepted: dict[str, tuple[str, ...]] = {}
         self.tried: dict[str, tuple[str, ...]] = {}
         self.removed: dict[tuple[str, str], int] = {}
+        self.stays: dict[tuple[str, str], int] = {}
         self.places: dict[tuple[str, str], set[str]] = {}
         self.expired: set[str] = set()
         self.perhaps_expired: set[str] = set()
@@ -38,6 +40,9 @@ class Ledger:
         self.copied: set[tuple[str, str]] = set()
         self.never: list[str] = []
         self.told = False
+        self.alarms: set[tuple[str, str]] = set()
+        self.stand: set[str] = set()
+        self._sessions: dict[int, IMAP] = {}
 
     # In the scenario
 
@@ -84,31 +89,58 @@ class Ledger:
                 return True
         return False
 
-    async def uids(self, mailbox: int, folder: str = "INBOX") -> dict[str, int]:
-        """A person's messages in a folder, by mark."""
-        opened = await self.house.portal.tree(mailbox).open(folder)
-        found: dict[str, int] = {}
-        for entry in await opened.entries():
-            match = MARK.search(await (await opened.body(entry.uid)).read())
-            if match:
-                found[match.group(1).decode()] = entry.uid
-        return found
+    # People, who read their mail over IMAP and POP
+
+    async def session(self, mailbox: int) -> IMAP:
+        """A person's, logged in; a new one if the last is over. Raises what keeps it from being made."""
+        session = self._sessions.get(mailbox)
+        if session is None or session.over:
+            session = await self.house.dial(IMAP_PORT, IMAP())
+            await session.greeted(MAILBOXES[mailbox])
+            self._sessions[mailbox] = session
+        return session
 
     async def remove(self, mailbox: int, mark: str) -> None:
-        """Delete and expunge, if it is there."""
+        """Delete and expunge, if it is there. What is marked as deleted counts as removed (rule 10)."""
         key = (mark, MAILBOXES[mailbox])
+        marked: list[int] = []
 
         async def gone() -> None:
-            folder = await self.house.portal.tree(mailbox).open("INBOX")
-            uid = (await self.uids(mailbox)).get(mark)
-            if uid is not None:
-                await folder.store([uid], add=["\\Deleted"])
-                assert uid in await folder.expunge([uid])
+            session = await self.session(mailbox)
+            uid = (await session.subjects("INBOX")).get(mark)
+            if uid is not None and not marked:
+                if not await session.mark_deleted(uid):
+                    raise LookupError(mark)
+                marked.append(uid)
+                self.stays[key] = self.home()[key]
+            if marked:
+                await session.expunge(marked[0])
 
         if not await self.there(mailbox, mark, "INBOX"):
             return
         self.places[key] = {"INBOX", ""}
-        if await self.attempt(gone):
+        if await self.attempt(gone) and marked:
+            self.taken_away(key)
+
+    async def popped(self, mailbox: int, mark: str) -> None:
+        """Fetched and deleted by a POP client, if it is there."""
+        key = (mark, MAILBOXES[mailbox])
+        gone: list[bool] = []
+
+        async def fetched() -> None:
+            session = await self.house.dial(POP_PORT, POP())
+            try:
+                await session.greeted(MAILBOXES[mailbox])
+                number = (await session.subjects()).get(mark)
+                if number is not None:
+                    self.places[key] = {"INBOX", ""}
+                    await session.command(f"DELE {number}")
+                await session.command("QUIT")
+                gone.append(number is not None)
+            finally:
+                session.close()
+
+        if await self.attempt(fetched) and any(gone):
             self.taken_away(key)
 
     async def move(self, mailbox: int, mark: str, source: str, target: str) -> None:
@@ -116,10 +148,12 @@ class Ledger:
         key = (mark, MAILBOXES[mailbox])
 
         async def moved() -> None:
-            uid = (await self.uids(mailbox, source)).get(mark)
+            session = await self.session(mailbox)
+            uid = (await session.subjects(source)).get(mark)
             if uid is not None:
-                await (await self.house.portal.tree(mailbox).open(source)).move([uid], target)
-            elif mark not in await self.uids(mailbox, target):
+                if not await session.put(uid, target, away=True):
+                    raise LookupError(mark)
+            elif mark not in await session.subjects(target):
                 raise LookupError(mark)
 
         if not await self.there(mailbox, mark, source):
@@ -133,7 +167,7 @@ class Ledger:
         seen: list[bool] = []
 
         async def look() -> None:
-            seen.append(mark in await self.uids(mailbox, folder))
+            seen.append(mark in await (await self.session(mailbox)).subjects(folder))
 
         await self.attempt(look)
         return any(seen)
@@ -141,16 +175,17 @@ class Ledger:
     def taken_away(self, key: tuple[str, str]) -> None:
         """It was removed, and whoever did it was told so."""
         self.places[key] = {""}
-        self.removed[key] = self.home()[key]
+        self.removed[key] = self.stays.get(key, self.home()[key])
 
     async def copy(self, mailbox: int, mark: str, source: str, target: str) -> None:
         """A second copy that is wanted."""
 
         async def copied() -> None:
-            folder = await self.house.portal.tree(mailbox).open(source)
-            uid = (await self.uids(mailbox, source)).get(mark)
-            if uid is not None and mark not in await self.uids(mailbox, target):
-                await folder.copy([uid], target)
+            session = await self.session(mailbox)
+            if mark not in await session.subjects(target):
+                uid = (await session.subjects(source)).get(mark)
+                if uid is not None and not await session.put(uid, target, away=False):
+                    raise LookupError(mark)
 
         self.copied.add((mark, MAILBOXES[mailbox]))
         await self.attempt(copied)
@@ -160,17 +195,44 @@ class Ledger:
         key = (mark, MAILBOXES[mailbox])
 
         async def put() -> None:
-            folder = await self.house.portal.tree(mailbox).open(target)
-            deposit = folder.append((), None)
-            await deposit.write(f"From: me\r\nSubject: {mark}\r\n\r\nA draft.\r\n".encode())
-            await deposit.commit()
+            await (await self.session(mailbox)).append(target, f"From: me\r\nSubject: {mark}\r\n\r\nA draft.\r\n".encode())
 
         self.places[key] = {target, ""}
         if await self.attempt(put):
             self.places[key] = {target}
 
-    async def folder(self, address: str, old: str, new: str, change: Callable[[], Awaitable[object]]) -> bool:
-        """Rename a folder, or remove it (``new`` is "")."""
+    async def made(self, mailbox: int, name: str) -> bool:
+        """A folder, if there is none of that name."""
+
+        async def make() -> None:
+            session = await self.session(mailbox)
+            if name not in await session.folders():
+                await session.command(f'CREATE "{name}"')
+
+        return await self.attempt(make)
+
+    async def renamed(self, mailbox: int, old: str, new: str) -> bool:
+        """All in it has moved."""
+
+        async def rename() -> None:
+            session = await self.session(mailbox)
+            names = await session.folders()
+            if old in names and new not in names:
+                await session.command(f'RENAME "{old}" "{new}"')
+
+        return await self._folder(MAILBOXES[mailbox], old, new, rename)
+
+    async def dropped(self, mailbox: int, name: str) -> bool:
+        """A folder, and all in it."""
+
+        async def drop() -> None:
+            session = await self.session(mailbox)
+            if name in await session.folders():
+                await session.command(f'DELETE "{name}"')
+
+        return await self._folder(MAILBOXES[mailbox], name, "", drop)
+
+    async def _folder(self, address: str, old: str, new: str, change: Callable[[], Awaitable[object]]) -> bool:
         there = [key for key, folders in self.places.items() if key[1] == address and old in folders]
         for key in there:
             self.places[key] = self.places[key] | {new}

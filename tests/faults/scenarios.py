@@ -39,17 +39,9 @@ async def outage(house: House, ledger: Ledger) -> None:
     await ledger.until(lambda: house.mode() is Mode.EMERGENCY, "an emergency")
     await ledger.until(lambda: _parked(house), "all is in the portal, or waits")
     await ledger.remove(1, "o2")
-    tree = house.portal.tree(1)
-
-    async def folder() -> None:
-        if "Kept" not in {info.name for info in await tree.folders()}:
-            await tree.create("Kept")
-
-    await ledger.attempt(folder)
+    await ledger.made(1, "Kept")
     await ledger.move(1, "o3", "INBOX", "Kept")
-    if await ledger.attempt(lambda: house.portal.lock(2, "pop")):
-        await ledger.remove(2, "o1")
-        await house.portal.unlock(2, "pop")
+    await ledger.popped(2, "o1")
     await ledger.sent("o6", BOB)
     await house.primary.listen()
     await ledger.until(lambda: house.mode() is Mode.NORMAL and house.idle(), "all is home")
@@ -89,33 +81,18 @@ async def archive(house: House, ledger: Ledger) -> None:
 
 async def portal(house: House, ledger: Ledger) -> None:
     """An emergency by hand, in which somebody sorts his mail: folders made, renamed and removed, messages moved, copied, appended, expunged."""
-    tree = house.portal.tree(1)
-
-    async def made(name: str) -> None:
-        if name not in {info.name for info in await tree.folders()}:
-            await tree.create(name)
-
-    async def renamed() -> None:
-        names = {info.name for info in await tree.folders()}
-        if "Work" in names and "Done" not in names:
-            await tree.rename("Work", "Done")
-
-    async def dropped() -> None:
-        if "Old" in {info.name for info in await tree.folders()}:
-            await tree.delete("Old")
-
     await ledger.attempt(lambda: house.delivery.modes.switch("example.test", Mode.EMERGENCY, "admin"))
     for number in range(1, 6):
         await ledger.sent(f"p{number}", ALICE)
     await ledger.until(lambda: _parked(house), "all is in the portal")
-    await ledger.attempt(lambda: made("Work"))
+    await ledger.made(1, "Work")
     await ledger.move(1, "p1", "INBOX", "Work")
     await ledger.appended(1, "p9", "Work")
-    if await ledger.folder(ALICE, "Work", "Done", renamed):
+    if await ledger.renamed(1, "Work", "Done"):
         await ledger.copy(1, "p2", "INBOX", "Done")
-    await ledger.attempt(lambda: made("Old"))
+    await ledger.made(1, "Old")
     await ledger.move(1, "p3", "INBOX", "Old")
-    await ledger.folder(ALICE, "Old", "", dropped)
+    await ledger.dropped(1, "Old")
     await ledger.remove(1, "p4")
     await house.primary.listen()
     await ledger.attempt(lambda: house.delivery.modes.switch("example.test", Mode.NORMAL, "admin"))

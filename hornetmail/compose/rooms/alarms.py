@@ -96,10 +96,14 @@ class Alarms:
 
     async def look(self) -> None:
         """What is over ends; what is due is told."""
-        await self._see()
-        await self.book.look()
+        await self.end()
         for teller in self._tellers:
             teller.soon()
+
+    async def end(self) -> None:
+        """What is over ends; nothing is told."""
+        await self._see()
+        await self.book.look()
 
     async def _post(self, tenant: int, said: Sequence[tuple[AlarmRecord, Stage]]) -> bool:
         url = self._directory.setting(settings.URL, "", tenant)

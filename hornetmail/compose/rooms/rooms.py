@@ -105,6 +105,7 @@ def archive_of(
             retention=RetentionSettings(base.config.archive.purge_percent / 100, base.config.archive.purge_floor),
         ),
         stamping=stamping,
+        open_database=base.open_database,
     )
 
 

@@ -49,7 +49,7 @@ class SteppedReactor(Clock):
         self._jobs: set[greenlet] = set()
         steps.now = self.seconds
         steps.die = self._die
-        steps.open_connections = lambda: len(network.open)
+        steps.open_connections = network.dialled
         network.process(self)
 
     # IReactorCore and IReactorThreads, as far as the rooms use them

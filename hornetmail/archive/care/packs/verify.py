@@ -16,9 +16,9 @@ from hornetmail.archive.keys.keystore import KeyStore
 from hornetmail.archive.media.medium import IMedium, MediumError, MediumMissing
 from hornetmail.archive.media.roster import Media
 from hornetmail.archive.proof.leaflog import LeafLog, runs_on
-from hornetmail.archive.store.packs import PackBroken, keys_of, open_pack
+from hornetmail.archive.store.packs import PackBroken, keys_of, month_of, open_pack
 from hornetmail.archive.store.records import AuditLeaf, Kind, MailMeta, RecordCodec, audit_leaf_of
-from hornetmail.archive.store.shelf import PackRow, Shelf, names_being_written, pack_rows
+from hornetmail.archive.store.shelf import PackRow, Shelf, dead_packs, names_being_written, pack_rows
 from hornetmail.archive.store.staging import Staging
 from hornetmail.core.archive.archived import ArchiveError, Finding
 from hornetmail.db.engines import Cursor
@@ -97,7 +97,9 @@ class Verification:
         await self._in_thread(self._check_keys)
         await self._in_thread(self._check_leaves)
         packs = await self._database.read(pack_rows)
-        await self._in_thread(self._check_presence, packs, await self._database.read(names_being_written))
+        dead = await self._database.read(dead_packs, month_of(self._reactor.seconds()))
+        leaving = frozenset(pack.name for pack in (*dead, *(pack for pack in packs if pack.merged)))
+        await self._in_thread(self._check_presence, packs, await self._database.read(names_being_written), leaving)
         return packs
 
     async def _in_thread(self, call: Any, *args: Any) -> Any:
@@ -167,8 +169,8 @@ class Verification:
         elif end > len(self._hashes):
             self._bad("leaf log", f"the media hold {end} leaves, the local log {len(self._hashes)}")
 
-    def _check_presence(self, packs: Sequence[PackRow], coming: frozenset[str]) -> None:
-        leaving = {p.name for p in packs if p.merged}
+    def _check_presence(self, packs: Sequence[PackRow], coming: frozenset[str], leaving: frozenset[str]) -> None:
+        """``leaving`` may be gone from their media already, by a run that died before the index had it."""
         expected = {(p.medium, p.name): p.size for p in packs}
         for medium in self._media.all():
             try:
