@@ -18,6 +18,7 @@ from hornetmail.testing.faults.steps import DEATHS, ENDINGS, WHILE, Ending, Plan
 from tests.faults.house import House
 from tests.faults.judge import judge
 from tests.faults.ledger import Ledger
+from tests.faults.restoring import judge_restored
 from tests.faults.scenarios import Scenario
 
 LIFE = 4 * 86_400.0
@@ -51,7 +52,8 @@ class _Life:
     async def play(self) -> None:
         house, steps = self.house, self.house.steps
         try:
-            await house.open()
+            if self.scenario.opens:
+                await house.open()
         except CancelledError:
             house.grace = 0.0
         except Exception as error:  # noqa: BLE001  the process ends with a message
@@ -77,6 +79,7 @@ class _Life:
 def run(scenario: Scenario, template: Path, plan: Plan | None) -> Run:
     """One run with one fault, a restart, and the verdict."""
     house = House(template)
+    house.planned = scenario.planned
     ledger = Ledger(house)
     life = _Life(scenario, house, ledger)
     found = life.found
@@ -107,11 +110,16 @@ def run(scenario: Scenario, template: Path, plan: Plan | None) -> Run:
         house.alarms.clear()
         house.awake()
 
+        house.medium_away = False
+
         async def verdict() -> None:
-            await house.open()
-            await house.primary.listen()
-            found.extend(await judge(ledger, allowed))
-            await house.shut()
+            if scenario.opens:
+                await house.open()
+                await house.primary.listen()
+                found.extend(await judge(ledger, allowed))
+                await house.shut()
+            if scenario.restores:
+                found.extend(await judge_restored(ledger))
 
         try:
             house.run(verdict(), LIFE, "the restart")

@@ -8,6 +8,7 @@ import random
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Coroutine
+from datetime import UTC
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -22,6 +23,8 @@ from hornetmail.archive.media.medium import Medium
 from hornetmail.archive.media.roster import Media
 from hornetmail.compose.rooms.alarms import Alarms
 from hornetmail.compose.rooms.people import control_database
+from hornetmail.compose.rooms.rooms import merge_job, retention_jobs
+from hornetmail.compose.rooms.safety import Safety
 from hornetmail.core.delivery.queued import RowState
 from hornetmail.core.events import Alarm
 from hornetmail.core.failover.mode import Mode
@@ -29,9 +32,11 @@ from hornetmail.core.ids import IdSource
 from hornetmail.core.mail.envelope import Direction, Door, Envelope, Origin, Recipient
 from hornetmail.core.served import Domain, Host, Mailbox, Person, Role, TLSPolicy
 from hornetmail.delivery.outage.health import Pace
+from hornetmail.delivery.recipients.accepted import RecipientLimits
 from hornetmail.delivery.recipients.store import RecipientDatabase
 from hornetmail.delivery.service import Delivery, Settings
 from hornetmail.delivery.tasks import together
+from hornetmail.directory.store import DirectoryStore
 from hornetmail.disk.seal import Seal
 from hornetmail.filter.spf import SenderCheck
 from hornetmail.net.dial import Dialer
@@ -39,6 +44,7 @@ from hornetmail.net.listener import PumpFactory
 from hornetmail.portal.schema import MIGRATIONS as PORTAL
 from hornetmail.portal.store import PortalStore
 from hornetmail.runtime.bus import Bus
+from hornetmail.runtime.jobs import Jobs
 from hornetmail.runtime.timetable import Job, Timetable
 from hornetmail.servers.imap.session import ImapSession
 from hornetmail.servers.imap.site import ImapPolicy, ImapSite
@@ -66,6 +72,7 @@ SENDER = "sender@outside.test"
 TRACE = b"Received: from outside.test\r\n\tby mx.hornet.test; today\r\n"
 ROOT = bytes(range(32))
 SETTINGS = Settings(pace=Pace(calm=600.0))
+SELDOM = Settings(pace=Pace(calm=86_400.0), sweep=86_400.0, recipients=RecipientLimits(tidy=86_400.0))
 PORT = 2525
 IMAP_PORT = 143
 POP_PORT = 110
@@ -88,8 +95,17 @@ class _Everybody(Access):
         return Person(mailbox.id, mailbox.address, mailbox.tenant, mailbox.roles, (mailbox.address,))
 
 
+class _Directory(MemoryDirectory):
+    """With settings, none of which was made."""
+
+    def setting(self, name: str, default: str, tenant: int = 0) -> str:
+        """See DirectoryStore."""
+        return default
+
+
 class House:
-    """``disk_of`` a life is what the one before left behind, or what of it was durable."""
+    """``disk_of`` a life is what the one before left behind, or what of it was durable. ``planned``: jobs that run at their times; then nobody looks
+    often at what is well."""
 
     def __init__(self, template: Path | None) -> None:
         self.top = Path(tempfile.mkdtemp(prefix="hm-faults-", dir=_quick()))
@@ -101,7 +117,7 @@ class House:
         self.network = Network()
         self.primary = ScriptedPrimary(self.network)
         self.primary.port = PORT
-        self.directory = MemoryDirectory(
+        self.directory = _Directory(
             [Domain("example.test", primaries=(Host("127.0.0.1", PORT),), tls=TLSPolicy.NONE)],
             [
                 Mailbox(1, "alice@example.test", "example.test"),
@@ -112,8 +128,11 @@ class House:
         self.lives = 0
         self.now = BEGINNING
         self.alarms: list[Alarm] = []
-        self.base: SteppedFoundations | None = None
+        self.base: Any = None
+        self.grounds: list[SteppedFoundations] = []
         self.notes: list[str] = []
+        self.planned: frozenset[str] = frozenset()
+        self.medium_away = False
         self.reactor: SteppedReactor
         self.steps: Steps
 
@@ -153,10 +172,16 @@ class House:
         self.foreground = Deferred.fromCoroutine(coroutine)
         return await self.foreground
 
+    def ground(self, root: Path, *, restoring: bool = False) -> SteppedFoundations:
+        """Of a data directory, in this life."""
+        base = SteppedFoundations(self.reactor, self.disk, root, restoring=restoring)
+        self.grounds.append(base)
+        return base
+
     async def open(self, *, delivering: bool = True) -> None:
         """All rooms, as ``compose`` opens them."""
         reactor, home = self.reactor, self.home
-        self.base = base = SteppedFoundations(reactor, self.disk, home)
+        self.base = base = self.ground(home)
         self._closing.append(base.close)
         self.bus = base.bus
         self.bus.subscribe(Alarm, self.alarms.append)
@@ -205,7 +230,7 @@ class House:
             self.bus,
             Meters(),  # type: ignore[arg-type]
             HOSTNAME,
-            settings=SETTINGS,
+            settings=SELDOM if self.planned else SETTINGS,
             jitter=random.Random(self.lives).random,
             unique=map(str, itertools.count(self.lives * 1000)).__next__,
         )
@@ -214,6 +239,8 @@ class House:
             self._closing.append(lambda: self.delivery.stop(self.grace))
             self._listen()
             self._look()
+        if delivering and self.planned:
+            await self._plan()
 
     grace = 1.5
 
@@ -251,15 +278,25 @@ class House:
         self._closing.append(shut)
 
     def _look(self) -> None:
-        """Whoever looks after alarms; nobody is told, as letters are mail like any other."""
+        """Whoever looks after alarms, and tells the administrator."""
         people: Any = SimpleNamespace(directory=self.directory)
         rooms: Any = SimpleNamespace(queue=self.queue, delivery=self.delivery)
         alarms = Alarms(self.base, people, rooms)
         alarms.start()
         self._closing.append(alarms.stop)
-        timetable = Timetable(self.reactor, [Job("alarms", LOOK, alarms.end, first=1.0)])  # type: ignore[arg-type]
+        timetable = Timetable(self.reactor, [Job("alarms", LOOK, alarms.look, first=1.0)])  # type: ignore[arg-type]
         timetable.startService()
         self._closing.append(timetable.stopService)
+
+    async def _plan(self) -> None:
+        """Jobs at their times, remembered in ``control.db``."""
+        self.settings = await DirectoryStore.open(self.control, self.bus, self.base.ids)
+        people: Any = SimpleNamespace(control=self.control, directory=self.settings)
+        safety = Safety(self.base, people, self.archive)
+        jobs = (*retention_jobs(self.archive, self.bus), merge_job(self.archive, self.bus), *safety.jobs())
+        self.jobs = Jobs(self.reactor, self.settings, self.bus, UTC, [job for job in jobs if job.name in self.planned], 21_600.0)
+        await self.jobs.start()
+        self._closing.append(self.jobs.stop)
 
     def book(self) -> tuple[set[tuple[str, str]], list[str]]:
         """Alarms of this life: code and subject of those that are written down, and those that are not."""
@@ -276,17 +313,21 @@ class House:
         await factory.made
         return conversation
 
+    def place(self) -> SteppedPlace:
+        """The medium's."""
+        return SteppedPlace(DirectoryPlace(self.home / "medium", self.disk), self.reactor, lambda: self.medium_away)
+
     def new_archive(self) -> Archive:
         """Not started."""
         return Archive(
             self.reactor,
             self.disk,
             self.home / "archive",
-            media=Media([Medium(1, SteppedPlace(DirectoryPlace(self.home / "medium", self.disk), self.reactor))], 1),
+            media=Media([Medium(1, self.place())], 1),
             root=ROOT,
             ids=IdSource(self.reactor.seconds),
             bus=self.bus,
-            settings=ArchiveSettings(tick_seconds=300.0, retention=RetentionSettings(share=1.0)),
+            settings=ArchiveSettings(tick_seconds=86_400.0 if self.planned else 300.0, retention=RetentionSettings(share=1.0)),
             uptime=self.reactor.seconds,
             open_database=SteppedDatabase.open,
         )
@@ -301,8 +342,8 @@ class House:
     def over(self) -> None:
         """The process is no more; the next life begins with what it left behind, or with what of it was durable."""
         self.reactor.bury()
-        if self.base is not None:
-            self.base.lock.release()
+        for base in self.grounds:
+            base.lock.release()
         self.now = self.reactor.seconds() + 5.0
         if self.image is not None:
             after = self.top / str(self.lives)
@@ -327,8 +368,8 @@ class House:
     def close(self) -> None:
         """At the end of all."""
         self.reactor.bury()
-        if self.base is not None:
-            self.base.lock.release()
+        for base in self.grounds:
+            base.lock.release()
         for database in self.reactor.databases:
             with contextlib.suppress(Exception):
                 database.abandon()

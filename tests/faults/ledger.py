@@ -10,6 +10,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError
 
 from hornetmail.core.served import Person, Role
+from hornetmail.runtime.jobs import Result
 from hornetmail.testing.archives import AUDITOR, BytesBody, item, mail
 from hornetmail.testing.faults.reading import IMAP, POP
 from tests.faults.house import IMAP_PORT, POP_PORT, House
@@ -23,7 +24,8 @@ MARKS = re.compile(r"^[a-z]+\d+(-again\d*)?$")
 class Ledger:
     """``accepted``: mark to recipients, of what got its 250; ``tried`` were offered. ``removed``: by people, and they were told so; how often it
     was at home then. ``stays``: marked as deleted, and how often it was at home then. ``places``: the folders in which what people moved must be now, one of them ("": removed); more than one after an error.
-    ``feeds`` were offered to the archive itself, ``archived`` were taken; ``expired`` was purged. ``never``: what did not come about.
+    ``feeds`` were offered to the archive itself, ``archived`` were taken; ``on_medium`` are there, wherever the data directory may be; ``expired`` was purged. ``gone_from_medium``: its deletion is there as well. ``values``: those that a
+    setting had, one after the other, ``safe``: the one that is in a backup. ``never``: what did not come about.
     ``told``: there was an alarm. ``alarms``: code and subject of those that were written down. ``stand``: codes of alarms whose cause lasts."""
 
     def __init__(self, house: House) -> None:
@@ -37,6 +39,10 @@ class Ledger:
         self.perhaps_expired: set[str] = set()
         self.feeds: set[str] = set()
         self.archived: set[str] = set()
+        self.on_medium: set[str] = set()
+        self.values: list[str] = [""]
+        self.safe = ""
+        self.gone_from_medium: set[str] = set()
         self.copied: set[tuple[str, str]] = set()
         self.never: list[str] = []
         self.told = False
@@ -245,11 +251,11 @@ class Ledger:
 
     # The archive
 
-    async def staged(self, mark: str, *, retention_days: int) -> None:
-        """A feed brings a mail, until it is taken; each time the same one."""
+    async def staged(self, mark: str, *, retention_days: int, age: float = 0.0) -> None:
+        """A feed brings a mail, ``age`` seconds old, until it is taken; each time the same one."""
         archives = self.house.archive
         number = 1000 + len(self.feeds)
-        what = item(number, received=self.house.reactor.seconds(), retention_days=retention_days)
+        what = item(number, received=self.house.reactor.seconds() - age, retention_days=retention_days)
         self.feeds.add(mark)
 
         async def put() -> None:
@@ -257,6 +263,49 @@ class Ledger:
 
         if await self.attempt(put):
             self.archived.add(mark)
+
+    async def sealed(self) -> bool:
+        """What was taken is on the medium."""
+        taken, gone = set(self.archived), set(self.expired)
+        done = await self.attempt(lambda: self.house.archive.flush(seal=True))
+        if done:
+            self.on_medium |= taken
+            self.gone_from_medium |= gone
+        return done
+
+    async def deleted(self, mark: str) -> None:
+        """Somebody who may has it deleted."""
+
+        async def go() -> None:
+            found = await self.house.archive.search(AUDITOR, "", limit=500)
+            numbers = [hit.id for hit in found.results if hit.subject == mark]
+            if numbers:
+                await self.house.archive.keeping.delete(1, numbers, "admin@example.test", "asked for")
+
+        self.perhaps_expired.add(mark)
+        if await self.attempt(go):
+            self.expired.add(mark)
+
+    async def backed_up(self, name: str, value: str) -> None:
+        """A backup by the job of that name. ``value``: a setting that it holds if it went through."""
+        house = self.house
+        self.values.append(value)
+        if not await self.attempt(lambda: house.settings.set_setting("story", value)):
+            return
+        taken, gone = set(self.archived), set(self.expired)
+
+        async def run() -> None:
+            house.jobs.run(name)
+            await house.pause(1.0)
+            if not await house.until(lambda: house.jobs.view(name).result in (Result.OK, Result.FAILED), 7200.0, name):
+                self.never.append(f"the job {name} ends")
+            if house.jobs.view(name).result is not Result.OK:
+                raise RuntimeError(house.jobs.view(name).detail)
+
+        if await self.attempt(run):
+            self.safe = value
+            self.on_medium |= taken
+            self.gone_from_medium |= gone
 
     async def redelivered(self, mark: str, address: str) -> None:
         """The administrator has it delivered once more."""

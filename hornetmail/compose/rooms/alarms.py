@@ -96,14 +96,10 @@ class Alarms:
 
     async def look(self) -> None:
         """What is over ends; what is due is told."""
-        await self.end()
-        for teller in self._tellers:
-            teller.soon()
-
-    async def end(self) -> None:
-        """What is over ends; nothing is told."""
         await self._see()
         await self.book.look()
+        for teller in self._tellers:
+            teller.soon()
 
     async def _post(self, tenant: int, said: Sequence[tuple[AlarmRecord, Stage]]) -> bool:
         url = self._directory.setting(settings.URL, "", tenant)
