@@ -48,6 +48,7 @@ class _Life:
         self.house = house
         self.ledger = ledger
         self.found: list[str] = []
+        self.cut = 0
 
     async def play(self) -> None:
         house, steps = self.house, self.house.steps
@@ -70,6 +71,7 @@ class _Life:
                 self.found.append(f"the scenario failed: {traceback.format_exc(limit=-3)}")
 
     async def end(self) -> None:
+        self.cut = self.house.network.dialled()
         try:
             await self.house.shut()
         except Exception as error:  # noqa: BLE001  the process ends with a message
@@ -101,7 +103,7 @@ def run(scenario: Scenario, template: Path, plan: Plan | None) -> Run:
             house.notes.append("cancelled")
         if plan is None or plan.ending is not Ending.CANCELLED:
             found += [f"not by itself: {what}" for what in ledger.never]
-        allowed = lent + _second_copies(house, plan)
+        allowed = lent + _second_copies(house, plan, life.cut)
         ledger.told = bool(house.alarms)
         ledger.alarms, unwritten = house.book()
         if unwritten and not steps.dead and steps.met is not None and "control.db" not in steps.met.what and not _lasts(plan):
@@ -158,7 +160,7 @@ def _before(scenario: Scenario, house: House, ledger: Ledger) -> int:
     return house.steps.connections
 
 
-def _second_copies(house: House, plan: Plan | None) -> int:
+def _second_copies(house: House, plan: Plan | None, cut: int) -> int:
     """Rule 11: one for each connection that was open when the process died, was cut off, or could record nothing any more, and for each final dot
     whose answer did not come."""
     met = house.steps.met
@@ -169,6 +171,9 @@ def _second_copies(house: House, plan: Plan | None) -> int:
     if house.queue_broken():
         # What was claimed before goes on, and may dial only now.
         return max(house.steps.connections, 1)
+    if plan.ending is Ending.HANGS:
+        # Nobody waits for such a long answer when the service is stopped.
+        return max(house.steps.unanswered, cut)
     return house.steps.unanswered
 
 

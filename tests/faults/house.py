@@ -413,7 +413,7 @@ class House:
     async def send(self, mark: str, *recipients: str, size: int = 0) -> None:
         """Accepted, or an exception: then nobody has said 250."""
         data = f"From: {SENDER}\r\nTo: you\r\nMessage-ID: <{mark}@outside.test>\r\nSubject: {mark}\r\n\r\nThe text of {mark}.\r\n".encode()
-        data += b"0123456789abcde\r\n" * (size // 17)
+        data += (b"0123456789abcdef" * 60 + b"\r\n") * (size // 962)
         deposit = self.queue.begin(1)
         try:
             await deposit.write(data)
