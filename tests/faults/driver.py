@@ -108,6 +108,8 @@ def run(scenario: Scenario, template: Path, plan: Plan | None) -> Run:
         ledger.alarms, unwritten = house.book()
         if unwritten and not steps.dead and steps.met is not None and "control.db" not in steps.met.what and not _lasts(plan):
             found.append(f"alarms that nobody wrote down: {unwritten}")
+        if plan is not None and plan.ending is Ending.LOSES:
+            ledger.stays.clear()  # a mark is durable with the removal that follows it
         house.over()
         house.alarms.clear()
         house.awake()
