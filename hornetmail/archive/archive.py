@@ -56,6 +56,7 @@ from hornetmail.core.events import Alarm, AlarmEnded, ArchiveGrew, StoreBroken
 from hornetmail.core.ids import IdSource
 from hornetmail.core.served import Scope
 from hornetmail.db.engines import Cursor, DatabaseBroken
+from hornetmail.db.migrate import SchemaError
 from hornetmail.db.pool import Database, OpenDatabase, Watch
 from hornetmail.disk.files import Disk, DiskFull
 from hornetmail.disk.records import LogBroken, RecordLog
@@ -154,6 +155,7 @@ class Archive:
         self._stamping = Stamping(inside, stamping, settings.node)
         self._database: Database | None = None
         self._broken = ""
+        self._again = False
         self._waits = ""
         self.moving = DeferredLock()
         self._audit = audit
@@ -309,7 +311,9 @@ class Archive:
         return records, LeafLog(records, self._settings.node, self._disk, lambda: lock(self._reactor))
 
     async def _try_index(self) -> None:
-        """Mail is taken without the index too: it can be rebuilt, and must not hold up the queue."""
+        """Mail is taken without the index too: it can be rebuilt, and must not hold up the queue. One that is only locked, or has no room, is tried
+        again at the next round."""
+        self._again = False
         try:
             if await self._in_thread(self._index_is_lost):
                 raise ArchiveError(f"{self._files.database.name} is gone, but there are packs on the media")
@@ -318,7 +322,14 @@ class Archive:
         except Exception as error:  # noqa: BLE001  whatever is wrong with the index, the packs hold all of it
             self.log.error("the archive's index cannot be used: {error}", error=error)
             self._broken = str(error)
-            self._alarm("archive-index", f"the archive's index cannot be used ({error}): run archive rebuild")
+            lasts = isinstance(error, (ArchiveError, SchemaError)) or (isinstance(error, DatabaseBroken) and error.corrupt)
+            self._again = not lasts
+            if self._indexer is not None:
+                await self._indexer.stop()
+            self._indexer = self._sealer = None
+            await self._close_index()
+            what = "it is tried again" if self._again else "run archive rebuild"
+            self._alarm("archive-index", f"the archive's index cannot be used ({error}): {what}")
 
     def _index_is_lost(self) -> bool:
         """There is none, though mail was sealed already. Only an archive that sealed nothing yet asks its media."""
@@ -456,6 +467,8 @@ class Archive:
             back = await self._in_thread(self._watch.look)
             if self._waits:
                 await self._come_up()
+            elif self._again:
+                await self._try_index()
             for number in back:
                 self.log.info("medium {number} is back", number=number)
             if self._media.active.number in back:

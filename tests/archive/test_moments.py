@@ -1,0 +1,103 @@
+"""What is out of order only for a moment costs nothing: a read that fails, an index that is locked at the start, a purge that died half-way."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+import pytest
+import sqlcipher3.dbapi2 as sqlite
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+
+from hornetmail.archive.archive import ArchiveSettings
+from hornetmail.archive.care.terms.retention import RetentionSettings
+from hornetmail.archive.store import staging
+from hornetmail.core.archive.archived import ArchiveError
+from hornetmail.core.events import Alarm, AlarmEnded
+from hornetmail.db.pool import Database
+from hornetmail.testing.archives import mail
+from hornetmail.testing.control import ListeningBus
+from hornetmail.testing.faulty_disk import FaultyDisk
+from tests.archive.cases import ArchiveCase
+
+
+class Moments(ArchiveCase):
+    async def test_a_read_that_fails_for_a_moment(self) -> None:
+        """Catches staged mail that is given up, and kept aside, because the disk refused it once: it was acknowledged, and its row in the queue is gone."""
+        disk = FaultyDisk()
+        archive = await self.fresh(disk=disk)
+        await self.put(archive, mail("Word"))
+        await archive.flush()
+        disk.fail("read", errno.EIO, times=1)
+        with pytest.raises(OSError):
+            await archive.flush(seal=True)
+        await archive.flush(seal=True)
+        assert len(self.packs()) == 1
+        assert await archive.verify(True) == ()
+
+    async def test_a_sector_that_stays_bad(self) -> None:
+        """Catches one bad sector that keeps all other mail from its medium for ever."""
+        disk, bus = FaultyDisk(), ListeningBus()
+        archive = await self.fresh(disk=disk, bus=bus)
+        await self.put(archive, mail("Bad"))
+        await self.put(archive, mail("Good"))
+        await archive.flush()
+        disk.fail("read", errno.EIO)
+        with pytest.raises(OSError):
+            await archive.flush(seal=True)
+        self.clock.now += staging.BAD_SECONDS
+        disk.fail("read", errno.EIO, times=1)
+        await archive.flush(seal=True)
+        assert len(self.packs()) == 1
+        assert any("kept aside" in each.what for each in await archive.verify(True))
+
+    async def test_an_index_that_is_locked_at_the_start(self) -> None:
+        """Catches a service that does without its index until somebody rebuilds it, though it was only locked for a moment."""
+        archive = await self.fresh()
+        await self.put(archive, mail("Word"))
+        await archive.flush(seal=True)
+        await archive.stop()
+        locked = [True]
+
+        async def open_database(*args: Any, **more: Any) -> Database:
+            if locked.pop() if locked else False:
+                raise sqlite.OperationalError("database is locked")
+            return await Database.open(*args, **more)
+
+        bus = ListeningBus()
+        archive = await self.reopened(bus=bus, open_database=open_database, settings=ArchiveSettings(tick_seconds=0.05))
+        while not (told := [each for each in bus.published if isinstance(each, Alarm)]):
+            await deferLater(reactor, 0.01)  # type: ignore[arg-type]
+        assert [(each.code, "rebuild" in each.text) for each in told] == [("archive-index", False)]
+        with pytest.raises(ArchiveError):
+            archive.index()
+        ended: Deferred[None] = Deferred()
+        bus.subscribe(AlarmEnded, lambda event: ended.callback(None) if event.code == "archive-index" else None)
+        await ended
+        assert await self.total(archive, "Word") == 1
+
+    async def test_a_purge_that_died_after_the_medium(self) -> None:
+        """Catches a pack that verify misses although a purge took it off its medium, and died before the index had it."""
+        archive = await self.fresh(settings=ArchiveSettings(retention=RetentionSettings(share=1.0)))
+        await self.put(archive, mail("Short"), retention_days=1)
+        await archive.flush(seal=True)
+        kept = {path: path.read_bytes() for path in self.packs()}
+        marked, _ = await self.night(archive, 3)
+        assert marked == 1
+        real = archive.media.get(1).delete
+
+        class Died(Exception):
+            pass
+
+        def delete(name: str) -> None:
+            real(name)
+            raise Died
+
+        self.patch(archive.media.get(1), "delete", delete)
+        with pytest.raises(Died):
+            await self.night(archive, 5)
+        assert kept
+        assert not self.packs()
+        assert await archive.verify(True) == ()
