@@ -167,7 +167,7 @@ async def away(house: House, ledger: Ledger) -> None:
     await house.pause(1800.0)
     house.medium_away = False
     await ledger.until(lambda: not alarms.find("medium-away", "1"), "somebody is told that it is back")
-    await ledger.until(lambda: not house.archive._staging.count and house.idle(), "all is on the medium")
+    await ledger.until(lambda: not house.archive.holdings.staging.count and house.idle(), "all is on the medium")
     await ledger.redelivered("w1", BOB)
     await ledger.until(house.idle, "the queue is empty")
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import random
 import re
 import sys
 import traceback
@@ -71,8 +72,10 @@ class Work(NamedTuple):
 
 
 def works(stories: Sequence[Scenario], counts: Counts) -> list[Work]:
-    """All of them, story by story."""
-    return [Work(story, plan, counts[story.name][plan.number - 1]) for story in stories for plan in plans(counts[story.name])]
+    """All of them, in no order, so that the first hour already tells of each kind."""
+    found = [Work(story, plan, counts[story.name][plan.number - 1]) for story in stories for plan in plans(counts[story.name])]
+    random.Random(6).shuffle(found)
+    return found
 
 
 def source() -> str:
