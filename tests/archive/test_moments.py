@@ -17,6 +17,8 @@ from hornetmail.archive.store import staging
 from hornetmail.core.archive.archived import ArchiveError
 from hornetmail.core.events import Alarm, AlarmEnded
 from hornetmail.db.pool import Database
+from hornetmail.disk.files import DiskFull
+from hornetmail.disk.records import LogBroken
 from hornetmail.testing.archives import mail
 from hornetmail.testing.control import ListeningBus
 from hornetmail.testing.faulty_disk import FaultyDisk
@@ -100,4 +102,38 @@ class Moments(ArchiveCase):
             await self.night(archive, 5)
         assert kept
         assert not self.packs()
+        assert await archive.verify(True) == ()
+
+    async def test_a_pack_that_was_put_and_not_entered(self) -> None:
+        """Catches a seal that writes the same records once more, under the same name and with other bytes: a backup of the index in between knows the
+        first ones, and verify would call the second another pack for ever after a restore."""
+        disk = FaultyDisk()
+        archive = await self.fresh(disk=disk)
+        await self.put(archive, mail("Word"))
+        await archive.flush()
+        disk.fail("rename", errno.ENOSPC, after=2, times=1)  # the run of leaves, after keyring and pack
+        with pytest.raises(DiskFull):
+            await archive.flush(seal=True)
+        [first] = [path.read_bytes() for path in self.packs()]
+        await archive.flush(seal=True)
+        assert [path.read_bytes() for path in self.packs()] == [first]
+        assert await archive.verify(True) == ()
+
+    async def test_a_rebuild_before_the_journal_was_told(self) -> None:
+        """Catches a deletion that only the index knew, since the staging log failed just then, and that a rebuild undoes."""
+        disk = FaultyDisk()
+        archive = await self.fresh(disk=disk)
+        await self.put(archive, mail("Gone"))
+        await archive.flush(seal=True)
+        hit = await self.only(archive, "Gone")
+        disk.fail("sync_data", errno.EIO, times=1)
+        with pytest.raises(LogBroken):
+            await archive.keeping.delete(1, [hit.id], "admin@example.test", "asked for")
+        assert await self.total(archive, "Gone") == 0
+        with pytest.raises(ArchiveError, match="would be back"):
+            await archive.rebuild()
+        await archive.stop()
+        archive = await self.reopened()
+        await archive.rebuild()
+        assert await self.total(archive, "Gone") == 0
         assert await archive.verify(True) == ()

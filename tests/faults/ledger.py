@@ -274,16 +274,17 @@ class Ledger:
         return done
 
     async def deleted(self, mark: str) -> None:
-        """Somebody who may has it deleted."""
+        """Somebody who may has it deleted, if it is found."""
+        gone: list[int] = []
 
         async def go() -> None:
             found = await self.house.archive.search(AUDITOR, "", limit=500)
             numbers = [hit.id for hit in found.results if hit.subject == mark]
             if numbers:
-                await self.house.archive.keeping.delete(1, numbers, "admin@example.test", "asked for")
+                gone.extend((await self.house.archive.keeping.delete(1, numbers, "admin@example.test", "asked for")).removed)
 
         self.perhaps_expired.add(mark)
-        if await self.attempt(go):
+        if await self.attempt(go) and gone:
             self.expired.add(mark)
 
     async def backed_up(self, name: str, value: str) -> None:

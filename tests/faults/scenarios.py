@@ -190,6 +190,7 @@ async def merge(house: House, ledger: Ledger) -> None:
         done = await house.archive.merge(house.reactor.seconds() + 40 * DAY)
         assert not done.away, "a night later it is tried again"
 
+    await house.primary.listen()
     for number in range(1, 4):
         await ledger.staged(f"m{number}", retention_days=90)
         await ledger.sealed()
@@ -214,6 +215,7 @@ async def nights(house: House, ledger: Ledger) -> None:
 
 async def backups(house: House, ledger: Ledger) -> None:
     """A full backup and an increment, with a deletion between them; a restore from the medium brings all of it back, and nothing else."""
+    await house.primary.listen()
     await ledger.staged("b1", retention_days=90)
     await ledger.staged("b2", retention_days=90)
     await ledger.sealed()
