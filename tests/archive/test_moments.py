@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from hornetmail.archive.archive import ArchiveSettings
 from hornetmail.archive.care.terms.retention import RetentionSettings
 from hornetmail.archive.store import staging
 from hornetmail.core.archive.archived import ArchiveError
-from hornetmail.core.events import Alarm, AlarmEnded
+from hornetmail.core.events import Alarm, AlarmEnded, StoreBroken
 from hornetmail.db.pool import Database
 from hornetmail.disk.files import DiskFull
 from hornetmail.disk.records import LogBroken
@@ -137,3 +138,22 @@ class Moments(ArchiveCase):
         await archive.rebuild()
         assert await self.total(archive, "Gone") == 0
         assert await archive.verify(True) == ()
+
+    async def test_a_log_that_broke_is_told(self) -> None:
+        """Catches an archive that takes, or seals, nothing any more until somebody happens to restart the service: nobody was told, and nothing ended it."""
+        for failing, whole in (("staging", False), ("leaves", True)):
+            disk, bus = FaultyDisk(), ListeningBus()
+            self.top = Path(self.mktemp()).resolve()
+            archive = await self.fresh(disk=disk, bus=bus, settings=ArchiveSettings(tick_seconds=0.05))
+            told: Deferred[StoreBroken] = Deferred()
+            bus.subscribe(StoreBroken, lambda event, told=told: None if told.called else told.callback(event))
+            if whole:
+                await self.put(archive, mail("Word"))
+                await archive.flush()
+            disk.fail("sync_data", errno.EIO)
+            with pytest.raises((ArchiveError, LogBroken)):
+                await (archive.flush(seal=True) if whole else self.put(archive, mail("Word")))
+            disk.heal()
+            event = await told
+            assert (event.store, Path(event.file).name, event.corrupt) == ("archive", failing, False)
+            await archive.stop()

@@ -26,7 +26,7 @@ from hornetmail.compose.rooms.people import control_database
 from hornetmail.compose.rooms.rooms import merge_job, retention_jobs
 from hornetmail.compose.rooms.safety import Safety
 from hornetmail.core.delivery.queued import RowState
-from hornetmail.core.events import Alarm
+from hornetmail.core.events import Alarm, StoreBroken
 from hornetmail.core.failover.mode import Mode
 from hornetmail.core.ids import IdSource
 from hornetmail.core.mail.envelope import Direction, Door, Envelope, Origin, Recipient
@@ -128,6 +128,7 @@ class House:
         self.lives = 0
         self.now = BEGINNING
         self.alarms: list[Alarm] = []
+        self.broken: list[StoreBroken] = []
         self.base: Any = None
         self.grounds: list[SteppedFoundations] = []
         self.notes: list[str] = []
@@ -185,6 +186,8 @@ class House:
         self._closing.append(base.close)
         self.bus = base.bus
         self.bus.subscribe(Alarm, self.alarms.append)
+        self.broken = []
+        self.bus.subscribe(StoreBroken, self.broken.append)
         self.control = await control_database(base)
         await base.alarms.open(self.control, lambda name: 1)
         base.at_close(base.alarms.write)
@@ -331,7 +334,7 @@ class House:
             self.home / "archive",
             media=Media([Medium(1, self.place())], 1),
             root=ROOT,
-            settings=ArchiveSettings(tick_seconds=86_400.0 if self.planned else 300.0, retention=RetentionSettings(share=1.0)),
+            settings=ArchiveSettings(tick_seconds=10_000.0 if self.planned else 300.0, retention=RetentionSettings(share=1.0)),
         )
 
     async def shut(self) -> None:

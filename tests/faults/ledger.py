@@ -78,7 +78,7 @@ class Ledger:
     def healthy(self) -> bool:
         """Whether it claims to work; if not, it was told so and is to be restarted."""
         house = self.house
-        if house.archive.holdings.staging.records.broken:
+        if house.broken:
             return False
         return not (house.queue.broken or any(database.broken for database in house.reactor.databases))
 

@@ -19,7 +19,7 @@ from tests.faults.known import KNOWN, Known
 from tests.faults.scenarios import SCENARIOS, Scenario
 from tests.faults.whole import Result, Results, Work, example, make, one, works
 
-SAMPLE = 15
+SAMPLE = 6
 """Runs of each scenario in ``make test``."""
 
 SHOWN = 30
@@ -156,5 +156,5 @@ def test_what_was_mended(mended: tuple[str, str, Kind, str, Ending], ground: Gro
     [scenario] = [each for each in SCENARIOS if each.name == name]
     steps = [step for step in ground.counted(scenario) if step.kind is kind and what in step.what]
     assert len(steps) > 2
-    wrong = unexplained(ground.tried(scenario, [Plan(step.number, ending) for step in steps[:: max(1, len(steps) // 6)]]))
+    wrong = unexplained(ground.tried(scenario, [Plan(step.number, ending) for step in steps[:: max(1, len(steps) // 3)]]))
     assert not wrong, wrong

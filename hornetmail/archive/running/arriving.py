@@ -76,10 +76,18 @@ class Arriving:
 
     def _tick(self) -> None:
         self.start()
+        self._look_at_logs()
         if self._round.called:
             # A medium that answers slowly keeps the round from the next tick, and nothing else.
             self._round = Deferred.fromCoroutine(self.look_round())
         self._seal_if_old()
+
+    def _look_at_logs(self) -> None:
+        """One whose sync failed takes nothing more before a restart, whoever met that and whatever became of it."""
+        holdings = self._footing.holdings
+        for log in (holdings.staging.records, holdings.leaves.records):
+            if log.broken:
+                self._footing.voice.log_broke(str(log.directory))
 
     def _seal_if_old(self) -> None:
         footing = self._footing

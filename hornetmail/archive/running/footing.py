@@ -123,6 +123,11 @@ class Voice:
         if self._bus is not None:
             self._bus.publish(StoreBroken("archive", file, str(error), error.corrupt))
 
+    def log_broke(self, directory: str) -> None:
+        """A log takes nothing more in this process."""
+        if self._bus is not None:
+            self._bus.publish(StoreBroken("archive", directory, "writing or syncing it failed", False))
+
     def grew(self, mails: int) -> None:
         """So many mails can be found now that could not before."""
         if self._bus is not None:
