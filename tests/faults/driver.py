@@ -28,13 +28,14 @@ TAKEN = "250 2.0.0 taken"
 
 
 class Run(NamedTuple):
-    """One run: its steps, and what was wrong after it."""
+    """One run: its steps, what was wrong after it, and what the world knows of it."""
 
     scenario: str
     plan: Plan | None
     met: Step | None
     steps: list[Step]
     found: list[str]
+    ledger: Ledger
 
     def __str__(self) -> str:
         return f"{self.scenario}: {self.met}, {self.plan and self.plan.ending.name}: {'; '.join(self.found)}"
@@ -129,7 +130,7 @@ def run(scenario: Scenario, template: Path, plan: Plan | None) -> Run:
             house.run(verdict(), LIFE, "the restart")
         except (Exception, Stuck):  # noqa: BLE001
             found.append(f"after the restart: {traceback.format_exc(limit=-4)}")
-        return Run(scenario.name, plan, steps.met, steps.taken, found)
+        return Run(scenario.name, plan, steps.met, steps.taken, found, ledger)
     finally:
         house.close()
 

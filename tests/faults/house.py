@@ -31,6 +31,7 @@ from hornetmail.core.failover.mode import Mode
 from hornetmail.core.ids import IdSource
 from hornetmail.core.mail.envelope import Direction, Door, Envelope, Origin, Recipient
 from hornetmail.core.served import Domain, Host, Mailbox, Person, Role, TLSPolicy
+from hornetmail.delivery.home.drain import DrainLimits
 from hornetmail.delivery.outage.health import Pace
 from hornetmail.delivery.recipients.accepted import RecipientLimits
 from hornetmail.delivery.recipients.store import RecipientDatabase
@@ -71,7 +72,9 @@ BEGINNING = 1_710_000_000.0
 SENDER = "sender@outside.test"
 TRACE = b"Received: from outside.test\r\n\tby mx.hornet.test; today\r\n"
 ROOT = bytes(range(32))
-SETTINGS = Settings(pace=Pace(calm=600.0))
+SETTINGS = Settings(pace=Pace(calm=600.0), drain=DrainLimits(per_second=4.0))
+"""Mail goes home so slowly that people can do something meanwhile."""
+
 SELDOM = Settings(pace=Pace(calm=86_400.0), sweep=86_400.0, recipients=RecipientLimits(tidy=86_400.0))
 PORT = 2525
 IMAP_PORT = 143

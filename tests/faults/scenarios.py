@@ -138,9 +138,9 @@ async def drain(house: House, ledger: Ledger) -> None:
 
     async def alice() -> None:
         await ledger.remove(1, "g7")
-        await house.pause(0.02)
+        await house.pause(0.1)
         await ledger.move(1, "g6", "INBOX", "Kept")
-        await house.pause(0.02)
+        await house.pause(0.1)
         await ledger.copy(1, "g4", "INBOX", "Kept")
         await ledger.appended(1, "g9", "Kept")
         await ledger.move(1, "g6", "Kept", "INBOX")
@@ -148,7 +148,7 @@ async def drain(house: House, ledger: Ledger) -> None:
 
     async def bob() -> None:
         await ledger.popped(2, "g5")
-        await house.pause(0.02)
+        await house.pause(0.1)
         await ledger.popped(2, "g2")
 
     await house.primary.listen()

@@ -16,7 +16,7 @@ from hornetmail.testing.faults.steps import Ending, Kind, Plan, Step
 from tests.faults.driver import plans, quietly, run
 from tests.faults.house import template
 from tests.faults.known import KNOWN, Known
-from tests.faults.scenarios import SCENARIOS, Scenario
+from tests.faults.scenarios import ALICE, BOB, SCENARIOS, Scenario
 from tests.faults.whole import Result, Results, Work, example, make, one, works
 
 SAMPLE = 6
@@ -74,6 +74,21 @@ def test_a_sample(scenario: Scenario, ground: Ground) -> None:
     assert len(todo) > 500
     wrong = unexplained(ground.tried(scenario, random.Random(6).sample(todo, SAMPLE)))
     assert not wrong, wrong
+
+
+TOLD = {
+    "outage": {("o1", BOB), ("o2", ALICE)},
+    "portal": {("p3", ALICE), ("p4", ALICE)},
+    "drain": {("g1", ALICE), ("g7", ALICE), ("g2", BOB), ("g5", BOB)},
+}
+"""What people remove in a story when all goes well."""
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_people_do_what_the_story_says(name: str, ground: Ground) -> None:
+    """Would catch stories in which nothing happens: sessions that are refused, removals that find nothing to remove."""
+    [scenario] = [each for each in SCENARIOS if each.name == name]
+    assert set(run(scenario, ground.template, None).ledger.removed) == TOLD[name]
 
 
 def test_the_page_is_about_these_stories(ground: Ground) -> None:

@@ -169,10 +169,13 @@ class POP(_Lines):
         return line.decode()
 
     async def subjects(self) -> dict[str, int]:
-        """Messages' numbers by subject."""
+        """Messages' numbers by subject; those that went home meanwhile are passed over."""
         found: dict[str, int] = {}
         for number in range(1, int((await self.command("STAT")).split()[1]) + 1):
-            await self.command(f"TOP {number} 0")
+            try:
+                await self.command(f"TOP {number} 0")
+            except Refused:
+                continue
             while (line := await self.line()) != b".":
                 if line.startswith(b"Subject: "):
                     found[line[9:].decode()] = number
