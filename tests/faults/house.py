@@ -286,7 +286,7 @@ class House:
     def _look(self) -> None:
         """Whoever looks after alarms, and tells the administrator."""
         people: Any = SimpleNamespace(directory=self.directory)
-        rooms: Any = SimpleNamespace(queue=self.queue, delivery=self.delivery)
+        rooms: Any = SimpleNamespace(queue=self.queue, delivery=self.delivery, portal=self.portal, archive=self.archive)
         alarms = Alarms(self.base, people, rooms)
         alarms.start()
         self._closing.append(alarms.stop)
