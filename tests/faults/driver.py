@@ -114,20 +114,9 @@ def run(scenario: Scenario, template: Path, plan: Plan | None) -> Run:
         house.over()
         house.alarms.clear()
         house.awake()
-
         house.medium_away = False
-
-        async def verdict() -> None:
-            if scenario.opens:
-                await house.open()
-                await house.primary.listen()
-                found.extend(await judge(ledger, allowed))
-                await house.shut()
-            if scenario.restores:
-                found.extend(await judge_restored(ledger))
-
         try:
-            house.run(verdict(), LIFE, "the restart")
+            found += house.run(_verdict(scenario, house, ledger, allowed), LIFE, "the restart")
         except (Exception, Stuck):  # noqa: BLE001
             found.append(f"after the restart: {traceback.format_exc(limit=-4)}")
         return Run(scenario.name, plan, steps.met, steps.taken, found, ledger)
@@ -138,6 +127,19 @@ def run(scenario: Scenario, template: Path, plan: Plan | None) -> Run:
 def _lasts(plan: Plan | None) -> bool:
     """Whether the fault meets other places too, ``control.db`` among them."""
     return plan is not None and plan.ending in WHILE
+
+
+async def _verdict(scenario: Scenario, house: House, ledger: Ledger, allowed: int) -> list[str]:
+    """In the life after: what is not as it should be."""
+    found: list[str] = []
+    if scenario.opens:
+        await house.open()
+        await house.primary.listen()
+        found += await judge(ledger, allowed)
+        await house.shut()
+    if scenario.restores:
+        found += await judge_restored(ledger)
+    return found
 
 
 def _before(scenario: Scenario, house: House, ledger: Ledger) -> int:

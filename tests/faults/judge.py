@@ -6,10 +6,15 @@ from hornetmail.core.alarms import Ends, kind_of
 from hornetmail.core.delivery.queued import RowState
 from hornetmail.core.failover.machine import HEALTH
 from hornetmail.core.failover.mode import Mode
-from tests.faults.ledger import MARKS, Ledger
+from hornetmail.runtime.jobs import Result
+from tests.faults.house import House
+from tests.faults.ledger import MARK, MARKS, Ledger
 
 QUIET = 8 * 3600.0
 """Seconds after the restart within which all has to be where it belongs: uncertain copies wait for an hour and more (rule 11)."""
+
+LATE = 600.0
+"""Seconds that a job may be behind its time."""
 
 ALARMED = 30 * 3600.0
 """Seconds within which every alarm has ended whose cause is gone: some are looked after once a night."""
@@ -73,7 +78,15 @@ async def judge(ledger: Ledger, second_copies: int) -> list[str]:
         found.append(f"{second} second copies, {second_copies} allowed: at home {doubled}, in the portal {dict(portal)}")
     for finding in await house.archive.verify(full=True):
         found.append(f"archive verify: {finding.where}: {finding.what}")
-    return found + await _alarms(ledger)
+    return [*found, *await _alarms(ledger), *_jobs(house)]
+
+
+def _jobs(house: House) -> list[str]:
+    """None is left in the middle, and none that was missed is not made up for."""
+    now = house.reactor.seconds()
+    views = house.jobs.views() if house.planned else ()
+    found = [f"job left in the middle: {view.name}" for view in views if view.result is Result.RUNNING]
+    return found + [f"job missed: {view.name}" for view in views if view.next < now - LATE]
 
 
 async def _alarms(ledger: Ledger) -> list[str]:
@@ -97,11 +110,9 @@ async def _alarms(ledger: Ledger) -> list[str]:
     return found
 
 
-async def _mark(house: object, message: int) -> str:
-    from tests.faults.ledger import MARK
-
+async def _mark(house: House, message: int) -> str:
     try:
-        body = await house.queue.body(message)  # type: ignore[attr-defined]
+        body = await house.queue.body(message)
     except KeyError:
         return ""
     match = MARK.search(await body.read())
