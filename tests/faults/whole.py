@@ -142,9 +142,10 @@ def make(todo: Sequence[Work], template: Path, results: Results, jobs: int) -> N
     left = [work for work in todo if (work.story.name, work.plan.number, work.plan.ending) not in done]
     context = multiprocessing.get_context("fork")
     following = context.Value("l", 0)
+    starter = os.getpid()
 
     def work_off() -> None:
-        while True:
+        while os.getppid() == starter:  # who was stopped in the middle takes them along
             with following.get_lock():
                 index = following.value
                 following.value += 1
