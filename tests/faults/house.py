@@ -22,6 +22,8 @@ from hornetmail.archive.media.directory import DirectoryPlace
 from hornetmail.archive.media.medium import Medium
 from hornetmail.archive.media.roster import Media
 from hornetmail.compose.rooms.alarms import Alarms
+from hornetmail.compose.rooms.delivery import Chance, Lines, Stores, delivery_of
+from hornetmail.compose.rooms.delivery import House as Shared
 from hornetmail.compose.rooms.people import control_database
 from hornetmail.compose.rooms.rooms import merge_job, retention_jobs
 from hornetmail.compose.rooms.safety import Safety
@@ -221,24 +223,13 @@ class House:
         )
         self._closing.append(known.close)
         resolver = FakeResolver()
-        self.delivery = Delivery(
-            reactor,
-            reactor,
-            self.queue,
-            known,
-            self.portal,
-            self.archive,
-            self.directory,
-            Access(),  # type: ignore[arg-type]
-            Dialer(reactor, resolver),
-            resolver,
-            SenderCheck(reactor, resolver),
-            self.bus,
-            Meters(),  # type: ignore[arg-type]
-            HOSTNAME,
-            settings=SELDOM if self.planned else SETTINGS,
-            jitter=random.Random(self.lives).random,
-            unique=map(str, itertools.count(self.lives * 1000)).__next__,
+        chance = Chance(random.Random(self.lives).random, map(str, itertools.count(self.lives * 1000)).__next__)
+        self.delivery: Delivery = delivery_of(
+            Shared(reactor, self.directory, Access(), self.bus, Meters()),  # type: ignore[arg-type]
+            Stores(self.queue, known, self.portal, self.archive),
+            Lines(Dialer(reactor, resolver), resolver, SenderCheck(reactor, resolver), HOSTNAME),
+            SELDOM if self.planned else SETTINGS,
+            chance,
         )
         if delivering:
             await self.delivery.start()
