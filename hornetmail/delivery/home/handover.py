@@ -39,12 +39,14 @@ IN_USE_SECONDS = 20.0
 
 
 class Result(enum.Enum):
-    """How one hand-over ended. ``LATER``: this copy must wait. ``UNAVAILABLE``: the primary is in trouble, the pass ends."""
+    """How one hand-over ended. ``LATER``: this copy must wait, for a reason of ours or of its mailbox. ``DEFERRED``: the primary put it off, for a
+    reason that may be the primary's own. ``UNAVAILABLE``: the primary is in trouble, the pass ends."""
 
     HOME = "home"
     GONE = "gone"
     STUCK = "stuck"
     LATER = "later"
+    DEFERRED = "deferred"
     UNAVAILABLE = "unavailable"
 
 
@@ -180,14 +182,17 @@ class HandOver:
 
             await self._record.put([Settled(row.id, RowState.STUCK, verdict, reason=reason, delay_told=told)], stuck)
             return Result.STUCK
-        wide = outage.read(verdict).breadth.wide
+        breadth = outage.read(verdict).breadth
+        wide = breadth.wide
         if sweeping and wide and verdict.outcome is not Outcome.UNCERTAIN and row.attempts < self._suspect:
             # The primary as a whole: the copy waits for the next pass, not for a back-off of its own.
             settled = Settled(row.id, RowState.PARKED, verdict, delay_told=told)
         else:
             settled = self._back(row, verdict)
         await self._record.put([settled], lambda: self._copies.let_go(copy))
-        return Result.UNAVAILABLE if wide else Result.LATER
+        if wide:
+            return Result.UNAVAILABLE
+        return Result.DEFERRED if breadth is outage.Breadth.RECIPIENT else Result.LATER
 
     def _back(self, row: Row, verdict: Verdict) -> Settled:
         return Settled(row.id, RowState.QUEUED, verdict, self._retry.again(row), delay_told=row.delay_told)
