@@ -8,7 +8,7 @@ primary as a whole is seen up again after trouble. A pass that fails by a fault 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 
 import msgspec
 from twisted.internet.defer import CancelledError, Deferred
@@ -160,27 +160,34 @@ class Drain:
 
     async def waiting(self, domain: str = "", states: Collection[RowState] = WAITING) -> list[tuple[Message, Row]]:
         """All copies that have to get home (a domain's, if one is given), in the order of draining."""
-        found: list[tuple[Message, Row]] = []
-        after = 0
-        while True:
-            page = await self._queue.rows(domain=domain, kinds=(RowKind.DRAIN,), states=states, after=after)
-            found.extend(each for each in page if not domain or self._ground.domain(each[1]) == domain)
-            if len(page) < 500:
-                break
-            after = page[-1][1].id
+        found = [each async for page in self._pages(domain, states) for each in page]
         found.sort(key=lambda each: (is_uncertain(each[1]), _troubles(each[1]), -each[0].arrived, -each[1].id))
         return found
 
+    async def _pages(self, domain: str, states: Collection[RowState]) -> AsyncIterator[list[tuple[Message, Row]]]:
+        after = 0
+        while True:
+            page = await self._queue.rows(domain=domain, kinds=(RowKind.DRAIN,), states=states, after=after)
+            yield [each for each in page if not domain or self._ground.domain(each[1]) == domain]
+            if len(page) < 500:
+                return
+            after = page[-1][1].id
+
     async def anything(self, domain: str) -> bool:
-        """Whether a pass would have something to do."""
-        return bool(await self._todo(domain))
+        """Whether a pass would have something to do; looks no further than the page on which it finds that."""
+        async for page in self._pages(domain, WAITING):
+            if self._due(domain, [row for _, row in page]):
+                return True
+        return False
 
     async def _todo(self, domain: str) -> list[Row]:
+        return self._due(domain, [row for _, row in await self.waiting(domain)])
+
+    def _due(self, domain: str, rows: Sequence[Row]) -> list[Row]:
         """All of a domain that comes back from an emergency. In normal mode what is parked, and what waits only because the primary as a whole
         was in trouble; the rest has a back-off, or a turn, of its own."""
-        rows = [row for _, row in await self.waiting(domain)]
         if self._ground.modes.mode(domain) is Mode.DRAINING:
-            return rows
+            return list(rows)
         now = self._clock.seconds()
         return [row for row in rows if row.state is RowState.PARKED or waits_for_whole_primary(row, now)]
 
