@@ -6,6 +6,7 @@ import itertools
 from typing import Any
 
 import msgspec
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -20,7 +21,7 @@ from hornetmail.core.mail.reply import Reply
 from hornetmail.core.served import Domain, Host
 from hornetmail.delivery.attempt.ground import Ground, Retry
 from hornetmail.delivery.attempt.underway import Underway
-from hornetmail.delivery.home.drain import HANGS_SECONDS, Drain, DrainLimits
+from hornetmail.delivery.home.drain import BEHIND, HANGS_SECONDS, Drain, DrainLimits
 from hornetmail.delivery.home.handover import Result
 from hornetmail.delivery.tasks import pause
 from hornetmail.runtime.bus import Bus
@@ -57,6 +58,7 @@ class _HandOver:
         self.clock = clock
         self.results: dict[int, Result] = {}
         self.takes: float = 0.0
+        self.clean: list[Deferred[None]] | None = None
         self.at_once = self.most_at_once = 0
         self.at: list[tuple[float, int]] = []
         self.put_off: list[int] = []
@@ -73,6 +75,12 @@ class _HandOver:
         state = RowState.HOME if result in (Result.HOME, Result.GONE, Result.STUCK) else RowState.PARKED
         self.queue.held[row.id] = msgspec.structs.replace(row, state=state)
         return result
+
+    async def tidied(self, row: Row) -> None:
+        if self.clean is not None:
+            waiting: Deferred[None] = Deferred()
+            self.clean.append(waiting)
+            await waiting
 
     async def later(self, row: Row) -> Result:
         self.put_off.append(row.id)
@@ -181,6 +189,20 @@ class DrainOrder(SynchronousTestCase):
         self.go(8)
         assert self.in_second(12) <= 15 < before
         assert self.hand_over.at_once < 15
+
+    def test_the_primary_does_not_wait_for_our_disk(self) -> None:
+        """Copies are removed while the next ones go; a disk that hangs holds the pass up all the same, before it has thousands under way."""
+        for number in range(1, 201):
+            self.copy(number, T - number)
+        self.hand_over.clean = []
+        self.go(10.0)
+        assert len(self.hand_over.at) == BEHIND
+        assert self.modes.observed == []
+        while self.hand_over.clean:
+            self.hand_over.clean.pop(0).callback(None)
+            self.wait(0.1, 0.1)
+        assert len(self.hand_over.at) == 200
+        assert len(self.modes.observed) == 1
 
     def test_domains_of_one_primary_share_its_pace(self) -> None:
         """Would catch a thousand domains that each begin gently with the same server, and one that keeps the others waiting."""

@@ -36,6 +36,10 @@ HANGS_SECONDS = 300.0
 """A step of ours that is not answered for that long has failed: the pass is repeated. A hand-over has limits of its own."""
 
 
+BEHIND = 100
+"""Hand-overs of a pass that are over but for their copies' removal: a disk that is slower than the primary holds the pass up then."""
+
+
 class DrainLimits(msgspec.Struct, frozen=True, gc=False):
     """``pace``: see there, of a primary; ``troubled`` times in a row at which the primary was in trouble end a pass (what was under way side by side
     is one time); passes that end early are repeated after ``again`` s, doubled up to ``slowest``; a copy at which the primary was in trouble
@@ -206,6 +210,8 @@ class Drain:
                 break
             row = todo.popleft()
             under_way = [each for each in under_way if not each.called]
+            if len(under_way) >= BEHIND:
+                await under_way[0]
             under_way.append(self._tasks.start(self._one(row, throttle, so_far), f"drain of row {row.id}"))
         for each in under_way:
             await each
@@ -235,6 +241,7 @@ class Drain:
                 # Not every message that a server stumbles over means that it is down: the next ones are tried.
                 so_far.troubled += 1
             throttle.end(self._clock.seconds() - began, ANSWERS.get(result))
+        await self._hand_over.tidied(row)
 
     async def _by_id(self, row: Row) -> Result:
         """One of a pass. A fault of ours with one copy keeps no others: it is left to the next pass, or to whoever finds its claim."""
@@ -270,6 +277,7 @@ class Drain:
                     await self._hand_over.later(row)
                 else:
                     await self._hand_over.hand(claim.message, row, sweeping=False)
+                    await self._hand_over.tidied(row)
             except CancelledError:
                 raise
             except Exception:  # noqa: BLE001 - the others do not wait for it; whoever finds its claim takes it back

@@ -107,9 +107,13 @@ class HandOver:
         except Exception:  # noqa: BLE001 - a fault of ours, and no answer
             self.log.failure("drain of row {row} failed", row=row.id)
             verdict = self._unanswered(row)
-        result = await self._concluded(row, copy, recipient, verdict, sweeping=sweeping)
-        await self._copies.tried(copy)
-        return result
+        return await self._concluded(row, copy, recipient, verdict, sweeping=sweeping)
+
+    async def tidied(self, row: Row) -> None:
+        """Returns when what is to be done with the copy after its hand-over, to remove it or to let it go, was tried once: the primary need not wait for
+        that."""
+        assert row.portal is not None
+        await self._copies.tried(row.portal)
 
     async def later(self, row: Row) -> Result:
         """The mailbox is in use: soon again, whatever the back-off."""
