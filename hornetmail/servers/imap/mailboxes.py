@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING
 from hornetmail.core.folder import Entry, FolderError, FolderStatus
 from hornetmail.net.pump import Answer, Result
 from hornetmail.servers.imap.mounts import Listed
-from hornetmail.servers.imap.view import View
+from hornetmail.servers.imap.view import SYSTEM_FLAGS, View
 from hornetmail.wire.imap import commands as c
 from hornetmail.wire.imap.answers import Tagged
-from hornetmail.wire.imap.names import DELIMITER, pattern_matches
+from hornetmail.wire.imap.names import DELIMITER, Pattern
 from hornetmail.wire.imap.render import flag_list, mailbox_name
 
 if TYPE_CHECKING:
     from hornetmail.servers.imap.session import ImapSession
 
-SYSTEM_FLAGS = frozenset({"\\Answered", "\\Flagged", "\\Deleted", "\\Seen", "\\Draft"})
 USES = {u.upper(): u for u in ("\\All", "\\Archive", "\\Drafts", "\\Flagged", "\\Junk", "\\Sent", "\\Trash")}
 LEVELS = 50
 """No name has more."""
@@ -58,8 +57,8 @@ async def _select(session: ImapSession, command: c.Select) -> Answer:
 
 
 def _selected(view: View, figures: FolderStatus, entries: Sequence[Entry], uidnext: int) -> bytes:
-    keywords: frozenset[str] = frozenset().union(*{entry.flags for entry in entries})
-    flags = flag_list(SYSTEM_FLAGS | keywords)
+    view.keywords = frozenset().union(*{entry.flags for entry in entries}) - SYSTEM_FLAGS
+    flags = flag_list(SYSTEM_FLAGS | view.keywords)
     permanent = b"()" if view.readonly else flags[:-1] + b" \\*)"
     unseen = next((n for n, entry in enumerate(entries, 1) if "\\Seen" not in entry.flags), 0)
     return b"".join(
@@ -74,14 +73,17 @@ def _selected(view: View, figures: FolderStatus, entries: Sequence[Entry], uidne
 
 def close(session: ImapSession, command: c.Close) -> Result:
     """CLOSE and UNSELECT."""
-    view = session.deselect()
+    view = session.view
     if view is None or view.readonly or not command.expunge:
+        session.deselect()
         return Tagged("OK", "Closed")
-    return _close(view)
+    return _close(session, view)
 
 
-async def _close(view: View) -> Answer:
+async def _close(session: ImapSession, view: View) -> Answer:
+    """A folder that could not be expunged stays selected: the client is told NO, and can try again."""
     await view.folder.expunge()
+    session.deselect()
     return Tagged("OK", "Closed")
 
 
@@ -168,10 +170,13 @@ async def listing(session: ImapSession, command: c.Listing) -> Answer:
         folders = _with_subscriptions(folders, await session.mounts.subscriptions())
     lines: list[bytes] = []
     parents = _parents(folders)
-    below = _above_chosen(folders, wanted) if wanted.recursive else frozenset()
+    fitting = await _fitting(session, wanted, folders)
+    below = _above_chosen(folders, wanted, fitting) if wanted.recursive else frozenset()
     for folder in folders:
-        if not wanted.matches(folder.name):
+        if folder.name not in fitting:
             continue
+        if turn := session.wire.breathe():
+            await turn
         chosen = wanted.selects(folder)
         child = wanted.recursive and folder.name in below
         if not chosen and not child:
@@ -186,12 +191,25 @@ async def listing(session: ImapSession, command: c.Listing) -> Answer:
     return await session.finish("Done", data=b"".join(lines))
 
 
+async def _fitting(session: ImapSession, wanted: _Wanted, folders: Sequence[Listed]) -> frozenset[str]:
+    """The names that the patterns match."""
+    found = []
+    for folder in folders:
+        if wanted.matches(folder.name):
+            found.append(folder.name)
+        if turn := session.wire.breathe():
+            await turn
+    return frozenset(found)
+
+
 class _Wanted:
     """The question of a LIST."""
 
     def __init__(self, command: c.Listing) -> None:
         select = command.select
-        self.patterns = [_joined(command.reference, pattern) for pattern in command.patterns if pattern or not command.extended]
+        self.patterns = [
+            Pattern(_joined(command.reference, pattern)) for pattern in command.patterns if pattern or not command.extended
+        ]
         self.only_subscribed = "SUBSCRIBED" in select
         self.only_special = "SPECIAL-USE" in select
         self.recursive = "RECURSIVEMATCH" in select
@@ -199,7 +217,7 @@ class _Wanted:
         self.subscriptions = self.only_subscribed
 
     def matches(self, name: str) -> bool:
-        return any(pattern_matches(pattern, name) for pattern in self.patterns)
+        return any(pattern.matches(name) for pattern in self.patterns)
 
     def selects(self, folder: Listed) -> bool:
         if not folder.exists and not (self.only_subscribed and folder.subscribed) and (self.only_subscribed or self.only_special):
@@ -233,11 +251,11 @@ def _parents(folders: Iterable[Listed]) -> frozenset[str]:
     return frozenset(folder.name.rpartition(DELIMITER)[0] for folder in folders if folder.exists)
 
 
-def _above_chosen(folders: Iterable[Listed], wanted: _Wanted) -> frozenset[str]:
+def _above_chosen(folders: Iterable[Listed], wanted: _Wanted, fitting: frozenset[str]) -> frozenset[str]:
     """Folders with a chosen one below them that the patterns do not match (RFC 5258 section 3.5)."""
     found: set[str] = set()
     for folder in folders:
-        if wanted.selects(folder) and not wanted.matches(folder.name):
+        if wanted.selects(folder) and folder.name not in fitting:
             found.update(_levels_above(folder.name))
     return frozenset(found)
 
@@ -261,13 +279,18 @@ async def _lsub(session: ImapSession, command: c.Listing) -> bytes:
     if patterns == [command.reference]:
         return b'* LSUB (\\Noselect) "/" ""\r\n'
     exists = {folder.name: folder for folder in await session.mounts.folders()}
+    pattern = Pattern(patterns[0])
     shown: dict[str, bytes] = {}
+    asked: set[str] = set()
     for name in names:
-        if pattern_matches(patterns[0], name):
+        if turn := session.wire.breathe():
+            await turn
+        if pattern.matches(name):
             known = exists.get(name)
             shown[name] = b"" if known is not None and known.selectable else b"\\Noselect"
         elif patterns[0].endswith("%"):
             for level in _levels_above(name):
-                if pattern_matches(patterns[0], level):
+                if level not in asked and pattern.matches(level):
                     shown.setdefault(level, b"\\Noselect")
+                asked.add(level)
     return b"".join(b'* LSUB (%b) "/" %b\r\n' % (words, mailbox_name(name)) for name, words in shown.items())
