@@ -126,7 +126,7 @@ class Delivery:
         self._bus = bus
         chosen = self.settings
         self.accepted = AcceptedRecipients(clock, known, directory, chosen.recipients)
-        consequences = Consequences(self._drain_domain, self._letter, self._about_recipients)
+        consequences = Consequences(self._drain_domain, self._letter, self._trial, self._about_recipients)
         self.modes = modes = Modes(clock, queue, directory, bus, consequences, chosen.policy)
         watch = Watch(self._probed, modes.suspicious, modes.strict, self.accepted.examples)
         self.health = Health(clock, directory, bus, dialer, hostname, watch, connect=connect, pace=chosen.pace, chance=jitter)
@@ -283,6 +283,9 @@ class Delivery:
 
     def _drain_domain(self, domain: str) -> None:
         self.drain.kick(domain)
+
+    async def _trial(self, domain: str) -> bool | None:
+        return await self.drain.trial(domain)
 
     async def _about_recipients(self, domain: str) -> dict[str, Any]:
         """For the panel: whether registration is required (rule 4), and whose mail would have to wait in an emergency (L7)."""

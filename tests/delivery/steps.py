@@ -84,11 +84,17 @@ class Stepper:
 
 
 class Server:
-    """The primary, and everybody outside: ``got`` is what was taken, by address, ``at`` when. ``up``: it answers; ``takes``: it takes mail then."""
+    """The primary, and everybody outside: ``got`` is what was taken, by address, ``at`` when. ``up``: it answers; ``takes``: it takes mail then;
+    ``dot``: what it says to each text, if that is not
+    250; ``indigestible``: a text that it defers."""
 
     def __init__(self) -> None:
         self.up = True
         self.takes = True
+        self.dot: Reply | None = None
+        self.indigestible = b""
+        self.offered = 0
+        self.last = b""
         self.trouble: dict[str, Reply] = {}
         self.got: dict[str, list[bytes]] = {}
         self.at: dict[str, list[float]] = {}
@@ -114,13 +120,18 @@ class Line:
                 raise Broken(Stage.MAIL, Reply(421, "4.4.2", "going down"))
             trouble = [self._server.trouble.get(each.address) for each in recipients]
             data = b"".join([chunk async for chunk in chunks]) if not all(trouble) else b""
+            self._server.offered += 1
+            self._server.last = data
+            dot = self._server.dot
+            if self._server.indigestible and self._server.indigestible in data:
+                dot = Reply(451, "4.6.0", "cannot be digested")
             for each, reply in zip(recipients, trouble, strict=True):
-                if reply is None:
+                if reply is None and dot is None:
                     self._server.got.setdefault(each.address, []).append(data)
                     self._server.at.setdefault(each.address, []).append(self._clock.seconds())
             self.used += 1
             return [
-                Answer(Stage.RCPT, reply) if reply is not None else Answer(Stage.DOT, Reply(250, "2.0.0", "ok"))
+                Answer(Stage.RCPT, reply) if reply is not None else Answer(Stage.DOT, dot or Reply(250, "2.0.0", "ok"))
                 for reply in trouble
             ]
 
@@ -242,10 +253,10 @@ class Steps:
     def mode(self) -> Mode:
         return self.delivery.modes.mode(DOMAIN)
 
-    def send(self, *names: str, archive: bool = True) -> Message:
+    def send(self, *names: str, archive: bool = True, data: bytes = MAIL) -> Message:
         return self.queue.take(
             1,
-            MAIL,
+            data,
             Envelope(SENDER, tuple(Recipient(f"{name}@{DOMAIN}") for name in names)),
             Origin(Door.MX, peer="203.0.113.9", aligned=True),
             Direction.IN,

@@ -54,6 +54,9 @@ class DrainLimits(msgspec.Struct, frozen=True, gc=False):
     orphaned: float = 3600.0
 
 
+TRIALS = 5
+"""Copies that a primary in an emergency is offered one after the other, until one is taken or deferred: what became of the others tells nothing."""
+
 ANSWERS = {
     Result.HOME: Answer.TAKEN,
     Result.STUCK: Answer.TAKEN,
@@ -243,13 +246,28 @@ class Drain:
             throttle.end(self._clock.seconds() - began, ANSWERS.get(result))
         await self._hand_over.tidied(row)
 
-    async def _by_id(self, row: Row) -> Result:
+    async def trial(self, domain: str) -> bool | None:
+        """In an emergency: whether the primary takes one of a domain's copies; None if there is none of which it could be said. Those that it
+        was offered before come last, so that one message which it cannot digest proves nothing."""
+        rows = sorted((row for _, row in await self.waiting(domain)), key=lambda row: row.attempts)
+        for row in rows[:TRIALS]:
+            result = await self._by_id(row, trial=True)
+            await self._hand_over.tidied(row)
+            if result is Result.HOME:
+                return True
+            if result in (Result.DEFERRED, Result.UNAVAILABLE):
+                return False
+        return None
+
+    async def _by_id(self, row: Row, *, trial: bool = False) -> Result:
         """One of a pass. A fault of ours with one copy keeps no others: it is left to the next pass, or to whoever finds its claim."""
         assert row.portal is not None
         try:
             for claim in await within(self._clock, HANGS_SECONDS, self._claim(row, row.portal)):
                 for each in claim.rows:
-                    return await self._underway.work([each.id], self._hand_over.hand(claim.message, each, sweeping=True))
+                    return await self._underway.work(
+                        [each.id], self._hand_over.hand(claim.message, each, sweeping=True, trial=trial)
+                    )
         except CancelledError:
             if not self._running:
                 raise

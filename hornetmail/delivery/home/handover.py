@@ -77,12 +77,12 @@ class HandOver:
         self._returned = returned
         self._suspect = suspect
 
-    async def hand(self, message: Message, row: Row, *, sweeping: bool) -> Result:
+    async def hand(self, message: Message, row: Row, *, sweeping: bool, trial: bool = False) -> Result:
         """One claimed copy. What became of it is known to ``Record`` on return; cancelled, it stays claimed, and is taken back as after a crash.
-        ``sweeping``: in a pass, which comes again by itself."""
+        ``sweeping``: in a pass, which comes again by itself; ``trial``: in an emergency too, in which others stay."""
         copy = row.portal
         assert copy is not None
-        if self._ground.in_emergency(domain_of(row.address)):
+        if not trial and self._ground.in_emergency(domain_of(row.address)):
             await self._record.put([Settled(row.id, RowState.PARKED, row.last, delay_told=row.delay_told)])
             return Result.LATER
         try:

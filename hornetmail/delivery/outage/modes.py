@@ -34,10 +34,11 @@ AGAIN_SECONDS = 1.0
 
 class Consequences(msgspec.Struct, frozen=True):
     """What a mode brings about elsewhere. ``draining(domain)``: the domain goes back; ``letter(domain, text)``: see ``machine.Letter``;
-    ``recipients(domain)``: see ``IModes.recipients``."""
+    ``trial(domain)``: see ``machine.Trial``, what ``machine.Tried`` wants to know; ``recipients(domain)``: see ``IModes.recipients``."""
 
     draining: Callable[[str], None]
     letter: Callable[[str, str], Awaitable[None]]
+    trial: Callable[[str], Awaitable[bool | None]]
     recipients: Callable[[str], Awaitable[dict[str, Any]]]
 
 
@@ -268,6 +269,8 @@ class Modes:
                 self.observe(domain, await self.health.survey(domain))
             case machine.Letter():
                 await self._consequences.letter(domain, action.text)
+            case machine.Trial():
+                self.observe(domain, machine.Tried(await self._consequences.trial(domain)))
             case machine.Switch():
                 before = self._pending.get(domain)
                 self._pending[domain] = _Pending(action, told=before is not None and before.told)
