@@ -62,7 +62,8 @@ class Evidence:
             reply = Reply(451, "4.3.0", f"not believed, it refuses known addresses: {verdict.reply}")
             return Verdict(Outcome.DEFERRED, reply, verdict.courier, verdict.stage, verdict.host, unavailable=True)
         proven = verdict.final or await self._accepted.is_known(address)
-        self._modes.verdict(name, address, message.id, verdict, proven=proven, ours=message.origin.door in OURS)
+        ours = message.origin.door in OURS
+        self._modes.verdict(name, address, message.id, verdict, sender=message.envelope.sender, proven=proven, ours=ours)
         return verdict
 
     async def _disbelieved(self, address: str, verdict: Verdict) -> bool:

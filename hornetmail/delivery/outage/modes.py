@@ -198,12 +198,22 @@ class Modes:
             self._answering.pop(domain, None)
 
     def verdict(
-        self, domain: str, address: str, message: int, verdict: Verdict, *, proven: bool = True, ours: bool = False
+        self,
+        domain: str,
+        address: str,
+        message: int,
+        verdict: Verdict,
+        *,
+        sender: str = "",
+        proven: bool = True,
+        ours: bool = False,
     ) -> None:
         """A delivery attempt to a primary ended. ``proven``: the address is known, otherwise what a primary that greeted does about it is
-        no evidence (rule 8c); ``ours``: no stranger had a say in the message."""
+        no evidence (rule 8c); ``ours``: no stranger had a say in the message; ``sender``: whose it is, if not nobody's."""
         if verdict.outcome is Outcome.DELIVERED:
             self._heard(domain, well=True)
+            if sender:
+                self.health.took(domain, sender, address)
             state = self._states.get(domain)
             if state is not None and state.evidence:
                 self.observe(domain, machine.Delivered(verdict.host))
