@@ -63,7 +63,7 @@ class _HandOver:
         self.at: list[tuple[float, int]] = []
         self.put_off: list[int] = []
 
-    async def hand(self, message: Message, row: Row, *, sweeping: bool) -> Result:
+    async def hand(self, message: Message, row: Row, *, sweeping: bool, trial: bool = False) -> Result:
         self.at.append((self.clock.seconds() - T, row.id))
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
