@@ -21,7 +21,7 @@ from hornetmail.core.mail.reply import Reply
 from hornetmail.core.served import Domain, Host
 from hornetmail.delivery.attempt.ground import Ground, Retry
 from hornetmail.delivery.attempt.underway import Underway
-from hornetmail.delivery.home.drain import BEHIND, HANGS_SECONDS, Drain, DrainLimits
+from hornetmail.delivery.home.drain import BEHIND, HANGS_SECONDS, SLICE, Drain, DrainLimits
 from hornetmail.delivery.home.handover import Result
 from hornetmail.delivery.tasks import pause
 from hornetmail.runtime.bus import Bus
@@ -130,10 +130,26 @@ class DrainOrder(SynchronousTestCase):
         assert HANGS_SECONDS == 300
 
     def test_more_than_a_page(self) -> None:
-        """Would catch copies behind the first page of the queue's answer that stay in the portal."""
+        """Would catch copies behind the first page of the queue's answer that stay in the portal, and an order that holds only within a page."""
         for number in range(1, 1002):
+            self.copy(number, T + number % 10 * 10_000 + number)
+        found = Deferred.fromCoroutine(self.drain.waiting(DOMAIN))
+        for _ in range(3):
+            self.clock.advance(0)
+        rows = [row.id for _, row in self.successResultOf(found)]
+        assert rows == sorted(range(1, 1002), key=lambda number: (-(number % 10), -number))
+
+    def test_a_turn_at_a_time(self) -> None:
+        """Rule 8d: twenty thousand copies were put in order in one turn of the reactor, which a second connection waits for."""
+        for number in range(1, 5 * SLICE + 1):
             self.copy(number, T + number)
-        assert self.order() == list(range(1001, 0, -1))
+        pauses: list[float] = []
+        later = self.clock.callLater
+        self.clock.callLater = lambda seconds, *rest: pauses.append(seconds) or later(seconds, *rest)  # type: ignore[method-assign,assignment,func-returns-value]
+        found = Deferred.fromCoroutine(self.drain.waiting(DOMAIN))
+        self.clock.advance(0)
+        assert len(self.successResultOf(found)) == 5 * SLICE
+        assert pauses == [0.0] * (5 * SLICE // 500 + 5)
 
     def test_what_a_pass_takes(self) -> None:
         """All of it after an emergency; in normal mode what is parked or waits for the primary as a whole, the rest keeps its own time."""
@@ -165,6 +181,8 @@ class DrainOrder(SynchronousTestCase):
             self.copy(number, T - number)
         self.hand_over.takes = 0.01
         self.drain.kick(DOMAIN)
+        for _ in range(5):
+            self.clock.advance(0)
         assert len(self.hand_over.at) == 1
         self.clock.advance(0.009)
         assert len(self.hand_over.at) == 1
