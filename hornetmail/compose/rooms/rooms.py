@@ -47,8 +47,7 @@ from hornetmail.portal.schema import MIGRATIONS as PORTAL
 from hornetmail.portal.store import PortalStore
 from hornetmail.runtime.jobs import PlannedJob
 from hornetmail.runtime.timetable import Job
-from hornetmail.spool.queue import Queue
-from hornetmail.spool.start import open_queue
+from hornetmail.spool.start import OpenedQueue, open_queue
 
 
 def root_file(config: Config, disk: Disk) -> RootFile:
@@ -207,7 +206,7 @@ class MailRooms:
     def __init__(
         self,
         base: Foundations,
-        queue: Queue,
+        queue: OpenedQueue,
         portal: PortalStore,
         archive: Archive,
         media: MediaCare,
@@ -336,6 +335,7 @@ class MailRooms:
             Job("media moves", 900, media.go_on, first=900),
         ]
         safety = Safety(base, people, archive)
+        archive.keeping.copied(safety.copies())
         base.planned += [
             *retention_jobs(archive, base.bus),
             *stamp_jobs(archive.stamps),

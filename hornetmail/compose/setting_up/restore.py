@@ -38,6 +38,7 @@ from hornetmail.db.dump import Dump, DumpBroken, load
 from hornetmail.db.engines import Cursor
 from hornetmail.db.pool import Database
 from hornetmail.directory.schema import CONTROL
+from hornetmail.disk.anchor import NAME as ANCHOR
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -167,7 +168,7 @@ class _Restore:
                 raise SetupError("a restore of another archive was begun here and is not ended")
             return
         for name in ("queue", "portal", "archive/staging", "archive/medium/packs"):
-            if held := next((path for path in base.directory(name).rglob("*") if path.is_file()), None):
+            if held := next((path for path in base.directory(name).rglob("*") if path.is_file() and path.name != ANCHOR), None):
                 raise SetupError(
                     f"this installation is not empty ({held}): restore into one that 'hornetmail init' has just made"
                 )

@@ -128,13 +128,11 @@ OPERATIONS = (
         "/archive/key/backup",
         KeyBackupRequest,
         KeyBackup,
-        Right.ADMINISTER,
+        Right.OPERATE,
         "Back up the archive key",
         backup,
     ),
-    Operation("key.new", "POST", "/archive/key/new", KeyBackupRequest, KeyBackup, Right.ADMINISTER, _NEW, begin),
-    Operation("key.confirm", "POST", "/archive/key/confirm", KeyPaper, KeyChanged, Right.ADMINISTER, _CONFIRM, confirm),
-    Operation(
-        "key.cancel", "POST", "/archive/key/cancel", Nothing, Done, Right.ADMINISTER, "Drop the pending archive key", cancel
-    ),
+    Operation("key.new", "POST", "/archive/key/new", KeyBackupRequest, KeyBackup, Right.OPERATE, _NEW, begin),
+    Operation("key.confirm", "POST", "/archive/key/confirm", KeyPaper, KeyChanged, Right.OPERATE, _CONFIRM, confirm),
+    Operation("key.cancel", "POST", "/archive/key/cancel", Nothing, Done, Right.OPERATE, "Drop the pending archive key", cancel),
 )

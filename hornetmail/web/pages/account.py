@@ -34,11 +34,11 @@ class AccountPages:
             Route("GET", "/account", Right.PERSON, self.show),
             Route("POST", "/account/password", Right.PERSON, self.password),
             Route("POST", "/account/sessions", Right.PERSON, self.end_session),
-            Route("GET", "/archive-key", Right.ADMINISTER, self.key),
-            Route("POST", "/archive-key", Right.ADMINISTER, self.backup),
-            Route("POST", "/archive-key/new", Right.ADMINISTER, self.new_key),
-            Route("POST", "/archive-key/confirm", Right.ADMINISTER, self.confirm_key),
-            Route("POST", "/archive-key/cancel", Right.ADMINISTER, self.cancel_key),
+            Route("GET", "/archive-key", Right.OPERATE, self.key),
+            Route("POST", "/archive-key", Right.OPERATE, self.backup),
+            Route("POST", "/archive-key/new", Right.OPERATE, self.new_key),
+            Route("POST", "/archive-key/confirm", Right.OPERATE, self.confirm_key),
+            Route("POST", "/archive-key/cancel", Right.OPERATE, self.cancel_key),
             Route("GET", "/audit", Right.AUDIT, self.audit),
         )
 
