@@ -163,7 +163,7 @@ class Served(TestCase):
 
     async def test_who_has_mail_without_an_envelope(self) -> None:
         """Would catch foreign mail in INBOX that the drain's page does not show, mail of other folders that it does, and a mailbox that nobody opened yet."""
-        maildir = files.Maildir(self.ground.maildir(), self.ground.disk)
+        maildir = files.Maildir(self.ground.maildir(), self.ground.disk, self.ground.portal.anchor)
         assert not maildir.holds_unaddressed()
         await self.ground.portal.deliver(1, message(), row(), Bytes(MAIL))
         assert not maildir.holds_unaddressed()
@@ -174,4 +174,4 @@ class Served(TestCase):
         assert not maildir.holds_unaddressed({1001})
         self.drop("1.1_1.other:2,S", LINES, sub="cur")
         assert maildir.holds_unaddressed()
-        assert not files.Maildir(self.ground.maildir(2), self.ground.disk).holds_unaddressed()
+        assert not files.Maildir(self.ground.maildir(2), self.ground.disk, self.ground.portal.anchor).holds_unaddressed()

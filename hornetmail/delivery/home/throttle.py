@@ -40,10 +40,16 @@ class Throttle:
         """Returns when one more may be offered, in the order of asking."""
         if self.idle:
             self._pace = Pace(self._limits, self._clock.seconds())
-        turn: Deferred[None] = Deferred(lambda d: self._waiting.remove(d) if d in self._waiting else None)
+        turn: Deferred[None] = Deferred(self._leave)
         self._waiting.append(turn)
         self._serve()
         await turn
+
+    def _leave(self, turn: Deferred[None]) -> None:
+        if turn in self._waiting:
+            self._waiting.remove(turn)
+        if not self._waiting and self._call is not None and self._call.active():
+            self._call.cancel()
 
     def end(self, seconds: float, answer: Answer | None) -> None:
         """It was answered after so many seconds; None: the primary was not asked, or had no say."""
