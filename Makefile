@@ -31,7 +31,7 @@ pythons: $(VENV)/.test
 	sh tests/pythons.sh
 
 torture: packages $(VENV)/.test
-	$(BIN)/python -bb -m pytest -q -m long tests/faults tests/crash tests/scenarios
+	$(BIN)/python -bb -m pytest -q -m long tests/archive tests/faults tests/crash tests/scenarios
 
 # 300 single-operator changes, each noticed by its room's own tests? About an hour on two cores.
 mutants: $(VENV)/.test

@@ -100,6 +100,14 @@ class Archive:
         """Held while packs change their places or mail is removed."""
         return self.upkeep.moving
 
+    async def sealed(self) -> None:
+        """Wait until what is being sealed just now lies where it was to go. Raises ArchiveError: there is no index."""
+
+        async def nothing() -> None:
+            return None
+
+        await self.standing.writing().sealer.between(nothing)
+
     def index(self) -> Database:
         """``archive.db``. Raises ArchiveError: it cannot be used, and why."""
         return self.standing.index()

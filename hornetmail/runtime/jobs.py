@@ -7,6 +7,7 @@ is made up for once, however often it was missed, in the order in which they wer
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import tzinfo
 from typing import Any, Protocol
@@ -103,6 +104,7 @@ class CutShort(Exception):
     """A job raises it when it was asked to end before it was done: no failure, and begun again with the next start."""
 
 
+_NAME = re.compile("[a-z-]+")
 _RECORD = msgspec.json.Decoder(JobRecord)
 
 
@@ -117,6 +119,8 @@ class Jobs:
         self._bus = bus
         self._zone = zone
         self._jobs = {job.name: job for job in jobs}
+        if wrong := [name for name in self._jobs if not _NAME.fullmatch(name)]:
+            raise ValueError(f"not names of jobs: {', '.join(wrong)}")
         self._records: dict[str, JobRecord] = {}
         self._runs: dict[str, Deferred[None]] = {}
         self._wanted: dict[str, float] = {}
@@ -279,9 +283,11 @@ class Jobs:
         return name
 
     def run(self, name: str) -> None:
-        """Now, or as soon as its lane is free. Raises UnknownJob, JobRuns."""
+        """Now, or as soon as its lane is free. Raises UnknownJob, JobRuns (also when the service starts or stops just then)."""
         if self._known(name) in self._runs:
             raise JobRuns(f"{name} runs already")
+        if not self._open:
+            raise JobRuns("no job is begun while the service starts or stops")
         if name in self._wanted:
             raise JobRuns(f"{name} waits for another job already")
         self._wanted[name] = self._reactor.seconds()

@@ -11,6 +11,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
+from hornetmail.compose.rooms.delivery import Chance, House, Lines, Stores, delivery_of
 from hornetmail.core.delivery.queued import DONE, Message
 from hornetmail.core.events import Alarm
 from hornetmail.core.failover.mode import Mode
@@ -19,7 +20,7 @@ from hornetmail.core.mail.envelope import Direction, Door, Envelope, Origin, Rec
 from hornetmail.core.mail.reply import Reply
 from hornetmail.core.mail.spf import SPF, SPFVerdict
 from hornetmail.core.served import Domain, Host, Mailbox
-from hornetmail.delivery.service import Delivery, Settings
+from hornetmail.delivery.service import Settings
 from hornetmail.net.smtp import Answer, Broken, Timeouts
 from hornetmail.runtime.bus import Bus
 from hornetmail.testing.destinations import MemoryPortal, StagedArchive
@@ -196,7 +197,7 @@ class Steps:
         self.bus.subscribe(Alarm, self.alarms.append)
         senders = Senders()
         stepper.through(
-            self.queue, "queue", "claim", "claim_rows", "settle", "body", "rows", "remember", "change", "adopt", "take_back"
+            self.queue, "queue", "claim", "claim_rows", "settle", "body", "rows", "remember", "change", "adopt", "queue_copy"
         )
         stepper.through(self.portal, "portal", "deliver", "lock", "unlock", "begin_drain", "end_drain", "received", "returned")
         stepper.through(self.archive, "archive", "stage")
@@ -210,25 +211,11 @@ class Steps:
 
         self.queue.begin = begun  # type: ignore[method-assign]
         reactor: Any = self.clock
-        self.delivery = Delivery(
-            reactor,
-            reactor,
-            self.queue,
-            MemoryRecipients(),
-            self.portal,
-            self.archive,  # type: ignore[arg-type]
-            self.directory,
-            Access(),  # type: ignore[arg-type]
-            None,
-            Resolver(),
-            senders,
-            self.bus,
-            Meters(),
-            HOSTNAME,
-            settings=settings or Settings(timeouts=Timeouts(dot=60)),
-            connect=self._connect,  # type: ignore[arg-type]
-            jitter=lambda: 0.5,
-        )
+        house: Any = House(reactor, self.directory, Access(), self.bus, Meters())  # type: ignore[arg-type]
+        stores = Stores(self.queue, MemoryRecipients(), self.portal, self.archive)  # type: ignore[arg-type]
+        lines = Lines(None, Resolver(), senders, HOSTNAME, self._connect)  # type: ignore[arg-type]
+        chosen = settings or Settings(timeouts=Timeouts(dot=60))
+        self.delivery = delivery_of(house, stores, lines, chosen, Chance(jitter=lambda: 0.5))
 
     async def _connect(self, dialer: Any, host: Host, **_: Any) -> Line:
         server = self.outside if host == OUTSIDE else self.server

@@ -9,6 +9,7 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
+from hornetmail.compose.rooms.delivery import House, Lines, Stores, delivery_of
 from hornetmail.core.archive.archived import ArchivedMail, Refused
 from hornetmail.core.delivery import pace
 from hornetmail.core.delivery.backoff import Backoff
@@ -142,23 +143,10 @@ class WorldCase(TestCase):
         await self.launch()
 
     async def launch(self) -> None:
-        self.delivery = Delivery(
-            reactor,
-            reactor,
-            self.queue,
-            self.known,
-            self.portal,
-            self.archive,
-            self.directory,
-            Access(),
-            Dialer(reactor, self.resolver),
-            self.resolver,
-            SenderCheck(reactor, self.resolver),
-            self.bus,
-            Meters(),
-            HOSTNAME,
-            settings=self.settings,
-        )
+        house: Any = House(reactor, self.directory, Access(), self.bus, Meters())  # type: ignore[arg-type]
+        stores = Stores(self.queue, self.known, self.portal, self.archive)  # type: ignore[arg-type]
+        lines = Lines(Dialer(reactor, self.resolver), self.resolver, SenderCheck(reactor, self.resolver), HOSTNAME)
+        self.delivery = delivery_of(house, stores, lines, self.settings)
         self.made.append(self.delivery)
         await self.delivery.start()
 

@@ -18,6 +18,8 @@ from hornetmail.archive.care.terms.retention import RetentionSettings
 from hornetmail.archive.media.directory import DirectoryPlace
 from hornetmail.archive.media.medium import Medium
 from hornetmail.archive.media.roster import Media
+from hornetmail.compose.rooms.delivery import Chance, Lines, Stores, delivery_of
+from hornetmail.compose.rooms.delivery import House as Shared
 from hornetmail.core.delivery.queued import RowState
 from hornetmail.core.events import Alarm
 from hornetmail.core.failover.mode import Mode
@@ -151,24 +153,13 @@ class House:
         )
         self._closing.append(known.close)
         resolver = FakeResolver()
-        self.delivery = Delivery(
-            reactor,
-            reactor,
-            self.queue,
-            known,
-            self.portal,
-            self.archive,
-            self.directory,
-            Access(),  # type: ignore[arg-type]
-            Dialer(reactor, resolver),
-            resolver,
-            SenderCheck(reactor, resolver),
-            self.bus,
-            Meters(),  # type: ignore[arg-type]
-            HOSTNAME,
-            settings=SETTINGS,
-            jitter=random.Random(self.lives).random,
-            unique=map(str, itertools.count(self.lives * 1000)).__next__,
+        chance = Chance(random.Random(self.lives).random, map(str, itertools.count(self.lives * 1000)).__next__)
+        self.delivery: Delivery = delivery_of(
+            Shared(reactor, self.directory, Access(), self.bus, Meters()),  # type: ignore[arg-type]
+            Stores(self.queue, known, self.portal, self.archive),
+            Lines(Dialer(reactor, resolver), resolver, SenderCheck(reactor, resolver), HOSTNAME),
+            SETTINGS,
+            chance,
         )
         if delivering:
             await self.delivery.start()

@@ -1,17 +1,19 @@
 """Draws changes of the source, makes each alone, and runs the tests of its room that pass over the changed line.
 
-``python -m tests.mutants [--seed 1] [--count 300] [--rooms core,spool,…] [--jobs 2] [--report FILE]``. Ends with the counts by room; exit code 1 if
-fewer than ``--least`` per cent were noticed. The room's tests are run once unchanged, to learn which of them run which lines and how long each takes.
-For each change those that run the line go first, quick ones before slow ones, and the first that fails ends it; only if none does, the files follow of
-which the map does not say all, since they start processes or share what they set up. The room's other tests do not come to the line. A change that no test runs at all counts as unnoticed; what a module does when it is imported (its constants, the
-defaults of its values) is run by the tests that run its functions, and by the room's test files that import from it. Answers to survivors that
-change nothing anybody could notice are kept in ``tests/mutants/answered.txt``, a line each: path, a part of the source line, why.
+``python -m tests.mutants [--seed 1] [--count 300] [--rooms core,spool,…] [--jobs 2] [--quick] [--report FILE]``. Ends with the counts by room; exit
+code 1 if fewer than ``--least`` per cent were noticed. The room's tests are run once unchanged, to learn which of them run which lines and how long each
+takes. For each change those that run the line go first, quick ones before slow ones, and the first that fails ends it; only if none does, the files
+follow of which the map does not say all, since they start processes or share what they set up (not with ``--quick``). The room's other tests do not
+come to the line. A change that no test runs at all counts as unnoticed; what a module does when it is imported (its constants, the defaults of its
+values) is run by the tests that run its functions, and by the room's test files that import from it. Answers to survivors that change nothing anybody
+could notice are kept in ``tests/mutants/answered.txt``, a line each: path, a part of the line that is told, why.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import json
 import os
 import random
@@ -77,6 +79,8 @@ def _pytest(tree: Path, *arguments: str, limit: float | None = None, first: bool
         os.killpg(process.pid, 9)
         process.communicate()
         return Ended(-9, ("hung",))
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, 9)  # what it started and left
     failed = re.findall(r"^(?:FAILED|ERROR) (.*?)(?: - |$)", said, re.MULTILINE)
     return Ended(process.returncode, tuple(failed) or (("hung",) if "+ Timeout +" in said else ()))
 
@@ -147,8 +151,9 @@ def _answered() -> list[tuple[str, str]]:
 class Run:
     """One run over all drawn changes; trees are lent to one change at a time."""
 
-    def __init__(self, trees: list[Path], measured: Map, sources: dict[str, bytes]) -> None:
+    def __init__(self, trees: list[Path], measured: Map, sources: dict[str, bytes], *, quick: bool) -> None:
         self._measured = measured
+        self._quick = quick
         self._sources = sources
         self._free: SimpleQueue[Path] = SimpleQueue()
         for tree in trees:
@@ -164,7 +169,7 @@ class Run:
         try:
             file.write_bytes(change.made(source))
             os.utime(file, (stamp + 10.0, stamp + 10.0))
-            for tests in filter(None, (first, rest)):
+            for tests in filter(None, (first, () if self._quick else rest)):
                 # What hangs is noticed: it takes far longer than the slowest took. The thread ends it where nothing else does.
                 took = [self._measured.seconds.get(test, 0.0) for test in tests]
                 options = (f"--timeout={20 + 4 * max(took):.0f}", "--timeout-method=thread")
@@ -217,6 +222,9 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--least", type=float, default=90.0)
     parser.add_argument("--report", type=Path)
+    parser.add_argument(
+        "--quick", action="store_true", help="only the tests of the map: some that survive would be noticed otherwise"
+    )
     chosen = parser.parse_args()
     rooms = chosen.rooms.split(",")
     # Read once: somebody may work on while this runs.
@@ -242,7 +250,7 @@ def main() -> int:
             for part in pool.map(measured, rooms):
                 whole.lines.update(part.lines)
                 whole.seconds.update(part.seconds)
-            run = Run(trees, whole, sources)
+            run = Run(trees, whole, sources, quick=chosen.quick)
             answered = _answered()
             counts: Counter[tuple[str, str]] = Counter()
             for change, came, by in pool.map(run.ended, sorted(drawn)):

@@ -82,12 +82,17 @@ class Foundations:
         deferred: Deferred[Any] = deferToThreadPool(self.reactor, self.threads, fn, *args)
         return await deferred
 
+    def database_key(self, name: str) -> bytes | None:
+        """Of a database that is a file of ours (rule 24); one in PostgreSQL has none."""
+        return self.key.derive(f"{name}.db", 48) if self.config.database_url(name).startswith("sqlite:") else None
+
     async def database(self, name: str, migrations: Sequence[Migration], **options: Any) -> Database:
-        """``control``, ``queue`` or ``portal``: opened now, closed with the rest; should it break, the bus says so. Raises DatabaseError that names it."""
+        """``control`` or ``portal``: opened now, closed with the rest; should it break, the bus says so. Raises DatabaseError that names it."""
 
         try:
             url = self.config.database_url(name)
-            database = await Database.open(self.reactor, url, migrations, alone=True, watch=self.watch(name), **options)
+            key = self.database_key(name)
+            database = await Database.open(self.reactor, url, migrations, key=key, alone=True, watch=self.watch(name), **options)
         except Exception as error:
             # Drivers say "file is not a database", and not which one.
             raise DatabaseError(f"the {name} database cannot be opened: {error}") from error
