@@ -1,13 +1,10 @@
 #!/usr/bin/env python3
 """Reads a HornetMail archive without HornetMail: media and key paper in, mail out. One file, for a day when nothing else is left.
 
-    read_archive.py list    MEDIUM… --paper key.txt
-    read_archive.py check   MEDIUM… --paper key.txt
-    read_archive.py extract MEDIUM… --paper key.txt [--into DIR]
+    read_archive.py list|check|extract MEDIUM… --paper key.txt [--into DIR]
 
-MEDIUM: a directory with ``keyring``, ``packs/`` and ``journal/`` (copies of shares and buckets too). The paper's password is asked for, or taken from HORNETMAIL_KEY_PASSWORD;
-``--root FILE`` takes the service's archive-root.key instead. Needs Python 3.11, ``cryptography`` (44 or newer) and ``zstandard``. Written from docs/formats/archive.rst.
-Exit code 1: something is damaged or missing, and was named; all the rest was read.
+MEDIUM: a directory with ``keyring``, ``packs/`` and ``journal/`` (copies of shares and buckets too). The paper's password is asked for, or taken from HORNETMAIL_KEY_PASSWORD; ``--root FILE``
+takes the service's archive-root.key instead. Needs Python 3.11, ``cryptography`` (44 or newer) and ``zstandard``. Written from docs/formats/archive.rst. Exit code 1: something is damaged, was named, and the rest read.
 """
 
 import argparse
@@ -26,13 +23,16 @@ import sys
 import unicodedata
 from pathlib import Path
 
-import zstandard
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+try:
+    import zstandard
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+    from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+except ImportError as lacking:
+    raise SystemExit(f"{lacking}: this needs 'pip install cryptography zstandard'") from None
 
 MESSAGE, EVENT = 1, 3
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -46,10 +46,6 @@ def problem(where, what):
 
 def hkdf(key, info, salt=None):
     return HKDF(hashes.SHA256(), 32, salt, info).derive(key)
-
-
-def unseal(key, sealed, context):
-    return AESGCM(key).decrypt(sealed[:12], sealed[12:], context)
 
 
 def unpack(data, at=0):
@@ -85,9 +81,7 @@ def _many(data, at, count, is_map):
 
 def root_from_paper(text, password):
     text = re.sub("[\u2010-\u2015\u2212]", "-", text)
-    body = re.search(r"-+BEGIN HORNETMAIL ARCHIVE KEY-+(.*?)-+END", text, re.S)
-    if not body:
-        raise SystemExit("there is no key in this text")
+    body = re.search(r"-+BEGIN HORNETMAIL ARCHIVE KEY-+(.*?)-+END", text, re.S) or sys.exit("there is no key in this text")
     letters = ""
     lines = [line.split() for line in body.group(1).splitlines() if line.strip()]
     for number, words in enumerate(lines, 1):
@@ -99,13 +93,15 @@ def root_from_paper(text, password):
             raise SystemExit(f"line {number} of the paper is missing or mistyped")
         letters += content
     bits = functools.reduce(lambda bits, letter: bits << 5 | ALPHABET.index(letter), letters, 0)
+    if len(letters) < 151:
+        raise SystemExit(f"lines of the paper are missing at its end: there are only {len(lines)}")
     blob = (bits >> (len(letters) * 5 % 8)).to_bytes(len(letters) * 5 // 8, "big")[:94]
     _, _, memory, passes, lanes = struct.unpack_from(">B8sIIB", blob)
     head, sealed = blob[:34], blob[34:]
     for tried in dict.fromkeys((password, *(unicodedata.normalize(form, password.strip()) for form in ("NFC", "NFD", "NFKC")))):
         kdf = Argon2id(salt=head[18:34], length=32, iterations=passes, lanes=lanes, memory_cost=memory)
         with contextlib.suppress(InvalidTag):
-            return unseal(kdf.derive(tried.encode()), sealed, head)
+            return AESGCM(kdf.derive(tried.encode())).decrypt(sealed[:12], sealed[12:], head)
     raise SystemExit("the password of the paper is wrong")
 
 
@@ -131,7 +127,8 @@ class Keys:
             raise SystemExit("no medium has a keyring that this key opens")
         self.data, self.private = {}, None
         for number, purpose, tenant, year, wrapped in best["entries"]:
-            key = unseal(root, wrapped, b"hornetmail key wrap 1" + struct.pack(">BIQI", purpose, number, tenant, year))
+            context = b"hornetmail key wrap 1" + struct.pack(">BIQI", purpose, number, tenant, year)
+            key = AESGCM(root).decrypt(wrapped[:12], wrapped[12:], context)
             if purpose == 1:
                 self.data[number] = key
             elif purpose == 3:
@@ -151,7 +148,8 @@ class Keys:
         if key is None:
             raise ValueError(f"key {number} is not in the keyring")
         try:
-            plain = zstandard.ZstdDecompressor().decompress(unseal(key, sealed, context), max_output_size=1 << 31)
+            packed = AESGCM(key).decrypt(sealed[:12], sealed[12:], context)
+            plain = zstandard.ZstdDecompressor().decompress(packed, max_output_size=1 << 31)
         except (InvalidTag, zstandard.ZstdError):
             raise ValueError("it does not open: it was changed") from None
         (size,) = struct.unpack_from(">I", plain)
@@ -165,33 +163,34 @@ class Archive:
         self.keys, self.places, self.deleted, self.back, self.leaves, self.gone = keys, {}, {}, {}, {}, set()
         self.mails, self.copies, self.excused = [], [], 0
         for medium in media:
-            for folder in ("journal", "packs"):
-                for path in sorted((medium / folder).rglob("*.pack")):
-                    self._pack(path)
-            for path in sorted((medium / "leaves").rglob("*.run")):
-                self._run(path)
+            for where in ("journal/**/*.pack", "packs/**/*.pack", "leaves/n[0-9]*/*.run"):
+                for path in sorted(medium.glob(where)):
+                    try:
+                        (self._run if path.suffix == ".run" else self._pack)(path)
+                    except OSError as error:
+                        problem(path, error)
 
     def _run(self, path):
         data = path.read_bytes()
-        first, count = struct.unpack_from(">QQ", data, 8)
+        first, count = struct.unpack_from(">QQ", data.ljust(24), 8)
         if hashlib.sha256(data[:-32]).digest() != data[-32:]:
             return problem(path, "a run of leaves is damaged")
-        node = int(path.parent.name[1:])
-        self.leaves.update(((node, first + n), data[24 + 32 * n : 56 + 32 * n]) for n in range(count))
+        numbers = [(int(path.parent.name[1:]), first + n) for n in range(count)]
+        self.leaves.update((one, data[24 + 32 * n : 56 + 32 * n]) for n, one in enumerate(numbers))
 
     def _pack(self, path):
         data = path.read_bytes()
-        tenant = int(next(part for part in path.parts[::-1] if re.fullmatch(r"t\d+", part))[1:])
+        tenant = next((struct.pack(">Q", int(part[1:])) for part in path.parts[::-1] if re.fullmatch(r"t\d+", part)), data[16:24])
         end = len(data) - 52
         at, _, digest, magic = struct.unpack_from(">QI32s8s", data, end) if end > 64 else (0, 0, b"", b"")
         if magic != b"HMPEND1\n" or hashlib.sha256(data[:end]).digest() != digest:
             problem(path, "damaged; what opens is taken")
             at = len(data)
-        begins = re.compile(rb"\x01[\x01-\x03][\x01\x02]\0" + re.escape(struct.pack(">Q", tenant)))
+        begins = re.compile(rb"\x01[\x01-\x03][\x01\x02]\0" + re.escape(tenant))
         starts = [*(match.start() for match in begins.finditer(data, 64, at)), at + 4]
         for start, following in itertools.pairwise(starts):
-            (length,) = struct.unpack_from(">I", data, start - 4)
-            self._record(path, start, data[start : min(start + length, following - 4)])
+            end = min(start + int.from_bytes(data[start - 4 : start], "big"), following - 4)
+            self._record(path, start, data[start:end])
 
     def _record(self, path, start, record):
         identity = record[12:28]
@@ -256,14 +255,16 @@ def main():
     parser.add_argument("media", type=Path, nargs="+")
     source = parser.add_mutually_exclusive_group(required=True)
     for name in ("--paper", "--root"):
-        source.add_argument(name, type=Path)
+        source.add_argument(name, type=argparse.FileType(errors="replace"))
     parser.add_argument("--into", type=Path, default=Path("mails"))
     chosen = parser.parse_args()
     if chosen.root:
-        root = bytes.fromhex(chosen.root.read_text().split()[1])
+        root = bytes.fromhex(
+            (re.match("hornetmail-root-1 ([0-9a-f]{64})", chosen.root.read()) or sys.exit("no root key there"))[1]
+        )
     else:
         password = os.environ.get("HORNETMAIL_KEY_PASSWORD") or getpass.getpass("Password of the key paper: ")
-        root = root_from_paper(chosen.paper.read_text(), password)
+        root = root_from_paper(chosen.paper.read(), password)
     archive = Archive(chosen.media, Keys(chosen.media, root))
     for identity, tenant, facts in sorted(archive.mails, key=lambda mail: mail[2]["received"]):
         if archive.deleted.get(identity, 0.0) > archive.back.get(identity, 0.0):
@@ -276,22 +277,19 @@ def main():
         try:
             raw = archive.bytes_of(identity)
             archive.check_leaf(facts)
+            if chosen.command == "extract":
+                place = chosen.into / f"t{tenant}" / when[:7] / f"{facts['id']}.eml"
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_bytes(raw)
         except (ValueError, OSError, KeyError, struct.error) as error:
             problem(f"mail {facts['id']}", error)
-            continue
-        if chosen.command == "extract":
-            place = chosen.into / f"t{tenant}" / when[:7] / f"{facts['id']}.eml"
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(raw)
     if chosen.command == "check":
         for facts in archive.copies:
             archive.check_leaf(facts)
-        void = hashlib.sha256(b"\0").digest()
-        missing = sorted(leaf for leaf, one in archive.leaves.items() if one != void and leaf not in archive.gone)
+        known = archive.gone | {leaf for leaf, one in archive.leaves.items() if one == hashlib.sha256(b"\0").digest()}
+        missing = sorted(archive.leaves.keys() - known)
         if len(missing) > archive.excused:
-            problem(
-                "leaf log", f"{len(missing)} arrivals have no record (the first is leaf {missing[0][1]} of node {missing[0][0]})"
-            )
+            problem("leaf log", f"{len(missing)} arrivals have no record; first: leaf {missing[0][1]} of node {missing[0][0]}")
     print(f"{len(archive.mails)} mails, {len(problems)} problems", file=sys.stderr)
     return 1 if problems else 0
 

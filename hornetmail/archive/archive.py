@@ -70,7 +70,7 @@ class Archive:
         self.stamps = Stamping(inside, stamping)
         self.upkeep = Upkeep(footing, self.arriving.flush, self.stamps, audit)
         self._opening = Opening(footing, self.stamps, root, self.upkeep.index_opened)
-        self._rebuilding = Rebuilding(footing, self._opening, self.arriving, self.stamps)
+        self._rebuilding = Rebuilding(footing, self._opening, self.arriving, self.stamps, self.upkeep.tell_journal)
         self._reading = Reading(footing, log)
 
     # -- what it is made of ---------------------------------------------------------------------------------------------------
@@ -99,6 +99,14 @@ class Archive:
     def moving(self) -> DeferredLock:
         """Held while packs change their places or mail is removed."""
         return self.upkeep.moving
+
+    async def sealed(self) -> None:
+        """Wait until what is being sealed just now lies where it was to go. Raises ArchiveError: there is no index."""
+
+        async def nothing() -> None:
+            return None
+
+        await self.standing.writing().sealer.between(nothing)
 
     def index(self) -> Database:
         """``archive.db``. Raises ArchiveError: it cannot be used, and why."""

@@ -41,6 +41,8 @@ def parse_schedule(text: str) -> Schedule:
     plain = " ".join(text.split())
     if len(plain) > 200:
         raise ScheduleError("a schedule has five fields of a crontab, not hundreds of characters")
+    if len(plain.split()) == 6:
+        raise ScheduleError(f'"{plain}" has six fields: there are no seconds here, the first field is the minute')
     try:
         CronSim(plain, datetime(2026, 1, 1, tzinfo=UTC))
     except CronSimError as error:

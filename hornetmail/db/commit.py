@@ -141,7 +141,7 @@ class GroupCommit:
             for call in batch:
                 results.append(self._apart(connection, call) if apart else call.fn(engine.cursor(connection), *call.args))
         except Exception as error:  # noqa: BLE001  each caller is told
-            lost = self._take_back(connection)
+            lost = self._roll_back(connection)
             told = self._told(error)
             if isinstance(told, (DatabaseBroken, DatabaseFull)):
                 return [Failed(told)] * len(batch)
@@ -151,7 +151,7 @@ class GroupCommit:
         try:
             engine.commit(cursor)
         except Exception as error:  # noqa: BLE001  each caller is told
-            lost = self._take_back(connection)
+            lost = self._roll_back(connection)
             if engine.retriable(error):
                 return None
             if lost:
@@ -180,7 +180,7 @@ class GroupCommit:
         plain.execute("RELEASE SAVEPOINT one")
         return result
 
-    def _take_back(self, connection: Any) -> bool:
+    def _roll_back(self, connection: Any) -> bool:
         """ROLLBACK if there is anything to roll back (a full disk has done it already); whether the connection is lost."""
         try:
             self._engine.rollback(connection)

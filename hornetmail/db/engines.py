@@ -15,6 +15,9 @@ from urllib.parse import unquote, urlsplit
 
 import sqlcipher3.dbapi2 as sqlite
 
+from hornetmail.db.keyed import give_key, is_plain
+from hornetmail.disk.files import Disk
+
 OLDEST_SQLITE = (3, 51, 3)
 """Older ones can lose a WAL that is reset while another connection checkpoints."""
 
@@ -70,6 +73,9 @@ class Engine:
     def arguments(self) -> dict[str, Any]:
         """Keywords for the driver's ``connect``."""
         raise NotImplementedError
+
+    def settle(self) -> None:
+        """Before the first connection. Blocking."""
 
     def prepare(self, connection: Any, *, writer: bool) -> None:
         """Settings of a fresh connection."""
@@ -147,6 +153,12 @@ class SQLite(Engine):
 
     def arguments(self) -> dict[str, Any]:
         return {"database": str(self.path), "check_same_thread": False, "isolation_level": None, "timeout": 5.0}
+
+    def settle(self) -> None:
+        """See Engine: the file exists, for its owner only, and a plain one of an earlier version gets its key."""
+        self.path.touch(mode=0o600)
+        if self._key is not None and is_plain(self.path):
+            give_key(self.path, self._key, Disk())
 
     def prepare(self, connection: Any, *, writer: bool) -> None:
         """The pragmas of the design, in its order: ``auto_vacuum`` after ``journal_mode`` would be silently ignored."""

@@ -12,7 +12,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from hornetmail.db.commit import GroupCommit
-from hornetmail.db.engines import Cursor, DatabaseBroken, Engine, SQLite, engine_for
+from hornetmail.db.engines import Cursor, DatabaseBroken, Engine, engine_for
 from hornetmail.db.migrate import Migration, migrate
 from hornetmail.disk.threads import BringsThreads
 
@@ -23,7 +23,7 @@ Broken = Callable[[str, DatabaseBroken], None]
 """What is called, once, in the reactor thread, when a database breaks: its place for people, and why."""
 
 
-class Watch(msgspec.Struct, frozen=True, gc=False):
+class Watch(msgspec.Struct, frozen=True):
     """Who hears of a database that breaks, whoever met it and whatever became of that: callers may well pass it on as a refusal, and nobody else
     would know. One that nobody uses is glanced at every ``seconds``, or never for 0."""
 
@@ -110,10 +110,9 @@ class Database:
         errors, ValueError. ``synchronous``: NORMAL only for what can be rebuilt. ``watch`` hears of the first DatabaseBroken once it is open.
         """
         engine = engine_for(url, key, synchronous)
-        if isinstance(engine, SQLite):
-            engine.path.touch(mode=0o600)
         self = cls(reactor, engine, readers, alone)
         try:
+            await deferToThreadPool(reactor, self._writer.threadpool, engine.settle)
             await self._writer.hop(migrate, engine, migrations, reactor.seconds())
         except BaseException as error:
             await self.close()

@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-import random
-import secrets
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import msgspec
 from twisted.internet.defer import CancelledError
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from hornetmail.core.delivery.backoff import Backoff
-from hornetmail.core.delivery.queued import RowKind
-from hornetmail.core.delivery.route import MX, PORTAL, PRIMARY
 from hornetmail.core.events import DirectoryChanged
 from hornetmail.core.failover import machine
-from hornetmail.core.mail.address import domain_of
-from hornetmail.core.served import Host, Role
 from hornetmail.delivery.attempt.agent import Agent
-from hornetmail.delivery.attempt.archiving import Archiving
-from hornetmail.delivery.attempt.evidence import Evidence
-from hornetmail.delivery.attempt.ground import Ground, Retry
+from hornetmail.delivery.attempt.ground import Ground
 from hornetmail.delivery.attempt.record import Record
-from hornetmail.delivery.attempt.scheduler import Lane, Share
-from hornetmail.delivery.attempt.underway import Underway
-from hornetmail.delivery.connections.pool import Connect, Limits, Pool
-from hornetmail.delivery.connections.unrecorded import Unrecorded
-from hornetmail.delivery.couriers.archive import ArchiveCourier
-from hornetmail.delivery.couriers.mx import MailHosts, MXCourier
-from hornetmail.delivery.couriers.portal import PortalCourier
-from hornetmail.delivery.couriers.primary import PrimaryCourier
+from hornetmail.delivery.attempt.scheduler import Lane
+from hornetmail.delivery.connections.pool import Limits, Pool
 from hornetmail.delivery.home.copies import Copies
 from hornetmail.delivery.home.drain import Drain, DrainLimits
-from hornetmail.delivery.home.handover import HandOver
 from hornetmail.delivery.home.homeward import Homeward
 from hornetmail.delivery.home.recovery import ORPHANED_SECONDS, Recovery
 from hornetmail.delivery.home.returned import Returned
@@ -43,23 +28,12 @@ from hornetmail.delivery.home.uncertain import UncertainTurns
 from hornetmail.delivery.home.undrained import Undrained
 from hornetmail.delivery.letters.notices import Notices
 from hornetmail.delivery.letters.redelivery import Redelivery
-from hornetmail.delivery.outage.health import Health, Pace, Watch
-from hornetmail.delivery.outage.modes import Consequences, Modes
+from hornetmail.delivery.outage.health import Health, Pace
 from hornetmail.delivery.outage.waiting import Waiting
 from hornetmail.delivery.recipients.accepted import AcceptedRecipients, RecipientLimits
 from hornetmail.delivery.recipients.callforward import CallForward, Patience
-from hornetmail.delivery.recipients.store import RecipientStore
 from hornetmail.delivery.tasks import Tasks, together, within
-from hornetmail.interfaces.access import IAccess
-from hornetmail.interfaces.archive import IArchive
-from hornetmail.interfaces.bus import IBus
-from hornetmail.interfaces.courier import ICourier
-from hornetmail.interfaces.directory import IDirectory
-from hornetmail.interfaces.meters import IMeters
-from hornetmail.interfaces.portal import IPortal
-from hornetmail.interfaces.queue import IQueue
-from hornetmail.interfaces.senders import ISenderCheck
-from hornetmail.net.smtp import SMTPClient, Timeouts
+from hornetmail.net.smtp import Timeouts
 
 START_SECONDS = 60.0
 SWEEP_SECONDS = 300.0
@@ -92,109 +66,83 @@ class Settings(msgspec.Struct, frozen=True, gc=False):
         return 4 * (self.connections.budget + times.connect + 8 * times.reply + 2 * times.data + times.dot)
 
 
+class Recipients(msgspec.Struct, frozen=True):
+    """Who is known, and who asks the primary about the others."""
+
+    accepted: AcceptedRecipients
+    callforward: CallForward
+
+
+class Outage(msgspec.Struct, frozen=True):
+    """What watches the primaries, and who tells of what waits for them."""
+
+    health: Health
+    waiting: Waiting
+
+
+class Attempts(msgspec.Struct, frozen=True):
+    """What carries out and records attempts: ``lanes`` claim, ``pools`` connect."""
+
+    agent: Agent
+    record: Record
+    lanes: tuple[Lane, ...]
+    pools: tuple[Pool, ...]
+
+
+class Home(msgspec.Struct, frozen=True):
+    """What brings portal copies home, and looks after those that stay."""
+
+    drain: Drain
+    homeward: Homeward
+    copies: Copies
+    returned: Returned
+    uncertain: UncertainTurns
+    undrained: Undrained
+    recovery: Recovery
+    strays: Strays
+
+
+class Letters(msgspec.Struct, frozen=True):
+    """All mail that we write, or send again."""
+
+    notices: Notices
+    redelivery: Redelivery
+
+
 class Delivery:
-    """``modes``, ``recipients``, ``redelivery``, ``strays``, ``notices`` and ``health`` are for the other rooms. ``clock`` is the reactor, or a test's clock."""
+    """``modes``, ``recipients``, ``redelivery``, ``strays``, ``notices`` and ``health`` are for the other rooms. ``compose/rooms/delivery.py`` joins the
+    parts; here they live: started, swept and stopped in order."""
 
     log = Logger()
 
     def __init__(
         self,
-        reactor: Any,
-        clock: IReactorTime,
-        queue: IQueue,
-        known: RecipientStore,
-        portal: IPortal,
-        archive: IArchive,
-        directory: IDirectory,
-        access: IAccess,
-        dialer: Any,
-        resolver: MailHosts,
-        senders: ISenderCheck,
-        bus: IBus,
-        meters: IMeters,
-        hostname: str,
-        *,
-        settings: Settings | None = None,
-        connect: Connect = SMTPClient.connect,
-        jitter: Callable[[], float] = random.random,
-        unique: Callable[[], str] = lambda: secrets.token_hex(12),
+        ground: Ground,
+        settings: Settings,
+        recipients: Recipients,
+        outage: Outage,
+        attempts: Attempts,
+        home: Home,
+        letters: Letters,
     ) -> None:
-        self.settings = settings or Settings()
-        self._clock = clock
-        self._queue = queue
-        self._directory = directory
-        self._bus = bus
-        chosen = self.settings
-        self.accepted = AcceptedRecipients(clock, known, directory, chosen.recipients)
-        consequences = Consequences(self._drain_domain, self._letter, self._about_recipients)
-        self.modes = modes = Modes(clock, queue, directory, bus, consequences, chosen.policy)
-        watch = Watch(self._probed, modes.suspicious, modes.strict, self.accepted.examples)
-        self.health = Health(clock, directory, bus, dialer, hostname, watch, connect=connect, pace=chosen.pace, chance=jitter)
-        self.modes.health = self.health
-
-        unrecorded = Unrecorded(clock)
-
-        def pool(limits: Limits, told: Callable[[Host, bool, str], None] | None = None) -> Pool:
-            common: dict[str, Any] = {"connect": connect, "timeouts": chosen.timeouts, "limits": limits, "unrecorded": unrecorded}
-            return Pool(clock, dialer, hostname, **(common if told is None else {**common, "told": told}))
-
-        self._primaries = pool(chosen.connections, self.health.saw)
-        self._exchangers = pool(chosen.connections)
-        ground = Ground(clock, queue, directory, modes, bus, meters)
-        retry = Retry(clock, chosen.backoff, jitter)
-        underway = Underway()
-        self.record = record = Record(clock, queue, bus, unrecorded)
-        questions = chosen.patience.most + chosen.patience.late
-        self._probes = pool(Limits(most=questions, first=questions, idle=10.0, budget=chosen.patience.quick, rest=0.5))
-        self.notices = notices = Notices(clock, queue, directory, bus, senders, hostname, unique, chosen.backoff)
-        self.recipients = CallForward(
-            clock,
-            queue,
-            directory,
-            modes,
-            self.accepted,
-            self._probes,
-            bus,
-            unique,
-            modes.unverified,
-            modes.refused,
-            chosen.patience,
-        )
-        evidence = Evidence(clock, directory, self.accepted, modes, self.recipients.accepts_everything)
-        primary = PrimaryCourier(self._primaries, directory)
-        self._outside = MXCourier(self._exchangers, directory, resolver, hostname)
-        couriers: dict[str, ICourier] = {
-            PRIMARY: primary,
-            PORTAL: PortalCourier(portal, directory),
-            MX: self._outside,
-        }
-        self._uncertain = UncertainTurns(clock, queue, directory, self.modes, chosen.backoff)
-        self.agent = Agent(ground, record, retry, evidence, couriers, notices, underway, self._copied)
-        archiving = Archiving(ground, record, retry, ArchiveCourier(archive, queue, directory))
-        self._returned = Returned(clock, queue, portal, directory, self.modes, bus)
-        self._copies = Copies(ground, record, portal)
-        hand_over = HandOver(ground, record, retry, portal, primary, evidence, self._copies, self._returned, chosen.drain.suspect)
-        self.drain = Drain(ground, retry, portal, hand_over, underway, chosen.drain)
-        self._homeward = Homeward(ground, self.drain)
-        self._undrained = Undrained(ground, notices, self.drain.kick, chosen.drain)
-        self._waiting = Waiting(clock, queue, directory, notices, chosen.drain.undrained)
-        self._recovery = Recovery(
-            ground, record, retry, portal, self._returned, underway, chosen.longest_attempt(), chosen.orphaned_claim
-        )
-        self.strays = Strays(clock, queue, portal, directory, self.modes, self._returned)
-        self.redelivery = Redelivery(clock, queue, archive, directory, access, unique)
-        share = Share(chosen.share, chosen.deliveries, self._destination)
-        again = retry.next_due
-        self._lanes = (
-            Lane(clock, queue, (RowKind.DELIVER,), chosen.deliveries, self.agent.run, again, underway, share),
-            Lane(clock, queue, (RowKind.ARCHIVE,), chosen.archivings, archiving.run, again, underway),
-            Lane(clock, queue, (RowKind.DRAIN,), chosen.drains, self.drain.run, again, underway),
-        )
+        self.settings = settings
+        self._clock = ground.clock
+        self._queue = ground.queue
+        self._directory = ground.directory
+        self._bus = ground.bus
+        self.modes = ground.modes
+        self.accepted, self.recipients = recipients.accepted, recipients.callforward
+        self.health, self._waiting = outage.health, outage.waiting
+        self.agent, self.record = attempts.agent, attempts.record
+        self._lanes, self._pools = attempts.lanes, attempts.pools
+        self.drain, self._homeward, self._copies, self._returned = home.drain, home.homeward, home.copies, home.returned
+        self._uncertain, self._undrained, self._recovery, self.strays = home.uncertain, home.undrained, home.recovery, home.strays
+        self.notices, self.redelivery = letters.notices, letters.redelivery
         self._sweeping: IDelayedCall | None = None
         self._sweep_anew = False
         self._peopled: frozenset[str] = frozenset()
         self._releasing = False
-        self._tasks = Tasks(clock)
+        self._tasks = Tasks(ground.clock)
         self._unsubscribe: Callable[[], None] | None = None
         self._running = False
 
@@ -252,7 +200,7 @@ class Delivery:
         await self._tasks.stop(0)
         await self.modes.stop()
         await self.accepted.stop()
-        await together(each.close() for each in (self._primaries, self._exchangers, self._probes))
+        await together(each.close() for each in self._pools)
 
     async def give_up(self, rows: Sequence[int], reason: str) -> int:
         """See Agent.give_up."""
@@ -261,55 +209,6 @@ class Delivery:
     def _wake(self) -> None:
         for lane in self._lanes:
             lane.wake()
-
-    def _copied(self, domain: str, uncertain: bool) -> None:
-        """A portal copy was made outside an emergency."""
-        if uncertain:
-            self._uncertain.expect(domain)
-        else:
-            self.drain.kick(domain)
-
-    def _destination(self, domain: str, address: str) -> str:
-        """What a delivery shares connections with, one name for all domains whose mail goes to the same hosts: a served domain's primaries,
-        a sender's smarthost, else the recipient's mail exchangers as far as they are known."""
-        name = domain_of(address)
-        served = self._directory.domain(name)
-        if served is not None:
-            return min(str(host) for host in served.primaries) if served.primaries else served.name
-        sender = self._directory.domain(domain) if domain else None
-        if sender is not None and sender.smarthost is not None:
-            return str(sender.smarthost)
-        return self._outside.exchanger(name)
-
-    def _drain_domain(self, domain: str) -> None:
-        self.drain.kick(domain)
-
-    async def _about_recipients(self, domain: str) -> dict[str, Any]:
-        """For the panel: whether registration is required (rule 4), and whose mail would have to wait in an emergency (L7)."""
-        gaps = await self.accepted.gaps(domain)
-        return {
-            "accepts_everything": self.recipients.accepts_everything(domain),
-            "gaps": list(gaps.first),
-            "gaps_total": gaps.total,
-        }
-
-    async def _letter(self, domain: str, text: str) -> None:
-        """Tell a domain's own administrators, or its postmaster, over its primary; at most once an hour."""
-        served = self._directory.domain(domain)
-        if served is None:
-            return
-        people = [each.address for each in self._directory.mailboxes(domain) if Role.ADMIN in each.roles and each.enabled][:3]
-        lines = [f"About the mail server of {domain}:", "", text, "", "This message takes the same way as the mail of others."]
-        about = f"defers:{domain}:{int(self._clock.seconds() // 3600)}"
-        for address in people or [f"postmaster@{domain}"]:
-            await self.notices.tell(served.tenant, address, f"{domain}: the mail server defers mail", lines, about, domain)
-
-    def _probed(self, domain: str, event: machine.Event) -> None:
-        if isinstance(event, machine.ProbeAnswered):
-            served = self._directory.domain(domain)
-            for host in served.primaries if served is not None else ():
-                self._primaries.rested(host)
-        self.modes.observe(domain, event)
 
     def _directory_changed(self, event: DirectoryChanged) -> None:
         """A domain that changed may change everything that waits; other people in one only whether its recipients have a mailbox now."""

@@ -20,8 +20,8 @@ class IAudit(Interface):
     async def entries(*, tenant: int = 0, before: int = 0, limit: int = 100) -> Sequence[Any]:
         """``hornetmail.runtime.audit.AuditRow`` values, newest first, each with what came of it. ``tenant`` 0: everybody's; 1, the operator's: the whole installation's too; ``before``: numbers below it."""
 
-    async def verify() -> str:
-        """Walk the whole chain of hashes: ``""``, or where it breaks."""
+    async def verify(since: int = 0) -> str:
+        """Walk the chain of hashes, the whole of it or what is behind row ``since``: ``""``, or where it breaks."""
 
     async def newest() -> tuple[int, bytes]:
         """Number and hash of the newest row; number 0: there is none."""

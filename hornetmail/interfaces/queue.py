@@ -59,7 +59,7 @@ class IQueue(Interface):
         ``claimed_at_start`` of every later start until they are settled, as after a crash. The rows as they were; others are passed over.
         Durable on return; raises as ``settle`` does."""
 
-    async def take_back(
+    async def queue_copy(
         copy: Portal, envelope: Envelope, address: str, *, tenant: int, domain: str, arrived: float, size: int, due: float
     ) -> Message:
         """A portal copy whose drain row was settled has to get home after all (rule 10): a message without a body whose one row is a DRAIN

@@ -68,9 +68,14 @@ class Audit:
         """Actions, newest first, each with the newest outcome in ``result``. What concerns the whole installation is the operator's too."""
         return await self._database.read(_entries, tenant, before, limit)
 
-    async def verify(self) -> str:
-        """Walk the whole chain: ``""``, or where it breaks."""
-        number, previous = 0, FIRST
+    async def verify(self, since: int = 0) -> str:
+        """See IAudit."""
+        number, previous = since, FIRST
+        if since:
+            found = await self.hash_of(since)
+            if found is None:
+                return f"audit row {since} is missing"
+            previous = found
         while rows := await self._database.read(_page, number):
             for row in rows:
                 if row.number != number + 1:

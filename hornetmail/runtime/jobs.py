@@ -7,6 +7,7 @@ is made up for once, however often it was missed, in the order in which they wer
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import tzinfo
 from typing import Any, Protocol
@@ -103,20 +104,27 @@ class CutShort(Exception):
     """A job raises it when it was asked to end before it was done: no failure, and begun again with the next start."""
 
 
+_NAME = re.compile("[a-z-]+")
 _RECORD = msgspec.json.Decoder(JobRecord)
 
 
 class Jobs:
-    """The planned jobs of a process. ``zone`` is the machine's time zone. Nothing runs before ``start``, and nothing after ``stop``."""
+    """The planned jobs of a process. ``zone`` is the machine's time zone; ``look``: seconds at most between two looks at the clock. Nothing runs
+    before ``start``, and nothing after ``stop``."""
 
     log = Logger()
 
-    def __init__(self, reactor: Any, settings: Settings, bus: IBus, zone: tzinfo, jobs: Iterable[PlannedJob]) -> None:
+    def __init__(
+        self, reactor: Any, settings: Settings, bus: IBus, zone: tzinfo, jobs: Iterable[PlannedJob], look: float = LOOK
+    ) -> None:
         self._reactor = reactor
         self._settings = settings
         self._bus = bus
         self._zone = zone
+        self._longest = look
         self._jobs = {job.name: job for job in jobs}
+        if wrong := [name for name in self._jobs if not _NAME.fullmatch(name)]:
+            raise ValueError(f"not names of jobs: {', '.join(wrong)}")
         self._records: dict[str, JobRecord] = {}
         self._runs: dict[str, Deferred[None]] = {}
         self._wanted: dict[str, float] = {}
@@ -203,7 +211,7 @@ class Jobs:
             if due <= now and not self._taken(self._jobs[name].lane):
                 self._begin(name, now)
         ahead = [due - now for due, _ in times if due > now]
-        self._plan(min([LOOK, *ahead]))
+        self._plan(min([self._longest, *ahead]))
 
     def _taken(self, lane: str) -> bool:
         return bool(lane) and any(self._jobs[name].lane == lane for name in self._runs)
@@ -279,9 +287,11 @@ class Jobs:
         return name
 
     def run(self, name: str) -> None:
-        """Now, or as soon as its lane is free. Raises UnknownJob, JobRuns."""
+        """Now, or as soon as its lane is free. Raises UnknownJob, JobRuns (also when the service starts or stops just then)."""
         if self._known(name) in self._runs:
             raise JobRuns(f"{name} runs already")
+        if not self._open:
+            raise JobRuns("no job is begun while the service starts or stops")
         if name in self._wanted:
             raise JobRuns(f"{name} waits for another job already")
         self._wanted[name] = self._reactor.seconds()

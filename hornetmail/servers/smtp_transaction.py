@@ -134,7 +134,7 @@ class Transaction:
         messages: list[Message] = [result for good, result in results if good]
         failures: list[Failure] = [result for good, result in results if not good]
         if failures:
-            await self._take_back(messages)
+            await self._withdraw(messages)
             await self.abort()
             failures[0].raiseException()
         self._deposits = []
@@ -168,7 +168,7 @@ class Transaction:
         """Of the queue messages that this becomes."""
         return [target for target, _ in self._deposits]
 
-    async def _take_back(self, messages: Sequence[Message]) -> None:
+    async def _withdraw(self, messages: Sequence[Message]) -> None:
         for message in messages:
             rows = [row.id for _, row in await self._queue.rows(message=message.id)]
             await self._queue.change(rows, RowState.REMOVED, reason="another part of the transaction failed")

@@ -212,7 +212,7 @@ class Queue:
                 self.live.clamp(live, now, self._longest)
         return taken
 
-    async def take_back(
+    async def queue_copy(
         self, copy: Portal, envelope: Envelope, address: str, *, tenant: int, domain: str, arrived: float, size: int, due: float
     ) -> Message:
         """See IQueue. In the journal it is a message accepted without a body."""

@@ -300,7 +300,7 @@ class MemoryQueue:
             self.held[row.id] = replace(row, state=RowState.QUEUED)
             self._interrupted.add(row.id)
 
-    async def take_back(
+    async def queue_copy(
         self, copy: Portal, envelope: Envelope, address: str, *, tenant: int, domain: str, arrived: float, size: int, due: float
     ) -> Message:
         """See IQueue."""

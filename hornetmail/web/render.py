@@ -91,6 +91,10 @@ class Clock:
             return then.strftime("%a %H:%M")
         return then.strftime("%-d %b") if then.year == now.year else then.strftime("%Y-%m-%d")
 
+    def date(self, at: float) -> str:
+        """The date of a day that was counted in UTC, as it is called everywhere."""
+        return datetime.datetime.fromtimestamp(at, datetime.UTC).strftime("%a, %-d %b %Y")
+
     def full(self, at: float) -> str:
         """Date and time."""
         return self.local(at).strftime("%a, %-d %b %Y, %H:%M %Z")

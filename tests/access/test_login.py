@@ -46,7 +46,7 @@ class TestLogin(LoginCase):
     """One attempt at a time."""
 
     async def test_any_case_and_domain_alias(self) -> None:
-        """C22, C25: the full address in any case; the person carries every own address (A43) and the roles."""
+        """C22, C25, A47: the full address in any case; the person carries every own address (A43) and the roles."""
         control = await self.open()
         for user in ("Alice@example.test", "alice@example.test", "ALICE@EXAMPLE.TEST", "alice@example.org"):
             person = await control.access.login(user, "correct horse", "imap", "192.0.2.1")

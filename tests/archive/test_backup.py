@@ -203,6 +203,21 @@ class BackupTest(BackupCase):
         third = await self.backups.make(NOW + 2 * HOUR, full=False)
         assert third.name.full
         assert await (await self.restored(archive)).read(mails_in) == 1
+        for path in (self.medium / third.name.folder).glob("index-*"):
+            path.write_bytes(path.read_bytes()[:-1])
+        assert (await self.backups.make(NOW + 3 * HOUR, full=False)).name.full
+
+    async def test_an_increment_without_its_full_one_is_not_dropped_at_once(self) -> None:
+        """Catches an increment that is made and, since the manifest of its chain's full one is gone, dropped in the same run, hour after hour."""
+        archive = await self.begin()
+        await self.put(archive, mail("Hello"))
+        await self.backups.make(NOW - DAY, full=True)
+        full = await self.backups.make(NOW, full=True)
+        await self.backups.make(NOW + HOUR, full=False)
+        (self.medium / full.name.manifest).unlink()
+        made = await self.backups.make(NOW + 2 * HOUR, full=False)
+        assert made.name in backups_on(archive.media.active).whole
+        assert await (await self.restored(archive)).read(mails_in) == 1
 
     async def test_cut_off_at_each_step(self) -> None:
         """Catches a backup that counts as one though a power cut ended it, and a cut that costs the one before: the medium fails at its n-th write,
@@ -264,8 +279,22 @@ class BackupTest(BackupCase):
         names = [name for name, _, _ in await self.backups.listing()]
         assert sum(not name.full for name in names) == 2
         assert 7 <= sum(name.full for name in names) <= 9
-        await self.backups.make(NOW + 400 * DAY, full=True)
-        assert len(await self.backups.listing()) == 1
+        for day in range(400, 404):
+            await self.backups.make(NOW + day * DAY, full=True)
+        assert {name.made for name, _, _ in await self.backups.listing()} == {NOW + day * DAY for day in range(400, 404)}
+
+    async def test_a_clock_that_is_years_ahead(self) -> None:
+        """Catches backups that go, all but one, because the clock of one run is years ahead; and what cannot be restored when it is right again."""
+        archive = await self.begin()
+        await self.put(archive, mail("Hello"))
+        for day in range(5):
+            await self.backups.make(NOW + day * DAY, full=True)
+        for hour in range(5):
+            await self.backups.make(NOW + 3000 * DAY + hour * HOUR, full=hour == 0)
+        names = [name for name, _, _ in await self.backups.listing()]
+        assert {NOW + day * DAY for day in (3, 4)} <= {name.made for name in names}
+        await self.backups.make(NOW + 5 * DAY, full=False)
+        assert await (await self.restored(archive)).read(mails_in) == 1
 
 
 def name(day: float, chain: float | None = None) -> BackupName:

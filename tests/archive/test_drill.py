@@ -70,6 +70,19 @@ class DrillTest(BackupCase):
             assert not self.left()
         await self.drill(archive).run(NOW)
 
+    async def test_an_older_backup_is_no_excuse(self) -> None:
+        """Catches a drill that passes over a newest backup that does not open, restores the one before, and calls it well."""
+        archive = await self.reached(await self.begin())
+        newest = await self.backups.make(NOW + DAY, full=True)
+        for kind in ("manifest", "control"):
+            path = self.medium / newest.name.folder / kind
+            whole = path.read_bytes()
+            path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+            with pytest.raises(DrillFailed, match=newest.name.stamp):
+                await self.drill(archive).run(NOW + DAY)
+            path.write_bytes(whole)
+        await self.drill(archive).run(NOW + DAY)
+
     async def reached(self, archive: Archive) -> Archive:
         await self.put(archive, mail("Hello"))
         await self.backups.make(NOW, full=True)

@@ -6,8 +6,11 @@ from typing import Any
 
 from hornetmail.archive.archive import Archive
 from hornetmail.archive.care.packs import accounts, leafcheck, verify
+from hornetmail.archive.care.packs.rebuild import BATCH, BATCH_BYTES, in_batches
 from hornetmail.archive.care.packs.verify import sample_of
 from hornetmail.archive.proof.leaves import encode_run
+from hornetmail.archive.store.packs import Member
+from hornetmail.archive.store.records import Kind
 from hornetmail.archive.store.shelf import PackRow
 from hornetmail.testing.archives import AUDITOR, NOW, mail
 from tests.archive.cases import ArchiveCase, told
@@ -139,3 +142,15 @@ class Growth(ArchiveCase):
         count = await archive.index().read(lambda c: c.execute("SELECT count(*), sum(size) FROM mail").fetchone())
         assert (archive.standing.mails, archive.standing.raw) == tuple(count)
         assert archive.standing.mails == mails
+
+
+def test_batches_have_a_bound() -> None:
+    """Catches a rebuild that holds the texts of 512 large mails at once, one that leaves a record out, and one that never gets past a record which is larger than a batch."""
+    sizes = [1 << 20] * 10 + [9 << 20] + [100] * 1200
+    members = [Member(bytes([n >> 8, n & 255]) * 8, Kind.MESSAGE, n, size, bytes(32)) for n, size in enumerate(sizes)]
+    batches = list(in_batches(members))
+    assert [member for batch in batches for member in batch] == members
+    assert all(len(batch) <= BATCH for batch in batches)
+    assert all(sum(member.length for member in batch) <= BATCH_BYTES or len(batch) == 1 for batch in batches)
+    assert len(batches) == 3 + 1 + 3
+    assert list(in_batches([])) == []

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hornetmail.archive.archive import Archive, ArchiveSettings
 from hornetmail.archive.care.terms.keeping import Copies
 from hornetmail.archive.care.terms.retention import RetentionSettings
+from hornetmail.archive.index import rules as applied
 from hornetmail.archive.store.packs import open_pack
 from hornetmail.archive.store.records import Kind
 from hornetmail.core.archive.archived import ArchiveError, HoldRefused, QueryError
@@ -114,6 +115,21 @@ class KeepingCase(ArchiveCase):
 
 
 class Rules(KeepingCase):
+    async def test_set_while_those_of_another_are_applied(self) -> None:
+        """Catches rules of a tenant that wait for the next marking, because another tenant's were being applied when they were set."""
+        archive = await self.filled()
+        await self.put(archive, mail("Elsewhere"), tenant=2, retention_days=400)
+        await archive.flush(seal=True)
+        self.patch(applied, "PAGE", 1)
+        await archive.keeping.set_rules(1, [Rule(500)], "admin")
+        assert archive.keeping._walking is not None
+        await archive.keeping.set_rules(2, [Rule(5)], "admin")
+        while archive.keeping._walking is not None:
+            await archive.keeping._walking
+        assert not (await archive.keeping.state(1)).walking
+        assert not (await archive.keeping.state(2)).walking
+        assert (await archive.keeping.preview(2, [Rule(5)])).more == 0
+
     async def test_changed_later_for_mail_that_is_there(self) -> None:
         """Catches retention frozen at ingest: a shorter rule that leaves old mail, one that takes other domains' mail, and a mark that a longer one does
         not take back."""

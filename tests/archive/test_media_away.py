@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,34 @@ class Away(ArchiveCase):
         assert again.holdings.leaves.root() == root
         await again.stage(item(77), BytesBody(mail("Waits")))
         assert again.holdings.staging.next_leaf == 2
+
+    async def test_a_damaged_label(self) -> None:
+        """Catches a label whose damage is another error than that of a medium which is away, and ends the start, or what asks next: each byte changed, and more of it
+        than anybody wrote."""
+        archive = await self.fresh()
+        await self.put(archive, mail("Some"))
+        await archive.flush(seal=True)
+        await archive.stop()
+        label = self.medium / "medium"
+        whole = label.read_bytes()
+        name = archive.keys.current().archive
+        for at in range(len(whole)):
+            for change in (0x80, 0x04, 0xFF):
+                label.write_bytes(whole[:at] + bytes([whole[at] ^ change]) + whole[at + 1 :])
+                medium = directory_medium(1, self.medium)
+                medium.expect(name)
+                with contextlib.suppress(MediumError):
+                    medium.look()
+        label.write_bytes(whole.replace(b'"format":1', b'"format":2'))
+        with pytest.raises(MediumError, match="format 2"):
+            medium.look()
+        for damage in (b"\xb3" * 80, b"[" * 100_000, b'{"archive": "' + b"x" * 100_000, b""):
+            label.write_bytes(damage)
+            again = await self.reopened()
+            assert told(await again.verify(), "medium 1", "damaged")
+            await again.stop()
+        label.write_bytes(whole)
+        assert await (await self.reopened()).verify() == ()
 
     async def test_nothing_is_claimed_by_a_start(self) -> None:
         """Catches an empty mount point that becomes a medium: packs would go there, leave the staging area, and vanish under the next mount."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ class Care(ArchiveCase):
                 archive.keys,
                 archive.index,
                 archive.moving,
+                archive.sealed,
                 offload,
                 lambda code, text, medium: self.alarms.append((code, text)),
                 lambda *over: None,
@@ -99,6 +101,38 @@ class Care(ArchiveCase):
             assert (await archive.mail(AUDITOR, hit.id)).medium == medium
             assert word.encode() in await archive.read(AUDITOR, hit.id)
         assert await archive.verify(True) == ()
+
+    async def test_retired_while_a_pack_for_it_is_on_its_way(self) -> None:
+        """Catches a pack that a slow medium takes after all else of it was moved: it would lie on a retired medium, and be sought on the other."""
+        archive = await self.open()
+        await self.sealed(archive, "first")
+        await self.care.add("directory", str(self.top / "m2"), {}, "")
+        medium: Any = archive.media.active
+        put, begun, go = medium.put, threading.Event(), threading.Event()
+
+        def slow(name: str, data: bytes) -> None:
+            begun.set()
+            assert go.wait(30)
+            put(name, data)
+
+        medium.put = slow
+        await self.put(archive, mail("late", "word of late"))
+        sealing = Deferred.fromCoroutine(archive.flush(seal=True))
+        await deferToThread(begun.wait, 30)
+        await self.care.activate(2)
+        await self.care.merge([1], 2)
+        for _ in range(20):
+            await deferToThread(lambda: None)
+        assert (await self.state(1)).moved_to == 0
+        go.set()
+        await sealing
+        await self.moved()
+        assert (await self.state(1)).moved_to == 2
+        shutil.rmtree(self.medium)
+        for word in ("first", "late"):
+            assert word.encode() in await archive.read(AUDITOR, (await self.only(archive, word)).id)
+        assert await archive.verify(True) == ()
+        assert self.alarms == []
 
     async def test_what_may_not_be_done(self) -> None:
         """Catches a medium with mail that is taken out, a number that is given twice, and no or two active ones (A12, A14)."""

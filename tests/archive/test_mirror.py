@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ import pytest
 from hornetmail.archive.archive import Archive
 from hornetmail.archive.care.copies.backup import Halted
 from hornetmail.archive.care.copies.mirror import Mirror, Mirrored, Sources, mirror_at
+from hornetmail.archive.care.copies.repair import Repair
 from hornetmail.archive.media.directory import DirectoryPlace
 from hornetmail.archive.media.medium import MediumError, PlaceTrouble
 from hornetmail.archive.media.register import MediumRefused
 from hornetmail.archive.media.roster import Media
-from hornetmail.core.archive.archived import ArchiveError
+from hornetmail.core.archive.archived import ArchiveError, Finding
 from hornetmail.disk.files import Disk
 from hornetmail.testing.archives import NOW, directory_medium, mail, make_archive
 from tests.archive.test_backup import BackupCase, offload
@@ -31,12 +33,16 @@ class MirrorCase(BackupCase):
         archive = await super().begin(media=Media(media, 1), **more)
         media[1].claim(archive.keys.current().archive)
         archive.keys.publish(media[1])
-        self.mirror = Mirror(Sources(archive.media, archive.keys, archive.index, offload))
+        self.sources = Sources(archive.media, archive.keys, archive.index, offload)
+        self.mirror = Mirror(self.sources)
         self.target = mirror_at(DirectoryPlace(self.top / "mirror", Disk()), archive.keys.current().archive)
         return archive
 
     async def follow(self, now: float = NOW) -> Mirrored:
         return await self.mirror.run(self.target, now)
+
+    async def repair(self, full: bool) -> Sequence[Finding]:
+        return await Repair(self.sources, self.target, full).run()
 
     async def fill(self, archive: Archive, *words: str, **more: Any) -> None:
         for word in words:
@@ -97,14 +103,51 @@ class MirrorTest(MirrorCase):
         await self.follow(NOW + 60)
         assert len([name for name in self.lies("mirror") if name.startswith("packs/")]) == 2
         assert await archive.verify(full=True)
-        (quick,) = await self.mirror.repair(self.target, full=False)
+        (quick,) = await self.repair(False)
         assert quick.mended
         assert lost.name in quick.where
-        (full,) = await self.mirror.repair(self.target, full=True)
+        (full,) = await self.repair(True)
         assert full.mended
         assert flipped.name in full.where
         assert (lost.read_bytes(), flipped.read_bytes()) == original
         assert not await archive.verify(full=True)
+
+    async def test_no_cut_off_object_takes_the_place_of_a_whole_one(self) -> None:
+        """Catches a mirror that loses the last good copy of packs, leaves, stamps, backups and wrapped keys because the medium's were cut off or damaged,
+        and says nothing; and one that does not take up a medium's whole copy in place of its own damaged one."""
+        archive = await self.begin()
+        await self.fill(archive, "one", "two")
+        await self.backups.make(NOW, full=True)
+        await self.follow()
+        before, medium = self.lies("mirror"), self.lies("medium")
+        assert {name.partition("/")[0] for name in before} == {"packs", "leaves", "backup", "keyring"}
+        for name, data in medium.items():
+            (self.medium / name).write_bytes(data[:-10])
+            with pytest.raises(ArchiveError, match=f"left in the mirror as they were: medium 1: {name}:"):
+                await self.follow(NOW + 60)
+            assert self.lies("mirror") == before
+            (self.medium / name).write_bytes(data)
+            (self.top / "mirror" / name).write_bytes(data[:-10])
+            assert (await self.follow(NOW + 60)).copied == 1
+            assert self.lies("mirror") == before
+
+    async def test_runs_that_were_merged_leave_the_mirror(self) -> None:
+        """Catches a mirror that keeps an object for each segment of ten years; and one that drops them though the longer run is damaged there."""
+        archive = await self.begin()
+        for word in ("one", "two", "three", "four"):
+            await self.fill(archive, word)
+        await self.follow()
+        await archive.merge(NOW)
+        merged = {name: data for name, data in self.lies("medium").items() if name.startswith("leaves/")}
+        assert len(merged) == 1
+        (longer,) = merged
+        copy, whole = self.top / "mirror" / longer, merged[longer]
+        copy.write_bytes(whole[:50] + bytes([whole[50] ^ 1]) + whole[51:])
+        await self.follow(NOW + 60)
+        assert len([name for name in self.lies("mirror") if name.startswith("leaves/")]) == 4
+        copy.write_bytes(whole)
+        await self.follow(NOW + 120)
+        assert {name: data for name, data in self.lies("mirror").items() if name.startswith("leaves/")} == merged
 
     async def test_a_damaged_mirror_mends_nothing(self) -> None:
         """Catches a repair that puts one damaged pack in place of another."""
@@ -115,7 +158,7 @@ class MirrorTest(MirrorCase):
         (copy,) = (self.top / "mirror" / "packs").rglob("*.pack")
         copy.write_bytes(copy.read_bytes()[:-1] + b"x")
         pack.unlink()
-        (found,) = await self.mirror.repair(self.target, full=True)
+        (found,) = await self.repair(True)
         assert not found.mended
         assert not pack.exists()
 

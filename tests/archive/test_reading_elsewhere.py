@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import zlib
@@ -90,6 +91,54 @@ class Reading(ArchiveCase):
         assert "it was changed" in done.stderr
         assert "4 mails" in done.stderr
         assert "1 arrivals have no record" in done.stderr
+
+    async def test_odd_things_on_a_medium(self) -> None:
+        """Catches a reader that ends at the first thing that is not as it should be, in a traceback: the day on which it is needed has many of them."""
+        shutil.copytree(EARLIER / "medium", self.medium)
+        (pack, *_), (run, *_) = sorted(self.medium.glob("packs/**/*.pack")), sorted(self.medium.glob("leaves/**/*.run"))
+        (pack.parent / "folder.pack").mkdir()
+        (pack.parent / "link.pack").symlink_to("nowhere")
+        (pack.parent / "empty.pack").touch()
+        (self.medium / "leaves" / "other").mkdir()
+        shutil.copy(run, self.medium / "leaves" / "other")
+        (self.medium / "leaves" / "n0" / "99999999999999999999.run").write_bytes(b"abc")
+        aside = self.medium / "packs" / "found"
+        aside.mkdir()
+        pack.rename(aside / pack.name)
+        done = read("check", self.medium, "--root", self.root())
+        assert done.returncode == 1
+        assert "Traceback" not in done.stderr
+        for name in ("folder.pack", "link.pack", "empty.pack", "99999999999999999999.run"):
+            assert f"{name}: " in done.stderr, name
+        assert "32 mails, 4 problems" in done.stderr
+        (self.top / "file").touch()
+        done = read("extract", self.medium, "--root", self.root(), "--into", self.top / "file")
+        assert "PROBLEM mail" in done.stderr
+        assert "Traceback" not in done.stderr
+
+    async def test_odd_papers(self) -> None:
+        """Catches a paper that lacks its last line and is called a wrong password, one of another encoding, no paper at all, and a machine without the libraries."""
+        text = paper.backup(ROOT, "secret", 0.0, memory_kib=64, time=1)
+        lines = text.splitlines()
+        end = next(number for number, line in enumerate(lines) if line.startswith("-----END"))
+        wanted = {
+            "cut": ("\n".join((*lines[: end - 1], *lines[end:])).encode(), "lines of the paper are missing at its end"),
+            "doubled": (text.replace(lines[5], f"{lines[5]}\n{lines[5]}").encode(), "line 3 of the paper is missing or mistyped"),
+            "other": (text.encode("utf-16"), "there is no key in this text"),
+            "latin": ("Schlüssel\n".encode("latin-1") + text.encode(), "32 mails, 0 problems"),
+        }
+        for name, (data, said) in wanted.items():
+            (self.top / name).write_bytes(data)
+            done = read("check", EARLIER / "medium", "--paper", self.top / name, password="secret")
+            assert said in done.stderr, (name, done.stderr)
+        for option in ("--paper", "--root"):
+            done = read("check", EARLIER / "medium", option, self.top / "none")
+            assert "No such file" in done.stderr
+            assert "Traceback" not in done.stderr
+        assert "no root key there" in read("check", EARLIER / "medium", "--root", self.top / "latin").stderr
+        bare = [sys.executable, "-I", "-S", READER, "check", self.medium, "--root", self.root()]
+        done = subprocess.run(bare, capture_output=True, text=True, timeout=60, check=False)
+        assert "pip install cryptography zstandard" in done.stderr
 
 
 def test_it_stays_short() -> None:

@@ -8,9 +8,11 @@ from contextlib import closing
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred, gatherResults
 
 from hornetmail.archive.archive import Archive
 from hornetmail.archive.care.packs.rebuild import Rebuild
+from hornetmail.archive.care.packs.verify import _integrity
 from hornetmail.archive.keys.keyring import KeyTrouble
 from hornetmail.archive.media.medium import MediumError
 from hornetmail.core.archive.archived import ArchiveError
@@ -277,6 +279,26 @@ class Verifying(ArchiveCase):
         data[-20] ^= 1
         segment.write_bytes(data)
         assert told(await archive.verify(), "staging")
+
+    async def test_what_was_written_between_two_looks_is_no_damage(self) -> None:
+        """Catches a verify that names a sound index: a connection that looked before a deletion and further mail goes by segments that are not there any more."""
+        archive = await self.fresh()
+
+        async def looked() -> list[str]:
+            """By each of the connections that read."""
+            looks = [Deferred.fromCoroutine(archive.index().read(_integrity)) for _ in range(8)]
+            return [one for found in await gatherResults(looks) for one in found]
+
+        for n in range(6):
+            await self.put(archive, mail(f"Plain{n}"))
+            await archive.flush(seal=True)
+            assert await looked() == []
+        await archive.keeping.delete(1, [int((await self.only(archive, "plain3")).id)], "officer", "asked for")
+        assert await looked() == []
+        for n in range(30):
+            await self.put(archive, mail(f"More{n}"))
+            await archive.flush()
+            assert await looked() == []
 
     async def test_index_that_lost_a_full_text(self) -> None:
         """Catches mail that is archived but cannot be found."""

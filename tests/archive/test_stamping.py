@@ -16,12 +16,14 @@ from zope.interface import implementer
 from hornetmail.archive.archive import Archive
 from hornetmail.archive.care.copies.mirror import superseded
 from hornetmail.archive.care.terms.retention import LAST
+from hornetmail.archive.care.trust import stamping
 from hornetmail.archive.care.trust.stamping import CHAIN, CLOCK, ENDING, FAILED, MANY, Outside
-from hornetmail.archive.index.leaves import audit_leaves
+from hornetmail.archive.index.leaves import audit_leaves, enter_audit_leaf
 from hornetmail.archive.proof import stamplog, stampsheets
 from hornetmail.archive.proof.evidence import verify_bundle
-from hornetmail.archive.proof.stamps import read_stamp
+from hornetmail.archive.proof.stamps import NONE, read_stamp
 from hornetmail.archive.proof.tokens import ask_for, fingerprint
+from hornetmail.archive.store.records import AuditLeaf
 from hornetmail.core.archive.archived import ArchiveError, NoAuthority, Refused
 from hornetmail.core.archive.stamps import Authority, CACertificate, StampSettings
 from hornetmail.core.delivery.backoff import DAY, Backoff
@@ -40,6 +42,7 @@ class MemoryAudit:
 
     def __init__(self) -> None:
         self.hashes: list[bytes] = []
+        self.since: list[int] = []
         self.broken = ""
 
     async def newest(self) -> tuple[int, bytes]:
@@ -48,7 +51,8 @@ class MemoryAudit:
     async def hash_of(self, number: int) -> bytes | None:
         return self.hashes[number - 1] if 0 < number <= len(self.hashes) else None
 
-    async def verify(self) -> str:
+    async def verify(self, since: int = 0) -> str:
+        self.since.append(since)
         return self.broken
 
 
@@ -442,6 +446,23 @@ class TestAuditLog(StampCase):
         self.audit.broken = "audit row 1 was altered"
         assert told(await archive.verify(), "audit log", "row 1 was altered")
 
+    async def test_a_short_look_at_it(self) -> None:
+        """Catches a short verification that walks the audit log of ten years, and a whole one that does not."""
+        self.patch(stamping, "LEAVES", 3)
+        archive = await self.stamped()
+        size = archive.holdings.leaves.size
+        self.audit.hashes = [bytes([n]) * 32 for n in range(1, 9)]
+        for n in range(2, 9):
+            leaf = AuditLeaf(0, size + n, n, self.audit.hashes[n - 1], NOW)
+            await archive.index().run(enter_audit_leaf, leaf)
+        self.audit.hashes[6] = self.audit.hashes[2] = bytes(32)
+        self.audit.since.clear()
+        found = [one.what for one in await archive.stamps.check_audit(False)]
+        assert [one.split(":")[0] for one in found] == ["row 7 was changed"]
+        found = [one.what for one in await archive.stamps.check_audit(True)]
+        assert [one.split(":")[0] for one in found if "row 1 " not in one] == ["row 3 was changed", "row 7 was changed"]
+        assert self.audit.since == [6, 0]
+
     async def test_its_leaves_have_an_owner(self) -> None:
         """Rule 17, L14: catches an audit leaf that is reported as lost mail: while staged, sealed, after a restart while staged, after a rebuild."""
         self.audit.hashes = [b"a" * 32]
@@ -498,6 +519,35 @@ class TestRenewal(StampCase):
         assert abs(verdict.stamps[0].at - began) < 5
         assert verdict.stamps[-1].until > began + 1000 * DAY
         assert b"links.bin" in bundle
+
+    async def test_over_a_broken_chain(self) -> None:
+        """Catches a bundle that cannot be made, or does not hold, because a later stamp is damaged or the chain began anew: the first stamp proves as much as it
+        did, and what keeps it good is taken from before the break."""
+        began = time.time()
+        old = self.authority("old", days=120, at=began)
+        self.use(old)
+        archive = await self.fresh(**self.more())
+        await self.put(archive, mail("old"))
+        await archive.stamps.stamp()
+        for days in (40, 60, 100):
+            self.clock.now = began + days * DAY
+            self.use(self.authority(f"new{days}", days=900 + days, at=self.clock.now, ca=old))
+            await self.put(archive, mail(f"later {days}"))
+            await archive.stamps.stamp()
+        hit, log = await self.only(archive, "old"), archive.stamps.stamps
+        for number, proved in ((3, 2), (2, 2), (1, 1)):
+            for broken in (
+                b"damaged",
+                msgspec.structs.replace(
+                    log.get(number), head=msgspec.structs.replace(log.get(number).head, before=NONE)
+                ).to_bytes(),
+            ):
+                path = log._path(number)
+                whole = path.read_bytes()
+                path.write_bytes(broken)
+                verdict = verify_bundle(await archive.evidence(AUDITOR, hit.id))
+                assert (verdict.flaws, len(verdict.stamps), verdict.proved) == ((), proved, True), number
+                path.write_bytes(whole)
 
     async def test_too_late(self) -> None:
         """A33: catches a stamp that is taken for good although its certificate had ended before the next was made."""

@@ -95,7 +95,7 @@ class InAndOut(ArchiveCase):
         assert seen.expires == 1_780_000_000.0 + 90 * 86400
 
     async def test_equal_bytes_are_one_mail(self) -> None:
-        """Catches the same mail twice in the archive, or a second recipient without a right to it (rule 13, L9)."""
+        """Catches the same mail twice in the archive, or a second recipient without a right to it, whichever ways they came (rule 13, A27, L9)."""
         archive = await self.fresh()
         raw = mail("Twice", to="list@example.test")
         await self.put(archive, raw, recipients=("bob@example.test",))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import mailbox
@@ -140,3 +141,60 @@ def test_another_directory_is_refused(tmp_path: Path) -> None:
     exported(service, tmp_path / "out", "eml")
     with pytest.raises(Failure, match="as eml"):
         exported(service, tmp_path / "out", "mbox")
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_what_was_taken_away_meanwhile_comes_again(tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches an export that counts mails which are not there any more, or pads what was cut off with zeros."""
+    monkeypatch.setattr(exporting, "VOLUME_MAILS", 2)
+    service = Service(mails())
+    top = tmp_path / "out"
+    exported(service, top, form)
+    if form == "mbox":
+        with (top / "mail.mbox").open("rb+") as file:
+            file.truncate((top / "mail.mbox").stat().st_size - 3)
+    else:
+        (top / entries(top)["102"]["file"]).unlink()
+        cut = top / entries(top)["104"]["file"]
+        cut.write_bytes(cut.read_bytes()[:-3])
+    total, added = exported(service, top, form)
+    assert (total, added) == (5, 1 if form == "mbox" else 2 if form in ("eml", "maildir") else 3)
+    assert entries(top).keys() == service.mails.keys()
+    assert laid(top, form) == service.mails
+    assert exported(service, top, form) == (5, 0)
+
+
+def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a traceback in place of a reason when the disk is full or the target is a file, and two exports that write one file at once."""
+    service = Service(mails())
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(Failure, match="file: File exists"):
+        exported(service, tmp_path / "file", "eml")
+
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(exporting, "_write", full)
+        with pytest.raises(Failure, match="No space left on device; once that is mended"):
+            exported(service, tmp_path / "out", "eml")
+    raw = service.raw
+
+    def another(method: str, *path: str) -> bytes:
+        with pytest.raises(Failure, match="another export"):
+            exported(service, tmp_path / "out", "eml")
+        return raw(method, *path)
+
+    monkeypatch.setattr(service, "raw", another)
+    assert exported(service, tmp_path / "out", "eml") == (5, 5)
+
+
+def test_a_manifest_of_something_else(tmp_path: Path) -> None:
+    """Catches a traceback at a line that is JSON and no entry."""
+    service = Service(mails())
+    exported(service, tmp_path, "eml")
+    whole = (tmp_path / MANIFEST).read_text()
+    for line in ("[1]", "5", '{"id": "1"}', "null"):
+        (tmp_path / MANIFEST).write_text(whole + line + "\n")
+        with pytest.raises(Failure, match="line 7 cannot be read"):
+            exported(service, tmp_path, "eml")

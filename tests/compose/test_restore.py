@@ -126,7 +126,7 @@ class Cut:
         self.at = 0
         for name in ("write_durably", "rename", "unlink", "make_directory"):
             self._wrap(monkeypatch, Disk, name)
-        for name in ("copy_object", "_write", "load", "read_control"):
+        for name in ("copy_object", "_write", "load", "newest_backup"):
             self._wrap(monkeypatch, restoring, name)
 
     def _wrap(self, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> None:
@@ -201,6 +201,35 @@ def test_a_damaged_backup_costs_people_not_mail(source: tuple[Path, Path], place
     done = run(place, copy, original)
     assert (done.mails, done.rebuilt, done.control) == (5, True, "")
     assert looked_at(place)[0] == 5
+    assert [one.where for one in done.findings] == ["backup"]
+
+
+def test_what_is_damaged_in_the_newest_backup_is_taken_from_the_one_before(
+    source: tuple[Path, Path], places: Iterator[Place], tmp_path: Path
+) -> None:
+    """Catches a restore that ends at damaged rows of ``control.db``, half done, though an older backup has them; and an older one that is taken without a word."""
+    original, mirror = source
+    for kind in ("control", "manifest"):
+        copy = tmp_path / kind
+        shutil.copytree(mirror, copy)
+        (older,) = (copy / "backup").iterdir()
+        newer = copy / "backup" / "20990101t000000z" / "20990101t000000z"
+        shutil.copytree(older / older.name, newer)
+        (newer / kind).write_bytes((older / older.name / kind).read_bytes())  # sealed under another name: it does not open
+        place = next(places)
+        done = run(place, copy, original)
+        assert (done.mails, done.control) == (5, older.name)
+        assert looked_at(place)[1] == ["example.test"]
+        assert ["20990101t000000z" in one.what for one in done.findings] == [True]
+    (older,) = (mirror / "backup").iterdir()
+    copy = tmp_path / "rows"
+    shutil.copytree(mirror, copy)
+    rows = copy / "backup" / older.name / older.name / "control"
+    rows.write_bytes(rows.read_bytes()[:-1] + b"x")
+    place = next(places)
+    done = run(place, copy, original)
+    assert (done.mails, done.control) == (5, "")
+    assert "control" in done.findings[0].what
 
 
 def test_wrong_sources_change_nothing(source: tuple[Path, Path], places: Iterator[Place], tmp_path: Path) -> None:

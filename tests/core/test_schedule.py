@@ -44,9 +44,11 @@ def test_weekly() -> None:
     assert times("12 1 * * 0", "2026-06-01T00:00", 1) == [at("2026-06-07T01:12")]
 
 
-@pytest.mark.parametrize("text", ["", "12", "61 * * * *", "* * * * * * *", "x" * 1000, "12 1 * * 0 \0", "@daily"])
+@pytest.mark.parametrize(
+    "text", ["", "12", "61 * * * *", "* * * * * * *", "x" * 1000, "12 1 * * 0 \0", "@daily", "* * * * * *", "0 12 1 * * 0"]
+)
 def test_what_is_no_schedule_is_named(text: str) -> None:
-    """Would catch a typing error that ends in a job that never runs, or in a traceback."""
+    """Would catch a typing error that ends in a job that never runs, or each second, or in a traceback."""
     with pytest.raises(ScheduleError):
         parse_schedule(text)
 

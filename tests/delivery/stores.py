@@ -9,9 +9,9 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from hornetmail.compose.rooms.delivery import House, Lines, Stores, delivery_of
 from hornetmail.core.failover.mode import Mode
 from hornetmail.db.pool import Database
-from hornetmail.delivery.service import Delivery
 from hornetmail.disk.files import Disk
 from hornetmail.disk.seal import Seal
 from hornetmail.filter.spf import SenderCheck
@@ -43,23 +43,9 @@ class StoresCase(WorldCase):
         )
         await portal.open()
         self.queue, self.portal, self.database = queue, portal, database
-        self.delivery = Delivery(
-            reactor,
-            reactor,
-            queue,
-            self.known,
-            portal,
-            self.archive,  # type: ignore[arg-type]
-            self.directory,
-            Access(),  # type: ignore[arg-type]
-            Dialer(reactor, self.resolver),
-            self.resolver,
-            SenderCheck(reactor, self.resolver),
-            self.bus,
-            Meters(),  # type: ignore[arg-type]
-            HOSTNAME,
-            settings=self.settings,
-        )
+        house: Any = House(reactor, self.directory, Access(), self.bus, Meters())  # type: ignore[arg-type]
+        lines = Lines(Dialer(reactor, self.resolver), self.resolver, SenderCheck(reactor, self.resolver), HOSTNAME)
+        self.delivery = delivery_of(house, Stores(queue, self.known, portal, self.archive), lines, self.settings)  # type: ignore[arg-type]
         await self.delivery.start()
 
     async def shut(self) -> None:

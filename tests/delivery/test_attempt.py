@@ -339,6 +339,22 @@ class Archiving(WorldCase):
         self.flushLoggedErrors(OSError)
         assert len(self.archive.items) == 1
 
+    async def test_held_mail(self) -> None:
+        """A19, A20: mail in quarantine that is in the archive although nobody has got it, or is not there once it was released."""
+        await self.build()
+        await self.delivery.stop(0.1)
+        message = await self.send("alice@example.test")
+        [row] = self.queue.all(RowKind.DELIVER)
+        await self.queue.change([row.id], RowState.HELD, reason="quarantine")
+        await self.launch()
+        before = reactor.seconds()
+        await self.until(lambda: reactor.seconds() - before > 0.3, "some sweeps")
+        assert not self.archive.items
+        assert not self.primary.accepted
+        await self.queue.change([row.id], RowState.QUEUED, due=reactor.seconds())
+        await self.gone(message)
+        assert len(self.archive.items) == 1
+
     async def test_late_recipient(self) -> None:
         """A recipient delivered after the first staging has no right to his own mail (rule 14)."""
         await self.build()

@@ -9,7 +9,9 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
+from hornetmail.compose.rooms.delivery import House, Lines, Stores, delivery_of
 from hornetmail.core.archive.archived import ArchivedMail, Refused
+from hornetmail.core.delivery import pace
 from hornetmail.core.delivery.backoff import Backoff
 from hornetmail.core.delivery.queued import Message, Row, RowKind
 from hornetmail.core.events import Alarm, ModeChanged
@@ -45,7 +47,7 @@ QUICK = Settings(
     pace=Pace(calm=0.1, alert=0.05, patience=0.4),
     connections=Limits(idle=0.5, budget=1.0, rest=0.02),
     timeouts=Timeouts(connect=0.3, reply=0.5, data=0.5, dot=0.5),
-    drain=DrainLimits(again=0.05, slowest=0.2, per_second=1000),
+    drain=DrainLimits(again=0.05, slowest=0.2, pace=pace.Limits(first=1000.0)),
     sweep=0.1,
 )
 """Everything in tenths of a second."""
@@ -141,23 +143,10 @@ class WorldCase(TestCase):
         await self.launch()
 
     async def launch(self) -> None:
-        self.delivery = Delivery(
-            reactor,
-            reactor,
-            self.queue,
-            self.known,
-            self.portal,
-            self.archive,
-            self.directory,
-            Access(),
-            Dialer(reactor, self.resolver),
-            self.resolver,
-            SenderCheck(reactor, self.resolver),
-            self.bus,
-            Meters(),
-            HOSTNAME,
-            settings=self.settings,
-        )
+        house: Any = House(reactor, self.directory, Access(), self.bus, Meters())  # type: ignore[arg-type]
+        stores = Stores(self.queue, self.known, self.portal, self.archive)  # type: ignore[arg-type]
+        lines = Lines(Dialer(reactor, self.resolver), self.resolver, SenderCheck(reactor, self.resolver), HOSTNAME)
+        self.delivery = delivery_of(house, stores, lines, self.settings)
         self.made.append(self.delivery)
         await self.delivery.start()
 

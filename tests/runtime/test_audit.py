@@ -52,6 +52,16 @@ class AuditOnSQLite(TestCase):
             await control.database.run(_do, statement)
             assert await control.audit.verify() == words
 
+    async def test_from_a_row_on(self) -> None:
+        """Catches a look at what is new that does not hold on to the row before it, or that sees no farther than its first page."""
+        control = await self.fill()
+        assert [await control.audit.verify(since) for since in range(4)] == [""] * 4
+        assert await control.audit.verify(9) == "audit row 9 is missing"
+        await control.database.run(_do, "UPDATE audit SET actor = 'mallory' WHERE number = 2")
+        assert [await control.audit.verify(since) for since in range(4)] == ["audit row 2 was altered"] * 2 + [""] * 2
+        await control.database.run(_do, "UPDATE audit SET hash = previous WHERE number = 1")
+        assert await control.audit.verify(1) == "audit row 2 was altered"
+
     async def test_many_at_once(self) -> None:
         """Rows written in one batch must still form one chain without gaps."""
         control = await self.fill()

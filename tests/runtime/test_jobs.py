@@ -93,6 +93,22 @@ class JobsCase(TestCase):
         await jobs.stop()
         assert self.clock.getDelayedCalls() == []
 
+    async def test_nothing_begins_before_the_start_or_after_the_stop(self) -> None:
+        """Catches a job that somebody asks for while the service ends, and that works on what is being closed; and names that no address can say."""
+        work = Work(self.clock)
+        jobs = self.jobs(self.daily(work))
+        with pytest.raises(JobRuns, match="starts or stops"):
+            jobs.run("purge")
+        await jobs.start()
+        await jobs.stop()
+        with pytest.raises(JobRuns, match="starts or stops"):
+            jobs.run("purge")
+        self.pass_time(2 * DAY)
+        assert work.runs == []
+        for name in ("time stamp", "", "Purge", "a/b"):
+            with pytest.raises(ValueError, match="not names of jobs"):
+                self.jobs(self.daily(work, name))
+
     async def test_missed_while_the_machine_was_off_is_made_up_for_once(self) -> None:
         """Catches a night without purge because the machine was off at 03:40, and three purges after three nights off."""
         work = Work(self.clock)

@@ -271,7 +271,7 @@ def test_picked(office: Office) -> None:
 
 
 def test_inactive(office: Office) -> None:
-    """C11: a domain that is switched off gets its mail passed on, no portal and no archive."""
+    """C11, C15: a domain that is switched off gets its mail passed on, no portal and no archive; its archive begins when it is switched on."""
     primary = office.domain("off.test", "--failover", "manual", "--inactive")
     data = office.send("alice@off.test")
     until(lambda: any(each.data.endswith(data) for each in primary.accepted), "passed on")
@@ -290,7 +290,8 @@ def test_inactive(office: Office) -> None:
 
 
 def test_outgoing(office: Office) -> None:
-    """C9: the primary's outgoing mail passes the relay door to the smarthost and is archived as outgoing; nobody else relays there."""
+    """C9, C15: the primary's outgoing mail passes the relay door to the smarthost, is archived as outgoing, and can be fetched by its sender; nobody
+    else relays there."""
     sink = office.server()
     office.domain("out.test", "--failover", "manual", "--smarthost", f"127.0.0.1:{sink.port}")
     postfix = Postfix(f"relayhost = [127.0.0.1]:{office.hornet.port(26)}\n")

@@ -314,12 +314,12 @@ class QueueTests(Base):
         last = await queue.claim(LATER - 1, 100, never, (D,), share)
         assert [claim.message.id for claim in last] == [slow[5].id, mixed.id]
 
-    async def test_taken_back(self) -> None:
+    async def test_a_copy_is_queued(self) -> None:
         """Rule 10: a copy that came back is one drain row, durable, without a body; its message leaves with it."""
         queue = await self.open()
         copy = Portal(7, "1.R2P0.h,S=9,E=4", True)
         envelope = Envelope("from@example.org", (Recipient("a@example.test"),), ret="HDRS")
-        message = await queue.take_back(
+        message = await queue.queue_copy(
             copy, envelope, "a@example.test", tenant=3, domain="example.test", arrived=5.0, size=5, due=LATER
         )
         for life in (await self.crash(queue), await self.reopen(queue)):

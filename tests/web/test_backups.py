@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC
 from typing import Any
@@ -98,6 +99,8 @@ class BackupsTest(TestCase):
         assert page.text.count('<rect class="bar-') == 4
         assert "&lt;b&gt;@big.test" in page.text
         assert "<b>@big" not in page.text
+        assert re.search(r"<td>\w{3}, \d{1,2} \w{3} \d{4}</td>", page.text), "a day is a date, today's too"
+        assert "not known before a whole day" not in page.text
         assert self.house.browser("alice@example.test").get("/statistics").status == 403
 
     async def test_operations(self) -> None:

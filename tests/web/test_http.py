@@ -7,6 +7,7 @@ from typing import Any
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python import log as legacy
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent, FileBodyProducer
@@ -94,6 +95,22 @@ class HttpCase(TestCase):
 
 class TestHttp(HttpCase):
     """Requests and answers."""
+
+    async def test_what_people_search_for_is_not_logged(self) -> None:
+        """Rule 24: catches words of mail in the access log, from the address of a search or of the page before."""
+        await self.open()
+        lines: list[str] = []
+        observer = lines.append
+        legacy.addObserver(observer)
+        self.addCleanup(legacy.removeObserver, observer)
+        await self.ask("GET", "/api/v1/archive?query=zwetschgenmus", referer="http://127.0.0.1/archive?q=pflaumenmus&x")
+        await self.ask("GET", "/healthz", user_agent="a browser?yes")
+        text = "\n".join(str(line) for line in lines)
+        assert '"GET /api/v1/archive? HTTP/1.1" 401' in text
+        assert '"http://127.0.0.1/archive?"' in text
+        assert '"a browser?yes"' in text
+        assert "zwetschgenmus" not in text
+        assert "pflaumenmus" not in text
 
     async def test_operations(self) -> None:
         """Path, query and body must each reach their fields; IDs and addresses with odd characters too."""

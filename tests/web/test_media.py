@@ -6,11 +6,13 @@ from .people import House
 
 
 def test_media_are_shown_and_changed() -> None:
-    """Catches a button that does nothing, an error that nobody sees, and a place that is taken for markup."""
+    """Catches a button that does nothing, an error that nobody sees, a place that is taken for markup, and an operator who is not told that archived
+    mail lies only there (A31)."""
     house = House()
     admin = house.browser("admin@example.test")
     page = admin.get("/archive/media").text
     assert "/srv/&lt;one&gt;" in page
+    assert "Archived mail lies only here, encrypted: back these places up." in page
     new = {"action": "add", "kind": "smb", "place": "nas/mail", "user": "backup", "secret": "share-secret-1", "name": "NAS"}
     refused = admin.post("/archive/media", new)
     assert refused.status == 400

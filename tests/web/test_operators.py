@@ -22,7 +22,7 @@ WHOLE = (
     "/archive/stamps",
     "/archive/timestamp",
 )
-WHOLE += ("/archive/backups", "/archive/mirror", "/archive/verify", "/archive/purge", "/jobs")
+WHOLE += ("/archive/unlock", "/archive/backups", "/archive/mirror", "/archive/verify", "/archive/purge", "/jobs")
 """Below these lie operations on what all tenants share."""
 
 PAGES = ("/archive/media", "/archive/backups", "/archive-stamps", "/archive-key", "/jobs")

@@ -35,7 +35,7 @@ _PROBE = bytes(range(256)) * 256
 
 class Parts(msgspec.Struct, frozen=True):
     """What it works on. ``index`` raises ArchiveError if there is none. ``moving``: held while a pack changes its place, and while packs are
-    deleted. ``offload`` runs what blocks in a thread; ``alarm(code, text, medium)``, ``over(code, why, medium)``."""
+    deleted. ``sealed`` waits until what is being sealed lies where it was to go. ``offload`` runs what blocks in a thread; ``alarm(code, text, medium)``, ``over(code, why, medium)``."""
 
     register: Register
     media: Media
@@ -43,6 +43,7 @@ class Parts(msgspec.Struct, frozen=True):
     keys: KeyStore
     index: Callable[[], Database]
     moving: DeferredLock
+    sealed: Callable[[], Awaitable[object]]
     offload: Callable[..., Awaitable[Any]]
     alarm: Callable[[str, str, str], None]
     over: Callable[[str, str, str], None]
@@ -256,6 +257,8 @@ class MediaCare:
     async def _move_one(self, number: int, into: int) -> None:
         source, target = self._parts.media.any(number), self._parts.media.any(into)
         self._copied[number] = 0
+        # It may have been the active one a moment ago, and a pack for it be on its way.
+        await self._parts.sealed()
         for folder in _MOVED:
             for name, _ in await self._parts.offload(source.names, folder):
                 if self._stopping:

@@ -176,7 +176,7 @@ class Keyring:
             raise KeyTrouble("the keyring is damaged (checksum)")
         try:
             body = msgspec.msgpack.decode(data[12:end], type=_Body)
-        except msgspec.DecodeError as error:
+        except ValueError as error:
             raise KeyTrouble(f"the keyring is damaged ({error})") from None
         if root is not None:
             if body.root != root_id(root):

@@ -184,10 +184,10 @@ class KeyStore:
             else:
                 self._write_change(self._change)
 
-    def publish(self, medium: IMedium) -> None:
-        """Put the keyring on a medium, unless it has the newest. Raises MediumError (out of reach, another archive's, or its keyring is newer than
+    def publish(self, medium: IMedium, again: bool = False) -> None:
+        """Put the keyring on a medium, unless it has the newest; ``again``: look there, although it was put there before. Raises MediumError (out of reach, another archive's, or its keyring is newer than
         ours), DiskFull, KeyTrouble (locked)."""
-        if self._published.get(medium.number) == self.current().serial:
+        if self._published.get(medium.number) == self.current().serial and not again:
             return
         with self._publishing:
             # One at a time, so that an earlier keyring never takes the place of a later one.
@@ -277,7 +277,7 @@ class KeyStore:
         change: _Change | None = None
         try:
             change = msgspec.json.decode(self._change_path.read_bytes(), type=_Change)
-        except (FileNotFoundError, msgspec.DecodeError):
+        except (FileNotFoundError, ValueError):
             # Damaged: every medium is looked at again after a start in any case.
             pass
         if change is None or change.to != keyring.root.hex():

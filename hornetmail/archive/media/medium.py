@@ -19,6 +19,10 @@ from zope.interface import Attribute, Interface, implementer
 from hornetmail.core.archive.archived import ArchiveError
 
 IDENTITY = "medium"
+FORMAT = 1
+LONGEST = 1000
+"""Bytes of an identity that are read: it has 80."""
+
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*")
 _OURS = ("packs/", "journal/", "leaves/")
 
@@ -141,14 +145,14 @@ class Identity(msgspec.Struct, frozen=True):
 
     archive: str
     medium: int
-    format: int = 1
+    format: int = FORMAT
 
 
 def identity_at(place: IPlace) -> Identity | None:
     """The identity of what lies at a place; None: it has none. Raises PlaceTrouble."""
     with place.visit() as there:
         try:
-            return _identity(there.get(IDENTITY, 0, -1))
+            return _identity(there.get(IDENTITY, 0, LONGEST))
         except PlaceMissing:
             return None
 
@@ -156,7 +160,7 @@ def identity_at(place: IPlace) -> Identity | None:
 def _identity(raw: bytes) -> Identity:
     try:
         return msgspec.json.decode(raw, type=Identity)
-    except msgspec.DecodeError as error:
+    except ValueError as error:
         raise PlaceTrouble(f"its identity file is damaged ({error})") from None
 
 
@@ -257,9 +261,11 @@ class Medium:
         """Read the identity anew. Raises PlaceMissing("medium"), PlaceTrouble."""
         self._seen = None
         mark = there.mark()
-        identity = _identity(there.get(IDENTITY, 0, -1))
+        identity = _identity(there.get(IDENTITY, 0, LONGEST))
         if self._archive is not None and identity.archive != self._archive:
             raise PlaceTrouble(f"it holds another archive ({identity.archive})")
+        if identity.format != FORMAT:
+            raise PlaceTrouble(f"it has format {identity.format}, and this program knows {FORMAT}")
         if identity.medium != self.number:
             raise PlaceTrouble(f"it calls itself medium {identity.medium}")
         self._seen = mark

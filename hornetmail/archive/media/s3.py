@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote_plus, urlsplit
 from xml.etree import ElementTree
 
 import treq
@@ -48,6 +48,10 @@ _UNREACHABLE = (
 )  # fmt: skip
 _FULL = frozenset({"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "EntityTooLarge"})
 _AWAY = frozenset({"NoSuchBucket", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "RequestTimeTooSkewed", "AllAccessDisabled"})  # fmt: skip
+
+
+class _TooMuch(Exception):
+    """An answer that does not end."""
 
 
 class _Answer:
@@ -119,9 +123,11 @@ class BucketPlace:
             try:
                 answer: _Answer = blockingCallFromThread(self._reactor, self._send, method, url, headers, data, may)  # type: ignore[arg-type]
             except _UNREACHABLE as error:
-                if attempt == TRIES or isinstance(error, (TimeoutError, CancelledError)):
+                if attempt == TRIES or _too_late(error):
                     raise PlaceAway(_why(error)) from error
                 continue
+            except _TooMuch as error:
+                raise PlaceTrouble(str(error)) from error
             if answer.status not in (500, 502, 503, 504) or attempt == TRIES:
                 break
         if answer.status < 300 or answer.status == 416:
@@ -166,7 +172,18 @@ class BucketPlace:
         # As bytes: Twisted keeps the names that it has seen, and others give it bytes.
         raw = Headers({name.encode(): [value.encode()] for name, value in headers.items()})
         response = await self._http().request(method, url, headers=raw, data=data or None, allow_redirects=False)
-        return _Answer(response.code, await treq.content(response))
+        parts: list[bytes] = []
+        held = 0
+
+        def take(part: bytes) -> None:
+            nonlocal held
+            held += len(part)
+            if held > WHOLE + (1 << 20):
+                raise _TooMuch(f"the store answers with more than {WHOLE} bytes")
+            parts.append(part)
+
+        await treq.collect(response, take)
+        return _Answer(response.code, b"".join(parts))
 
     def _http(self) -> HTTPClient:
         if self._client is None:
@@ -176,8 +193,14 @@ class BucketPlace:
         return self._client
 
 
+def _too_late(error: BaseException) -> bool:
+    """Whether our own limit ended it: to try again would take as long once more."""
+    given_up = (TimeoutError, CancelledError)
+    return isinstance(error, given_up) or any(isinstance(one.value, given_up) for one in getattr(error, "reasons", None) or ())
+
+
 def _why(error: BaseException) -> str:
-    if isinstance(error, (TimeoutError, CancelledError)):
+    if _too_late(error):
         return "no answer in time"
     reasons = getattr(error, "reasons", None)
     return " ".join(str(reasons[-1].value if reasons else error).split())[:300] or type(error).__name__
@@ -231,9 +254,10 @@ class _Visit:
     def names(self, prefix: str, after: str, limit: int) -> Sequence[tuple[str, int]]:
         """See IVisit."""
         found: list[tuple[str, int]] = []
-        token = ""
+        token, seen = "", set[str]()
         while True:
-            query = {"list-type": "2", "prefix": self._prefix + prefix, "max-keys": "1000"}
+            # Others may put keys there that XML cannot say.
+            query = {"list-type": "2", "prefix": self._prefix + prefix, "max-keys": "1000", "encoding-type": "url"}
             if token:
                 query["continuation-token"] = token
             elif after:
@@ -241,15 +265,31 @@ class _Visit:
             tree = _parsed(self._place.ask("GET", "", query, {}, may=1 << 20).data)
             if tree is None or not tree.tag.endswith("ListBucketResult"):
                 raise PlaceTrouble("the store's list of objects does not read")
-            for item in tree.iterfind("{*}Contents"):
-                name = (item.findtext("{*}Key") or "").removeprefix(self._prefix)
-                if valid_name(name):
-                    found.append((name, int(item.findtext("{*}Size") or 0)))
+            found += self._listed(tree)
             token = tree.findtext("{*}NextContinuationToken") or ""
-            if not token or (limit and len(found) >= limit):
+            more = (tree.findtext("{*}IsTruncated") or "").strip().lower() == "true"
+            if token in seen or (more and not token):
+                # What is not listed would be taken for lost, or for gone.
+                raise PlaceTrouble("the store's list of objects has more, and does not say how to go on")
+            seen.add(token)
+            if not more or (limit and len(found) >= limit):
                 break
         found.sort()
         return found[:limit] if limit else found
+
+    def _listed(self, tree: ElementTree.Element) -> list[tuple[str, int]]:
+        """What a page names of ours. Raises PlaceTrouble."""
+        encoded = (tree.findtext("{*}EncodingType") or "") == "url"
+        found = []
+        for item in tree.iterfind("{*}Contents"):
+            key, size = item.findtext("{*}Key") or "", item.findtext("{*}Size") or ""
+            key = unquote_plus(key) if encoded else key
+            name = key.removeprefix(self._prefix)
+            if key.startswith(self._prefix) and valid_name(name):
+                if not size.strip().isdecimal():
+                    raise PlaceTrouble(f"the store's list of objects does not say how long {name} is")
+                found.append((name, int(size)))
+        return found
 
     def delete(self, name: str) -> None:
         """See IVisit."""

@@ -116,7 +116,7 @@ class LeafIndex:
             return False
         try:
             kept = msgspec.msgpack.decode(data[8:-32], type=_Kept)
-        except msgspec.DecodeError:
+        except ValueError:
             return False
         self._runs = kept.runs
         self._blocks, self._rest = ([one[at : at + 32] for at in range(0, len(one), 32)] for one in (kept.blocks, kept.rest))

@@ -133,7 +133,7 @@ class LeafLog:
             if data[:8] != _MAGIC or hashlib.sha256(data[:-32]).digest() != data[-32:]:
                 return None
             return msgspec.msgpack.decode(data[8:-32], type=_Checkpoint)
-        except (FileNotFoundError, msgspec.DecodeError):
+        except (FileNotFoundError, ValueError):
             return None
 
     def reopen(self) -> None:
@@ -333,7 +333,10 @@ def runs_on(medium: IMedium, node: int, bad: Callable[[str, str], None], since: 
         if count and first + count <= since:
             continue
         try:
-            found.append(decode_run(medium.get(name)))
+            run = decode_run(medium.get(name))
+            if count and run[0] != first:
+                raise ValueError("another run than its name says")
+            found.append(run)
         except ValueError as error:
             bad(f"medium {medium.number}: {name}", str(error))
     return sorted(found, key=lambda run: run[0])

@@ -180,9 +180,16 @@ class StampLog:
         return [(each, data) for each, data in enumerate(stamps_of(medium.get(name)), first) if each not in known]
 
     def differing(self, medium: IMedium, full: bool) -> list[tuple[str, str]]:
-        """Where a medium's stamps are not the ones here: name and what. Not ``full``: only whether they are there. Raises MediumError."""
-        found = []
+        """Where a medium's stamps are not the ones here: name and what, also those that are missing here. Not ``full``: only whether they are there. Raises MediumError."""
         there = {name for name, _ in medium.names(self._folder)}
+        here = {self._name(number) for number in self.numbers()}
+        sheeted = {sheet_of(name) for name in here}
+        lost = sorted(
+            name
+            for name in there
+            if (sheet_of(name) and name not in here) or (name.endswith(SHEET_SUFFIX) and name not in sheeted)
+        )
+        found = [(name, "the stamp is missing here") for name in lost]
         sheets: set[str] = set()
         for number in self.numbers():
             name = self._name(number)

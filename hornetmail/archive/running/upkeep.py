@@ -69,7 +69,7 @@ class Upkeep:
         opened, holdings = self._standing.writing(), self._holdings
         found = await Verification(holdings, opened.database, opened.sealer).run(full)
         stamped = await holdings.in_thread(verify_stamps, self._stamping.stamps, holdings.leaves, holdings.media, full)
-        return (*found, *stamped, *await self._stamping.check_audit())
+        return (*found, *stamped, *await self._stamping.check_audit(full))
 
     # -- retention ------------------------------------------------------------------------------------------------------------
 

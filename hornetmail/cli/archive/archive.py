@@ -111,7 +111,7 @@ def redeliver(client: Client, ids: tuple[str, ...], to: str, as_attachment: bool
 
 @archive.command("verify")
 @click.option("--full", is_flag=True, help="Everything, not only what is new and a sample.")
-@click.option("--repair", is_flag=True, help="First put packs that are missing or (with --full) damaged back from the mirror.")
+@click.option("--repair", is_flag=True, help="First put back from the mirror what is missing or (with --full) damaged.")
 @json_option
 @with_client
 def verify(client: Client, full: bool, repair: bool, as_json: bool) -> None:
@@ -310,7 +310,12 @@ def _paper_password(standard_input: bool) -> str:
 
 def _write_new(path: Path, data: bytes) -> None:
     try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(data)
+        file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+        try:
+            with file:
+                file.write(data)
+        except OSError:
+            path.unlink(missing_ok=True)  # half of it is of no use, and would be in the way of the next try
+            raise
     except OSError as error:
         raise Failure(f"{path}: {error.strerror or error}") from None

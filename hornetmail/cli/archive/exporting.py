@@ -1,11 +1,12 @@
 """``archive export --all``: everything that the caller may open, as files that any program reads, with a manifest (no lock-in).
 
-``manifest.jsonl`` in the directory has a line a mail: ID, SHA-256 of its bytes as received, file, and place in it. A run that was cut off goes on behind it; a later run adds what came since. What
-a mail's line says is on disk before the line is.
+``manifest.jsonl`` in the directory has a line a mail: ID, SHA-256 of its bytes as received, file, and place in it. A run that was cut off goes on behind it; a later run adds what came since, and what is
+missing or cut off by now. What a mail's line says is on disk before the line is. One export at a time writes into a directory.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -118,9 +119,9 @@ class _Mbox:
 class _Zip:
     """Zip files of some size each, ``mail-00001.zip`` and on."""
 
-    def __init__(self, top: Path, known: list[dict[str, Any]]) -> None:
+    def __init__(self, top: Path) -> None:
         self._top = top
-        self._number = len({one["file"] for one in known})
+        self._number = max((int(path.stem[5:]) for path in top.glob("mail-*.zip") if path.stem[5:].isdigit()), default=0)
         self._entries: list[dict[str, Any]] = []
         self._bytes = 0
         self._zip: zipfile.ZipFile | None = None
@@ -161,14 +162,31 @@ def _form(top: Path, form: str, known: list[dict[str, Any]]) -> Form:
     if form == "mbox":
         return _Mbox(top, known)
     if form == "zip":
-        return _Zip(top, known)
+        return _Zip(top)
     return _Maildir(top) if form == "maildir" else _Files(top)
 
 
 def export_all(client: Client, top: Path, form: str, say: Callable[[str], None]) -> tuple[int, int]:
-    """How many mails the directory holds, and how many of them are new. Raises Failure: the directory is another export's, or mails could not be opened."""
-    top.mkdir(mode=0o700, parents=True, exist_ok=True)
-    known = list(_known(top, form))
+    """How many mails the directory holds, and how many of them are new. Raises Failure: the directory is another export's, it cannot be written, or mails
+    could not be opened."""
+    try:
+        top.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(top, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return _export(client, top, form, say)
+        except BlockingIOError:
+            raise Failure(f"another export into {top} is running") from None
+        finally:
+            os.close(lock)
+    except OSError as error:
+        raise Failure(
+            f"{error.filename or top}: {error.strerror or error}; once that is mended, run it again: it goes on"
+        ) from None
+
+
+def _export(client: Client, top: Path, form: str, say: Callable[[str], None]) -> tuple[int, int]:
+    known = _there(top, form, list(_known(top, form)), say)
     have = {one["id"] for one in known}
     laid = _form(top, form, known)
     failures: list[str] = []
@@ -202,6 +220,42 @@ def export_all(client: Client, top: Path, form: str, say: Callable[[str], None])
     return len(have), added
 
 
+def _there(top: Path, form: str, known: list[dict[str, Any]], say: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Those that still lie where the manifest has them, as long as they were; it is written anew without the others, which are exported again."""
+    holds = _looker(top, form)
+    kept = [one for one in known if holds(one)]
+    if len(kept) < len(known):
+        say(f"{len(known) - len(kept)} mails are missing in {top}, or cut off: they are exported again")
+        lines = [{"format": form, "version": 1}, *kept]
+        _write(top / MANIFEST, "".join(json.dumps(one, sort_keys=True) + "\n" for one in lines).encode())
+    return kept
+
+
+def _looker(top: Path, form: str) -> Callable[[dict[str, Any]], bool]:
+    volumes: dict[str, dict[str, int]] = {}
+
+    def zipped(name: str) -> dict[str, int]:
+        try:
+            with zipfile.ZipFile(top / name) as archive:
+                return {info.filename: info.file_size for info in archive.infolist()}
+        except (OSError, zipfile.BadZipFile):
+            return {}
+
+    def holds(one: dict[str, Any]) -> bool:
+        if form == "zip":
+            name = one["file"]
+            if name not in volumes:
+                volumes[name] = zipped(name)
+            return bool(volumes[name].get(f"{one['id']}.eml") == one["bytes"])
+        try:
+            size = (top / one["file"]).stat().st_size
+        except FileNotFoundError:
+            return False
+        return bool(size >= one["offset"] + one["length"] if form == "mbox" else size == one["bytes"])
+
+    return holds
+
+
 def _put(manifest: Any, entries: list[dict[str, Any]]) -> None:
     if entries:
         manifest.write("".join(json.dumps(one, sort_keys=True) + "\n" for one in entries))
@@ -223,12 +277,14 @@ def _known(top: Path, form: str) -> Iterator[dict[str, Any]]:
     for number, line in enumerate(whole.splitlines(), 1):
         try:
             entry = json.loads(line)
-        except ValueError:
+            wanted = {"format"} if number == 1 else {"id", "file", "bytes", *(("offset", "length") if form == "mbox" else ())}
+            if number == 1 and entry["format"] != form:
+                raise Failure(f"{top} holds an export as {entry['format']}: choose that format, or another directory")
+            if wanted - set(entry):
+                raise ValueError(line)
+        except (ValueError, TypeError, KeyError):
             raise Failure(f"{path}: line {number} cannot be read") from None
-        if number == 1:
-            if entry.get("format") != form:
-                raise Failure(f"{top} holds an export as {entry.get('format')}: choose that format, or another directory")
-        else:
+        if number > 1:
             yield entry
 
 

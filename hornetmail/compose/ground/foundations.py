@@ -17,7 +17,7 @@ from hornetmail.core.events import StoreBroken
 from hornetmail.core.ids import IdSource
 from hornetmail.db.engines import DatabaseBroken, DatabaseError
 from hornetmail.db.migrate import Migration
-from hornetmail.db.pool import Database, Watch
+from hornetmail.db.pool import Database, OpenDatabase, Watch
 from hornetmail.disk.files import Disk
 from hornetmail.disk.lock import DirectoryLock
 from hornetmail.disk.mounts import refuse_network
@@ -43,8 +43,10 @@ class Foundations:
     """Taken before anything else starts. Raises AlreadyRunning, NetworkFileSystem, OSError or ValueError, each in one line.
 
     ``closing`` collects what has to be closed, in reverse order of opening. ``jobs`` collects what the timetable shall run, ``planned`` what is due at times
-    of the day.
+    of the day. ``open_database`` opens every database.
     """
+
+    open_database: OpenDatabase = Database.open
 
     def __init__(self, reactor: Any, config: Config, restoring: bool = False) -> None:
         self.reactor = reactor
@@ -82,12 +84,18 @@ class Foundations:
         deferred: Deferred[Any] = deferToThreadPool(self.reactor, self.threads, fn, *args)
         return await deferred
 
+    def database_key(self, name: str) -> bytes | None:
+        """Of a database that is a file of ours (rule 24); one in PostgreSQL has none."""
+        return self.key.derive(f"{name}.db", 48) if self.config.database_url(name).startswith("sqlite:") else None
+
     async def database(self, name: str, migrations: Sequence[Migration], **options: Any) -> Database:
-        """``control``, ``queue`` or ``portal``: opened now, closed with the rest; should it break, the bus says so. Raises DatabaseError that names it."""
+        """``control`` or ``portal``: opened now, closed with the rest; should it break, the bus says so. Raises DatabaseError that names it."""
 
         try:
             url = self.config.database_url(name)
-            database = await Database.open(self.reactor, url, migrations, alone=True, watch=self.watch(name), **options)
+            key = self.database_key(name)
+            watch = self.watch(name)
+            database = await self.open_database(self.reactor, url, migrations, key=key, alone=True, watch=watch, **options)
         except Exception as error:
             # Drivers say "file is not a database", and not which one.
             raise DatabaseError(f"the {name} database cannot be opened: {error}") from error

@@ -16,9 +16,7 @@ from hornetmail.runtime.timetable import Job
 
 async def control_database(base: Foundations) -> Database:
     """``control.db``, keyed under the server key if it is a file."""
-    url = base.config.database_url("control")
-    key = base.key.derive("control.db", 48) if url.startswith("sqlite:") else None
-    return await base.database("control", CONTROL, key=key)
+    return await base.database("control", CONTROL)
 
 
 class People:

@@ -19,6 +19,7 @@ from hornetmail.archive.keys.keyring import KEYRING_NAME, RootFile
 from hornetmail.archive.media.register import Means, Register
 from hornetmail.archive.media.roster import Media
 from hornetmail.compose.ground.foundations import Foundations
+from hornetmail.compose.rooms.delivery import House, Lines, Stores, delivery_of
 from hornetmail.compose.rooms.people import People
 from hornetmail.compose.rooms.safety import Safety
 from hornetmail.compose.rooms.stores import renew
@@ -87,7 +88,7 @@ def archive_of(
 ) -> Archive:
     """The archive, not yet started; ``root`` None: locked. ``stamping`` None: nobody is asked for time stamps."""
     return Archive(
-        Surroundings(base.reactor, base.disk, base.ids, base.bus, base.meters),
+        Surroundings(base.reactor, base.disk, base.ids, base.bus, base.meters, open_database=base.open_database),
         base.directory("archive"),
         media=media,
         root=root,
@@ -135,23 +136,30 @@ def _hosts(path: Path) -> dict[str, list[str]]:
     return hosts
 
 
-async def retention(step: Callable[[float], Awaitable[object]], bus: IBus, now: float) -> None:
-    """One of retention's two daily steps; what it refuses to do (rule 19) is an alarm that says how to let it."""
+async def retention(step: Callable[[float], Awaitable[int]], bus: IBus, now: float) -> str:
+    """One of retention's two daily steps, and what came of it; what it refuses to do (rule 19) is an alarm that says how to let it."""
     name = step.__name__
     try:
-        await step(now)
+        mails = await step(now)
     except ArchiveError as error:
-        bus.publish(Alarm("archive-purge", f"{error}. To let it: hornetmail archive confirm-purge", subject=name))
-    else:
-        bus.publish(AlarmEnded("archive-purge", name, "retention went through"))
+        text = f"{error}. To let it: hornetmail archive confirm-purge"
+        bus.publish(Alarm("archive-purge", text, subject=name))
+        return f"refused: {text}"
+    bus.publish(AlarmEnded("archive-purge", name, "retention went through"))
+    return f"{mails} mails"
 
 
-async def merging(archive: Archive, bus: IBus, now: float) -> None:
-    """The packs of one night; the archive tells of what it could not merge, this of why it could not begin or go on."""
+async def merging(archive: Archive, bus: IBus, now: float) -> str:
+    """The packs of one night, and what came of it; the archive tells of what it could not merge, this of why it could not begin or go on."""
     try:
-        await archive.merge(now)
+        merged = await archive.merge(now)
     except (ArchiveError, DiskFull) as error:
         bus.publish(Alarm("archive-merging", f"packs are not merged: {error}"))
+        return f"not merged: {error}"
+    left = [*merged.damaged, *merged.away]
+    return f"{merged.sources} packs became {merged.packs}, {merged.dropped} records left" + (
+        f"; not merged: {'; '.join(left)}" if left else ""
+    )
 
 
 def retention_jobs(archive: IArchive, bus: IBus) -> tuple[PlannedJob, PlannedJob]:
@@ -186,8 +194,8 @@ def stamp_jobs(stamps: Stamping) -> tuple[PlannedJob, PlannedJob]:
         await stamps.if_many()
 
     return (
-        PlannedJob("time stamp", "Everything new is time stamped", "57 23 * * *", stamps.daily),
-        PlannedJob("time stamp of many", "A time stamp, if 10,000 or more mails are unstamped", "0,15,30,45 * * * *", many),
+        PlannedJob("time-stamp", "Everything new is time stamped", "57 23 * * *", stamps.daily),
+        PlannedJob("time-stamp-of-many", "A time stamp, if 10,000 or more mails are unstamped", "0,15,30,45 * * * *", many),
     )
 
 
@@ -240,6 +248,7 @@ class MailRooms:
             node=config.node,
             least_free=1 - config.limits.disk_percent / 100,
             longest=2 * settings_of(config).backoff.ceiling,
+            database_key=base.database_key("queue"),
             alarm=lambda code, text: _queue_alarm(base, code, text),
             watch=base.watch("queue"),
         )
@@ -277,6 +286,7 @@ class MailRooms:
                 archive.keys,
                 archive.index,
                 archive.moving,
+                archive.sealed,
                 offload,
                 lambda code, text, medium: base.bus.publish(Alarm(code, text, subject=medium)),
                 lambda code, why, medium: base.bus.publish(AlarmEnded(code, medium, why)),
@@ -295,24 +305,14 @@ class MailRooms:
             base.disk,
             lambda code, text: base.bus.publish(Alarm(code, text)),
             watch=base.watch("recipients"),
+            key=base.database_key("recipients"),
         )
         base.at_close(known.close)
-        delivery = Delivery(
-            base.reactor,
-            base.reactor,
-            queue,
-            known,
-            portal,
-            archive,
-            people.directory,
-            people.access,
-            Dialer(base.reactor, resolver),
-            resolver,
-            SenderCheck(base.reactor, resolver),
-            base.bus,
-            base.meters,
-            config.hostname,
-            settings=settings_of(config),
+        delivery = delivery_of(
+            House(base.reactor, people.directory, people.access, base.bus, base.meters),
+            Stores(queue, known, portal, archive),
+            Lines(Dialer(base.reactor, resolver), resolver, SenderCheck(base.reactor, resolver), config.hostname),
+            settings_of(config),
         )
         expiry = Expiry(
             base.reactor,

@@ -13,7 +13,7 @@ from zope.interface import implementer
 
 from hornetmail.archive.archive import Archive
 from hornetmail.archive.care import statistics
-from hornetmail.archive.care.copies import backup, drill, mirror
+from hornetmail.archive.care.copies import backup, drill, mirror, repair
 from hornetmail.archive.care.terms.keeping import Copies
 from hornetmail.archive.index.schema import MIGRATIONS
 from hornetmail.archive.media.medium import IPlace, MediumError, PlaceTrouble
@@ -81,7 +81,8 @@ class Safety:
                 offload,
             )
         )
-        self._mirror = mirror.Mirror(mirror.Sources(archive.media, archive.keys, archive.index, offload))
+        self._mirror_sources = mirror.Sources(archive.media, archive.keys, archive.index, offload)
+        self._mirror = mirror.Mirror(self._mirror_sources)
         self._drill = drill.Drill(
             drill.Sources(
                 base.reactor,
@@ -113,7 +114,7 @@ class Safety:
     # -- jobs
 
     def jobs(self) -> Sequence[PlannedJob]:
-        """xx:12 but for 01:12 the increment (A55), 01:12 the full one (A56), and after either the mirror; Sundays the drill (L3)."""
+        """xx:12 but for 01:12 the increment (A55), 01:12 the full one (A56), and after either the mirror; Sundays the drill (L3); 06:30 the statistics (A59)."""
         backups, follow = self._backups, self._mirror
         return (
             PlannedJob(
@@ -124,6 +125,7 @@ class Safety:
             PlannedJob(
                 "restore-drill", "A sample of the newest backup is restored", "30 4 * * 0", self._job(self._rehearse), LANE
             ),
+            PlannedJob("statistics", "Mails and bytes are counted", "30 6 * * *", self._count),
         )
 
     def _job(self, work: Callable[[float], Awaitable[str]]) -> Callable[[float], Awaitable[str]]:
@@ -267,7 +269,7 @@ class Safety:
         place = self._place(kept)
         try:
             target = await self._offload(mirror.mirror_at, place, self._archive.keys.current().archive)
-            return await self._mirror.repair(target, full)
+            return await repair.Repair(self._mirror_sources, target, full).run()
         except PlaceTrouble as error:
             raise MediumError(f"the mirror ({kept.settings.where}): {error}") from error
         finally:

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from hornetmail.archive.archive import Archive
-from hornetmail.archive.care.copies.backup import backup_seal, newest_backup, read_control, read_pieces
+from hornetmail.archive.care.copies.backup import newest_backup, read_pieces
 from hornetmail.archive.care.copies.mirror import NUMBER, copy_object
 from hornetmail.archive.care.terms.retention import mark_rebuilt
 from hornetmail.archive.index.schema import MIGRATIONS
@@ -36,7 +36,6 @@ from hornetmail.config import Config
 from hornetmail.core.archive.archived import ArchiveError, Finding
 from hornetmail.db.dump import Dump, DumpBroken, load
 from hornetmail.db.engines import Cursor
-from hornetmail.db.pool import Database
 from hornetmail.directory.schema import CONTROL
 from hornetmail.disk.anchor import NAME as ANCHOR
 
@@ -108,13 +107,16 @@ class _Restore:
         identity, source = await base.offload(self._open_source)
         ring, root = await base.offload(self._keyring, source, identity)
         await base.offload(self._begin, identity)
-        found = await base.offload(newest_backup, source, ring)
+        flaws: list[str] = []
+        found = await base.offload(newest_backup, source, ring, flaws.append)
+        for flaw in flaws:
+            self._say(f"an older backup is taken: {flaw}" if found else f"a backup is of no use: {flaw}")
         await base.offload(self._put_aside, identity)
         await base.offload(root_file(base.config, base.disk).write, root)
         control = ""
         if found is not None:
-            name, manifest = found
-            await self._restore_control(await base.offload(read_control, source, manifest, backup_seal(ring)), manifest.secrets)
+            name, manifest, dumped = found
+            await self._restore_control(dumped, manifest.secrets)
             control = name.stamp
         media, number = await self._restore_media(identity)
         copied = await base.offload(self._copy, source, media.active) if identity.medium == NUMBER else 0
@@ -123,7 +125,7 @@ class _Restore:
         quick = found is not None and await self._restore_index(
             source, found[1], ring, media, number if identity.medium == NUMBER else 0
         )
-        findings = await self._open(archive, rebuild=not quick)
+        findings = [Finding("backup", flaw) for flaw in flaws] + await self._open(archive, rebuild=not quick)
         try:
             mails = (await archive.figures()).mails
         finally:
@@ -206,14 +208,13 @@ class _Restore:
             path = base.directory(Path(name).name + ".from-backup")
             await base.offload(base.disk.write_durably, path, secrets[name])
         url = base.config.database_url("control")
-        key = None
-        if url.startswith("sqlite:"):
-            key = base.key.derive("control.db", 48)
+        key = base.database_key("control")
+        if key is not None:
             path = Path(url.removeprefix("sqlite://"))
             for suffix in ("-wal", "-shm", ""):
                 base.disk.unlink(path.with_name(path.name + suffix), missing_ok=True)
         steps = CONTROL[: dumped.schema] if key is not None else CONTROL
-        database = await Database.open(base.reactor, url, steps, key=key)
+        database = await base.open_database(base.reactor, url, steps, key=key)
         try:
             rows = await database.run(load, dumped, CONTROL)
         except DumpBroken as error:
@@ -273,7 +274,7 @@ class _Restore:
         names = {pack_id_of(name) for medium in media.all() for name, _ in await base.offload(medium.names, "")} - {b""}
         try:
             await base.offload(_write, path, source, manifest)
-            database = await Database.open(base.reactor, f"sqlite://{path}", MIGRATIONS, key=ring.database_key())
+            database = await base.open_database(base.reactor, f"sqlite://{path}", MIGRATIONS, key=ring.database_key())
             try:
                 whole = await database.read(_knows_all, names)
                 if whole:

@@ -52,6 +52,18 @@ class MXCourier:
         itself while nobody knows."""
         return self._found.get(domain, domain)
 
+    def destination(self, domain: str, address: str) -> str:
+        """What a delivery shares connections with, one name for all domains whose mail goes to the same hosts: a served domain's primaries,
+        a sender's smarthost, else the recipient's mail exchangers as far as they are known."""
+        name = domain_of(address)
+        served = self._directory.domain(name)
+        if served is not None:
+            return min(str(host) for host in served.primaries) if served.primaries else served.name
+        sender = self._directory.domain(domain) if domain else None
+        if sender is not None and sender.smarthost is not None:
+            return str(sender.smarthost)
+        return self.exchanger(name)
+
     def _learn(self, domain: str, hosts: Sequence[Host]) -> None:
         self._found[domain] = min(str(host) for host in hosts)
         self._found.move_to_end(domain)

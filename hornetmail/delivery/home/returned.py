@@ -188,7 +188,7 @@ class Returned:
                 continue
             if name not in waiting:
                 emergency = self._modes.mode(domain_of(away.address)) is Mode.EMERGENCY
-                await self._queue.take_back(
+                await self._queue.queue_copy(
                     Portal(mailbox, name, away.uncertain),
                     envelope,
                     away.address,

@@ -163,7 +163,7 @@ class Strays:
         """The row; ``arrived`` is now, since a date that a client gave would make it first or last of all that drain."""
         envelope = Envelope("", (Recipient(mailbox.address),), eight_bit=True, smtputf8=not mailbox.address.isascii())
         now = self._clock.seconds()
-        await self._queue.take_back(
+        await self._queue.queue_copy(
             Portal(mailbox.id, stray.entry.name),
             envelope,
             mailbox.address,

@@ -155,6 +155,17 @@ class Notices:
         if mailbox.second and domain.tell_people:
             await self.tell(domain.tenant, mailbox.second, subject, lines, about, self.way_out(mailbox.domain))
 
+    async def tell_of_deferring(self, domain: str, text: str) -> None:
+        """Tell a domain's own administrators, or its postmaster, over its primary, which defers the mail of others; at most once an hour."""
+        served = self._directory.domain(domain)
+        if served is None:
+            return
+        people = [each.address for each in self._directory.mailboxes(domain) if Role.ADMIN in each.roles and each.enabled][:3]
+        lines = [f"About the mail server of {domain}:", "", text, "", "This message takes the same way as the mail of others."]
+        about = f"defers:{domain}:{int(self._clock.seconds() // 3600)}"
+        for address in people or [f"postmaster@{domain}"]:
+            await self.tell(served.tenant, address, f"{domain}: the mail server defers mail", lines, about, domain)
+
     async def tell(self, tenant: int, address: str, subject: str, lines: Sequence[str], about: str, domain: str) -> None:
         """A notice to one address, once a day for the same ``about``."""
         day = int(self._clock.seconds() // DAY)

@@ -297,6 +297,12 @@ class CallForward:
         """The primary took a random address: callforward is off, registration is required, and the panel says so."""
         return domain in self._accept_all
 
+    async def about(self, domain: str) -> dict[str, Any]:
+        """For the panel: whether registration is required (rule 4), and whose mail would have to wait in an emergency (L7)."""
+        gaps = await self._accepted.gaps(domain)
+        everything = self.accepts_everything(domain)
+        return {"accepts_everything": everything, "gaps": list(gaps.first), "gaps_total": gaps.total}
+
     async def test(self, domains: Sequence[Domain]) -> None:
         """The daily question for an address that cannot exist, to domains that were not asked for a day, several side by side. What cannot be
         told is asked again after an hour."""

@@ -92,11 +92,12 @@ class RecipientDatabase:
         alarm: Callable[[str, str], None],
         open_database: OpenDatabase = Database.open,
         watch: Watch | None = None,
+        key: bytes | None = None,
     ) -> RecipientDatabase:
         """A SQLite file that is damaged is put aside, for mail does not wait for it; ``alarm(code, text)`` tells. ``watch`` hears should it break later.
         Raises DatabaseError, SchemaError."""
         try:
-            return cls(await open_database(reactor, url, MIGRATIONS, synchronous="NORMAL", watch=watch))
+            return cls(await open_database(reactor, url, MIGRATIONS, key=key, synchronous="NORMAL", watch=watch))
         except DatabaseError as error:
             path = Path(unquote(urlsplit(url).path))
             if not url.startswith("sqlite:") or not path.exists():
@@ -106,7 +107,7 @@ class RecipientDatabase:
             for suffix in ("-wal", "-shm"):
                 disk.unlink(path.with_name(path.name + suffix), missing_ok=True)
             alarm("recipients-damaged", f"{path.name} is damaged ({error}) and kept as {aside.name}: recipients are learnt anew")
-            return cls(await open_database(reactor, url, MIGRATIONS, synchronous="NORMAL", watch=watch))
+            return cls(await open_database(reactor, url, MIGRATIONS, key=key, synchronous="NORMAL", watch=watch))
 
     async def close(self) -> None:
         """Close the database."""

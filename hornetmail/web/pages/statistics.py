@@ -85,6 +85,7 @@ class StatisticsPages:
             "statistics.html",
             section="/statistics",
             found=found,
+            known=any(one.day < today for one in found.days),
             mails=chart(found.days, today, "mails"),
             room=chart(found.days, today, "bytes"),
             newest=[(one, one.day * DAY) for one in reversed(found.days)][:SHOWN],

@@ -116,6 +116,13 @@ def begin_upload(port: int, key_id: str, secret: str, name: str) -> None:
     s3.close()
 
 
+def put_object(port: int, key_id: str, secret: str, name: str) -> None:
+    """An object of somebody else's."""
+    s3 = client("s3", port, key_id, secret)
+    s3.put_object(Bucket=BUCKET, Key=name, Body=b"other")
+    s3.close()
+
+
 def locked_until(port: int, key_id: str, secret: str, name: str) -> float:
     """Until when the store keeps an object, Unix seconds."""
     s3 = client("s3", port, key_id, secret)

@@ -434,6 +434,13 @@ class InBucket(_Served, TestCase):
             left = await off(lambda: [name for name, _ in there.names("", "", 0)])
         assert left == ["packs/a.pack"], "nothing was written, and nothing removed"
 
+    async def test_keys_that_others_put_there(self) -> None:
+        """Catches a key that XML cannot say and that hides all objects of the medium."""
+        medium = await self.claimed()
+        await off(medium.put, "packs/a.pack", b"x")
+        peers.put_object(self.server.port, self.key_id, self.secret, f"{self.prefix}/packs/odd \x01+%2F\u00e4&.pack")
+        assert await off(medium.names, "packs/") == [("packs/a.pack", 1)]
+
     async def test_no_such_bucket(self) -> None:
         """Catches a bucket that is gone taken for one object that is."""
         settings = msgspec.structs.replace(self.settings(), bucket="no-such-bucket")

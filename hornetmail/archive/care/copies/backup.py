@@ -61,12 +61,14 @@ class Halted(ArchiveError):
 
 
 class Keep(msgspec.Struct, frozen=True):
-    """What is kept: the newest full backup of each of the last ``days`` days and ``weeks`` weeks in which there was one, the newest in any case, and the increments of the
-    newest ``chains`` of them. What was deleted from the archive is in no backup ``longest`` seconds later (rule 23)."""
+    """What is kept: the newest full backup of each of the last ``days`` days and ``weeks`` weeks in which there was one, the newest ``least`` in any case, since a clock
+    that is years ahead must not drop all but the one that it made, and the increments of the newest ``chains``. What was deleted from the archive is in no
+    backup ``longest`` seconds later, if one is made each day (rule 23)."""
 
     days: int = 7
     weeks: int = 4
     chains: int = 2
+    least: int = 3
 
     @property
     def longest(self) -> float:
@@ -138,6 +140,12 @@ class Listing(msgspec.Struct, frozen=True):
         return sum(self.objects.get(name, {}).values())
 
 
+def backup_named(name: str) -> BackupName | None:
+    """The backup that an object belongs to, by its name; None: to none."""
+    found = _NAME.fullmatch(name)
+    return BackupName(found[1], found[2]) if found else None
+
+
 def backup_seal(keyring: Keyring) -> Seal:
     """What manifests and dumps are sealed with; a change of the root key does not change it. Raises KeyTrouble: locked."""
     info = b"hornetmail backup 1"
@@ -153,8 +161,8 @@ def listed(names: Iterable[tuple[str, int]]) -> Listing:
     """Out of names and sizes; what is none of ours is passed over."""
     objects: dict[BackupName, dict[str, int]] = {}
     for name, size in names:
-        if found := _NAME.fullmatch(name):
-            objects.setdefault(BackupName(found[1], found[2]), {})[name] = size
+        if backup := backup_named(name):
+            objects.setdefault(backup, {})[name] = size
     whole = sorted((name for name, parts in objects.items() if name.manifest in parts), key=lambda name: name.stamp)
     return Listing(tuple(whole), objects)
 
@@ -162,7 +170,7 @@ def listed(names: Iterable[tuple[str, int]]) -> Listing:
 def kept(names: Sequence[BackupName], now: float, keep: Keep) -> set[BackupName]:
     """Of whole backups, those to keep at ``now`` (Unix seconds, days in UTC)."""
     fulls = sorted((name for name in names if name.full), key=lambda name: name.stamp, reverse=True)
-    chosen: set[str] = {fulls[0].stamp} if fulls else set()
+    chosen: set[str] = {full.stamp for full in fulls[: keep.least]}
     for period, most in ((DAY, keep.days), (7 * DAY, keep.weeks)):
         seen: set[int] = set()
         for full in fulls:
@@ -333,17 +341,18 @@ class Backups:
         return Made(name, medium.number, writing.written + len(data) + len(sealed), dropped)
 
     async def _before(self, medium: IMedium, listing: Listing, seal: Seal) -> tuple[BackupName, Manifest] | None:
-        """The newest backup, if an increment can stand on it: it opens, and all that it names is there."""
-        if not listing.whole:
+        """The newest backup, if an increment can stand on it: it opens, all that it names is there in its length, and so is the full one of its chain, without
+        which the rule would drop the increment at once."""
+        if not listing.whole or BackupName(listing.whole[-1].chain, listing.whole[-1].chain) not in listing.whole:
             return None
         name = listing.whole[-1]
         try:
             manifest: Manifest = await self._sources.offload(read_manifest, medium, name, seal)
         except BackupBroken:
             return None
-        there = {one for parts in listing.objects.values() for one in parts}
-        used = {manifest.objects[piece.number] for piece in manifest.pieces}
-        return (name, manifest) if used <= there and manifest.piece == PIECE else None
+        there = {one: size for parts in listing.objects.values() for one, size in parts.items()}
+        whole = all(piece.start + piece.length <= there.get(manifest.objects[piece.number], 0) for piece in manifest.pieces)
+        return (name, manifest) if whole and manifest.piece == PIECE else None
 
     async def _freeze(self) -> Frozen:
         index = self._sources.index()
@@ -434,12 +443,15 @@ class _Writing:
         self._buffer, self._held = [], 0
 
 
-def newest_backup(medium: IMedium, keyring: Keyring) -> tuple[BackupName, Manifest] | None:
-    """The newest one that opens. In a thread. Raises MediumError."""
+def newest_backup(
+    medium: IMedium, keyring: Keyring, flawed: Callable[[str], None] = lambda text: None
+) -> tuple[BackupName, Manifest, Dump] | None:
+    """The newest one of which manifest and rows open; why newer ones are passed over is told to ``flawed``. In a thread. Raises MediumError."""
     seal = backup_seal(keyring)
     for name in reversed(backups_on(medium).whole):
         try:
-            return name, read_manifest(medium, name, seal)
-        except (BackupBroken, MediumMissing):
-            continue
+            manifest = read_manifest(medium, name, seal)
+            return name, manifest, read_control(medium, manifest, seal)
+        except (BackupBroken, MediumMissing) as error:
+            flawed(str(error))
     return None

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from hornetmail.archive.care.copies.backup import backup_seal, newest_backup, read_control, read_pieces
+from hornetmail.archive.care.copies.backup import newest_backup, read_pieces
 from hornetmail.archive.index.schema import MIGRATIONS
 from hornetmail.archive.keys.keyring import KEYRING_NAME, Keyring
 from hornetmail.archive.keys.keystore import KeyStore
@@ -87,15 +87,17 @@ class Drill:
         sources = self._sources
         medium = sources.media.active
         ring: Keyring = await sources.offload(self._keyring, medium)
-        found = await sources.offload(newest_backup, medium, ring)
+        flaws: list[str] = []
+        found = await sources.offload(newest_backup, medium, ring, flaws.append)
+        if flaws:
+            raise DrillFailed(f"the newest backup does not open: {flaws[0]}")
         if found is None:
-            raise DrillFailed(f"there is no backup on medium {medium.number} that opens")
-        name, manifest = found
+            raise DrillFailed(f"there is no backup on medium {medium.number}")
+        name, manifest, dumped = found
         if now - name.made > OLDEST:
             raise DrillFailed(f"the newest backup on medium {medium.number} is of {name.stamp}")
         index, control = (sources.directory / f"drill-{what}.db" for what in ("archive", "control"))
         try:
-            dumped: Dump = await sources.offload(read_control, medium, manifest, backup_seal(ring))
             rows = await self._people(control, dumped, ring)
             await sources.offload(self._write, index, medium, manifest)
             mails, opened, passed_over = await self._mails(index, ring)

@@ -4,19 +4,19 @@ It is a medium of number 0, which holds no mail of its own: a place that bears t
 never taken for an empty one. Media are united in it, since packs, journals, leaves, stamps and backups have names of their own; of the wrapped keys it
 has those of the active medium. Only what is new is copied, so that a run that was cut off goes on where it was.
 
-Deletions are followed (rule 23), damage is not: what is gone from the media goes from the mirror only if every medium that may hold it was in reach, and the index does
-not know it as a pack either, or was rebuilt and is not yet confirmed (rule 18). A pack that a disk lost is still in the index, and stays in the mirror, from where ``repair`` takes it.
+Damage is not followed: an object that differs from the mirror's takes its place only if it is whole, and one that is not is named. Deletions are (rule 23): what is gone from the media goes from the mirror only if every medium that may hold it was in reach, and the index does
+not know it as a pack either, or was rebuilt and is not yet confirmed (rule 18). A run of leaves goes when the media have its leaves in a longer one. A pack that a disk lost is still in the index, and stays in the mirror, from where ``repair.py`` takes it.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from hornetmail.archive.care.copies.backup import Halted, Keep, kept, listed
+from hornetmail.archive.care.copies.sound import flaw_of
 from hornetmail.archive.care.terms.retention import is_rebuilt
 from hornetmail.archive.keys.keystore import PREVIOUS_NAME, KeyStore
 from hornetmail.archive.media.medium import (
@@ -33,9 +33,9 @@ from hornetmail.archive.media.register import MediumRefused
 from hornetmail.archive.media.roster import Media
 from hornetmail.archive.proof.leaflog import span_of
 from hornetmail.archive.proof.stampsheets import sheet_of
-from hornetmail.archive.store.packs import open_pack, pack_id_of
-from hornetmail.archive.store.shelf import PackRow, pack_rows
-from hornetmail.core.archive.archived import ArchiveError, Finding
+from hornetmail.archive.store.packs import pack_id_of
+from hornetmail.archive.store.shelf import pack_rows
+from hornetmail.core.archive.archived import ArchiveError
 from hornetmail.db.pool import Database
 
 NUMBER = 0
@@ -46,6 +46,13 @@ FIXED = ("packs/", "journal/", "leaves/", "stamps/", "backup/")
 
 _FOLLOWED = ("packs/", "journal/")
 _PASSED_OVER = ("test/", IDENTITY)
+
+
+MOST_NAMED = 5
+
+
+class _Damaged(ArchiveError):
+    """What a medium has of an object is not whole, and the mirror has another one."""
 
 
 class Mirrored(msgspec.Struct, frozen=True):
@@ -103,13 +110,17 @@ class Mirror:
         unused = tuple(sorted({m.number for m in self._sources.media.every()} - {m.number for m in self._sources.media.all()}))
         wanted, away = await self._wanted()
         copied = size = 0
+        damaged: list[str] = []
         for name, (length, medium) in wanted.items():
             if self._halted:
                 raise Halted("the mirror was asked to end")
             if name.startswith(FIXED) and there.get(name) == length:
                 continue
             try:
-                count: int = await offload(copy_object, medium, target, name)
+                count: int = await offload(self._bring, medium, target, name)
+            except _Damaged as error:
+                damaged.append(str(error))
+                continue
             except MediumMissing:
                 continue  # purged, moved or dropped meanwhile
             copied += count > 0
@@ -118,11 +129,39 @@ class Mirror:
         if not away and not unused:
             deleted, stuck = await self._follow(target, there, {name: length for name, (length, _) in wanted.items()}, now)
         done = Mirrored(copied, size, deleted, unused)
-        if away:
-            raise ArchiveError(f"{done.words}; not all media could be read: {'; '.join(away)}")
+        told = [f"not all media could be read: {'; '.join(away)}"] if away else []
         if stuck:
-            raise ArchiveError(f"{done.words}; some that are gone for good stay: {stuck}")
+            told.append(f"some that are gone for good stay: {stuck}")
+        if damaged:
+            more = f" (and {len(damaged) - MOST_NAMED} more)" if len(damaged) > MOST_NAMED else ""
+            told.append(f"damaged, and left in the mirror as they were: {'; '.join(damaged[:MOST_NAMED])}{more}")
+        if told:
+            raise ArchiveError("; ".join((done.words, *told)))
         return done
+
+    def _superseded(self, target: IMedium, there: Mapping[str, int], wanted: Mapping[str, int]) -> list[str]:
+        """In a thread. What else says the same must be whole in the mirror."""
+        keyring = self._sources.keys.current()
+        gone = superseded(there, wanted)
+        covers = {sheet for name in gone if (sheet := sheet_of(name))}
+        if any(name.startswith("leaves/") for name in gone):
+            covers |= {name for name in wanted if name.startswith("leaves/")}
+        try:
+            if all(not flaw_of(target, name, target.get(name), keyring) for name in sorted(covers)):
+                return gone
+        except MediumMissing:
+            pass
+        return [name for name in gone if not name.startswith(("leaves/", "stamps/"))]
+
+    def _bring(self, source: IMedium, target: IMedium, name: str) -> int:
+        """In a thread. Raises _Damaged and what ``copy_object`` does."""
+        keyring = self._sources.keys.current()
+
+        def sound(data: bytes) -> None:
+            if flaw := flaw_of(source, name, data, keyring):
+                raise _Damaged(f"medium {source.number}: {name}: {flaw}")
+
+        return copy_object(source, target, name, sound)
 
     async def _wanted(self) -> tuple[dict[str, tuple[int, IMedium]], list[str]]:
         """What the media in use hold, and why others could not be read. Where two hold a name, the active one's counts."""
@@ -157,7 +196,7 @@ class Mirror:
         for one, objects in backups.objects.items():
             if one not in staying:
                 gone += [name for name in sorted(objects, key=lambda name: name != one.manifest) if name not in wanted]
-        gone += superseded(there, wanted)
+        gone += await self._sources.offload(self._superseded, target, there, wanted)
         deleted, stuck = 0, ""
         for name in gone:
             try:
@@ -169,52 +208,6 @@ class Mirror:
                 # It may be locked; the others may be not.
                 stuck = stuck or str(error)
         return deleted, stuck
-
-    async def repair(self, source: IMedium, full: bool) -> Sequence[Finding]:
-        """Put packs back on their media that are missing there or (``full``: all are opened) damaged, from the mirror; what was done, and what could not be. Raises
-        MediumError (the mirror), ArchiveError."""
-        sources = self._sources
-        source.expect(sources.keys.current().archive)
-        await sources.offload(source.look)
-        rows: list[PackRow] = await sources.index().read(pack_rows)
-        found: list[Finding] = []
-        for number in sorted({row.medium for row in rows}):
-            try:
-                medium = sources.media.get(number)
-                names = dict((*await sources.offload(medium.names, "packs/"), *await sources.offload(medium.names, "journal/")))
-            except MediumError as error:
-                found.append(Finding(f"medium {number}", str(error)))
-                continue
-            for row in rows:
-                if row.medium == number and not self._halted:
-                    whole = names.get(row.name) == row.size
-                    if not whole or full:
-                        found += await sources.offload(self._mend, source, medium, row)
-        return found
-
-    def _mend(self, source: IMedium, medium: IMedium, row: PackRow) -> list[Finding]:
-        """In a thread."""
-        where, keyring = f"medium {medium.number}: {row.name}", self._sources.keys.current()
-        try:
-            data = medium.get(row.name)
-            if hashlib.sha256(data).digest() == row.sha256:
-                return []
-            open_pack(data, keyring)
-            return []
-        except MediumMissing:
-            trouble = "missing"
-        except ArchiveError as error:
-            trouble = str(error)
-        try:
-            good = source.get(row.name)
-            if open_pack(good, keyring).head.pack != row.pack:
-                return [Finding(where, f"{trouble}; what the mirror has of that name is another pack")]
-            medium.put(row.name, good)
-            if medium.get(row.name) != good:
-                return [Finding(where, f"{trouble}; the medium did not keep what the mirror has")]
-        except ArchiveError as error:
-            return [Finding(where, f"{trouble}; not repaired: {error}")]
-        return [Finding(where, f"{trouble}; repaired from the mirror", mended=True)]
 
 
 def superseded(there: Mapping[str, int], wanted: Mapping[str, int]) -> list[str]:
@@ -248,12 +241,14 @@ def _covered(low: int, high: int, spans: Sequence[tuple[int, int]]) -> bool:
     return False
 
 
-def copy_object(source: IMedium, target: IMedium, name: str) -> int:
-    """The bytes that were written: 0 if the target had just those. In a thread. Raises MediumMissing (the source has it no more), MediumError."""
+def copy_object(source: IMedium, target: IMedium, name: str, sound: Callable[[bytes], None] = lambda data: None) -> int:
+    """The bytes that were written: 0 if the target had just those. ``sound``: raises if what the source has may not take the place of another copy. In a
+    thread. Raises MediumMissing (the source has it no more), MediumError."""
     data = source.get(name)
     try:
         if target.get(name) == data:
             return 0
+        sound(data)
     except MediumMissing:
         pass
     target.put(name, data)

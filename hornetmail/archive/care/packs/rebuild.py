@@ -7,7 +7,7 @@ and each record that does not is named. What is missing altogether shows in the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -44,7 +44,17 @@ from hornetmail.db.pool import Database
 from hornetmail.disk.records import BadRecord
 from hornetmail.disk.threads import wait_for
 
-BATCH = 64
+BATCH = 512
+BATCH_BYTES = 4 << 20
+"""Records that are prepared, and stored in one transaction, together."""
+
+FACTS = 64
+"""Facts of which the mails' texts are read again together."""
+
+CACHE = 128 << 20
+LOG = 64 << 20
+"""Bytes of the new index kept in memory, and of its write-ahead log before it is written into the file: keys are random, so each mail changes pages all over its indexes, which
+are then read back and written over and over again the larger they are (a million mails: ``docs/measurements.rst``)."""
 
 Place = tuple[IMedium, str]
 
@@ -86,6 +96,7 @@ class Rebuild:
 
     async def run(self) -> Sequence[Finding]:
         """What could not be read; the index holds all the rest."""
+        await self._database.run(_roomy)
         journals, packs = await self._in_thread(self._list)
         for medium, name in journals:
             await self._replay_journal(medium, name)
@@ -227,8 +238,8 @@ class Rebuild:
         if any(m.kind == Kind.EVENT for m in pack.members):
             self._with_facts.append((number, pack.head.group.tenant, (medium, pack.head.name)))
         await self._database.run(store_parts, await self._in_thread(self._parts, pack, number))
-        for at in range(0, len(mails), BATCH):
-            prepared = await self._in_thread(self._prepare, medium, pack, number, mails[at : at + BATCH])
+        for batch in in_batches(mails):
+            prepared = await self._in_thread(self._prepare, medium, pack, number, batch)
             await store_each(self._database, prepared, self._poisoned)
 
     def _prepare(self, medium: IMedium, pack: SealedPack, number: int, members: Sequence[Member]) -> list[Prepared]:
@@ -299,9 +310,9 @@ class Rebuild:
         except ArchiveError as error:
             self._bad(f"medium {medium.number}: {name}", error)
             return
-        for at in range(0, len(members), BATCH):
+        for at in range(0, len(members), FACTS):
             prepared = []
-            for member, event in members[at : at + BATCH]:
+            for member, event in members[at : at + FACTS]:
                 if event.what == What.KEEP_UNTIL:
                     await self._database.run(remember, tenant, event)
                 if event.copy is None:
@@ -340,6 +351,26 @@ class Rebuild:
 
 def _bytes(pack: SealedPack, member: Member) -> bytes:
     return pack.data[member.offset : member.offset + member.length]
+
+
+def in_batches(members: Sequence[Member]) -> Iterator[list[Member]]:
+    """These in their order, no more together than are dealt with at once."""
+    batch: list[Member] = []
+    size = 0
+    for member in members:
+        if batch and (len(batch) >= BATCH or size + member.length > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(member)
+        size += member.length
+    if batch:
+        yield batch
+
+
+def _roomy(cursor: Cursor) -> None:
+    """Of this connection only, which ends with the rebuild."""
+    cursor.execute(f"PRAGMA cache_size = {-CACHE // 1024}").fetchall()
+    cursor.execute(f"PRAGMA wal_autocheckpoint = {LOG // 4096}").fetchall()
 
 
 def _in_order(found: list[tuple[float, IMedium, str]]) -> list[Place]:

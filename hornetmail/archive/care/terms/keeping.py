@@ -139,10 +139,11 @@ class Keeping:
             self._walking = None
 
     async def walk(self) -> None:
-        """Apply rules to all mail that is there. One page a transaction: mail goes on coming in."""
-        for tenant in await self._parts.index().read(tenants_to_walk):
-            while not self._stopping and await self._parts.index().run(walk, tenant):
-                pass
+        """Apply rules to all mail that is there, those too that are set meanwhile. One page a transaction: mail goes on coming in."""
+        while not self._stopping and (tenants := await self._parts.index().read(tenants_to_walk)):
+            for tenant in tenants:
+                while not self._stopping and await self._parts.index().run(walk, tenant):
+                    pass
 
     # -- holds ----------------------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence, Set
-from itertools import pairwise
 
 from twisted.logger import Logger
 
@@ -118,12 +117,13 @@ class Evidence:
             path = self._leaves.path(meta.leaf, size)
         except (BadRecord, ValueError, OSError) as error:
             raise ArchiveError(f"the leaf log does not read: {error}") from None
-        chosen = self._kept_good(first) if first else []
-        return Proof(meta.leaf_input(), meta.leaf, size, path, chosen, self._links(chosen))
+        chosen, links = self._kept_good(first) if first else ([], b"")
+        return Proof(meta.leaf_input(), meta.leaf, size, path, chosen, links)
 
-    def _kept_good(self, first: Stamp) -> list[Stamp]:
-        """The stamp, and as few later ones as keep it good as long as can be: each made before the one before it ended."""
-        chosen = [first]
+    def _kept_good(self, first: Stamp) -> tuple[list[Stamp], bytes]:
+        """The stamp, and as few later ones as keep it good as long as can be: each made before the one before it ended, and over a chain of which each
+        stamp reads and holds the one before; and the links between them."""
+        chosen, links = [first], b""
         while True:
             last = chosen[-1]
             until = times_of(last)[1]
@@ -134,22 +134,31 @@ class Evidence:
                 try:
                     stamp = self._stamps.get(middle)
                 except StampBroken:
-                    return chosen
+                    high = middle
+                    continue
                 if times_of(stamp)[0] <= until:
                     found, low = stamp, middle + 1
                 else:
                     high = middle
-            if found is None or times_of(found)[1] <= until:
-                return chosen
-            chosen.append(found)
+            chain = self._chained(last, found.head.number) if found is not None else []
+            if not chain or times_of(chain[-1])[1] <= until:
+                return chosen, links
+            for stamp in chain[:-1]:
+                links += stamp.head.to_bytes() + hashlib.sha512(stamp.token).digest()
+            chosen.append(chain[-1])
 
-    def _links(self, chosen: list[Stamp]) -> bytes:
-        parts = []
-        for older, newer in pairwise(chosen):
-            for number in range(older.head.number + 1, newer.head.number):
+    def _chained(self, older: Stamp, until: int) -> list[Stamp]:
+        """The stamps behind one, up to a number, as far as each reads and holds the one before."""
+        chain: list[Stamp] = []
+        for number in range(older.head.number + 1, until + 1):
+            try:
                 stamp = self._stamps.get(number)
-                parts += [stamp.head.to_bytes(), hashlib.sha512(stamp.token).digest()]
-        return b"".join(parts)
+            except StampBroken:
+                break
+            if stamp.head.before != (chain[-1] if chain else older).link:
+                break
+            chain.append(stamp)
+        return chain
 
 
 def _locate(cursor: Cursor, scope: Scope, identifier: int) -> tuple[search.MailRow, PackRow | None]:

@@ -47,6 +47,9 @@ RENEW = 90 * DAY
 WARN = 30 * DAY
 """An authority whose new stamps end sooner than this is told of."""
 
+LEAVES = 32
+"""So many of the newest leaves of the audit log, and what came behind the oldest of them, a short verification looks at."""
+
 FAILED = "archive-stamp"
 ENDING = "archive-stamp-ending"
 CLOCK = "archive-stamp-clock"
@@ -106,7 +109,16 @@ class Stamping:
         """Look at what is here, and take from the media what is not. Blocking."""
         self.stamps.open()
         if self.stamps.newest is None:
-            self.restore()
+            had = self.stamps.count
+            problems = self.restore()
+            if had or self.stamps.count:
+                self.log.warn(
+                    "no stamp was readable here ({had} files): {count} were taken from the media",
+                    had=had,
+                    count=self.stamps.count,
+                )
+            for one in problems:
+                self.log.error("stamps: {where}: {what}", where=one.where, what=one.what)
 
     def restore(self, every: bool = True) -> Sequence[Finding]:
         """Take from the media the stamps that are missing here, or damaged if ``every`` one is looked at (L3); what cannot be used. Blocking."""
@@ -248,14 +260,16 @@ class Stamping:
         event = EventMeta(What.AUDIT, now, text=f"{number} {digest.hex()}")
         await self._holdings.staging.add_event(0, event, leaf_hash(audit_input(number, digest, now)))
 
-    async def check_audit(self) -> Sequence[Finding]:
-        """Whether the audit log is whole, and still what its leaves state (L14)."""
+    async def check_audit(self, full: bool) -> Sequence[Finding]:
+        """Whether the audit log is whole, and still what its leaves state (L14); not ``full``: behind the newest leaves but ``LEAVES``."""
         if self._outside is None:
             return ()
         audit, found = self._outside.audit, []
-        if problem := await audit.verify():
+        leaves = await self._inside.index().read(audit_leaves)
+        since = 0 if full or len(leaves) <= LEAVES else leaves[-LEAVES].number
+        if problem := await audit.verify(since):
             found.append(Finding("audit log", problem))
-        for one in await self._inside.index().read(audit_leaves):
+        for one in leaves if full else leaves[-LEAVES:]:
             digest = await audit.hash_of(one.number)
             if digest != one.digest:
                 what = "is missing" if digest is None else "was changed"

@@ -1,0 +1,153 @@
+"""A store that answers, and not with the truth: what is believed of it is what it shows (A10, rule 8e)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from twisted.internet import reactor as _reactor
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+from twisted.web.resource import Resource
+from twisted.web.server import Request, Site
+
+from hornetmail.archive.media import s3
+from hornetmail.archive.media.medium import Identity, Medium, MediumAway, MediumError
+from hornetmail.archive.media.s3 import BucketPlace
+from hornetmail.archive.media.settings import BucketSettings
+
+reactor: Any = _reactor
+ARCHIVE = bytes(range(16))
+LABEL = b'{"archive":"%s","medium":1,"format":1}' % ARCHIVE.hex().encode()
+
+
+class Store(Resource):
+    """Knows the label; ``lies`` answers all else."""
+
+    isLeaf = True
+
+    def __init__(self, lies: Callable[[Request], bytes]) -> None:
+        super().__init__()
+        self.lies = lies
+        self.asked = 0
+
+    def render(self, request: Request) -> bytes:
+        if request.path.endswith(b"/medium"):
+            return LABEL
+        self.asked += 1
+        return self.lies(request)
+
+
+def listing(items: str, more: str = "") -> bytes:
+    return f'<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{items}{more}</ListBucketResult>'.encode()
+
+
+def item(key: str, size: str = "5") -> str:
+    return f"<Contents><Key>{key}</Key><Size>{size}</Size></Contents>"
+
+
+class Lies(TestCase):
+    def medium(self, lies: Callable[[Request], bytes]) -> Medium:
+        self.store = Store(lies)
+        port = reactor.listenTCP(0, Site(self.store), interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        where = f"http://127.0.0.1:{port.getHost().port}"
+        medium = Medium(1, BucketPlace(BucketSettings(where, "bucket", "p", key_id="key"), "secret", reactor))
+        self.addCleanup(deferToThread, medium.close)
+        medium.expect(ARCHIVE)
+        assert Identity(ARCHIVE.hex(), 1)
+        return medium
+
+    async def refuses(self, kind: type[MediumError], call: Callable[..., Any], *args: Any) -> str:
+        with pytest.raises(kind) as caught:
+            await deferToThread(call, *args)
+        return str(caught.value)
+
+    async def test_lists_that_are_not_whole(self) -> None:
+        """Catches half a list that is taken for all there is: packs would be missed, or be thought of as gone; and a list without an end."""
+        one = item("p/packs/a.pack")
+        for answer in (
+            listing(one, "<IsTruncated>true</IsTruncated>"),
+            listing(one, "<IsTruncated>true</IsTruncated><NextMarker>p/packs/a.pack</NextMarker>"),
+            listing(one, "<IsTruncated>true</IsTruncated><NextContinuationToken>again</NextContinuationToken>"),
+        ):
+            medium = self.medium(lambda request, answer=answer: answer)  # type: ignore[misc]
+            assert "does not say how to go on" in await self.refuses(MediumError, medium.names, "packs/")
+            assert self.store.asked <= 3
+
+    async def test_lists_that_are_none(self) -> None:
+        """Catches another error than a medium's, which would end what asks."""
+        for answer in (
+            b"<html>log in first</html>",
+            b"",
+            b"\xff\x00",
+            listing(item("p/packs/a.pack", "much")),
+            listing(item("p/packs/a.pack", "")),
+        ):
+            medium = self.medium(lambda request, answer=answer: answer)  # type: ignore[misc]
+            assert "the store's list of objects" in await self.refuses(MediumError, medium.names, "packs/")
+
+    async def test_keys_of_others(self) -> None:
+        """Catches keys that are not ours and are taken for it, and one that cannot be read and hides all others."""
+        items = (
+            item("other/packs/x.pack")
+            + item("p%2Fpacks%2Fa.pack")
+            + item("p/packs/%01odd+one.pack")
+            + item("packs/b.pack")
+            + item("p/packs/A.pack")
+        )
+        medium = self.medium(lambda request: listing(items, "<EncodingType>url</EncodingType>"))
+        assert await deferToThread(medium.names, "packs/") == [("packs/a.pack", 5)]
+
+    async def test_answers_that_break_off(self) -> None:
+        """Catches a part of an object that is taken for all of it."""
+
+        def half(request: Request) -> bytes:
+            request.setHeader(b"content-length", b"1000")
+            request.write(b"x" * 400)
+            transport: Any = request.transport
+            transport.loseConnection()
+            return b""
+
+        medium = self.medium(half)
+        await self.refuses(MediumAway, medium.get, "packs/a.pack")
+        assert self.store.asked == s3.TRIES
+
+    async def test_answers_that_do_not_end(self) -> None:
+        """Catches a store that fills the memory of who asks, and one whose answer never comes."""
+        self.patch(s3, "WHOLE", 1000)
+        medium = self.medium(lambda request: b"x" * (3 << 20))
+        assert "more than 1000 bytes" in await self.refuses(MediumError, medium.get, "packs/a.pack")
+        self.patch(s3, "ANSWER", 0.2)
+
+        def later(request: Request) -> Any:
+            from twisted.web.server import NOT_DONE_YET
+
+            return NOT_DONE_YET
+
+        medium = self.medium(later)
+        assert "no answer in time" in await self.refuses(MediumAway, medium.get, "packs/a.pack")
+        assert self.store.asked == 1, "it is not waited for three times"
+
+    async def test_trouble_that_passes(self) -> None:
+        """Catches a store that is given up at the first 503, and one whose trouble is taken for a missing object."""
+        answers = iter((503, 500, 200))
+
+        def sometimes(request: Request) -> bytes:
+            request.setResponseCode(next(answers))
+            return b"bytes"
+
+        assert await deferToThread(self.medium(sometimes).get, "packs/a.pack") == b"bytes"
+
+        def never(request: Request) -> bytes:
+            request.setResponseCode(503)
+            return b"<Error><Code>SlowDown</Code><Message>later</Message></Error>"
+
+        assert "503 SlowDown later" in await self.refuses(MediumAway, self.medium(never).get, "packs/a.pack")
+
+        def skewed(request: Request) -> bytes:
+            request.setResponseCode(403)
+            return b"<Error><Code>RequestTimeTooSkewed</Code><Message>the difference is too large</Message></Error>"
+
+        assert "RequestTimeTooSkewed" in await self.refuses(MediumAway, self.medium(skewed).put, "packs/a.pack", b"x")
