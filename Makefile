@@ -42,6 +42,7 @@ mutants: $(VENV)/.test
 bench: packages $(VENV)/.test
 	$(BIN)/python bench/accept.py
 	$(BIN)/python bench/relay.py
+	$(BIN)/python bench/outage.py
 
 # What the tests need from Debian: installed when we may, named when we may not.
 packages:
