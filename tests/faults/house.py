@@ -27,6 +27,7 @@ from hornetmail.compose.rooms.delivery import House as Shared
 from hornetmail.compose.rooms.people import control_database
 from hornetmail.compose.rooms.rooms import merge_job, retention_jobs
 from hornetmail.compose.rooms.safety import Safety
+from hornetmail.core.delivery.pace import Limits
 from hornetmail.core.delivery.queued import RowState
 from hornetmail.core.events import Alarm, StoreBroken
 from hornetmail.core.failover.mode import Mode
@@ -74,7 +75,7 @@ BEGINNING = 1_710_000_000.0
 SENDER = "sender@outside.test"
 TRACE = b"Received: from outside.test\r\n\tby mx.hornet.test; today\r\n"
 ROOT = bytes(range(32))
-SETTINGS = Settings(pace=Pace(calm=600.0), drain=DrainLimits(per_second=4.0))
+SETTINGS = Settings(pace=Pace(calm=600.0), drain=DrainLimits(pace=Limits(first=4.0)))
 """Mail goes home so slowly that people can do something meanwhile."""
 
 SELDOM = Settings(pace=Pace(calm=86_400.0), sweep=86_400.0, recipients=RecipientLimits(tidy=86_400.0))
