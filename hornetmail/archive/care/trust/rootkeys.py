@@ -18,7 +18,7 @@ from twisted.internet.defer import DeferredLock
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from hornetmail.archive.keys import paper
+from hornetmail.archive.keys import paper, printed
 from hornetmail.archive.keys.keyring import ROOT_BYTES, Keyring, KeyTrouble, RootFile, new_root, root_id
 from hornetmail.archive.keys.keystore import KeyStore
 from hornetmail.archive.media.roster import Media
@@ -133,7 +133,7 @@ class RootKeys:
             return RootKeyState(key.hex(), waiting=tuple(sorted(self._keys.waiting)))
         return RootKeyState(key.hex(), root_id(pending.root).hex(), pending.made, tuple(sorted(self._keys.waiting)))
 
-    async def backup(self, password: str) -> str:
+    async def backup(self, password: str, parts: int = 1, need: int = 1) -> str:
         """See ``IRootKeys``."""
         pending = self._pending
         if pending is not None and self._in_force(pending):
@@ -142,12 +142,20 @@ class RootKeys:
             root = await self._offload(self._roots.read)
         if root is None:
             raise KeyRefused("the archive's key is not here: it is locked")
-        text: str = await self._offload(paper.backup, root, password, self._now())
+        text: str = await self._offload(self._write_paper, root, password, self._now(), parts, need)
         return text
 
-    async def begin(self, password: str) -> str:
+    async def page(self, text: str) -> str:
         """See ``IRootKeys``."""
-        return await self._alone(self._begin, password)
+        try:
+            made: str = await self._offload(printed.document, text)
+        except KeyTrouble as error:
+            raise KeyRefused(str(error)) from None
+        return made
+
+    async def begin(self, password: str, parts: int = 1, need: int = 1) -> str:
+        """See ``IRootKeys``."""
+        return await self._alone(self._begin, password, parts, need)
 
     async def confirm(self, text: str, password: str) -> RootKeyState:
         """See ``IRootKeys``."""
@@ -167,16 +175,19 @@ class RootKeys:
         finally:
             self._lock.release()
 
-    async def _begin(self, password: str) -> str:
+    async def _begin(self, password: str, parts: int, need: int) -> str:
         if self._pending is not None:
             raise KeyRefused(f"root key {root_id(self._pending.root).hex()} is pending already: confirm it, or cancel it")
         if self._keys.current().locked:
             raise KeyRefused("the archive is locked: its present key is needed to change it")
         pending = Pending(new_root(), self._now())
-        text: str = await self._offload(paper.backup, pending.root, password, pending.made)
+        text: str = await self._offload(self._write_paper, pending.root, password, pending.made, parts, need)
         await self._offload(self._pendings.write, pending)
         self._pending = pending
         return text
+
+    def _write_paper(self, root: bytes, password: str, now: float, parts: int, need: int) -> str:
+        return paper.backup(root, password, now, parts=parts, need=need)
 
     def _needed(self) -> Pending:
         if self._pending is None:
