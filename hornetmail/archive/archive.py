@@ -264,21 +264,27 @@ class Archive:
 
     def _open_files(self) -> None:
         self._disk.make_directory(self._directory)
-        if not self._keys.exists and self._root is not None:
+        if not self._keys.exists:
+            if self._root is None:
+                raise MediumError("the keyring is missing, and can be taken from a medium only once the archive is unlocked")
             self._keys.restore(self._media.all(), self._root)
             self._alarm("archive-keyring", "the archive's keyring was gone, and was taken from a medium")
         keyring = self._keys.open(self._root)
         self._media.expect(keyring.archive)
         self._keys.known(self._media.numbers)
         self._watch.look()
-        for problem in self._keys.unite([m for m in self._media.all() if m.number not in self._watch.away()]):
-            self._alarm("archive-keyring", f"the wrapped keys of a medium cannot be taken: {problem}")
+        for problem in self._unite():
+            self._alarm("archive-keyring", problem)
         self._open_leaves()
         self._stamping.open()
         self._staging.replay(self._leaves.size)
         if damaged := self._staging.damaged:
             first = next(iter(damaged.values()))[0]
             self._alarm("archive-staging-damaged", f"damage in {len(damaged)} segments of the staging log; first: {first}")
+
+    def _unite(self) -> list[str]:
+        near = [medium for medium in self._media.all() if medium.number not in self._watch.away()]
+        return [f"the wrapped keys of a medium cannot be taken: {problem}" for problem in self._keys.unite(near)]
 
     def _open_leaves(self) -> None:
         """The leaf log; what it lacks is taken from the media, so that no leaf number is ever given twice (rule 17). Raises MediumError: it was lost,
@@ -354,12 +360,25 @@ class Archive:
         await self._retention().tell_journal(self._reactor.seconds())
 
     async def unlock(self, root: bytes) -> None:
-        """The key is there now: what was taken meanwhile is indexed. Raises KeyTrouble."""
+        """The key is there now: what was taken meanwhile is indexed. Raises KeyTrouble: another key, or the keyring is still missing."""
         if self._database is not None:
             return
-        await self._in_thread(self._keys.open, root)
+        if self._keys.is_open:
+            await self._in_thread(self._keys.open, root)
+            self._root = root
+            if self._running:
+                for problem in await self._in_thread(self._unite):
+                    self._alarm_here("archive-keyring", problem)
+                await self._try_index()
+            return
+        # It waits for its keyring, which only the key can take from a medium.
+        await self._round
         self._root = root
-        await self._open_index()
+        self._round = Deferred.fromCoroutine(self._look_round())
+        await self._round
+        if not self._keys.is_open:
+            self._root = None
+            raise KeyTrouble(self._waits or "the keyring is missing, and no medium has one that this key opens")
 
     async def stop(self) -> None:
         """Finish what is being written. What is staged and not indexed waits for the next start."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 from contextlib import suppress
@@ -143,6 +144,8 @@ def build(reactor: Any, path: Path, roles: frozenset[str], playground: Any = Non
     """The service for a configuration file; ``playground`` gets a page of its own in the panel. Raises SystemExit(1) after one line on stderr when it cannot be built."""
     try:
         config = configuration.load(path)
+        # A core file would hold the archive's key.
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
         steady.keep(reactor)
         base = Foundations(reactor, config)
     except (configuration.ConfigError, AlreadyRunning, NetworkFileSystem, OSError, ValueError) as error:

@@ -16,11 +16,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import msgspec
-from argon2.low_level import Type, hash_secret_raw
 
-from hornetmail.archive.keys import sharing
-from hornetmail.archive.keys.keyring import ROOT_BYTES, KeyTrouble, root_id
-from hornetmail.disk.seal import BrokenSeal, Seal
+from hornetmail.archive.keys import sealedroot, sharing
+from hornetmail.archive.keys.keyring import KeyTrouble, root_id
 
 PAGE = "\f"
 """Between the papers of a text, so that a printer begins a new page for each."""
@@ -33,14 +31,11 @@ _TITLES = {1: "HORNETMAIL ARCHIVE KEY", 2: "HORNETMAIL ARCHIVE KEY PART"}
 """By the version that the content begins with."""
 _LINE = 24
 _CHECK = 4
-_HEAD = struct.Struct(">B8sIIB16s")
-_WHOLE = 1
-_WHOLE_BYTES = _HEAD.size + 12 + ROOT_BYTES + 16
+_WHOLE = sealedroot.VERSION
+_WHOLE_BYTES = sealedroot.SIZE
 _PART = 2
 _PART_HEAD = struct.Struct(">B8s4sBBB")
 _PART_BYTES = _PART_HEAD.size + _WHOLE_BYTES + 4 + 4
-_MAX_MEMORY_KIB = 1 << 20
-_MAX_TIME = 64
 _MAX_PAPERS = 64
 _MAX_TRIES = 2000
 
@@ -71,10 +66,7 @@ def backup(
     (argon2id). ``now``: Unix seconds, only for the date in its first line. Raises ValueError: such parts cannot be."""
     if parts > MOST_PARTS or ((parts, need) != (1, 1) and not 2 <= need <= parts):
         raise ValueError(f"{need} of {parts} parts: there are 1, or at most {MOST_PARTS} of which at least 2 are needed")
-    salt = secrets.token_bytes(16)
-    head = _HEAD.pack(_WHOLE, root_id(root), memory_kib, time, lanes, salt)
-    key = _stretch(normal(password), salt, memory_kib, time, lanes)
-    whole = head + Seal(key).close(root, head)
+    whole = sealedroot.close(root, normal(password).encode(), memory_kib=memory_kib, time=time, lanes=lanes)
     day = datetime.fromtimestamp(now, UTC).date().isoformat()
     name = f"HornetMail archive key {root_id(root).hex()}"
     if parts == 1:
@@ -104,16 +96,10 @@ def restore(text: str, password: str) -> bytes:
     """The root key again, from a text with its paper, or with as many parts as are needed. Blocking. Raises KeyTrouble that names the bad line, the
     part that is missing or does not belong to the others, or says that the password is wrong."""
     blob = _whole_of(text)
-    _, name, memory_kib, rounds, lanes, salt = _HEAD.unpack_from(blob)
-    if memory_kib > _MAX_MEMORY_KIB or rounds > _MAX_TIME:
-        raise KeyTrouble("the key text asks for more memory or time than any that was made here")
-    for form in _forms(password):
-        key = _stretch(form, salt, memory_kib, rounds, lanes)
-        try:
-            return Seal(key).open(blob[_HEAD.size :], blob[: _HEAD.size])
-        except BrokenSeal:
-            continue
-    raise KeyTrouble(f"the password does not open key {name.hex()}")
+    root = sealedroot.open_with(blob, forms(password))
+    if root is None:
+        raise KeyTrouble(f"the password does not open key {sealedroot.name_of(blob).hex()}")
+    return root
 
 
 def papers(text: str) -> list[tuple[str, str]]:
@@ -240,16 +226,12 @@ def normal(password: str) -> str:
     return unicodedata.normalize("NFC", password).strip()
 
 
-def _forms(password: str) -> list[str]:
+def forms(password: str) -> list[bytes]:
     """The normal form, and the ones that papers of earlier versions may have been written with: as it was typed, composed, decomposed."""
-    forms = [normal(password)]
+    texts = [normal(password)]
     for text in (password, password.strip()):
-        forms += [text, unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text)]
-    return list(dict.fromkeys(forms))
-
-
-def _stretch(password: str, salt: bytes, memory_kib: int, time: int, lanes: int) -> bytes:
-    return hash_secret_raw(password.encode(), salt, time, memory_kib, lanes, 32, Type.ID)
+        texts += [text, unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text)]
+    return [text.encode("utf-8", "surrogatepass") for text in dict.fromkeys(texts)]
 
 
 # -- lines

@@ -142,13 +142,15 @@ def confirm_purge(client: Client) -> None:
 
 
 @archive.command("rebuild")
+@click.option("--passphrase-stdin", is_flag=True, help="Read the passphrase that the key lies under from standard input.")
 @json_option
 @click.pass_obj
-def rebuild(session: Session, as_json: bool) -> None:
+def rebuild(session: Session, passphrase_stdin: bool, as_json: bool) -> None:
     """Build the database anew from media and key alone; the service must not run."""
     from hornetmail.compose.setting_up import setup
 
-    answer = _offline(setup.rebuild, session.config())
+    passphrase = password_from(True, "") if passphrase_stdin else ""
+    answer = _offline(setup.rebuild, session.config(), passphrase)
     unreadable = answer["unreadable"]
     if as_json:
         emit(answer)
@@ -250,6 +252,29 @@ def key_confirm(client: Client, files: tuple[str, ...], password_stdin: bool, as
     else:
         click.echo(f"key {answer['key']['id']} is in force")
         click.echo(clean(answer["notice"]))
+
+
+@key.command("passphrase")
+@click.option("--password-stdin", is_flag=True, help="Read the new passphrase from standard input.")
+@with_client
+def key_passphrase(client: Client, password_stdin: bool) -> None:
+    """Choose another passphrase, where the configuration says that the key lies under one."""
+    client.call("POST", "archive", "key", "passphrase", passphrase=password_from(password_stdin, "New passphrase"))
+    click.echo("the new passphrase is in force")
+
+
+@archive.command("unlock")
+@click.argument("files", nargs=-1, type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@click.option("--password-stdin", is_flag=True, help="Read the passphrase, or the paper's password, from standard input.")
+@with_client
+def unlock(client: Client, files: tuple[str, ...], password_stdin: bool) -> None:
+    """Unlock the archive: by the passphrase that its key lies under, or by FILES, its paper or enough of its parts."""
+    if files:
+        client.call("POST", "archive", "unlock", text=_paper(files), password=_paper_password(password_stdin))
+    else:
+        typed = password_from(True, "") if password_stdin else str(click.prompt("Passphrase", hide_input=True, err=True))
+        client.call("POST", "archive", "unlock", passphrase=typed)
+    click.echo("the archive is unlocked")
 
 
 @key.command("cancel")

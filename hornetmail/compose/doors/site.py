@@ -64,6 +64,7 @@ class Pages:
                 health=health,
                 bounce=rooms.delivery.give_up,
                 root_keys=rooms.root_keys,
+                unlocking=rooms.unlocking,
                 stamps=rooms.archive.stamps,
                 jobs=jobs,
                 alarms=alarms.book,

@@ -22,6 +22,7 @@ from hornetmail.archive.index.schema import MIGRATIONS
 from hornetmail.archive.keys import paper
 from hornetmail.archive.keys.keyring import Keyring
 from hornetmail.archive.keys.keystore import KeyStore
+from hornetmail.archive.keys.rootstore import RootStore
 from hornetmail.archive.media.medium import IDENTITY, Identity, IMedium, IPlace, Medium, PlaceTrouble, identity_at
 from hornetmail.archive.media.register import Means
 from hornetmail.archive.media.roster import Media
@@ -30,7 +31,7 @@ from hornetmail.archive.store.packs import pack_id_of
 from hornetmail.compose.ground.foundations import RESTORING, SERVER_KEY, Foundations
 from hornetmail.compose.ground.keys import ServerKey
 from hornetmail.compose.rooms.people import control_database
-from hornetmail.compose.rooms.rooms import archive_of, register_of, root_file
+from hornetmail.compose.rooms.rooms import archive_of, register_of, root_store
 from hornetmail.compose.setting_up.setup import SetupError, with_foundations
 from hornetmail.config import Config
 from hornetmail.core.archive.archived import ArchiveError, Finding
@@ -73,7 +74,9 @@ def restore(
         means = Means(base.reactor, base.disk, config.path(config.archive.medium))
         place = means.place(settings, source.secret)
         try:
-            return await _Restore(base, settings, source.secret, place, root, progress).run()
+            roots = root_store(config, base.disk)
+            roots.choose(password)
+            return await _Restore(base, settings, source.secret, place, root, progress, roots).run()
         except PlaceTrouble as error:
             raise SetupError(f"{settings.where}: {error}") from error
         finally:
@@ -93,8 +96,10 @@ class _Restore:
         place: IPlace,
         root: bytes | None,
         progress: Callable[[str], None],
+        roots: RootStore,
     ) -> None:
         self._base = base
+        self._roots = roots
         self._settings = settings
         self._secret = secret
         self._place = place
@@ -109,7 +114,7 @@ class _Restore:
         await base.offload(self._begin, identity)
         found = await base.offload(newest_backup, source, ring)
         await base.offload(self._put_aside, identity)
-        await base.offload(root_file(base.config, base.disk).write, root)
+        await base.offload(self._roots.write, root)
         control = ""
         if found is not None:
             name, manifest = found
@@ -144,7 +149,7 @@ class _Restore:
     def _keyring(self, source: IMedium, identity: Identity) -> tuple[Keyring, bytes]:
         """Opened in a scratch directory. Raises KeyTrouble, SetupError."""
         base = self._base
-        root = self._root or root_file(base.config, base.disk).read()
+        root = self._root or self._roots.read()
         if root is None:
             raise SetupError("restoring needs the archive's key: give its paper with --key FILE")
         scratch = base.directory("restoring-keys")

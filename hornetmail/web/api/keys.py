@@ -8,7 +8,7 @@ import msgspec
 
 from hornetmail.access.rights import Right
 from hornetmail.archive.keys.paper import MOST_PARTS, PAGE
-from hornetmail.core.archive.archived import RootKeyState
+from hornetmail.core.archive.archived import KeySourceState, RootKeyState
 from hornetmail.web.api.operations import ApiError, Caller, Done, Nothing, Operation, Secret, need
 from hornetmail.web.api.rooms import Rooms
 
@@ -50,14 +50,32 @@ class KeyPage(msgspec.Struct, frozen=True):
     page: str
 
 
+class Unlock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The ``passphrase``, or ``text`` and ``password`` of the key's paper."""
+
+    passphrase: Secret = ""
+    text: Secret = ""
+    password: Secret = ""
+
+
+class NewPassphrase(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the key shall lie under."""
+
+    passphrase: Secret
+
+
 class KeyView(msgspec.Struct, frozen=True, kw_only=True):
     """The archive key. ``id`` names the one in force and tells nothing of it. ``pending``: the ID of a new one whose paper is not confirmed, or
-    ``""``; ``since``: when that was made, Unix seconds. ``media_waiting``: media that still open with the key before."""
+    ``""``; ``since``: when that was made, Unix seconds. ``media_waiting``: media that still open with the key before. ``source``: what it lies under between
+    two starts, ``typed`` if somebody has to type that; ``trouble``: why the archive is locked, or why the key lies elsewhere."""
 
     id: str = ""
     pending: str = ""
     since: float = 0.0
     media_waiting: list[int] = []
+    source: str = ""
+    typed: bool = False
+    trouble: str = ""
 
 
 class KeyChanged(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,14 +94,26 @@ KEY_BACKED_UP = "archive_key_backed_up"
 """Setting of the installation: Unix seconds of the newest backup."""
 
 
-def key_view(state: RootKeyState) -> KeyView:
+def key_view(state: RootKeyState, source: KeySourceState = KeySourceState()) -> KeyView:
     """What status and pages show."""
-    return KeyView(id=state.key, pending=state.pending, since=state.since, media_waiting=list(state.waiting))
+    return KeyView(
+        id=state.key,
+        pending=state.pending,
+        since=state.since,
+        media_waiting=list(state.waiting),
+        source=source.source,
+        typed=source.typed,
+        trouble=source.trouble,
+    )
+
+
+def _check_password(password: str, field: str) -> None:
+    if len(password.strip()) < MIN_PASSWORD:  # space at the ends does not count on paper
+        raise ApiError(400, "invalid", f"$.{field}: at least {MIN_PASSWORD} characters")
 
 
 def _check(request: KeyBackupRequest) -> None:
-    if len(request.password.strip()) < MIN_PASSWORD:  # space at the ends does not count on paper
-        raise ApiError(400, "invalid", f"$.password: at least {MIN_PASSWORD} characters")
+    _check_password(request.password, "password")
     if not 1 <= request.parts <= MOST_PARTS:
         raise ApiError(400, "invalid", f"$.parts: 1 to {MOST_PARTS}")
     if not min(2, request.parts) <= request.need <= request.parts:
@@ -149,6 +179,27 @@ async def cancel(rooms: Rooms, caller: Caller, _: Nothing) -> Done:
     return Done()
 
 
+async def unlock(rooms: Rooms, caller: Caller, request: Unlock) -> Done:
+    """Mail that was taken meanwhile becomes searchable."""
+    unlocking = need(rooms.unlocking, "archive")
+    if len(request.text) > MAX_PAPER or len(request.passphrase) > MAX_PAPER:
+        raise ApiError(400, "invalid", "$.text: too long for a paper of this key")
+    if bool(request.passphrase) == bool(request.text):
+        raise ApiError(400, "invalid", "$.passphrase: either it, or $.text and $.password of the paper")
+    if request.text:
+        await unlocking.unlock_by_paper(request.text, request.password)
+    else:
+        await unlocking.unlock(request.passphrase)
+    return Done()
+
+
+async def choose(rooms: Rooms, caller: Caller, request: NewPassphrase) -> Done:
+    """It is asked for after each start from now on."""
+    _check_password(request.passphrase, "passphrase")
+    await need(rooms.unlocking, "archive").choose(request.passphrase)
+    return Done()
+
+
 def key_backed_up(rooms: Rooms) -> bool:
     """Whether a backup of the key was ever made (A4, rule 22)."""
     return bool(rooms.directory.setting(KEY_BACKED_UP, ""))
@@ -178,6 +229,17 @@ OPERATIONS = (
         "A page that prints a key's backup",
         page,
         audited=False,
+    ),
+    Operation("key.unlock", "POST", "/archive/unlock", Unlock, Done, Right.ADMINISTER, "Unlock the archive", unlock),
+    Operation(
+        "key.passphrase",
+        "POST",
+        "/archive/key/passphrase",
+        NewPassphrase,
+        Done,
+        Right.ADMINISTER,
+        "Choose another passphrase for the archive's key",
+        choose,
     ),
     Operation("key.new", "POST", "/archive/key/new", KeyBackupRequest, KeyBackup, Right.ADMINISTER, _NEW, begin),
     Operation("key.confirm", "POST", "/archive/key/confirm", KeyPaper, KeyChanged, Right.ADMINISTER, _CONFIRM, confirm),

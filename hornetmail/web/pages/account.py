@@ -10,7 +10,7 @@ from hornetmail.access.rights import Right
 from hornetmail.web import mailview, security
 from hornetmail.web.api.account import PasswordChange, SessionName
 from hornetmail.web.api.api import Api
-from hornetmail.web.api.keys import KeyBackupRequest, KeyPaper, KeyText
+from hornetmail.web.api.keys import KeyBackupRequest, KeyPaper, KeyText, NewPassphrase, Unlock
 from hornetmail.web.api.operations import ApiError
 from hornetmail.web.api.status import AuditFilter
 from hornetmail.web.pages.directory import friendly
@@ -36,6 +36,8 @@ class AccountPages:
             Route("POST", "/account/sessions", Right.PERSON, self.end_session),
             Route("GET", "/archive-key", Right.ADMINISTER, self.key),
             Route("POST", "/archive-key", Right.ADMINISTER, self.backup),
+            Route("POST", "/archive-key/unlock", Right.ADMINISTER, self.unlock),
+            Route("POST", "/archive-key/passphrase", Right.ADMINISTER, self.passphrase),
             Route("POST", "/archive-key/page", Right.ADMINISTER, self.print_key),
             Route("POST", "/archive-key/new", Right.ADMINISTER, self.new_key),
             Route("POST", "/archive-key/confirm", Right.ADMINISTER, self.confirm_key),
@@ -119,6 +121,28 @@ class AccountPages:
             headers=(("Content-Disposition", mailview.disposition(name)),),
             policy=security.DOWNLOAD_POLICY,
         )
+
+    async def unlock(self, visit: Visit) -> Answer:
+        """By passphrase or paper (rule 22)."""
+        form = visit.form
+        try:
+            await self._api.call(
+                visit.caller, "key.unlock", Unlock(form.get("passphrase"), form.get("text").strip(), form.get("password"))
+            )
+        except ApiError as error:
+            return await self._key(visit, problem=error.text, status=error.status)
+        return redirect(visit, "/archive-key", say="The archive is unlocked. What came meanwhile can be found within moments.")
+
+    async def passphrase(self, visit: Visit) -> Answer:
+        """Another passphrase."""
+        form = visit.form
+        if form.get("passphrase") != form.get("again"):
+            return await self._key(visit, problem="The two passphrases differ.", status=400)
+        try:
+            await self._api.call(visit.caller, "key.passphrase", NewPassphrase(form.get("passphrase")))
+        except ApiError as error:
+            return await self._key(visit, problem=error.text, status=error.status)
+        return redirect(visit, "/archive-key", say="The new passphrase is in force.")
 
     async def print_key(self, visit: Visit) -> Answer:
         """The page to print for a paper that was just made."""

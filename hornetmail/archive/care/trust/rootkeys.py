@@ -19,8 +19,9 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from hornetmail.archive.keys import paper, printed
-from hornetmail.archive.keys.keyring import ROOT_BYTES, Keyring, KeyTrouble, RootFile, new_root, root_id
+from hornetmail.archive.keys.keyring import ROOT_BYTES, Keyring, KeyTrouble, new_root, root_id
 from hornetmail.archive.keys.keystore import KeyStore
+from hornetmail.archive.keys.rootstore import IRoots
 from hornetmail.archive.media.roster import Media
 from hornetmail.core.archive.archived import KeyRefused, RootKeyState
 from hornetmail.disk.files import Disk
@@ -74,22 +75,26 @@ class PendingFile:
         self._disk.sync_directory(self._path.parent)
 
 
-def settle(roots: RootFile, pendings: PendingFile, keyring: Path) -> bytes | None:
+def settle(roots: IRoots, pendings: PendingFile, keyring: Path) -> bytes | None:
     """The root key to start with, None for locked: what a crash in the middle of a change left is brought to an end. Blocking. ``keyring``: the
-    local file. Raises KeyTrouble (the root's file is damaged), OSError."""
-    root, pending = roots.read(), pendings.read()
+    local file. Raises KeyTrouble (the root's file is damaged, or its source fails), OSError."""
+    pending = pendings.read()
     if pending is None:
-        return root
-    if root is not None and hmac.compare_digest(root, pending.root):
-        pendings.remove()
-        return root
+        return roots.read()
     try:
         wrapped = Keyring.from_bytes(keyring.read_bytes(), None).root
     except (FileNotFoundError, KeyTrouble):
-        return root
+        wrapped = b""
     if wrapped != root_id(pending.root):
+        root = roots.read()
+        if root is not None and hmac.compare_digest(root, pending.root):
+            pendings.remove()
         return root
-    roots.write(pending.root)
+    try:
+        roots.write(pending.root)
+    except KeyTrouble:
+        # What it shall lie under is not there yet. It opens the archive from where it waits.
+        return pending.root
     pendings.remove()
     return pending.root
 
@@ -102,7 +107,7 @@ class RootKeys:
 
     def __init__(
         self,
-        roots: RootFile,
+        roots: IRoots,
         pendings: PendingFile,
         keys: KeyStore,
         media: Media,
@@ -115,7 +120,7 @@ class RootKeys:
         self._media = media
         self._offload = offload
         self._now = now
-        self._lock = DeferredLock()
+        self.lock = DeferredLock()
         self._pending: Pending | None = None
 
     async def open(self) -> None:
@@ -135,13 +140,9 @@ class RootKeys:
 
     async def backup(self, password: str, parts: int = 1, need: int = 1) -> str:
         """See ``IRootKeys``."""
-        pending = self._pending
-        if pending is not None and self._in_force(pending):
-            root: bytes | None = pending.root
-        else:
-            root = await self._offload(self._roots.read)
-        if root is None:
+        if not self._keys.is_open or self._keys.current().locked:
             raise KeyRefused("the archive's key is not here: it is locked")
+        root = self._keys.current().root_key
         text: str = await self._offload(self._write_paper, root, password, self._now(), parts, need)
         return text
 
@@ -166,14 +167,14 @@ class RootKeys:
         await self._alone(self._cancel)
 
     async def _alone(self, step: Callable[..., Awaitable[T]], *args: Any) -> T:
-        await self._lock.acquire()
+        await self.lock.acquire()
         try:
             return await step(*args)
         except OSError as error:
             # Where it stopped is settled by the next try, or the next start.
             raise KeyTrouble(f"{error.filename or 'the disk'}: {error.strerror or error}; nothing is lost, try again") from error
         finally:
-            self._lock.release()
+            self.lock.release()
 
     async def _begin(self, password: str, parts: int, need: int) -> str:
         if self._pending is not None:
