@@ -21,6 +21,7 @@ from hornetmail.compose.rooms.stores import BrokenStores
 from hornetmail.net.tls import ServerTLS
 from hornetmail.runtime.jobs import Jobs
 from hornetmail.runtime.timetable import Timetable
+from hornetmail.runtime.turns import Turns
 
 STOP_SECONDS = 1.5
 """What deliveries under way get once the doors are shut; cut off ones are made anew at the next start."""
@@ -44,6 +45,9 @@ class Whole:
         """Everything, or an exception that says what could not start."""
         base = self.base
         base.start_pool(base.threads)
+        turns = Turns(base.reactor, base.meters)
+        turns.start()
+        base.at_close(turns.stop)
         self.people = people = await People.open(base)
         self.rooms = rooms = await MailRooms.open(base, people)
         alarms = Alarms(base, people, rooms)

@@ -27,9 +27,7 @@ _ALIASES = {
 """What mail says and what it means (WHATWG Encoding section 4.2: labels are read as the larger Windows page)."""
 
 _GUESS_BYTES = 64 << 10
-_NOT_TEXT = frozenset(
-    {"base64_codec", "bz2_codec", "hex_codec", "quopri_codec", "rot_13", "uu_codec", "zlib_codec", "idna", "punycode"}
-)
+_NOT_TEXT = frozenset({"idna", "punycode"})
 _ESCAPED = frozenset({"unicode_escape", "raw_unicode_escape", "undefined", "unicode-escape", "raw-unicode-escape"})
 
 
@@ -39,6 +37,7 @@ def codec_for(label: str) -> str | None:
     name = label.strip().strip("\"'").lower()[:64]
     try:
         found = codecs.lookup(_ALIASES.get(name, name)).name
+        b"a".decode(found, "ignore")  # a LookupError for those that make no text, under all their names: uu, hex, zip
     except (LookupError, ValueError):
         return None
     plain = found.replace("-", "_")

@@ -25,6 +25,9 @@ ADDRESS_COUNT = 4_000
 PARAMETER_COUNT = 100
 """No more parameters are read from one field."""
 
+PARAMETER_TRIES = 4 * PARAMETER_COUNT
+"""Nor more pieces looked at that might be some."""
+
 VALUE_BYTES = 1 << 18
 """Decoded text, parameters and addresses come from the first so many bytes of a field."""
 
@@ -218,7 +221,9 @@ def parameters(raw: bytes) -> tuple[str, Parameters]:
     found: list[tuple[str, str]] = []
     if semicolon:
         pos = 0
-        while len(found) < PARAMETER_COUNT:
+        for _ in range(PARAMETER_TRIES):
+            if len(found) >= PARAMETER_COUNT:
+                break
             separators = _SEPARATORS.match(rest, pos)
             pos = separators.end() if separators is not None else pos
             match = _PARAMETER.match(rest, pos)

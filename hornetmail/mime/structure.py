@@ -89,11 +89,21 @@ def scan(data: bytes) -> Part:
     return _Scanner(data).part(0, len(data), 0, digest=False, message=True)
 
 
+def deep(data: bytes) -> bool:
+    """Whether parts lie deeper in one another than ``scan`` looks, or there are more than it takes."""
+    scanner = _Scanner(data)
+    scanner.part(0, len(data), 0, digest=False, message=True)
+    return scanner.cut
+
+
 class _Scanner:
+    """``cut``: some of it was taken for opaque, because it lies too deep or comes too late."""
+
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._parts = PARTS
         self._delimiters = DELIMITERS
+        self.cut = False
 
     def _fields(self, start: int, end: int) -> tuple[Fields, int]:
         matches, _, body = read_fields(self._data, start, end)
@@ -118,6 +128,7 @@ class _Scanner:
         encoding = token(found.get(b"content-transfer-encoding")) or "7BIT"
         parts: tuple[Part, ...] = ()
         if kind == "MULTIPART" or (kind == "MESSAGE" and subtype == "RFC822"):
+            self.cut = self.cut or depth >= DEPTH or self._parts <= 0
             if depth >= DEPTH or self._parts <= 0 or (kind == "MESSAGE" and encoding in _OPAQUE):
                 kind, subtype, params = "APPLICATION", "OCTET-STREAM", ()
             elif kind == "MESSAGE":
@@ -190,6 +201,7 @@ class _Scanner:
             hit = following + 1 if following >= 0 else -1
         if open_at >= 0:
             regions.append((open_at, end))
+        self.cut = self.cut or hit >= 0
         return regions
 
 

@@ -5,6 +5,9 @@ keeps the clock, the flow control, the TLS handshake and the end of the connecti
 
 What a session is, and what it may do to its connection, is said in ``net.session``.
 
+No connection holds the others up: after ``TURN_SECONDS`` of work it goes on in the next turn of the reactor (``tests/cost/test_doors.py``). Sessions
+whose one answer is long work ask for that with ``Wire.breathe``.
+
 Deadlines: one timer a connection. It starts anew with each event and each answer, and does not run while the session works on
 an answer, unless the peer stops reading what we send.
 """
@@ -37,6 +40,9 @@ __all__ = ["Answer", "Pump", "Result", "Session", "Wire"]
 
 WRITE_BYTES = 65_536
 """Answers are collected up to this size before they are written to the transport."""
+
+TURN_SECONDS = 0.005
+"""So long a connection works before others have their turn."""
 
 LINGER_SECONDS = 10.0
 """A closed connection whose peer does not take the last bytes is aborted after this."""
@@ -74,6 +80,8 @@ class Pump(TwistedProtocol):
         self._out: list[bytes] = []
         self._out_bytes = 0
         self._driving = False
+        self._began = 0.0
+        self._rest: IDelayedCall | None = None
         self._running: Deferred[Any] | None = None
         self._event: Event | None = None
         self._handshaking = implicit_tls
@@ -118,7 +126,7 @@ class Pump(TwistedProtocol):
         if self._closing:
             return
         self.engine.receive(data)
-        if self._running is None and not self._driving:
+        if self._running is None and not self._driving and self._rest is None:
             self._drive()
         elif not self._paused_reading and self.engine.buffered > PAUSE_BYTES:
             self._paused_reading = True
@@ -130,6 +138,7 @@ class Pump(TwistedProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._clear_rest()
         running = self._running
         if running is not None and not isinstance(self._event, End):
             running.cancel()
@@ -165,7 +174,7 @@ class Pump(TwistedProtocol):
         drains, self._drains = self._drains, []
         for drain in drains:
             drain.callback(None)
-        if self._running is None and not self._driving:
+        if self._running is None and not self._driving and self._rest is None:
             self._drive()
 
     def stopProducing(self) -> None:
@@ -190,6 +199,19 @@ class Pump(TwistedProtocol):
         drain: Deferred[None] = Deferred(self._drains.remove)
         self._drains.append(drain)
         return drain
+
+    def breathe(self) -> Awaitable[None] | None:
+        """See ``Wire.breathe``."""
+        now = self._clock.seconds()
+        if now - self._began < TURN_SECONDS:
+            return None
+        turn: Deferred[None] = Deferred(lambda _: call.cancel())
+        call = self._clock.callLater(0, self._next_turn, turn)
+        return turn
+
+    def _next_turn(self, turn: Deferred[None]) -> None:
+        self._began = self._clock.seconds()
+        turn.callback(None)
 
     def close(self) -> None:
         """See ``Wire.close``."""
@@ -239,6 +261,8 @@ class Pump(TwistedProtocol):
             return
         engine = self.engine
         on = self._session.on
+        seconds = self._clock.seconds
+        self._began = seconds()
         self._driving = True
         try:
             while (
@@ -256,6 +280,9 @@ class Pump(TwistedProtocol):
                     self._start_tls()
                 elif engine.closing:
                     break
+                elif seconds() - self._began >= TURN_SECONDS:
+                    self._rest = self._clock.callLater(0, self._rested)
+                    break
         finally:
             self._driving = False
         if self._out:
@@ -264,6 +291,17 @@ class Pump(TwistedProtocol):
             else:
                 self._outbox.add(self)
         self._after()
+
+    def _rested(self) -> None:
+        """Others had their turn."""
+        self._rest = None
+        if self._running is None and not self._driving:
+            self._drive()
+
+    def _clear_rest(self) -> None:
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
 
     def _take(self, call: Callable[[Any], Result], subject: Any, event: Event | None) -> None:
         """Get one answer from the session: send it, or wait for it."""
@@ -295,8 +333,9 @@ class Pump(TwistedProtocol):
         waiting.addBoth(self._resume, coroutine, event)
 
     def _resume(self, result: object, coroutine: Coroutine[Any, Any, Answer], event: Event | None) -> None:
-        """What a coroutine waits for is there (the Deferred itself hands it over). Coroutines are driven by hand: most wait once, and a Deferred
+        """What a coroutine waits for is there, in a turn of its own (the Deferred itself hands it over). Coroutines are driven by hand: most wait once, and a Deferred
         around each costs more than all the rest of it."""
+        self._began = self._clock.seconds()
         try:
             try:
                 if isinstance(result, Failure):

@@ -14,7 +14,7 @@ What a session is (inherit from ``Session`` for defaults):
 * ``goodbye()``: we are going down; 421, ``* BYE``, ``-ERR`` or ``None``. The connection closes after it.
 * ``busy()``: a transaction is under way that deserves to finish before a shutdown says goodbye.
 
-What a session has is the ``Wire``: ``send``, ``drained``, ``peer``, ``tls``, ``close``.
+What a session has is the ``Wire``: ``send``, ``drained``, ``breathe``, ``peer``, ``tls``, ``close``.
 """
 
 from __future__ import annotations
@@ -45,6 +45,11 @@ class Wire(Protocol):
 
     def drained(self) -> Awaitable[None]:
         """Fires when the peer took enough of what was sent that more may come. Await it between large pieces."""
+        ...
+
+    def breathe(self) -> Awaitable[None] | None:
+        """Between two steps of long work: None while this turn of the reactor is still short, else what fires in the next one, so that nobody
+        waits for this connection. ``if turn := wire.breathe(): await turn``."""
         ...
 
     def close(self) -> None:

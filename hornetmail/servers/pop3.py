@@ -64,7 +64,7 @@ WHOLE_BYTES = 1 << 18
 
 class POP3Site(msgspec.Struct, frozen=True):
     """What all sessions of a door share. After ``login_tries`` failed log-ins or ``mistakes`` broken commands the connection ends;
-    each failed log-in is answered ``login_delay`` seconds later than the one before."""
+    each failed log-in is answered ``login_delay`` seconds later than the one before. ``early``: commands before log-in that are none."""
 
     reactor: Any
     access: IAccess
@@ -72,6 +72,7 @@ class POP3Site(msgspec.Struct, frozen=True):
     login_tries: int = 3
     login_delay: float = 1.0
     mistakes: int = 20
+    early: int = 50
 
 
 _owners = itertools.count(1)
@@ -94,6 +95,9 @@ class POP3Session(Session):
         self._folder: IFolder | None = None
         self._entries: Sequence[Entry] = ()
         self._deleted: set[int] = set()
+        self._octets = 0
+        self._listings: dict[type[Event], Listing] = {}
+        self._early = 0
 
     # ---- the pump's side
 
@@ -141,6 +145,10 @@ class POP3Session(Session):
     # ---- before log-in
 
     def _before(self, event: Event) -> Result:
+        if isinstance(event, (Capa, User, Stls)) and self._folder is None:
+            self._early += 1
+            if self._early > self._site.early:
+                return Farewell("too many commands before log-in", "")
         if isinstance(event, Capa):
             return Capabilities()
         if isinstance(event, User):
@@ -196,6 +204,7 @@ class POP3Session(Session):
         try:
             self._folder = await site.portal.tree(person.mailbox).open("INBOX")
             self._entries = await self._folder.entries()
+            self._octets = sum(entry.size for entry in self._entries)
         except FolderError as error:
             self._release()
             return Err(error.text, "SYS/PERM" if error.code == "NONEXISTENT" else "SYS/TEMP")
@@ -208,17 +217,21 @@ class POP3Session(Session):
 
     def _simple(self, event: Event) -> Out:
         if isinstance(event, Stat):
-            live = self._live()
-            return Ok(f"{len(live)} {sum(entry.size for _, entry in live)}")
+            return Ok(f"{len(self._entries) - len(self._deleted)} {self._octets}")
         if isinstance(event, (List, Uidl)):
             return self._listing(event)
         if isinstance(event, Rset):
+            self._octets += sum(self._entries[number - 1].size for number in self._deleted)
             self._deleted.clear()
+            self._listings.clear()
             return Ok(f"{len(self._entries)} messages")
         if isinstance(event, Dele):
-            if self._entry(event.number) is None:
+            entry = self._entry(event.number)
+            if entry is None:
                 return _no_such(event.number)
             self._deleted.add(event.number)
+            self._octets -= entry.size
+            self._listings.clear()
             return Ok(f"message {event.number} goes at QUIT")
         return Ok()
 
@@ -235,8 +248,11 @@ class POP3Session(Session):
             if entry is None:
                 return _no_such(event.number)
             return Ok(f"{event.number} {unique_id(entry.name) if unique else entry.size}")
-        lines = [f"{number} {unique_id(entry.name) if unique else entry.size}\r\n" for number, entry in self._live()]
-        return Listing(f"{len(lines)} messages", "".join(lines).encode("ascii"))
+        listing = self._listings.get(type(event))
+        if listing is None:
+            lines = [f"{number} {unique_id(entry.name) if unique else entry.size}\r\n" for number, entry in self._live()]
+            listing = self._listings[type(event)] = Listing(f"{len(lines)} messages", "".join(lines).encode("ascii"))
+        return listing
 
     async def _body(self, number: int) -> IBody | Err:
         entry = self._entry(number)

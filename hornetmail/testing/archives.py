@@ -8,7 +8,8 @@ from typing import Any
 
 from zope.interface import implementer
 
-from hornetmail.archive.archive import Archive, ArchiveSettings
+from hornetmail.archive.archive import Archive, ArchiveSettings, Surroundings
+from hornetmail.archive.care.trust.stamping import Outside
 from hornetmail.archive.media.directory import DirectoryPlace
 from hornetmail.archive.media.medium import Medium
 from hornetmail.archive.media.roster import Media
@@ -17,6 +18,7 @@ from hornetmail.core.ids import IdSource
 from hornetmail.core.mail.envelope import Direction
 from hornetmail.core.served import Scope
 from hornetmail.disk.files import Disk
+from hornetmail.interfaces.audit import IAudit
 from hornetmail.interfaces.body import IBody
 
 ROOT = bytes(range(32))
@@ -81,19 +83,19 @@ def make_archive(
     disk: Disk | None = None,
     settings: ArchiveSettings | None = None,
     media: Media | None = None,
-    **more: Any,
+    stamping: Outside | None = None,
+    audit: IAudit | None = None,
+    **around: Any,
 ) -> Archive:
-    """An archive below ``top``: ``top/archive`` and medium 1 in ``top/medium``. Not created, not started."""
+    """An archive below ``top``: ``top/archive`` and medium 1 in ``top/medium``. Not created, not started. ``around``: more of its surroundings."""
     return Archive(
-        clock,
-        disk or Disk(),
+        Surroundings(clock, disk or Disk(), IdSource(clock.seconds), uptime=clock.monotonic, **around),
         top / "archive",
         media=media or Media([directory_medium(1, top / "medium", disk)], 1),
         root=root,
-        ids=IdSource(clock.seconds),
-        uptime=clock.monotonic,
         settings=settings or ArchiveSettings(),
-        **more,
+        stamping=stamping,
+        audit=audit,
     )
 
 

@@ -6,7 +6,6 @@ Leaves of the MIME tree are numbered in order of their bytes; that number names 
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Iterator
 from urllib.parse import quote
@@ -16,6 +15,7 @@ import msgspec
 from hornetmail.mime import headers
 from hornetmail.mime.structure import Mailaddress, Part, Summary, scan
 from hornetmail.mime.text import html_to_text
+from hornetmail.mime.transfer import decoded
 from hornetmail.web.mailhtml import sanitise
 
 MAX_TEXT = 400_000
@@ -287,16 +287,7 @@ def _bodies(part: Part) -> list[Part]:
 
 
 def _decoded(data: bytes, leaf: Part) -> bytes:
-    raw = data[leaf.body : leaf.end]
-    if leaf.encoding == "BASE64":
-        kept = re.sub(rb"[^A-Za-z0-9+/]", b"", raw)
-        try:
-            return binascii.a2b_base64(kept + b"=" * (-len(kept) % 4))
-        except binascii.Error:
-            return binascii.a2b_base64(kept[: len(kept) // 4 * 4])
-    if leaf.encoding == "QUOTED-PRINTABLE":
-        return binascii.a2b_qp(raw)
-    return raw
+    return decoded(data[leaf.body : leaf.end], leaf.encoding)
 
 
 def _text(data: bytes, leaf: Part) -> str:

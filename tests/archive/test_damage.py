@@ -216,8 +216,7 @@ class Facts(DamageCase):
             await self.put(archive, mail(f"Keep{n}"), received=NOW, retention_days=400 if n else 2)
         await archive.flush(seal=True)
         await self.night(archive, 2)
-        sealer = archive._sealer
-        assert sealer is not None
+        sealer = archive.standing.writing().sealer
 
         async def nothing() -> int:
             return 0
@@ -233,7 +232,7 @@ class Facts(DamageCase):
         archive = await self.fresh()
         await self.put(archive, mail("Some"))
         await archive.flush(seal=True)
-        await archive._staging.add_event(1, EventMeta("reminder", NOW, (), text="of a later version"))
+        await archive.holdings.staging.add_event(1, EventMeta("reminder", NOW, (), text="of a later version"))
         await archive.flush(seal=True)
         assert await archive.verify(True) == ()
         assert await archive.rebuild() == ()
@@ -245,8 +244,7 @@ class Facts(DamageCase):
         for n in range(2):
             await self.put(archive, mail(f"Back{n}"))
         await archive.flush(seal=True)
-        database = archive._database
-        assert database is not None
+        database = archive.index()
         records = [
             row[0] for row in await database.read(lambda c: c.execute("SELECT record FROM mail ORDER BY place").fetchall())
         ]
@@ -257,7 +255,7 @@ class Facts(DamageCase):
             (records[1], What.DELETED, NOW + 2),
             (records[1], What.UNDELETED, NOW + 1),
         ):
-            await archive._staging.add_event(1, EventMeta(what, at, (record,)))
+            await archive.holdings.staging.add_event(1, EventMeta(what, at, (record,)))
         await archive.flush(seal=True)
         await archive.rebuild()
         assert [hit.subject for hit in (await archive.search(AUDITOR, "")).results] == ["Back0"]
@@ -311,7 +309,7 @@ class StagingArea(DamageCase):
         archive = await self.fresh()
         if restart:
             # What was indexed before would be found, damaged or not.
-            self.patch(archive._staging, "_arrived", lambda: None)
+            self.patch(archive.arriving, "arrived", lambda: None)
         for n in range(10):
             await self.put(archive, mail(f"Number{n}", body="x" * 300))
         if restart:
@@ -350,8 +348,8 @@ class StagingArea(DamageCase):
         """Catches staged records of a later format that are dropped by a program that does not know it."""
         archive = await self.fresh()
         await self.put(archive, mail("Known"))
-        position = archive._log_records.append(1, bytes(24) + b"\x02" + bytes(60))
-        archive._log_records.sync()
+        position = archive.holdings.staging.records.append(1, bytes(24) + b"\x02" + bytes(60))
+        archive.holdings.staging.records.sync()
         await archive.stop()
         again = await self.reopened()
         await again.flush(seal=True)

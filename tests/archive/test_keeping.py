@@ -172,8 +172,7 @@ class Rules(KeepingCase):
         archive = await self.filled()
         await archive.keeping.set_rules(1, [Rule(5, domain="other.test")], "admin")
         await archive.keeping.set_rules(1, [Rule(6, domain="other.test")], "second")
-        database = archive._database
-        assert database is not None
+        database = archive.index()
         await database.run(lambda cursor: cursor.execute("DELETE FROM rules").fetchall())
         await database.run(lambda cursor: cursor.execute("UPDATE mail SET expires = base").fetchall())
         await archive.stop()
@@ -272,8 +271,7 @@ class Holds(KeepingCase):
         async def die(*args: Any) -> Any:
             raise RuntimeError("died")
 
-        database = archive._database
-        assert database is not None
+        database = archive.index()
         run, database.run = database.run, die  # type: ignore[method-assign,assignment]
         with pytest.raises(RuntimeError):
             await archive.keeping.hold(1, "case", "auditor", query="other*", content=True)
@@ -336,7 +334,7 @@ class Nothing(KeepingCase):
             if path.suffix == ".pack":
                 for member in open_pack(data, keyring).members:
                     record = data[member.offset : member.offset + member.length]
-                    codec = archive._codec
+                    codec = archive.holdings.codec
                     if member.kind == Kind.MESSAGE:
                         _, meta, body = codec.open_mail(record)
                         yield path, body + repr(meta).encode()
@@ -345,13 +343,13 @@ class Nothing(KeepingCase):
                     else:
                         yield path, repr(codec.open_event(record)[1]).encode()
             if path.parent.name == "staging" and path.suffix == ".log":
-                for entries in archive._staging.segments.values():
+                for entries in archive.holdings.staging.segments.values():
                     for entry in entries:
-                        record = archive._staging.read(entry.position)
+                        record = archive.holdings.staging.read(entry.position)
                         if entry.kind == Kind.MESSAGE:
-                            yield path, archive._codec.open_mail(record)[2]
+                            yield path, archive.holdings.codec.open_mail(record)[2]
                         elif entry.kind == Kind.EVENT:
-                            yield path, repr(archive._codec.open_event(record)[1]).encode()
+                            yield path, repr(archive.holdings.codec.open_event(record)[1]).encode()
 
     def left(self, archive: Archive, words: Sequence[bytes]) -> set[tuple[str, bytes]]:
         return {
@@ -464,9 +462,9 @@ def salts_in(archive: Archive, path: Path, raw: bytes) -> list[bytes]:
         record = data[member.offset : member.offset + member.length]
         meta = None
         if member.kind == Kind.MESSAGE:
-            meta = archive._codec.open_mail(record)[1]
+            meta = archive.holdings.codec.open_mail(record)[1]
         elif member.kind == Kind.EVENT:
-            meta = archive._codec.open_event(record)[1].copy
+            meta = archive.holdings.codec.open_event(record)[1].copy
         if meta is not None and meta.sha256 == wanted:
             found.append(repr(meta.salt).encode())
     return found

@@ -368,6 +368,24 @@ class TestUnlocking(ArchiveCase):
         with pytest.raises(KeyRefused, match="not locked"):
             await unlocking.unlock("x")
 
+    async def test_without_its_keyring(self) -> None:
+        """Catches a locked archive whose lost keyring ends the service, and a wrong paper that leaves it half open."""
+        archive = await self.fresh()
+        await self.put(archive, mail("Before"))
+        await archive.flush(seal=True)
+        await archive.stop()
+        (self.top / "archive" / "keyring").unlink()
+        locked = await self.reopened(root=None)
+        assert "the keyring is missing" in locked.trouble
+        unlocking = self.unlocking(store(self.top), locked)
+        foreign = paper.backup(NEW, "words enough", 0.0)
+        with pytest.raises(KeyRefused, match="belongs to root key"):
+            await unlocking.unlock_by_paper(foreign, "words enough")
+        assert "the keyring is missing" in locked.trouble
+        await unlocking.unlock_by_paper(paper.backup(ROOT, "words enough", 0.0), "words enough")
+        assert locked.trouble == ""
+        assert await self.total(locked, "before") == 1
+
     async def test_a_source_that_answers_later(self) -> None:
         """Catches an archive that stays locked until a restart, because its source was away when the service started."""
         archive = await self.fresh()

@@ -82,7 +82,7 @@ class Away(ArchiveCase):
         with pytest.raises(MediumAway):
             await again.read(AUDITOR, hit.id)
         self.here()
-        await again._look_round()
+        await again.arriving.look_round()
         assert again.trouble == ""
         assert (await again.mail(AUDITOR, hit.id)).away == ""
         await again.flush(seal=True)
@@ -92,7 +92,7 @@ class Away(ArchiveCase):
     async def test_start_that_needs_it(self) -> None:
         """Catches leaf numbers that are given twice, and keys made anew, where keyring and leaf log are only on a medium that is away (rule 17)."""
         archive = await self.filled()
-        root = archive._leaves.root()
+        root = archive.holdings.leaves.root()
         await archive.stop()
         self.wipe_local()
         self.gone()
@@ -102,13 +102,13 @@ class Away(ArchiveCase):
         assert len(self.bus.alarms("archive-waits")) == 1
         with pytest.raises(ArchiveError, match="not open yet"):
             await again.stage(item(77), BytesBody(mail("Waits")))
-        await again._look_round()
+        await again.arriving.look_round()
         assert len(self.bus.alarms("archive-waits")) == 1
         self.here()
-        await again._look_round()
-        assert again._leaves.root() == root
+        await again.arriving.look_round()
+        assert again.holdings.leaves.root() == root
         await again.stage(item(77), BytesBody(mail("Waits")))
-        assert again._staging.next_leaf == 2
+        assert again.holdings.staging.next_leaf == 2
 
     async def test_nothing_is_claimed_by_a_start(self) -> None:
         """Catches an empty mount point that becomes a medium: packs would go there, leave the staging area, and vanish under the next mount."""
@@ -122,7 +122,7 @@ class Away(ArchiveCase):
         again = await self.opened()
         with pytest.raises(MediumAway):
             await again.flush(seal=True)
-        await again._look_round()
+        await again.arriving.look_round()
         assert list(self.medium.iterdir()) == []
         assert (await again.figures()).staged == 1
         self.here()
@@ -158,18 +158,18 @@ class Away(ArchiveCase):
             await self.put(archive, mail(f"Waits{n}"))
             await archive.flush()
             self.clock.now += 20.0
-            archive._seal_soon()
-            if archive._sealing is not None:
-                await archive._sealing
+            archive.arriving.seal_soon()
+            if archive.arriving.sealing is not None:
+                await archive.arriving.sealing
         await turn()
         assert len(list(staging.glob("*.log"))) == 1
         assert len(self.bus.alarms("archive-backlog")) == 1
-        assert archive._failures < 6
+        assert archive.arriving.failures < 6
         self.here()
         self.clock.now += 901.0
-        archive._seal_soon()
-        assert archive._sealing is not None
-        await archive._sealing
+        archive.arriving.seal_soon()
+        assert archive.arriving.sealing is not None
+        await archive.arriving.sealing
         assert (await archive.figures()).staged == 0
         assert await archive.verify(True) == ()
 
@@ -203,7 +203,7 @@ class Away(ArchiveCase):
         assert await self.total(again, "behind*") == 3
         assert await self.total(again, "again") == 0
         self.here()
-        await again._look_round()
+        await again.arriving.look_round()
         await again.flush(seal=True)
         assert await self.total(again, "again") == 1
         assert (await again.figures()).staged == 0

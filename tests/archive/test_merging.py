@@ -64,8 +64,7 @@ class MergingCase(ArchiveCase):
         assert await archive.verify(True) == ()
 
     async def rows(self, archive: Archive) -> Sequence[PackRow]:
-        database = archive._database
-        assert database is not None
+        database = archive.index()
         return await database.read(pack_rows)
 
 
@@ -181,8 +180,7 @@ class Crashes(MergingCase):
 
             return wrapped
 
-        medium, database = archive._media.active, archive._database
-        assert database is not None
+        medium, database = archive.media.active, archive.index()
         for target, name in ((medium, "put"), (medium, "delete"), (database, "run")):
             setattr(target, name, watched(getattr(target, name)))
         try:
@@ -210,16 +208,15 @@ class Crashes(MergingCase):
     async def test_a_new_pack_that_is_damaged_before_its_sources_are_gone(self) -> None:
         """Catches a merging that goes on with a pack which did not survive the crash, while its sources are still there."""
         archive = await self.filled(3)
-        database = archive._database
-        assert database is not None
+        database = archive.index()
         run = database.run
         moved = 0
 
         async def die(fn: Any, *args: Any) -> Any:
             nonlocal moved
-            if fn.__name__ == "_replaced":
+            if fn.__name__ == "replaced":
                 raise _Died
-            moved += fn.__name__ == "_move"
+            moved += fn.__name__ == "move"
             return await run(fn, *args)
 
         database.run = die  # type: ignore[method-assign,assignment]
@@ -306,7 +303,7 @@ class Runs(MergingCase):
     async def test_many_become_one(self) -> None:
         """Catches a medium that gets an object a segment for good, and leaf numbers that are given twice, or lost, after a merging (rule 17)."""
         archive = await self.filled(6)
-        root = archive._leaves.root()
+        root = archive.holdings.leaves.root()
         assert len(self.runs()) == 6
         await archive.merge(NOW)
         assert len(self.runs()) == 1
@@ -319,8 +316,8 @@ class Runs(MergingCase):
         again = make_archive(self.clock, self.top)
         again.restore()
         await self.started(again)
-        assert again._leaves.size == 11
-        assert again._leaves.root() != root
+        assert again.holdings.leaves.size == 11
+        assert again.holdings.leaves.root() != root
         assert await again.rebuild() == ()
         await self.whole(again)
 
@@ -334,33 +331,33 @@ class Runs(MergingCase):
             await self.put(archive, mail(f"Later{n}"))
             await archive.flush(seal=True)
         await archive.merge(NOW)
-        size, root = archive._leaves.size, archive._leaves.root()
+        size, root = archive.holdings.leaves.size, archive.holdings.leaves.root()
         await archive.stop()
         shutil.rmtree(self.top / "archive" / "leaves")
         shutil.copytree(self.top / "old", self.top / "archive" / "leaves")
         again = await self.reopened()
-        assert (again._leaves.size, again._leaves.root()) == (size, root)
+        assert (again.holdings.leaves.size, again.holdings.leaves.root()) == (size, root)
 
     async def test_bounded_damaged_and_overlapping(self) -> None:
         """Catches runs that grow for ever, one damaged run that ends the merging of all others or is believed, and what a crash left beside a merged run."""
         archive = await self.filled(6)
-        medium = archive._media.active
+        medium = archive.media.active
         saved = {path: path.read_bytes() for path in self.runs()}
         broken = self.runs()[4]
         data = bytearray(broken.read_bytes())
         data[40] ^= 1
         broken.write_bytes(data)
-        fewer, damaged = merge_runs(medium, 0, archive._leaves.size, most=5)
+        fewer, damaged = merge_runs(medium, 0, archive.holdings.leaves.size, most=5)
         assert [broken.name in one for one in damaged] == [True]
         broken.write_bytes(saved[broken])
-        assert fewer + merge_runs(medium, 0, archive._leaves.size, most=5)[0] >= 3
+        assert fewer + merge_runs(medium, 0, archive.holdings.leaves.size, most=5)[0] >= 3
         assert all(path.stat().st_size <= 56 + 5 * 32 for path in self.runs())
         await self.whole(archive)
         for path, content in saved.items():
             if not path.exists():
                 path.write_bytes(content)
         await self.whole(archive)
-        merge_runs(medium, 0, archive._leaves.size)
+        merge_runs(medium, 0, archive.holdings.leaves.size)
         assert len(self.runs()) == 1
         await self.whole(archive)
 

@@ -36,8 +36,8 @@ class Poison(ArchiveCase):
     async def _others_are_indexed(self) -> None:
         alarms: list[Alarm] = []
         archive = await self.fresh()
-        archive._alarm = lambda code, text: alarms.append(Alarm(code, text))  # type: ignore[method-assign]
-        archive._indexer._alarm = archive._alarm  # type: ignore[union-attr]
+        indexer = archive.standing.writing().indexer
+        indexer._alarm = lambda code, text: alarms.append(Alarm(code, text))
         for raw in (mail("Before", "one"), POISON, mail("After", "two"), POISON + b"again\r\n", mail("Last", "three")):
             await self.put(archive, raw)
         await archive.flush()

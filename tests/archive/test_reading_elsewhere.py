@@ -55,7 +55,7 @@ class Reading(ArchiveCase):
         archive = await self.fresh()
         await self.put(archive, mail("One"))
         leaf = leaf_hash(audit_input(5, bytes(32), NOW))
-        await archive._staging.add_event(0, EventMeta(What.AUDIT, NOW, text=f"5 {bytes(32).hex()}"), leaf)
+        await archive.holdings.staging.add_event(0, EventMeta(What.AUDIT, NOW, text=f"5 {bytes(32).hex()}"), leaf)
         await archive.flush(seal=True)
         assert await archive.verify(full=True) == ()
         done = read("check", self.medium, "--root", self.root())

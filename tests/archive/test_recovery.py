@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from hornetmail.archive.archive import Archive
+from hornetmail.archive.care.packs.rebuild import Rebuild
 from hornetmail.archive.keys.keyring import KeyTrouble
 from hornetmail.archive.media.medium import MediumError
 from hornetmail.core.archive.archived import ArchiveError
 from hornetmail.db.engines import Cursor
+from hornetmail.disk.files import DiskFull
 from hornetmail.testing.archives import AUDITOR, BytesBody, item, mail, make_archive, user
 from tests.archive.cases import ArchiveCase, told
 
@@ -33,8 +35,7 @@ def _dump(cursor: Cursor) -> list[Any]:
 
 async def contents(archive: Archive) -> list[Any]:
     """Everything that the index says of mail, but where it lies."""
-    database = archive._database
-    assert database is not None
+    database = archive.index()
     return await database.read(_dump)
 
 
@@ -90,15 +91,14 @@ class Crashes(ArchiveCase):
         for n in range(6):
             await self.put(archive, mail(f"Step{n % 4}"))
         await archive.flush()
-        sealer = archive._sealer
-        assert sealer is not None
+        sealer = archive.standing.writing().sealer
         for target, name in (
             (sealer._keys, "publish"),
-            (archive._media.active, "put"),
+            (archive.media.active, "put"),
             (sealer._database, "run"),
-            (archive._leaf_records, "append"),
-            (archive._leaf_records, "sync"),
-            (archive._log_records, "drop"),
+            (archive.holdings.leaves.records, "append"),
+            (archive.holdings.leaves.records, "sync"),
+            (archive.holdings.staging.records, "drop"),
         ):
 
             def die(*args: Any, **more: Any) -> Any:
@@ -109,7 +109,7 @@ class Crashes(ArchiveCase):
             with pytest.raises(_Died):
                 await archive.flush(seal=True)
             setattr(target, name, before)
-            archive._leaf_records.forget()
+            archive.holdings.leaves.records.forget()
             assert await self.total(archive, "step*") == 4
         await archive.stop()
         again = await self.reopened()
@@ -144,7 +144,7 @@ class Crashes(ArchiveCase):
         await again.flush(seal=True)
         leaves = sorted(row[17] for row in await contents(again))
         assert leaves == [0, 1, 2]
-        assert again._leaves.size == 3
+        assert again.holdings.leaves.size == 3
         assert await again.verify(True) == ()
 
     async def test_leaf_log_lost_or_damaged(self) -> None:
@@ -153,21 +153,21 @@ class Crashes(ArchiveCase):
         for n in range(3):
             await self.put(archive, mail(f"m{n}"))
             await archive.flush(seal=True)
-        root = archive._leaves.root()
+        root = archive.holdings.leaves.root()
         await archive.stop()
         shutil.rmtree(self.top / "archive" / "leaves")
         again = await self.reopened()
-        assert again._leaves.root() == root
+        assert again.holdings.leaves.root() == root
         await again.stop()
         (log,) = (self.top / "archive" / "leaves").glob("*.log")
         data = bytearray(log.read_bytes())
         data[-10] ^= 1
         log.write_bytes(data)
         again = await self.reopened()
-        assert again._leaves.root() == root
+        assert again.holdings.leaves.root() == root
         await self.put(again, mail("next"))
         await again.flush(seal=True)
-        assert again._leaves.size == 4
+        assert again.holdings.leaves.size == 4
         assert await again.verify(True) == ()
 
 
@@ -281,8 +281,7 @@ class Verifying(ArchiveCase):
     async def test_index_that_lost_a_full_text(self) -> None:
         """Catches mail that is archived but cannot be found."""
         archive = await self.filled()
-        database = archive._database
-        assert database is not None
+        database = archive.index()
         (month,) = {row[16] for row in await contents(archive) if row[9] == "Later"}
         await database.run(lambda cursor: cursor.execute(f"DELETE FROM fts_{month}").fetchall())
         assert told(await archive.verify(), f"fts_{month}", "0 full texts for 1 mails")
@@ -305,6 +304,24 @@ class Rebuilding(ArchiveCase):
         await archive.flush(seal=True)
         return archive
 
+    async def test_one_that_fails_leaves_all_as_it_was(self) -> None:
+        """Catches a rebuild that could not be done, and mail that is neither indexed nor sealed from then on until a restart."""
+        archive = await self.filled()
+        before = await contents(archive)
+
+        async def full(*_: Any, **__: Any) -> Any:
+            raise DiskFull("there is no room for it")
+
+        self.patch(Rebuild, "run", full)
+        with pytest.raises(DiskFull):
+            await archive.rebuild()
+        assert await contents(archive) == before
+        await self.put(archive, mail("Behind"))
+        await archive.flush(seal=True)
+        assert await self.total(archive, "behind") == 1
+        assert archive.holdings.staging.count == 0
+        assert await archive.verify(True) == ()
+
     async def test_from_medium_and_key_alone(self) -> None:
         """Catches a fact that only the database knew (L3, A30)."""
         archive = await self.filled()
@@ -312,7 +329,7 @@ class Rebuilding(ArchiveCase):
         queries = ("", "common", "word3", "mull", "twice", "from:alice", "to:bob")
         scopes = (AUDITOR, user("bob@example.test"), user("carol@example.test"), user("alice@example.test"))
         hits = [await archive.search(scope, query) for scope in scopes for query in queries]
-        root = archive._leaves.root()
+        root = archive.holdings.leaves.root()
         await archive.stop()
         self.wipe_local()
         again = make_archive(self.clock, self.top)
@@ -321,7 +338,7 @@ class Rebuilding(ArchiveCase):
         assert await again.rebuild() == ()
         assert await contents(again) == before
         assert [await again.search(scope, query) for scope in scopes for query in queries] == hits
-        assert again._leaves.root() == root
+        assert again.holdings.leaves.root() == root
         assert await again.verify(True) == ()
         await again.stage(item(1), BytesBody(mail("Mail0", "common word0 müll")))
         await again.flush()

@@ -91,8 +91,7 @@ class TwoJobs(RetentionCase):
         """Catches a purge that goes by the mark alone: the retention may have been lengthened between the two jobs."""
         archive = await self.filled()
         await self.night(archive, 2)
-        database = archive._database
-        assert database is not None
+        database = archive.index()
         await database.run(lambda cursor: cursor.execute("UPDATE mail SET expires = ?", (NOW + 500 * DAY,)).fetchall())
         assert await self.night(archive, 3) == (0, 0)
         assert await self.total(archive, "old*") == 1

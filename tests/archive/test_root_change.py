@@ -20,7 +20,6 @@ from hornetmail.archive.keys.keystore import PREVIOUS_NAME, KeyStore
 from hornetmail.archive.media.medium import MediumError
 from hornetmail.archive.media.roster import Media
 from hornetmail.core.archive.archived import ArchiveError, KeyRefused
-from hornetmail.core.ids import IdSource
 from hornetmail.disk.files import Disk
 from hornetmail.testing.archives import AUDITOR, ROOT, BytesBody, directory_medium, item, mail, make_archive
 from hornetmail.testing.faulty_disk import FaultyDisk
@@ -340,15 +339,7 @@ class WholeArchive(ArchiveCase):
 
         def with_two(**more: Any) -> Archive:
             media = Media([directory_medium(n, self.top / f"m{n}") for n in (1, 2)], 1)
-            return Archive(
-                self.clock,
-                Disk(),
-                self.top / "archive",
-                media=media,
-                ids=IdSource(self.clock.seconds),
-                uptime=self.clock.monotonic,
-                **more,
-            )
+            return make_archive(self.clock, self.top, media=media, **more)
 
         archive = with_two(root=ROOT)
         archive.create()

@@ -122,7 +122,7 @@ class TestStamps(StampCase):
         assert abs(state.at - time.time()) < 30
         assert state.until > time.time() + 300 * DAY
         stamp = read_stamp((self.medium / "stamps/n0/00000000000000000000.stamp").read_bytes())
-        assert stamp.head.root == archive._leaves.root()
+        assert stamp.head.root == archive.holdings.leaves.root()
         assert await archive.verify(full=True) == ()
         assert self.alarms == []
 
@@ -148,7 +148,7 @@ class TestStamps(StampCase):
         await self.put(archive, mail("one more"))
         await archive.stamps.if_many()
         assert archive.stamps.state().stamps == 1
-        self.patch(archive._staging, "next_leaf", MANY + 1)
+        self.patch(archive.holdings.staging, "next_leaf", MANY + 1)
         await archive.stamps.if_many()
         assert archive.stamps.state().stamps == 2
 
@@ -298,7 +298,7 @@ class TestStamps(StampCase):
         await archive.stamps.stamp()
         await archive.mark(self.clock.seconds())
         self.clock.now -= 2 * 3600.0
-        archive._began = (self.clock.seconds(), self.clock.monotonic())
+        archive.upkeep.began = (self.clock.seconds(), self.clock.monotonic())
         await archive.index().run(no_runs)
         await self.refused(archive)
 
@@ -431,7 +431,7 @@ class TestAuditLog(StampCase):
         assert archive.stamps.state().stamped == 2
         leaves = await archive.index().read(audit_leaves)
         assert [(one.number, one.digest, one.leaf) for one in leaves] == [(2, b"b" * 32, 1)]
-        assert archive._leaves.leaf(1) == leaves[0].leaf_hash()
+        assert archive.holdings.leaves.leaf(1) == leaves[0].leaf_hash()
         assert await archive.verify(full=True) == ()
         self.audit.hashes[1] = b"c" * 32
         assert told(await archive.verify(), "audit log", "row 2 was changed")

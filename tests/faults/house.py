@@ -13,7 +13,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from hornetmail.archive.archive import Archive, ArchiveSettings
+from hornetmail.archive.archive import Archive, ArchiveSettings, Surroundings
 from hornetmail.archive.care.terms.retention import RetentionSettings
 from hornetmail.archive.media.directory import DirectoryPlace
 from hornetmail.archive.media.medium import Medium
@@ -179,16 +179,18 @@ class House:
     def new_archive(self) -> Archive:
         """Not started."""
         return Archive(
-            self.reactor,
-            self.disk,
+            Surroundings(
+                self.reactor,
+                self.disk,
+                IdSource(self.reactor.seconds),
+                self.bus,
+                uptime=self.reactor.seconds,
+                open_database=SteppedDatabase.open,
+            ),
             self.home / "archive",
             media=Media([Medium(1, SteppedPlace(DirectoryPlace(self.home / "medium", self.disk), self.reactor))], 1),
             root=ROOT,
-            ids=IdSource(self.reactor.seconds),
-            bus=self.bus,
             settings=ArchiveSettings(tick_seconds=300.0, retention=RetentionSettings(share=1.0)),
-            uptime=self.reactor.seconds,
-            open_database=SteppedDatabase.open,
         )
 
     async def shut(self) -> None:

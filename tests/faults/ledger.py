@@ -67,7 +67,7 @@ class Ledger:
     def healthy(self) -> bool:
         """Whether it claims to work; if not, it was told so and is to be restarted."""
         house = self.house
-        if house.archive._log_records.broken:
+        if house.archive.holdings.staging.records.broken:
             return False
         return not (house.queue.broken or any(database.broken for database in house.reactor.databases))
 

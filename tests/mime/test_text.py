@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hornetmail.mime import text as text_module
@@ -129,7 +131,28 @@ def test_charsets(data: bytes, label: str, wanted: str) -> None:
 
 @settings(max_examples=60)
 @given(st.binary(max_size=200), st.text(max_size=20))
+@example(b"~", "UU")
+@example(b"~\xff", "hex")
 def test_decode_never_raises(data: bytes, label: str) -> None:
     """Catches a label or bytes that stop a reader."""
     assert isinstance(decode(data, label), str)
     assert codec_for(label) is None or isinstance(codec_for(label), str)
+
+
+def test_parts_in_parts() -> None:
+    """30,000 multiparts in one another, 1.6 MB, ended the process: the fast parser calls itself for each. In a process of its own, as a failure
+    would end this one."""
+    program = """
+import threading
+from hornetmail.mime.text import read_mail
+for names in ("%d", "b%dx"):
+    raw = b"Subject: deep\\r\\n" + b"".join(
+        b"Content-Type: multipart/mixed; Boundary=" + (names % n).encode() + b"\\r\\n\\r\\n--" + (names % n).encode() + b"\\r\\n"
+        for n in range(60_000)
+    )
+    thread = threading.Thread(target=lambda: print(read_mail(raw).subject))
+    thread.start()
+    thread.join()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (0, "deep\ndeep\n"), done.stderr[-500:]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import gc
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -144,9 +145,9 @@ class ToySession(Session):
 
 
 class Rig:
-    def __init__(self) -> None:
+    def __init__(self, session: Callable[[Clock], ToySession] = lambda clock: ToySession()) -> None:
         self.clock = Clock()
-        self.session = ToySession()
+        self.session = session(self.clock)
         self.engine = ToyEngine()
         self.closed: list[Pump] = []
         self.pump = Pump(self.engine, lambda: self.session, self.clock, on_closed=self.closed.append)
@@ -369,3 +370,73 @@ def test_networks() -> None:
     count = ConnectionCount(Limits(1, 1))
     assert count.admit("192.0.2.1") == ""
     assert count.admit("192.0.2.1") == "total"
+
+
+class Works(ToySession):
+    """Each line takes 3 ms of work; ``long`` takes fifty steps of it and asks for a breath between them."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self.clock = clock
+        self.breaths = 0
+
+    def on(self, event: Event) -> Any:
+        self.clock.rightNow += 0.003
+        if isinstance(event, Line) and event.text == b"long":
+            return self.long()
+        return super().on(event)
+
+    async def long(self) -> Out:
+        for _ in range(50):
+            self.clock.rightNow += 0.003
+            if turn := self.wire.breathe():
+                self.breaths += 1
+                await turn
+        return Say(b"done")
+
+
+def a_turn(clock: Clock) -> None:
+    """The first call that is due, and no other: ``advance`` would run those that it brings too."""
+    call = clock.calls.pop(0)
+    call.called = 1
+    call.func(*call.args)
+
+
+def test_others_have_their_turn() -> None:
+    """A packet of ten thousand commands was one turn of the reactor; what comes in meanwhile must not start a second run beside the one that rests."""
+    rig = Rig(Works)
+    rig.said()
+    rig.pump.dataReceived(b"a\nb\nc\nd\ne\n")
+    assert rig.said() == b"a\nb\n", "5 ms are over"
+    rig.pump.dataReceived(b"f\n")
+    assert rig.said() == b""
+    a_turn(rig.clock)
+    assert rig.said() == b"c\nd\n"
+    a_turn(rig.clock)
+    assert rig.said() == b"e\nf\n"
+
+
+def test_long_answers_breathe() -> None:
+    """One command whose work is long; and it is not slept through: while the turn is short nothing waits."""
+    rig = Rig(Works)
+    rig.said()
+    session = rig.session
+    assert isinstance(session, Works)
+    rig.pump.dataReceived(b"long\nb\n")
+    turns = 0
+    while not (said := rig.said()):
+        a_turn(rig.clock)
+        turns += 1
+    assert said.startswith(b"done\n")
+    assert 20 <= session.breaths <= 30
+    assert turns in (session.breaths, session.breaths + 1), "none was made without need"
+
+
+def test_lost_while_it_rests() -> None:
+    """A connection that ends while it rests, or breathes, leaves a timer or a session behind."""
+    for said in (b"a\nb\nc\nd\n", b"long\n"):
+        rig = Rig(Works)
+        rig.pump.dataReceived(said)
+        rig.pump.connectionLost(Failure(ConnectionLost()))
+        assert rig.clock.getDelayedCalls() == []
+        assert rig.closed == [rig.pump]

@@ -6,16 +6,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from hornetmail.archive.index.mails import Prepared, Stored, known_records
 from hornetmail.archive.index.poison import store_each, text_of
 from hornetmail.archive.media.medium import MediumError
+from hornetmail.archive.store.holdings import Holdings
 from hornetmail.archive.store.parts import PartKey, PartPlace, store_parts
-from hornetmail.archive.store.records import Kind, Outcome, RecordBroken, RecordCodec
-from hornetmail.archive.store.shelf import Shelf
-from hornetmail.archive.store.staging import Staged, Staging
+from hornetmail.archive.store.records import Kind, Outcome, RecordBroken
+from hornetmail.archive.store.staging import Staged
 from hornetmail.db.pool import Database
 from hornetmail.disk.records import BadRecord
 
@@ -35,20 +34,15 @@ class Indexer:
 
     def __init__(
         self,
-        reactor: Any,
-        pool: Any,
-        staging: Staging,
-        shelf: Shelf,
-        codec: RecordCodec,
+        holdings: Holdings,
         database: Database,
         indexed: Callable[[Sequence[Stored]], None],
         alarm: Callable[[str, str], None],
     ) -> None:
-        self._reactor = reactor
-        self._pool = pool
-        self._staging = staging
-        self._shelf = shelf
-        self._codec = codec
+        self._holdings = holdings
+        self._reactor = holdings.reactor
+        self._staging = holdings.staging
+        self._shelf = holdings.shelf
         self._database = database
         self._indexed = indexed
         self._alarm = alarm
@@ -131,12 +125,12 @@ class Indexer:
         mails = [entry for entry in batch if entry.kind == Kind.MESSAGE]
         again = [entry.record for entry in mails if entry.raw is None]
         known = await self._database.read(known_records, again) if again else {}
-        parts: list[PartPlace] = await deferToThreadPool(self._reactor, self._pool, self._parts, batch)
+        parts: list[PartPlace] = await self._holdings.in_thread(self._parts, batch)
         if parts:
             await self._database.run(store_parts, parts)
         fresh = [entry for entry in mails if entry.record not in known]
         away: set[bytes] = set()
-        prepared: list[Prepared] = await deferToThreadPool(self._reactor, self._pool, self._prepare, fresh, away) if fresh else []
+        prepared: list[Prepared] = await self._holdings.in_thread(self._prepare, fresh, away) if fresh else []
         stored = await store_each(self._database, prepared, self._poisoned) if prepared else []
         outcomes = known | {one.record: one for one in stored}
         for entry in batch:
@@ -158,7 +152,7 @@ class Indexer:
                 continue
             try:
                 if entry.part is None:
-                    _, meta, _ = self._codec.open_part(self._staging.read(entry.position))
+                    _, meta, _ = self._holdings.codec.open_part(self._staging.read(entry.position))
                     entry.part = PartKey(entry.tenant, meta.month, meta.digest)
             except (RecordBroken, BadRecord) as error:
                 self.log.error("staged part {record} cannot be used: {error}", record=entry.record.hex(), error=error)

@@ -39,7 +39,7 @@ class KeyStore:
     def __init__(
         self, directory: Path, disk: Disk, node: int = 0, lock: Callable[[], AbstractContextManager[object]] = threading.Lock
     ) -> None:
-        self._node = node
+        self.node = node
         self._name = KEYRING_NAME if node == 0 else f"{OTHERS}/n{node}"
         self._path = directory / KEYRING_NAME
         self._previous = directory / PREVIOUS_NAME
@@ -155,7 +155,7 @@ class KeyStore:
         """See that there are data keys for these (tenant, year) pairs, durable before they are used."""
         with self._lock:
             before = self.current()
-            after = before.with_data(wanted, self._node)
+            after = before.with_data(wanted, self.node)
             if after is not before:
                 self._disk.write_durably(self._path, after.to_bytes())
                 self._current = after

@@ -46,7 +46,7 @@ class LeafLog:
     def __init__(
         self, records: RecordLog, node: int, disk: Disk, lock: Callable[[], AbstractContextManager[object]] = threading.Lock
     ) -> None:
-        self._records = records
+        self.records = records
         self._node = node
         self._disk = disk
         self._path = records.directory.with_name(f"{records.directory.name}-checkpoint")
@@ -68,7 +68,7 @@ class LeafLog:
         ArchiveError if it is damaged or runs are missing in it."""
         last = self._load()
         if last is not None and last.size:
-            if self._records.locate(last.number) != last.segment:
+            if self.records.locate(last.number) != last.segment:
                 raise ArchiveError(f"the leaf log is gone, it had {last.size} leaves")
             replayed = self._replay_from(last)
         else:
@@ -106,7 +106,7 @@ class LeafLog:
                 return
             self._take(first, hashes, position)
 
-        replayed = self._records.replay(take, since)
+        replayed = self.records.replay(take, since)
         if replayed.damage:
             raise ArchiveError(f"the leaf log is damaged: {replayed.damage[0]}")
         if problems or not met:
@@ -120,7 +120,7 @@ class LeafLog:
 
     def _checkpoint(self, last: tuple[Position, int]) -> None:
         position, first = last
-        name = self._records.locate(position.segment)
+        name = self.records.locate(position.segment)
         self._save(_Checkpoint(self.size, self._frontier.peaks, name, position.segment, position.offset, first))
 
     def _save(self, checkpoint: _Checkpoint) -> None:
@@ -136,10 +136,26 @@ class LeafLog:
         except (FileNotFoundError, msgspec.DecodeError):
             return None
 
-    def forget(self) -> None:
-        """The log is set aside, and its checkpoint counts no more."""
+    def reopen(self) -> None:
+        """Forget what is in memory: ``replay`` comes next."""
+        self.close()
+        self.records = RecordLog(self.records.directory, self._disk, writer=f"n{self._node}", seal=None)
+        self._frontier = Frontier()
+        self._index, self._kept_runs = None, 0
+        self.known = False
+
+    def set_aside(self, name: str) -> None:
+        """The log goes beside itself under another name, as it is, and its checkpoint counts no more: ``replay`` begins an empty one."""
+        self.close()
         self._disk.unlink(self._path, missing_ok=True)
         self._disk.sync_directory(self._path.parent)
+        if self.records.directory.exists():
+            self._disk.rename(self.records.directory, self.records.directory.with_name(name))
+        self.reopen()
+
+    def close(self) -> None:
+        """Close files."""
+        self.records.close()
 
     @property
     def size(self) -> int:
@@ -163,8 +179,8 @@ class LeafLog:
         with self._lock:
             if first != self.size:
                 raise ArchiveError(f"a run of leaves begins at {first}, the log ends at {self.size}")
-            position = self._records.append(_RUN, run)
-            self._records.sync()
+            position = self.records.append(_RUN, run)
+            self.records.sync()
             self._take(first, hashes, position)
             self._checkpoint(self._last)
             if self._index is not None:
@@ -183,7 +199,7 @@ class LeafLog:
 
         with self._lock:
             # A writer of another name: it reads, and leaves all as it is.
-            reader = RecordLog(self._records.directory, self._disk, writer="reader", seal=None)
+            reader = RecordLog(self.records.directory, self._disk, writer="reader", seal=None)
             replayed = reader.replay(take)
             size = self.size
         if replayed.damage:
@@ -243,14 +259,14 @@ class LeafLog:
                 index.add(hashes, position)
 
         # A writer of another name: it reads, and leaves all as it is.
-        reader = RecordLog(self._records.directory, self._disk, writer="reader", seal=None)
+        reader = RecordLog(self.records.directory, self._disk, writer="reader", seal=None)
         replayed = reader.replay(take, last[1] if last else None)
         if replayed.damage:
             raise ArchiveError(f"the leaf log is damaged: {replayed.damage[0]}")
         return met and fits and index.size == self.size and index.root_at(self.size) == self.root()
 
     def _run_at(self, first: int, position: Position) -> list[bytes]:
-        begin, hashes = decode_run(self._records.read(position))
+        begin, hashes = decode_run(self.records.read(position))
         if begin != first:
             raise ArchiveError(f"the run at leaf {first} is another one")
         return hashes

@@ -124,8 +124,18 @@ def clean_text(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
+class StagingEnds(msgspec.Struct, frozen=True):
+    """What staging asks of others, and tells them. ``known``: which of these queue rows the index has. ``find_part``: the record of a part that the index has, asked from a
+    thread. ``arrived``: something was staged. ``alarm``: code and text, from any thread."""
+
+    known: Callable[[Sequence[int]], Awaitable[set[int]]]
+    find_part: Callable[[PartKey], bytes | None]
+    arrived: Callable[[], None]
+    alarm: Callable[[str, str], None]
+
+
 class Staging:
-    """The staging area. ``known`` tells which queue rows the index has; ``first_leaf``: the lowest leaf number not yet in the leaf log.
+    """The staging area.
     ``damaged``: what of which segment cannot be read; such a segment is kept aside once the rest of it is on a medium, and ``alarm`` told."""
 
     log = Logger()
@@ -138,14 +148,9 @@ class Staging:
         codec: RecordCodec,
         keys: KeyStore,
         ids: IdSource,
-        *,
-        node: int,
-        known: Callable[[Sequence[int]], Awaitable[set[int]]],
-        find_part: Callable[[PartKey], bytes | None],
-        arrived: Callable[[], None],
-        alarm: Callable[[str, str], None],
+        ends: StagingEnds,
     ) -> None:
-        self._alarm = alarm
+        self._ends = ends
         self.damaged: dict[int, list[str]] = {}
         self._reactor = reactor
         self._pool = pool
@@ -153,9 +158,6 @@ class Staging:
         self._codec = codec
         self._keys = keys
         self._ids = ids
-        self._node = node
-        self._known = known
-        self._arrived = arrived
         self._lock = DeferredLock()
         self._pending: list[_Pending] = []
         self._writing = False
@@ -167,11 +169,10 @@ class Staging:
         self.segments: dict[int, list[Staged]] = {}
         self.parts: dict[bytes, Position] = {}
         self._part_records: dict[PartKey, bytes] = {}
-        self._find_part = find_part
         self.bytes = 0
 
     def replay(self, first_leaf: int) -> Replayed:
-        """Read the log at start. Blocking."""
+        """Read the log at start. ``first_leaf``: the lowest leaf number not yet in the leaf log. Blocking."""
         self.next_leaf = first_leaf
         now = self._reactor.seconds()
 
@@ -206,7 +207,7 @@ class Staging:
             self.records.drop(segment)
             return
         aside = self.records.set_aside(segment, self.aside)
-        self._alarm(
+        self._ends.alarm(
             "archive-staging-damaged",
             f"{len(what)} damaged places in {aside.name}, which is kept aside in {aside.parent}; the rest of it is archived; first: {what[0]}",
         )
@@ -261,7 +262,7 @@ class Staging:
         leaf = NO_LEAF
         if leaf_hash is not None:
             leaf, self.next_leaf = self.next_leaf, self.next_leaf + 1
-            meta = msgspec.structs.replace(meta, leaves=((self._node, leaf),))
+            meta = msgspec.structs.replace(meta, leaves=((self._keys.node, leaf),))
 
         def write() -> tuple[Position, int]:
             self._ensure([(tenant, year_of(meta.at))])
@@ -311,7 +312,7 @@ class Staging:
 
     async def _write(self, batch: list[_Pending]) -> None:
         old = [p.item.row for p in batch if p.item.row and milliseconds_of(p.item.row) <= self._began * 1000]
-        known = await self._known(old) if old else set()
+        known = await self._ends.known(old) if old else set()
         new = []
         for pending in batch:
             if pending.item.row in known:
@@ -333,7 +334,7 @@ class Staging:
             if pending.item.row:
                 self._rows[pending.item.row] = None
             pending.done.callback(None)
-        self._arrived()
+        self._ends.arrived()
 
     def _keep(self, entry: Staged) -> None:
         if entry.raw is not None:
@@ -391,7 +392,9 @@ class Staging:
                 continue
             key = PartKey(tenant, meta.month, digest_of(lookup, piece.data))
             record = (
-                next((e.record for e in entries if e.part == key), None) or self._part_records.get(key) or self._find_part(key)
+                next((e.record for e in entries if e.part == key), None)
+                or self._part_records.get(key)
+                or self._ends.find_part(key)
             )
             if record is None:
                 record = new_record_id()
@@ -411,7 +414,7 @@ class Staging:
         return MailMeta(
             identifier=pending.identifier,
             row=item.row,
-            node=self._node,
+            node=self._keys.node,
             leaf=pending.leaf,
             salt=new_salt(),
             sha256=hashlib.sha256(raw).digest(),

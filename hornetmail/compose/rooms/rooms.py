@@ -10,7 +10,7 @@ from typing import Any
 
 from twisted.internet.threads import deferToThreadPool
 
-from hornetmail.archive.archive import Archive, ArchiveSettings
+from hornetmail.archive.archive import Archive, ArchiveSettings, Surroundings
 from hornetmail.archive.care.media import MediaCare
 from hornetmail.archive.care.media import Parts as MediaParts
 from hornetmail.archive.care.terms.retention import RetentionSettings
@@ -111,14 +111,10 @@ def archive_of(
 ) -> Archive:
     """The archive, not yet started; ``root`` None: locked. ``stamping`` None: nobody is asked for time stamps."""
     return Archive(
-        base.reactor,
-        base.disk,
+        Surroundings(base.reactor, base.disk, base.ids, base.bus, base.meters),
         base.directory("archive"),
         media=media,
         root=root,
-        ids=base.ids,
-        bus=base.bus,
-        meters=base.meters,
         audit=audit,
         settings=ArchiveSettings(
             node=base.config.node,

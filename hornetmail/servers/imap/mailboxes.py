@@ -11,7 +11,7 @@ from hornetmail.servers.imap.mounts import Listed
 from hornetmail.servers.imap.view import View
 from hornetmail.wire.imap import commands as c
 from hornetmail.wire.imap.answers import Tagged
-from hornetmail.wire.imap.names import DELIMITER, pattern_matches
+from hornetmail.wire.imap.names import DELIMITER, Pattern
 from hornetmail.wire.imap.render import flag_list, mailbox_name
 
 if TYPE_CHECKING:
@@ -168,10 +168,13 @@ async def listing(session: ImapSession, command: c.Listing) -> Answer:
         folders = _with_subscriptions(folders, await session.mounts.subscriptions())
     lines: list[bytes] = []
     parents = _parents(folders)
-    below = _above_chosen(folders, wanted) if wanted.recursive else frozenset()
+    fitting = await _fitting(session, wanted, folders)
+    below = _above_chosen(folders, wanted, fitting) if wanted.recursive else frozenset()
     for folder in folders:
-        if not wanted.matches(folder.name):
+        if folder.name not in fitting:
             continue
+        if turn := session.wire.breathe():
+            await turn
         chosen = wanted.selects(folder)
         child = wanted.recursive and folder.name in below
         if not chosen and not child:
@@ -186,12 +189,25 @@ async def listing(session: ImapSession, command: c.Listing) -> Answer:
     return await session.finish("Done", data=b"".join(lines))
 
 
+async def _fitting(session: ImapSession, wanted: _Wanted, folders: Sequence[Listed]) -> frozenset[str]:
+    """The names that the patterns match."""
+    found = []
+    for folder in folders:
+        if wanted.matches(folder.name):
+            found.append(folder.name)
+        if turn := session.wire.breathe():
+            await turn
+    return frozenset(found)
+
+
 class _Wanted:
     """The question of a LIST."""
 
     def __init__(self, command: c.Listing) -> None:
         select = command.select
-        self.patterns = [_joined(command.reference, pattern) for pattern in command.patterns if pattern or not command.extended]
+        self.patterns = [
+            Pattern(_joined(command.reference, pattern)) for pattern in command.patterns if pattern or not command.extended
+        ]
         self.only_subscribed = "SUBSCRIBED" in select
         self.only_special = "SPECIAL-USE" in select
         self.recursive = "RECURSIVEMATCH" in select
@@ -199,7 +215,7 @@ class _Wanted:
         self.subscriptions = self.only_subscribed
 
     def matches(self, name: str) -> bool:
-        return any(pattern_matches(pattern, name) for pattern in self.patterns)
+        return any(pattern.matches(name) for pattern in self.patterns)
 
     def selects(self, folder: Listed) -> bool:
         if not folder.exists and not (self.only_subscribed and folder.subscribed) and (self.only_subscribed or self.only_special):
@@ -233,11 +249,11 @@ def _parents(folders: Iterable[Listed]) -> frozenset[str]:
     return frozenset(folder.name.rpartition(DELIMITER)[0] for folder in folders if folder.exists)
 
 
-def _above_chosen(folders: Iterable[Listed], wanted: _Wanted) -> frozenset[str]:
+def _above_chosen(folders: Iterable[Listed], wanted: _Wanted, fitting: frozenset[str]) -> frozenset[str]:
     """Folders with a chosen one below them that the patterns do not match (RFC 5258 section 3.5)."""
     found: set[str] = set()
     for folder in folders:
-        if wanted.selects(folder) and not wanted.matches(folder.name):
+        if wanted.selects(folder) and folder.name not in fitting:
             found.update(_levels_above(folder.name))
     return frozenset(found)
 
@@ -261,13 +277,18 @@ async def _lsub(session: ImapSession, command: c.Listing) -> bytes:
     if patterns == [command.reference]:
         return b'* LSUB (\\Noselect) "/" ""\r\n'
     exists = {folder.name: folder for folder in await session.mounts.folders()}
+    pattern = Pattern(patterns[0])
     shown: dict[str, bytes] = {}
+    asked: set[str] = set()
     for name in names:
-        if pattern_matches(patterns[0], name):
+        if turn := session.wire.breathe():
+            await turn
+        if pattern.matches(name):
             known = exists.get(name)
             shown[name] = b"" if known is not None and known.selectable else b"\\Noselect"
         elif patterns[0].endswith("%"):
             for level in _levels_above(name):
-                if pattern_matches(patterns[0], level):
+                if level not in asked and pattern.matches(level):
                     shown.setdefault(level, b"\\Noselect")
+                asked.add(level)
     return b"".join(b'* LSUB (%b) "/" %b\r\n' % (words, mailbox_name(name)) for name, words in shown.items())

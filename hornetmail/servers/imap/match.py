@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import binascii
 import enum
 import re
+import unicodedata
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 
 from hornetmail.core.folder import Entry
-from hornetmail.mime.headers import Mailaddress, decode_charset, decode_text, every, fields
+from hornetmail.mime.headers import Mailaddress, decode_text, every, fields
 from hornetmail.mime.structure import Part
+from hornetmail.mime.transfer import PIECE_BYTES, texts
 from hornetmail.servers.imap.view import View
 from hornetmail.wire.imap import search as keys
 from hornetmail.wire.imap.dates import day_of, parse_date
@@ -30,7 +31,9 @@ class Need(enum.IntEnum):
 _SUMMARISED = {"subject": "subject", "message-id": "message_id", "in-reply-to": "in_reply_to", "date": "date"}
 _ADDRESSES = {"from": "from_", "to": "to", "cc": "cc", "bcc": "bcc"}
 
-_SENT = re.compile(rb"(?:[A-Za-z]{2,10}\.?,?\s{0,5})?([0-9]{1,2})[\s-]{1,5}([A-Za-z]{3})[A-Za-z]{0,6}[\s-]{1,5}([0-9]{4})")
+_SENT = re.compile(
+    rb"(?:[A-Za-z]{2,10}\.?,?\s{0,5})?([0-9]{1,2})[\s-]{1,5}([A-Za-z]{3})[A-Za-z]{0,6}[\s-]{1,5}([0-9]{2,4})(?![0-9])"
+)
 
 
 class Content:
@@ -52,61 +55,83 @@ class Content:
         elif name in _SUMMARISED and summary is not None:
             value: bytes | None = getattr(summary, _SUMMARISED[name])
             if value is not None:
-                yield decode_text(value).casefold()
+                yield folded(decode_text(value))
         else:
             for raw in every(self.data, name.encode("latin-1"), self.root.start, self.root.body):
-                yield decode_text(raw).casefold()
+                yield folded(decode_text(raw))
 
     @property
     def sent(self) -> int | None:
         """The day of the Date field as it is written there."""
         summary = self.root.summary
         match = _SENT.match(summary.date.strip()) if summary is not None and summary.date else None
-        return None if match is None else parse_date(b"-".join(match.groups()))
+        if match is None:
+            return None
+        day, month, year = match.groups()
+        return parse_date(b"%b-%b-%d" % (day, month, _year(year)))
 
     def headers(self) -> str:
         """All fields of the message."""
         return _header_text(self.data, self.root.start, self.root.body)
 
-    def body(self) -> str:
-        """The text parts, decoded, and the headers of parts."""
+    def body_has(self, needle: str) -> bool:
+        """Whether the text parts, decoded, or the headers of parts have it. A short body is decoded once for all needles."""
+        if len(self.data) > PIECE_BYTES:
+            return any(occurs(needle, pieces) for pieces in _texts(self.root, self.data, top=True))
         if self._body is None:
-            self._body = "\n".join(_texts(self.root, self.data, top=True))
-        return self._body
+            self._body = composed("\n".join("".join(pieces) for pieces in _texts(self.root, self.data, top=True)))
+        return needle in self._body
+
+
+def _year(digits: bytes) -> int:
+    """RFC 5322 section 4.3: two digits below 50 are of this century, others and three digits count from 1900."""
+    year = int(digits)
+    return year if len(digits) == 4 else year + (2000 if len(digits) == 2 and year < 50 else 1900)
+
+
+def composed(text: str) -> str:
+    """A letter and its marks as one sign, as most programs write them (Unicode's NFC): Ü is found however it is typed."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def folded(text: str) -> str:
+    """As texts are compared."""
+    return composed(text.casefold())
 
 
 def _address(found: Mailaddress) -> str:
     name = decode_text(found.name) if found.name else ""
-    return f"{name} <{decode_text(found.mailbox or b'')}@{decode_text(found.host or b'')}>".casefold()
+    return folded(f"{name} <{decode_text(found.mailbox or b'')}@{decode_text(found.host or b'')}>")
 
 
 def _header_text(data: bytes, start: int, end: int) -> str:
     lines = [
         f"{field.name.decode('latin-1')}: {decode_text(data[field.value : field.end])}" for field in fields(data, start, end)
     ]
-    return "\n".join(lines).casefold()
+    return folded("\n".join(lines))
 
 
-def _texts(part: Part, data: bytes, top: bool) -> Iterator[str]:
+def _texts(part: Part, data: bytes, top: bool) -> Iterator[Iterator[str]]:
+    """The header of each part below the top, and each text: every one in pieces."""
     if not top:
-        yield _header_text(data, part.start, part.body)
+        yield iter((_header_text(data, part.start, part.body),))
     if part.parts:
         for child in part.parts:
             yield from _texts(child, data, top=False)
     elif part.type in ("TEXT", "MESSAGE"):
-        yield _text(part, data).casefold()
+        pieces = texts(data[part.body : part.end], part.encoding, part.param("charset") or "")
+        yield map(str.casefold, pieces)
 
 
-def _text(part: Part, data: bytes) -> str:
-    raw = data[part.body : part.end]
-    if part.encoding == "QUOTED-PRINTABLE":
-        raw = binascii.a2b_qp(raw)
-    elif part.encoding == "BASE64":
-        try:
-            raw = binascii.a2b_base64(raw)
-        except binascii.Error:
-            return ""
-    return decode_charset(raw, (part.param("charset") or "utf-8").lower())
+def occurs(needle: str, pieces: Iterator[str]) -> bool:
+    """Whether a text has it, also across the ends of pieces. Holds a piece and the needle's length."""
+    tail = ""
+    for piece in pieces:
+        text = composed(tail + piece)
+        if needle in text:
+            return True
+        tail = text[-(len(needle) - 1) :] if len(needle) > 1 else ""
+    return False
 
 
 Light = Callable[[Entry], bool | None]
@@ -126,17 +151,20 @@ class Matcher:
 
     def candidates(self) -> list[int]:
         """UIDs that can match at all, by the first set of numbers that must hold."""
-        view = self._view
-        parts = self._key.keys if isinstance(self._key, keys.And) else (self._key,)
-        sets = [part for part in parts if isinstance(part, keys.Numbers)]
-        if not sets:
-            if self.need is Need.NUMBER:
-                return [uid for uid in view.uids if self.light(_bare(uid))]
-            return view.uids.tolist()
-        found = list(view.picked(sets[0].wanted, sets[0].uid))
-        if self.need is Need.NUMBER and (len(parts) > 1):
-            found = [uid for uid in found if self.light(_bare(uid))]
-        return found
+        numbers = self._sets()
+        return list(self._view.picked(numbers[0].wanted, numbers[0].uid)) if numbers else self._view.uids.tolist()
+
+    @property
+    def plain(self) -> bool:
+        """Nothing but that one set of numbers is asked for, or ALL."""
+        parts = self._parts()
+        return len(parts) == 1 and isinstance(parts[0], (keys.Numbers, keys.All))
+
+    def _parts(self) -> tuple[keys.Key, ...]:
+        return self._key.keys if isinstance(self._key, keys.And) else (self._key,)
+
+    def _sets(self) -> list[keys.Numbers]:
+        return [part for part in self._parts() if isinstance(part, keys.Numbers)]
 
     def _light(self, key: keys.Key) -> Light:
         match key:
@@ -214,20 +242,20 @@ class Matcher:
 
 def _text_match(needle: str, headers: bool) -> Match:
     if not headers:
-        return lambda entry, content: needle in content.body()
-    return lambda entry, content: needle in content.headers() or needle in content.body()
+        return lambda entry, content: content.body_has(needle)
+    return lambda entry, content: needle in content.headers() or content.body_has(needle)
 
 
-def _bare(uid: int) -> Entry:
+def bare(uid: int) -> Entry:
     """For keys that look at the UID alone."""
     return Entry(uid, 0, frozenset(), 0, 0.0)
 
 
 def _needle(raw: bytes) -> str:
     try:
-        return raw.decode().casefold()
+        return folded(raw.decode())
     except UnicodeDecodeError:
-        return raw.decode("latin-1").casefold()
+        return folded(raw.decode("latin-1"))
 
 
 def _compared(day: int, key: keys.Day) -> bool:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import TYPE_CHECKING
 
-from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
 
 from hornetmail.core.folder import Entry
 from hornetmail.mime.structure import Part
 from hornetmail.net.pump import Answer
 from hornetmail.servers.imap.fetch import read_pieces
-from hornetmail.servers.imap.match import Content, Match, Matcher, Need
+from hornetmail.servers.imap.match import Content, Match, Matcher, Need, bare
 from hornetmail.servers.imap.messages import NOWHERE
 from hornetmail.servers.imap.view import View
 from hornetmail.wire.imap import commands as c
@@ -22,9 +20,6 @@ from hornetmail.wire.imap.sequences import compressed
 
 if TYPE_CHECKING:
     from hornetmail.servers.imap.session import ImapSession
-
-SLICE = 2000
-"""Messages judged by their figures before others have their turn."""
 
 BATCH = 64
 HELD_BYTES = 4 << 20
@@ -62,27 +57,45 @@ async def _found(session: ImapSession, view: View, matcher: Matcher) -> list[int
     """UIDs, in order."""
     candidates = matcher.candidates()
     if matcher.need is Need.NUMBER:
-        return candidates
+        return await _numbered(session, matcher, candidates)
     found: dict[int, bool] = {}
     unsure: list[Entry] = []
     everything = len(candidates) == len(view.uids)
-    entries = iter(await view.folder.entries(None if everything else candidates))
     wanted = frozenset(candidates)
-    while part := list(islice(entries, SLICE)):
-        for entry in part:
-            if entry.uid not in wanted:
-                continue
-            verdict = matcher.light(entry)
-            if verdict is None:
-                unsure.append(entry)
-            elif verdict:
-                found[entry.uid] = True
-        if len(part) == SLICE:
-            await deferLater(session.site.reactor, 0)
-    for start in range(0, len(unsure), BATCH):
-        for uid in await _deep(session, view, matcher, unsure[start : start + BATCH]):
-            found[uid] = True
+    for entry in await view.folder.entries(None if everything else candidates):
+        if entry.uid not in wanted:
+            continue
+        verdict = matcher.light(entry)
+        if verdict is None:
+            unsure.append(entry)
+        elif verdict:
+            found[entry.uid] = True
+        if turn := session.wire.breathe():
+            await turn
+    if unsure:
+        found.update(await session.site.reading(view.place[0], lambda: _read(session, view, matcher, unsure)))
     return [uid for uid in candidates if uid in found]
+
+
+async def _numbered(session: ImapSession, matcher: Matcher, candidates: list[int]) -> list[int]:
+    """Of a search that asks for numbers only."""
+    if matcher.plain:
+        return candidates
+    found = []
+    for uid in candidates:
+        if matcher.light(bare(uid)):
+            found.append(uid)
+        if turn := session.wire.breathe():
+            await turn
+    return found
+
+
+async def _read(session: ImapSession, view: View, matcher: Matcher, unsure: list[Entry]) -> dict[int, bool]:
+    """Those that match by their text."""
+    found: dict[int, bool] = {}
+    for start in range(0, len(unsure), BATCH):
+        found.update(dict.fromkeys(await _deep(session, view, matcher, unsure[start : start + BATCH]), True))
+    return found
 
 
 async def _deep(session: ImapSession, view: View, matcher: Matcher, batch: list[Entry]) -> list[int]:
@@ -101,7 +114,7 @@ async def _deep(session: ImapSession, view: View, matcher: Matcher, batch: list[
         tree = trees[entry.uid] if entry is not None else None
         size = 0 if tree is None else (tree.end if matcher.need is Need.BODY else tree.body)
         if members and (entry is None or held + size > HELD_BYTES):
-            texts = await read_pieces(folder, group)
+            texts = await read_pieces(session.wire, folder, group)
             contents = [(e, Content(trees[e.uid], text)) for e, text in zip(members, texts, strict=True) if text is not None]
             found += await _judged(session, matcher, contents)
             group, members, held = [], [], 0

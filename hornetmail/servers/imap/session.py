@@ -50,6 +50,7 @@ class ImapSession(Session):
         self._user = b""
         self._tries = 0
         self._broken = 0
+        self._early = 0
         self._appending: Appending | None = None
         self._idle_read: Deferred[None] | None = None
 
@@ -62,6 +63,10 @@ class ImapSession(Session):
 
     def on(self, event: Event) -> Result:
         """The answer to an event."""
+        if self.person is None and isinstance(event, c.Command) and not isinstance(event, (c.Login, c.Authenticate)):
+            self._early += 1
+            if self._early > self.site.policy.early:
+                return Bye("Too many commands before log-in")
         result = _ON[type(event)](self, event)
         if result is None or isinstance(result, (Out, list, tuple)):
             return result

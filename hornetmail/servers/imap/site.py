@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 import msgspec
+from twisted.internet.defer import DeferredLock, DeferredSemaphore
 from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.python.threadpool import ThreadPool
 
@@ -14,11 +17,16 @@ from hornetmail.interfaces.bus import IBus
 from hornetmail.interfaces.folders import IFolderTree
 from hornetmail.servers.imap.watch import Watch
 
+T = TypeVar("T")
+
+READERS = 2
+"""Searches through texts side by side."""
+
 
 class ImapPolicy(msgspec.Struct, frozen=True, gc=False):
     """``plaintext_login``: passwords are taken without TLS (loopback only). ``starttls``: a certificate is there. ``append_bytes``: no
     larger message is taken. ``login_tries``: then the connection ends. ``login_delay``: seconds, times the number of tries.
-    ``broken_commands``: before log-in, then the connection ends; ten times as many after it."""
+    ``broken_commands``: before log-in, then the connection ends; ten times as many after it. ``early``: commands before log-in that are none."""
 
     plaintext_login: bool = False
     starttls: bool = True
@@ -26,6 +34,7 @@ class ImapPolicy(msgspec.Struct, frozen=True, gc=False):
     login_tries: int = 3
     login_delay: float = 1.0
     broken_commands: int = 10
+    early: int = 50
     hostname: str = "localhost"
 
 
@@ -48,6 +57,16 @@ class ImapSite:
         self.trees = trees
         self.policy = policy
         self.watch = Watch(bus)
+        self._readers = DeferredSemaphore(READERS)
+        self._alone: WeakValueDictionary[int, DeferredLock] = WeakValueDictionary()
+
+    async def reading(self, mailbox: int, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Work that reads texts: one at a time for a user, ``READERS`` for all, so that memory and threads stay for others."""
+        alone = self._alone.get(mailbox)
+        if alone is None:
+            alone = self._alone[mailbox] = DeferredLock()
+        async with alone, self._readers:
+            return await work()
 
     @property
     def from_threads(self) -> IReactorFromThreads:

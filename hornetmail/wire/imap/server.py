@@ -99,6 +99,7 @@ class Bounds(msgspec.Struct, frozen=True, gc=False):
     command: int = 262_144
     stranger_line: int = 16_384
     stranger_literal: int = 4_096
+    stranger_command: int = 32_768
     discard: int = 64 << 20
     stranger_seconds: float = 180.0
     seconds: float = 1800.0
@@ -275,7 +276,7 @@ class ImapServerEngine(ServerSide[Phase]):
         stranger = self.phase is Phase.NOT_AUTHENTICATED
         if size > (self._bounds.stranger_literal if stranger else self._bounds.literal):
             return self._skip(Broken("a literal is too long", Tagged("BAD", "A literal is too long", "TOOBIG")), size, waits)
-        if len(data) + size > self._bounds.command:
+        if len(data) + size > (self._bounds.stranger_command if stranger else self._bounds.command):
             return self._skip(Broken("the command is too long", Tagged("BAD", "The command is too long", "TOOBIG")), size, waits)
         self._command = data + marker[0] + b"\r\n"
         self._left = size

@@ -60,6 +60,19 @@ def body_structure(part: Part, extended: bool) -> bytes:
     return b"(%b)" % b" ".join(pieces)
 
 
+def outweighs(part: Part, limit: int) -> bool:
+    """Whether a tree has more parts, parameters and addresses than that. Looks at ``limit`` of them at most."""
+    waiting, weight = [part], 0
+    while waiting and weight <= limit:
+        one = waiting.pop()
+        summary = one.summary
+        weight += 1 + len(one.params) + len(one.disposition_params)
+        if summary is not None:
+            weight += sum(map(len, (summary.from_, summary.sender, summary.reply_to, summary.to, summary.cc, summary.bcc)))
+        waiting.extend(one.parts)
+    return weight > limit
+
+
 _NOTHING = b'("TEXT" "PLAIN" NIL NIL NIL "7BIT" 0 0)'
 
 

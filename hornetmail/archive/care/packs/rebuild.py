@@ -12,7 +12,6 @@ from typing import Any
 
 import msgspec
 from twisted.internet.defer import Deferred
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from hornetmail.archive.care.terms.keeping import remember
@@ -21,10 +20,10 @@ from hornetmail.archive.index.leaves import count_untold, enter_audit_leaf, leaf
 from hornetmail.archive.index.mails import Prepared, died_in
 from hornetmail.archive.index.poison import plain_text_of, store_each, text_of
 from hornetmail.archive.index.uses import leave_gone
-from hornetmail.archive.keys.keystore import KeyStore
 from hornetmail.archive.media.medium import IMedium, MediumError
 from hornetmail.archive.media.roster import Media
 from hornetmail.archive.proof.leaflog import LeafLog, runs_on
+from hornetmail.archive.store.holdings import Holdings
 from hornetmail.archive.store.packs import (
     HEADER,
     Member,
@@ -36,9 +35,8 @@ from hornetmail.archive.store.packs import (
     salvage_pack,
 )
 from hornetmail.archive.store.parts import PartKey, PartPlace, store_parts
-from hornetmail.archive.store.records import EventMeta, Kind, MailMeta, RecordCodec, What, audit_leaf_of
+from hornetmail.archive.store.records import EventMeta, Kind, MailMeta, What, audit_leaf_of
 from hornetmail.archive.store.shelf import Located, PackRow, Shelf, enter_pack, locate_part, pack_row
-from hornetmail.archive.store.staging import Staging
 from hornetmail.core.archive.archived import ArchiveError, Finding
 from hornetmail.db.engines import Cursor
 from hornetmail.db.pool import Database
@@ -66,24 +64,19 @@ class Rebuild:
 
     def __init__(
         self,
-        reactor: Any,
-        pool: Any,
+        holdings: Holdings,
         database: Database,
-        keys: KeyStore,
-        codec: RecordCodec,
-        media: Media,
-        staging: Staging,
         before: Sequence[PackRow] = (),
     ) -> None:
-        self._reactor = reactor
-        self._pool = pool
+        self._reactor = holdings.reactor
+        self._in_thread = holdings.in_thread
         self._database = database
-        self._keys = keys
-        self._codec = codec
-        self._media = media
-        self._staging = staging
+        self._keys = holdings.keys
+        self._codec = holdings.codec
+        self._media = holdings.media
+        self._staging = holdings.staging
         self._before = before
-        self._shelf = Shelf(staging, media, codec, self._locate)
+        self._shelf = Shelf(holdings.staging, holdings.media, holdings.codec, self._locate)
         self._entered: dict[bytes, int] = {}
         self._damaged: list[tuple[IMedium, str, str]] = []
         self._with_facts: list[tuple[int, int, Place]] = []
@@ -109,9 +102,6 @@ class Rebuild:
         await self._database.run(_forget_deleted)
         await self._database.run(mark_rebuilt)
         return tuple(self._found)
-
-    async def _in_thread(self, call: Any, *args: Any) -> Any:
-        return await deferToThreadPool(self._reactor, self._pool, call, *args)
 
     def _bad(self, where: str, error: Exception | str) -> None:
         self.log.error("rebuild: {where}: {error}", where=where, error=error)

@@ -7,21 +7,19 @@ the same steps with the same names, because a pack's ID is derived from the reco
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from twisted.internet.defer import DeferredLock
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from hornetmail.archive.index.leaves import enter_audit_leaf
 from hornetmail.archive.keys.keystore import KeyStore
 from hornetmail.archive.media.medium import IMedium, MediumError, MediumMissing
-from hornetmail.archive.media.roster import Media
-from hornetmail.archive.proof.leaflog import LeafLog
+from hornetmail.archive.store.holdings import Holdings
 from hornetmail.archive.store.packs import Group, Member, PackHead, SealedPack, build_pack, name_of_records, open_pack
-from hornetmail.archive.store.records import AuditLeaf, EventMeta, Kind, Outcome, RecordBroken, RecordCodec, What, audit_leaf_of
+from hornetmail.archive.store.records import AuditLeaf, EventMeta, Kind, Outcome, RecordBroken, What, audit_leaf_of
 from hornetmail.archive.store.shelf import enter_pack
-from hornetmail.archive.store.staging import NO_LEAF, Staged, Staging, year_of
+from hornetmail.archive.store.staging import NO_LEAF, Staged, year_of
 from hornetmail.core.archive.archived import ArchiveError
 from hornetmail.db.engines import Cursor
 from hornetmail.db.pool import Database
@@ -39,25 +37,17 @@ class Sealer:
 
     def __init__(
         self,
-        reactor: Any,
-        pool: Any,
-        staging: Staging,
-        media: Media,
-        codec: RecordCodec,
-        keys: KeyStore,
-        leaves: LeafLog,
+        holdings: Holdings,
         database: Database,
-        node: int,
     ) -> None:
-        self._reactor = reactor
-        self._pool = pool
-        self._staging = staging
-        self._media = media
-        self._codec = codec
-        self._keys = keys
-        self._leaves = leaves
+        self._holdings = holdings
+        self._in_thread = holdings.in_thread
+        self._staging = holdings.staging
+        self._media = holdings.media
+        self._codec = holdings.codec
+        self._keys = holdings.keys
+        self._leaves = holdings.leaves
         self._database = database
-        self._node = node
         self._lock = DeferredLock()
 
     async def seal(self) -> int:
@@ -104,7 +94,7 @@ class Sealer:
         originals = await self._database.read(_originals, [e.record for e in entries if e.outcome == Outcome.COPY])
         packs: list[SealedPack] = await self._in_thread(self._put, medium, entries, originals)
         for pack in packs:
-            number = await self._database.run(enter_pack, pack, self._reactor.seconds())
+            number = await self._database.run(enter_pack, pack, self._holdings.seconds())
             for at in range(0, len(pack.members), ROWS):
                 await self._database.run(_move, number, pack.members[at : at + ROWS])
         for audit in await self._in_thread(self._audits, entries):
@@ -115,9 +105,6 @@ class Sealer:
         await self._staging.alone(lambda: self._staging.leave(segment))
         self._staging.sealed(segment)
         return len(packs)
-
-    async def _in_thread(self, call: Any, *args: Any) -> Any:
-        return await deferToThreadPool(self._reactor, self._pool, call, *args)
 
     def _put(self, medium: IMedium, entries: Sequence[Staged], originals: dict[bytes, bytes]) -> list[SealedPack]:
         """In a thread: build, put, read back."""
@@ -165,10 +152,10 @@ class Sealer:
         return self._codec.close_event(entry.tenant, entry.record, event, year_of(meta.received))
 
     def _put_pack(self, medium: IMedium, group: Group, records: Sequence[bytes]) -> SealedPack:
-        now = self._reactor.seconds()
+        now = self._holdings.seconds()
         name = name_of_records(record[12:28] for record in records)
         key = trailer_key(self._keys, medium, group.tenant, now)
-        pack = build_pack(PackHead(medium.number, group, name, now, self._node), records, self._keys.current(), key)
+        pack = build_pack(PackHead(medium.number, group, name, now, self._holdings.node), records, self._keys.current(), key)
         medium.put(pack.head.name, pack.data)
         back = medium.get(pack.head.name)
         if back != pack.data or open_pack(back, self._keys.current()).members != pack.members:

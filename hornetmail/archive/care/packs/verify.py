@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
-
-from twisted.internet.threads import deferToThreadPool
 
 from hornetmail.archive.care.packs.accounts import Accounts
 from hornetmail.archive.care.packs.sealing import Sealer
 from hornetmail.archive.index.schema import ANY, table_of
 from hornetmail.archive.keys.keyring import KEYRING_NAME, Keyring, KeyTrouble
-from hornetmail.archive.keys.keystore import KeyStore
 from hornetmail.archive.media.medium import IMedium, MediumError, MediumMissing
-from hornetmail.archive.media.roster import Media
-from hornetmail.archive.proof.leaflog import LeafLog, runs_on
+from hornetmail.archive.proof.leaflog import runs_on
+from hornetmail.archive.store.holdings import Holdings
 from hornetmail.archive.store.packs import PackBroken, keys_of, open_pack
-from hornetmail.archive.store.records import AuditLeaf, Kind, MailMeta, RecordCodec, audit_leaf_of
-from hornetmail.archive.store.shelf import PackRow, Shelf, names_being_written, pack_rows
-from hornetmail.archive.store.staging import Staging
+from hornetmail.archive.store.records import AuditLeaf, Kind, MailMeta, audit_leaf_of
+from hornetmail.archive.store.shelf import PackRow, names_being_written, pack_rows
 from hornetmail.core.archive.archived import ArchiveError, Finding
 from hornetmail.db.engines import Cursor
 from hornetmail.db.pool import Database
@@ -48,30 +42,16 @@ class Verification:
 
     def __init__(
         self,
-        reactor: Any,
-        pool: Any,
+        holdings: Holdings,
         database: Database,
-        keys: KeyStore,
-        codec: RecordCodec,
-        media: Media,
-        shelf: Shelf,
-        leaves: LeafLog,
-        staging: Staging,
         sealer: Sealer,
-        directory: Path,
-        node: int,
     ) -> None:
-        self._reactor = reactor
-        self._pool = pool
+        self._holdings = holdings
         self._database = database
-        self._keys = keys
-        self._codec = codec
-        self._media = media
-        self._shelf = shelf
-        self._leaves = leaves
-        self._staging = staging
-        self._directory = directory
-        self._node = node
+        self._keys = holdings.keys
+        self._media = holdings.media
+        self._shelf = holdings.shelf
+        self._staging = holdings.staging
         self._sealer = sealer
         self._on_media: dict[int, frozenset[int]] = {}
         self._found: list[Finding] = []
@@ -83,32 +63,29 @@ class Verification:
         oldest = sorted(packs, key=lambda p: (p.checked > p.made, p.checked))
         for pack in packs if full else sample_of(oldest):
             members = await self._database.read(_mails_in, pack.number)
-            if await self._in_thread(self._check_pack, pack, members):
-                await self._database.run(_checked, pack.number, self._reactor.seconds())
-        await self._in_thread(self._check_staging, await self._database.read(_unsealed))
+            if await self._holdings.in_thread(self._check_pack, pack, members):
+                await self._database.run(_checked, pack.number, self._holdings.seconds())
+        await self._holdings.in_thread(self._check_staging, await self._database.read(_unsealed))
         for where, what in await self._database.read(_check_index, full):
             self._bad(where, what)
-        accounts = Accounts(self._reactor, self._pool, self._database, self._leaves, self._staging, self._node)
+        accounts = Accounts(self._holdings, self._database)
         self._found += await accounts.check()
         return tuple(self._found)
 
     async def _compared(self) -> list[PackRow]:
         """What medium, index and leaf log say of one another; the packs that the index has."""
-        await self._in_thread(self._check_keys)
-        await self._in_thread(self._check_leaves)
+        await self._holdings.in_thread(self._check_keys)
+        await self._holdings.in_thread(self._check_leaves)
         packs = await self._database.read(pack_rows)
-        await self._in_thread(self._check_presence, packs, await self._database.read(names_being_written))
+        await self._holdings.in_thread(self._check_presence, packs, await self._database.read(names_being_written))
         return packs
-
-    async def _in_thread(self, call: Any, *args: Any) -> Any:
-        return await deferToThreadPool(self._reactor, self._pool, call, *args)
 
     def _bad(self, where: str, what: str) -> None:
         self._found.append(Finding(where, what))
 
     def _check_keys(self) -> None:
         wanted = self._keys.current().to_bytes()
-        path = self._directory / KEYRING_NAME
+        path = self._holdings.directory / KEYRING_NAME
         if not path.exists():
             self._bad("keyring", f"{path} is missing; a copy lies on every medium")
         elif path.read_bytes() != wanted:
@@ -138,7 +115,7 @@ class Verification:
 
     def _check_leaves(self) -> None:
         try:
-            self._hashes = self._leaves.hashes()
+            self._hashes = self._holdings.leaves.hashes()
         except (ArchiveError, BadRecord, KeyError, ValueError, OSError) as error:
             self._bad("leaf log", str(error))
             return
@@ -147,7 +124,7 @@ class Verification:
         for medium in self._media.all():
             where = f"medium {medium.number}"
             try:
-                runs = runs_on(medium, self._node, self._bad)
+                runs = runs_on(medium, self._holdings.node, self._bad)
             except MediumError as error:
                 self._bad(where, str(error))
                 continue
@@ -231,16 +208,16 @@ class Verification:
             if kind == Kind.MESSAGE:
                 self._check_leaf(where, self._shelf.mail(data)[0])
             elif kind == Kind.EVENT:
-                _, event = self._codec.open_event(data)
+                _, event = self._holdings.codec.open_event(data)
                 if stated := event.copy or audit_leaf_of(event):
                     self._check_leaf(where, stated)
             else:
-                self._codec.open_part(data)
+                self._holdings.codec.open_part(data)
         except ArchiveError as error:
             self._bad(where, str(error))
 
     def _check_leaf(self, where: str, meta: MailMeta | AuditLeaf) -> None:
-        if meta.node == self._node and meta.leaf < len(self._hashes) and self._hashes[meta.leaf] != meta.leaf_hash():
+        if meta.node == self._holdings.node and meta.leaf < len(self._hashes) and self._hashes[meta.leaf] != meta.leaf_hash():
             self._bad(where, f"it is not what leaf {meta.leaf} states")
 
     def _check_staging(self, unsealed: Sequence[tuple[int, bytes, int]]) -> None:

@@ -17,10 +17,10 @@ from hornetmail.archive.index.holds import begin_hold, end_hold, holds_of, holds
 from hornetmail.archive.index.matching import matching, with_ids
 from hornetmail.archive.index.removal import Removed, forget_text, remove_mails
 from hornetmail.archive.index.rules import Counted, RulesRow, rules_row, set_rules, tenants_to_walk, walk
+from hornetmail.archive.store.holdings import Holdings
 from hornetmail.archive.store.packs import end_of, month_of
-from hornetmail.archive.store.records import EventMeta, Kind, RecordCodec, What
+from hornetmail.archive.store.records import EventMeta, Kind, What
 from hornetmail.archive.store.shelf import pack_rows
-from hornetmail.archive.store.staging import Staging
 from hornetmail.core.archive.archived import ArchiveError, HoldRefused
 from hornetmail.core.archive.retention import DAY, Deleted, Hold, RetentionPreview, RetentionState, Rule, checked
 from hornetmail.db.engines import Cursor
@@ -41,13 +41,11 @@ class Parts(msgspec.Struct, frozen=True):
     """What it works on. ``index`` raises ArchiveError if there is none. ``moving``: held while packs change or are deleted. ``flush(seal)`` indexes what is
     staged, and seals it; ``tell`` tells the journal what went; ``backup_days``: as long a backup is kept."""
 
+    holdings: Holdings
     index: Callable[[], Database]
-    staging: Staging
-    codec: RecordCodec
     moving: DeferredLock
     flush: Callable[[bool], Awaitable[None]]
     tell: Callable[[float], Awaitable[None]]
-    seconds: Callable[[], float]
     changed: Callable[[], Awaitable[None]]
     backup_days: float = 0.0
     audit: IAudit | None = None
@@ -76,13 +74,13 @@ class Keeping:
         """See IRetention."""
         index = self._parts.index()
         row = await index.read(rules_row, tenant) or RulesRow(tenant, 0.0, "", (), None)
-        marked, waiting, by = await index.read(_waiting, tenant, self._parts.seconds())
+        marked, waiting, by = await index.read(_waiting, tenant, self._parts.holdings.seconds())
         gone_by = by + self._parts.backup_days * DAY if waiting else 0.0
         return RetentionState(row.rules, row.at, row.by, row.walked is not None, marked, waiting, gone_by)
 
     async def preview(self, tenant: int, rules: Sequence[Rule]) -> RetentionPreview:
         """See IRetention."""
-        counted = Counted(tenant, checked(rules), self._parts.seconds())
+        counted = Counted(tenant, checked(rules), self._parts.holdings.seconds())
         place: int | None = -1
         while place is not None:
             place = await self._parts.index().read(counted.page, place)
@@ -91,10 +89,10 @@ class Keeping:
     async def set_rules(self, tenant: int, rules: Sequence[Rule], by: str) -> None:
         """See IRetention."""
         wanted = checked(rules)
-        now = self._parts.seconds()
+        now = self._parts.holdings.seconds()
         self._parts.index()
         event = EventMeta(What.RETENTION, now, by=by, text=msgspec.json.encode(wanted).decode())
-        await self._parts.staging.add_event(tenant, event)
+        await self._parts.holdings.staging.add_event(tenant, event)
         await self._parts.index().run(remember, tenant, event)
         if self._walking is None or self._walking.called:
             self._walking = Deferred.fromCoroutine(self._walk_quietly())
@@ -148,7 +146,7 @@ class Keeping:
         for at in range(0, max(1, len(records)), BATCH):
             event = EventMeta(
                 What.HOLD,
-                self._parts.seconds(),
+                self._parts.holdings.seconds(),
                 tuple(records[at : at + BATCH]),
                 by=hold.by,
                 reason=hold.reason,
@@ -156,7 +154,7 @@ class Keeping:
                 query=hold.query,
                 content=hold.content,
             )
-            await self._parts.staging.add_event(tenant, event)
+            await self._parts.holdings.staging.add_event(tenant, event)
             await self._parts.index().run(remember, tenant, event)
         return len(records)
 
@@ -164,8 +162,8 @@ class Keeping:
         """See IRetention."""
         if not any(hold.name == name and not hold.released for hold in await self.holds(tenant)):
             raise KeyError(name)
-        event = EventMeta(What.RELEASE, self._parts.seconds(), by=by, text=name)
-        await self._parts.staging.add_event(tenant, event)
+        event = EventMeta(What.RELEASE, self._parts.holdings.seconds(), by=by, text=name)
+        await self._parts.holdings.staging.add_event(tenant, event)
         await self._parts.index().run(remember, tenant, event)
 
     async def renew_holds(self) -> None:
@@ -205,12 +203,12 @@ class Keeping:
         try:
             await self.renew_holds()
             removed = await parts.index().run(_remove, places, reason)
-            await parts.tell(parts.seconds())
+            await parts.tell(parts.holdings.seconds())
             await forget_text(parts.index(), {one.month for one in removed})
         finally:
             parts.moving.release()
         await parts.changed()
-        return Deleted(tuple(one.identifier for one in removed), parts.seconds() + (1.0 + parts.backup_days) * DAY)
+        return Deleted(tuple(one.identifier for one in removed), parts.holdings.seconds() + (1.0 + parts.backup_days) * DAY)
 
     async def _found(self, tenant: int, identifiers: Sequence[int]) -> dict[int, tuple[int, bytes, bool]]:
         """Raises KeyError: the first that there is not."""
@@ -224,13 +222,13 @@ class Keeping:
 
     async def catch_up(self) -> None:
         """Facts that are staged, and of which the index may not have heard before the process died."""
-        staging = self._parts.staging
+        staging = self._parts.holdings.staging
         for entries in [list(segment) for _, segment in sorted(staging.segments.items())]:
             for entry in entries:
                 if entry.kind != Kind.EVENT:
                     continue
                 try:
-                    event = self._parts.codec.open_event(staging.read(entry.position))[1]
+                    event = self._parts.holdings.codec.open_event(staging.read(entry.position))[1]
                 except (ArchiveError, KeyError, ValueError):
                     # Sealing names it.
                     continue

@@ -11,10 +11,8 @@ meant, and refuse until somebody confirms it: when the clock cannot be trusted, 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import msgspec
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from hornetmail.archive.index.holds import NOT_HELD
@@ -22,15 +20,15 @@ from hornetmail.archive.index.leaves import Leaf
 from hornetmail.archive.index.removal import RETENTION, Removed, forget_text, remove_mails
 from hornetmail.archive.index.schema import drop_month
 from hornetmail.archive.media.medium import MediumError
-from hornetmail.archive.media.roster import Media
+from hornetmail.archive.store.holdings import Holdings
 from hornetmail.archive.store.packs import month_of
 from hornetmail.archive.store.records import EventMeta, What
 from hornetmail.archive.store.shelf import PackRow, pack_rows
-from hornetmail.archive.store.staging import Staging
 from hornetmail.core import clock
 from hornetmail.core.archive.archived import ArchiveError
 from hornetmail.db.engines import Cursor
 from hornetmail.db.pool import Database
+from hornetmail.interfaces.audit import IAudit
 
 WAIT = 86400.0
 """Seconds at least between marking and going."""
@@ -56,6 +54,16 @@ class RetentionSettings(msgspec.Struct, frozen=True, gc=False):
     floor: int = 100
 
 
+class Clocks(msgspec.Struct, frozen=True, gc=False):
+    """What speaks for the clock (rule 19). ``drift``: by how many seconds wall clock and monotonic time disagree since the start, or since somebody confirmed the
+    clock. ``stamps``: how many time stamps there are; ``made``, ``at``: when the newest was, by the clock here and by its authority's."""
+
+    drift: float = 0.0
+    stamps: int = 0
+    made: float = 0.0
+    at: float = 0.0
+
+
 class _State(msgspec.Struct, frozen=True, gc=False):
     """What is known before a run. ``newest``: when the newest mail came; ``last``: the last run or confirmation; ``stamps``: of so many time stamps somebody
     said that the clock is right whatever they say; 0: none."""
@@ -71,34 +79,25 @@ class _State(msgspec.Struct, frozen=True, gc=False):
 
 
 class Retention:
-    """One run of either job. ``drift``: by how many seconds wall clock and monotonic time disagree since the start, or since somebody
-    confirmed the clock. ``stamp``: how many time stamps there are, and when the newest was made, by the clock here and by its authority's. ``alarm`` is told, code
-    and text, of media on which dead packs could not be removed. ``audit``: an ``IAudit``; None only where there is none to write to."""
+    """One run of either job. ``alarm`` is told, code and text, of media on which dead packs could not be removed. ``audit``: None only where there is none to
+    write to."""
 
     log = Logger()
 
     def __init__(
         self,
-        reactor: Any,
-        pool: Any,
+        holdings: Holdings,
         database: Database,
-        staging: Staging,
-        media: Media,
-        drift: float,
         alarm: Callable[[str, str], None],
+        clocks: Clocks,
         settings: RetentionSettings = RetentionSettings(),
-        stamp: tuple[int, float, float] = (0, 0.0, 0.0),
-        audit: Any = None,
+        audit: IAudit | None = None,
     ) -> None:
-        self._reactor = reactor
-        self._pool = pool
+        self._holdings = holdings
         self._database = database
-        self._staging = staging
-        self._media = media
-        self._drift = drift
         self._alarm = alarm
+        self._clocks = clocks
         self._settings = settings
-        self._stamp = stamp
         self._audit = audit
 
     async def mark(self, now: float) -> int:
@@ -139,29 +138,29 @@ class Retention:
     async def _remove(self, due: Sequence[tuple[int, int, int]], now: float) -> list[Removed]:
         """Each removal stands in the audit log before it happens, and what came of it after."""
         entries: list[tuple[int, int]] = []
-        for tenant in sorted({tenant for _, _, tenant in due}) if self._audit is not None else ():
-            identifiers = [str(identifier) for _, identifier, whose in due if whose == tenant]
-            detail = " ".join(identifiers)
-            entries.append(
-                (await self._audit.begin("retention", "archive.purge", f"{len(identifiers)} mails", detail, tenant), tenant)
-            )
+        if self._audit is not None:
+            for tenant in sorted({tenant for _, _, tenant in due}):
+                identifiers = [str(identifier) for _, identifier, whose in due if whose == tenant]
+                what, detail = f"{len(identifiers)} mails", " ".join(identifiers)
+                entries.append((await self._audit.begin("retention", "archive.purge", what, detail, tenant), tenant))
         removed = await self._database.run(_remove, [place for place, _, _ in due], now - WAIT)
-        for entry, tenant in entries:
-            await self._audit.outcome(entry, f"{sum(1 for one in removed if one.tenant == tenant)} removed")
+        if self._audit is not None:
+            for entry, tenant in entries:
+                await self._audit.outcome(entry, f"{sum(1 for one in removed if one.tenant == tenant)} removed")
         return removed
 
     async def confirm(self, now: float) -> None:
         """Somebody looked: the clock is right, what is marked may go, and the next marking goes through, however much it is."""
-        await self._database.run(_confirm, now, self._stamp[0])
+        await self._database.run(_confirm, now, self._clocks.stamps)
 
     def _check_clock(self, state: _State, now: float) -> None:
         if state.rebuilt:
             raise ArchiveError("purging is off since the rebuild, until it is confirmed")
         newest = state.newest if state.newest > state.accepted else 0.0
-        if why := clock.trouble(self._drift, max(newest, state.last), now, "the newest mail or the last run of retention"):
+        if why := clock.trouble(self._clocks.drift, max(newest, state.last), now, "the newest mail or the last run of retention"):
             raise ArchiveError(f"{why}: nothing is purged until confirmed")
-        stamps, made, at = self._stamp
-        if stamps > state.stamps and (abs(made - at) > clock.TOLERANCE or at > now + clock.TOLERANCE):
+        clocks = self._clocks
+        if clocks.stamps > state.stamps and (abs(clocks.made - clocks.at) > clock.TOLERANCE or clocks.at > now + clock.TOLERANCE):
             raise ArchiveError("the clock disagrees with the last time stamp: nothing is purged until confirmed")
 
     def _check_share(self, state: _State, now: float, count: int, what: str) -> None:
@@ -181,7 +180,9 @@ class Retention:
                 these = [each for each in going if (each.tenant, each.reason) == (tenant, reason)]
                 leaves = tuple(leaf for each in these for leaf in each.leaves)
                 records = tuple(each.record for each in these)
-                await self._staging.add_event(tenant, EventMeta(What.DELETED, now, records, reason=reason, leaves=leaves))
+                await self._holdings.staging.add_event(
+                    tenant, EventMeta(What.DELETED, now, records, reason=reason, leaves=leaves)
+                )
                 await self._database.run(_told, records)
 
     async def _sweep(self, now: float) -> None:
@@ -192,8 +193,8 @@ class Retention:
             if pack.medium in away:
                 continue
             try:
-                medium = self._media.get(pack.medium)
-                await deferToThreadPool(self._reactor, self._pool, medium.delete, pack.name)
+                medium = self._holdings.media.get(pack.medium)
+                await self._holdings.in_thread(medium.delete, pack.name)
             except MediumError as error:
                 away[pack.medium] = str(error)
                 continue

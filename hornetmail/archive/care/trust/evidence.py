@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from itertools import pairwise
-from typing import Any
-
-from twisted.internet.threads import deferToThreadPool
 
 from hornetmail.archive.care.trust.stamping import times_of
 from hornetmail.archive.index import search
 from hornetmail.archive.index.schema import people_decoder
 from hornetmail.archive.proof.evidence import write_bundle
-from hornetmail.archive.proof.leaflog import LeafLog
 from hornetmail.archive.proof.stamplog import StampLog
 from hornetmail.archive.proof.stamps import Stamp, StampBroken
+from hornetmail.archive.store.holdings import Holdings
 from hornetmail.archive.store.records import MailMeta
-from hornetmail.archive.store.shelf import PackRow, Shelf, pack_row
+from hornetmail.archive.store.shelf import PackRow, pack_row
 from hornetmail.core.archive.archived import ArchiveError, Refused
 from hornetmail.core.served import Scope
 from hornetmail.db.engines import Cursor
@@ -30,16 +27,13 @@ TRIES = 3
 class Evidence:
     """Makes bundles. What blocks runs in threads."""
 
-    def __init__(
-        self, reactor: Any, pool: Any, database: Database, shelf: Shelf, leaves: LeafLog, stamps: StampLog, node: int
-    ) -> None:
-        self._reactor = reactor
-        self._pool = pool
+    def __init__(self, holdings: Holdings, database: Database, stamps: StampLog) -> None:
+        self._in_thread = holdings.in_thread
         self._database = database
-        self._shelf = shelf
-        self._leaves = leaves
+        self._shelf = holdings.shelf
+        self._leaves = holdings.leaves
         self._stamps = stamps
-        self._node = node
+        self._node = holdings.node
 
     async def bundle(self, scope: Scope, identifier: int) -> bytes:
         """See ``IArchive.evidence``."""
@@ -58,10 +52,7 @@ class Evidence:
                 "evidence names everybody on the envelope, hidden recipients too: it is for the sender, for auditors, and for whoever may see them all"
             )
         further = await self._database.read(_arrivals, row.record)
-        return bytes(await self._in_thread(self._write, meta, raw, further))
-
-    async def _in_thread(self, call: Any, *args: Any) -> Any:
-        return await deferToThreadPool(self._reactor, self._pool, call, *args)
+        return await self._in_thread(self._write, meta, raw, further)
 
     def _open(self, row: search.MailRow, pack: PackRow | None) -> tuple[MailMeta, bytes]:
         return self._shelf.mail(self._shelf.record(pack, row.start, row.length))

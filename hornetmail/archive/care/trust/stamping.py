@@ -8,13 +8,12 @@ A token that was given is never thrown away but with the disk that was to keep i
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from twisted.internet.defer import Deferred, DeferredLock
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -26,8 +25,8 @@ from hornetmail.archive.proof.leaves import EMPTY_ROOT, audit_input, leaf_hash, 
 from hornetmail.archive.proof.stamplog import StampLog
 from hornetmail.archive.proof.stamps import NONE, Head, Stamp, StampBroken
 from hornetmail.archive.proof.tokens import TokenWrong, ask_for, check, good_until, read_certificates, read_token, token_in
+from hornetmail.archive.store.holdings import Holdings
 from hornetmail.archive.store.records import EventMeta, What
-from hornetmail.archive.store.staging import Staging
 from hornetmail.core.archive.archived import ArchiveError, Finding, NoAuthority
 from hornetmail.core.archive.stamps import Authority, StampSettings, StampState
 from hornetmail.core.clock import TOLERANCE
@@ -38,8 +37,6 @@ from hornetmail.disk.files import DiskFull
 from hornetmail.interfaces.audit import IAudit
 from hornetmail.interfaces.stamps import IStamps
 from hornetmail.net.ask import Answer, AskError
-
-T = TypeVar("T")
 
 MANY = 10_000
 """So many unstamped leaves are stamped at the next quarter of an hour (A52)."""
@@ -66,18 +63,14 @@ class Outside(msgspec.Struct, frozen=True):
 
 
 class Inside(msgspec.Struct, frozen=True):
-    """What it works on. ``leaves``, ``index``: as they are now; ``index`` raises ArchiveError without one. ``seal``: everything staged onto the medium;
+    """What it works on. ``index``: as it is now; raises ArchiveError without one. ``seal``: everything staged onto the medium;
     ``quiet``: runs a look while nothing is sealed. ``alarm``, ``over``: begin and end an alarm, code and text."""
 
-    reactor: Any
-    pool: Any
+    holdings: Holdings
     stamps: StampLog
-    media: Media
-    staging: Staging
-    leaves: Callable[[], LeafLog]
     index: Callable[[], Database]
     seal: Callable[[], Awaitable[None]]
-    quiet: Callable[[Callable[[], Awaitable[T]]], Awaitable[T]]
+    quiet: Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
     alarm: Callable[[str, str], None]
     over: Callable[[str, str], None]
 
@@ -88,10 +81,10 @@ class Stamping:
 
     log = Logger()
 
-    def __init__(self, inside: Inside, outside: Outside | None, node: int) -> None:
+    def __init__(self, inside: Inside, outside: Outside | None) -> None:
         self._inside = inside
         self._outside = outside
-        self._node = node
+        self._holdings = inside.holdings
         self._lock = DeferredLock()
         self._timer: Any = None
         self._again: Deferred[None] | None = None
@@ -118,13 +111,13 @@ class Stamping:
     def restore(self, every: bool = True) -> Sequence[Finding]:
         """Take from the media the stamps that are missing here, or damaged if ``every`` one is looked at (L3); what cannot be used. Blocking."""
         found: list[Finding] = []
-        self.stamps.restore(self._inside.media.all(), every, lambda where, what: found.append(Finding(where, what)))
+        self.stamps.restore(self._holdings.media.all(), every, lambda where, what: found.append(Finding(where, what)))
         return found
 
     def unstamped(self) -> int:
         """Leaves that no stamp holds, those included that wait to be sealed."""
         newest = self.stamps.newest
-        return max(0, self._inside.staging.next_leaf - (newest.head.size if newest else 0))
+        return max(0, self._holdings.staging.next_leaf - (newest.head.size if newest else 0))
 
     def clocks(self) -> tuple[int, float, float]:
         """How many stamps there are, and when the newest was made, by the clock here and by its authority's (rule 19)."""
@@ -173,7 +166,7 @@ class Stamping:
     async def if_many(self) -> None:
         """xx:00, :15, :30 and :45 (A52)."""
         if self.unstamped() >= MANY and self._outside is not None and self._outside.settings().authorities:
-            await self.daily(self._inside.reactor.seconds())
+            await self.daily(self._holdings.seconds())
 
     async def stop(self) -> None:
         """Ask no more; what is being asked is cut off, what was answered is kept."""
@@ -211,7 +204,7 @@ class Stamping:
                 problems.append(f"{authority.name}: {error}")
                 continue
             try:
-                await self._in_thread(self.stamps.append, stamp)
+                await self._holdings.in_thread(self.stamps.append, stamp)
             except OSError as error:
                 problems.append(f"the stamp could not be kept: {error}")
                 break
@@ -225,13 +218,13 @@ class Stamping:
         await self._audit_leaf(outside)
         await self._inside.seal()
         # This directory may be an older copy: a number that a medium has is not given again.
-        for one in await self._in_thread(self.restore, False):
+        for one in await self._holdings.in_thread(self.restore, False):
             self.log.error("stamps: {where}: {what}", where=one.where, what=one.what)
         newest = self.stamps.newest
-        now = self._inside.reactor.seconds()
+        now = self._holdings.seconds()
 
         async def look() -> tuple[int, bytes]:
-            leaves = self._inside.leaves()
+            leaves = self._holdings.leaves
             return leaves.size, leaves.root()
 
         size, root = await self._inside.quiet(look)
@@ -245,15 +238,15 @@ class Stamping:
                 )
             else:
                 before = newest.link
-        return Head(self._node, self.stamps.count, size, root, milliseconds(now), before)
+        return Head(self._holdings.node, self.stamps.count, size, root, milliseconds(now), before)
 
     async def _audit_leaf(self, outside: Outside) -> None:
         number, digest = await outside.audit.newest()
-        if number <= await self._inside.index().read(audited_until, self._node):
+        if number <= await self._inside.index().read(audited_until, self._holdings.node):
             return
-        now = milliseconds(self._inside.reactor.seconds()) / 1000
+        now = milliseconds(self._holdings.seconds()) / 1000
         event = EventMeta(What.AUDIT, now, text=f"{number} {digest.hex()}")
-        await self._inside.staging.add_event(0, event, leaf_hash(audit_input(number, digest, now)))
+        await self._holdings.staging.add_event(0, event, leaf_hash(audit_input(number, digest, now)))
 
     async def check_audit(self) -> Sequence[Finding]:
         """Whether the audit log is whole, and still what its leaves state (L14)."""
@@ -275,7 +268,7 @@ class Stamping:
         if authority is None:
             raise KeyError(name)
         try:
-            await self._ask(authority, settings, Head(self._node, 0, 0, EMPTY_ROOT, 0, NONE))
+            await self._ask(authority, settings, Head(self._holdings.node, 0, 0, EMPTY_ROOT, 0, NONE))
         except (AskError, TokenWrong) as error:
             raise ArchiveError(f"{name}: {error}") from None
 
@@ -300,9 +293,9 @@ class Stamping:
         if answer.status != 200:
             raise AskError(f"it answered {answer.status}")
         token = token_in(answer.body)
-        stated = await self._in_thread(check, token, data, certificates, query.nonce)
+        stated = await self._holdings.in_thread(check, token, data, certificates, query.nonce)
         until = good_until(stated, certificates)
-        now = self._inside.reactor.seconds()
+        now = self._holdings.seconds()
         if until <= max(now, stated.at):
             raise TokenWrong("its certificate has ended, or its algorithm is no longer good")
         if abs(stated.at - now) > TOLERANCE:
@@ -311,23 +304,23 @@ class Stamping:
 
     async def _after(self, stamp: Stamp) -> None:
         """It is kept here; what fails from now on loses nothing."""
-        for problem in await self._in_thread(self._publish):
+        for problem in await self._holdings.in_thread(self._publish):
             self.log.error("stamps: {problem}", problem=problem)
         at, until = times_of(stamp)
         if abs(at - stamp.head.made / 1000) <= TOLERANCE:
             self._inside.over(CLOCK, f"the clock here and that of {stamp.authority} agree")
-        if until - self._inside.reactor.seconds() >= WARN:
+        if until - self._holdings.seconds() >= WARN:
             self._inside.over(ENDING, f"the newest stamp of {stamp.authority} is good for longer")
         else:
             self._inside.alarm(
                 ENDING,
-                f"stamps of {stamp.authority} are good for {(until - self._inside.reactor.seconds()) / DAY:.0f} days only:"
+                f"stamps of {stamp.authority} are good for {(until - self._holdings.seconds()) / DAY:.0f} days only:"
                 " its certificate or algorithm ends. Set up another authority, or its new certificate",
             )
 
     def _publish(self) -> list[str]:
         problems = []
-        for medium in self._inside.media.all():
+        for medium in self._holdings.media.all():
             try:
                 self.stamps.publish(medium)
             except (MediumError, DiskFull, OSError) as error:
@@ -337,7 +330,7 @@ class Stamping:
     # -- when it fails
 
     def _failed(self, why: str) -> NoReturn:
-        outside, now = self._outside, self._inside.reactor.seconds()
+        outside, now = self._outside, self._holdings.seconds()
         assert outside is not None
         self._failures += 1
         self._since = self._since if self._failing else now
@@ -347,24 +340,20 @@ class Stamping:
             self._next = now + delay
             if self._timer is not None and self._timer.active():
                 self._timer.cancel()
-            self._timer = self._inside.reactor.callLater(delay, self._try_again)
+            self._timer = self._holdings.reactor.callLater(delay, self._try_again)
             self._inside.alarm(
                 FAILED, f"no time stamp, {self.unstamped()} leaves wait for one: {why}. Next try in {delay / 60:.0f} min"
             )
         raise ArchiveError(f"no time stamp: {why}")
 
     def _try_again(self) -> None:
-        self._again = Deferred.fromCoroutine(self.daily(self._inside.reactor.seconds()))
+        self._again = Deferred.fromCoroutine(self.daily(self._holdings.seconds()))
 
     def _well(self) -> None:
         self._failures, self._failing, self._since, self._next = 0, "", 0.0, 0.0
         self._inside.over(FAILED, "everything archived so far is stamped")
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
-
-    async def _in_thread(self, call: Callable[..., T], *args: Any) -> T:
-        result: T = await deferToThreadPool(self._inside.reactor, self._inside.pool, call, *args)
-        return result
 
 
 def times_of(stamp: Stamp) -> tuple[float, float]:

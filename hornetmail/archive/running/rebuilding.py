@@ -1,0 +1,77 @@
+"""The index made anew (L3) while the archive runs."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Sequence
+
+from twisted.logger import Logger
+
+from hornetmail.archive.care.packs.accounts import Accounts
+from hornetmail.archive.care.packs.rebuild import Rebuild
+from hornetmail.archive.care.trust.stamping import Stamping, verify_stamps
+from hornetmail.archive.running.arriving import Arriving
+from hornetmail.archive.running.footing import Footing
+from hornetmail.archive.running.opening import Opening
+from hornetmail.archive.store.shelf import PackRow, pack_rows
+from hornetmail.core.archive.archived import ArchiveError, Finding
+
+
+class Rebuilding:
+    """See ``Archive.rebuild``."""
+
+    log = Logger()
+
+    def __init__(self, footing: Footing, opening: Opening, arriving: Arriving, stamping: Stamping) -> None:
+        self._holdings = footing.holdings
+        self._standing = footing.standing
+        self._opening = opening
+        self._arriving = arriving
+        self._stamping = stamping
+
+    async def run(self) -> Sequence[Finding]:
+        """See ``Archive.rebuild``."""
+        holdings, opening = self._holdings, self._opening
+        if holdings.keys.current().locked:
+            raise ArchiveError("the archive key is locked")
+        await self._arriving.sealed()
+        await opening.stop_writing()
+        try:
+            found = await self._make()
+        except BaseException:
+            # The old index is as good as it was, and mail goes on coming in.
+            opening.go_on_writing()
+            raise
+        await opening.close_index()
+        try:
+            await holdings.in_thread(opening.files.take)
+        except ArchiveError:
+            await opening.open_index()
+            raise
+        holdings.staging.index_again()
+        await opening.open_index()
+        await self._arriving.flush()
+        ownerless = await Accounts(holdings, self._standing.index()).check()
+        stamps = await holdings.in_thread(self._stamping.restore)
+        wrong = await holdings.in_thread(verify_stamps, self._stamping.stamps, holdings.leaves, holdings.media, False)
+        return (*found, *ownerless, *stamps, *wrong)
+
+    async def _make(self) -> Sequence[Finding]:
+        before = await self._packs_before()
+        database = await self._opening.open_anew()
+        try:
+            return await Rebuild(self._holdings, database, before).run()
+        finally:
+            # A call that failed leaves its cursor in a cycle with its traceback, and SQLite writes its WAL out only when no cursor is left.
+            await self._holdings.in_thread(gc.collect)
+            await database.close()
+
+    async def _packs_before(self) -> Sequence[PackRow]:
+        """The packs that the old index knows, if it can still be asked."""
+        if self._standing.opened is None:
+            return ()
+        try:
+            return await self._standing.index().read(pack_rows)
+        except Exception as error:  # noqa: BLE001  it may be why there is a rebuild
+            self.log.error("the old index cannot be asked for its packs: {error}", error=error)
+            return ()

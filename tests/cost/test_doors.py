@@ -1,0 +1,201 @@
+"""No connection holds the others up (rule 8d): whatever a client says, no turn of the reactor lasts over 50 ms. Before, each of these stood for seconds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from zope.interface import implementer
+
+from hornetmail.core.served import Person, Scope
+from hornetmail.interfaces.access import IAccess
+from hornetmail.net.pump import Pump
+from hornetmail.servers.imap.session import ImapSession
+from hornetmail.servers.pop3 import POP3Policy, POP3Session, POP3Site
+from hornetmail.wire.imap.server import ImapServerEngine
+from hornetmail.wire.pop3.server import POP3ServerEngine
+from tests.cost.turns import MOST, Line, MeasuredReactor, calm
+from tests.servers.dialogs import DOORS
+from tests.servers.imap.door import SIMPLE, Door
+from tests.servers.smtp_fakes import World
+
+MESSAGES = 2000
+
+
+class Portal:
+    """A portal with one mailbox in memory."""
+
+    def __init__(self, tree: Any) -> None:
+        self._tree = tree
+
+    async def lock(self, mailbox: int, owner: str) -> bool:
+        return True
+
+    async def unlock(self, mailbox: int, owner: str) -> None:
+        """Nothing to do."""
+
+    def tree(self, mailbox: int) -> Any:
+        return self._tree
+
+
+@implementer(IAccess)
+class Doorman:
+    async def login(self, user: str, password: str, door: str, peer: str) -> Person:
+        return Person(1, user, 1)
+
+    def scope(self, person: Person) -> Scope:
+        return Scope(1, frozenset())
+
+
+def imap(messages: int = MESSAGES, folders: int = 0) -> Line:
+    """Logged in, INBOX selected."""
+    reactor = MeasuredReactor()
+    door = Door(reactor)
+    for _ in range(messages):
+        door.inbox.add(SIMPLE)
+    for number in range(folders):
+        door.tree.make(f"Folder {number} " + "a" * 200)
+    session = ImapSession(door.site)
+    line = Line(reactor, Pump(ImapServerEngine(), lambda: session, reactor))  # type: ignore[arg-type]
+    line.say(b"l LOGIN alice@example.test secret\r\ns SELECT INBOX\r\n")
+    reactor.longest = 0.0
+    return line
+
+
+def pop3() -> Line:
+    """Logged in."""
+    reactor = MeasuredReactor()
+    door = Door(reactor)
+    for _ in range(MESSAGES):
+        door.inbox.add(SIMPLE)
+    site = POP3Site(reactor, Doorman(), Portal(door.tree))  # type: ignore[arg-type]
+    line = Line(reactor, Pump(POP3ServerEngine(POP3Policy(plaintext_login=True)), lambda: POP3Session(site), reactor))  # type: ignore[arg-type]
+    assert b"-ERR" not in line.say(b"USER a\r\nPASS b\r\n")
+    reactor.longest = 0.0
+    return line
+
+
+@pytest.mark.parametrize(
+    ("said", "times"),
+    [
+        (b"STAT\r\n", 10_000),
+        (b"UIDL\r\n", 300),
+        (b"LIST\r\n", 300),
+        (b"DELE 1\r\nSTAT\r\nRSET\r\nUIDL\r\n", 100),
+        (b"NOOP\r\n", 10_000),
+    ],
+)
+def test_pop3(said: bytes, times: int) -> None:
+    """STAT counted all messages each time, UIDL made its list anew; and a packet of commands was one turn (3.0 s)."""
+
+    def longest() -> float:
+        line = pop3()
+        answers = line.say(said * times)
+        assert answers.count(b"+OK") == times * said.count(b"\r\n")
+        return line.reactor.longest
+
+    assert calm(longest) < MOST
+
+
+@pytest.mark.parametrize(
+    ("said", "times"),
+    [
+        (b"a UID SEARCH UNKEYWORD k 1:1990\r\n", 100),
+        (b"a SEARCH" + b" UNKEYWORD k" * 990 + b"\r\n", 1),
+        (b"a SEARCH " + b"OR UNKEYWORD a " * 19 + b"ALL\r\n", 20),
+        (b"a SEARCH NOT 1:3 2:* 5:1000\r\n", 50),
+        (b"a FETCH 1:200 (" + b" ".join(b"BODY.PEEK[]<%d.1>" % n for n in range(1899)) + b")\r\n", 1),
+        (b"a FETCH 1:* (FLAGS UID RFC822.SIZE INTERNALDATE)\r\n", 10),
+        (b"a STORE 1:* +FLAGS.SILENT (k)\r\n", 5),
+        (b"a NOOP\r\n", 10_000),
+    ],
+)
+def test_imap(said: bytes, times: int) -> None:
+    """One command's work, keys times messages or messages times pieces, was one turn (1.1 to 1.8 s)."""
+
+    def longest() -> float:
+        line = imap()
+        answers = line.say(said * times)
+        assert answers.count(b"a OK") == times, answers[-200:]
+        return line.reactor.longest
+
+    assert calm(longest) < MOST
+
+
+@pytest.mark.parametrize("pattern", [b"*" * 900, b"%*" * 450, b"*a" * 400, b"%" * 900, b"*a%" * 300 + b"b"])
+@pytest.mark.parametrize("command", [b"LIST", b"LSUB"])
+def test_list(command: bytes, pattern: bytes) -> None:
+    """900 stars: 1.3 s with six folders, 80 s with a longer line."""
+
+    def longest() -> float:
+        line = imap(1, folders=500)
+        line.say(b"".join(b'b SUBSCRIBE "Folder %d %b"\r\n' % (n, b"a" * 200) for n in range(500)))
+        line.reactor.longest = 0.0
+        answers = line.say(b'a %b "" "%b"\r\n' % (command, pattern))
+        assert b"a OK" in answers
+        return line.reactor.longest
+
+    assert calm(longest) < MOST
+
+
+def test_many_patterns() -> None:
+    """A hundred patterns on five hundred folders."""
+
+    def longest() -> float:
+        line = imap(1, folders=500)
+        answers = line.say(b'a LIST "" (' + b" ".join([b'"*a%b*"' % (b"b*a" * 60)] * 100) + b")\r\n")
+        assert b"a OK" in answers
+        return line.reactor.longest
+
+    assert calm(longest) < MOST
+
+
+def test_strangers() -> None:
+    """Floods of commands before log-in: they end the conversation instead of keeping it up for ever."""
+    for engine, session, said, last in (
+        (ImapServerEngine, lambda: ImapSession(Door(MeasuredReactor()).site), b"a NOOP\r\n", b"* BYE"),
+        (ImapServerEngine, lambda: ImapSession(Door(MeasuredReactor()).site), b"a CAPABILITY\r\n", b"* BYE"),
+        (
+            lambda: POP3ServerEngine(POP3Policy()),
+            lambda: POP3Session(POP3Site(None, Doorman(), Portal(None))),  # type: ignore[arg-type]
+            b"CAPA\r\n",
+            b"-ERR too many commands",
+        ),
+    ):
+        reactor = MeasuredReactor()
+        line = Line(reactor, Pump(engine(), session, reactor))  # type: ignore[arg-type,operator]
+        answers = line.say(said * 5_000)
+        assert last in answers
+        assert answers.count(b"\r\n") < 1000
+        assert line.transport.disconnecting
+        assert reactor.longest < MOST
+
+
+def test_a_stranger_holds_little() -> None:
+    """62 literals of 4 KB held 300 KB a connection before log-in: bounds are a command's, not a literal's."""
+    reactor = MeasuredReactor()
+    engine = ImapServerEngine()
+    session = ImapSession(Door(reactor).site)
+    line = Line(reactor, Pump(engine, lambda: session, reactor))  # type: ignore[arg-type]
+    answers = line.say(b"a LOGIN {4000+}\r\n" + (b"x" * 4000 + b" {4000+}\r\n") * 62)
+    assert b"BAD [TOOBIG]" in answers
+    assert len(engine._command) + engine.buffered < 40_000
+
+
+@pytest.mark.parametrize(
+    "said", [b"NOOP\r\n", b"RSET\r\n", b"MAIL FROM:<a@b.test>\r\nRSET\r\n", b"EHLO x\r\n", b"VRFY x\r\n", b"XYZZY\r\n"]
+)
+def test_smtp(said: bytes) -> None:
+    """Floods over SMTP."""
+
+    def longest() -> float:
+        reactor = MeasuredReactor()
+        world = World(reactor, DOORS["mx"])
+        line = Line(reactor, world.pump())
+        line.say(b"EHLO client.test\r\n")
+        reactor.longest = 0.0
+        answers = line.say(said * 10_000)
+        assert answers.count(b"\r\n") >= 10
+        return reactor.longest
+
+    assert calm(longest) < MOST
