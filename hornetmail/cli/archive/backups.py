@@ -126,6 +126,13 @@ def mirror_off(client: Client) -> None:
     help="The paper of the archive's key, as text; again for each part of it.",
 )
 @click.option("--password-stdin", is_flag=True, help="Read the paper's password from standard input.")
+@click.option(
+    "--backup",
+    "stamp",
+    default="",
+    metavar="STAMP",
+    help="The backup of people, settings and index; the newest unless told otherwise.",
+)
 @json_option
 @click.pass_obj
 def restore(
@@ -135,6 +142,7 @@ def restore(
     secret_file: Path | None,
     key: tuple[Path, ...],
     password_stdin: bool,
+    stamp: str,
     as_json: bool,
     **given: Any,
 ) -> None:
@@ -153,7 +161,7 @@ def restore(
     place = source if kind != "directory" else str(Path(source).absolute())
     wanted = Source(kind, place, {name: value for name, value in given.items() if value}, secret)
     try:
-        done = run(config, wanted, text, password, lambda line: None if as_json else click.echo(clean(line)))
+        done = run(config, wanted, text, password, lambda line: None if as_json else click.echo(clean(line)), stamp)
     except (OSError, RuntimeError, ValueError) as error:
         raise Failure(str(error) or type(error).__name__) from None
     if as_json:
