@@ -50,12 +50,15 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=24' 'setuptools>=77,<83' wheel
 
+# Twisted finds plugins along sys.path, which only this mode has us on; setuptools < 83 has it, and says each time that it may go one day.
+EDITABLE = PYTHONWARNINGS='ignore:Compat editable installs' $(BIN)/python -m pip install --quiet --config-settings editable_mode=compat
+
 $(VENV)/.run: $(VENV)/bin/python setup.cfg pyproject.toml
-	$(BIN)/python -m pip install --quiet --config-settings editable_mode=compat -e .
+	$(EDITABLE) -e .
 	touch $@
 
 $(VENV)/.test: $(VENV)/bin/python setup.cfg pyproject.toml
-	$(BIN)/python -m pip install --quiet --config-settings editable_mode=compat -e '.[test]'
+	$(EDITABLE) -e '.[test]'
 	touch $@ $(VENV)/.run
 
 clean:

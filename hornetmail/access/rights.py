@@ -9,15 +9,17 @@ from __future__ import annotations
 import enum
 
 from hornetmail.core.archive.archived import Refused
-from hornetmail.core.served import Cause, Person, Role, Scope, Suspension
+from hornetmail.core.served import OPERATOR, Cause, Person, Role, Scope, Suspension
 
 
 class Right(enum.StrEnum):
-    """What an operation asks for. ``ANYBODY`` needs no log-in, ``PERSON`` any log-in."""
+    """What an operation asks for. ``ANYBODY`` needs no log-in, ``PERSON`` any log-in. ``OPERATE``: what belongs to the whole installation and not to one tenant (media, keys,
+    backups, time stamps, jobs) is for administrators of the tenant that operates it."""
 
     ANYBODY = "anybody"
     PERSON = "person"
     ADMINISTER = "administer"
+    OPERATE = "operate"
     SEARCH = "search"
     OPEN = "open"
     REDELIVER = "redeliver"
@@ -27,6 +29,7 @@ class Right(enum.StrEnum):
 
 _ROLES: dict[Right, frozenset[Role]] = {
     Right.ADMINISTER: frozenset({Role.ADMIN}),
+    Right.OPERATE: frozenset({Role.ADMIN}),
     Right.AUDIT: frozenset({Role.ADMIN, Role.AUDITOR}),
     Right.APPROVE: frozenset({Role.ADMIN, Role.AUDITOR, Role.DATAOFFICER}),
 }
@@ -57,6 +60,8 @@ def may(person: Person | None, right: Right) -> bool:
     if person is None:
         return False
     if right is Right.OPEN and person.mailbox == 0:
+        return False
+    if right is Right.OPERATE and person.tenant not in (0, OPERATOR):
         return False
     wanted = _ROLES.get(right)
     return wanted is None or any(person.has(role) for role in wanted)

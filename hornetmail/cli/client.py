@@ -6,6 +6,7 @@ import base64
 import http.client
 import json
 import os
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -76,8 +77,23 @@ class Client:
         finally:
             connection.close()
         if answer.status >= 400:
-            raise Failure(_reason(data, answer.status))
+            raise Failure(_on_the_line(_reason(data, answer.status)))
         return data
+
+
+def _on_the_line(text: str) -> str:
+    """A fault that names a field of the request, as ``$.primaries[0]: …``, with what was typed on the command line for it."""
+    found = re.match(r"\$\.(\w+)(?:\[(\d+)\])?([^:]*): ", text)
+    if found is None:
+        return text
+    field, place, rest = found.groups()
+    context = click.get_current_context(silent=True)
+    for parameter in context.command.params if context is not None else ():
+        if parameter.name == field and isinstance(parameter, click.Option):
+            field = max(parameter.opts, key=len)
+        elif parameter.name == field:
+            field = parameter.make_metavar(context) if context is not None else field
+    return f"{field}{f' ({int(place) + 1}.)' if place and place != '0' else ''}{rest}: {text[found.end() :]}"
 
 
 def _text(value: Any) -> str:

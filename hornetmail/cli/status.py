@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from hornetmail.cli.archive.stamps import stamps_line
@@ -31,7 +33,7 @@ def status(client: Client, as_json: bool) -> None:
     )
     stored = f"{size(archive['bytes_stored'])} for {size(archive['bytes_raw'])}"
     click.echo(
-        f"archive       {archive['mails']} mails in {archive['packs']} packs, {stored}{', LOCKED' if archive['locked'] else ''}"
+        f"archive       {_packed(archive)}, {stored}{', LOCKED' if archive['locked'] else ''}"
         + (f", {archive['marked']} marked to go" if archive["marked"] else "")
     )
     click.echo(f"time stamps   {stamps_line(archive['stamps'])}")
@@ -51,3 +53,15 @@ def status(client: Client, as_json: bool) -> None:
         click.echo(
             f"archive key   {key['id']}; still under the one before, and out of reach: medium {', '.join(map(str, key['media_waiting']))}"
         )
+
+
+def _packed(archive: dict[str, Any]) -> str:
+    """Mail is in the staging area first: that is no pack with nothing in it."""
+    mails, packs = _count(archive["mails"], "mail"), archive["packs"]
+    if not packs:
+        return f"{mails}, none on a medium yet" if archive["mails"] else mails
+    return f"{mails} in {_count(packs, 'pack')}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

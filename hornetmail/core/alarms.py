@@ -32,6 +32,7 @@ class Kind(msgspec.Struct, frozen=True, gc=False):
 KINDS = {
     kind.code: kind
     for kind in (
+        Kind("alarms-untold", "Alarms cannot be told by one way"),
         Kind("accept-all", "The primary accepts every address"),
         Kind("attempt-lost", "Delivery attempts did not end", Ends.SEEN),
         Kind("archive-backlog", "Mail waits for the archive's medium"),
@@ -71,6 +72,7 @@ KINDS = {
         Kind("portal-expiry", "Portal folders do not expire"),
         Kind("primary-back", "The primary is back, the emergency ends by hand"),
         Kind("primary-down", "The primary seems to be down"),
+        Kind("primary-unknown", "There is no host of the primary's name"),
         Kind("queue-body-lost", "The text of a message cannot be read from disk", Ends.SEEN),
         Kind("queue-broken", "The queue's journal failed"),
         Kind("queue-damage", "Damage in the queue's journal", Ends.SEEN),

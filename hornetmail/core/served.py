@@ -29,6 +29,15 @@ class Coverage(enum.StrEnum):
     PICKED = "picked"
 
 
+class MailServer(msgspec.Struct, frozen=True, gc=False):
+    """A door of the portal for mail programs. ``encryption``: ``TLS`` from the start, or ``STARTTLS``."""
+
+    protocol: str
+    host: str
+    port: int
+    encryption: str
+
+
 class TLSPolicy(enum.StrEnum):
     """Outgoing TLS: if offered, required and verified, or never."""
 
@@ -84,6 +93,10 @@ class Cause(enum.StrEnum):
 
     PASSWORD = "password"
     ADDRESS = "address"
+
+
+OPERATOR = 1
+"""The first tenant: whoever runs the installation (rule 25). What the machine's own administrator does, whose tenant is 0, is for its auditors to see."""
 
 
 class Suspension(msgspec.Struct, frozen=True, gc=False):

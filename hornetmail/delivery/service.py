@@ -160,7 +160,7 @@ class Delivery:
             modes.refused,
             chosen.patience,
         )
-        evidence = Evidence(directory, self.accepted, modes, self.recipients.accepts_everything)
+        evidence = Evidence(clock, directory, self.accepted, modes, self.recipients.accepts_everything)
         primary = PrimaryCourier(self._primaries, directory)
         self._outside = MXCourier(self._exchangers, directory, resolver, hostname)
         couriers: dict[str, ICourier] = {

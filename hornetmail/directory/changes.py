@@ -8,7 +8,14 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import msgspec
 
 from hornetmail.core.served import Domain, Mailbox, Role, Suspension
-from hornetmail.directory.checks import DirectoryConflict, DirectoryError, DirectoryMissing, checked_domain, mailbox_address
+from hornetmail.directory.checks import (
+    DirectoryConflict,
+    DirectoryError,
+    DirectoryMissing,
+    checked_domain,
+    display_name,
+    mailbox_address,
+)
 from hornetmail.directory.schema import Statement
 from hornetmail.directory.snapshot import Credential, Snapshot, taken
 
@@ -46,7 +53,8 @@ class NewMailbox(msgspec.Struct, frozen=True, kw_only=True):
 
 def added_tenant(snapshot: Snapshot, name: str) -> Change[int]:
     """A customer that owns domains; its number. Raises DirectoryConflict."""
-    if not name.strip() or name in snapshot.tenants.values():
+    name = display_name(name, "tenant")
+    if not name or name in snapshot.tenants.values():
         raise DirectoryConflict(f'tenant "{name}": there is one already, or it has no name')
     number = max(snapshot.tenants, default=0) + 1
     sql = "INSERT INTO tenants (tenant, name) VALUES (?, ?)"
@@ -155,7 +163,7 @@ def added_mailbox(snapshot: Snapshot, identifier: int, new: NewMailbox) -> Chang
         tenant=domain.tenant if domain is not None else new.tenant or 1,
         aliases=tuple(new.aliases),
         roles=tuple(dict.fromkeys(new.roles)),
-        name=new.name.strip()[:200],
+        name=display_name(new.name, f'mailbox "{wanted}": name'),
         enabled=new.enabled,
         picked=new.picked,
         archive=new.archive,
@@ -177,6 +185,8 @@ def changed_mailbox(snapshot: Snapshot, identifier: int, **changes: Any) -> Chan
     old = _mailbox(snapshot, identifier)
     if {"id", "address", "domain", "tenant"} & changes.keys():
         raise DirectoryError(f'mailbox "{old.address}": ID, address and tenant stay')
+    if "name" in changes:
+        changes["name"] = display_name(changes["name"], f'mailbox "{old.address}": name')
     mailbox = _checked_mailbox(snapshot, msgspec.structs.replace(old, **changes))
     if old.roles and not mailbox.roles and snapshot.domain(mailbox.domain) is None:
         raise DirectoryConflict(f'mailbox "{mailbox.address}": its domain is not served here, so it needs a role')

@@ -8,6 +8,7 @@ import msgspec
 
 from hornetmail.core.mail.address import Address, AddressError, fold_domain, parse
 from hornetmail.core.served import Domain, Host
+from hornetmail.core.text import unseen
 
 
 class DirectoryError(ValueError):
@@ -41,9 +42,19 @@ def mailbox_address(text: str, where: str) -> Address:
         raise DirectoryError(f'{where} "{_shown(text)}": {error}') from None
     if address.domain.startswith("["):
         raise DirectoryError(f'{where} "{_shown(text)}": an address literal, not a domain')
+    if why := unseen(str(address)):
+        raise DirectoryError(f'{where} "{_shown(text)}": {why}')
     if len(str(address).encode()) > 254:
         raise DirectoryError(f'{where} "{_shown(text)}": longer than 254 octets')
     return address
+
+
+def display_name(text: str, where: str) -> str:
+    """A name as people are shown it, at most 200 characters of it. Raises DirectoryError if it has something that cannot be seen."""
+    name = text.strip()
+    if why := unseen(name):
+        raise DirectoryError(f'{where} "{_shown(name)}": {why}')
+    return name[:200]
 
 
 def parse_host(text: str, where: str = "host") -> Host:

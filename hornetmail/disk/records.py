@@ -18,6 +18,7 @@ from typing import NamedTuple
 import msgspec
 from twisted.logger import Logger
 
+from hornetmail.disk.anchor import nothing
 from hornetmail.disk.files import Disk, DiskFull, SyncFailed
 from hornetmail.disk.seal import BrokenSeal, Seal
 from hornetmail.disk.segment import (
@@ -80,12 +81,22 @@ class _Segment:
 class RecordLog:
     """One log in one directory. Blocking; ``replay`` comes first, and only one thread at a time may call (``read`` excepted).
 
-    ``writer``: 1 to 16 of ``[a-z0-9_]``, who appends; records of all writers are replayed. ``seal`` None: plain, checksummed only.
+    ``writer``: 1 to 16 of ``[a-z0-9_]``, who appends; records of all writers are replayed. ``seal`` None: plain, checksummed only. ``look`` raises
+    DiskAway if the directory is not the one that was opened: asked before a file is made or removed, and before a missing one is believed.
     """
 
     log = Logger()
 
-    def __init__(self, directory: Path, disk: Disk, *, writer: str, seal: Seal | None, segment_bytes: int = 64 << 20) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        disk: Disk,
+        *,
+        writer: str,
+        seal: Seal | None,
+        segment_bytes: int = 64 << 20,
+        look: Callable[[], None] = nothing,
+    ) -> None:
         if not re.fullmatch(r"[a-z0-9_]{1,16}", writer):
             raise ValueError(f"a writer is 1 to 16 of a-z, 0-9 and _, not {writer!r}")
         self.directory = directory
@@ -93,6 +104,7 @@ class RecordLog:
         self._writer = writer
         self._seal = seal
         self._limit = segment_bytes
+        self._look = look
         self._segments: dict[int, _Segment] = {}
         self._active: _Segment | None = None
         self._last = 0
@@ -278,6 +290,7 @@ class RecordLog:
         fresh = segment.fd < 0
         offset = segment.durable
         if fresh:
+            self._look()
             segment.fd = self._disk.open(self.directory / segment.place.name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
             parts.insert(0, segment_header(segment.place, segment.seal))
             offset = 0
@@ -325,6 +338,7 @@ class RecordLog:
         try:
             fd = self._disk.open(self.directory / place.name, os.O_RDONLY)
         except FileNotFoundError:
+            self._look()
             raise KeyError(position.segment) from None
         try:
             data = self._disk.read(fd, RECORD_BYTES + _READ_AHEAD, at)
@@ -372,6 +386,7 @@ class RecordLog:
         one = self._segments[segment]
         if one.end != max(one.durable, HEADER_BYTES):
             raise ValueError(f"segment {segment} has records that are not yet synced")
+        self._look()
         if one is self._active:
             self._active = None
         self._close(one)

@@ -16,5 +16,6 @@ class ICourier(Interface):
 
     name = Attribute("primary, portal, mx, archive, …")
 
-    async def deliver(message: Message, rows: Sequence[Row], body: IBody) -> dict[int, Verdict]:
-        """One attempt: a verdict for every row given, by row ID. Never raises for what a destination does."""
+    async def deliver(message: Message, rows: Sequence[Row], body: IBody, verdicts: dict[int, Verdict]) -> None:
+        """One attempt: a verdict for every row given, by row ID, put into ``verdicts`` as soon as it is known. Never raises for what a destination
+        does; what is in ``verdicts`` when it raises, or is cancelled, holds all the same (rule 8b)."""

@@ -41,6 +41,10 @@ class IRetention(Interface):
     async def release(tenant: int, name: str, by: str) -> None:
         """End a hold. Raises KeyError (there is none of that name), ArchiveError, DiskFull."""
 
+    async def keep(tenant: int, identifiers: Sequence[int], until: float, by: str, reason: str = "") -> int:
+        """These mails do not go before ``until`` (Unix seconds), whatever rules say; a deletion on request takes them all the same. How many. Raises ValueError (too many; a time
+        gone by, or too far), KeyError (no such mail), ArchiveError, DiskFull."""
+
     async def delete(tenant: int, identifiers: Sequence[int], by: str, reason: str) -> Deleted:
         """All of them, or none: out of index, full text and search at once, off the media with the next merging. Raises ValueError (too many), KeyError (no such
         mail), HoldRefused, ArchiveError, DiskFull."""

@@ -17,7 +17,7 @@ class ISafety(Interface):
         """Whole ones on media in reach, newest first."""
 
     def gone_by(now: float) -> float:
-        """What is deleted at ``now`` is in no backup after that moment (rule 23); Unix seconds."""
+        """What leaves index and media at ``now`` is in no backup and in no mirror after that moment (rule 23); Unix seconds."""
 
     async def mirror() -> MirrorState | None:
         """None: none is set up."""

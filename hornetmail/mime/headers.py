@@ -51,12 +51,13 @@ class Mailaddress(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """An address as RFC 3501 section 7.4.2 shows it, in raw bytes: quotes taken off, encoded words left as they are.
 
     A group begins with ``host`` None and its name in ``mailbox``, and ends with ``mailbox`` and ``host`` both None. An address
-    without a domain has ``host`` ``b""``.
+    without a domain has ``host`` ``b""``. ``route``: the source route of old (RFC 5322 section 4.4), ``@a,@b``, or None.
     """
 
     name: bytes | None
     mailbox: bytes | None
     host: bytes | None
+    route: bytes | None = None
 
 
 def header_end(data: bytes, start: int = 0, end: int | None = None) -> tuple[int, int]:
@@ -375,6 +376,7 @@ class _AddressReader:
         self._inside: list[bytes] | None = None
         self._closed = False
         self._comment: bytes | None = None
+        self._route: bytes | None = None
 
     def read(self) -> None:
         value, size = self._value, len(self._value)
@@ -413,7 +415,10 @@ class _AddressReader:
         elif special == b"@":
             self._word(b"@", False)
         elif special == b":" and angle:
-            self._inside = []  # what came was a source route
+            self._route = b"".join(self._inside or ())
+            self._inside = []
+        elif special == b"," and angle and self._inside and self._inside[0] == b"@":
+            self._inside.append(b",")
         elif special == b"," and not angle:
             self._end()
         elif special == b":" and not self._group and self._inside is None:
@@ -441,7 +446,7 @@ class _AddressReader:
         self._pos = pos
 
     def _end(self) -> None:
-        words, inside, comment = self._words, self._inside, self._comment
+        words, inside, comment, route = self._words, self._inside, self._comment, self._route
         self._clear()
         if inside is None:
             if not words:
@@ -453,7 +458,7 @@ class _AddressReader:
         if not at:
             local, host = spec, b""
         if local or host or name:
-            self._found.append(Mailaddress(name or None, local, host))
+            self._found.append(Mailaddress(name or None, local, host, route))
 
 
 _COMMENT = re.compile(rb"\\.|[()]", re.DOTALL)

@@ -141,7 +141,8 @@ class SMTPClient:
             if error.ours:
                 raise Broken(Stage.LOCAL, Reply(451, "4.3.0", error.text)) from None
             if not error.resolved:
-                raise Broken(Stage.RESOLVE, Reply(451, "4.4.4", error.text)) from None
+                # RFC 3463: X.1.2 is a name that leads nowhere, X.4.4 one that cannot be followed now.
+                raise Broken(Stage.RESOLVE, Reply(451, "4.1.2" if error.permanent else "4.4.4", error.text)) from None
             raise Broken(Stage.CONNECT, Reply(451, "4.4.1", error.text)) from None
         if not isinstance(link, Link):
             raise TypeError("the dialer answered with a foreign protocol")

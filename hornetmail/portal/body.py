@@ -10,6 +10,7 @@ from hornetmail.core.folder import FolderError
 from hornetmail.interfaces.body import IBody
 from hornetmail.portal.box import Box
 from hornetmail.portal.maildir.snapshot import Snapshot
+from hornetmail.portal.maildir.trouble import told
 from hornetmail.wire.engine import CHUNK_BYTES
 
 DIRECT_BYTES = 1 << 18
@@ -21,7 +22,7 @@ AHEAD_BYTES = 1 << 20
 
 @implementer(IBody)
 class FileBody:
-    """One message of a folder. Raises FolderError EXPUNGEISSUED once it has gone."""
+    """One message of a folder. Raises FolderError EXPUNGEISSUED once it has gone, UNAVAILABLE if disk or index cannot say."""
 
     def __init__(self, box: Box, snapshot: Snapshot, uid: int) -> None:
         entry = snapshot.entries.get(uid)
@@ -34,6 +35,10 @@ class FileBody:
 
     async def read(self, start: int = 0, length: int = -1) -> bytes:
         """See IBody."""
+        with told():
+            return await self._read(start, length)
+
+    async def _read(self, start: int, length: int) -> bytes:
         wanted = max(0, self.size - start) if length < 0 else length
         snapshot, maildir = self._snapshot, self._box.maildir
         for attempt in range(3):

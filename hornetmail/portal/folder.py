@@ -171,7 +171,6 @@ class Tree:
         box = await self._box()
         with told():
             await shielded(box.make_folder(name, use))
-            await shielded(box.subscribe(name, True))
 
     async def delete(self, name: str) -> None:
         """See IFolderTree. Its messages count as removed (C6). Raises FolderError NONEXISTENT, CANNOT (INBOX)."""

@@ -84,6 +84,18 @@ def anything(cursor: Cursor) -> bool:
     return cursor.fetchone() is not None
 
 
+def token(cursor: Cursor) -> str:
+    """What stands in the identity file of the directory that this is the index of; ``""`` if that is not known yet."""
+    cursor.execute("SELECT value FROM portal_facts WHERE tenant = 0 AND name = 'disk'")
+    row = cursor.fetchone()
+    return str(row[0]) if row is not None else ""
+
+
+def set_token(cursor: Cursor, token: str) -> None:
+    """Once it is in the file."""
+    _fact(cursor, "disk", token)
+
+
 def mailboxes(cursor: Cursor) -> set[int]:
     """IDs of all mailboxes that were ever made."""
     cursor.execute("SELECT mailbox FROM portal_boxes")

@@ -19,6 +19,7 @@ from hornetmail.core.folder import Entry, FolderError
 from hornetmail.core.mail.envelope import Envelope, Recipient
 from hornetmail.db.engines import DatabaseError
 from hornetmail.db.pool import Database
+from hornetmail.disk.anchor import Anchor, DiskAway
 from hornetmail.disk.files import Disk
 from hornetmail.disk.threads import thread_pool
 from hornetmail.interfaces.body import IBody
@@ -71,6 +72,7 @@ class PortalStore:
         self._pool = thread_pool(reactor, 0, threads, "portal")
         self._ground = Ground(reactor, self._pool, disk, database, bus, directory, host)
         self._root = root
+        self.anchor = Anchor(root, disk)
         self._directory = directory
         self._boot = boot or "unknown"
         self._boxes: WeakValueDictionary[int, Box] = WeakValueDictionary()
@@ -81,21 +83,30 @@ class PortalStore:
 
     async def open(self) -> None:
         """Start threads, release claims of the process before, skip UIDs after a crash of the machine. Raises DatabaseError, OSError; that too
-        if nothing is there of what the index knows: an empty mount point is not a portal whose users have removed everything."""
+        if it is not the directory of the last start (``disk.anchor``): an empty mount point is not a portal whose users have removed everything."""
         self._pool.start()
         try:
-            await self._ground.thread(self._ground.disk.make_directory, self._root)
-            there = await self._ground.thread(os.listdir, self._root)
-            if not set(there) - {"lost+found"} and await self._ground.database.read(index.anything):
-                raise FileNotFoundError(
-                    f"the portal's directory {self._root} is empty, and its database knows of mail there: is the disk not mounted? If the mail"
-                    " is lost, remove portal.db to begin with an empty portal"
-                )
+            await self._recognise()
         except BaseException:
             self._pool.stop()
             raise
         if await self._ground.database.run(index.start, self._boot):
             self.log.warn("the machine went down under the portal: every folder skips {count} UIDs", count=index.SKIPPED_UIDS)
+
+    async def _recognise(self) -> None:
+        """The directory is the one that the index knows. A new index believes what is there."""
+        ground = self._ground
+        tokens = await ground.thread(self.anchor.tokens)
+        known = await ground.database.read(index.token)
+        empty = not await ground.thread(_anything, self._root)
+        if (known and known not in tokens) or (not known and empty and await ground.database.read(index.anything)):
+            what = "empty" if empty else "another one" if tokens else "not the one of the last start"
+            kept = f" If it is the right one, add the line {known} to {self.anchor.file}." if known else ""
+            raise FileNotFoundError(
+                f"the portal's directory {self._root} is {what}, and its database knows it: is the disk not mounted, or another one?{kept} If the"
+                " mail is lost, remove portal.db to begin with an empty portal"
+            )
+        await ground.database.run(index.set_token, await ground.thread(self.anchor.renew))
 
     async def close(self) -> None:
         """Wait for what runs, then note an orderly end. The database is its owner's to close."""
@@ -127,7 +138,7 @@ class PortalStore:
     async def _load(self, mailbox: int) -> Box:
         try:
             tenant = await self._tenant(mailbox)
-            maildir = Maildir(self._root / str(tenant) / str(mailbox) / "Maildir", self._ground.disk)
+            maildir = Maildir(self._root / str(tenant) / str(mailbox) / "Maildir", self._ground.disk, self.anchor)
             box = Box(self._ground, mailbox, tenant, maildir)
             await box.load()
         except BaseException as error:
@@ -345,7 +356,7 @@ class PortalStore:
         """See IPortal. What other programs dropped counts, whether or not the mailbox was opened since."""
         known = (self._directory.mailbox_by_id(mailbox) for mailbox in mailboxes)
         paths = [(one.id, self._root / str(one.tenant) / str(one.id) / "Maildir") for one in known if one is not None]
-        return await self._ground.thread(_holding, paths, self._ground.disk, spoken_for)
+        return await self._ground.thread(_holding, paths, self._ground.disk, self.anchor, spoken_for)
 
     async def left_over(
         self, mailbox: int, before: float, spared: Collection[str] = (), refused: Collection[str] = ()
@@ -382,6 +393,8 @@ class PortalStore:
     async def make_missing(self) -> int:
         """A job, every minute: make the mailboxes of the directory that have no Maildir yet, one after the other, so that an outage
         finds them ready. How many there were."""
+        if await self._is_away():
+            return 0
         there = await self._ground.database.read(index.mailboxes)
         made = 0
         for mailbox in self._directory.mailboxes():
@@ -395,6 +408,8 @@ class PortalStore:
 
     async def sweep(self) -> None:
         """A job, every few seconds: see what other programs did to the folders that are in memory, and tell who watches them."""
+        if await self._is_away():
+            return
         for box in list(self._boxes.values()):
             for name in list(box.rows):
                 snapshot = box.snapshot_in_memory(name)
@@ -403,13 +418,27 @@ class PortalStore:
                         await shielded(box.look(snapshot))
         await self._ground.database.run(index.forget_received, self._ground.now() - RECEIVED_KEPT)
 
+    async def _is_away(self) -> bool:
+        """Whether the disk is; who looks at disks tells of it."""
+        try:
+            await self._ground.thread(self.anchor.look)
+        except DiskAway:
+            return True
+        return False
+
     async def folder(self, mailbox: int, name: str) -> Folder:
         """The same as ``tree(mailbox).open(name)``."""
         return await self.tree(mailbox).open(name)
 
 
-def _holding(paths: Sequence[tuple[int, Path]], disk: Disk, spoken_for: Collection[int] | None) -> list[int]:
-    return [mailbox for mailbox, path in paths if Maildir(path, disk).holds_unaddressed(spoken_for)]
+def _anything(root: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return bool(set(os.listdir(root)) - {"lost+found"})
+    return False
+
+
+def _holding(paths: Sequence[tuple[int, Path]], disk: Disk, anchor: Anchor, spoken_for: Collection[int] | None) -> list[int]:
+    return [mailbox for mailbox, path in paths if Maildir(path, disk, anchor).holds_unaddressed(spoken_for)]
 
 
 def _twins(inbox: Snapshot, name: str, *, marked: bool = False) -> list[int]:

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 from zope.interface import implementer
 
+from hornetmail.core.served import OPERATOR
 from hornetmail.db.pool import Database
 from hornetmail.interfaces.audit import IAudit
 
@@ -43,9 +44,6 @@ class AuditRow(msgspec.Struct, frozen=True):
         texts = [text.encode("utf-8") for text in (self.actor, self.action, self.subject, self.detail, self.result)]
         return hashlib.sha256(self.previous + head + b"".join(struct.pack(">I", len(text)) + text for text in texts)).digest()
 
-
-OPERATOR = 1
-"""The first tenant: whoever runs the installation. What the machine's own administrator does is for its auditors to see."""
 
 _COLUMNS = "number, tenant, at, refers, actor, action, subject, detail, result, previous, hash"
 

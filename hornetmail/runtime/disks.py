@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from hornetmail.core.events import Alarm, AlarmEnded
+from hornetmail.disk.anchor import Anchor, DiskAway
 from hornetmail.disk.space import Away, Space, measure
 from hornetmail.interfaces.bus import IBus
 
@@ -15,12 +17,18 @@ BACK = 0.02
 
 
 class Disks:
-    """``places``: what lies where, by its name for people. ``most``: the share in use from which on there is an alarm. ``offload`` runs a function
-    in a thread."""
+    """``places``: what lies where, by its name for people; ``anchors``: those of them that must be the very ones that were opened. ``most``: the share in
+    use from which on there is an alarm. ``offload`` runs a function in a thread."""
 
     def __init__(
-        self, bus: IBus, offload: Callable[..., Awaitable[Any]], places: Callable[[], Mapping[str, Path]], most: float
+        self,
+        bus: IBus,
+        offload: Callable[..., Awaitable[Any]],
+        places: Callable[[], Mapping[str, Path]],
+        most: float,
+        anchors: Mapping[str, Anchor] = MappingProxyType({}),
     ) -> None:
+        self._anchors = anchors
         self._bus = bus
         self._offload = offload
         self._places = places
@@ -36,7 +44,7 @@ class Disks:
             return
         self._looking = True
         try:
-            spaces, away = await self._offload(measure, self._places())
+            spaces, away = await self._offload(_looked_at, self._places(), self._anchors)
         finally:
             self._looking = False
         self._looked = True
@@ -68,10 +76,22 @@ class Disks:
             return ""
         return "there is room again" if code == "disk-full" else "it can be reached again"
 
-    def full(self, places: Collection[str]) -> str:
+    def unfit(self, places: Collection[str]) -> str:
         """Why nothing more may be taken that has to go to one of these places, or ``""``."""
+        for place in self._away.keys() & set(places):
+            return f"the disk of {place} is away"
         for space in self._full.values():
             for place in space.places:
                 if place in places:
                     return f"the disk of {place} is {space.used:.0%} full"
         return ""
+
+
+def _looked_at(places: Mapping[str, Path], anchors: Mapping[str, Anchor]) -> tuple[list[Space], list[Away]]:
+    spaces, away = measure(places)
+    for place, anchor in anchors.items():
+        try:
+            anchor.look()
+        except DiskAway as error:
+            away = [one for one in away if one.place != place] + [Away(place, str(anchor.directory), str(error))]
+    return spaces, away

@@ -38,9 +38,33 @@ class Pace(msgspec.Struct, frozen=True, gc=False):
     most: float = 900.0
 
 
+TOLD_SECONDS = 60.0
+"""A way that fails for that long, and more than once, is trouble of its own."""
+
+
+class Failing(msgspec.Struct, frozen=True, gc=False):
+    """A tenant that could not be told. ``until``: not tried again before, ``pause`` after it failed; ``since``: when it failed first; ``goal``: where
+    it was to go."""
+
+    until: float
+    pause: float
+    since: float
+    goal: object
+
+
+class Outlet(msgspec.Struct, frozen=True):
+    """A way out. ``send(tenant, said)`` hands over; what it raises means that nothing was said to that tenant, and it is tried again. False: there is
+    nobody to say it to. ``goal(tenant)``: where that would go; when it changes, what failed before is tried at once. ``trouble(tenant, why)`` hears
+    that it keeps failing, and with ``""`` that it does not."""
+
+    way: Way
+    send: Callable[[int, Sequence[Said]], Awaitable[bool]]
+    goal: Callable[[int], object] = lambda tenant: None
+    trouble: Callable[[int, str], None] = lambda tenant, why: None
+
+
 class Teller:
-    """``send(tenant, said)`` hands over; what it raises means that nothing was said to that tenant, and it is tried again. False: there is
-    nobody to say it to."""
+    """See the module. ``repeat(tenant)``: seconds between reminders."""
 
     log = Logger()
 
@@ -48,20 +72,19 @@ class Teller:
         self,
         clock: IReactorTime,
         book: AlarmBook,
-        way: Way,
-        send: Callable[[int, Sequence[Said]], Awaitable[bool]],
+        outlet: Outlet,
         repeat: Callable[[int], float],
         pace: Pace | None = None,
     ) -> None:
         self._clock = clock
         self._book = book
-        self._way = way
-        self._send = send
+        self._way = outlet.way
+        self._outlet = outlet
         self._repeat = repeat
         self._pace = pace or Pace()
         self._gap = self._pace.gather
         self._last = float("-inf")
-        self._failed: dict[int, tuple[float, float]] = {}
+        self._failed: dict[int, Failing] = {}
         self._timer: Any = None
         self._running: Deferred[None] | None = None
         self._saying: list[Deferred[bool]] = []
@@ -76,7 +99,8 @@ class Teller:
 
     def _due(self) -> list[Said]:
         now = self._clock.seconds()
-        waiting = {tenant for tenant, (until, _) in self._failed.items() if now < until <= now + self._pace.most}
+        goal, most = self._outlet.goal, self._pace.most
+        waiting = {one for one, last in self._failed.items() if now < last.until <= now + most and last.goal == goal(one)}
         return [(record, stage) for record, stage in self._book.due(self._way, self._repeat) if record.tenant not in waiting]
 
     def _ring(self) -> None:
@@ -114,12 +138,18 @@ class Teller:
 
     async def _tell(self, tenant: int, said: list[Said]) -> bool:
         """Whether somebody was told."""
+        goal = self._outlet.goal(tenant)
         try:
-            anybody = await self._send(tenant, said)
+            anybody = await self._outlet.send(tenant, said)
         except Exception as error:  # noqa: BLE001 - whatever the way's trouble is: others hear of theirs, this is tried again
-            _, before = self._failed.get(tenant, (0.0, 0.0))
-            pause = min(self._pace.most, max(self._pace.first, before * 2))
-            self._failed[tenant] = (self._clock.seconds() + pause, pause)
+            now, last = self._clock.seconds(), self._failed.get(tenant)
+            if last is not None and last.goal != goal:
+                last = None
+            pause = min(self._pace.most, max(self._pace.first, last.pause * 2 if last is not None else 0.0))
+            since = last.since if last is not None else now
+            self._failed[tenant] = Failing(now + pause, pause, since, goal)
+            if now - since >= TOLD_SECONDS:
+                self._outlet.trouble(tenant, str(error))
             self.log.error(
                 "{count} alarms cannot be told by {way}, again in {pause:.0f} s: {error}",
                 count=len(said),
@@ -129,6 +159,7 @@ class Teller:
             )
             return False
         self._failed.pop(tenant, None)
+        self._outlet.trouble(tenant, "")
         self._book.told(self._way, [(record, stage) for record, stage in said if anybody or stage is Stage.ENDED])
         return anybody
 

@@ -65,10 +65,10 @@ class Settings(msgspec.Struct, frozen=True, gc=False):
     short bodies kept in memory for the first attempt. ``longest``: seconds that the next attempt may be away; a clock that was set back
     does not make it more."""
 
-    node: int = 0
-    least_free: float = 0.1
-    recent_bytes: int = 64 << 20
-    longest: float = 7200.0
+    node: int
+    least_free: float
+    recent_bytes: int
+    longest: float
 
 
 @implementer(IQueue)

@@ -17,6 +17,7 @@ from twisted.python.threadpool import ThreadPool
 from hornetmail.core.ids import milliseconds_of
 from hornetmail.db.engines import DatabaseError
 from hornetmail.db.pool import Database, OpenDatabase, Watch
+from hornetmail.disk.anchor import Anchor
 from hornetmail.disk.files import Disk
 from hornetmail.disk.mounts import refuse_network
 from hornetmail.disk.records import Position, RecordLog, Replayed
@@ -38,6 +39,7 @@ class OpenedQueue(Queue):
     """A queue with threads of its own, which end with it. ``replayed`` says what the start found in the journal."""
 
     replayed: Replayed
+    anchor: Anchor
 
     def use(self, thread: WriterThread, pool: ThreadPool) -> None:
         """Threads that end with the queue."""
@@ -81,6 +83,7 @@ async def open_queue(
     """
     disk.make_directory(directory / "bodies")
     refuse_network(directory)
+    anchor = Anchor(directory, disk)
     thread = writer_thread(reactor, "queue journal")
     pool = thread_pool(reactor, 0, 4, "queue bodies")
     pool.start()
@@ -88,9 +91,14 @@ async def open_queue(
     try:
         index = Index(await _database(reactor, database_url, database_key, disk, watch, open_database))
         journal = RecordLog(
-            directory / "journal", disk, writer=f"n{node}", seal=seal.derive(b"queue journal"), segment_bytes=segment_bytes
+            directory / "journal",
+            disk,
+            writer=f"n{node}",
+            seal=seal.derive(b"queue journal"),
+            segment_bytes=segment_bytes,
+            look=anchor.look,
         )
-        files = BodyFiles(directory / "bodies", disk, seal.derive(b"queue bodies"), reactor, pool)
+        files = BodyFiles(directory / "bodies", disk, seal.derive(b"queue bodies"), reactor, pool, anchor.look)
         queue = OpenedQueue(
             reactor,
             journal,
@@ -104,6 +112,8 @@ async def open_queue(
         )
         queue.use(thread, pool)
         queue.replayed = await _fill(queue, reactor, journal, index, thread)
+        await thread.run(_hold, anchor)
+        queue.anchor = anchor
     except BaseException:
         if index is not None:
             await index.close()
@@ -119,6 +129,14 @@ async def open_queue(
     _tell_damage(queue, journal, alarm)
     await queue.started(live.start())
     return queue
+
+
+def _hold(anchor: Anchor) -> None:
+    """From here on the directory has to stay the one whose journal was replayed."""
+    if anchor.tokens():
+        anchor.hold()
+    else:
+        anchor.renew()
 
 
 def _tell_damage(queue: OpenedQueue, journal: RecordLog, alarm: Callable[[str, str], None]) -> None:

@@ -23,6 +23,7 @@ class MemoryRetention:
             mails=1000, going=12, bytes=34_567, more=10, held=2, spared=3, oldest=1e9, newest=1.1e9, sample=(7, 8)
         )
         self.found = 4
+        self.kept: list[tuple[tuple[int, ...], float, str, str]] = []
         self.by: dict[tuple[int, str], Hold] = {}
         self.asked: list[tuple[str, bool, tuple[int, ...]]] = []
 
@@ -65,6 +66,15 @@ class MemoryRetention:
     async def release(self, tenant: int, name: str, by: str) -> None:
         """Kept."""
         self.by[tenant, name] = msgspec.structs.replace(self.by[tenant, name], released=self._seconds(), mails=0)
+
+    async def keep(self, tenant: int, identifiers: Sequence[int], until: float, by: str, reason: str = "") -> int:
+        """Kept."""
+        if until <= self._seconds():
+            raise ValueError("mail is kept until a day to come")
+        if 404 in identifiers:
+            raise KeyError(404)
+        self.kept.append((tuple(identifiers), until, by, reason))
+        return len(identifiers)
 
     async def delete(self, tenant: int, identifiers: Sequence[int], by: str, reason: str) -> Deleted:
         """Refused while anything is held."""

@@ -161,6 +161,7 @@ class _Dialogue(Protocol):
         if self._sender is None:
             self._say("503 5.5.1 MAIL first")
             return
+        self._primary.named.append(address.casefold())
         if self._staged("RCPT") is not None:
             return
         folded = address.casefold()
@@ -227,7 +228,7 @@ def _path(line: str) -> str:
 
 
 class ScriptedPrimary(Factory):
-    """See the module. ``port`` is chosen at the first ``listen`` and kept. ``seen`` counts stages reached."""
+    """See the module. ``port`` is chosen at the first ``listen`` and kept. ``seen`` counts stages reached; ``named``: the address of each RCPT."""
 
     noisy = False
 
@@ -241,6 +242,7 @@ class ScriptedPrimary(Factory):
         self.open: set[_Dialogue] = set()
         self.greeted: set[tuple[str, str]] = set()
         self.seen: dict[str, int] = {}
+        self.named: list[str] = []
 
     def buildProtocol(self, addr: Any) -> _Dialogue:
         self.connections += 1

@@ -73,6 +73,7 @@ class RememberedModes:
     def __init__(self) -> None:
         self.modes: dict[str, Mode] = {}
         self.asked: list[tuple[str, Mode, str, str]] = []
+        self.primary: dict[str, Any] = {"host": "[::1]:25", "up": True, "since": 0.0, "seen": 0.0, "reason": "answered EHLO"}
 
     def mode(self, domain: str) -> Mode:
         """Normal unless switched."""
@@ -80,7 +81,7 @@ class RememberedModes:
 
     def explain(self, domain: str) -> dict[str, Any]:
         """As delivery does."""
-        return {"mode": str(self.mode(domain)), "up": True, "primaries": [{"host": "[::1]:25", "up": True}]}
+        return {"mode": str(self.mode(domain)), "up": True, "primaries": [self.primary]}
 
     async def recipients(self, domain: str) -> dict[str, Any]:
         """None are known."""

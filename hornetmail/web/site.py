@@ -315,7 +315,7 @@ def common(rooms: Rooms, visit: Visit, playground: bool) -> dict[str, Any]:
     else:
         own = rooms.directory.domain(domain_of(person.address))
         concerned = [own.name] if own is not None else []
-    keys = rooms.root_keys if visit.caller.may(Right.ADMINISTER) else None
+    keys = rooms.root_keys if visit.caller.may(Right.OPERATE) else None
     return {
         "emergencies": [name for name in concerned if rooms.modes.mode(name) is Mode.EMERGENCY],
         "held": rooms.queue.backlog().held if rooms.queue is not None else 0,

@@ -228,9 +228,11 @@ class TestThrottling(LoginCase):
         control = await self.open()
         for round_ in range(6):
             for number in range(3):
-                await self.refusal(control, "alice@example.test", f"typo {round_} {number}")
+                refused = await self.refusal(control, "alice@example.test", f"typo {round_} {number}")
+                assert refused.reason == "credentials", (round_, number)
             control.clock.advance(301)
-            await control.access.login("alice@example.test", "correct horse", "imap", "192.0.2.1")
+            person = await control.access.login("alice@example.test", "correct horse", "imap", "192.0.2.1")
+            assert person.mailbox == self.alice.id
 
     async def test_bounded_queue(self) -> None:
         """A flood of log-ins must be refused, not queued for minutes; nobody is charged for our being busy."""

@@ -309,7 +309,7 @@ class StagingArea(DamageCase):
         archive = await self.fresh()
         if restart:
             # What was indexed before would be found, damaged or not.
-            self.patch(archive.arriving, "arrived", lambda: None)
+            self.patch(archive.standing.writing().indexer, "_stopped", True)
         for n in range(10):
             await self.put(archive, mail(f"Number{n}", body="x" * 300))
         if restart:

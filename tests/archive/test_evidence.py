@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from hornetmail.archive.proof import evidence
-from hornetmail.archive.proof.evidence import MANIFEST, pack, verify_bundle, write_bundle
+from hornetmail.archive.proof.evidence import MANIFEST, Proof, pack, verify_bundle, write_bundle
 from hornetmail.archive.proof.leaves import audit_path, leaf_hash, leaf_input, read_leaf_input, tree_root
 from hornetmail.archive.proof.stamps import NONE, Head, Stamp
 from hornetmail.archive.proof.tokens import ask_for, fingerprint, token_in
@@ -37,6 +37,17 @@ LEAF = leaf_input(
     "alice@example.test",
     ("bob@example.test", "carol@example.test"),
 )
+AGAIN = leaf_input(
+    bytes(reversed(SALT)),
+    hashlib.sha256(MAIL).digest(),
+    RECEIVED + 60,
+    "in",
+    "inline",
+    "",
+    "alice@example.test",
+    ("dora@example.test",),
+)
+"""The same bytes once more, to somebody else."""
 OTHERS = [hashlib.sha256(bytes([n])).digest() for n in range(6)]
 LEAVES = [*OTHERS[:4], leaf_hash(LEAF), *OTHERS[4:]]
 NUMBER = 4
@@ -62,7 +73,10 @@ def bundle(authority: StampAuthority) -> bytes:
     between = stamp(authority, 4, [*LEAVES, OTHERS[0]], first.link)
     last = stamp(authority, 5, [*LEAVES, OTHERS[0]], between.link)
     links = between.head.to_bytes() + hashlib.sha512(between.token).digest()
-    return write_bundle(MAIL, LEAF, NUMBER, len(LEAVES), audit_path(NUMBER, LEAVES), [first, last], links)
+    both = [*LEAVES, leaf_hash(AGAIN)]
+    third = stamp(authority, 6, both, last.link)
+    again = Proof(AGAIN, len(LEAVES), len(both), audit_path(len(LEAVES), both), [third])
+    return write_bundle(MAIL, Proof(LEAF, NUMBER, len(LEAVES), audit_path(NUMBER, LEAVES), [first, last], links), [again])
 
 
 def members_of(bundle: bytes) -> dict[str, bytes]:
@@ -88,6 +102,9 @@ def test_what_it_proves(bundle: bytes, authority: StampAuthority) -> None:
     assert abs(verdict.stamps[0].at - time.time()) < 60
     assert verdict.stamps[0].anchor == fingerprint(authority.root)
     assert verify_bundle(bundle, [authority.root]).proved
+    (again,) = verdict.further
+    assert again.statement == read_leaf_input(AGAIN)
+    assert (again.size, len(again.stamps)) == (8, 1)
 
 
 def test_every_byte_counts(bundle: bytes) -> None:
@@ -113,7 +130,18 @@ def test_cut_off(bundle: bytes, cut: int) -> None:
     assert verify_bundle(bundle + bytes(abs(cut) + 1)).flaws
 
 
-@pytest.mark.parametrize("name", ["mail.eml", "leaf.bin", "path.txt", "stamp-1.head", "stamp-2.head", "links.bin"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mail.eml",
+        "leaf.bin",
+        "path.txt",
+        "stamp-1.head",
+        "stamp-2.head",
+        "links.bin",
+        *(f"arrival-2/{one}" for one in ("leaf.bin", "path.txt", "stamp-1.head")),
+    ],
+)
 def test_a_careful_forger(bundle: bytes, name: str) -> None:
     """L2: catches a bundle whose manifest alone protects it: somebody changes any byte of a member and packs it anew, and it still does not verify."""
     members = members_of(bundle)
@@ -140,7 +168,7 @@ def test_times_that_no_calendar_has(authority: StampAuthority, tmp_path: Path) -
     """L2: catches a bundle that ends the command with a traceback."""
     leaf = leaf_input(SALT, hashlib.sha256(MAIL).digest(), 1.8e16, "in", "", "", "", ())
     file = tmp_path / "evidence.zip"
-    file.write_bytes(write_bundle(MAIL, leaf, 0, 1, [], [stamp(authority, 0, [leaf_hash(leaf)], NONE)]))
+    file.write_bytes(write_bundle(MAIL, Proof(leaf, 0, 1, [], [stamp(authority, 0, [leaf_hash(leaf)], NONE)])))
     done = CliRunner().invoke(cli, ["verify-evidence", str(file)])
     assert (done.exit_code, "after 1970" in done.output) == (0, True), done.output
 
@@ -170,7 +198,7 @@ def test_an_authority_of_ones_own(bundle: bytes, tmp_path: Path) -> None:
     """L2: catches a forger who makes an authority for himself: its bundle holds together, and is refused by who says which root is trusted."""
     forger = StampAuthority(tmp_path / "forger")
     try:
-        false = write_bundle(MAIL, LEAF, NUMBER, len(LEAVES), audit_path(NUMBER, LEAVES), [stamp(forger, 0, LEAVES, NONE)])
+        false = write_bundle(MAIL, Proof(LEAF, NUMBER, len(LEAVES), audit_path(NUMBER, LEAVES), [stamp(forger, 0, LEAVES, NONE)]))
         other = StampAuthority(tmp_path / "other")
         other.close()
         assert verify_bundle(false).proved
@@ -211,7 +239,7 @@ def test_the_command(bundle: bytes, authority: StampAuthority, tmp_path: Path) -
     done = runner.invoke(cli, ["verify-evidence", str(file)])
     assert done.exit_code == 1
     assert "was changed" in done.output
-    file.write_bytes(write_bundle(MAIL, LEAF, NUMBER, len(LEAVES), audit_path(NUMBER, LEAVES)))
+    file.write_bytes(write_bundle(MAIL, Proof(LEAF, NUMBER, len(LEAVES), audit_path(NUMBER, LEAVES))))
     done = runner.invoke(cli, ["verify-evidence", str(file)])
     assert done.exit_code == 1
     assert "not stamped" in done.output

@@ -12,13 +12,14 @@ import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from hornetmail.archive.archive import Archive, ArchiveSettings
+from hornetmail.archive.care.terms.keeping import Copies
 from hornetmail.archive.care.terms.retention import RetentionSettings
 from hornetmail.archive.store.packs import open_pack
 from hornetmail.archive.store.records import Kind
 from hornetmail.core.archive.archived import ArchiveError, HoldRefused, QueryError
 from hornetmail.core.archive.retention import DAY, Kept, Rule, checked, goes_at
 from hornetmail.core.mail.envelope import Direction
-from hornetmail.testing.archives import AUDITOR, NOW, BytesBody, item, mail, make_archive
+from hornetmail.testing.archives import AUDITOR, NOW, BytesBody, directory_medium, item, mail, make_archive
 from tests.archive.cases import ArchiveCase
 from tests.archive.test_merging import attachment
 
@@ -396,6 +397,50 @@ class Nothing(KeepingCase):
         assert await self.total(archive, "") == 36
         assert await archive.verify(True) == ()
 
+    async def test_fully_gone_counts_backups_and_mirror(self) -> None:
+        """A58, rule 23: catches a date at which backups and the mirror still hold what was deleted, a page that says "all gone" as soon as no pack holds it, and a date
+        that a rebuild forgets."""
+        archive = await self.filled()
+        archive.keeping.copied(Copies(lambda at: at + 35 * DAY, lambda: ("the mirror (/m) does not follow",)))
+        assert (await archive.keeping.state(1)).gone_by == 0.0
+        deleted = await archive.keeping.delete(1, await self.ids(archive, "keep0"), "dpo", "she asked for it")
+        assert deleted.gone_by == self.clock.now + 36 * DAY
+        assert deleted.waits == ("the mirror (/m) does not follow",)
+        state = await archive.keeping.state(1)
+        assert (state.waiting, state.gone_by) == (1, self.clock.now + 36 * DAY)
+        went = self.clock.now
+        await archive.merge(self.clock.now + DAY)
+        for _ in range(2):
+            state = await archive.keeping.state(1)
+            assert (state.waiting, state.gone_by) == (0, went + 35 * DAY)
+            await archive.flush(seal=True)
+            await archive.rebuild()
+        assert (await archive.keeping.state(2)).gone_by == 0.0, "of another tenant nothing went"
+        self.clock.now += 36 * DAY
+        state = await archive.keeping.state(1)
+        assert (state.gone_by, state.waits) == (0.0, ())
+
+    async def test_media_that_keep_it_are_named(self) -> None:
+        """Catches a date that is promised although the medium with the pack is away or out of use."""
+        archive = await self.filled()
+        wanted = await self.ids(archive, "keep0")
+        other = directory_medium(2, self.top / "second")
+        other.claim(archive.keys.current().archive)
+        (one,) = archive.media.all()
+        archive.media.change([one, other], 2, frozenset({1}), {})
+        deleted = await archive.keeping.delete(1, wanted, "dpo", "she asked for it")
+        assert deleted.waits == ("medium 1 is out of use",)
+        archive.media.change([one, other], 2, frozenset(), {})
+        self.medium.rename(self.top / "elsewhere")
+        archive.watch.look()
+        (why,) = (await archive.keeping.state(1)).waits
+        assert "medium 1 is out of reach" in why
+        (self.top / "elsewhere").rename(self.medium)
+        archive.watch.look()
+        await archive.merge(self.clock.now + DAY)
+        state = await archive.keeping.state(1)
+        assert (state.waiting, state.gone_by, state.waits) == (0, 0.0, ())
+
     async def test_a_rebuild_before_the_merging(self) -> None:
         """Catches deleted mail that stays on the medium for good because the index was rebuilt before its pack was written anew."""
         archive = await self.filled()
@@ -468,3 +513,52 @@ def salts_in(archive: Archive, path: Path, raw: bytes) -> list[bytes]:
         if meta is not None and meta.sha256 == wanted:
             found.append(repr(meta.salt).encode())
     return found
+
+
+class KeptUntil(KeepingCase):
+    async def test_for_longer_than_the_rules_say(self) -> None:
+        """C1: catches mail that goes before the day until which somebody keeps it: by its time, by rules, when it is marked already, after a restart with the fact only staged,
+        after a merging, and after a rebuild. And a fact about it that stays when it has gone (rule 23)."""
+        archive = await self.filled()
+        await archive.keeping.set_rules(1, [Rule(5, domain="other.test")], "admin")
+        assert (await self.night(archive, 6))[0] == 3
+        assert await self.total(archive, "other*") == 0
+        rows = await archive.index().read(lambda c: c.execute("SELECT id FROM mail WHERE subject = 'Other1'").fetchall())
+        until = NOW + 60 * DAY
+        assert await archive.keeping.keep(1, [rows[0][0]], until, "auditor", "a case that may come") == 1
+        assert (await self.only(archive, "other*")).subject == "Other1"
+        await archive.stop()
+        archive = await self.reopened(settings=ArchiveSettings(retention=RetentionSettings(share=1.0)))
+        await archive.flush(seal=True)
+        journal = list((self.medium / "journal").rglob("*.pack"))
+        facts = [what for path in self.packs() if path not in journal for what in words_in(archive, path)]
+        assert facts == ["keep-until"], "beside its mail"
+        assert await self.night(archive, 8) == (0, 2)
+        await archive.merge(NOW + 50 * DAY)
+        assert await archive.rebuild() == ()
+        await archive.confirm_purge()
+        assert await self.night(archive, 50) == (0, 0)
+        assert (await self.only(archive, "other*")).subject == "Other1"
+        assert await archive.verify(True) == ()
+        assert (await self.night(archive, 61))[0] == 1
+        assert (await self.night(archive, 62))[1] == 1
+        await archive.merge(NOW + 62 * DAY)
+        assert [what for path in self.packs() if "journal" not in path.parts for what in words_in(archive, path)] == []
+        assert await archive.verify(True) == ()
+
+    async def test_what_is_refused(self) -> None:
+        """Catches a day gone by, a day that no calendar has, and another tenant's mail."""
+        archive = await self.filled()
+        (one,) = await self.ids(archive, "spam0")
+        for until in (NOW - DAY, NOW, NOW + 400_000 * DAY):
+            with pytest.raises(ValueError, match="a day to come"):
+                await archive.keeping.keep(1, [one], until, "auditor")
+        with pytest.raises(KeyError):
+            await archive.keeping.keep(2, [one], NOW + DAY, "auditor")
+
+
+def words_in(archive: Archive, path: Path) -> list[str]:
+    """Of the facts in a pack."""
+    pack = open_pack(path.read_bytes(), archive.keys.current())
+    records = [pack.data[m.offset : m.offset + m.length] for m in pack.members if m.kind == Kind.EVENT]
+    return [archive.holdings.codec.open_event(record)[1].what for record in records]

@@ -18,6 +18,7 @@ from hornetmail.archive.archive import Archive, ArchiveSettings
 from hornetmail.archive.care.packs.merging import MergeSettings, plan_group
 from hornetmail.archive.care.packs.runs import merge_runs
 from hornetmail.archive.media.medium import MediumLocked
+from hornetmail.archive.proof.stampsheets import SHEET
 from hornetmail.archive.store.packs import month_of
 from hornetmail.archive.store.shelf import PackRow, pack_rows
 from hornetmail.testing.archives import AUDITOR, NOW, mail, make_archive
@@ -438,7 +439,8 @@ class Planning(TestCase):
                 groups[month] = packs
             leaves += 2740
             runs = leaves // 65_536 + 1
-        objects = sum(map(len, groups.values())) + runs
+        stamps = 3650 // SHEET + 2 * SHEET
+        objects = sum(map(len, groups.values())) + runs + stamps
         stored = sum(pack.size for packs in groups.values() for pack in packs)
         assert stored > 230 << 30
         assert objects < 5000, objects

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from unittest import mock
 
 import pytest
 
 from hornetmail.archive.index import mails as index
 from hornetmail.archive.index import poison
+from hornetmail.archive.index.mails import Prepared, Stored
 from hornetmail.core.events import Alarm
-from hornetmail.db.engines import DatabaseFull
+from hornetmail.db.engines import Cursor, DatabaseFull
 from hornetmail.mime.text import MailText, read_mail
 from hornetmail.testing.archives import AUDITOR, mail
 from tests.archive.cases import ArchiveCase, told
@@ -56,13 +58,22 @@ class Poison(ArchiveCase):
 
     async def test_a_parser_that_trips(self) -> None:
         """Would catch an index that stands still behind one mail, one that lacks a mail, and an alarm a mail."""
-        with mock.patch.object(poison, "read_mail", choking):
+        with mock.patch.object(poison, "read_mail", side_effect=choking) as reading:
             await self._others_are_indexed()
+        assert POISON in [call.args[0] for call in reading.call_args_list]
 
     async def test_a_text_that_no_database_takes(self) -> None:
         """Would catch the same where the batch's transaction fails."""
-        with mock.patch.object(poison, "read_mail", unstorable):
+        batches: list[int] = []
+
+        def watched(cursor: Cursor, batch: Sequence[Prepared]) -> list[Stored]:
+            batches.append(len(batch))
+            return index.store_batch(cursor, batch)
+
+        with mock.patch.object(poison, "read_mail", unstorable), mock.patch.object(poison, "store_batch", watched):
             await self._others_are_indexed()
+        assert max(batches) > 1, "the batch failed"
+        assert batches.count(1) >= 3, "and its mails were stored each by itself"
 
     async def test_a_full_disk_is_no_poison(self) -> None:
         """Would catch sound mail that loses its words because the disk was full for a while."""

@@ -14,9 +14,11 @@ from twisted.internet.defer import CancelledError, Deferred
 from zope.interface import implementer
 
 from hornetmail.archive.archive import Archive
+from hornetmail.archive.care.copies.mirror import superseded
 from hornetmail.archive.care.terms.retention import LAST
 from hornetmail.archive.care.trust.stamping import CHAIN, CLOCK, ENDING, FAILED, MANY, Outside
 from hornetmail.archive.index.leaves import audit_leaves
+from hornetmail.archive.proof import stamplog, stampsheets
 from hornetmail.archive.proof.evidence import verify_bundle
 from hornetmail.archive.proof.stamps import read_stamp
 from hornetmail.archive.proof.tokens import ask_for, fingerprint
@@ -28,7 +30,7 @@ from hornetmail.core.served import Scope
 from hornetmail.db.engines import Cursor
 from hornetmail.interfaces.bus import IBus
 from hornetmail.net.ask import Asker, AskError
-from hornetmail.testing.archives import ADMIN, AUDITOR, ROOT, Clock, mail, make_archive, user
+from hornetmail.testing.archives import ADMIN, AUDITOR, NOW, ROOT, Clock, mail, make_archive, user
 from hornetmail.testing.stamp_authority import StampAuthority
 from tests.archive.cases import ArchiveCase, told
 
@@ -291,12 +293,12 @@ class TestStamps(StampCase):
         archive = await self.stamped()
         await self.refused(archive)
         await archive.confirm_purge()
-        await archive.mark(self.clock.seconds())
+        assert await archive.mark(self.clock.seconds()) == 1, "it goes by the clock again"
         self.clock.now -= 3 * DAY
         await archive.confirm_purge()
         await self.put(archive, mail("later"))
         await archive.stamps.stamp()
-        await archive.mark(self.clock.seconds())
+        assert await archive.mark(self.clock.seconds()) == 2
         self.clock.now -= 2 * 3600.0
         archive.upkeep.began = (self.clock.seconds(), self.clock.monotonic())
         await archive.index().run(no_runs)
@@ -512,6 +514,97 @@ class TestRenewal(StampCase):
         verdict = verify_bundle(await archive.evidence(AUDITOR, (await self.only(archive, "")).id))
         assert len(verdict.stamps) == 1
         assert verdict.stamps[0].until < self.clock.now
+
+
+class TestSheets(StampCase):
+    async def test_old_stamps_in_few_objects(self) -> None:
+        """Catches a medium whose objects grow by one a day for stamps alone; sheets that a rebuild, a verification, a new medium or the mirror cannot use; a stamp that is damaged
+        in a sheet and costs the others."""
+        self.patch(stampsheets, "SHEET", 4)
+        self.patch(stamplog, "SHEET", 4)
+        self.use(self.authority())
+        archive = await self.fresh(**self.more())
+        for n in range(11):
+            await self.put(archive, mail(f"Day{n}"))
+            await archive.stamps.stamp()
+        names = sorted(path.name for path in (self.medium / "stamps/n0").iterdir())
+        assert [name[18:] for name in names] == ["00.sheet", "04.sheet", "08.stamp", "09.stamp", "10.stamp"]
+        assert await archive.verify(True) == ()
+        hit = await self.only(archive, "day2")
+        kept = archive.stamps.stamps.get(5).to_bytes()
+        await archive.stop()
+        self.wipe_local()
+        again = make_archive(self.clock, self.top, **self.more())
+        again.restore()
+        await self.started(again)
+        assert await again.rebuild() == ()
+        assert again.stamps.stamps.count == 11
+        assert again.stamps.stamps.get(5).to_bytes() == kept
+        assert verify_bundle(await again.evidence(AUDITOR, hit.id)).proved
+        sheet = self.medium / "stamps/n0" / names[1]
+        data = sheet.read_bytes()
+        at = data.index(again.stamps.stamps.get(6).token) + 40
+        sheet.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+        assert await again.verify() == ()
+        assert told(await again.verify(True), names[1], "changed")
+        for path in (self.top / "archive" / "stamps").glob("*.stamp"):
+            path.unlink()
+        found = again.stamps.restore()
+        assert told(found, names[1], "damaged")
+        assert again.stamps.stamps.numbers() == [0, 1, 2, 3, 4, 5, 7, 8, 9, 10]
+        sheet.write_bytes(data)
+        assert again.stamps.restore() == []
+        sheet.unlink()
+        assert told(await again.verify(), "05.stamp", "the stamp is missing")
+        await self.put(again, mail("Later"))
+        await again.stamps.stamp()
+        assert sheet.read_bytes() == data
+        assert await again.verify(True) == ()
+
+    def test_what_the_mirror_keeps(self) -> None:
+        """Catches stamps that go from the mirror though no sheet holds them."""
+        names = {f"stamps/n0/{n:020d}.stamp": 1 for n in (0, 255, 256)}
+        assert superseded(names, {f"stamps/n0/{0:020d}.sheet": 9}) == list(names)[:2]
+        assert superseded(names, {f"stamps/n1/{0:020d}.sheet": 9}) == []
+        assert superseded(names, names) == []
+
+
+class TestArrivals(StampCase):
+    async def test_each_arrival_is_provable(self) -> None:
+        """L2, rule 17: catches a bundle that proves the first arrival only of bytes that came again, one that shows the others' hidden recipients (rule 14), and arrivals that
+        nothing finds any more after a merging or a rebuild."""
+        self.use(self.authority())
+        archive = await self.fresh(**self.more())
+        for n, reader in enumerate(("bob@example.test", "carol@example.test", "dora@example.test")):
+            await self.put(archive, mail("again"), recipients=(reader,), received=NOW + n)
+            if n < 2:
+                await archive.stamps.stamp()
+        await archive.flush()
+        hit = await self.only(archive, "again")
+        bundle = await archive.evidence(AUDITOR, hit.id)
+        verdict = verify_bundle(bundle)
+        assert (verdict.flaws, len(verdict.further)) == ((), 1), "the third is not on a medium yet"
+        assert b"arrived 1 more time, of which" in bundle
+        await archive.stamps.stamp()
+        await self.put(archive, mail("other"))
+        await archive.flush(seal=True)
+        for change in (None, archive.merge, archive.rebuild):
+            if change is not None:
+                await change(*([self.clock.now + 40 * DAY] if change == archive.merge else []))
+            bundle = await archive.evidence(AUDITOR, hit.id)
+            verdict = verify_bundle(bundle)
+            assert verdict.proved
+            assert b"more time" not in bundle
+            assert [one.statement.recipients for one in verdict.further if one.statement] == [
+                ("carol@example.test",),
+                ("dora@example.test",),
+            ]
+            assert [one.statement.received for one in verdict.further if one.statement] == [int(NOW + n) * 1000 for n in (1, 2)]
+            assert all(one.stamps for one in verdict.further)
+        shown = await archive.evidence(user("carol@example.test"), hit.id)
+        assert [one.statement.recipients for one in verify_bundle(shown).further if one.statement] == [("carol@example.test",)]
+        assert b"dora" not in shown
+        assert b"arrived 1 more time, of which" in shown
 
 
 class TestRights(StampCase):

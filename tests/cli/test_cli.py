@@ -13,6 +13,7 @@ from twisted.trial.unittest import TestCase
 
 from hornetmail import config
 from hornetmail.core.archive.archived import Finding
+from hornetmail.core.archive.retention import RetentionState
 from hornetmail.core.served import Domain, Role
 from hornetmail.disk.files import Disk
 from hornetmail.testing.control import Control
@@ -133,7 +134,11 @@ class TestCommands(CliCase):
         assert "portal folders kept" in await self.refused("domain", "change", "new.test", "--portal-days", "-1")
         assert 'domain "x y": not a domain' in await self.refused("domain", "add", "x y")
         assert "served already" in await self.refused("domain", "add", "example.test")
-        assert '$.primaries[0]: "mx:0"' in await self.refused("domain", "add", "b.test", "--primary", "mx:0")
+        rooms.modes.primary = {"host": "[::1]:25", "up": False, "since": 1.0, "seen": 2.0, "reason": "connect: 451 refused"}
+        assert "DOWN since 1970-01-01" in (await self.cli("domain", "show", "new.test")).out
+        assert "connect: 451 refused" in (await self.cli("domain", "show", "new.test")).out
+        assert '--primary (2.): "mx:0"' in await self.refused("domain", "add", "b.test", "--primary", "mx", "--primary", "mx:0")
+        assert '--primary: "mx:0"' in await self.refused("domain", "add", "b.test", "--primary", "mx:0")
         assert "not served here" in await self.refused("domain", "mode", "nowhere.test", "normal")
         await self.refused("domain", "mode", "new.test", "draining", code=2)
         await self.refused("domain", "add", "b.test", "--failover", "never", code=2)
@@ -278,9 +283,9 @@ class TestCommands(CliCase):
         rooms = await self.open()
         rooms.health["smtp"] = "cannot listen"
         status = (await self.cli("status", "--json")).json
-        assert status["domains"] == [
-            {"name": "example.test", "mode": "normal", "primary": {"up": True, "hosts": [{"host": "[::1]:25", "up": True}]}}
-        ]
+        [shown] = status["domains"]
+        assert (shown["name"], shown["mode"], shown["primary"]["up"]) == ("example.test", "normal", True)
+        assert [host["host"] for host in shown["primary"]["hosts"]] == ["[::1]:25"]
         assert "DOWN: cannot listen" in (await self.cli("status")).out
         await self.cli("domain", "mode", "example.test", "emergency")
         assert "domain.mode" in (await self.cli("audit")).out
@@ -406,6 +411,16 @@ class TestRetention(CliCase):
         assert (await self.cli("archive", "retention", "set", "--none")).code == 1
         assert (await self.cli("archive", "retention", "set", "--none", "--yes")).code == 0
         assert (await self.cli("archive", "retention", "show", "--json")).json["rules"] == []
+        rooms.retention.states[1] = RetentionState(waiting=2, gone_by=1.9e9, waits=("the mirror does not follow",))
+        shown = await self.cli("archive", "retention", "show")
+        assert "2 packs" in shown.out
+        assert "free of all that went by 2030-03-17" in shown.out
+        assert "for longer: the mirror does not follow" in shown.out
+        kept = await self.cli("archive", "retention", "keep", "12", "13", "--until", "2199-12-31", "--reason", "a case")
+        assert "2 mails are kept until 2200-01-01" in kept.out, kept.err
+        ((ids, until, _, reason),) = rooms.retention.kept
+        assert (ids, until, reason) == ((12, 13), 7_258_118_400.0, "a case")
+        assert "a day to come" in await self.refused("archive", "retention", "keep", "12", "--until", "1999-12-31")
 
     async def test_holds(self) -> None:
         """Catches holds that the command line cannot make, list or end, and one that ends without a word though it never was."""

@@ -73,15 +73,24 @@ def test_a_stream_that_knows_no_umlauts() -> None:
 
 
 class Full(io.StringIO):
-    """A disk without room."""
+    """A disk without room for a while."""
 
-    def flush(self) -> None:
-        raise OSError(errno.ENOSPC, "no room")
+    room = False
+
+    def write(self, text: str) -> int:
+        if not self.room:
+            raise OSError(errno.ENOSPC, "no room")
+        return super().write(text)
 
 
 def test_a_full_disk() -> None:
-    """Would catch the same."""
-    StreamLog(Full())({"log_format": "lost"})
+    """Would catch a log line that ends the delivery it tells of, and a log that is silent for good once the disk was full."""
+    stream = Full()
+    log = StreamLog(stream)
+    log({"log_format": "lost"})
+    stream.room = True
+    log({"log_format": "kept"})
+    assert stream.getvalue() == "- [-#-] kept\n"
 
 
 def test_reopened(tmp_path: Path) -> None:

@@ -37,9 +37,9 @@ class Domain:
             done += self.give(m.Surveyed(*self.others, self.own))
         return done
 
-    def outage(self, dns: bool = False) -> None:
+    def outage(self, dns: bool = False, nameless: bool = False) -> None:
         for number in range(4):
-            self.give(m.Trouble(f"message {number}", "refused", dns=dns), after=2)
+            self.give(m.Trouble(f"message {number}", "refused", dns=dns, nameless=nameless), after=2)
 
     def alarms(self) -> list[str]:
         return [each.code for each in self.actions if isinstance(each, m.Warn)]
@@ -139,6 +139,14 @@ def test_dns_down_is_ours() -> None:
     domain.outage(dns=True)
     assert domain.state.mode is Mode.NORMAL
     assert domain.alarms() == ["dns-down"]
+
+
+def test_a_name_that_is_wrong() -> None:
+    """DNS that says that there is no such host works: whoever hears that it is down looks in the wrong place."""
+    domain = Domain(others=(0, 0))
+    domain.outage(dns=True, nameless=True)
+    assert domain.state.mode is Mode.NORMAL
+    assert domain.alarms() == ["primary-unknown"]
 
 
 def test_dns_of_one_primary_down() -> None:

@@ -63,6 +63,36 @@ def test_unknown(reply: Reply, unknown: bool) -> None:
     assert outage.is_unknown(reply) is unknown
 
 
+@pytest.mark.parametrize(
+    ("reply", "session"),
+    [
+        (Reply(530, "5.7.57", "Client not authenticated to send mail"), True),
+        (Reply(530, "5.7.0", "Must issue a STARTTLS command first"), True),
+        (Reply(538, "5.7.11", "encryption required"), True),
+        (Reply(503, "", "bad sequence of commands"), True),
+        (Reply(502, "5.5.2", "command not recognized"), True),
+        (Reply(500, "5.7.1", "message rejected"), False),
+        (Reply(501, "5.1.3", "bad recipient address syntax"), False),
+        (Reply(550, "5.7.1", "relaying denied"), False),
+        (Reply(554, "5.5.1", "no valid recipients"), False),
+    ],
+)
+def test_of_the_session(reply: Reply, session: bool) -> None:
+    """Everybody's mail bounced because the primary lets nobody in; or mail that it refuses tried for days."""
+    assert outage.is_of_the_session(reply) is session
+
+
+def test_a_name_that_is_wrong() -> None:
+    """A misspelt primary told as DNS that is down."""
+    for enhanced, nameless in (("4.1.2", True), ("4.4.4", False)):
+        verdict = Verdict(
+            Outcome.DEFERRED, Reply(451, enhanced, "mx.exmaple.test has no address"), "primary", Stage.RESOLVE, "", True
+        )
+        sign = outage.read(verdict)
+        assert (sign.breadth, sign.nameless) == (outage.Breadth.DNS, nameless)
+        assert ("there is no host of its name: mx.exmaple.test" in sign.why) is nameless
+
+
 def test_in_the_middle_of_the_text() -> None:
     """Fault of its kind: what a server says of one message, while its text is sent, taken for trouble of everybody; a connection lost there may be."""
     for code, breadth in ((452, outage.Breadth.RECIPIENT), (421, outage.Breadth.CONVERSATION)):

@@ -141,7 +141,12 @@ class OnSQLite(TestCase):
     async def test_alone_is_outside_of_transactions(self) -> None:
         """Would catch VACUUM inside a transaction."""
         database = await self.open()
+        await database.run(put, 1, "kept")
+        with pytest.raises(Exception, match=r"VACUUM.*transaction"):
+            await database.run(lambda c: c.execute("VACUUM") and None)
         await database.alone(lambda c: c.execute("VACUUM") and None)
+        await database.run(put, 2, "and after it")
+        assert await database.read(names) == ["kept", "and after it"]
 
 
 class OnPostgreSQL(OnSQLite):

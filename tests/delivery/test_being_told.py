@@ -126,6 +126,22 @@ class ToAdministrators(LetterCase):
         addresses = self.letters.addresses(1, [self.said()])
         assert "admin@far.test" in addresses
         assert "admin@mx.hornet.test" not in addresses
+        self.directory.registered[-1] = Mailbox(9, "admin@mx.hornet.test", "mx.hornet.test", roles=(Role.ADMIN,))
+        assert "admin@mx.hornet.test" not in self.letters.addresses(1, [self.said()]), "nor without a second one"
+
+    async def test_a_log_in_of_a_domain_that_is_gone(self) -> None:
+        """Would catch an administrator with an address elsewhere who hears nothing, and one who hears at an address that he replaced."""
+        await self.people()
+        self.directory.registered += [
+            Mailbox(9, "ann@elsewhere.test", "elsewhere.test", roles=(Role.ADMIN,)),
+            Mailbox(10, "ben@elsewhere.test", "elsewhere.test", roles=(Role.ADMIN,), second="ben@far.test"),
+            Mailbox(11, "cid@example.test", "example.test", roles=(Role.ADMIN,), enabled=False),
+        ]
+        addresses = self.letters.addresses(1, [self.said()])
+        assert addresses["ann@elsewhere.test"] == "", "on behalf of no domain"
+        assert "ben@far.test" in addresses
+        assert "ben@elsewhere.test" not in addresses
+        assert "cid@example.test" not in addresses
 
     async def test_not_through_the_server_that_is_down(self) -> None:
         """A smarthost that is the primary itself is no other path."""

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from twisted.internet.defer import Deferred
 
-from hornetmail.core.delivery.queued import Message, Row, RowKind, RowState
+from hornetmail.core.delivery.queued import Message, Row, RowKind, RowState, WaitsFor
 from hornetmail.core.mail.envelope import Door, Origin
 from hornetmail.net.resolver import ResolveError
 from hornetmail.testing.scripted_primary import ScriptedPrimary
@@ -90,10 +90,46 @@ class TestBySPF(BouncesCase):
         await self.until(lambda: "cannot be looked up now: no answer" in self.row().reason, "it says why it waits")
         assert self.row().state in (RowState.QUEUED, RowState.CLAIMED)
         assert "5.1.1" in self.row().reason
+        await self.until(lambda: self.row().attempts > 3, "it was tried again and again")
+        assert self.primary.named.count(NOBODY) == 1, "the primary has said no, and is not asked again"
         assert not self.notices()
         self.publish("v=spf1 +all")
         await self.gone(message)
         await self.until(lambda: self.theirs.to(SENDER), "the bounce")
+
+    async def test_a_crash_while_dns_is_down(self) -> None:
+        """The primary's no was forgotten over a crash: the message was offered again, as one that may be there already."""
+        message = await self.refused(ResolveError("no answer"))
+        await self.until(lambda: self.row().waits_for is WaitsFor.NOTICE, "it waits")
+        await self.delivery.stop(0.1)
+        self.queue.held[self.row().id] = msgspec.structs.replace(self.row(), state=RowState.CLAIMED)
+        self.queue.restart()
+        self.primary.script.unknown = set()
+        self.publish("v=spf1 +all")
+        await self.launch()
+        await self.gone(message)
+        assert self.primary.named.count(NOBODY) == 1
+        await self.until(lambda: self.theirs.to(SENDER), "the bounce")
+
+    async def test_an_order_that_is_cut_off(self) -> None:
+        """The service stops while held mail is being ended by hand: the end of the process released it instead, to its recipients."""
+        await self.refused("v=spf1 ~all")
+        await self.send(NOBODY, origin=OUTSIDE)
+        await self.until(lambda: len(self.queue.all(RowKind.DELIVER, RowState.HELD)) == 2, "both are held")
+        self.primary.script.unknown = set()
+        asked: list[Any] = []
+
+        async def hanging(*args: Any, **keywords: Any) -> Any:
+            await Deferred(asked.append)
+
+        self.patch(self.delivery.notices, "failed", hanging)
+        rows = [row.id for row in self.queue.all(RowKind.DELIVER)]
+        running = Deferred.fromCoroutine(self.delivery.give_up(rows, "no longer wanted"))
+        running.addErrback(lambda failure: None)
+        running.cancel()
+        assert asked
+        assert len(self.queue.all(RowKind.DELIVER, RowState.HELD)) == 2
+        assert not self.primary.to(NOBODY)
 
     async def test_dns_down_for_ever(self) -> None:
         """A domain whose DNS never answers would keep its mail in the queue, and the primary busy, without end."""

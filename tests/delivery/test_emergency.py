@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import msgspec
 import pytest
 from twisted.internet.defer import Deferred
@@ -80,6 +82,8 @@ class Outage(WorldCase):
         self.directory.registered.append(Mailbox(7, "late@example.test", "example.test"))
         await self.delivery.modes.switch("example.test", Mode.EMERGENCY, "admin")
         await self.until(lambda: self.portal.inbox(7), "adopted into the portal")
+        assert len(self.portal.inbox(7)) == 1
+        assert not self.primary.accepted
 
     async def test_parked_without_mailbox(self) -> None:
         """Rule 4: a known recipient without a mailbox waits with the clock stopped; an administrator assigns one; or the primary comes back."""
@@ -209,6 +213,8 @@ class Outage(WorldCase):
         assert explained["reason"] == "moving"
         assert explained["primaries"][0]["up"] is True
         assert explained["decisions"]
+        reasons = [each["why"] for each in explained["decisions"]]
+        assert all(one != other for one, other in itertools.pairwise(reasons)), "what is decided again is counted"
         with pytest.raises(ValueError, match="draining"):
             await self.delivery.modes.switch("example.test", Mode.DRAINING, "admin")
         with pytest.raises(KeyError):
@@ -324,6 +330,11 @@ class Orphans(WorldCase):
         self.directory.served[0] = served
         await self.delivery.modes.switch("example.test", Mode.NORMAL, "admin")
         await self.until(lambda: len(self.primary.accepted) == 1, "home")
+        await self.until(lambda: not self.drains(), "settled")
+        assert not self.portal.inbox(1)
+        [taken] = self.primary.accepted
+        assert (taken.recipients, taken.data) == (("alice@example.test",), TRACE + MAIL)
+        assert "drain-orphaned" not in [each.code for each in self.alarms]
 
 
 class Crash(WorldCase):

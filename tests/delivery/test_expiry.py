@@ -312,3 +312,19 @@ class TestExpiry(StoresCase):
             returned._away[1][name] = msgspec.structs.replace(away, at=reactor.seconds() - days * DAY)
             await returned.sweep()
             assert (1 in returned._away) is there, days
+
+    async def test_moved_back_when_nobody_knows_for_how_long(self) -> None:
+        """Folders of a domain that keeps them for good, or that is gone for a while, are watched for a year: would catch a copy that comes back after some
+        weeks and stays where its owner put it to have it sent home."""
+        await self.emergency()
+        returned, served = self.delivery._returned, self.directory.served[0]
+        name, away = next(iter(returned._away[1].items()))
+        for domains in ([msgspec.structs.replace(served, portal_days=0)], []):
+            self.directory.served = list(domains)
+            returned._watch(1, name, msgspec.structs.replace(away, at=reactor.seconds() - 364 * DAY))
+            await returned.sweep()
+            assert 1 in returned._away
+            returned._away[1][name] = msgspec.structs.replace(away, at=reactor.seconds() - 367 * DAY)
+            await returned.sweep()
+            assert 1 not in returned._away
+        self.directory.served = [served]

@@ -14,7 +14,7 @@ from hornetmail.core.delivery.queued import Message, RowState
 from hornetmail.core.events import RecipientSettled
 from hornetmail.core.failover.machine import Policy
 from hornetmail.core.failover.mode import Mode
-from hornetmail.core.failover.verdict import Outcome, Stage
+from hornetmail.core.failover.verdict import Outcome, Stage, Verdict
 from hornetmail.core.mail.envelope import Direction, Door, Envelope, Origin, Recipient
 from hornetmail.core.mail.reply import Reply
 from hornetmail.core.served import TLSPolicy
@@ -178,7 +178,10 @@ class Unfit(Given):
 
         pool = Pool(reactor, Dialer(reactor, self.resolver), "client.test", timeouts=SLOW_MACHINE.timeouts)
         destination = pool.destination(self.directory.domain("example.test").primaries, TLSPolicy.NONE)  # type: ignore[union-attr]
-        [verdict] = await hand_over(destination, Load("a@b.test", (Recipient("alice@example.test"),), failing, 1), "primary")
+        verdicts: dict[int, Verdict] = {}
+        load = Load("a@b.test", (Recipient("alice@example.test"),), (7,), failing, 1)
+        await hand_over(destination, load, "primary", verdicts)
+        verdict = verdicts[7]
         assert (verdict.outcome, verdict.stage, verdict.unavailable) == (Outcome.DEFERRED, Stage.LOCAL, False)
         assert self.flushLoggedErrors(OSError)
         await pool.close()

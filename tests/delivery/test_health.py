@@ -30,6 +30,7 @@ class Hosts:
         self.reply = Reply(250, "2.1.5")
         self.mail: Reply | None = None
         self.stage = Stage.CONNECT
+        self.refusal = Reply(451, "4.4.1", "refused")
         self.open = 0
         self.most = 0
 
@@ -41,7 +42,7 @@ class Hosts:
             if host in self.silent:
                 await Deferred()
             if host in self.down:
-                raise Broken(self.stage, Reply(451, "4.4.1", "refused"))
+                raise Broken(self.stage, self.refusal)
         finally:
             self.open -= 1
         return self
@@ -219,18 +220,45 @@ class Places(HealthCase):
         assert set(self.hosts.dialled) == {Host("two.test")}
 
     async def test_strict(self) -> None:
-        """An emergency of a primary that greets and takes no mail ends after three greetings."""
+        """An emergency of a primary that greets and takes no mail, or lets nobody in (530), ends after three greetings."""
         self.build([Domain("a.test", primaries=(ONE,))])
         self.strict.add("a.test")
         self.hosts.reply = Reply(452, "4.3.1", "disk full")
         self.health.start()
         self.run_for(1)
-        [(_, event)] = self.told
-        assert isinstance(event, machine.Trouble)
-        assert event.probe
+        self.hosts.reply = Reply(530, "5.7.57", "client not authenticated")
+        self.run_for(66)
+        assert len(self.told) > 1
+        for _, event in self.told:
+            assert isinstance(event, machine.Trouble)
+            assert event.probe
         self.hosts.reply = Reply(250, "2.1.5")
         self.run_for(66)
         assert isinstance(self.told[-1][1], machine.ProbeAnswered)
+
+    async def test_a_name_that_is_wrong(self) -> None:
+        """A misspelt primary: the machine hears that DNS is down, and the panel shows a code."""
+        self.build([Domain("a.test", primaries=(ONE,))])
+        self.hosts.down.add(ONE)
+        self.hosts.stage, self.hosts.refusal = Stage.RESOLVE, Reply(451, "4.1.2", "one.test has no address")
+        self.health.start()
+        self.run_for(5)
+        [(_, event)] = self.told
+        assert isinstance(event, machine.Trouble)
+        assert (event.dns, event.nameless) == (True, True)
+        assert self.health.host(ONE).reason == "one.test has no address"
+        self.hosts.refusal = Reply(451, "4.4.4", "no answer")
+        self.run_for(66)
+        assert isinstance(self.told[-1][1], machine.Trouble)
+        assert not self.told[-1][1].nameless
+
+    async def test_lets_nobody_in(self) -> None:
+        """A primary that refuses the session at MAIL (530) is said to take mail, and what is held against it is void."""
+        self.build([Domain("a.test", primaries=(ONE,))])
+        self.hosts.mail = Reply(530, "5.7.57", "client not authenticated")
+        assert (await self.survey("a.test")).own is machine.Own.DEFERS
+        self.hosts.mail = Reply(550, "5.7.1", "not from you")
+        assert (await self.survey("a.test")).own is machine.Own.TAKES
 
     async def test_no_sockets(self) -> None:
         """Rule 5: no socket is left here, and the primaries are called down for it; or nobody is told."""

@@ -93,6 +93,9 @@ class Finer(KeptCase):
         await self.primary.stop()
         await self.send("alice@example.test")
         await self.until(lambda: len(self.portal.inbox(1)) == 3, "refused: the portal")
+        assert not self.waiting(), "nothing is kept"
+        assert not self.primary.accepted
+        assert len(self.drains()) == 3, "each of them goes home later"
         await self.primary.listen()
 
     async def test_uncertain_is_never_kept(self) -> None:

@@ -196,6 +196,9 @@ class Failing(WorldCase):
         await self.delivery.modes.switch("example.test", Mode.EMERGENCY, "admin")
         await self.queue.change([row.id], RowState.QUEUED, due=reactor.seconds() + 3600)
         await self.until(lambda: self.portal.inbox(7), "a sweep adopted it")
+        assert len(self.portal.inbox(7)) == 1
+        assert [each.id for each in self.queue.all(RowKind.DELIVER, RowState.QUEUED)] == [], "nothing waits for its back-off"
+        assert not self.primary.accepted
 
     async def test_the_way_back_is_repeated(self) -> None:
         """The release of parked recipients fails, and the drain never begins: DRAINING for ever."""
@@ -207,6 +210,7 @@ class Failing(WorldCase):
         await self.delivery.modes.switch("example.test", Mode.NORMAL, "admin")
         await self.until(lambda: self.mode() is Mode.NORMAL, "home")
         await self.until(lambda: not self.portal.inbox(1), "drained")
+        assert [each.recipients for each in self.primary.accepted] == [("alice@example.test",)]
         self.flushLoggedErrors(OSError)
 
     async def test_the_newest_switch_counts(self) -> None:

@@ -10,7 +10,7 @@ from hornetmail.core.archive.archived import ArchivedMail, Hit, Refused
 from hornetmail.core.failover.machine import Policy
 from hornetmail.core.failover.mode import Mode
 from hornetmail.core.mail.envelope import Direction
-from hornetmail.core.served import Coverage, Domain, Host, Person, Role, TLSPolicy
+from hornetmail.core.served import Coverage, Domain, Host, Mailbox, Person, Role, TLSPolicy
 from hornetmail.delivery.recipients.callforward import Patience
 from hornetmail.testing.scripted_primary import ScriptedPrimary
 from tests.delivery.world import MAIL, QUICK, WorldCase, reactor
@@ -332,12 +332,30 @@ class Redeliver(WorldCase):
         assert taken.data == RAW
         assert not self.archive.items
 
+    async def test_what_its_server_must_be_able_to(self) -> None:
+        """Would catch bytes beyond ASCII sent as if they were none, and an old mail for an ordinary address that is refused because SMTPUTF8 is asked
+        for (RFC 6531 section 3.4)."""
+        await self.ready()
+        self.directory.registered.append(Mailbox(4, "grüße@example.test", "example.test"))
+        person = Person(4, "grüße@example.test", 1, addresses=("grüße@example.test",))
+        wide = "Subject: wide\r\nContent-Transfer-Encoding: 8bit\r\n\r\nGrüße\r\n".encode("latin-1")
+        for identifier, owner, raw in ((5, "alice@example.test", wide), (6, "grüße@example.test", RAW)):
+            hit = Hit(identifier, 0, "x@outside.test", (owner,), "old", len(raw), Direction.IN)
+            self.archive.mails[identifier] = (ArchivedMail(hit, 1, "inline", "", "<1@x>", b"", 1, 0), raw, frozenset({owner}))
+        found = []
+        for who, identifier in ((ALICE, 1), (ALICE, 5), (person, 6)):
+            await self.delivery.redelivery.redeliver(who, [identifier], request=f"r{identifier}")
+            [message] = [each for key, each in self.queue.requests.items() if f"r{identifier}:" in key]
+            found.append((message.envelope.eight_bit, message.envelope.smtputf8))
+        assert found == [(False, False), (True, False), (False, True)]
+
     async def test_to_the_portal(self) -> None:
         """C10: in an emergency to the portal."""
         await self.ready()
         await self.delivery.modes.switch("example.test", Mode.EMERGENCY, "admin")
         await self.delivery.redelivery.redeliver(ALICE, [1])
         await self.until(lambda: self.portal.inbox(1), "in the portal")
+        assert not self.primary.accepted
 
     async def test_others(self) -> None:
         """C18: somebody else's mail, or to somebody else's mailbox."""

@@ -14,13 +14,15 @@ from hornetmail.core.delivery.backoff import Backoff
 from hornetmail.core.delivery.queued import RowKind, RowState, Settled
 from hornetmail.core.events import Alarm, AlarmEnded
 from hornetmail.core.failover.mode import Mode
+from hornetmail.delivery.attempt import evidence
 from hornetmail.delivery.attempt.record import Record
 from hornetmail.delivery.connections.unrecorded import Unrecorded
 from hornetmail.disk.files import DiskFull
+from hornetmail.net.smtp import SMTPClient
 from hornetmail.runtime.bus import Bus
 from hornetmail.spool.disk.errors import BodyLost, SpoolError
 from hornetmail.testing.memory_queue import MemoryBody, MemoryQueue
-from tests.delivery.world import SLOW_MACHINE, WorldCase, reactor
+from tests.delivery.world import MAIL, SLOW_MACHINE, WorldCase, reactor
 
 EAGER = msgspec.structs.replace(SLOW_MACHINE, backoff=Backoff(first=0.05, ceiling=0.1))
 """What is thrown away is tried again at once."""
@@ -59,6 +61,30 @@ class FaultyCase(WorldCase):
 
     def nobody_claimed(self) -> bool:
         return not [row for row in self.queue.held.values() if row.state is RowState.CLAIMED]
+
+    def fail_sending(self, which: int, fault: Any = RuntimeError) -> None:
+        """A fault of ours in that transaction, after the answer to its dot; ``None``: it hangs there."""
+        send, count = SMTPClient.send, [0]
+
+        async def faulty(*args: Any, **keywords: Any) -> Any:
+            answers = await send(*args, **keywords)
+            count[0] += 1
+            if count[0] == which and fault is None:
+                await Deferred()
+            if count[0] == which:
+                raise fault("a fault")
+            return answers
+
+        self.patch(SMTPClient, "send", faulty)
+
+    def slow_look_up(self, question: str) -> None:
+        """The store of recipients does not answer any more."""
+
+        async def hanging(*args: Any) -> Any:
+            await Deferred(self.asked.append)
+
+        self.asked: list[Any] = []
+        self.patch(self.delivery.accepted, question, hanging)
 
 
 class Deliveries(FaultyCase):
@@ -150,20 +176,113 @@ class Deliveries(FaultyCase):
     async def test_after_the_dot(self) -> None:
         """A fault of ours while the primary's answer to the dot is read: nobody knows whether it arrived, and the copy must say so (rule 1)."""
         await self.build()
-        courier: Any = self.delivery.agent._couriers["primary"]
-        deliver, faults = courier.deliver, [RuntimeError("a fault")]
-
-        async def faulty(*args: Any) -> Any:
-            answer = await deliver(*args)
-            if faults:
-                raise faults.pop()
-            return answer
-
-        courier.deliver = faulty
+        self.fail_sending(1)
         await self.send("alice@example.test", archive=False)
         await self.until(lambda: self.portal.inbox(1), "a copy is in the portal")
         assert self.portal.inbox(1)[0].portal.uncertain
         assert len(self.flushLoggedErrors(RuntimeError)) == 1
+
+    async def test_a_later_transaction_that_fails(self) -> None:
+        """One message in two transactions (the server takes one recipient at a time): an error of ours in the second threw away the verdict of the
+        first, whose recipient got a second copy; so did an end of the attempt from outside."""
+        for fault in (RuntimeError, None):
+            await self.build()
+            self.delivery._recovery._longest = 0.3
+            self.primary.script.most_recipients = 1
+            self.fail_sending(2, fault)
+            await self.send("alice@example.test", "bob@example.test", archive=False)
+            await self.until(lambda: self.portal.inbox(2) or self.queue.left, "Bob's is a marked copy, or home")
+            await self.until(self.nobody_claimed, "all is settled")
+            assert not self.portal.inbox(1), fault
+            assert len(self.primary.to("alice@example.test")) == 1, fault
+            assert not self.flushLoggedErrors(RuntimeError) or fault
+            await self.tearDown()
+
+    async def test_refused_by_one_host_then_a_fault(self) -> None:
+        """What the first host said was thrown away by an error of ours at the second: no portal copy (C20)."""
+        await self.build(primaries=2)
+        for each in self.primaries:
+            each.script.replies = {"RCPT": "451 4.3.0 not now"}
+        self.fail_sending(2)
+        await self.send("alice@example.test", archive=False)
+        await self.until(lambda: self.portal.inbox(1), "it is in the portal")
+        assert not self.portal.inbox(1)[0].portal.uncertain
+        assert sum(each.named.count("alice@example.test") for each in self.primaries) == 2
+        self.flushLoggedErrors(RuntimeError)
+
+    async def test_a_slow_portal(self) -> None:
+        """One recipient has it from the primary, the other's copy takes its time in the portal: the first was not on record before that ended."""
+        await self.build()
+        self.primary.script.trouble = {"bob@example.test": "451 4.3.0 not now"}
+        deliver, go = self.portal.deliver, Deferred[None]()
+
+        async def slow(*args: Any, **keywords: Any) -> Any:
+            await go
+            return await deliver(*args, **keywords)
+
+        self.portal.deliver = slow  # type: ignore[method-assign]
+        await self.send("alice@example.test", "bob@example.test", archive=False)
+        await self.until(lambda: self.queue.all(RowKind.DELIVER, RowState.DELIVERED), "the first is on record")
+        assert not self.portal.inbox(2)
+        go.callback(None)
+        await self.until(lambda: self.portal.inbox(2), "the other is in the portal")
+
+    async def test_a_slow_look_up(self) -> None:
+        """What is asked about a refused or deferred recipient hangs: its verdict, and the others', waited for it without end."""
+        self.patch(evidence, "LOOK_SECONDS", 0.05)
+        for question, said in (("refused", "550 5.1.1 no such user"), ("is_known", "451 4.3.0 not now")):
+            await self.build()
+            self.slow_look_up(question)
+            self.primary.script.trouble = {f"{name}@example.test": said for name in ("al", "bob")}
+            message = await self.send("al@example.test", "alice@example.test", "bob@example.test", archive=False)
+            if question == "refused":
+                await self.gone(message)
+            else:
+                await self.until(lambda: len(self.queue.all(RowKind.DELIVER, RowState.DELIVERED)) == 3, "all is on record")
+            assert len(self.asked) >= 2
+            assert len(self.primary.to("alice@example.test")) == 1
+            assert len(self.portal.copies) == (2 if question == "is_known" else 0)
+            self.flushLoggedErrors(TimeoutError)
+            await self.tearDown()
+
+    async def test_cut_off_in_a_look_up(self) -> None:
+        """The attempt ends from outside while a refusal is weighed: it was asked for again, as if nobody had said anything."""
+        await self.build()
+        self.delivery._recovery._longest = 0.3
+        self.slow_look_up("refused")
+        self.primary.script.unknown = {"bob@example.test"}
+        await self.gone(await self.send("alice@example.test", "bob@example.test", archive=False))
+        assert self.primary.named.count("bob@example.test") == 1
+        assert len(self.primary.to("alice@example.test")) == 1
+
+    async def test_a_body_that_reads_slowly(self) -> None:
+        """One recipient's verdict waited until it was found out, by reading the whole message, whether it can be read for another one."""
+        await self.build()
+        go, bodies = Deferred[None](), []
+
+        class Slow(MemoryBody):
+            async def chunks(self) -> Any:
+                if bodies:
+                    await go
+                yield MAIL
+
+        async def body(message: int) -> Any:
+            return Slow(self.queue.bodies[message])
+
+        self.queue.body = body  # type: ignore[method-assign]
+        self.primary.script.trouble = {"bob@example.test": "550 5.7.1 not from you", "al@example.test": "451 4.3.0 not now"}
+        place = self.portal.deliver
+
+        async def placing(*args: Any, **keywords: Any) -> Any:
+            bodies.append("read from now on slowly")
+            self.portal.fail = OSError("full")
+            return await place(*args, **keywords)
+
+        self.portal.deliver = placing  # type: ignore[method-assign]
+        await self.send("alice@example.test", "bob@example.test", "al@example.test", archive=False)
+        await self.until(lambda: self.queue.all(RowKind.DELIVER, RowState.FAILED, RowState.HELD), "the refused one is on record")
+        go.callback(None)
+        self.flushLoggedErrors(OSError)
 
     async def test_placed_all_the_same(self) -> None:
         """The portal fails after the copy is in its place: delivered to the primary at the next attempt, it lay in INBOX for ever besides."""
@@ -353,6 +472,21 @@ class Drains(FaultyCase):
         await self.until(lambda: self.portal.inbox(1)[0].keywords, "and marked")
         assert not self.portal.inbox(1)[0].claimed
         assert self.primary.seen["DOT"] == 1
+
+    async def test_a_slow_look_up(self) -> None:
+        """The primary refused a copy, and the look at who is known hangs: nothing was on record, and it was offered again as an uncertain one."""
+        for patience in (0.05, 60.0):
+            self.patch(evidence, "LOOK_SECONDS", patience)
+            await self.build()
+            self.delivery._recovery._longest = 0.3
+            await self.in_portal("alice")
+            self.slow_look_up("refused")
+            self.primary.script.unknown = {"alice@example.test"}
+            await self.home()
+            await self.until(lambda: self.drains(RowState.STUCK), "it is refused")
+            assert self.primary.named.count("alice@example.test") == 1, patience
+            self.flushLoggedErrors(TimeoutError)
+            await self.tearDown()
 
     async def test_a_pass_that_fails(self) -> None:
         """A pass that raised was not repeated: the domain stayed draining until somebody noticed."""

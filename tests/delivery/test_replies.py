@@ -172,8 +172,10 @@ class Replies(TestCase):
             for _ in range(max(1, size // 72_000)):
                 yield LINE * min(1_000, size // 72)
 
-        load = Load("a@b.test", tuple(Recipient(each) for each in recipients or ("c@d.test",)), chunks, size)
-        return await hand_over(self.pool.destination([Host("127.0.0.1", self.port)], TLSPolicy.NONE), load, "primary")
+        load = Load("a@b.test", tuple(Recipient(each) for each in recipients or ("c@d.test",)), (0, 1), chunks, size)
+        verdicts: dict[int, Verdict] = {}
+        await hand_over(self.pool.destination([Host("127.0.0.1", self.port)], TLSPolicy.NONE), load, "primary", verdicts)
+        return [verdicts[at] for at in range(len(load.recipients))]
 
     def expected(self, stage: str, kind: str) -> Outcome:
         if kind == USUAL.get(stage, b"2")[:1].decode() + "xx" or (stage, kind) in (("BODY", "silence"), ("EHLO", "5xx")):
@@ -237,12 +239,46 @@ class Replies(TestCase):
             (b"554 a\r\n250 b\r\n", Outcome.UNCERTAIN),
             (b"250 a\r\nhello\r\n", Outcome.UNCERTAIN),
             (b"354 a\r\n250 b\r\n", Outcome.UNCERTAIN),
+            (b"250 a\r\n221 bye\r\n", Outcome.DELIVERED),
         ):
             servers = self.serve(pipelining=True)
             servers.answers = {"DOT": said}
             [verdict] = await self.send()
             assert verdict.outcome is wanted, (said, verdict)
             await self.gone(servers)
+
+    async def test_a_2xx_that_is_not_this_commands(self) -> None:
+        """Would catch a farewell (221) or the greeting of a server that began anew (220) after the final dot taken for its 250: nobody would have the
+        mail. A forwarder's 251 and a gateway's 252 at RCPT are answers."""
+        for stage in ("MAIL", "RCPT", "DOT"):
+            for code in (200, 211, 214, 220, 221, 235, 251, 252):
+                servers = self.serve(pipelining=True)
+                servers.answers = {stage: b"%d x\r\n" % code}
+                [verdict] = await self.send()
+                wanted = Outcome.UNCERTAIN if stage == "DOT" else Outcome.DEFERRED
+                if stage == "RCPT" and code in (251, 252):
+                    wanted = Outcome.DELIVERED
+                assert verdict.outcome is wanted, (stage, code, verdict)
+                await self.gone(servers)
+
+    async def test_a_session_that_is_refused(self) -> None:
+        """Would catch mail bounced because the primary lets nobody in (Exchange without anonymous senders: 530 at MAIL), or was out of step (503 at
+        DATA, "unknown command" for a text that it took for commands); a refusal of the mail itself bounces as ever."""
+        for stage in ("MAIL", "RCPT", "DATA", "DOT"):
+            for said in ("530 5.7.57 not authenticated", "530 must issue STARTTLS first", "503 5.5.1 bad sequence", "500 what?"):
+                servers = self.serve(pipelining=True)
+                servers.answers = {stage: f"{said}\r\n".encode()}
+                [verdict] = await self.send()
+                assert (verdict.outcome, verdict.unavailable) == (Outcome.DEFERRED, True), (stage, said, verdict)
+                assert outage.read(verdict).breadth.wide, (stage, said)
+                assert said in verdict.reply.text
+                await self.gone(servers)
+            for said in ("500 5.7.1 not wanted", "501 5.1.3 no address", "550 5.7.1 no", "554 no"):
+                servers = self.serve(pipelining=True)
+                servers.answers = {stage: f"{said}\r\n".encode()}
+                [verdict] = await self.send()
+                assert verdict.outcome is Outcome.FAILED, (stage, said, verdict)
+                await self.gone(servers)
 
     async def test_a_kept_connection_with_something_unread(self) -> None:
         """Would catch what a transaction left unread being taken for the first answer of the next, so that a good mail is bounced or a bad one

@@ -37,6 +37,33 @@ class Undrained(TestCase):
         self.steps.pass_by(4 * HOUR, 30.0)
         assert len(self.told()) <= 4, "once a day each"
 
+    async def test_second_addresses(self) -> None:
+        """Would catch a notice that their own mail server is away sent to nobody but that mail server, and private addresses written to that the
+        domain does not want to be."""
+        for tell_people in (True, False):
+            self.setUp()
+            directory = self.steps.directory
+            directory.served[0] = msgspec.structs.replace(directory.served[0], tell_people=tell_people)
+            directory.registered = [msgspec.structs.replace(each, second=f"{each.id}@else.test") for each in directory.registered]
+            self.steps.switch(Mode.EMERGENCY)
+            self.steps.send("alice", archive=False)
+            self.steps.pass_by(4.2 * HOUR, 30.0)
+            private = ["1@else.test"] if tell_people else []
+            assert self.told() == [*private, "3@else.test", f"admin@{DOMAIN}", f"alice@{DOMAIN}"]
+
+    async def test_second_addresses_while_it_defers(self) -> None:
+        """The same of mail that waits in the queue for a full mailbox."""
+        directory = self.steps.directory
+        directory.served[0] = msgspec.structs.replace(directory.served[0], portal_on=PortalOn.OUTAGE, tell_people=True)
+        directory.registered = [msgspec.structs.replace(each, second=f"{each.id}@else.test") for each in directory.registered]
+        self.steps.server.trouble = {f"bob@{DOMAIN}": Reply(452, "4.2.2", "mailbox full")}
+        self.steps.send("bob", archive=False)
+        self.steps.pass_by(5)
+        [row] = self.steps.queue.all(RowKind.DELIVER, RowState.QUEUED)
+        self.steps.queue.held[row.id] = msgspec.structs.replace(row, queued=row.queued - 4 * HOUR)
+        await self.steps.delivery._waiting.sweep()
+        assert self.told() == ["2@else.test", "3@else.test", f"admin@{DOMAIN}", f"bob@{DOMAIN}"]
+
     async def test_while_it_is_tried(self) -> None:
         """A copy whose attempt was under way at each look was told of by none of them."""
         self.steps.switch(Mode.EMERGENCY)

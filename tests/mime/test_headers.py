@@ -34,7 +34,8 @@ def test_fields() -> None:
         (b'"c d"@e', [(None, b"c d", b"e")]),
         (b"x@y (Some (nested) one)", [(b"Some (nested) one", b"x", b"y")]),
         (b"John Q. Public <j@x>", [(b"John Q. Public", b"j", b"x")]),
-        (b"<@a,@b:c@d>", [(None, b"c", b"d")]),
+        (b"<@a,@b:c@d>", [(None, b"c", b"d", b"@a,@b")]),
+        (b"X <@a:c@d>, <e@f>", [(b"X", b"c", b"d", b"@a"), (None, b"e", b"f")]),
         (b"a@[192.0.2.1]", [(None, b"a", b"[192.0.2.1]")]),
         (
             b"team: a@b, c@d;, e@f",
@@ -47,7 +48,7 @@ def test_fields() -> None:
         (b", ,", []),
     ],
 )
-def test_addresses(raw: bytes, wanted: list[tuple[bytes | None, bytes | None, bytes | None]]) -> None:
+def test_addresses(raw: bytes, wanted: list[tuple[bytes | None, ...]]) -> None:
     """ENVELOPE shows wrong people, or none (RFC 3501 section 7.4.2, RFC 5322 section 3.4)."""
     assert list(addresses(raw)) == [Mailaddress(*one) for one in wanted]
 

@@ -1,15 +1,18 @@
 """Draws changes of the source, makes each alone, and runs the tests of its room that pass over the changed line.
 
 ``python -m tests.mutants [--seed 1] [--count 300] [--rooms core,spool,…] [--jobs 2] [--report FILE]``. Ends with the counts by room; exit code 1 if
-fewer than ``--least`` per cent were noticed. A change that no test runs at all counts as unnoticed; what a module does when it is imported (its
-constants, the defaults of its values) is run by the tests that run its functions, and by the room's test files that import from it. Answers to
-survivors that change nothing anybody could notice are kept in ``tests/mutants/answered.txt``, a line each: path, a part of the source line, why.
+fewer than ``--least`` per cent were noticed. The room's tests are run once unchanged, to learn which of them run which lines and how long each takes.
+For each change those that run the line go first, quick ones before slow ones, and the first that fails ends it; only if none does, the files follow of
+which the map does not say all, since they start processes or share what they set up. The room's other tests do not come to the line. A change that no test runs at all counts as unnoticed; what a module does when it is imported (its constants, the
+defaults of its values) is run by the tests that run its functions, and by the room's test files that import from it. Answers to survivors that
+change nothing anybody could notice are kept in ``tests/mutants/answered.txt``, a line each: path, a part of the source line, why.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import json
 import os
 import random
 import re
@@ -19,6 +22,7 @@ import sys
 import tempfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -28,9 +32,6 @@ from tests.mutants.changes import Change, changes
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("core", "spool", "delivery", "portal", "archive", "access")
-MOST_TESTS = 60
-SLOWEST = 180.0
-"""Seconds that the tests of one change may take; beyond that they hang, which is noticed."""
 
 
 def _copy(into: Path) -> Path:
@@ -43,36 +44,70 @@ def _copy(into: Path) -> Path:
     return into
 
 
-def _pytest(tree: Path, *arguments: str, limit: float | None = None) -> int:
-    command = [sys.executable, "-bb", "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:randomly", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+@dataclass(frozen=True)
+class Ended:
+    """How a run of pytest ended: its exit code (-9: it hung), and the tests that failed."""
+
+    status: int
+    failed: tuple[str, ...] = ()
+
+
+def _pytest(tree: Path, *arguments: str, limit: float | None = None, first: bool = False) -> Ended:
+    """The ``first`` run compiles what all others then need not: they write no bytecode, and a change's has another time of day."""
+    command = [sys.executable, "-bb", "-m", "pytest", "-q", "-p", "tests.mutants.ending", *arguments]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(tree),
+        "PYTHONDONTWRITEBYTECODE": "" if first else "1",
+        "DURATIONS": str(tree / ".durations"),
+    }
     process = subprocess.Popen(
-        command, cwd=tree, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        command,
+        cwd=tree,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        errors="replace",
+        start_new_session=True,
     )
     try:
-        return process.wait(limit)
+        said, _ = process.communicate(timeout=limit)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, 9)
-        process.wait()
-        return -9
+        process.communicate()
+        return Ended(-9, ("hung",))
+    failed = re.findall(r"^(?:FAILED|ERROR) (.*?)(?: - |$)", said, re.MULTILINE)
+    return Ended(process.returncode, tuple(failed) or (("hung",) if "+ Timeout +" in said else ()))
 
 
-def _lines(tree: Path, room: str) -> dict[str, dict[int, list[str]]]:
-    """For each module of a room, for each line, the room's tests that run it. Raises SystemExit if the tests do not pass unchanged."""
+@dataclass(frozen=True)
+class Map:
+    """What the unchanged tests do: for each module, for each line, the tests that run it; and the seconds that each test takes."""
+
+    lines: dict[str, dict[int, list[str]]]
+    seconds: dict[str, float]
+
+
+def _measured(tree: Path, room: str) -> Map:
+    """The map of a room. Raises SystemExit if its tests do not pass unchanged; one may fail once, on a busy machine."""
+    options = (f"--cov=hornetmail/{room}", "--cov-context=test", "--cov-report=", "-p", "tests.mutants.durations")
+    ended = _pytest(tree, f"tests/{room}", *options, first=True)
+    if ended.status and (ended.status != 1 or _pytest(tree, *ended.failed).status):
+        raise SystemExit(
+            f"the tests of {room} do not pass as they are (pytest ended with {ended.status}): {' '.join(ended.failed)}"
+        )
     data = tree / f".coverage-{room}"
-    status = _pytest(tree, f"tests/{room}", f"--cov=hornetmail/{room}", "--cov-context=test", "--cov-report=")
-    if status:
-        raise SystemExit(f"the tests of {room} do not pass as they are (pytest ended with {status})")
     (tree / ".coverage").rename(data)
     read = coverage.CoverageData(str(data))
     read.read()
-    found: dict[str, dict[int, list[str]]] = {}
+    lines: dict[str, dict[int, list[str]]] = {}
     for name in read.measured_files():
         contexts = read.contexts_by_lineno(name)
-        found[str(Path(name).relative_to(tree))] = {
+        lines[str(Path(name).relative_to(tree))] = {
             line: sorted({each.rpartition("|")[0] for each in all_of if each}) for line, all_of in contexts.items()
         }
-    return found
+    return Map(lines, json.loads((tree / ".durations").read_text()))
 
 
 def _is_in_function(source: bytes, line: int) -> bool:
@@ -89,9 +124,18 @@ def _files_naming(tree: Path, path: str) -> list[str]:
     names = re.compile(rf"^from {re.escape(package)}(\.{module} import | import .*\b{module}\b)", re.MULTILINE)
     return sorted(
         str(file.relative_to(tree))
-        for file in (tree / "tests" / path.split("/")[1]).glob("test_*.py")
+        for file in (tree / "tests" / path.split("/")[1]).rglob("test_*.py")
         if names.search(file.read_text())
     )
+
+
+_BEYOND = re.compile(r"sys\.executable|setUpClass|fixture\(scope=")
+
+
+def _files_beyond(tree: Path, room: str) -> set[str]:
+    """The room's test files in a tree of which the map does not say all: they start Python anew, or something runs for several tests at once."""
+    files = (tree / "tests" / room).rglob("test_*.py")
+    return {str(file.relative_to(tree)) for file in files if _BEYOND.search(file.read_text())}
 
 
 def _answered() -> list[tuple[str, str]]:
@@ -103,42 +147,65 @@ def _answered() -> list[tuple[str, str]]:
 class Run:
     """One run over all drawn changes; trees are lent to one change at a time."""
 
-    def __init__(self, trees: list[Path], lines: dict[str, dict[int, list[str]]], sources: dict[str, bytes]) -> None:
-        self._lines = lines
+    def __init__(self, trees: list[Path], measured: Map, sources: dict[str, bytes]) -> None:
+        self._measured = measured
         self._sources = sources
         self._free: SimpleQueue[Path] = SimpleQueue()
         for tree in trees:
             self._free.put(tree)
 
-    def ended(self, change: Change) -> tuple[Change, str]:
-        """``noticed``, ``survived`` or ``not run``."""
+    def ended(self, change: Change) -> tuple[Change, str, str]:
+        """``noticed``, ``survived`` or ``not run``; and the test that noticed it."""
+        source = self._sources[change.path]
+        tree, ended = self._free.get(), Ended(0)
+        first = self._first(change, tree)
+        rest = self._rest(change, tree, first)
+        file, stamp = tree / change.path, (tree / change.path).stat().st_mtime
+        try:
+            file.write_bytes(change.made(source))
+            os.utime(file, (stamp + 10.0, stamp + 10.0))
+            for tests in filter(None, (first, rest)):
+                # What hangs is noticed: it takes far longer than the slowest took. The thread ends it where nothing else does.
+                took = [self._measured.seconds.get(test, 0.0) for test in tests]
+                options = (f"--timeout={20 + 4 * max(took):.0f}", "--timeout-method=thread")
+                ended = _pytest(tree, "-x", *tests, *options, limit=60 + 4 * sum(took))
+                if ended.status:
+                    break
+        finally:
+            file.write_bytes(source)
+            os.utime(file, (stamp, stamp))
+            if ended.status in (4, 5) and _pytest(tree, "--collect-only", *tests).status in (4, 5):
+                raise SystemExit(f"the tests of {change} are not found, with or without it: {tests}")
+            self._free.put(tree)
+        came = "noticed" if ended.status else "survived" if first else "not run"
+        return change, came, " ".join(ended.failed)
+
+    def _first(self, change: Change, tree: Path) -> list[str]:
+        """The tests that run a changed line, those of another database last, quick ones before slow ones."""
         source = self._sources[change.path]
         ends = change.line + source[change.start : change.end].count(b"\n")
-        near = self._lines.get(change.path, {})
-        tests = sorted({test for line in range(change.line, ends + 1) for test in near.get(line, ())})
+        near = self._measured.lines.get(change.path, {})
+        tests = {test for line in range(change.line, ends + 1) for test in near.get(line, ())}
         if not tests:
             # The later lines of one statement are run with its first.
             earlier = [line for line in near if line <= change.line and near[line]]
-            tests = near[max(earlier)] if earlier and change.line - max(earlier) < 12 else []
-        imported = not _is_in_function(source, change.line)
-        if imported:
-            tests = sorted({test for found in near.values() for test in found})
-        if len(tests) > MOST_TESTS:
-            tests = random.Random(str(change)).sample(tests, MOST_TESTS)
-        tree, status = self._free.get(), 0
-        try:
-            if imported:
-                tests += _files_naming(tree, change.path)
-            if not tests:
-                return change, "not run"
-            (tree / change.path).write_bytes(change.made(source))
-            status = _pytest(tree, *tests, limit=SLOWEST)
-        finally:
-            (tree / change.path).write_bytes(source)
-            if status in (4, 5) and _pytest(tree, "--collect-only", *tests) in (4, 5):
-                raise SystemExit(f"the tests of {change} are not found, with or without it: {tests}")
-            self._free.put(tree)
-        return change, "noticed" if status else "survived"
+            tests = set(near[max(earlier)]) if earlier and change.line - max(earlier) < 12 else set()
+        if not _is_in_function(source, change.line):
+            files = _files_naming(tree, change.path)
+            tests = {test for found in near.values() for test in found} | {
+                test for test in self._measured.seconds if test.split("::")[0] in files
+            }
+        return sorted(tests, key=self._cost)
+
+    def _rest(self, change: Change, tree: Path, first: list[str]) -> list[str]:
+        """What else may come to it, unseen by the map."""
+        files = _files_beyond(tree, change.path.split("/")[1])
+        return sorted(
+            (test for test in self._measured.seconds if test.split("::")[0] in files and test not in first), key=self._cost
+        )
+
+    def _cost(self, test: str) -> tuple[bool, float, str]:
+        return "PostgreSQL" in test, self._measured.seconds.get(test, 0.0), test
 
 
 def main() -> int:
@@ -164,23 +231,26 @@ def main() -> int:
             for tree in trees:
                 free.put(tree)
 
-            def measured(room: str) -> dict[str, dict[int, list[str]]]:
+            def measured(room: str) -> Map:
                 tree = free.get()
                 try:
-                    return _lines(tree, room)
+                    return _measured(tree, room)
                 finally:
                     free.put(tree)
 
-            lines = {path: found for part in pool.map(measured, rooms) for path, found in part.items()}
-            run = Run(trees, lines, sources)
+            whole = Map({}, {})
+            for part in pool.map(measured, rooms):
+                whole.lines.update(part.lines)
+                whole.seconds.update(part.seconds)
+            run = Run(trees, whole, sources)
             answered = _answered()
             counts: Counter[tuple[str, str]] = Counter()
-            for change, came in pool.map(run.ended, sorted(drawn)):
+            for change, came, by in pool.map(run.ended, sorted(drawn)):
                 text = change.told(sources[change.path])
                 if came != "noticed" and any(change.path == path and part in text for path, part in answered):
                     came = "answered"
                 counts[change.path.split("/")[1], came] += 1
-                line = f"{came:9} {text}"
+                line = f"{came:9} {text}" + (f"   ({by})" if by else "")
                 if came != "noticed":
                     print(line, flush=True)
                 if chosen.report:

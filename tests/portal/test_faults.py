@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +16,123 @@ from twisted.trial.unittest import TestCase
 from hornetmail.core.delivery.queued import Portal
 from hornetmail.core.folder import FolderError
 from hornetmail.db.engines import DatabaseError
+from hornetmail.disk.anchor import DiskAway
 from hornetmail.disk.files import DiskFull
+from hornetmail.portal import index
 from hornetmail.testing.faulty_disk import FaultyDisk
 from tests.portal.ground import MAIL, TRACE, Bytes, Ground, message, row
+
+
+class DiskTakenAway(TestCase):
+    """Its mount point is there, with the directories of an older time."""
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        self.disk = FaultyDisk()
+        self.ground = Ground("sqlite", self.disk)
+        await self.ground.start()
+        self.inbox = await self.ground.portal.folder(1, "INBOX")
+        self.copy = await self.ground.portal.deliver(1, message(MAIL, 1), row(1), Bytes(MAIL))
+        await self.ground.portal.deliver(1, message(MAIL, 2), row(2), Bytes(MAIL))
+
+    async def tearDown(self) -> None:  # type: ignore[override]
+        self.back()
+        await self.ground.stop()
+        self.ground.clean()
+
+    def away(self, *, identity: bool = True) -> None:
+        root = self.ground.root
+        os.rename(root, f"{root}.away")
+        shutil.copytree(f"{root}.away", root)
+        for each in [*root.rglob("*/new/*"), *root.rglob("*/cur/*")]:
+            each.unlink()
+        if not identity:
+            (root / "identity").unlink()
+
+    def back(self) -> None:
+        root = self.ground.root
+        if Path(f"{root}.away").exists():
+            shutil.rmtree(root)
+            os.rename(f"{root}.away", root)
+
+    async def test_nothing_is_gone(self) -> None:
+        """Would catch mail that counts as removed because its disk is: it would never go home, and its UIDs vanish from all clients."""
+        portal = self.ground.portal
+        for identity in (True, False):
+            self.away(identity=identity)
+            await portal.sweep()
+            with pytest.raises(FolderError) as caught:
+                await portal.folder(1, "INBOX")
+            assert caught.value.code == "UNAVAILABLE"
+            for question in (portal.begin_drain(self.copy), portal.holding([1]), portal.folder(2, "INBOX")):
+                with pytest.raises((DiskAway, FolderError)) as away:
+                    await question
+                assert isinstance(away.value, DiskAway) or away.value.code == "UNAVAILABLE"
+            with pytest.raises(FolderError) as caught:
+                await (await self.inbox.body(1)).read()
+            assert caught.value.code == "UNAVAILABLE"
+            self.back()
+        inbox = await portal.folder(1, "INBOX")
+        assert [entry.uid for entry in await inbox.entries()] == [1, 2]
+        assert await portal.begin_drain(self.copy) is not None
+        await portal.end_drain(self.copy, delivered=True)
+
+    async def test_nothing_is_written_there(self) -> None:
+        """Would catch deliveries into the mount point, expunges that come back with the disk, mailboxes made beside it."""
+        portal = self.ground.portal
+        self.away()
+        before = sorted(self.ground.root.rglob("*"))
+        with pytest.raises(DiskAway):
+            await portal.deliver(1, message(MAIL, 3), row(3), Bytes(MAIL))
+        with contextlib.suppress(FolderError, DiskAway):
+            await self.inbox.store([1], add=["\\Deleted"])
+        with pytest.raises((FolderError, DiskAway)):
+            await self.inbox._box.expunge(self.inbox._snapshot, [1])
+        with pytest.raises(FolderError):
+            await portal.tree(1).create("New")
+        assert await portal.make_missing() == 0
+        assert sorted(self.ground.root.rglob("*")) == before
+        self.back()
+        assert [entry.uid for entry in await (await portal.folder(1, "INBOX")).entries()] == [1, 2]
+        await portal.deliver(1, message(MAIL, 3), row(3), Bytes(MAIL))
+
+    async def test_at_the_start(self) -> None:
+        """Would catch the directories of an older time, below the mount point or on another disk, believed by the next start: each start leaves a
+        word of its own."""
+        root = self.ground.root
+        await self.ground.stop()
+        old = Path(f"{root}.old")
+        shutil.copytree(root, old)
+        await self.ground.start()
+        await self.ground.stop()
+        for foreign in (old, None):
+            os.rename(root, f"{root}.away")
+            shutil.copytree(old, root)
+            if foreign is None:
+                (root / "identity").unlink()
+            with pytest.raises(FileNotFoundError, match="not mounted"):
+                await self.ground.start()
+            await self.ground.database.close()
+            self.back()
+        await self.ground.start()
+        assert len(await (await self.ground.portal.folder(1, "INBOX")).entries()) == 2
+
+    async def test_a_start_that_is_cut_off(self) -> None:
+        """Would catch a directory that is not known any more because the process died between the file and the index, or the index lost its last
+        moments with the machine."""
+        for operation in ("rename", "sync_file"):
+            await self.ground.stop()
+            self.disk.fail(operation, times=1)
+            with pytest.raises(OSError, match="Input/output"):
+                await self.ground.start()
+            self.disk.heal()
+            await self.ground.database.close()
+            await self.ground.start()
+        before = await self.ground.database.read(index.token)
+        await self.ground.restart()
+        await self.ground.restart()
+        await self.ground.database.run(index.set_token, before)
+        await self.ground.restart()
+        assert len(await (await self.ground.portal.folder(1, "INBOX")).entries()) == 2
 
 
 class OnAFailingDisk(TestCase):

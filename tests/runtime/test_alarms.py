@@ -13,7 +13,7 @@ from hornetmail.core.events import Alarm, AlarmEnded
 from hornetmail.core.ids import IdSource
 from hornetmail.db.engines import DatabaseFull
 from hornetmail.runtime.alarms import AlarmBook
-from hornetmail.runtime.telling import Pace, Teller
+from hornetmail.runtime.telling import Outlet, Pace, Teller
 from hornetmail.testing.control import Control, ListeningBus
 
 HOUR = 3600.0
@@ -214,9 +214,17 @@ class TellerTest(TestCase):
         self.sent: list[tuple[float, int, list[tuple[str, Stage]]]] = []
         self.trouble: dict[int, Exception] = {}
         self.nobody = False
+        self.goals: dict[int, str] = {}
+        self.failing: list[tuple[int, str]] = []
         self.hanging: dict[int, Deferred[None]] = {}
-        self.teller = Teller(self.clock, self.book, Way.MAIL, self.send, lambda tenant: 4 * HOUR, Pace())
+        self.teller = Teller(
+            self.clock, self.book, Outlet(Way.MAIL, self.send, self.goals.get, self.heard), lambda tenant: 4 * HOUR, Pace()
+        )
         self.began = self.clock.seconds()
+
+    def heard(self, tenant: int, why: str) -> None:
+        if why or self.failing:
+            self.failing.append((tenant, why))
 
     async def send(self, tenant: int, said: Sequence[tuple[AlarmRecord, Stage]]) -> bool:
         if tenant in self.trouble:
@@ -274,6 +282,30 @@ class TellerTest(TestCase):
         del self.trouble[2]
         await self.pass_(600)
         assert [(tenant, said[0][0]) for _, tenant, said in self.sent] == [(1, "one.test"), (2, "two.test")]
+
+    async def test_a_corrected_goal_is_tried_at_once(self) -> None:
+        """Would catch a webhook whose address was put right and that says nothing for a quarter of an hour all the same."""
+        self.trouble[1], self.goals[1] = OSError("no such host"), "https://hokk.test"
+        self.bus.publish(Alarm("emergency", "x", "one.test"))
+        await self.pass_(HOUR, 10.0)
+        assert self.sent == []
+        self.goals[1] = "https://hook.test"
+        del self.trouble[1]
+        await self.pass_(40)
+        assert [said for _, _, said in self.sent] == [[("one.test", Stage.BEGAN)]]
+
+    async def test_a_way_that_keeps_failing(self) -> None:
+        """Would catch alarms that nobody is told of, which only the log knows; one failure that is none a minute later is no trouble."""
+        self.trouble[1] = OSError("refused")
+        self.bus.publish(Alarm("emergency", "x", "one.test"))
+        await self.pass_(12)
+        assert self.failing == []
+        await self.pass_(200)
+        assert self.failing
+        assert set(self.failing) == {(1, "refused")}
+        del self.trouble[1]
+        await self.pass_(900)
+        assert self.failing[-1] == (1, "")
 
     async def test_one_whose_receiver_hangs_holds_up_nobody(self) -> None:
         """Would catch tenants that are told one after another, 20 s each if their webhooks do not answer; and a service that does not stop

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from twisted.trial.unittest import TestCase
 
 from hornetmail.core.events import Alarm, AlarmEnded
 from hornetmail.disk import space
+from hornetmail.disk.anchor import Anchor
+from hornetmail.disk.files import Disk
 from hornetmail.disk.space import measure
 from hornetmail.runtime.disks import Disks
 from hornetmail.testing.control import ListeningBus
@@ -56,21 +59,42 @@ class DisksTest(TestCase):
         assert alarm.code == "disk-full"
         assert "portal, archive staging" in alarm.text
         assert "91%" in alarm.text
-        assert "archive staging" in self.disks.full(("archive staging",))
-        assert not self.disks.full(("queue",))
+        assert "archive staging" in self.disks.unfit(("archive staging",))
+        assert not self.disks.unfit(("queue",))
         assert await self.look(0.95) == []
         assert await self.look(0.89) == [], "not yet"
         assert self.disks.over("disk-full", alarm.subject) == ""
         [ended] = await self.look(0.87)
         assert isinstance(ended, AlarmEnded)
         assert ended.subject == alarm.subject
-        assert not self.disks.full(("archive staging",))
+        assert not self.disks.unfit(("archive staging",))
         assert self.disks.over("disk-full", alarm.subject)
 
     async def test_inodes(self) -> None:
         """A Maildir uses up inodes, not blocks."""
         [alarm] = await self.look(0.1, inodes=0.95)
         assert alarm.code == "disk-full"
+
+    async def test_another_disk_in_its_place(self) -> None:
+        """Would catch a disk that was taken away of which nobody hears, because its mount point is there; and mail still taken for it."""
+        home = Path(tempfile.mkdtemp(prefix="hm-disks-"))
+        self.addCleanup(shutil.rmtree, home)
+        anchor = Anchor(home / "queue", Disk())
+        anchor.renew()
+        self.disks = Disks(self.bus, self.offload, lambda: {"queue": home}, 0.9, {"queue": anchor})
+        assert await self.look(0.5) == []
+        os.rename(home / "queue", home / "away")
+        shutil.copytree(home / "away", home / "queue")
+        [alarm] = await self.look(0.5)
+        assert (alarm.code, alarm.subject) == ("disk-away", "queue")
+        assert "another disk" in alarm.text
+        assert "away" in self.disks.unfit(("queue",))
+        shutil.rmtree(home / "queue")
+        assert await self.look(0.5) == []
+        os.rename(home / "away", home / "queue")
+        [ended] = await self.look(0.5)
+        assert isinstance(ended, AlarmEnded)
+        assert not self.disks.unfit(("queue",))
 
     async def test_away(self) -> None:
         """A medium that is not there must be told, and must not keep the others from being looked at."""

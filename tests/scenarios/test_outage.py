@@ -195,6 +195,12 @@ def test_twenty_megabytes(world: World) -> None:
     until(
         lambda: any(each.endswith(lf(data)) for each in world.primary.messages("dave@example.test")), "20 MB arrived", seconds=60
     )
+    with world.hornet.smtp(25) as smtp:
+        smtp.ehlo("client.test")
+        limit = int(smtp.esmtp_features["size"])
+        assert limit > len(data)
+        code, text = smtp.docmd("MAIL", f"FROM:<{SENDER}> SIZE={limit + 1}")
+    assert (code, text[:6]) == (552, b"5.3.4 ")
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 from typing import Any
 
@@ -288,6 +289,28 @@ class BadDiskTests(FaultBase):
             assert await (await again.body(good.id)).read() == b"G" * 3000
             assert await self.states(again, message=bad.id) == [("deliver", "queued"), ("archive", "waiting")]
 
+    async def test_its_disk_is_taken_away(self) -> None:
+        """Would catch all waiting messages held as lost, and their senders told so, because the queue's disk was taken away; and a long body or a
+        segment begun at its mount point."""
+        queue = await self.open(segment_bytes=20_000, recent_bytes=0)
+        short, long = await self.accept(queue, b"S" * 3000), await self.accept(queue, b"L" * 200_000)
+        bodies = [await queue.body(long.id)]
+        os.rename(self.directory, f"{self.directory}.away")
+        (self.directory / "journal").mkdir(parents=True)
+        (self.directory / "bodies").mkdir()
+        for question in (bodies[0].read(), queue.body(short.id)):
+            with pytest.raises(SpoolError) as caught:
+                await question
+            assert not isinstance(caught.value, BodyLost)
+        with pytest.raises((OSError, SpoolError)):
+            await self.accept(queue, b"M" * 200_000)
+        assert not list((self.directory / "bodies").iterdir())
+        assert self.alarms == []
+        shutil.rmtree(self.directory)
+        os.rename(f"{self.directory}.away", self.directory)
+        assert await bodies[0].read() == b"L" * 200_000
+        assert await (await queue.body(short.id)).read() == b"S" * 3000
+
     async def test_a_bad_moment_costs_nothing(self) -> None:
         """Would catch a message that is given up for a disk that had a bad moment, or one that could be copied from memory."""
         disk = BadPlaces()
@@ -358,6 +381,25 @@ class BadDiskTests(FaultBase):
         await queue.change([row.id for message, row in await queue.rows() if message.id != messages[5].id], RowState.REMOVED)
         assert await queue.tidy() > 0
         assert len(list((queue._journal.directory / "damaged").iterdir())) == 1
+
+    async def test_damaged_neighbours_are_both_kept(self) -> None:
+        """Would catch a damaged segment that goes because the one before it was put aside."""
+        queue = await self.open(segment_bytes=20_000)
+        messages = await gatherResults([self.begun(self.accept(queue, b"x" * 3000)) for _ in range(24)])
+        await queue.close()
+        names = []
+        for number in (2, 8):
+            place = queue.live.messages[messages[number].id].place
+            names.append(queue._journal.name(place.segment))
+            path = self.directory / "journal" / names[-1]
+            raw = bytearray(path.read_bytes())
+            raw[place.offset + 300] ^= 1
+            path.write_bytes(raw)
+        assert len(set(names)) == 2
+        queue = await self.crash(queue, index=False, segment_bytes=20_000)
+        await queue.change([row.id for _, row in await queue.rows()], RowState.REMOVED)
+        assert await queue.tidy() > 2
+        assert sorted(path.name for path in (queue._journal.directory / "damaged").iterdir()) == sorted(names)
 
 
 class ForeignIndexTests(FaultBase):

@@ -134,7 +134,8 @@ class ByTime(SynchronousTestCase):
         assert self.dues.next() is None
 
     def test_who_is_told_of_a_sooner_one(self) -> None:
-        """Would catch a scheduler that sleeps past the newest row, and one that is woken by each."""
+        """Would catch a scheduler that sleeps past the newest row, and one that is woken by each, or by none."""
+        assert not self.dues.sooner
         self.queue(row(1, 20.0))
         self.dues.sooner = False
         self.queue(row(2, 30.0))

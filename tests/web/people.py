@@ -14,7 +14,7 @@ from hornetmail.access import rights
 from hornetmail.access.login import AccessRefused
 from hornetmail.access.sessions import Session, csrf_token
 from hornetmail.core.archive.stamps import AUTHORITIES
-from hornetmail.core.served import Domain, Host, Mailbox, Person, Role, Scope
+from hornetmail.core.served import Domain, Host, Mailbox, MailServer, Person, Role, Scope
 from hornetmail.directory.store import Credential
 from hornetmail.testing.folders import MemoryBus
 from hornetmail.testing.memory_directory import MemoryDirectory
@@ -192,6 +192,10 @@ class House:
             expiry=self.expiry,
             strays=self.strays,
             portal=self.portal,
+            mail_servers=[
+                MailServer("IMAP", "mx.example.test", 993, "TLS"),
+                MailServer("SMTP", "mx.example.test", 587, "STARTTLS"),
+            ],
             hostname="mx.example.test",
             version="1",
             root_keys=self.root_keys,

@@ -254,11 +254,32 @@ def test_the_days_of_portal_folders_are_on_the_domain_page() -> None:
         assert directory._domain_fields(Form([("portal_days", typed)]))["portal_days"] == days
 
 
+def test_the_account_page_says_what_a_mail_program_needs() -> None:
+    """Catches a page for people whose mail program asks for a port and an encryption that they have to guess (C25)."""
+    page = House().browser("alice@example.test").get("/account").text
+    assert "<dt>IMAP</dt><dd>mx.example.test, port 993, TLS</dd>" in page
+    assert "<dt>SMTP</dt><dd>mx.example.test, port 587, STARTTLS</dd>" in page
+
+
+def test_decisions_that_repeat_are_one_line() -> None:
+    """Catches a page that shows the same sentence a dozen times and hides the others."""
+    house = House()
+    explain = house.modes.explain
+    made = [{"at": NOW, "why": "the same again", "count": 40}]
+    house.modes.explain = lambda domain: {**explain(domain), "decisions": made}  # type: ignore[method-assign]
+    page = house.browser("admin@example.test").get("/domains/example.test").text
+    assert page.count("the same again") == 1
+    assert "(40 times)" in page
+
+
 def test_the_domain_page_explains_the_mode() -> None:
     """Catches decisions that stand only in a log (L6), and markup in a server's answer coming alive."""
     house = House()
     explain = house.modes.explain
-    house.modes.explain = lambda domain: {**explain(domain), "decisions": [{"at": NOW, "why": "sign 3 of 3: 451 <b>no</b>"}]}  # type: ignore[method-assign]
+    house.modes.explain = lambda domain: {
+        **explain(domain),
+        "decisions": [{"at": NOW, "why": "sign 3 of 3: 451 <b>no</b>", "count": 1}],
+    }  # type: ignore[method-assign]
     page = house.browser("admin@example.test").get("/domains/example.test").text
     assert "sign 3 of 3: 451 &lt;b&gt;no&lt;/b&gt;" in page
 

@@ -11,6 +11,7 @@ from hornetmail.core.delivery.queued import RowState
 from hornetmail.core.failover.mode import Mode
 from hornetmail.core.mail.envelope import Direction
 from hornetmail.core.served import Coverage, Domain, Person, PortalOn, Role, Scope
+from hornetmail.directory.checks import DirectoryError
 from hornetmail.testing.control import NOW, Control
 from hornetmail.testing.site import ApiOnControl, queued
 from hornetmail.web.api.catalogue import OPERATIONS
@@ -83,6 +84,37 @@ class TestDoor(ApiCase):
             error = await self.refused("admin", "domain.add", **request)
             assert (error.status, error.code) == (400, "invalid")
             assert error.text.startswith(text), error.text
+
+    async def test_texts_that_cannot_be_read(self) -> None:
+        """Catches a name, a reason or an address that shows something else than it is (a turned direction of writing), or breaks what shows it; through
+        each operation that keeps something, and whatever form or program asks. Passwords are nobody's to read."""
+        await self.open()
+        turned, bell = "moc\u202eelpmaxe", "a\x07b"
+        for name, request, place in (
+            ("mailbox.add", {"address": "new@example.test", "name": turned}, "$.name: it has U+202E, which turns"),
+            ("mailbox.add", {"address": f"{turned}@example.test"}, "$.address: it has U+202E"),
+            (
+                "mailbox.add",
+                {"address": "new@example.test", "aliases": ["ok@example.test", bell]},
+                "$.aliases[1]: it has a control",
+            ),
+            (
+                "mailbox.change",
+                {"address": "bob@example.test", "name": "Bob\nSmith"},
+                "$.name: it has a control character (U+000A)",
+            ),
+            ("queue.bounce", {"messages": ["1"], "reason": bell}, "$.reason: it has a control character (U+0007)"),
+        ):
+            refused = await self.refused("admin", name, **request)
+            assert (refused.status, refused.text.startswith(place)) == (400, True), refused.text
+        directory = self.site.control.directory
+        for name in (turned, bell):
+            with pytest.raises(DirectoryError):
+                await directory.add_mailbox("direct@example.test", name=name)
+        await self.call("admin", "mailbox.add", address="new@example.test", name="Zoë \u05d0\u05dc\u05d9 नमस्\u200dते")
+        made = directory.mailbox("new@example.test")
+        assert made is not None
+        assert made.name.endswith("ते")
 
     async def test_audit_before_and_after(self) -> None:
         """Each write must stand in the audit log with its outcome, refused ones too, and no password ever."""

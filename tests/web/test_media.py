@@ -12,8 +12,13 @@ def test_media_are_shown_and_changed() -> None:
     page = admin.get("/archive/media").text
     assert "/srv/&lt;one&gt;" in page
     new = {"action": "add", "kind": "smb", "place": "nas/mail", "user": "backup", "secret": "share-secret-1", "name": "NAS"}
-    admin.post("/archive/media", new)
-    assert "an absolute path is needed" in admin.get("/archive/media").text
+    refused = admin.post("/archive/media", new)
+    assert refused.status == 400
+    assert "an absolute path is needed" in refused.text
+    for kept in ('value="nas/mail"', 'value="backup"', 'value="NAS"', '<option value="smb" selected>'):
+        assert kept in refused.text, "what was typed is gone"
+    assert "share-secret-1" not in refused.text
+    assert 'value="nas/mail"' not in admin.get("/archive/media").text
     admin.post("/archive/media", new | {"place": "/nas/mail"})
     page = admin.get("/archive/media").text
     assert "Medium 2 is added." in page
@@ -34,8 +39,7 @@ def test_merging_asks_first() -> None:
     house = House()
     admin = house.browser("admin@example.test")
     new = {"action": "add", "kind": "directory", "place": "rel", "name": ""}
-    admin.post("/archive/media", new)
-    page = admin.get("/archive/media").text
+    page = admin.post("/archive/media", new).text
     assert "an absolute path is needed" in page
     assert "$.place" not in page
     admin.post("/archive/media", new | {"place": "/srv/two"})

@@ -78,6 +78,23 @@ class TestOperations(TestCase):
         found = {one.name: one for one in (await self.call("auditor@example.test", "archive.holds")).holds}
         assert found["case 7"].released
 
+    async def test_keeping_for_longer(self) -> None:
+        """Catches mail that anybody keeps, a wrong ID or day that is taken, and nobody who answers for it."""
+        await self.open()
+        until = self.site.control.clock.seconds() + 86_400.0
+        kept = await self.call("auditor@example.test", "archive.keep", ids=["12", "13"], until=until, reason="a case")
+        assert kept.changed == 2
+        assert self.site.retention.kept == [((12, 13), until, "auditor@example.test", "a case")]
+        for who, more, status in (
+            ("bob@example.test", {}, 403),
+            ("auditor@example.test", {"ids": ["x"]}, 400),
+            ("auditor@example.test", {"ids": ["404"]}, 404),
+            ("auditor@example.test", {"until": 5.0}, 400),
+        ):
+            assert (await self.refused(who, "archive.keep", **{"ids": ["12"], "until": until, **more})).status == status
+        (row, *_) = [one for one in await self.site.control.audit.entries(limit=9) if "a case" in one.detail]
+        assert (row.actor, row.action, row.subject) == ("auditor@example.test", "archive.keep", "12 13")
+
     async def test_in_the_audit_log(self) -> None:
         """Catches a rule, a hold or a release that nobody answers for."""
         await self.open()

@@ -98,18 +98,20 @@ def leaves_of(cursor: Cursor, place: int) -> list[Leaf]:
 
 
 class Ledger:
-    """Ticks off the leaves of one node. Memory: one byte a leaf."""
+    """Ticks off a stretch of the leaves of one node: those from ``low`` on, with these hashes. Memory: one byte a leaf."""
 
-    def __init__(self, node: int, hashes: Sequence[bytes]) -> None:
+    def __init__(self, node: int, low: int, hashes: Sequence[bytes]) -> None:
         self._node = node
+        self._low = low
+        self._high = low + len(hashes)
         self._owned = bytearray(one == VOID for one in hashes)
 
     def own(self, leaves: Iterable[int]) -> None:
         """These have an owner."""
-        size = len(self._owned)
+        low, high = self._low, self._high
         for leaf in leaves:
-            if 0 <= leaf < size:
-                self._owned[leaf] = 1
+            if low <= leaf < high:
+                self._owned[leaf - low] = 1
 
     def mails(self, cursor: Cursor, after: int) -> int | None:
         """A page of mails' leaves behind that number, by an index that holds nothing else; the last one seen, None at the end."""
@@ -121,28 +123,64 @@ class Ledger:
 
     def _page(self, cursor: Cursor, table: str, after: int) -> int | None:
         rows = cursor.execute(
-            f"SELECT leaf FROM {table} WHERE node = ? AND leaf > ? ORDER BY leaf LIMIT ?", (self._node, after, PAGE)
+            f"SELECT leaf FROM {table} WHERE node = ? AND leaf > ? AND leaf < ? ORDER BY leaf LIMIT ?",
+            (self._node, max(after, self._low - 1), self._high, PAGE),
         ).fetchall()
         self.own(leaf for (leaf,) in rows)
         return int(rows[-1][0]) if len(rows) == PAGE else None
 
-    def rest(self, cursor: Cursor) -> Ownerless:
-        """What went is ticked off, and what has no owner then is the answer."""
-        for first, last in cursor.execute("SELECT first, last FROM leaf_gone WHERE node = ?", (self._node,)).fetchall():
-            self.own(range(first, min(last + 1, len(self._owned))))
-        self.own(leaf for (leaf,) in cursor.execute("SELECT leaf FROM audit_leaf WHERE node = ?", (self._node,)).fetchall())
-        (unknown,) = cursor.execute("SELECT count(*) FROM arrival WHERE leaf = -1 AND outcome != 'stored'").fetchone()
-        untold = cursor.execute("SELECT value FROM fact WHERE name = ?", (UNTOLD,)).fetchone()
-        excused = int(unknown) + (int(untold[0]) if untold else 0)
+    def rest(self, cursor: Cursor) -> tuple[tuple[int, int], ...]:
+        """What went and what the audit log owns is ticked off, and what has no owner then is the answer, as ranges (first, last)."""
+        within = (self._node, self._high, self._low)
+        for first, last in cursor.execute(
+            "SELECT first, last FROM leaf_gone WHERE node = ? AND first < ? AND last >= ?", within
+        ).fetchall():
+            self.own(range(max(first, self._low), min(last + 1, self._high)))
+        self.own(
+            leaf
+            for (leaf,) in cursor.execute(
+                "SELECT leaf FROM audit_leaf WHERE node = ? AND leaf < ? AND leaf >= ?", within
+            ).fetchall()
+        )
         ranges = []
         at = self._owned.find(0)
         while at >= 0:
             end = self._owned.find(1, at)
             end = len(self._owned) if end < 0 else end
-            ranges.append((at, end - 1))
+            ranges.append((self._low + at, self._low + end - 1))
             at = self._owned.find(0, end)
-        found = Ownerless(tuple(ranges), excused)
-        return found if found.count > excused else Ownerless((), excused)
+        return tuple(ranges)
+
+
+def excused(cursor: Cursor) -> int:
+    """How many leaves may be of what an earlier version deleted, or entered without its leaf."""
+    (unknown,) = cursor.execute("SELECT count(*) FROM arrival WHERE node = 0 AND leaf = -1 AND outcome != 'stored'").fetchone()
+    untold = cursor.execute("SELECT value FROM fact WHERE name = ?", (UNTOLD,)).fetchone()
+    return int(unknown) + (int(untold[0]) if untold else 0)
+
+
+class Looked(msgspec.Struct, frozen=True, gc=False):
+    """How far short verifications have come: leaves below ``until`` were looked at and found well, and ``swept`` is where the next sweep over them begins."""
+
+    until: int = 0
+    swept: int = 0
+
+
+_LOOKED = "leaves looked at"
+
+
+def looked_at(cursor: Cursor) -> Looked:
+    """What an index says of itself; a new one was not looked at."""
+    row = cursor.execute("SELECT value FROM fact WHERE name = ?", (_LOOKED,)).fetchone()
+    return msgspec.json.decode(row[0], type=Looked) if row else Looked()
+
+
+def set_looked(cursor: Cursor, looked: Looked) -> None:
+    """Remember it."""
+    cursor.execute(
+        "INSERT INTO fact (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        (_LOOKED, msgspec.json.encode(looked).decode()),
+    )
 
 
 def settle_unknown(cursor: Cursor, node: int, found: Ownerless) -> bool:

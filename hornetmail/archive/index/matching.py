@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from hornetmail.archive.index.query import parse_query
 from hornetmail.archive.index.schema import table_of
@@ -42,4 +42,14 @@ def with_ids(cursor: Cursor, tenant: int, identifiers: Sequence[int]) -> dict[in
         ).fetchone()
         if row:
             found[identifier] = (int(row[0]), bytes(row[1]), bool(row[2]))
+    return found
+
+
+def by_month(cursor: Cursor, records: Iterable[bytes]) -> dict[int, list[bytes]]:
+    """These of those records that are mails, by their merge group's month."""
+    found: dict[int, list[bytes]] = {}
+    for record in records:
+        row = cursor.execute("SELECT month FROM mail WHERE record = ?", (record,)).fetchone()
+        if row:
+            found.setdefault(int(row[0]), []).append(record)
     return found

@@ -75,3 +75,17 @@ def _optimize(cursor: Cursor, month: int) -> None:
 
 def _empty_log(cursor: Cursor) -> None:
     cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def mail_went(cursor: Cursor, tenant: int, at: float) -> None:
+    """The journal was told at that moment that mail went."""
+    cursor.execute(
+        "INSERT INTO removal (tenant, at) VALUES (?, ?) ON CONFLICT (tenant) DO UPDATE SET at = max(at, excluded.at)",
+        (tenant, at),
+    )
+
+
+def last_removal(cursor: Cursor, tenant: int) -> float:
+    """Unix seconds; 0: nothing ever went."""
+    row = cursor.execute("SELECT at FROM removal WHERE tenant = ?", (tenant,)).fetchone()
+    return float(row[0]) if row else 0.0

@@ -192,6 +192,23 @@ MIGRATIONS = (
             "CREATE INDEX arrival_leaf ON arrival (node, leaf)",
         ),
     ),
+    Migration(
+        6,
+        "how much there is without counting it, which month's full text was counted last, when mail last went",
+        (
+            "CREATE TABLE removal (tenant INTEGER PRIMARY KEY, at REAL NOT NULL)",
+            "ALTER TABLE month ADD COLUMN checked REAL NOT NULL DEFAULT 0",
+            "CREATE TABLE tally (tenant INTEGER PRIMARY KEY, mails INTEGER NOT NULL, size INTEGER NOT NULL)",
+            "INSERT INTO tally (tenant, mails, size) SELECT tenant, count(*), sum(size) FROM mail GROUP BY tenant",
+            """CREATE TRIGGER mail_comes AFTER INSERT ON mail BEGIN
+                INSERT INTO tally (tenant, mails, size) VALUES (new.tenant, 1, new.size)
+                    ON CONFLICT (tenant) DO UPDATE SET mails = mails + 1, size = size + excluded.size;
+            END""",
+            """CREATE TRIGGER mail_goes AFTER DELETE ON mail BEGIN
+                UPDATE tally SET mails = mails - 1, size = size - old.size WHERE tenant = old.tenant;
+            END""",
+        ),
+    ),
 )
 
 FTS_COLUMNS = ("subject", "body", "sender", "recipients", "hidden", "rights")

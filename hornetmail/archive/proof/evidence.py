@@ -1,4 +1,4 @@
-"""The evidence bundle (L2): one mail, what its leaf states, its way to a stamped root, the stamp, and what keeps that stamp good.
+"""The evidence bundle (L2): one mail, and of each of its arrivals what its leaf states, its way to a stamped root, the stamp, and what keeps that stamp good.
 
 A bundle is checked with nothing else: no server, database, key or network. It is a zip of stored members in a fixed order with fixed dates, so that
 every byte of it is known from its members, and a flipped bit anywhere is found and named (``tests/archive/test_evidence.py`` flips each).
@@ -12,6 +12,7 @@ every byte of it is known from its members, and a flipped bit anywhere is found 
 ``stamp-K.token``      the authority's token on that head (RFC 3161)
 ``stamp-K.pem``        the CA certificates that it was held against
 ``links.bin``          the heads between two of these stamps, each with the SHA-512 of its token (196 bytes each)
+``arrival-N/…``        N = 2, 3 …: ``leaf.bin``, ``path.txt``, ``stamp-K.…`` and ``links.bin`` of a further arrival of the same bytes
 ``MANIFEST.txt``       SHA-256 of all of these, as ``sha256sum -c`` reads them
 =====================  ==========================================================================================================
 
@@ -57,47 +58,79 @@ class Stamped(msgspec.Struct, frozen=True, gc=False):
     anchor: str
 
 
-class Verdict(msgspec.Struct, frozen=True, gc=False):
-    """What a bundle proves: ``statement`` was made before the time of the first of ``stamps``, if there are no ``flaws``. Nothing of its time without stamps."""
+class Arrival(msgspec.Struct, frozen=True, gc=False):
+    """What a bundle proves of one arrival: ``statement`` was made before the time of the first of ``stamps``. Nothing of its time without stamps. ``size``: leaves of
+    the tree that its path is of."""
 
-    flaws: tuple[Flaw, ...] = ()
     statement: Statement | None = None
     size: int = 0
     stamps: tuple[Stamped, ...] = ()
 
+
+class Verdict(msgspec.Struct, frozen=True, gc=False):
+    """What a bundle proves, if there are no ``flaws``: ``first``, and the ``further`` arrivals of the same bytes that it speaks of."""
+
+    flaws: tuple[Flaw, ...] = ()
+    first: Arrival = Arrival()
+    further: tuple[Arrival, ...] = ()
+
+    @property
+    def statement(self) -> Statement | None:
+        """Of the first arrival."""
+        return self.first.statement
+
+    @property
+    def size(self) -> int:
+        """Of the first arrival."""
+        return self.first.size
+
+    @property
+    def stamps(self) -> tuple[Stamped, ...]:
+        """Of the first arrival."""
+        return self.first.stamps
+
     @property
     def proved(self) -> bool:
-        """Whether all holds and a time is stamped."""
+        """Whether all holds and a time of the first arrival is stamped."""
         return not self.flaws and bool(self.stamps)
 
 
-def write_bundle(
-    mail: bytes,
-    leaf: bytes,
-    number: int,
-    size: int,
-    path: Sequence[bytes],
-    stamps: Sequence[Stamp] = (),
-    links: bytes = b"",
-    remark: str = "",
-) -> bytes:
-    """The zip. ``leaf``: leaf input of leaf ``number``; ``path``: its audit path in the tree of ``size`` leaves. ``links``: LINK_BYTES for each stamp
-    between two of ``stamps``. ``remark``: a line for people."""
-    members = {
-        "README.txt": _readme(read_leaf_input(leaf), len(mail), stamps, remark).encode(),
-        "mail.eml": mail,
-        "leaf.bin": leaf,
-        "path.txt": _path_text(number, size, path),
-    }
-    for place, stamp in enumerate(stamps, 1):
-        members[f"stamp-{place}.head"] = stamp.head.to_bytes()
-        members[f"stamp-{place}.token"] = stamp.token
-        loaded = [x509.load_der_x509_certificate(one) for one in stamp.certificates]
-        members[f"stamp-{place}.pem"] = b"".join(one.public_bytes(Encoding.PEM) for one in loaded)
-    if links:
-        members["links.bin"] = links
+class Proof(msgspec.Struct, frozen=True):
+    """One arrival: ``leaf`` is its leaf input, ``path`` the audit path of leaf ``number`` in the tree of ``size`` leaves. ``links``: LINK_BYTES for each stamp between two of
+    ``stamps``."""
+
+    leaf: bytes
+    number: int
+    size: int
+    path: Sequence[bytes]
+    stamps: Sequence[Stamp] = ()
+    links: bytes = b""
+
+    def members(self, prefix: str) -> dict[str, bytes]:
+        """As they lie in a bundle."""
+        members = {f"{prefix}leaf.bin": self.leaf, f"{prefix}path.txt": _path_text(self.number, self.size, self.path)}
+        for place, stamp in enumerate(self.stamps, 1):
+            members[f"{prefix}stamp-{place}.head"] = stamp.head.to_bytes()
+            members[f"{prefix}stamp-{place}.token"] = stamp.token
+            loaded = [x509.load_der_x509_certificate(one) for one in stamp.certificates]
+            members[f"{prefix}stamp-{place}.pem"] = b"".join(one.public_bytes(Encoding.PEM) for one in loaded)
+        if self.links:
+            members[f"{prefix}links.bin"] = self.links
+        return members
+
+
+def write_bundle(mail: bytes, first: Proof, further: Sequence[Proof] = (), remark: str = "") -> bytes:
+    """The zip. ``further``: later arrivals of the same bytes. ``remark``: a line for people."""
+    members = {"README.txt": _readme(len(mail), first, further, remark).encode(), "mail.eml": mail, **first.members("")}
+    for place, proof in enumerate(further, 2):
+        members |= proof.members(_folder(place))
     members[MANIFEST] = _manifest(members)
     return pack(members)
+
+
+def _folder(arrival: int) -> str:
+    """Of a further arrival, from 2 on."""
+    return f"arrival-{arrival}/"
 
 
 def pack(members: Mapping[str, bytes]) -> bytes:
@@ -119,51 +152,69 @@ def verify_bundle(data: bytes, trusted: Sequence[x509.Certificate] = ()) -> Verd
     members = _unpack(data, flaws)
     if flaws:
         return Verdict(tuple(flaws))
-    reading = _Reading(members, trusted, flaws)
-    return reading.verdict()
+    folders = ["", *(_folder(place) for place in range(2, 2 + sum(name.endswith("/leaf.bin") for name in members)))]
+    _check_names(members, folders, flaws)
+    if flaws:
+        return Verdict(tuple(flaws))
+    _check_manifest(members, flaws)
+    first, *further = [_Reading(members, folder, trusted, flaws).arrival() for folder in folders]
+    return Verdict(tuple(flaws), first, tuple(further))
+
+
+def _stamps_in(members: Mapping[str, bytes], folder: str) -> int:
+    """How many stamps are in a folder, named from 1 on."""
+    place = 1
+    while any(f"{folder}stamp-{place}.{kind}" in members for kind in ("head", "token", "pem")):
+        place += 1
+    return place - 1
+
+
+def _check_names(members: Mapping[str, bytes], folders: Sequence[str], flaws: list[Flaw]) -> None:
+    wanted, allowed = {"README.txt", "mail.eml", MANIFEST}, set()
+    for folder in folders:
+        wanted |= {f"{folder}leaf.bin", f"{folder}path.txt"}
+        wanted |= {
+            f"{folder}stamp-{n}.{kind}" for n in range(1, _stamps_in(members, folder) + 1) for kind in ("head", "token", "pem")
+        }
+        allowed.add(f"{folder}links.bin")
+    flaws += [Flaw(name, "it is missing") for name in sorted(wanted - set(members))]
+    flaws += [Flaw(name, "it does not belong here") for name in sorted(set(members) - wanted - allowed)]
+
+
+def _check_manifest(members: Mapping[str, bytes], flaws: list[Flaw]) -> None:
+    rest = {name: data for name, data in members.items() if name != MANIFEST}
+    if _manifest(rest) == members[MANIFEST]:
+        return
+    stated = dict(_manifest_line(line) for line in members[MANIFEST].decode("utf-8", "replace").splitlines())
+    for name, data in rest.items():
+        if stated.get(name) != hashlib.sha256(data).hexdigest():
+            flaws.append(Flaw(name, f"it is not what {MANIFEST} says"))
+    if not flaws:
+        flaws.append(Flaw(MANIFEST, "it was changed"))
 
 
 class _Reading:
-    """One look at the members of a bundle."""
+    """One look at what a bundle says of one arrival."""
 
-    def __init__(self, members: Mapping[str, bytes], trusted: Sequence[x509.Certificate], flaws: list[Flaw]) -> None:
-        self._members = members
+    def __init__(self, members: Mapping[str, bytes], folder: str, trusted: Sequence[x509.Certificate], flaws: list[Flaw]) -> None:
+        self._mail = members["mail.eml"]
+        self._members = {name.removeprefix(folder): data for name, data in members.items() if name.startswith(folder)}
+        self._folder = folder
         self._trusted = [fingerprint(one) for one in trusted]
         self._flaws = flaws
 
     def _bad(self, where: str, what: str) -> None:
-        self._flaws.append(Flaw(where, what))
+        self._flaws.append(Flaw(where if where == "mail.eml" else self._folder + where, what))
 
-    def verdict(self) -> Verdict:
-        members = self._members
-        stamps = sum(name.endswith(".head") for name in members)
-        wanted = {"README.txt", "mail.eml", "leaf.bin", "path.txt", MANIFEST}
-        wanted |= {f"stamp-{n}.{kind}" for n in range(1, stamps + 1) for kind in ("head", "token", "pem")}
-        for name in sorted(wanted - set(members)):
-            self._bad(name, "it is missing")
-        for name in sorted(set(members) - wanted - {"links.bin"}):
-            self._bad(name, "it does not belong here")
-        if self._flaws:
-            return Verdict(tuple(self._flaws))
-        self._check_manifest()
+    def arrival(self) -> Arrival:
+        stamps = _stamps_in(self._members, "")
         statement = self._statement()
         heads = self._heads(stamps)
         proved = self._check_path(heads[0] if heads else None)
         found = self._check_stamps(heads)
         if len(heads) == stamps:
             self._check_links(heads, found)
-        return Verdict(tuple(self._flaws), statement, proved, tuple(found))
-
-    def _check_manifest(self) -> None:
-        rest = {name: data for name, data in self._members.items() if name != MANIFEST}
-        if _manifest(rest) == self._members[MANIFEST]:
-            return
-        stated = dict(_manifest_line(line) for line in self._members[MANIFEST].decode("utf-8", "replace").splitlines())
-        for name, data in rest.items():
-            if stated.get(name) != hashlib.sha256(data).hexdigest():
-                self._bad(name, f"it is not what {MANIFEST} says")
-        if not self._flaws:
-            self._bad(MANIFEST, "it was changed")
+        return Arrival(statement, proved, tuple(found))
 
     def _statement(self) -> Statement | None:
         try:
@@ -171,8 +222,8 @@ class _Reading:
         except ValueError as error:
             self._bad("leaf.bin", str(error))
             return None
-        if hashlib.sha256(self._members["mail.eml"]).digest() != statement.sha256:
-            self._bad("mail.eml", "it is not the mail that leaf.bin speaks of (SHA-256)")
+        if hashlib.sha256(self._mail).digest() != statement.sha256:
+            self._bad("mail.eml", f"it is not the mail that {self._folder}leaf.bin speaks of (SHA-256)")
         return statement
 
     def _heads(self, stamps: int) -> list[Head]:
@@ -367,19 +418,30 @@ The leaf is SHA-256(00 leaf.bin). From there each line of path.txt leads one ste
 root in stamp-1.head: "HMHEAD1" and a line feed (8), node (4), number (8), leaves (8), root (32), milliseconds (8), link of the stamp before (64).
 A link is SHA-512(head, SHA-512(token)). stamp-2 and later keep the stamp before them good: their head's link leads to it over links.bin, and they were made
 before its certificate ended. Then check the token of the last one as of today, and each other one as of the time of the one after it.
+A folder arrival-N speaks in the same way of a further arrival of the same bytes.
 """
 
 
-def _readme(statement: Statement, size: int, stamps: Sequence[Stamp], remark: str) -> str:
+def _readme(size: int, first: Proof, further: Sequence[Proof], remark: str) -> str:
+    what = f"mail.eml ({size} bytes) {_came(first)}"
+    for place, proof in enumerate(further, 2):
+        again = f"{_folder(place)}: the same bytes {_came(proof)}\n{_time(proof)}"
+        remark = f"{remark}\n{again}\n"
+    return _README.format(what=what, time=_time(first), remark=f"{remark}\n" if remark else "")
+
+
+def _came(proof: Proof) -> str:
+    statement = read_leaf_input(proof.leaf)
     received = moment(statement.received / 1000)
     recipients = ", ".join(f"<{clean(one)}>" for one in statement.recipients) or "nobody"
     login = f", logged in as {clean(statement.login)}" if statement.login else ""
-    what = (
-        f"mail.eml ({size} bytes) came in at {received} from <{clean(statement.sender)}>{login}\nto {recipients}"
+    return (
+        f"came in at {received} from <{clean(statement.sender)}>{login}\nto {recipients}"
         f"\n(direction: {clean(statement.direction)}, feed: {clean(statement.feed)}). All envelope recipients stand here, hidden ones too."
     )
-    if stamps:
-        time = f"A time stamp authority ({clean(stamps[0].authority)}) has stamped that this was so; its token says when."
-    else:
-        time = "THIS IS NOT STAMPED YET. It proves no time: ask for the bundle again when a stamp has been made."
-    return _README.format(what=what, time=time, remark=f"{remark}\n" if remark else "")
+
+
+def _time(proof: Proof) -> str:
+    if proof.stamps:
+        return f"A time stamp authority ({clean(proof.stamps[0].authority)}) has stamped that this was so; its token says when."
+    return "THIS IS NOT STAMPED YET. It proves no time: ask for the bundle again when a stamp has been made."

@@ -222,6 +222,12 @@ class LeafLog:
             raise IndexError(f"leaf {number} of {self.size}")
         return self._indexed().stretch(number, number + 1)[0]
 
+    def stretch(self, low: int, high: int) -> list[bytes]:
+        """The hashes of leaves ``low`` to ``high`` - 1, read back from the disk. Raises IndexError, ArchiveError, BadRecord."""
+        if not 0 <= low <= high <= self.size:
+            raise IndexError(f"leaves {low} to {high - 1}, of {self.size}")
+        return self._indexed().stretch(low, high)
+
     def _indexed(self) -> LeafIndex:
         with self._lock:
             if self._index is None:

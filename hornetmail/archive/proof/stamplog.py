@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 
 from hornetmail.archive.media.medium import IMedium, MediumError
 from hornetmail.archive.proof.stamps import Stamp, StampBroken, read_stamp
+from hornetmail.archive.proof.stampsheets import SHEET, STAMP_SUFFIX, encode_sheet, number_in, sheet_of, stamps_of
+from hornetmail.archive.proof.stampsheets import SUFFIX as SHEET_SUFFIX
 from hornetmail.disk.files import Disk
-
-SUFFIX = ".stamp"
 
 
 class StampLog:
@@ -42,7 +42,8 @@ class StampLog:
 
     def numbers(self) -> list[int]:
         """Those that are here."""
-        return sorted(_number(path.name) for path in self._directory.glob(f"*{SUFFIX}") if _number(path.name) >= 0)
+        numbers = (number_in(path.name, STAMP_SUFFIX) for path in self._directory.glob(f"*{STAMP_SUFFIX}"))
+        return sorted(number for number in numbers if number >= 0)
 
     def get(self, number: int) -> Stamp:
         """Raises StampBroken: damaged, another's, or missing."""
@@ -92,14 +93,42 @@ class StampLog:
         return found
 
     def publish(self, medium: IMedium) -> int:
-        """Put on a medium what it lacks; how many. Raises MediumError, DiskFull."""
-        there = {_number(name.rpartition("/")[2]) for name, _ in medium.names(self._folder)}
+        """Put on a medium what it lacks; how many objects. Whole sheets of old ones take the place of the single ones. Raises MediumError, DiskFull."""
+        names = {name for name, _ in medium.names(self._folder)}
         put = 0
         for number in self.numbers():
-            if number not in there:
-                medium.put(self._name(number), self._path(number).read_bytes())
+            name = self._name(number)
+            if name not in names and sheet_of(name) not in names:
+                medium.put(name, self._path(number).read_bytes())
+                names.add(name)
                 put += 1
+        for first in range(0, self.count - SHEET, SHEET):
+            put += self._gather(medium, first, names)
         return put
+
+    def _gather(self, medium: IMedium, first: int, names: set[str]) -> int:
+        """One sheet, put and read back before the stamps in it are deleted one by one; a crash in between leaves both, which say the same."""
+        single = [name for name in map(self._name, range(first, first + SHEET)) if name in names]
+        sheet = sheet_of(self._name(first))
+        put = 0
+        if sheet not in names:
+            data = self._sheet(first)
+            if data is None:
+                return 0
+            medium.put(sheet, data)
+            if medium.get(sheet) != data:
+                raise MediumError(f"medium {medium.number} did not keep {sheet} as it was written")
+            put = 1
+        for name in single:
+            medium.delete(name)
+        return put
+
+    def _sheet(self, first: int) -> bytes | None:
+        """None: not all of its stamps are here and whole."""
+        try:
+            return encode_sheet(first, [self.get(number).to_bytes() for number in range(first, first + SHEET)])
+        except StampBroken:
+            return None
 
     def restore(self, media: Sequence[IMedium], every: bool, bad: Callable[[str, str], None]) -> int:
         """Take from media what is missing here, and what is damaged if ``every`` one is read; how many. What cannot be used is told to ``bad(where, what)``."""
@@ -120,34 +149,56 @@ class StampLog:
                 bad(f"medium {medium.number}", str(error))
                 continue
             for name in names:
-                number = _number(name.rpartition("/")[2])
-                if number < 0 or number in sound:
-                    continue
                 try:
-                    data = medium.get(name)
-                    stamp = read_stamp(data)
-                    if (stamp.head.node, stamp.head.number) != (self._node, number):
-                        raise StampBroken("another stamp, under this one's name")
+                    found = self._in_object(medium, name, sound)
                 except (MediumError, StampBroken) as error:
                     bad(f"medium {medium.number}: {name}", str(error))
                     continue
-                self._disk.write_durably(self._path(number), data)
-                sound.add(number)
-                taken += 1
+                for number, data in found:
+                    try:
+                        stamp = read_stamp(data)
+                        if (stamp.head.node, stamp.head.number) != (self._node, number):
+                            raise StampBroken("another stamp, under this one's name")
+                    except StampBroken as error:
+                        bad(f"medium {medium.number}: {name}", str(error))
+                        continue
+                    self._disk.write_durably(self._path(number), data)
+                    sound.add(number)
+                    taken += 1
         if taken:
             self.open()
         return taken
+
+    def _in_object(self, medium: IMedium, name: str, known: Container[int]) -> list[tuple[int, bytes]]:
+        """The stamps in an object that are not known, by their number. Raises MediumError, StampBroken."""
+        file = name.rpartition("/")[2]
+        if (number := number_in(file, STAMP_SUFFIX)) >= 0:
+            return [] if number in known else [(number, medium.get(name))]
+        first = number_in(file, SHEET_SUFFIX)
+        if first < 0 or all(each in known for each in range(first, first + SHEET)):
+            return []
+        return [(each, data) for each, data in enumerate(stamps_of(medium.get(name)), first) if each not in known]
 
     def differing(self, medium: IMedium, full: bool) -> list[tuple[str, str]]:
         """Where a medium's stamps are not the ones here: name and what. Not ``full``: only whether they are there. Raises MediumError."""
         found = []
         there = {name for name, _ in medium.names(self._folder)}
+        sheets: set[str] = set()
         for number in self.numbers():
             name = self._name(number)
-            if name not in there:
+            sheet = sheet_of(name)
+            if name not in there and sheet not in there:
                 found.append((name, "the stamp is missing"))
-            elif full and medium.get(name) != self._path(number).read_bytes():
-                found.append((name, "the stamp was changed"))
+            elif not full:
+                continue
+            elif name in there:
+                if medium.get(name) != self._path(number).read_bytes():
+                    found.append((name, "the stamp was changed"))
+            elif sheet not in sheets:
+                sheets.add(sheet)
+                mine = self._sheet(number - number % SHEET)
+                if mine is not None and medium.get(sheet) != mine:
+                    found.append((sheet, "a stamp in it was changed"))
         return found
 
     @property
@@ -155,13 +206,7 @@ class StampLog:
         return f"stamps/n{self._node}/"
 
     def _name(self, number: int) -> str:
-        return f"{self._folder}{number:020d}{SUFFIX}"
+        return f"{self._folder}{number:020d}{STAMP_SUFFIX}"
 
     def _path(self, number: int) -> Path:
-        return self._directory / f"{number:020d}{SUFFIX}"
-
-
-def _number(name: str) -> int:
-    """The number in a file's name; -1: it is something else."""
-    text = name.removesuffix(SUFFIX)
-    return int(text) if len(text) == 20 and text.isascii() and text.isdigit() and name.endswith(SUFFIX) else -1
+        return self._directory / f"{number:020d}{STAMP_SUFFIX}"

@@ -34,7 +34,7 @@ A = TypeVar("A")
 class ArchiveSettings(msgspec.Struct, frozen=True, gc=False):
     """Sizes and times. ``seal_bytes``, ``seal_seconds``: a staging segment goes to the medium at that size or age. ``node``: 0 to 1023.
     ``glance_seconds``: between looks at an index that nobody uses, 0: none.
-    ``retention``: what may go at once (rule 19). ``merging``: how large packs become. ``backup_days``: as long a backup is kept, which holds what was deleted since."""
+    ``retention``: what may go at once (rule 19). ``merging``: how large packs become."""
 
     seal_bytes: int = 32 << 20
     seal_seconds: float = 900.0
@@ -43,7 +43,6 @@ class ArchiveSettings(msgspec.Struct, frozen=True, gc=False):
     glance_seconds: float = 0.0
     retention: RetentionSettings = RetentionSettings()
     merging: MergeSettings = MergeSettings()
-    backup_days: float = 0.0
 
 
 class Surroundings(msgspec.Struct, frozen=True):
@@ -218,5 +217,5 @@ class Footing(msgspec.Struct, frozen=True):
 
 
 def _totals(cursor: Cursor) -> tuple[int, int]:
-    mails, raw = cursor.execute("SELECT count(*), coalesce(sum(size), 0) FROM mail").fetchone()
+    mails, raw = cursor.execute("SELECT coalesce(sum(mails), 0), coalesce(sum(size), 0) FROM tally").fetchone()
     return mails, raw

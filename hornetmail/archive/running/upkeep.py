@@ -45,7 +45,7 @@ class Upkeep:
                 flush,
                 self.tell_journal,
                 footing.standing.recount,
-                footing.settings.backup_days,
+                footing.watch.away,
                 audit,
             )
         )

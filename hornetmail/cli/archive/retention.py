@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 import click
@@ -69,9 +70,11 @@ def show(client: Client, as_json: bool) -> None:
     if answer["marked"]:
         click.echo(f"{answer['marked']} mails are marked and go with the next purges")
     if answer["waiting"]:
-        click.echo(
-            f"{answer['waiting']} packs still hold something that went; media and backups are free of it by {moment(answer['gone_by'])}"
-        )
+        click.echo(f"{answer['waiting']} packs still hold something that went")
+    if answer["gone_by"]:
+        click.echo(f"media, backups and mirror are free of all that went by {moment(answer['gone_by'])}")
+    for text in answer["waits"]:
+        click.echo(f"unless it stays for longer: {clean(text)}")
 
 
 def _tell(answer: Any) -> None:
@@ -116,6 +119,24 @@ def set_rules(client: Client, rules: tuple[str, ...], none: bool, yes: bool) -> 
         click.confirm("Put these rules in force?", abort=True)
     client.call("PUT", "archive", "retention", rules=wanted)
     click.echo("in force; what is due is marked at 02:30, can be unmarked for a day, and goes at 03:40 after that")
+
+
+@retention.command("keep")
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@click.option(
+    "--until",
+    required=True,
+    type=click.DateTime(["%Y-%m-%d"]),
+    metavar="YYYY-MM-DD",
+    help="The last day (UTC) on which it must be there.",
+)
+@click.option("--reason", default="", metavar="TEXT")
+@with_client
+def keep(client: Client, ids: tuple[str, ...], until: datetime.datetime, reason: str) -> None:
+    """Keep mail for longer than the rules say. What must not go at all is for a hold."""
+    end = until.replace(tzinfo=datetime.UTC) + datetime.timedelta(days=1)
+    done = client.call("POST", "archive", "keep", ids=list(ids), until=end.timestamp(), reason=reason)
+    click.echo(f"{done['changed']} mails are kept until {moment(end.timestamp())}")
 
 
 @click.group()

@@ -145,7 +145,7 @@ def domain_show(client: Client, name: str, as_json: bool) -> None:
             ("by", why.get("by") or "-"),
             ("reason", why.get("reason") or "-"),
             ("primary", " ".join(answer["primaries"]) or "none: the portal is its mail server"),
-            ("up", said(answer["primary"]["up"])),
+            *[(f"  {one['host']}", _health(one)) for one in answer["primary"]["hosts"]],
             ("failover", answer["failover"]),
             ("portal on", answer["portal_on"]),
             ("scope", answer["scope"]),
@@ -159,3 +159,11 @@ def domain_show(client: Client, name: str, as_json: bool) -> None:
             ("mailboxes", answer["mailboxes"]),
         ]
     )
+
+
+def _health(host: dict[str, Any]) -> str:
+    """Whether it answers, since when, and what it said otherwise."""
+    since = f" since {moment(host['since'])}" if host["since"] else ""
+    if host["up"] is None:
+        return str(host["reason"])
+    return f"up{since}" if host["up"] else f"DOWN{since}: {host['reason']}"

@@ -35,7 +35,7 @@ def people() -> None:
 def people_import(client: Client, file: Path, dry_run: bool, as_json: bool) -> None:
     """Register the mailboxes of a CSV file (UTF-8, commas or semicolons) whose first line names its columns: address, and if wanted name, aliases
     (separated by spaces), password, picked and archive (yes or no). Who is registered already is left alone; who is refused is named with
-    the line, and the others are registered all the same. Without a password nobody logs in until one is set."""
+    the line, and the others are registered all the same. A file that cannot be read to its end registers nobody. Without a password nobody logs in until one is set."""
     total: dict[str, Any] = {"registered": 0, "present": 0, "problems": [], "waits": []}
     rows, total["problems"] = _rows(_text(file), file.name)
     for start in range(0, len(rows), BATCH):
@@ -100,9 +100,14 @@ def _lines(reader: Any, name: str) -> Iterator[tuple[int, list[str]]]:
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            raise Failure(f"{name}:{line}: {error}") from None
+            what = "a quotation mark is opened here and not closed" if "end of data" in str(error) else str(error)
+            raise Failure(f"{name}:{line}: {what}; nobody was registered") from None
         if cells is None:
             return
+        if reader.line_num > line and any("\n" in cell or "\r" in cell for cell in cells):
+            # What looks like one person's name may be all the people up to the next quotation mark.
+            what = f"a quotation mark is opened here and closed in line {reader.line_num}"
+            raise Failure(f"{name}:{line}: {what}; nobody was registered")
         yield line, cells
 
 

@@ -12,6 +12,7 @@ from hornetmail import __version__
 from hornetmail.compose.doors.doors import Doors
 from hornetmail.compose.doors.mail import services_of
 from hornetmail.compose.ground.foundations import Foundations
+from hornetmail.compose.ground.ways_in import mail_servers
 from hornetmail.compose.rooms.alarms import Alarms
 from hornetmail.compose.rooms.people import People
 from hornetmail.compose.rooms.rooms import MailRooms
@@ -73,6 +74,7 @@ class Pages:
                 jobs=jobs,
                 alarms=alarms.book,
                 alarm_addresses=alarms.addresses,
+                mail_servers=mail_servers(config),
                 hostname=config.hostname,
                 version=__version__,
             )

@@ -7,11 +7,13 @@ from pathlib import Path
 from time import monotonic
 
 from hornetmail.compose.ground.foundations import Foundations
+from hornetmail.compose.ground.ways_in import panel, ways_in
 from hornetmail.compose.rooms.people import People
 from hornetmail.compose.rooms.rooms import MailRooms, resolver_of
 from hornetmail.config import Config
 from hornetmail.core.alarms import AlarmRecord, Stage, Way
 from hornetmail.core.delivery.queued import RowKind, RowState
+from hornetmail.core.events import Alarm, AlarmEnded
 from hornetmail.core.failover.mode import Mode
 from hornetmail.core.mail.address import domain_of
 from hornetmail.delivery.letters.alarms import AlarmLetters
@@ -20,7 +22,7 @@ from hornetmail.delivery.outage.silence import Silence
 from hornetmail.delivery.tasks import together
 from hornetmail.runtime.alarms import AlarmBook
 from hornetmail.runtime.disks import Disks
-from hornetmail.runtime.telling import Pace, Teller
+from hornetmail.runtime.telling import Outlet, Pace, Teller
 from hornetmail.runtime.timetable import Job
 from hornetmail.runtime.webhook import Target, Webhook, payload
 from hornetmail.web.api import alarms as settings
@@ -32,9 +34,6 @@ SILENCE_SECONDS = 600.0
 
 PAGES = 20
 """Pages of the queue that are looked through for what still lies there."""
-
-NAMES = {"http": "http", "https": "https", "imap": "IMAP", "imaps": "IMAP with TLS", "pop3": "POP3", "pop3s": "POP3 with TLS"}
-NAMES |= {"submission": "sending (SMTP with log-in)", "submissions": "sending with TLS"}
 
 
 class Alarms:
@@ -52,15 +51,19 @@ class Alarms:
         )
         pace = Pace(gather=min(5.0, config.alarms.look))
         self._tellers = [
-            Teller(reactor, self.book, way, send, self.repeat, pace)
-            for way, send in ((Way.MAIL, self._letters.send), (Way.HOOK, self._post))
+            Teller(reactor, self.book, outlet, self.repeat, pace)
+            for outlet in (
+                Outlet(Way.MAIL, self._letters.send, trouble=lambda tenant, why: self._untold(Way.MAIL, tenant, why)),
+                Outlet(Way.HOOK, self._post, self._target, lambda tenant, why: self._untold(Way.HOOK, tenant, why)),
+            )
         ]
         self._emergencies = Emergencies(
             reactor, rooms.queue, people.directory, delivery.modes, delivery.notices, base.bus, ways_in(config)
         )
         self._silence = Silence(reactor, rooms.queue, people.directory, base.bus, monotonic)
-        self._disks = Disks(base.bus, base.offload, lambda: places(config), config.limits.disk_percent / 100)
-        rooms.queue.room.elsewhere = lambda: self._disks.full(("archive staging",))
+        anchors = {"queue": rooms.queue.anchor, "portal": rooms.portal.anchor}
+        self._disks = Disks(base.bus, base.offload, lambda: places(config), config.limits.disk_percent / 100, anchors)
+        rooms.queue.room.elsewhere = lambda: self._disks.unfit(("archive staging", "queue"))
         self._lying: dict[str, frozenset[str]] = {}
         self._watch()
         base.jobs += [
@@ -101,11 +104,24 @@ class Alarms:
         for teller in self._tellers:
             teller.soon()
 
+    def _target(self, tenant: int) -> Target:
+        return Target(self._directory.setting(settings.URL, "", tenant), self._directory.setting(settings.SECRET, "", tenant))
+
+    def _untold(self, way: Way, tenant: int, why: str) -> None:
+        """An alarm about a way out is seen in the panel, and said by the other way."""
+        name = {Way.MAIL: "mail", Way.HOOK: "the webhook"}[way]
+        domain = next((one.name for one in self._directory.domains() if one.tenant == tenant), "") if tenant != 1 else ""
+        subject = f"{name} of {domain or 'the administrators'}"
+        if not why:
+            self._base.bus.publish(AlarmEnded("alarms-untold", subject, f"{name} works, or is not used any more"))
+            return
+        text = f"alarms cannot be told by {name}, it is tried again and again: {why}"
+        self._base.bus.publish(Alarm("alarms-untold", text, domain, subject))
+
     async def _post(self, tenant: int, said: Sequence[tuple[AlarmRecord, Stage]]) -> bool:
-        url = self._directory.setting(settings.URL, "", tenant)
-        if not url:
+        target = self._target(tenant)
+        if not target.url:
             return False
-        target = Target(url, self._directory.setting(settings.SECRET, "", tenant))
         await self._webhook.post(target, payload(self._base.config.hostname, said), outside=tenant != 1)
         return True
 
@@ -114,7 +130,7 @@ class Alarms:
     def _watch(self) -> None:
         watch = self.book.watch
         watch("emergency", lambda alarm: self._emergencies.over(alarm.domain))
-        for code in ("primary-down", "primary-defers", "network-down", "dns-down"):
+        for code in ("primary-down", "primary-defers", "primary-unknown", "network-down", "dns-down"):
             watch(code, self._reached)
         watch("primary-back", self._back)
         watch("accept-all", self._picky)
@@ -193,31 +209,3 @@ def places(config: Config) -> Mapping[str, Path]:
         if url.startswith("sqlite:"):
             found[f"{name} database"] = Path(url.removeprefix("sqlite://")).parent
     return found
-
-
-def panel(config: Config) -> str:
-    """The address of the web site as people reach it from outside, as far as the file tells."""
-    for door in ("https", "http"):
-        if port := _port(config, door):
-            shown = "" if port == {"https": 443, "http": 80}[door] else f":{port}"
-            return f"{door}://{config.hostname}{shown}{config.web.prefix.rstrip('/')}"
-    return f"https://{config.hostname}{config.web.prefix.rstrip('/')}"
-
-
-def ways_in(config: Config) -> list[str]:
-    """Lines that tell people where the portal is."""
-    lines = [f"  in the browser: {panel(config)}"]
-    for door in ("imaps", "imap", "pop3s", "pop3", "submissions", "submission"):
-        if port := _port(config, door):
-            lines.append(f"  {NAMES[door]}: {config.hostname}, port {port}")
-    return lines
-
-
-def _port(config: Config, door: str) -> int:
-    """The first TCP port of a door, 0 if it is closed or no TCP port."""
-    for endpoint in config.listen.door(door):
-        kind, _, rest = endpoint.removeprefix("haproxy:").partition(":")
-        port = rest.partition(":")[0].removeprefix("port=")
-        if kind.startswith("tcp") and port.isdigit():
-            return int(port)
-    return 0

@@ -51,8 +51,7 @@ from hornetmail.portal.schema import MIGRATIONS as PORTAL
 from hornetmail.portal.store import PortalStore
 from hornetmail.runtime.jobs import PlannedJob
 from hornetmail.runtime.timetable import Job
-from hornetmail.spool.queue import Queue
-from hornetmail.spool.start import open_queue
+from hornetmail.spool.start import OpenedQueue, open_queue
 
 
 def root_store(config: Config, disk: Disk, environment: Mapping[str, str] = os.environ) -> RootStore:
@@ -230,7 +229,7 @@ class MailRooms:
     def __init__(
         self,
         base: Foundations,
-        queue: Queue,
+        queue: OpenedQueue,
         portal: PortalStore,
         archive: Archive,
         media: MediaCare,
@@ -370,6 +369,7 @@ class MailRooms:
             Job("archive key", 60, unlocking.look, first=1),
         ]
         safety = Safety(base, people, archive)
+        archive.keeping.copied(safety.copies())
         base.planned += [
             *retention_jobs(archive, base.bus),
             *stamp_jobs(archive.stamps),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from zope.interface import implementer
 from hornetmail.archive.archive import Archive
 from hornetmail.archive.care import statistics
 from hornetmail.archive.care.copies import backup, drill, mirror
+from hornetmail.archive.care.terms.keeping import Copies
 from hornetmail.archive.index.schema import MIGRATIONS
 from hornetmail.archive.media.medium import IPlace, MediumError, PlaceTrouble
 from hornetmail.archive.media.register import Means
@@ -27,6 +29,10 @@ from hornetmail.interfaces.safety import ISafety
 from hornetmail.runtime.jobs import CutShort, PlannedJob
 
 LANE = "backup"
+FOLLOWS = 3600.0
+"""Seconds between two runs of the mirror."""
+
+DAY = 86400.0
 _SETTING = "mirror"
 _STATISTICS = "statistics"
 _CONTEXT = b"hornetmail mirror secret 1"
@@ -199,8 +205,31 @@ class Safety:
         ]
 
     def gone_by(self, now: float) -> float:
-        """See ISafety."""
-        return now + backup.Keep().longest
+        """See ISafety. A mirror follows within the hour, and so do the backups in it."""
+        return now + backup.Keep().longest + (FOLLOWS if self._mirrored() is not None else 0.0)
+
+    def _mirrored(self) -> _Kept | None:
+        """The mirror; None also if its setting cannot be read, which its job tells of."""
+        try:
+            return self._read()
+        except ArchiveError:
+            return None
+
+    def copies(self) -> Copies:
+        """For the dates at which mail is fully gone (rule 23)."""
+        return Copies(self.gone_by, self._lagging)
+
+    def _lagging(self) -> Sequence[str]:
+        """A mirror that does not follow keeps what went."""
+        kept = self._mirrored()
+        if kept is None or self._base.reactor.seconds() - kept.done <= DAY:
+            return ()
+        since = (
+            f"since {datetime.datetime.fromtimestamp(kept.done, datetime.UTC):%Y-%m-%d %H:%M} UTC"
+            if kept.done
+            else "and never did"
+        )
+        return (f"the mirror ({kept.settings.where}) does not follow {since}",)
 
     async def mirror(self) -> MirrorState | None:
         """See ISafety."""

@@ -49,6 +49,8 @@ from hornetmail.db.dump import Dump, DumpBroken, load
 from hornetmail.db.engines import Cursor
 from hornetmail.db.pool import Database
 from hornetmail.directory.schema import CONTROL
+from hornetmail.disk.anchor import NAME as ANCHOR
+from hornetmail.disk.anchor import Anchor
 
 T = TypeVar("T")
 
@@ -245,7 +247,7 @@ class _Restore:
                 raise SetupError("a restore of another archive was begun here and is not ended")
             return _USED in more
         for name in () if used else ("queue", "portal", "archive/staging", "archive/medium/packs"):
-            if held := next((path for path in base.directory(name).rglob("*") if path.is_file()), None):
+            if held := next((path for path in base.directory(name).rglob("*") if path.is_file() and path.name != ANCHOR), None):
                 raise SetupError(
                     f"this installation is not empty ({held}): restore into one that 'hornetmail init' has just made"
                 )
@@ -271,7 +273,7 @@ class _Restore:
             if place.exists():
                 base.disk.rename(place, aside / place.name)
         for name in ("queue", "portal"):
-            base.disk.make_directory(base.directory(name))
+            Anchor(base.directory(name), base.disk).renew()
 
     def _put_aside(self, identity: Identity) -> None:
         """What ``init`` made. Nothing is deleted."""

@@ -23,6 +23,7 @@ from hornetmail.config import Config
 from hornetmail.core.archive.archived import ArchiveError
 from hornetmail.core.mail.address import AddressError, fold_domain
 from hornetmail.core.served import Role
+from hornetmail.disk.anchor import Anchor
 from hornetmail.disk.files import Disk
 from hornetmail.disk.lock import AlreadyRunning
 from hornetmail.disk.mounts import NetworkFileSystem
@@ -62,6 +63,8 @@ def init(directory: Path, hostname: str, ports: int | None = None) -> InitResult
     disk = Disk()
     for name in ("", "keys", "tls", "queue", "portal", "archive"):
         disk.make_directory(directory / name)
+    for name in ("queue", "portal"):
+        Anchor(directory / name, disk).renew()
     ServerKey.create(directory / "keys" / "server.key", disk)
     certificate, key = self_signed(hostname, datetime.datetime.now(datetime.UTC))
     disk.write_durably(directory / "tls" / "cert.pem", certificate, 0o644)

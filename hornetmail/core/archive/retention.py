@@ -80,7 +80,8 @@ def goes_at(rules: Sequence[Rule], mail: Kept) -> float:
 
 class RetentionState(msgspec.Struct, frozen=True, gc=False):
     """The rules in force, since when and by whom; ``walking``: they are not yet applied to all mail that is there. ``marked``: mails that go with the next
-    purges; ``waiting``: packs that still hold something which went, on media; ``gone_by``: when it will have left them too (Unix seconds, 0: all has)."""
+    purges; ``waiting``: packs that still hold something which went, on media; ``gone_by``: when media, backups and mirror will be free of all that went so far
+    (Unix seconds, 0: they are); ``waits``: what may keep it for longer, for people: media that are away, a mirror that does not follow."""
 
     rules: tuple[Rule, ...] = ()
     at: float = 0.0
@@ -89,6 +90,7 @@ class RetentionState(msgspec.Struct, frozen=True, gc=False):
     marked: int = 0
     waiting: int = 0
     gone_by: float = 0.0
+    waits: tuple[str, ...] = ()
 
 
 class RetentionPreview(msgspec.Struct, frozen=True, gc=False):
@@ -122,8 +124,8 @@ class Hold(msgspec.Struct, frozen=True, gc=False):
 
 
 class Deleted(msgspec.Struct, frozen=True, gc=False):
-    """What a request removed: IDs. It is found and read no more from now on; ``gone_by``: when its bytes will have left the media and the backups that are
-    kept, Unix seconds; ``waits``: media that are away, which keep them until they are back."""
+    """What a request removed: IDs. It is found and read no more from now on; ``gone_by``: when media, backups and mirror will be
+    free of them, Unix seconds; ``waits``: what may keep them for longer, for people: media that are away, a mirror that does not follow."""
 
     removed: tuple[int, ...]
     gone_by: float

@@ -41,12 +41,14 @@ class WaitsFor(enum.StrEnum):
     """What a row waits for besides its time. ``MAILBOX``: parked in an emergency for want of a portal mailbox; it goes when one is
     assigned or the primary is back, which rows that an administrator parked do not. ``PRIMARY``: queued for the primary, which works but
     defers it, though the portal could have it (``PortalOn.OUTAGE``). ``OUTAGE``: a portal copy that was made because the primary as a whole
-    was in trouble; it need not wait out its back-off once that is over."""
+    was in trouble; it need not wait out its back-off once that is over. ``NOTICE``: its delivery has failed (``last`` says how), and nobody is dialled
+    any more; whether its sender may be told is to be found out."""
 
     NOTHING = ""
     MAILBOX = "mailbox"
     PRIMARY = "primary"
     OUTAGE = "outage"
+    NOTICE = "notice"
 
 
 DONE = frozenset({RowState.DELIVERED, RowState.FAILED, RowState.REMOVED})

@@ -65,7 +65,7 @@ class Own(enum.StrEnum):
 
 class Evidence(msgspec.Struct, frozen=True, gc=False):
     """One sign of an outage. ``key`` tells apart what counts once: a recipient, a connection, a probe; ``at``: when it was met first, ``last``
-    when last. ``ours``: no stranger had a say in it."""
+    when last. ``ours``: no stranger had a say in it. ``nameless``: DNS says that there is no host of that name."""
 
     at: float
     key: str
@@ -74,6 +74,7 @@ class Evidence(msgspec.Struct, frozen=True, gc=False):
     proof: Proof = Proof.CONNECTION
     ours: bool = False
     last: float = 0.0
+    nameless: bool = False
 
 
 class State(msgspec.Struct, frozen=True, gc=False):
@@ -104,6 +105,7 @@ class Trouble(msgspec.Struct, frozen=True, gc=False):
     probe: bool = False
     proof: Proof = Proof.CONNECTION
     ours: bool = False
+    nameless: bool = False
 
 
 class Delivered(msgspec.Struct, frozen=True, gc=False):
@@ -238,7 +240,7 @@ def _gathered(state: State, event: Trouble, now: float, policy: Policy) -> tuple
     kept = [e for e in state.evidence if 0 <= now - e.at <= policy.window]
     if any(e.key == event.key for e in kept):
         return tuple(msgspec.structs.replace(e, last=now, ours=e.ours or event.ours) if e.key == event.key else e for e in kept)
-    kept.append(Evidence(now, event.key, event.text, event.dns, event.proof, event.ours, now))
+    kept.append(Evidence(now, event.key, event.text, event.dns, event.proof, event.ours, now, event.nameless))
     # The oldest ones prove the span, the newest ones the present; what lies between adds nothing.
     return tuple(kept if len(kept) <= 16 else kept[:4] + kept[-12:])
 
@@ -266,6 +268,9 @@ def _surveyed(state: State, event: Surveyed, now: float, automatic: bool, policy
                 f"no primary answers, this one and {event.failed} more: our own network is at fault, no change of mode: {newest}"
             )
             return _warned(state, now, policy, "network-down", text)
+        if not event.answered and all(e.nameless for e in state.evidence):
+            text = f"there is no host of the primary's name: correct it here, or in DNS; no change of mode: {newest}"
+            return _warned(state, now, policy, "primary-unknown", text)
         if not event.answered and all(e.dns for e in state.evidence):
             return _warned(
                 state, now, policy, "dns-down", f"the name of the primary cannot be looked up, no change of mode: {newest}"

@@ -44,11 +44,12 @@ class Breadth(enum.StrEnum):
 
 
 class Sign(msgspec.Struct, frozen=True, gc=False):
-    """What was read out of a verdict, with the reason for people. ``text``: it fell at DATA or later."""
+    """What was read out of a verdict, with the reason for people. ``text``: it fell at DATA or later. ``nameless``: there is no host of that name."""
 
     breadth: Breadth
     why: str
     text: bool = False
+    nameless: bool = False
 
 
 def is_greylisting(reply: Reply) -> bool:
@@ -74,6 +75,21 @@ def is_unknown(reply: Reply) -> bool:
     return reply.code in (550, 551, 553) and (not reply.enhanced or reply.enhanced.startswith("5.1."))
 
 
+def is_of_the_session(reply: Reply) -> bool:
+    """A 5xx that is not said of the mail: nobody's mail bounces for it, and whoever says it to everybody is unavailable (rule 4). 530 to 538 are
+    AUTH's and STARTTLS' (RFC 4954 section 6, RFC 3207 section 4): a primary says them at MAIL or RCPT that was set up to let nobody in. 500, 502 and
+    503 say that it heard no command that it knows, or none in its order; unless the enhanced code says otherwise (RFC 3463: 5.5.x is the
+    protocol's), that is no answer to MAIL, RCPT, DATA or a text."""
+    if reply.code in (500, 502, 503):
+        return not reply.enhanced or reply.enhanced.startswith("5.5.")
+    return reply.code in (530, 534, 535, 538)
+
+
+def is_nameless(reply: Reply) -> bool:
+    """DNS answers, and says that there is no such host (``net.smtp``): somebody wrote the name wrong, or took it away."""
+    return reply.code == 451 and reply.enhanced == "4.1.2"
+
+
 def excuse(verdict: Verdict) -> str:
     """Why a primary that deferred one recipient works all the same, in plain words; ``""`` if that cannot be said."""
     if verdict.outcome is not Outcome.DEFERRED or not verdict.unavailable:
@@ -92,6 +108,8 @@ def read(verdict: Verdict) -> Sign:
         return Sign(Breadth.CONVERSATION, f"no reply after the final dot: {verdict.reply}", text=True)
     if verdict.outcome is not Outcome.DEFERRED or not verdict.unavailable:
         return Sign(Breadth.NOBODY, "the primary answered")
+    if verdict.stage is Stage.RESOLVE and is_nameless(verdict.reply):
+        return Sign(Breadth.DNS, f"there is no host of its name: {verdict.reply.text}", nameless=True)
     if verdict.stage is Stage.RESOLVE:
         return Sign(Breadth.DNS, f"its name cannot be resolved: {verdict.reply}")
     if verdict.stage in SERVER_STAGES:

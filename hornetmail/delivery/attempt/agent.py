@@ -49,16 +49,28 @@ class Group(msgspec.Struct, frozen=True):
 
 
 class Walk(msgspec.Struct):
-    """A group on its way: whose verdict is known, and the row as it goes to its next courier of everybody else."""
+    """A group on its way. ``ended``: whose verdict is known and not put on record yet; ``left``: everybody else's row, as it goes to its next courier;
+    ``heard``: what the courier before that one said of it."""
 
     group: Group
     ended: list[Ended]
     left: dict[int, Row]
+    heard: dict[int, Verdict]
 
     def end(self, row: Row, verdict: Verdict) -> None:
         """This row's verdict is known."""
         self.left.pop(row.id, None)
         self.ended.append((row, verdict))
+
+    def take_delivered(self) -> list[Ended]:
+        """Those whose record waits for nothing and nobody."""
+        taken = [each for each in self.ended if each[1].outcome is Outcome.DELIVERED]
+        self.ended = [each for each in self.ended if each[1].outcome is not Outcome.DELIVERED]
+        return taken
+
+    def cut(self) -> list[Ended]:
+        """It ends here and now: what is known of each row, whatever might have come after it."""
+        return [*self.ended, *((row, self.heard[row.id]) for row in self.left.values() if row.id in self.heard)]
 
 
 class Agent:
@@ -106,14 +118,13 @@ class Agent:
             return
         except Exception:  # noqa: BLE001 - a fault of ours delays the message and never loses it
             self.log.failure("attempt for message {message} could not start", message=message.id)
-            await self._record.put(
-                [
-                    Settled(row.id, RowState.QUEUED, row.last, self._retry.again(row), delay_told=row.delay_told)
-                    for row in claim.rows
-                ]
-            )
+            await self._record.put([self._as_it_was(row) for row in claim.rows])
             return
         await together(self._attempt(message, group, body) for group in groups)
+
+    def _as_it_was(self, row: Row) -> Settled:
+        due, told, why = self._retry.again(row), row.delay_told, row.reason
+        return Settled(row.id, RowState.QUEUED, row.last, due, reason=why, delay_told=told, waits_for=row.waits_for)
 
     def _groups(self, message: Message, rows: Sequence[Row]) -> list[Group]:
         directory = self._ground.directory
@@ -132,30 +143,44 @@ class Agent:
         ]
 
     async def _attempt(self, message: Message, group: Group, body: IBody) -> None:
-        walk = Walk(group, [], {row.id: row for row in group.rows})
+        walk = Walk(group, [], {row.id: row for row in group.rows}, {})
         try:
             await self._walk(message, walk, body)
         except CancelledError:
-            self._put_without_telling(message, group, walk.ended)
+            self._put_without_telling(message, group, walk.cut())
             raise
         except Exception:  # noqa: BLE001 - see run
             self.log.failure("attempt for message {message} to {domain} failed", message=message.id, domain=group.domain)
             for row in list(walk.left.values()):
-                walk.end(row, self._unanswered(row, ""))
-        ours = [row for row, verdict in walk.ended if verdict.courier and _is_ours(verdict)]
-        lost = await self._is_lost(body) if ours else None
-        if lost is not None:
-            known = {row.id for row in ours}
-            self._put_without_telling(message, group, [each for each in walk.ended if each[0].id not in known])
-            await self._lost(message, ours, lost)
-        else:
+                walk.end(row, walk.heard.get(row.id) or self._unanswered(row, ""))
+        ours = [each for each in walk.ended if each[1].courier and _is_ours(each[1])]
+        if not ours:
             await self._conclude(message, group, walk.ended)
+            return
+        # The others' verdicts do not wait until a body is read to its end.
+        known = {row.id for row, _ in ours}
+        others = [each for each in walk.ended if each[0].id not in known]
+        await together([self._conclude(message, group, others), self._ours(message, group, ours, body)])
+
+    async def _ours(self, message: Message, group: Group, ended: Sequence[Ended], body: IBody) -> None:
+        """Those whose delivery failed by a fault of ours: their message may be lost."""
+        try:
+            lost = await self._is_lost(body)
+        except CancelledError:
+            self._put_without_telling(message, group, ended)
+            raise
+        if lost is not None:
+            await self._lost(message, [row for row, _ in ended], lost)
+        else:
+            await self._conclude(message, group, ended)
 
     async def _walk(self, message: Message, walk: Walk, body: IBody) -> None:
         """Courier after courier until each row has its verdict; unavailable means the next one, now (C20), unless the mail waits for the primary."""
         group = walk.group
         for row in group.rows:
-            if not group.couriers(row, 0):
+            if row.waits_for is WaitsFor.NOTICE and row.last is not None:
+                walk.end(row, row.last)
+            elif not group.couriers(row, 0):
                 walk.end(row, _nowhere(group.routes[row.id]))
         place = 0
         while walk.left:
@@ -163,34 +188,47 @@ class Agent:
             for row in walk.left.values():
                 by_courier.setdefault(group.couriers(row, place), []).append(row)
             for name, rows in by_courier.items():
-                for row, verdict in await self._try(name, message, rows, body):
+                for row, verdict in await self._try(name, message, walk, rows, body):
                     onward = not verdict.final and verdict.unavailable and bool(group.couriers(row, place + 1))
                     if onward and not waits_for_primary(group.routes[row.id], verdict, row.last):
                         # Once uncertain, the primary may have it, whatever it says later: the portal's copy is a marked one.
                         walk.left[row.id] = row if is_uncertain(row) else msgspec.structs.replace(row, last=verdict)
+                        walk.heard[row.id] = verdict
                     else:
                         walk.end(row, verdict)
+                if walk.left and (known := walk.take_delivered()):
+                    # What these others' next courier takes its time for is nothing that a verdict waits for (rule 8b).
+                    self._put(message, group, known, [self._outcome(group, *each) for each in known])
             place += 1
 
-    async def _try(self, name: str, message: Message, rows: Sequence[Row], body: IBody) -> list[Ended]:
-        """Each row's verdict. Should a courier fail by a fault of ours, that is no answer, and no verdict on the primary."""
+    async def _try(self, name: str, message: Message, walk: Walk, rows: Sequence[Row], body: IBody) -> list[Ended]:
+        """Each row's verdict. Should a courier fail by a fault of ours, that is no answer, and no verdict on the primary. Cancelled, it leaves in
+        ``walk`` what the courier said by then: of the others of these rows nobody knows."""
         verdicts: dict[int, Verdict] = {}
         try:
-            verdicts = await self._couriers[name].deliver(message, rows, body)
+            try:
+                await self._couriers[name].deliver(message, rows, body, verdicts)
+            except CancelledError:
+                raise
+            except Exception:  # noqa: BLE001 - a fault of ours
+                self.log.failure("courier {name} failed with message {message}", name=name, message=message.id)
+            tried = await together(self._weighed(name, message, row, verdicts.get(row.id)) for row in rows)
         except CancelledError:
+            for row in rows:
+                walk.left.pop(row.id)
+                if row.id in verdicts:
+                    walk.end(row, verdicts[row.id])
             raise
-        except Exception:  # noqa: BLE001 - a fault of ours
-            self.log.failure("courier {name} failed with message {message}", name=name, message=message.id)
-        tried = []
-        for row in rows:
-            verdict = verdicts.get(row.id)
-            if verdict is None:
-                verdict = self._unanswered(row, name)
-            elif name == PRIMARY:
-                verdict = await self._evidence.weigh(row.address, message, verdict)
+        for _, verdict in tried:
             self._ground.meters.count("delivery_attempts", courier=name, outcome=str(verdict.outcome))
-            tried.append((row, verdict))
         return tried
+
+    async def _weighed(self, name: str, message: Message, row: Row, verdict: Verdict | None) -> Ended:
+        if verdict is None:
+            return row, self._unanswered(row, name)
+        if name == PRIMARY:
+            return row, await self._evidence.weigh(row.address, message, verdict)
+        return row, verdict
 
     def _unanswered(self, row: Row, courier: str) -> Verdict:
         """For a row of which a fault of ours left no answer: it may have arrived, if the final dot was on its way (rules 1 and 11)."""
@@ -304,8 +342,9 @@ class Agent:
             return Settled(row.id, RowState.HELD, verdict, reason=reason, delay_told=row.delay_told)
         if bounce is Bounce.LATER:
             reason = f"failed ({verdict.reply}), and not yet known whether a bounce may go out: {why}"
-            last = row.last if is_uncertain(row) else verdict
-            return Settled(row.id, RowState.QUEUED, last, self._retry.again(row), reason=reason, delay_told=row.delay_told)
+            due, told = self._retry.again(row), row.delay_told
+            # Failed is failed: whoever said so is not asked again.
+            return Settled(row.id, RowState.QUEUED, verdict, due, reason=reason, delay_told=told, waits_for=WaitsFor.NOTICE)
         return Settled(row.id, RowState.FAILED, verdict, reason=why, delay_told=row.delay_told)
 
     def _outcome(self, group: Group, row: Row, verdict: Verdict, *, told: bool = False) -> Settled:
@@ -384,8 +423,9 @@ class Agent:
             try:
                 ended += await self._end(claims.pop(0), reason)
             except CancelledError:
-                now = self._ground.clock.seconds()
-                self._record.put([Settled(row.id, RowState.QUEUED, row.last, now) for claim in claims for row in claim.rows])
+                # They may have been held: not the end of the process lets them go.
+                left = [row for claim in claims for row in claim.rows]
+                self._record.put([Settled(row.id, RowState.HELD, row.last, reason=f"{reason}; not carried out") for row in left])
                 raise
         return ended
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
 
 from twisted.internet.defer import CancelledError
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from hornetmail.core.delivery.queued import Message
@@ -15,10 +17,14 @@ from hornetmail.core.mail.envelope import Door
 from hornetmail.core.mail.reply import Reply
 from hornetmail.delivery.outage.modes import Modes
 from hornetmail.delivery.recipients.accepted import AcceptedRecipients
+from hornetmail.delivery.tasks import within
 from hornetmail.interfaces.directory import IDirectory
 
 OURS = frozenset({Door.NOTICE, Door.SUBMISSION, Door.WEB})
 """Doors of messages in which no stranger had a say."""
+
+LOOK_SECONDS = 2.0
+"""What the store of recipients does not answer by then is unknown: the verdict is not on record yet, and does not wait for a disk."""
 
 
 class Evidence:
@@ -27,8 +33,14 @@ class Evidence:
     log = Logger()
 
     def __init__(
-        self, directory: IDirectory, accepted: AcceptedRecipients, modes: Modes, accepts_everything: Callable[[str], bool]
+        self,
+        clock: IReactorTime,
+        directory: IDirectory,
+        accepted: AcceptedRecipients,
+        modes: Modes,
+        accepts_everything: Callable[[str], bool],
     ) -> None:
+        self._clock = clock
         self._directory = directory
         self._accepted = accepted
         self._modes = modes
@@ -36,7 +48,7 @@ class Evidence:
 
     async def weigh(self, address: str, message: Message, verdict: Verdict) -> Verdict:
         """The verdict as it counts: a refusal by a sick primary becomes unavailability. Raises nothing: the verdict is not on record yet. One
-        that says delivered waits for nothing; others wait for an address to be looked up, at most."""
+        that says delivered waits for nothing; others wait ``LOOK_SECONDS`` for an address to be looked up, at most."""
         try:
             return await self._weighed(address, message, verdict)
         except CancelledError:
@@ -57,14 +69,21 @@ class Evidence:
 
     async def _weighed(self, address: str, message: Message, verdict: Verdict) -> Verdict:
         name = self._name(address)
-        if await self._disbelieved(address, verdict):
+        refusal = verdict.outcome is Outcome.FAILED and verdict.stage is Stage.RCPT and outage.is_unknown(verdict.reply)
+        if refusal and await self._looked_up(self._accepted.refused(address, verdict.reply.text), address):
             self._modes.refused(name, address, verdict)
             reply = Reply(451, "4.3.0", f"not believed, it refuses known addresses: {verdict.reply}")
             return Verdict(Outcome.DEFERRED, reply, verdict.courier, verdict.stage, verdict.host, unavailable=True)
-        proven = verdict.final or await self._accepted.is_known(address)
+        proven = verdict.final or await self._looked_up(self._accepted.is_known(address), address)
         self._modes.verdict(name, address, message.id, verdict, proven=proven, ours=message.origin.door in OURS)
         return verdict
 
-    async def _disbelieved(self, address: str, verdict: Verdict) -> bool:
-        refusal = verdict.outcome is Outcome.FAILED and verdict.stage is Stage.RCPT and outage.is_unknown(verdict.reply)
-        return refusal and await self._accepted.refused(address, verdict.reply.text)
+    async def _looked_up(self, question: Coroutine[Any, Any, bool], address: str) -> bool:
+        """What cannot be looked up, or not in time, is not so."""
+        try:
+            return await within(self._clock, LOOK_SECONDS, question)
+        except CancelledError:
+            raise
+        except Exception:  # noqa: BLE001 - whatever it is, the verdict stands
+            self.log.failure("<{address}> could not be looked up", address=address)
+            return False

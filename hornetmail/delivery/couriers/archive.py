@@ -86,12 +86,12 @@ class ArchiveCourier:
         mailbox = self._directory.mailbox(row.address)
         return mailbox is None and domain.coverage is Coverage.ALL
 
-    async def deliver(self, message: Message, rows: Sequence[Row], body: IBody) -> dict[int, Verdict]:
+    async def deliver(self, message: Message, rows: Sequence[Row], body: IBody, verdicts: dict[int, Verdict]) -> None:
         """See ICourier; ``rows`` is the archive row."""
         standing = await self.standing(message)
         row = rows[0]
         verdict = await self.stage(message, row, standing, body)
-        return {each.id: verdict for each in rows}
+        verdicts.update({each.id: verdict for each in rows})
 
     async def stage(self, message: Message, row: Row, standing: Standing, body: IBody) -> Verdict:
         """Stage what is not staged yet. ``row.staged`` names the rows that were. Raises BodyLost: the message cannot be read any more."""

@@ -8,6 +8,7 @@ import msgspec
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
+from hornetmail.core.failover import outage
 from hornetmail.core.failover.verdict import Outcome, Stage, Verdict
 from hornetmail.core.mail.envelope import Recipient
 from hornetmail.core.mail.reply import Reply
@@ -21,17 +22,17 @@ log = Logger()
 
 
 class Load(msgspec.Struct, frozen=True):
-    """What goes over: the reverse-path, the recipients, ``chunks`` that starts the same bytes anew each time it is called, and the ``rows``
-    that record what becomes of it. ``smtputf8``: what was declared when it came."""
+    """What goes over: the reverse-path, the recipients, the ``rows`` that record what becomes of each, and ``chunks`` that starts the same bytes anew
+    each time it is called. ``smtputf8``: what was declared when it came."""
 
     sender: str
     recipients: tuple[Recipient, ...]
+    rows: tuple[int, ...]
     chunks: Callable[[], AsyncIterator[bytes]]
     size: int
     smtputf8: bool = False
     ret: str = ""
     envid: str = ""
-    rows: tuple[int, ...] = ()
 
 
 async def prefixed(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -42,11 +43,11 @@ async def prefixed(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[by
         yield chunk
 
 
-async def hand_over(destination: Destination, load: Load, courier: str) -> list[Verdict]:
-    """A verdict for each recipient, in order. Recipients that the server wants in a transaction of their own (452 4.5.3 after
-    an accepted one, RFC 5321 section 4.5.3.1.10) get it; those that one host defers at MAIL or RCPT are given to the next one
-    (section 5.1). Never raises for what the destination does."""
-    verdicts: dict[int, Verdict] = {}
+async def hand_over(destination: Destination, load: Load, courier: str, verdicts: dict[int, Verdict]) -> None:
+    """A verdict for each row, in ``verdicts`` by its ID as soon as it is known. Recipients that the server wants in a transaction of their own
+    (452 4.5.3 after an accepted one, RFC 5321 section 4.5.3.1.10) get it; those that one host defers at MAIL or RCPT are given to the next one
+    (section 5.1). Never raises for what the destination does; raising or cancelled in a later transaction it leaves what earlier ones brought, but
+    for rows whose final dot went out anew."""
     text = Text(load.chunks)
     unrecorded = destination.unrecorded
     left = list(range(len(load.recipients)))
@@ -61,16 +62,21 @@ async def hand_over(destination: Destination, load: Load, courier: str) -> list[
         except Broken as error:
             for at in left:
                 # What a host said before is nearer to the truth than that another one is away.
-                if at not in verdicts or not error.certain:
-                    verdicts[at] = verdict_of_broken(error, courier)
+                if load.rows[at] not in verdicts or not error.certain:
+                    verdicts[load.rows[at]] = verdict_of_broken(error, courier)
             answers = []
+        except BaseException:
+            for row in [load.rows[at] for at in left]:
+                if unrecorded is None or unrecorded.waits(row):
+                    verdicts.pop(row, None)
+            raise
         else:
             took_some = any(answer.reply.completed or answer.stage is not Stage.RCPT for answer in answers)
             for at, answer in zip(left, answers, strict=True):
                 if took_some and _too_many(answer):
                     again.append(at)
                     continue
-                verdicts[at] = verdict_of(answer, courier, str(host))
+                verdicts[load.rows[at]] = verdict_of(answer, courier, str(host))
                 if answer.reply.transient and answer.stage in (Stage.MAIL, Stage.RCPT) and not answer.uncertain:
                     deferred.append(at)
                     deferring.add(host)
@@ -82,7 +88,6 @@ async def hand_over(destination: Destination, load: Load, courier: str) -> list[
         if left and unrecorded is not None:
             # It will want a connection again: those who have one must not wait for it.
             unrecorded.recorded(load.rows)
-    return [verdicts[at] for at in range(len(load.recipients))]
 
 
 async def _gated(client: SMTPClient, load: Load, chunks: Chunks, unrecorded: Unrecorded) -> AsyncIterator[bytes]:
@@ -123,12 +128,20 @@ async def _send(
             envid=load.envid,
         )
         found.update(zip(fitted.recipients, said, strict=True))
-    answers = [found[at] for at in range(len(recipients))]
+    answers = [_about_this_mail(found[at]) for at in range(len(recipients))]
     first = answers[0]
     if not fresh and all(a.reply.code == 421 and not a.uncertain and a.stage is not Stage.DOT for a in answers):
         # 421 closes the connection: on a reused one that is an error before the final dot (rule 2).
         raise Broken(first.stage, first.reply)
     return client.host, answers
+
+
+def _about_this_mail(answer: Answer) -> Answer:
+    """A refusal of the session is trouble of the server as a whole (421): another host, or a fresh connection, may do better."""
+    if answer.uncertain or not outage.is_of_the_session(answer.reply):
+        return answer
+    text = f"the server refuses the session and not this mail, at {answer.stage}: {answer.reply}"
+    return msgspec.structs.replace(answer, reply=Reply(421, "4.5.0", text))
 
 
 def _too_many(answer: Answer) -> bool:

@@ -58,25 +58,25 @@ class MXCourier:
         if len(self._found) > MOST_LEARNT:
             self._found.popitem(last=False)
 
-    async def deliver(self, message: Message, rows: Sequence[Row], body: IBody) -> dict[int, Verdict]:
+    async def deliver(self, message: Message, rows: Sequence[Row], body: IBody, verdicts: dict[int, Verdict]) -> None:
         """See ICourier."""
         found = await self._hosts(message, domain_of(rows[0].address))
         if isinstance(found, Verdict):
-            return {row.id: found for row in rows}
+            verdicts.update({row.id: found for row in rows})
+            return
         known = {r.address: r for r in message.envelope.recipients}
         envelope = message.envelope
         load = Load(
             envelope.sender,
             tuple(known.get(row.address) or Recipient(row.address) for row in rows),
+            tuple(row.id for row in rows),
             lambda: prefixed(message.trace, body.chunks()),
             message.size + len(message.trace),
             envelope.smtputf8,
             envelope.ret,
             envelope.envid,
-            tuple(row.id for row in rows),
         )
-        verdicts = await hand_over(self._pool.destination(found, TLSPolicy.MAY), load, MX)
-        return {row.id: verdict for row, verdict in zip(rows, verdicts, strict=True)}
+        await hand_over(self._pool.destination(found, TLSPolicy.MAY), load, MX, verdicts)
 
     async def _hosts(self, message: Message, domain: str) -> Sequence[Host] | Verdict:
         """Where to dial, or the verdict if there is nowhere."""

@@ -41,10 +41,13 @@ class PortalCourier:
         self._portal = portal
         self._directory = directory
 
-    async def deliver(self, message: Message, rows: Sequence[Row], body: IBody) -> dict[int, Verdict]:
+    async def deliver(self, message: Message, rows: Sequence[Row], body: IBody, verdicts: dict[int, Verdict]) -> None:
         """See ICourier; the verdicts are ``Placed`` where a copy was made."""
-        verdicts = await together(self._place(message, row, body) for row in rows)
-        return {row.id: verdict for row, verdict in zip(rows, verdicts, strict=True)}
+
+        async def place(row: Row) -> None:
+            verdicts[row.id] = await self._place(message, row, body)
+
+        await together(place(row) for row in rows)
 
     async def _place(self, message: Message, row: Row, body: IBody) -> Verdict:
         mailbox = self._directory.mailbox(row.address)

@@ -29,7 +29,7 @@ class PrimaryCourier:
         self._pool = pool
         self._directory = directory
 
-    async def deliver(self, message: Message, rows: Sequence[Row], body: IBody) -> dict[int, Verdict]:
+    async def deliver(self, message: Message, rows: Sequence[Row], body: IBody, verdicts: dict[int, Verdict]) -> None:
         """See ICourier. Rows of one domain."""
         known = {r.address: r for r in message.envelope.recipients}
         wanted = tuple(known.get(row.address) or Recipient(row.address) for row in rows)
@@ -37,20 +37,20 @@ class PrimaryCourier:
         load = Load(
             envelope.sender,
             wanted,
+            tuple(row.id for row in rows),
             lambda: prefixed(message.trace, body.chunks()),
             message.size + len(message.trace),
             envelope.smtputf8,
             envelope.ret,
             envelope.envid,
-            tuple(row.id for row in rows),
         )
-        verdicts = await self.hand_over(domain_of(rows[0].address), load)
-        return {row.id: verdict for row, verdict in zip(rows, verdicts, strict=True)}
+        await self.hand_over(domain_of(rows[0].address), load, verdicts)
 
-    async def hand_over(self, domain_name: str, load: Load) -> list[Verdict]:
-        """Any load to that domain's primaries: what drain uses, whose bytes bear their trace headers already."""
+    async def hand_over(self, domain_name: str, load: Load, verdicts: dict[int, Verdict]) -> None:
+        """Any load to that domain's primaries: what drain uses, whose bytes bear their trace headers already. ``verdicts`` as in ICourier."""
         domain = self._directory.domain(domain_name)
         if domain is None or not domain.primaries:
             reply = Reply(451, "4.3.5", f"{domain_name} has no primary any more")
-            return [Verdict(Outcome.DEFERRED, reply, PRIMARY, Stage.LOCAL) for _ in load.recipients]
-        return await hand_over(self._pool.destination(domain.primaries, domain.tls), load, PRIMARY)
+            verdicts.update(dict.fromkeys(load.rows, Verdict(Outcome.DEFERRED, reply, PRIMARY, Stage.LOCAL)))
+            return
+        await hand_over(self._pool.destination(domain.primaries, domain.tls), load, PRIMARY, verdicts)

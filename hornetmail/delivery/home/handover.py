@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import enum
 
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
 from hornetmail.core.delivery.queued import Message, Portal, Row, RowState, Settled
@@ -98,14 +98,17 @@ class HandOver:
             await self._record.put([Settled(row.id, RowState.REMOVED, row.last, reason=reason)])
             return Result.GONE
         recipient = self._recipient(message, row, copy, found[0])
+        said: dict[int, Verdict] = {}
         try:
-            verdict = await self._offer(message, row, recipient, *found)
+            await self._offer(message, row, recipient, *found, said)
         except CancelledError:
+            if row.id in said:
+                self._conclude(row, copy, recipient, said[row.id], sweeping=sweeping)
             raise
         except Exception:  # noqa: BLE001 - a fault of ours, and no answer
             self.log.failure("drain of row {row} failed", row=row.id)
-            verdict = self._unanswered(row)
-        result = await self._concluded(row, copy, recipient, verdict, sweeping=sweeping)
+        tried, result = self._conclude(row, copy, recipient, said.get(row.id) or self._unanswered(row), sweeping=sweeping)
+        await tried
         await self._copies.tried(copy)
         return result
 
@@ -134,19 +137,22 @@ class HandOver:
             return Verdict(Outcome.UNCERTAIN, reply, PRIMARY, Stage.DOT, unavailable=True)
         return Verdict(Outcome.DEFERRED, Reply(451, "4.3.0", "trouble of our own"), PRIMARY, Stage.LOCAL)
 
-    async def _offer(self, message: Message, row: Row, recipient: Recipient, envelope: Envelope, body: IBody) -> Verdict:
+    async def _offer(
+        self, message: Message, row: Row, recipient: Recipient, envelope: Envelope, body: IBody, said: dict[int, Verdict]
+    ) -> None:
+        """``said``: the row's verdict, once it is known, whatever happens after that."""
         load = Load(
             envelope.sender,
             (recipient,),
+            (row.id,),
             body.chunks,
             body.size,
             message.envelope.smtputf8,
             message.envelope.ret,
             message.envelope.envid,
-            (row.id,),
         )
-        [verdict] = await self._primary.hand_over(domain_of(row.address), load)
-        return await self._evidence.weigh(recipient.address, message, verdict)
+        await self._primary.hand_over(domain_of(row.address), load, said)
+        said[row.id] = await self._evidence.weigh(recipient.address, message, said[row.id])
 
     def _recipient(self, message: Message, row: Row, copy: Portal, envelope: Envelope) -> Recipient:
         """Rule 9: the original recipient if that address is this mailbox's alone, else the mailbox's main address."""
@@ -158,7 +164,10 @@ class HandOver:
         mailbox = self._ground.directory.mailbox_by_id(copy.mailbox)
         return Recipient(mailbox.address, wished.notify, wished.orcpt) if mailbox is not None else wished
 
-    async def _concluded(self, row: Row, copy: Portal, recipient: Recipient, verdict: Verdict, *, sweeping: bool) -> Result:
+    def _conclude(
+        self, row: Row, copy: Portal, recipient: Recipient, verdict: Verdict, *, sweeping: bool
+    ) -> tuple[Deferred[None], Result]:
+        """Puts it on record; the answer fires as ``Record.put``'s does."""
         told = row.delay_told
         if verdict.outcome is Outcome.DELIVERED:
 
@@ -167,8 +176,7 @@ class HandOver:
                 self._copies.remove(row, claimed=True)
                 self._ground.bus.publish(WentHome(self._ground.name(domain_of(row.address)), copy.mailbox, True))
 
-            await self._record.put([Settled(row.id, RowState.HOME, verdict, delay_told=told)], home)
-            return Result.HOME
+            return self._record.put([Settled(row.id, RowState.HOME, verdict, delay_told=told)], home), Result.HOME
         if verdict.outcome is Outcome.FAILED:
             reason = f"the primary refused it: {verdict.reply}"
 
@@ -178,16 +186,16 @@ class HandOver:
                 self._ground.bus.publish(WentHome(self._ground.name(domain_of(row.address)), copy.mailbox, False))
                 self._ground.bus.publish(Alarm("drain-refused", text, domain_of(row.address)))
 
-            await self._record.put([Settled(row.id, RowState.STUCK, verdict, reason=reason, delay_told=told)], stuck)
-            return Result.STUCK
+            settled = Settled(row.id, RowState.STUCK, verdict, reason=reason, delay_told=told)
+            return self._record.put([settled], stuck), Result.STUCK
         wide = outage.read(verdict).breadth.wide
         if sweeping and wide and verdict.outcome is not Outcome.UNCERTAIN and row.attempts < self._suspect:
             # The primary as a whole: the copy waits for the next pass, not for a back-off of its own.
             settled = Settled(row.id, RowState.PARKED, verdict, delay_told=told)
         else:
             settled = self._back(row, verdict)
-        await self._record.put([settled], lambda: self._copies.let_go(copy))
-        return Result.UNAVAILABLE if wide else Result.LATER
+        put = self._record.put([settled], lambda: self._copies.let_go(copy))
+        return put, Result.UNAVAILABLE if wide else Result.LATER
 
     def _back(self, row: Row, verdict: Verdict) -> Settled:
         return Settled(row.id, RowState.QUEUED, verdict, self._retry.again(row), delay_told=row.delay_told)

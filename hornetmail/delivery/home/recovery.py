@@ -15,10 +15,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
-from hornetmail.core.delivery.queued import Message, Row, RowKind, RowState, Settled
+from hornetmail.core.delivery.queued import Message, Row, RowKind, RowState, Settled, WaitsFor
 from hornetmail.core.delivery.route import PORTAL, PRIMARY
 from hornetmail.core.events import Alarm
 from hornetmail.core.failover.verdict import Outcome, Stage, Verdict
@@ -77,13 +77,11 @@ class Recovery:
     async def sweep(self) -> int:
         """Take back claims whose attempt will not end; how many. An alarm tells of them."""
         lost = [(message, row) for message, row in self._ground.queue.claimed_for(self._orphaned) if not self._is_alive(row)]
-        hung = []
-        for message, row in self._ground.queue.claimed_for(self._longest):
-            limit = self._longest + message.size / SLOWEST
-            if row.id in self._underway and any(row.id == old.id for _, old in self._ground.queue.claimed_for(limit)):
-                self._underway.cut(row.id)
-                if not self._record.holds(row.id):
-                    hung.append((message, row))
+        hung = [(message, row) for message, row in self._ground.queue.claimed_for(self._longest) if self._hangs(message, row)]
+        for _, row in hung:
+            self._underway.cut(row.id)
+        # What was known of one is being recorded now, or is on record already.
+        hung = [each for each in hung if not self._record.holds(each[1].id) and self._hangs(*each, cut=True)]
         found = [*lost, *hung]
         if found:
             shown = ", ".join(f"<{row.address or message.envelope.sender}>" for message, row in found[:5])
@@ -93,22 +91,30 @@ class Recovery:
             await self._settle(found, "when its attempt was taken back")
         return len(found)
 
+    def _hangs(self, message: Message, row: Row, *, cut: bool = False) -> bool:
+        """Whether its attempt lasts for longer than one can, or did so until it was ``cut``."""
+        limit = self._longest + message.size / SLOWEST
+        claimed = any(row.id == other.id for _, other in self._ground.queue.claimed_for(limit))
+        return claimed and (cut or row.id in self._underway)
+
     def _is_alive(self, row: Row) -> bool:
         return row.id in self._underway or self._record.holds(row.id)
 
     async def _settle(self, rows: Sequence[tuple[Message, Row]], when: str) -> None:
-        settled: list[Settled] = []
+        tried: list[Deferred[None]] = []
         for message, row in rows:
             asked = self._drained(message, row) if row.kind is RowKind.DRAIN else self._tried(row)
             try:
-                settled.append(await within(self._ground.clock, LOOK_SECONDS, asked))
+                one = await within(self._ground.clock, LOOK_SECONDS, asked)
             except CancelledError:
                 raise
             except Exception:  # noqa: BLE001 - it is tried again at its recorded time
                 self.log.failure("row {row} could not be looked into {when}", row=row.id, when=when)
-                settled.append(self._unknown(row, max(row.due, self._ground.clock.seconds())))
-        if settled:
-            await self._record.put(settled)
+                one = self._unknown(row, max(row.due, self._ground.clock.seconds()))
+            # What is found out of one does not wait for the look at the next; the records share their syncs.
+            tried.append(self._record.put([one]))
+        for each in tried:
+            await each
 
     async def _drained(self, message: Message, row: Row) -> Settled:
         assert row.portal is not None
@@ -121,7 +127,9 @@ class Recovery:
     def _unknown(self, row: Row, due: float) -> Settled:
         """Tried again; where a primary was or may have been dialled, it may have the message (rules 1 and 11)."""
         last = row.last
-        if row.kind is RowKind.DRAIN or (row.kind is RowKind.DELIVER and self._dials_primary(row)):
+        if row.waits_for is WaitsFor.NOTICE:
+            due = self._ground.clock.seconds()  # nobody was dialled
+        elif row.kind is RowKind.DRAIN or (row.kind is RowKind.DELIVER and self._dials_primary(row)):
             reply = Reply(451, "4.4.2", "the service stopped during the hand-over, or lost sight of it")
             last = Verdict(Outcome.UNCERTAIN, reply, PRIMARY, Stage.DOT)
         return Settled(row.id, RowState.QUEUED, last, due, reason=row.reason, delay_told=row.delay_told, waits_for=row.waits_for)

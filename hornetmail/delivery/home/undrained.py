@@ -10,6 +10,7 @@ from twisted.logger import Logger
 from hornetmail.core.delivery.queued import Message, Row, RowKind, RowState
 from hornetmail.core.events import Alarm
 from hornetmail.core.mail.envelope import Door
+from hornetmail.core.served import Domain
 from hornetmail.delivery.attempt.ground import Ground
 from hornetmail.delivery.home.drain import DrainLimits
 from hornetmail.delivery.letters.notices import Notices
@@ -72,7 +73,7 @@ class Undrained:
             if row.state in WAITING and row.queued <= since and message.origin.door is not Door.NOTICE
         ]
         if late:
-            await self._tell(name, domain.tenant, late)
+            await self._tell(domain, late)
 
     async def _orphaned(self, name: str, rows: list[Row]) -> None:
         """Nobody is left to take these home: after a while (a primary may just be being replaced) they stay where they are."""
@@ -87,7 +88,8 @@ class Undrained:
         self._ground.bus.publish(Alarm("drain-orphaned", text, name))
         await self._notices.tell_administrators(name, f"Mail of {name} stays in the portal", [text + "."], f"orphaned:{name}")
 
-    async def _tell(self, domain: str, tenant: int, late: list[Row]) -> None:
+    async def _tell(self, served: Domain, late: list[Row]) -> None:
+        domain = served.name
         hours = self._limits.undrained / 3600
         away = self._ground.in_emergency(domain)
         why = "the mail server is not there" if away else "the mail server did not take them"
@@ -109,4 +111,4 @@ class Undrained:
                 f"{count} of your messages lie in the portal, because your own {why[4:]}.",
                 "You can read them there over webmail, IMAP or POP.",
             ]
-            await self._notices.tell(tenant, mailbox.address, "Mail for you is waiting in the portal", text, "undrained", domain)
+            await self._notices.tell_person(mailbox, "Mail for you is waiting in the portal", text, "undrained", served)

@@ -19,7 +19,7 @@ from hornetmail.core.mail.address import domain_of
 from hornetmail.core.mail.bounce import Bounce, answerable, by_spf, wants
 from hornetmail.core.mail.dsn import HEAD_BYTES, Action, Fate, Notification, compose, header_of, plain_notice
 from hornetmail.core.mail.envelope import Direction, Door, Envelope, Origin, Recipient
-from hornetmail.core.served import Role
+from hornetmail.core.served import Domain, Mailbox, Role
 from hornetmail.interfaces.bus import IBus
 from hornetmail.interfaces.directory import IDirectory
 from hornetmail.interfaces.queue import IQueue
@@ -139,12 +139,21 @@ class Notices:
             raise
 
     async def tell_administrators(self, domain: str, subject: str, lines: Sequence[str], about: str) -> None:
-        """A notice to all administrators of a domain's tenant, once a day for the same ``about``."""
+        """A notice to all administrators of a domain's tenant, once a day for the same ``about``; at second addresses on file too, for it is about a
+        mail server that does not do its work, and may be their own."""
         served = self._directory.domain(domain)
         tenant = served.tenant if served else 1
         for mailbox in self._directory.with_roles(tenant):
             if Role.ADMIN in mailbox.roles and mailbox.enabled:
                 await self.tell(tenant, mailbox.address, subject, lines, about, domain)
+                if mailbox.second:
+                    await self.tell(tenant, mailbox.second, subject, lines, about, self.way_out(mailbox.domain))
+
+    async def tell_person(self, mailbox: Mailbox, subject: str, lines: Sequence[str], about: str, domain: Domain) -> None:
+        """The same to somebody whose mail does not get home; at a second address on file if the domain wants its people to be told there."""
+        await self.tell(domain.tenant, mailbox.address, subject, lines, about, domain.name)
+        if mailbox.second and domain.tell_people:
+            await self.tell(domain.tenant, mailbox.second, subject, lines, about, self.way_out(mailbox.domain))
 
     async def tell(self, tenant: int, address: str, subject: str, lines: Sequence[str], about: str, domain: str) -> None:
         """A notice to one address, once a day for the same ``about``."""

@@ -59,7 +59,7 @@ class Pace(msgspec.Struct, frozen=True, gc=False):
 
 class HostHealth(msgspec.Struct, frozen=True, gc=False):
     """What is known of one host. ``up`` None: nothing yet. ``since``: of this state; ``seen``: the newest evidence; ``answered``: when it
-    was up last, 0 for never; ``stage``: how far the last conversation came."""
+    was up last, 0 for never; ``stage``: how far the last conversation came; ``nameless``: DNS says that there is no such host."""
 
     host: Host
     up: bool | None = None
@@ -68,6 +68,7 @@ class HostHealth(msgspec.Struct, frozen=True, gc=False):
     reason: str = "not asked yet"
     answered: float = 0.0
     stage: Stage = Stage.CONNECT
+    nameless: bool = False
 
 
 class Watch(msgspec.Struct, frozen=True):
@@ -242,9 +243,10 @@ class Health:
                 awaiting(self._connect(self._dialer, host, hello=self._hello, tls=tls, timeouts=timeouts)),
             )
         except TimeoutError as error:
-            stage, text = Stage.CONNECT, str(error)
+            stage, text, nameless = Stage.CONNECT, str(error), False
         except Broken as error:
-            stage, text = error.stage, f"{error.stage}: {error.reply}"
+            nameless = error.stage is Stage.RESOLVE and outage.is_nameless(error.reply)
+            stage, text = error.stage, error.reply.text if nameless else f"{error.stage}: {error.reply}"
         else:
             if self._complaining:
                 self._complaining = False
@@ -254,7 +256,7 @@ class Health:
         if stage is Stage.LOCAL:
             self._complain(host, text)
         else:
-            self.saw(host, False, text, probed=True, stage=stage)
+            self.saw(host, False, text, probed=True, stage=stage, nameless=nameless)
         return stage
 
     def _complain(self, host: Host, text: str) -> None:
@@ -296,7 +298,8 @@ class Health:
         elif all(state.up is False for state in states):
             text = "probe failed: " + "; ".join(f"{state.host}: {state.reason}" for state in states)
             dns = all(state.stage is Stage.RESOLVE for state in states)
-            self._watch.told(domain.name, machine.Trouble(key, text, dns=dns, probe=True))
+            nameless = all(state.nameless for state in states)
+            self._watch.told(domain.name, machine.Trouble(key, text, dns=dns, probe=True, nameless=nameless))
 
     # ---- surveys
 
@@ -373,7 +376,8 @@ class Health:
         except TimeoutError:
             return Own.DEFERS
         except Broken as error:
-            return Own.TAKES if error.reply.permanent else Own.DEFERS
+            refused = error.reply.permanent and not outage.is_of_the_session(error.reply)
+            return Own.TAKES if refused else Own.DEFERS
         finally:
             client.abort()
         return Own.DEFERS
@@ -391,14 +395,25 @@ class Health:
             return True
         return False if states and all(each is False for each in states) else None
 
-    def saw(self, host: Host, up: bool, reason: str, *, probed: bool = False, stage: Stage = Stage.CONNECT) -> None:
+    def saw(
+        self,
+        host: Host,
+        up: bool,
+        reason: str,
+        *,
+        probed: bool = False,
+        stage: Stage = Stage.CONNECT,
+        nameless: bool = False,
+    ) -> None:
         """Evidence from a delivery, a connection or a probe. ``PrimarySeen`` is published for each answered probe and for the first
         connection after trouble or at the start, never for each connection."""
         before = self.host(host)
         now = self._clock.seconds()
         turned = before.up is not up
         since = now if turned else before.since
-        self._hosts[host] = HostHealth(host, up, since, now, reason, now if up else before.answered, Stage.EHLO if up else stage)
+        self._hosts[host] = HostHealth(
+            host, up, since, now, reason, now if up else before.answered, Stage.EHLO if up else stage, nameless
+        )
         if not turned and not (up and probed):
             return
         served = self._served.get(host, ())
@@ -425,5 +440,5 @@ def _places(domain: Domain) -> list[Place]:
 def _works(reply: Reply) -> bool:
     """A known recipient was taken, or refused for a reason that says nothing of the server as a whole."""
     if reply.permanent:
-        return not outage.is_unknown(reply)
+        return not (outage.is_unknown(reply) or outage.is_of_the_session(reply))
     return reply.completed or outage.is_greylisting(reply) or outage.is_full(reply)

@@ -41,6 +41,14 @@ class Consequences(msgspec.Struct, frozen=True):
     recipients: Callable[[str], Awaitable[dict[str, Any]]]
 
 
+class Made(msgspec.Struct, frozen=True, gc=False):
+    """A decision of the machine: ``why``, so many times in a row, last at ``at``."""
+
+    at: float
+    why: str
+    count: int = 1
+
+
 class _Pending(msgspec.Struct):
     """A switch whose consequences are not all there yet. ``told``: an alarm says that it could not be recorded."""
 
@@ -72,7 +80,7 @@ class Modes:
         self._consequences = consequences
         self.policy = policy or machine.Policy()
         self._states: dict[str, machine.State] = {}
-        self._decisions: dict[str, deque[tuple[float, str]]] = {}
+        self._decisions: dict[str, deque[Made]] = {}
         self._answering: dict[str, float] = {}
         self._pending: dict[str, _Pending] = {}
         self._repeating: set[str] = set()
@@ -132,7 +140,7 @@ class Modes:
             "probes_answered": state.streak,
             "probes_needed": machine.probes_needed(state, self.policy),
             "evidence": [{"at": e.at, "text": e.text} for e in state.evidence],
-            "decisions": [{"at": at, "why": why} for at, why in self._decisions.get(name, ())],
+            "decisions": [{"at": made.at, "why": made.why, "count": made.count} for made in self._decisions.get(name, ())],
         }
 
     async def recipients(self, domain: str) -> dict[str, Any]:
@@ -220,7 +228,7 @@ class Modes:
     def _sign(self, domain: str, connection: str, recipient: str, sign: outage.Sign, *, proven: bool, ours: bool = False) -> None:
         if sign.breadth in (outage.Breadth.SERVER, outage.Breadth.DNS):
             dns = sign.breadth is outage.Breadth.DNS
-            self.observe(domain, machine.Trouble(connection, sign.why, dns=dns, ours=ours))
+            self.observe(domain, machine.Trouble(connection, sign.why, dns=dns, ours=ours, nameless=sign.nameless))
         elif sign.breadth is not outage.Breadth.NOBODY and proven:
             proof = machine.Proof.TEXT if sign.text else machine.Proof.ENVELOPE
             key = connection if sign.breadth is outage.Breadth.CONVERSATION else recipient
@@ -254,7 +262,9 @@ class Modes:
         decision = machine.step(before, event, now, automatic=automatic, policy=self.policy)
         self._states[domain.name] = decision.state
         if decision.state != before or decision.actions:
-            self._decisions.setdefault(domain.name, deque(maxlen=50)).append((now, decision.why))
+            made = self._decisions.setdefault(domain.name, deque(maxlen=50))
+            count = made.pop().count + 1 if made and made[-1].why == decision.why else 1
+            made.append(Made(now, decision.why, count))
             self.log.info("{domain}: {why}", domain=domain.name, why=decision.why)
         return decision
 

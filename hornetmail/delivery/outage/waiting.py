@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from hornetmail.core.delivery.queued import Row, RowKind, RowState, WaitsFor
 from hornetmail.core.mail.address import domain_of
-from hornetmail.core.served import Domain, PortalOn
+from hornetmail.core.served import Domain, Mailbox, PortalOn
 from hornetmail.delivery.letters.notices import Notices
 from hornetmail.interfaces.directory import IDirectory
 from hornetmail.interfaces.queue import IQueue
@@ -70,12 +70,12 @@ class Waiting:
         shown = [f"  <{row.address}>: {row.last.reply if row.last else 'not tried yet'}" for row in rows[:50]]
         subject = f"Deferred mail for {domain.name}"
         await self._notices.tell_administrators(domain.name, subject, [*lines, *shown], f"kept:{domain.name}")
-        by_user: dict[str, list[Row]] = {}
+        by_user: dict[Mailbox, list[Row]] = {}
         for row in rows:
             mailbox = self._directory.mailbox(row.address)
             if mailbox is not None:
-                by_user.setdefault(mailbox.address, []).append(row)
-        for address, own in by_user.items():
+                by_user.setdefault(mailbox, []).append(row)
+        for mailbox, own in by_user.items():
             text = [
                 f"{len(own)} messages for you are waiting, because your mail server does not take them at the moment. It said:",
                 "",
@@ -83,4 +83,4 @@ class Waiting:
                 "",
                 "If your mailbox is full, make room in it; delivery goes on being tried.",
             ]
-            await self._notices.tell(domain.tenant, address, "Mail for you is waiting", text, "kept", domain.name)
+            await self._notices.tell_person(mailbox, "Mail for you is waiting", text, "kept", domain)

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import stat
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
 
 import msgspec
 
+from hornetmail.disk.anchor import Anchor
 from hornetmail.disk.files import Disk
 from hornetmail.mime.structure import Part, scan
 from hornetmail.portal.maildir import naming
 from hornetmail.portal.maildir.snapshot import Place
+
+T = TypeVar("T")
+P = ParamSpec("P")
 
 SUBS = ("new", "cur")
 PIECE = 1 << 20
@@ -22,6 +28,17 @@ LITTER = ".arriving"
 
 SETTLED_NS = 2_000_000_000
 """A directory changed this short before it was listed is listed again: its time stamp may not tell of a later change."""
+
+
+def anchored(method: Callable[Concatenate[Maildir, P], T]) -> Callable[Concatenate[Maildir, P], T]:
+    """The disk is there before and after, or it raises DiskAway: a file that is missing is gone, and one that was written is on it."""
+
+    @functools.wraps(method)
+    def watched(self: Maildir, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with self.anchor.watched():
+            return method(self, *args, **kwargs)
+
+    return watched
 
 
 class Found(msgspec.Struct, frozen=True, gc=False):
@@ -44,10 +61,12 @@ class Listing(msgspec.Struct, frozen=True, gc=False):
 
 
 class Maildir:
-    """The directory of one mailbox. Raises OSError; DiskFull when there is no room."""
+    """The directory of one mailbox. Raises OSError; DiskFull when there is no room, DiskAway when the disk is: nothing was changed then, or
+    what was is on the disk that is away."""
 
-    def __init__(self, path: Path, disk: Disk) -> None:
+    def __init__(self, path: Path, disk: Disk, anchor: Anchor) -> None:
         self.path = path
+        self.anchor = anchor
         self._text = str(path)
         self._disk = disk
         self._settled: set[Path] = set()
@@ -61,6 +80,7 @@ class Maildir:
 
     # Folders
 
+    @anchored
     def prepare(self, first: Sequence[str]) -> tuple[list[str], set[str] | None]:
         """Make a new mailbox with these folders, or mend an old one (``sweep``); the folders that are there, and ``subscriptions()``."""
         if not (self.path / "cur").is_dir():
@@ -84,6 +104,7 @@ class Maildir:
                     self._disk.make_directory_unsynced(folder)
                 self._disk.make_directory_unsynced(folder / sub)
 
+    @anchored
     def make(self, name: str) -> None:
         """A folder's directories, durable on return."""
         folder = self.folder(name)
@@ -112,6 +133,7 @@ class Maildir:
                     if name.endswith(LITTER):
                         self._disk.unlink(folder / "tmp" / name, missing_ok=True)
 
+    @anchored
     def drop(self, name: str, token: str) -> None:
         """Remove a folder with all that is in it. It is out of sight, durably, before anything is deleted; what cannot be deleted then is swept
         at the next start (``sweep``): the folder is gone all the same."""
@@ -129,6 +151,7 @@ class Maildir:
                 self._disk.remove_directory(Path(root, one))
         self._disk.remove_directory(path)
 
+    @anchored
     def rename_folder(self, old: str, new: str) -> None:
         """Durable on return."""
         self._disk.rename(self.folder(old), self.folder(new))
@@ -144,6 +167,7 @@ class Maildir:
             return None
         return {"/".join(naming.decode_level(level) for level in line.split(".")) for line in lines if line}
 
+    @anchored
     def subscribe(self, names: set[str]) -> None:
         """Keep the list, durably."""
         lines = sorted(".".join(naming.encode_level(level) for level in name.split("/")) for name in names)
@@ -151,6 +175,7 @@ class Maildir:
 
     # Looking
 
+    @anchored
     def holds_unaddressed(self, spoken_for: Collection[int] | None = None) -> bool:
         """Whether INBOX has files that do not begin with an envelope, or do so for a row that is not ``spoken_for`` if that is given, from their
         names alone; False for a mailbox that was never made."""
@@ -163,6 +188,7 @@ class Maildir:
                         return True
         return False
 
+    @anchored
     def look(self, name: str, places: Collection[Place], looked: tuple[int, int, float], now: float) -> Listing | None:
         """What differs from the known places, or None if the directories did not change since ``looked``."""
         folder = self.folder(name)
@@ -229,6 +255,7 @@ class Maildir:
 
     # Messages
 
+    @anchored
     def write(
         self, name: str, base: str, pieces: Sequence[bytes], date: float, *, append: bool = False, done: bool = True
     ) -> Path:
@@ -255,6 +282,7 @@ class Maildir:
         """Forget an unfinished file."""
         self._disk.unlink(path, missing_ok=True)
 
+    @anchored
     def land(self, name: str, arrivals: Sequence[tuple[Path, Place]]) -> None:
         """Give finished files their names; one sync of each directory for all of them."""
         folder = self.folder(name)
@@ -269,6 +297,7 @@ class Maildir:
             self._disk.sync_directory(folder)
             self._settled.add(folder)
 
+    @anchored
     def relabel(self, name: str, changes: Sequence[tuple[Place, Place]]) -> list[int]:
         """Rename files to their new info parts; the positions of those that are gone. Flags are not worth a sync: the index has them too. What is
         not synced is remembered, for whoever removes such a file: it must not come back where it was before (``_left``)."""
@@ -283,6 +312,7 @@ class Maildir:
                 lost.append(number)
         return lost
 
+    @anchored
     def unlink(self, name: str, places: Sequence[Place]) -> None:
         """Remove messages, durably on return. One that is gone already is fine."""
         folder = self.folder(name)
@@ -296,6 +326,7 @@ class Maildir:
             self._disk.sync_directory(folder / sub)
         self._loose.pop(folder, None)
 
+    @anchored
     def link(self, source: str, target: str, pairs: Sequence[tuple[Place, Place]]) -> None:
         """Copy messages into another folder, all or none, durable on return. The copies share their bytes where the file system lets them."""
         old, new = self.folder(source), self.folder(target)
@@ -335,6 +366,7 @@ class Maildir:
             self._disk.close(former)
         self._disk.rename_unsynced(tmp, target)
 
+    @anchored
     def move(self, source: str, target: str, pairs: Sequence[tuple[Place, Place]]) -> None:
         """Move messages into another folder, all or none; the new place is durable before the old one is given up."""
         old, new = self.folder(source), self.folder(target)
@@ -379,6 +411,7 @@ class Maildir:
         finally:
             self._disk.close(fd)
 
+    @anchored
     def trees(self, name: str, wanted: Sequence[tuple[int, Place]]) -> dict[int, Part]:
         """Structures read from the files; messages that are gone are left out."""
         found: dict[int, Part] = {}

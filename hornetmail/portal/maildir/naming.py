@@ -124,7 +124,7 @@ def decode_level(level: str) -> str:
             out.append("&")
         else:
             try:
-                raw = binascii.a2b_base64(inner.replace(",", "/") + "=" * (-len(inner) % 4))
+                raw = binascii.a2b_base64(inner.replace(",", "/") + "=" * (-len(inner) % 4), strict_mode=True)
                 out.append(raw.decode("utf-16-be"))
             except (ValueError, UnicodeError):
                 return level

@@ -24,6 +24,9 @@ class Appending:
         """A piece. Never raises; after an error pieces are dropped."""
         if self._error is not None:
             return
+        if b"\0" in data:
+            self._error = FolderError("CANNOT", "The message has a NUL byte, which a literal cannot carry (RFC 3501 section 9)")
+            return
         try:
             await self._deposit.write(data)
         except FolderError as error:

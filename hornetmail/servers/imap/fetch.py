@@ -39,6 +39,9 @@ STREAM_BYTES = 262_144
 HEAVY = 2000
 """Parts, parameters and addresses of a message that are rendered at once: about 5 ms."""
 
+NUL = b"\x80"
+"""What a NUL is in a literal, which cannot have one (RFC 3501 section 9, CHAR8); of the same length, as other servers do it."""
+
 Renderer = Callable[[Entry, Any], bytes]
 Span = tuple[int, int]
 
@@ -112,6 +115,8 @@ class _Fetch:
         entries = {entry.uid: entry for entry in await folder.entries([uid for _, uid in batch])}
         seen = await self._mark(entries) if self._marks else frozenset()
         trees: dict[int, Part] = await folder.structures(list(entries)) if self._trees and entries else {}
+        if self._tells_flags:
+            self.put(self.view.learned(entries.values()))
         group: list[tuple[bytes, Entry, list[Span | None]]] = []
         wanted = 0
         for number, uid in batch:
@@ -218,7 +223,7 @@ class _Fetch:
                     self.session.wire.close()
                     raise FolderError("UNAVAILABLE", "The message ends too early")
                 start += len(text)
-                self.put(text)
+                self.put(text.replace(b"\0", NUL))
                 await self.send()
         self.put(b")\r\n")
 
@@ -252,7 +257,7 @@ def _labelled(section: Section, text: bytes | None) -> bytes:
         text = pick_fields(text, section)
         start, end = cut(section, 0, len(text))
         text = text[start:end]
-    return b"%b {%d}\r\n%b" % (_label(section), len(text), text)
+    return b"%b {%d}\r\n%b" % (_label(section), len(text), text.replace(b"\0", NUL))
 
 
 async def read_pieces(wire: Wire, folder: IFolder, wanted: Sequence[tuple[int, int, int]]) -> Sequence[bytes | None]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hornetmail.core.folder import Entry, FolderError, FolderStatus
 from hornetmail.net.pump import Answer, Result
 from hornetmail.servers.imap.mounts import Listed
-from hornetmail.servers.imap.view import View
+from hornetmail.servers.imap.view import SYSTEM_FLAGS, View
 from hornetmail.wire.imap import commands as c
 from hornetmail.wire.imap.answers import Tagged
 from hornetmail.wire.imap.names import DELIMITER, Pattern
@@ -17,7 +17,6 @@ from hornetmail.wire.imap.render import flag_list, mailbox_name
 if TYPE_CHECKING:
     from hornetmail.servers.imap.session import ImapSession
 
-SYSTEM_FLAGS = frozenset({"\\Answered", "\\Flagged", "\\Deleted", "\\Seen", "\\Draft"})
 USES = {u.upper(): u for u in ("\\All", "\\Archive", "\\Drafts", "\\Flagged", "\\Junk", "\\Sent", "\\Trash")}
 LEVELS = 50
 """No name has more."""
@@ -58,8 +57,8 @@ async def _select(session: ImapSession, command: c.Select) -> Answer:
 
 
 def _selected(view: View, figures: FolderStatus, entries: Sequence[Entry], uidnext: int) -> bytes:
-    keywords: frozenset[str] = frozenset().union(*{entry.flags for entry in entries})
-    flags = flag_list(SYSTEM_FLAGS | keywords)
+    view.keywords = frozenset().union(*{entry.flags for entry in entries}) - SYSTEM_FLAGS
+    flags = flag_list(SYSTEM_FLAGS | view.keywords)
     permanent = b"()" if view.readonly else flags[:-1] + b" \\*)"
     unseen = next((n for n, entry in enumerate(entries, 1) if "\\Seen" not in entry.flags), 0)
     return b"".join(
@@ -74,14 +73,17 @@ def _selected(view: View, figures: FolderStatus, entries: Sequence[Entry], uidne
 
 def close(session: ImapSession, command: c.Close) -> Result:
     """CLOSE and UNSELECT."""
-    view = session.deselect()
+    view = session.view
     if view is None or view.readonly or not command.expunge:
+        session.deselect()
         return Tagged("OK", "Closed")
-    return _close(view)
+    return _close(session, view)
 
 
-async def _close(view: View) -> Answer:
+async def _close(session: ImapSession, view: View) -> Answer:
+    """A folder that could not be expunged stays selected: the client is told NO, and can try again."""
     await view.folder.expunge()
+    session.deselect()
     return Tagged("OK", "Closed")
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from hornetmail.core.folder import Copied, FolderError
 from hornetmail.net.pump import Answer
-from hornetmail.servers.imap.mailboxes import SYSTEM_FLAGS, trycreate
-from hornetmail.servers.imap.view import View
+from hornetmail.servers.imap.mailboxes import trycreate
+from hornetmail.servers.imap.view import SYSTEM_FLAGS, View
 from hornetmail.wire.imap import commands as c
 from hornetmail.wire.imap.answers import Tagged, Untagged
 from hornetmail.wire.imap.sequences import SequenceSet, compressed
@@ -68,7 +68,9 @@ async def store(session: ImapSession, command: c.Store) -> Answer:
         entries = await view.folder.store(uids[start : start + STORE_BATCH], add, remove, replace)
         changed += len(entries)
         view.told(entries)
+        learned = view.learned(entries)
         if command.silent:
+            data += learned
             continue
         if data:
             session.wire.send(Untagged(data))
@@ -79,7 +81,7 @@ async def store(session: ImapSession, command: c.Store) -> Answer:
             number = view.number(entry.uid)
             if number:
                 lines.append(shape % ((number, entry.uid, view.flags(entry)) if command.uid else (number, view.flags(entry))))
-        data = b"".join(lines)
+        data = learned + b"".join(lines)
     if changed < len(uids) and not command.uid:
         view.dirty = True
         session.wire.send(Untagged(data))

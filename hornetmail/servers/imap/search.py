@@ -11,10 +11,8 @@ from hornetmail.mime.structure import Part
 from hornetmail.net.pump import Answer
 from hornetmail.servers.imap.fetch import read_pieces
 from hornetmail.servers.imap.match import Content, Match, Matcher, Need, bare
-from hornetmail.servers.imap.messages import NOWHERE
 from hornetmail.servers.imap.view import View
 from hornetmail.wire.imap import commands as c
-from hornetmail.wire.imap import search as keys
 from hornetmail.wire.imap.answers import Tagged
 from hornetmail.wire.imap.sequences import compressed
 
@@ -31,26 +29,10 @@ async def search(session: ImapSession, command: c.Search) -> Answer:
     view = session.selected
     if command.charset not in ("", "UTF-8", "US-ASCII"):
         return Tagged("NO", "Search in UTF-8", "BADCHARSET (US-ASCII UTF-8)")
-    if keys_beyond(command.key, len(view.uids)):
-        return NOWHERE
     uids = await _found(session, view, Matcher(command.key, view))
     numbers = uids if command.uid else [view.number(uid) for uid in uids]
     data = _plain(numbers) if command.returns is None else _extended(command, command.returns, numbers)
     return await session.finish("Searched", data=data, expunge=command.uid)
-
-
-def keys_beyond(key: keys.Key, count: int) -> bool:
-    """Whether a sequence number that does not exist is spelled out somewhere."""
-    match key:
-        case keys.Numbers():
-            return not key.uid and key.wanted.beyond(count)
-        case keys.Not():
-            return keys_beyond(key.key, count)
-        case keys.Or():
-            return keys_beyond(key.left, count) or keys_beyond(key.right, count)
-        case keys.And():
-            return any(keys_beyond(inner, count) for inner in key.keys)
-    return False
 
 
 async def _found(session: ImapSession, view: View, matcher: Matcher) -> list[int]:

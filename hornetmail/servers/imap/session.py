@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionLost
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -36,6 +37,10 @@ REREAD_SECONDS = 30.0
 """NOOP looks at the folder anew without a hint when it did not for so long: hints may be lost, and other programs give none."""
 
 
+STILL_SECONDS = 120.0
+"""An IDLE that has nothing to tell says so."""
+
+
 class ImapSession(Session):
     """See ``net.pump.Session``. Attributes are for the modules beside this one."""
 
@@ -53,6 +58,7 @@ class ImapSession(Session):
         self._early = 0
         self._appending: Appending | None = None
         self._idle_read: Deferred[None] | None = None
+        self._still: IDelayedCall | None = None
 
     # ---- the pump's side
 
@@ -89,6 +95,7 @@ class ImapSession(Session):
 
     def lost(self, reason: Failure) -> None:
         """Let go of everything."""
+        self._idle_ends()
         self.deselect()
         if self._idle_read is not None:
             self._idle_read.cancel()
@@ -153,6 +160,9 @@ class ImapSession(Session):
         return Continuation("Ready")
 
     def _on_broken(self, event: Broken) -> Result:
+        self._idle_ends()
+        if self.view is not None:
+            self.view.wake = None
         if self._appending is not None:
             self._appending.forget()
             self._appending = None
@@ -297,6 +307,7 @@ class ImapSession(Session):
     # ---- IDLE
 
     def _idle(self, event: c.Idle) -> Result:
+        self._still = self.site.reactor.callLater(STILL_SECONDS, self._still_here)
         view = self.view
         if view is None:
             return Continuation("idling")
@@ -304,6 +315,16 @@ class ImapSession(Session):
         if view.waiting:
             self._woken()
         return Continuation("idling")
+
+    def _still_here(self) -> None:
+        """Clients and the routers between see that the line lives; and a client that is gone is noticed."""
+        self._still = self.site.reactor.callLater(STILL_SECONDS, self._still_here)
+        self.wire.send(Untagged(b"* OK Still here\r\n"))
+
+    def _idle_ends(self) -> None:
+        if self._still is not None:
+            self._still.cancel()
+            self._still = None
 
     def _woken(self) -> None:
         """Something changed while the client idles; one reading at a time."""
@@ -338,6 +359,7 @@ class ImapSession(Session):
                 await self.wire.drained()
 
     def _idle_done(self, event: c.Done) -> Result:
+        self._idle_ends()
         if self.view is not None:
             self.view.wake = None
         if self._idle_read is not None:
@@ -367,13 +389,13 @@ class ImapSession(Session):
 
     async def _begin_append(self, event: c.Append) -> Answer:
         view = self.view
-        if view is not None and view.name == event.mailbox:
-            folder = view.folder  # opening it again would wait for what others do to it
-        else:
-            try:
+        try:
+            if view is not None and view.name == event.mailbox and await view.stands(self.mounts):
+                folder = view.folder  # opening it again would wait for what others do to it
+            else:
                 folder = await self.mounts.open(event.mailbox)
-            except FolderError as error:
-                raise mailboxes.trycreate(error) from None
+        except FolderError as error:
+            raise mailboxes.trycreate(error) from None
         deposit = folder.append(messages.storable(event.flags), event.date)
         self._appending = Appending(deposit, event.mailbox)
         return Continuation()
@@ -388,7 +410,10 @@ class ImapSession(Session):
         return self._finish_append(appending)
 
     async def _finish_append(self, appending: Appending) -> Answer:
-        copied = await appending.commit()
+        try:
+            copied = await appending.commit()
+        except FolderError as error:
+            raise mailboxes.trycreate(error) from None
         if self.view is not None and self.view.name == appending.mailbox:
             self.view.dirty = True
         code = f"APPENDUID {copied.uidvalidity} {copied.targets[0]}" if copied.uidvalidity and copied.targets else ""

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterable, Sequence
 
 from hornetmail.core.folder import Entry, FolderError
 from hornetmail.interfaces.folders import IFolder, IFolderTree
+from hornetmail.servers.imap.mounts import Mounts
 from hornetmail.servers.imap.watch import Place
 from hornetmail.wire.imap.render import flag_list
 from hornetmail.wire.imap.sequences import SequenceSet, spans_of_numbers, spans_of_uids
 
+SYSTEM_FLAGS = frozenset({"\\Answered", "\\Flagged", "\\Deleted", "\\Seen", "\\Draft"})
 RECENT = frozenset({"\\Recent"})
 
 REMEMBERED = 1000
@@ -34,6 +36,7 @@ class View:
         "checked",
         "dirty",
         "folder",
+        "keywords",
         "modseq",
         "name",
         "place",
@@ -53,6 +56,7 @@ class View:
         self.place: Place = (0, "")
         self.uids: array[int] = array("I")
         self.modseq = 0
+        self.keywords: frozenset[str] = frozenset()
         self.recent_from = 0
         self.checked = 0.0
         self.dirty = False
@@ -81,6 +85,16 @@ class View:
     def flags(self, entry: Entry) -> bytes:
         r"""The flag list of a message, \Recent included."""
         return flag_list(entry.flags if entry.uid < self.recent_from else entry.flags | RECENT)
+
+    def learned(self, entries: Iterable[Entry]) -> bytes:
+        """FLAGS, if there are keywords among these that the client was not told of (RFC 3501 section 7.2.6)."""
+        new = frozenset(
+            flag for entry in entries for flag in entry.flags if flag not in self.keywords and not flag.startswith("\\")
+        )
+        if not new:
+            return b""
+        self.keywords |= new
+        return b"* FLAGS %b\r\n" % flag_list(SYSTEM_FLAGS | self.keywords)
 
     def number(self, uid: int) -> int:
         """The sequence number of a UID, 0 if the client does not know it."""
@@ -128,12 +142,18 @@ class View:
             self.thorough = False
             await self._compare()
 
-    async def _exists(self) -> None:
+    async def _there(self) -> bool:
         info = self.folder.info
-        for other in await self.tree.folders():
-            if other.name == info.name and other.uidvalidity == info.uidvalidity:
-                return
-        raise FolderError("NONEXISTENT", "The selected mailbox has gone")
+        return any(other.name == info.name and other.uidvalidity == info.uidvalidity for other in await self.tree.folders())
+
+    async def stands(self, mounts: Mounts) -> bool:
+        """Whether the name by which it was selected is still this folder's: others may have renamed, deleted, or made it anew."""
+        tree, inner = mounts.locate(self.name)
+        return tree is self.tree and inner == self.folder.info.name and await self._there()
+
+    async def _exists(self) -> None:
+        if not await self._there():
+            raise FolderError("NONEXISTENT", "The selected mailbox has gone")
 
     async def _compare(self) -> None:
         """Changes are remembered for a limited time, removals above all: compare the folder with what the client knows."""
@@ -160,6 +180,7 @@ class View:
             self._grown = False
             pieces.append(self.counts())
         if self._changed:
+            pieces.append(self.learned(self._changed.values()))
             for uid, entry in sorted(self._changed.items()):
                 number = self.number(uid)
                 if number and uid not in self._gone:

@@ -16,6 +16,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
+from hornetmail.disk.anchor import DiskAway, nothing
 from hornetmail.disk.files import Disk
 from hornetmail.disk.seal import OVERHEAD, BrokenSeal, Seal
 from hornetmail.disk.threads import lock
@@ -58,8 +59,11 @@ class BytesBody:
 class BodyFiles:
     """The directory of long bodies. Blocking methods are for threads; ``thread`` gets there."""
 
-    def __init__(self, directory: Path, disk: Disk, seal: Seal, reactor: Any, pool: ThreadPool) -> None:
+    def __init__(
+        self, directory: Path, disk: Disk, seal: Seal, reactor: Any, pool: ThreadPool, look: Callable[[], None] = nothing
+    ) -> None:
         self.directory = directory
+        self._look = look
         self._disk = disk
         self._seal = seal
         self._reactor = reactor
@@ -87,6 +91,7 @@ class BodyFiles:
 
     def create(self, file: int) -> int:
         """Blocking: a new file; its descriptor."""
+        self._look()
         fd = self._disk.open(self.path(file), os.O_RDWR | os.O_CREAT | os.O_EXCL)
         try:
             self._disk.write(fd, MAGIC + file.to_bytes(8, "big"), 0)
@@ -119,12 +124,19 @@ class BodyFiles:
             finally:
                 self._disk.close(fd)
         except OSError as error:
-            kind = BodyLost if error.errno in GONE else SpoolError
+            kind = BodyLost if error.errno in GONE and not self._away() else SpoolError
             raise kind(f"the body {self.path(file).name} cannot be read: {error}") from error
         except BrokenSeal as error:
             raise BodyLost(f"the body {self.path(file).name} is damaged: {error}") from error
         data = b"".join(plain)
         return data[start - first * CHUNK : start - first * CHUNK + length]
+
+    def _away(self) -> bool:
+        try:
+            self._look()
+        except DiskAway:
+            return True
+        return False
 
     def sync(self, fd: int) -> Deferred[None]:
         """Make a file and its name durable; those who wait share one trip and one sync of the directory. The descriptor is closed."""

@@ -6,7 +6,7 @@ import msgspec
 
 from hornetmail.access.login import AccessRefused
 from hornetmail.access.rights import Right
-from hornetmail.core.served import Role
+from hornetmail.core.served import MailServer, Role
 from hornetmail.web.api.operations import ApiError, Caller, Done, Nothing, Operation, Secret, missing
 from hornetmail.web.api.rooms import Rooms
 
@@ -14,7 +14,7 @@ from hornetmail.web.api.rooms import Rooms
 class AccountView(msgspec.Struct, frozen=True, kw_only=True):
     """Who is asking. ``must_change``: the password was given by an administrator and should be replaced. ``archive_closed``: why the
     archive is closed to that person for now, or ``""`` (rule 15). ``folders_expire``: the announced date on which what an emergency left in
-    the person's portal folders goes, in Unix seconds, or 0 (rule 24)."""
+    the person's portal folders goes, in Unix seconds, or 0 (rule 24). ``servers``: what a mail program has to be told, the best first (C25)."""
 
     mailbox: str
     address: str
@@ -26,6 +26,7 @@ class AccountView(msgspec.Struct, frozen=True, kw_only=True):
     rights: list[Right]
     archive_closed: str = ""
     folders_expire: float = 0.0
+    servers: list[MailServer] = []
 
 
 class PasswordChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -75,6 +76,7 @@ async def me(rooms: Rooms, caller: Caller, _: Nothing) -> AccountView:
         rights=[right for right in Right if caller.may(right)],
         archive_closed=rooms.access.suspension(person),
         folders_expire=rooms.expiry.due(person.mailbox) if rooms.expiry is not None else 0.0,
+        servers=list(rooms.mail_servers),
     )
 
 

@@ -38,6 +38,7 @@ class Api:
             raise ApiError(404, "not_found", f"no operation {name!r}")
         self._permit(caller, operation)
         wanted = self._read(operation, request)
+        operation.check_texts(wanted)
         try:
             return await self._run(caller, operation, wanted)
         except Exception as error:

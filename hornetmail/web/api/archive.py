@@ -351,13 +351,11 @@ OPERATIONS = (
         "/archive/purge/confirm",
         Nothing,
         Done,
-        Right.ADMINISTER,
+        Right.OPERATE,
         "Let retention do what it refused",
         confirm_purge,
     ),
-    Operation(
-        "archive.verify", "POST", "/archive/verify", VerifyRequest, Verified, Right.ADMINISTER, "Verify the archive", verify
-    ),
+    Operation("archive.verify", "POST", "/archive/verify", VerifyRequest, Verified, Right.OPERATE, "Verify the archive", verify),
     Operation(
         "archive.flush", "POST", "/archive/flush", Nothing, Done, Right.PERSON, "Update the archive's index", flush, audited=False
     ),

@@ -14,6 +14,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
 from hornetmail.access.login import AccessRefused
+from hornetmail.access.rights import Right
 from hornetmail.web.api.api import REFUSALS, Api
 from hornetmail.web.api.events import LiveEvents
 from hornetmail.web.api.openapi import PREFIX, ErrorBody, Problem, describe
@@ -74,7 +75,7 @@ class HttpFace:
                 caller = await self._visitors.caller(request)
             except (ApiError, AccessRefused) as error:
                 return self._problem(request, error)
-            if caller.person is None or caller.person.tenant != 1 or not caller.may(self._api.operations["status"].right):
+            if caller.person is None or not caller.may(Right.OPERATE):
                 return self._problem(request, ApiError(401, "login_needed", "an administrator's log-in, or loopback"))
         return self._whole(request, b"text/plain; version=0.0.4; charset=utf-8", self._figures())
 

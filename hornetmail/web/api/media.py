@@ -163,15 +163,13 @@ async def merge(rooms: Rooms, caller: Caller, request: Merge) -> Done:
 
 def _on(name: str, summary: str, run: object) -> Operation[MediumNumber, Done]:
     path = f"/archive/media/{{id}}/{name}"
-    return Operation(f"media.{name}", "POST", path, MediumNumber, Done, Right.ADMINISTER, summary, run)  # type: ignore[arg-type]
+    return Operation(f"media.{name}", "POST", path, MediumNumber, Done, Right.OPERATE, summary, run)  # type: ignore[arg-type]
 
 
 OPERATIONS = (
-    Operation(
-        "media.list", "GET", "/archive/media", Nothing, MediaList, Right.ADMINISTER, "List the archive's media", list_media
-    ),
-    Operation("media.add", "POST", "/archive/media", NewMedium, MediumAdded, Right.ADMINISTER, "Add a medium", add),
-    Operation("media.test", "POST", "/archive/media/{id}/test", MediumNumber, Probed, Right.ADMINISTER, "Test a medium", test),
+    Operation("media.list", "GET", "/archive/media", Nothing, MediaList, Right.OPERATE, "List the archive's media", list_media),
+    Operation("media.add", "POST", "/archive/media", NewMedium, MediumAdded, Right.OPERATE, "Add a medium", add),
+    Operation("media.test", "POST", "/archive/media/{id}/test", MediumNumber, Probed, Right.OPERATE, "Test a medium", test),
     _on("activate", "Make a medium the active one", activate),
     _on("deactivate", "Put a medium out of use", deactivate),
     _on("use", "Take a medium into use again", use),
@@ -181,12 +179,12 @@ OPERATIONS = (
         "/archive/media/{id}/secret",
         NewSecret,
         Done,
-        Right.ADMINISTER,
+        Right.OPERATE,
         "Set a medium's secret",
         set_secret,
     ),
     Operation(
-        "media.remove", "DELETE", "/archive/media/{id}", MediumNumber, Done, Right.ADMINISTER, "Take out an empty medium", remove
+        "media.remove", "DELETE", "/archive/media/{id}", MediumNumber, Done, Right.OPERATE, "Take out an empty medium", remove
     ),
-    Operation("media.merge", "POST", "/archive/media/merge", Merge, Done, Right.ADMINISTER, "Merge media into one", merge),
+    Operation("media.merge", "POST", "/archive/media/merge", Merge, Done, Right.OPERATE, "Merge media into one", merge),
 )

@@ -15,6 +15,7 @@ import msgspec
 
 from hornetmail.access.rights import LOCAL_ADMINISTRATOR, Right, may
 from hornetmail.core.served import Person
+from hornetmail.core.text import unseen
 from hornetmail.web.api.rooms import Rooms
 
 Q = TypeVar("Q", bound=msgspec.Struct)
@@ -23,6 +24,10 @@ T = TypeVar("T")
 
 Secret = Annotated[str, msgspec.Meta(extra={"secret": True}, extra_json_schema={"format": "password", "writeOnly": True})]
 """Text that is never logged or written into the audit log."""
+
+
+Lines = Annotated[str, msgspec.Meta(extra={"lines": True})]
+"""Text of several lines."""
 
 
 class ApiError(Exception):
@@ -147,13 +152,26 @@ class Operation(Generic[Q, R]):
         self.run = run
         self.audited = method != "GET" if audited is None else audited
         self.in_path: tuple[str, ...] = tuple(re.findall(r"\{(\w+)\}", path))
-        self.secrets = frozenset(field.encode_name for field in msgspec.structs.fields(request) if _is_secret(field.type))
+        fields = msgspec.structs.fields(request)
+        self.secrets = frozenset(field.encode_name for field in fields if _says(field.type, "secret"))
+        self._of_lines = frozenset(field.encode_name for field in fields if _says(field.type, "lines"))
 
     @property
     def _subjects(self) -> tuple[str, ...]:
         """The fields in the path, else the first field if it names something."""
         first = [field.name for field in msgspec.structs.fields(self.request)[:1] if field.type in (str, list[str])]
         return self.in_path or tuple(first)
+
+    def check_texts(self, request: Q) -> None:
+        """What is kept and shown to others has nothing in it that cannot be seen; what only asks, or names what is there, and secrets may have.
+        Raises ApiError 400."""
+        if self.method in ("GET", "DELETE"):
+            return
+        for field in msgspec.structs.fields(self.request):
+            if field.encode_name not in self.secrets and field.name not in self.in_path:
+                lines = field.encode_name in self._of_lines
+                if trouble := _unseen(getattr(request, field.name), f"$.{field.encode_name}", lines=lines):
+                    raise ApiError(400, "invalid", trouble)
 
     def subject(self, request: Q) -> str:
         """What it is done to, for the audit log."""
@@ -171,12 +189,26 @@ class Operation(Generic[Q, R]):
         return msgspec.json.encode(shown).decode()[:4000] if shown else ""
 
 
-def _is_secret(kind: Any) -> bool:
-    """Whether the type is ``Secret``, or says that it may be one: ``Secret | UnsetType``."""
+def _says(kind: Any, what: str) -> bool:
+    """Whether the type is ``Secret`` (or ``Lines``), or says that it may be one: ``Secret | UnsetType``."""
     metas = getattr(kind, "__metadata__", ())
-    if any(isinstance(meta, msgspec.Meta) and bool((meta.extra or {}).get("secret")) for meta in metas):
+    if any(isinstance(meta, msgspec.Meta) and bool((meta.extra or {}).get(what)) for meta in metas):
         return True
-    return get_origin(kind) in (Union, UnionType) and any(_is_secret(each) for each in get_args(kind))
+    return get_origin(kind) in (Union, UnionType) and any(_says(each, what) for each in get_args(kind))
+
+
+def _unseen(value: Any, where: str, *, lines: bool) -> str:
+    """What in a value, or in what it holds, is no text that people can read, with its place."""
+    if isinstance(value, str):
+        why = unseen(value, lines=lines)
+        return f"{where}: {why}" if why else ""
+    if isinstance(value, (list, tuple)):
+        inner = (_unseen(each, f"{where}[{at}]", lines=lines) for at, each in enumerate(value))
+    elif isinstance(value, msgspec.Struct):
+        inner = (_unseen(getattr(value, name), f"{where}.{name}", lines=lines) for name in value.__struct_fields__)
+    else:
+        return ""
+    return next(filter(None, inner), "")
 
 
 def need(room: T | None, role: str) -> T:

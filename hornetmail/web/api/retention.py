@@ -23,7 +23,7 @@ class RuleView(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class RetentionView(msgspec.Struct, frozen=True, kw_only=True):
     """The rules in force, since when (Unix seconds) and by whom; what no rule speaks of is kept as its domain says (``retention_days``). ``walking``: not yet
     applied to all. ``marked``: mails that go with the next purges. ``waiting``: packs on media that still hold something which went; ``gone_by``: when the
-    last of it will have left media and backups, 0: it has."""
+    last of it will have left media, backups and mirror, 0: it has. ``waits``: what may keep it for longer."""
 
     rules: list[RuleView]
     at: float
@@ -32,6 +32,7 @@ class RetentionView(msgspec.Struct, frozen=True, kw_only=True):
     marked: int
     waiting: int
     gone_by: float
+    waits: list[str]
 
 
 class RulesRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -90,6 +91,14 @@ class HoldBegun(msgspec.Struct, frozen=True):
     mails: int
 
 
+class KeepRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Mails that do not go before ``until`` (Unix seconds), whatever rules say."""
+
+    ids: list[str]
+    until: float
+    reason: str = ""
+
+
 class HoldName(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Names a hold."""
 
@@ -115,6 +124,7 @@ def _view(state: RetentionState) -> RetentionView:
         marked=state.marked,
         waiting=state.waiting,
         gone_by=state.gone_by,
+        waits=list(state.waits),
     )
 
 
@@ -207,6 +217,18 @@ async def hold(rooms: Rooms, caller: Caller, request: HoldRequest) -> HoldBegun:
     return HoldBegun(mails)
 
 
+async def keep(rooms: Rooms, caller: Caller, request: KeepRequest) -> Done:
+    """For longer than the rules say; a hold is for what must not go at all."""
+    identifiers = [number(text, f"$.ids[{place}]") for place, text in enumerate(request.ids)]
+    retention = need(rooms.retention, "archive")
+    try:
+        return Done(await retention.keep(_tenant(caller), identifiers, request.until, caller.label, request.reason))
+    except KeyError as error:
+        raise missing(f"no mail {error.args[0] if error.args else ''} in the archive") from None
+    except ValueError as error:
+        raise ApiError(400, "invalid", str(error)) from None
+
+
 async def release(rooms: Rooms, caller: Caller, request: HoldName) -> Done:
     """What is due goes with the next nights."""
     try:
@@ -250,5 +272,6 @@ OPERATIONS = (
     ),
     Operation("archive.holds", "GET", "/archive/holds", Nothing, HoldList, Right.AUDIT, "See legal holds", holds),
     Operation("archive.hold", "POST", "/archive/holds", HoldRequest, HoldBegun, Right.AUDIT, "Put mail under a legal hold", hold),
+    Operation("archive.keep", "POST", "/archive/keep", KeepRequest, Done, Right.AUDIT, "Keep mail until a day", keep),
     Operation("archive.release", "POST", "/archive/holds/release", HoldName, Done, Right.AUDIT, "End a legal hold", release),
 )

@@ -10,6 +10,7 @@ import msgspec
 from hornetmail.access.login import Access
 from hornetmail.access.second import SecondPerson
 from hornetmail.access.sessions import Sessions
+from hornetmail.core.served import MailServer
 from hornetmail.directory.store import DirectoryStore
 from hornetmail.runtime.jobs import Jobs
 
@@ -21,7 +22,7 @@ class Rooms(msgspec.Struct, frozen=True, kw_only=True):
     ``health``: every role that should run, with ``""`` or the reason why it does not work. ``bounce``: gives up the queue rows named and
     notifies their senders (rule 6); the number given up. ``root_keys``: the archive's key, its
     paper and its change (A3-A6); ``unlocking``: what opens it. ``jobs``: the planned ones (A50-A60). ``alarms``: the book of ``runtime.alarms``; ``alarm_addresses``: whom a
-    mail about an alarm of a tenant would reach now.
+    mail about an alarm of a tenant would reach now. ``mail_servers``: what mail programs have to be told.
     """
 
     directory: DirectoryStore
@@ -51,5 +52,6 @@ class Rooms(msgspec.Struct, frozen=True, kw_only=True):
     jobs: Jobs | None = None
     alarms: Any = None
     alarm_addresses: Callable[[int], Sequence[str]] = lambda tenant: ()
+    mail_servers: Sequence[MailServer] = ()
     hostname: str = ""
     version: str = ""

@@ -95,7 +95,7 @@ class AuthorityRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 class CertificateRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """PEM, one certificate or several."""
 
-    pem: Annotated[str, msgspec.Meta(max_length=MAX_PEM)]
+    pem: Annotated[str, msgspec.Meta(max_length=MAX_PEM, extra={"lines": True})]
 
 
 class CertificateName(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -251,25 +251,21 @@ _A = "/archive/authorities"
 _C = "/archive/certificates"
 
 OPERATIONS = (
-    Operation("stamps.show", "GET", "/archive/stamps", Nothing, Stamping, Right.ADMINISTER, "Show how time stamps stand", show),
-    Operation(
-        "archive.timestamp", "POST", "/archive/timestamp", Nothing, StampsView, Right.ADMINISTER, "Stamp the archive", stamp
-    ),
-    Operation(
-        "authority.set", "POST", _A, AuthorityRequest, Done, Right.ADMINISTER, "Set up a time stamp authority", set_authority
-    ),
+    Operation("stamps.show", "GET", "/archive/stamps", Nothing, Stamping, Right.OPERATE, "Show how time stamps stand", show),
+    Operation("archive.timestamp", "POST", "/archive/timestamp", Nothing, StampsView, Right.OPERATE, "Stamp the archive", stamp),
+    Operation("authority.set", "POST", _A, AuthorityRequest, Done, Right.OPERATE, "Set up a time stamp authority", set_authority),
     Operation(
         "authority.remove",
         "DELETE",
         _A + "/{name}",
         AuthorityName,
         Done,
-        Right.ADMINISTER,
+        Right.OPERATE,
         "Take out an authority",
         remove_authority,
     ),
     Operation(
-        "authority.test", "POST", _A + "/{name}/test", AuthorityName, Done, Right.ADMINISTER, "Test an authority", test_authority
+        "authority.test", "POST", _A + "/{name}/test", AuthorityName, Done, Right.OPERATE, "Test an authority", test_authority
     ),
     Operation(
         "certificate.add",
@@ -277,7 +273,7 @@ OPERATIONS = (
         _C,
         CertificateRequest,
         CertificatesAdded,
-        Right.ADMINISTER,
+        Right.OPERATE,
         "Install CA certificates of time stamp authorities",
         add_certificates,
     ),
@@ -287,7 +283,7 @@ OPERATIONS = (
         _C + "/{fingerprint}",
         CertificateName,
         Done,
-        Right.ADMINISTER,
+        Right.OPERATE,
         "Take out a CA certificate",
         remove_certificate,
     ),

@@ -25,8 +25,8 @@ class BackupPages:
     def routes(self) -> Sequence[Route]:
         """Everything under ``/archive/backups``."""
         return (
-            Route("GET", "/archive/backups", Right.ADMINISTER, self.show),
-            Route("POST", "/archive/backups", Right.ADMINISTER, self.change),
+            Route("GET", "/archive/backups", Right.OPERATE, self.show),
+            Route("POST", "/archive/backups", Right.OPERATE, self.change),
         )
 
     async def show(self, visit: Visit) -> Answer:

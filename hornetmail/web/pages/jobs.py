@@ -22,9 +22,9 @@ class JobPages:
     def routes(self) -> Sequence[Route]:
         """Everything under ``/jobs``."""
         return (
-            Route("GET", "/jobs", Right.ADMINISTER, self.show),
-            Route("POST", "/jobs/<name>/run", Right.ADMINISTER, self.run),
-            Route("POST", "/jobs/<name>", Right.ADMINISTER, self.change),
+            Route("GET", "/jobs", Right.OPERATE, self.show),
+            Route("POST", "/jobs/<name>/run", Right.OPERATE, self.run),
+            Route("POST", "/jobs/<name>", Right.OPERATE, self.change),
         )
 
     async def show(self, visit: Visit) -> Answer:

@@ -165,7 +165,9 @@ class MailReadPages:
         if not name:
             return redirect(visit, "/mail", tone="bad", say="Give the folder a name.")
         try:
-            await self._folders.tree(visit).create(name)
+            tree = self._folders.tree(visit)
+            await tree.create(name)
+            await tree.subscribe(name, True)
         except FolderError as error:
             return redirect(visit, "/mail", tone="bad", say=f"The folder was not made: {error.text}")
         return redirect(visit, "/mail", folder=name)

@@ -19,6 +19,9 @@ _SAID = {
 }
 
 
+_TYPED = ("kind", "name", "place", "user", "region", "style")
+
+
 class MediaPages:
     """For administrators."""
 
@@ -29,14 +32,21 @@ class MediaPages:
     def routes(self) -> Sequence[Route]:
         """One page, and what can be done on it."""
         return (
-            Route("GET", "/archive/media", Right.ADMINISTER, self.overview),
-            Route("POST", "/archive/media", Right.ADMINISTER, self.change),
+            Route("GET", "/archive/media", Right.OPERATE, self.overview),
+            Route("POST", "/archive/media", Right.OPERATE, self.change),
         )
 
     async def overview(self, visit: Visit) -> Answer:
         """All media."""
+        return await self._page(visit)
+
+    async def _page(self, visit: Visit, problem: str = "", status: int = 200) -> Answer:
+        """With a ``problem`` the form holds what was typed, but for the secret."""
         found = await self._api.call(visit.caller, "media.list")
-        return self._renderer.page(visit, "media.html", section="/archive/media", media=found.media)
+        typed = {name: visit.form.text(name) for name in _TYPED} if problem else dict.fromkeys(_TYPED, "")
+        return self._renderer.page(
+            visit, "media.html", status=status, section="/archive/media", media=found.media, problem=problem, typed=typed
+        )
 
     async def change(self, visit: Visit) -> Answer:
         """Whatever button was pressed."""
@@ -56,7 +66,10 @@ class MediaPages:
             else:
                 return redirect(visit, "/archive/media", tone="info", say="Nothing was chosen.")
         except ApiError as error:
-            return redirect(visit, "/archive/media", tone="bad", say=error.text.removeprefix("$.place: "))
+            text = error.text.removeprefix("$.place: ")
+            if action == "add":
+                return await self._page(visit, text, error.status)
+            return redirect(visit, "/archive/media", tone="bad", say=text)
         return redirect(visit, "/archive/media", say=say)
 
     def _new(self, visit: Visit) -> NewMedium:

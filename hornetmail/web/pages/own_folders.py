@@ -131,6 +131,7 @@ class OwnFolders:
             if use_of(info) == use and not info.readonly and info.selectable:
                 return info.name
         await tree.create(_USUAL[use], use)
+        await tree.subscribe(_USUAL[use], True)
         return _USUAL[use]
 
     async def listing(self, folder: Any, page: int, query: str) -> Listing:

@@ -24,8 +24,8 @@ class StampPages:
     def routes(self) -> Sequence[Route]:
         """One page, and what can be done on it."""
         return (
-            Route("GET", PLACE, Right.ADMINISTER, self.overview),
-            Route("POST", PLACE, Right.ADMINISTER, self.change),
+            Route("GET", PLACE, Right.OPERATE, self.overview),
+            Route("POST", PLACE, Right.OPERATE, self.change),
         )
 
     async def overview(self, visit: Visit) -> Answer:

@@ -91,15 +91,16 @@ CONTINUES: frozenset[type[Event]] = frozenset({c.LiteralWanted, c.Idle, c.Authen
 
 
 class Bounds(msgspec.Struct, frozen=True, gc=False):
-    """How much of what is taken, in bytes and seconds. ``stranger`` ones hold before log-in. ``discard``: a message literal that was
+    """How much of what is taken, in bytes and seconds. ``stranger`` ones hold before log-in; the longest legal thing there is an ID of thirty pairs,
+    30 and 1,024 bytes each (RFC 2971 section 3.3). ``discard``: a message literal that was
     refused but comes all the same (LITERAL+) is skipped up to this size; above it the connection ends."""
 
     line: int = 65_536
     literal: int = 65_536
     command: int = 262_144
-    stranger_line: int = 16_384
+    stranger_line: int = 36_864
     stranger_literal: int = 4_096
-    stranger_command: int = 32_768
+    stranger_command: int = 36_864
     discard: int = 64 << 20
     stranger_seconds: float = 180.0
     seconds: float = 1800.0

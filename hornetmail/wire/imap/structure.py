@@ -32,7 +32,9 @@ def envelope(summary: Summary | None) -> bytes:
 def _addresses(found: Sequence[Mailaddress]) -> bytes:
     if not found:
         return b"NIL"
-    return b"(%b)" % b"".join([b"(%b NIL %b %b)" % (nstring(a.name), nstring(a.mailbox), nstring(a.host)) for a in found])
+    return b"(%b)" % b"".join(
+        [b"(%b %b %b %b)" % (nstring(a.name), nstring(a.route), nstring(a.mailbox), nstring(a.host)) for a in found]
+    )
 
 
 def body_structure(part: Part, extended: bool) -> bytes:

@@ -162,7 +162,7 @@ class Permitted(msgspec.Struct, frozen=True, gc=False):
         return code in self.yes or code == 421 or (self.refusable and code >= 400)
 
 
-_COMPLETED = range(200, 300)
+_DONE = Permitted((250,))
 
 GREETING = Permitted((220,))
 """The server's first words (RFC 5321 section 3.1)."""
@@ -174,16 +174,18 @@ PERMITTED: dict[type[Out], Permitted] = {
     AuthPlain: Permitted((235,)),
     AuthLogin: Permitted((334,)),
     Response: Permitted((334, 235)),
-    MailFrom: Permitted(_COMPLETED),
-    RcptTo: Permitted(_COMPLETED),
+    MailFrom: _DONE,
+    RcptTo: Permitted((250, 251, 252)),
     DataCommand: Permitted((354,)),
-    Dot: Permitted(_COMPLETED),
-    Rset: Permitted(_COMPLETED, refusable=False),
-    Noop: Permitted(_COMPLETED),
-    QuitCommand: Permitted(_COMPLETED),
+    Dot: _DONE,
+    Rset: Permitted((250,), refusable=False),
+    Noop: _DONE,
+    QuitCommand: Permitted((221,)),
 }
-"""Rule 8a, from RFC 5321 section 4.3.2, RFC 3207 section 4 and RFC 4954 section 4. RSET cannot be refused: it is how we find out whether server and
-client are in step."""
+"""Rule 8a, from RFC 5321 section 4.3.2, RFC 3207 section 4 and RFC 4954 section 4: the codes themselves, for a 2xx that belongs to another command
+(220 a new greeting, 221 a farewell, 214 help, 235 a log-in) says that the server is elsewhere in the conversation, and never that it has the
+message. 252 is VRFY's; gateways that do not know their recipients say it at RCPT too, and it says there what it says (section 3.5.3): the message
+will be taken. RSET cannot be refused: it is how we find out whether server and client are in step."""
 
 _ALONE = (Ehlo, Helo, StartTLS, AuthPlain, AuthLogin, Response, DataCommand, QuitCommand, Noop)
 """Commands behind which nothing may be sent before their reply (RFC 2920 section 3.1)."""

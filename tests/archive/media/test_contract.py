@@ -138,7 +138,9 @@ class Contract:
         """Catches a name that leads out of the medium."""
         medium = await self.claimed()
         for name in ("", "../x", "a/../b", "/etc/passwd", "A", "a b", "a//b", ".x", "a\\b", "a/"):
-            await self.refuses(MediumError, medium.put, name, b"x")
+            for call, more in ((medium.put, (b"x",)), (medium.get, ()), (medium.delete, ())):
+                assert "not a name" in await self.refuses(MediumError, call, name, *more), (call, name)
+        assert [name for name, _ in await off(medium.names, "")] == ["medium"]
 
     async def test_lists(self) -> None:
         """Catches a list that ends with its first page, has things of its neighbour, is out of order, or shows what is not yet whole."""
@@ -435,6 +437,9 @@ class _InStore(_Served):
         await self.refuses(MediumAway, medium.get, "packs/gone.pack")
         await self.refuses(MediumAway, medium.put, "packs/b.pack", b"y")
         await self.refuses(MediumAway, medium.delete, "packs/a.pack")
+        with self.place().visit() as there:
+            left = await off(lambda: [name for name, _ in there.names("", "", 0)])
+        assert left == ["packs/a.pack"], "nothing was written, and nothing removed"
 
     async def test_no_such_bucket(self) -> None:
         """Catches a bucket that is gone taken for one object that is."""

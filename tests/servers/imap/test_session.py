@@ -297,3 +297,147 @@ def test_folder_errors_have_codes() -> None:
 
     door.tree.create = full  # type: ignore[method-assign]
     assert talk.say(b"a CREATE x") == b"a NO [OVERQUOTA] full\r\n"
+
+
+def append(talk: Any, tag: bytes, name: bytes, data: bytes = SIMPLE) -> bytes:
+    return bytes(talk.say(b"%b APPEND %b {%d+}\r\n%b" % (tag, name, len(data), data)))
+
+
+def test_append_goes_by_the_name_of_now() -> None:
+    """Another session renames the selected folder and makes a new one of its old name: the mail lands in the renamed one. Deleted and made anew:
+    APPENDUID carries the dead UIDVALIDITY. Deleted: the answer is no TRYCREATE, and the client does not make it."""
+    door = Door()
+    one, other = door.connect().login(), door.connect().login()
+    one.say(b"a CREATE work", b"b SELECT work")
+    other.say(b"a RENAME work old", b"b CREATE work")
+    assert b"c OK [APPENDUID" in append(one, b"c", b"work")
+    assert (len(door.tree.found("work").messages), len(door.tree.found("old").messages)) == (1, 0)
+    one.say(b"d SELECT work")
+    other.say(b"c DELETE work", b"d CREATE work")
+    assert b"e OK [APPENDUID %d " % door.tree.found("work").info.uidvalidity in append(one, b"e", b"work")
+    one = door.connect().login()
+    one.say(b"a SELECT work")
+    other.say(b"e DELETE work")
+    assert b"b NO [TRYCREATE]" in append(one, b"b", b"work")
+
+
+def test_append_into_the_selected_folder_sees_itself() -> None:
+    """What is appended to the folder that is open is news there."""
+    door = Door()
+    talk = door.connect().login()
+    talk.say(b"a SELECT INBOX")
+    assert append(talk, b"b", b"INBOX").startswith(b"* 1 EXISTS\r\n* 1 RECENT\r\nb OK [APPENDUID")
+
+
+def test_nul_is_in_no_literal() -> None:
+    """RFC 3501 section 9: a client that counts on it reads on in the wrong place. APPEND took one, FETCH gave one."""
+    door = Door()
+    talk = door.connect().login()
+    assert b"a NO [CANNOT]" in append(talk, b"a", b"INBOX", b"Subject: x\r\n\r\na\0b")
+    assert not door.inbox.messages
+    door.inbox.add(b"Subject: a\0b\r\n\r\na\0b")
+    door.inbox.add(b"Subject: x\r\n\r\n" + b"\0" * (STREAM_BYTES + 10))
+    said = talk.say(b"b SELECT INBOX", b"c FETCH 1 (BODY[] BODY[HEADER.FIELDS (SUBJECT)] ENVELOPE)", b"d FETCH 2 BODY[TEXT]")
+    assert b"\0" not in said
+    assert b"a\x80b" in said
+    assert b"{%d}\r\n" % (STREAM_BYTES + 10) + b"\x80" * (STREAM_BYTES + 10) in said
+
+
+def test_new_keywords_are_told() -> None:
+    """Section 7.2.6: a client that gets a keyword it was never told of shows none; in this session, in another, and by FETCH."""
+    door = Door()
+    for _ in range(2):
+        door.inbox.add(SIMPLE)
+    one, other, third = (door.connect().login() for _ in range(3))
+    for talk in (one, other, third):
+        talk.say(b"a SELECT INBOX")
+    flags = one.say(b"b STORE 1 +FLAGS ($Work)").partition(b"* 1")[0]
+    assert flags.startswith(b"* FLAGS (\\")
+    assert flags.endswith(b" $Work)\r\n")
+    assert other.say(b"b NOOP") == flags + b"* 1 FETCH (UID 1 FLAGS ($Work))\r\nb OK Done\r\n"
+    assert third.say(b"b FETCH 1 FLAGS").startswith(flags)
+    assert b"* FLAGS" not in one.say(b"c STORE 2 +FLAGS ($Work)") + other.say(b"c NOOP") + third.say(b"c NOOP")
+    assert one.say(b"d STORE 2 +FLAGS.SILENT ($New)").startswith(b"* FLAGS (")
+
+
+def test_close_that_fails() -> None:
+    """The engine thinks the folder is still selected and the session that it is not: each command after it fails until a SELECT."""
+    door = Door()
+    door.inbox.add(SIMPLE, ("\\Deleted",))
+    talk = door.connect().login()
+    talk.say(b"a SELECT INBOX")
+    good, door.inbox.expunge = door.inbox.expunge, _fails  # type: ignore[method-assign,assignment]
+    assert talk.say(b"b CLOSE") == b"b NO [UNAVAILABLE] not now\r\n"
+    assert talk.say(b"c FETCH 1 UID") == b"* 1 FETCH (UID 1)\r\nc OK Fetched\r\n"
+    door.inbox.expunge = good  # type: ignore[method-assign]
+    assert talk.say(b"d CLOSE") == b"d OK Closed\r\n"
+    assert talk.say(b"e FETCH 1 UID").startswith(b"e BAD")
+    assert not door.inbox.messages
+
+
+async def _fails(uids: Any = None) -> Any:
+    raise FolderError("UNAVAILABLE", "not now")
+
+
+def test_search_beyond_the_end() -> None:
+    """Clients ask for numbers that have just gone; others answer nothing, BAD made them give up."""
+    door = Door()
+    for _ in range(5):
+        door.inbox.add(SIMPLE)
+    talk = door.connect().login()
+    talk.say(b"a SELECT INBOX")
+    assert talk.say(b"b SEARCH 1000") == b"* SEARCH\r\nb OK Searched\r\n"
+    assert talk.say(b"c SEARCH 4:1000") == b"* SEARCH 4 5\r\nc OK Searched\r\n"
+    assert talk.say(b"d SEARCH NOT 1000 NOT 2") == b"* SEARCH 1 3 4 5\r\nd OK Searched\r\n"
+    assert talk.say(b"e SEARCH OR 7 3") == b"* SEARCH 3\r\ne OK Searched\r\n"
+
+
+def test_idle_says_that_it_lives() -> None:
+    """A router forgets a line that says nothing for minutes. And no timer outlives its IDLE, however it ends."""
+    door = Door()
+    talk = door.connect().login()
+    talk.say(b"a SELECT INBOX", b"b IDLE")
+    door.clock.advance(121)
+    assert talk.heard() == b"* OK Still here\r\n"
+    door.clock.advance(121)
+    assert talk.heard() == b"* OK Still here\r\n"
+    assert talk.say(b"DONE") == b"b OK IDLE done\r\n"
+    door.clock.advance(300)
+    assert talk.heard() == b""
+    talk.say(b"c IDLE")
+    assert talk.say(b"what").startswith(b"c BAD")
+    door.clock.advance(300)
+    assert talk.heard() == b""
+    talk.say(b"d IDLE")
+    talk.pump.connectionLost(Failure(ConnectionDone()))
+    assert door.clock.getDelayedCalls() == []
+
+
+def test_a_long_id_before_log_in() -> None:
+    """A legal ID of 32 kB (RFC 2971: thirty fields of 1,024 bytes) ended the connection."""
+    talk = Door().connect()
+    pairs = b" ".join(b'"%b" "%b"' % (b"f%d" % n, b"v" * 1024) for n in range(30))
+    assert b"a OK" in talk.say(b"a ID (" + pairs + b")")
+
+
+@pytest.mark.parametrize(
+    ("date", "found"),
+    [
+        (b"Mon, 3 Nov 25 10:00:00 +0100", True),
+        (b"3 Nov 125 10:00 UT", True),
+        (b"Mon, 03 Nov 2025 10:00:00 (CET)", True),
+        (b"Monday, 3-Nov-25 10:00:00 GMT", True),
+        (b"Mon, 3 Nov 75 10:00:00 +0100", False),
+        (b"Mon, 3 Nov 20255 10:00:00 +0100", False),
+        (b"gibberish", False),
+    ],
+)
+def test_sent_on_dates_as_they_come(date: bytes, found: bool) -> None:
+    """RFC 5322 section 4.3: two and three digits of a year."""
+    data = b"Date: " + date + b"\r\n\r\nx"
+    assert (Content(scan(data), data).sent is not None) is (date != b"gibberish" and b"20255" not in date)
+    door = Door()
+    view = View("INBOX", door.tree, door.inbox, False)  # type: ignore[arg-type]
+    matcher = Matcher(parse_search(Cursor(b"SENTON 3-Nov-2025")), view)
+    entry = door.inbox.messages[door.inbox.add(data)].entry
+    assert matcher.match(entry, Content(scan(data), data)) is found

@@ -258,6 +258,8 @@ def test_no_items(raw: bytes) -> None:
 def test_structures() -> None:
     """Catches a BODYSTRUCTURE in the wrong order (RFC 3501 section 7.4.2)."""
     root = scan(NESTED)
+    routed = scan(b"From: <@one.test,@two.test:a@x.test>\r\n\r\nx").summary
+    assert envelope(routed).startswith(b'(NIL NIL ((NIL "@one.test,@two.test" "a" "x.test"))')
     assert envelope(root.summary).startswith(b'(NIL "outer" ((NIL NIL "a" "x.test"))')
     plain = body_structure(root, extended=False)
     assert plain.startswith(b'(("TEXT" "PLAIN" ("charset" "us-ascii") NIL NIL "7BIT" 5 1)("MESSAGE" "RFC822" NIL NIL NIL "7BIT" ')

@@ -18,10 +18,21 @@ import msgspec
 
 from hornetmail.archive.care.copies.backup import Halted, Keep, kept, listed
 from hornetmail.archive.care.terms.retention import is_rebuilt
-from hornetmail.archive.keys.keystore import KeyStore
-from hornetmail.archive.media.medium import IDENTITY, IMedium, IPlace, Medium, MediumError, MediumMissing, identity_at
+from hornetmail.archive.keys.keystore import PREVIOUS_NAME, KeyStore
+from hornetmail.archive.media.medium import (
+    IDENTITY,
+    IMedium,
+    IPlace,
+    Medium,
+    MediumAway,
+    MediumError,
+    MediumMissing,
+    identity_at,
+)
 from hornetmail.archive.media.register import MediumRefused
 from hornetmail.archive.media.roster import Media
+from hornetmail.archive.proof.leaflog import span_of
+from hornetmail.archive.proof.stampsheets import sheet_of
 from hornetmail.archive.store.packs import open_pack, pack_id_of
 from hornetmail.archive.store.shelf import PackRow, pack_rows
 from hornetmail.core.archive.archived import ArchiveError, Finding
@@ -103,12 +114,14 @@ class Mirror:
                 continue  # purged, moved or dropped meanwhile
             copied += count > 0
             size += count
-        deleted = 0
+        deleted, stuck = 0, ""
         if not away and not unused:
-            deleted = await self._follow(target, there, frozenset(wanted), now)
+            deleted, stuck = await self._follow(target, there, {name: length for name, (length, _) in wanted.items()}, now)
         done = Mirrored(copied, size, deleted, unused)
         if away:
             raise ArchiveError(f"{done.words}; not all media could be read: {'; '.join(away)}")
+        if stuck:
+            raise ArchiveError(f"{done.words}; some that are gone for good stay: {stuck}")
         return done
 
     async def _wanted(self) -> tuple[dict[str, tuple[int, IMedium]], list[str]]:
@@ -128,14 +141,14 @@ class Mirror:
                     wanted[name] = (length, medium)
         return wanted, away
 
-    async def _follow(self, target: IMedium, there: Mapping[str, int], wanted: frozenset[str], now: float) -> int:
-        """Delete what is gone for good."""
+    async def _follow(self, target: IMedium, there: Mapping[str, int], wanted: Mapping[str, int], now: float) -> tuple[int, str]:
+        """Delete what is gone for good: how many, and why the first of those that stayed did."""
         try:
             index = self._sources.index()
         except ArchiveError:
-            return 0
+            return 0, ""
         if await index.read(is_rebuilt):
-            return 0
+            return 0, ""
         known = {row.pack for row in await index.read(pack_rows)}
         # What was sealed since the media were listed is in the index by now, and not among ``wanted``.
         backups = listed(there.items())
@@ -144,9 +157,18 @@ class Mirror:
         for one, objects in backups.objects.items():
             if one not in staying:
                 gone += [name for name in sorted(objects, key=lambda name: name != one.manifest) if name not in wanted]
+        gone += superseded(there, wanted)
+        deleted, stuck = 0, ""
         for name in gone:
-            await self._sources.offload(target.delete, name)
-        return len(gone)
+            try:
+                await self._sources.offload(target.delete, name)
+                deleted += 1
+            except MediumAway:
+                raise
+            except MediumError as error:
+                # It may be locked; the others may be not.
+                stuck = stuck or str(error)
+        return deleted, stuck
 
     async def repair(self, source: IMedium, full: bool) -> Sequence[Finding]:
         """Put packs back on their media that are missing there or (``full``: all are opened) damaged, from the mirror; what was done, and what could not be. Raises
@@ -193,6 +215,37 @@ class Mirror:
         except ArchiveError as error:
             return [Finding(where, f"{trouble}; not repaired: {error}")]
         return [Finding(where, f"{trouble}; repaired from the mirror", mended=True)]
+
+
+def superseded(there: Mapping[str, int], wanted: Mapping[str, int]) -> list[str]:
+    """What the media no longer have because something else says the same: runs of leaves all of whose leaves lie in other runs by now (rule 17), stamps that lie in a
+    sheet, and wrapped keys from before a change of the root key, which the former key would open (rule 22). A run that a disk lost stays."""
+    gone = [name for name in there if name.rpartition("/")[2] == PREVIOUS_NAME and name not in wanted]
+    gone += [name for name in there if name.startswith("stamps/") and name not in wanted and sheet_of(name) in wanted]
+    spans: dict[str, list[tuple[int, int]]] = {}
+    for name, size in wanted.items():
+        folder = name.rpartition("/")[0]
+        first, count = span_of(name, size) if name.startswith("leaves/") else (0, 0)
+        if count:
+            spans.setdefault(folder, []).append((first, first + count))
+    for folder in spans:
+        spans[folder].sort()
+    for name, size in there.items():
+        if name.startswith("leaves/") and name not in wanted:
+            first, count = span_of(name, size)
+            if count and _covered(first, first + count, spans.get(name.rpartition("/")[0], ())):
+                gone.append(name)
+    return gone
+
+
+def _covered(low: int, high: int, spans: Sequence[tuple[int, int]]) -> bool:
+    """Whether spans, in order, have all from ``low`` to ``high`` - 1."""
+    for first, behind in spans:
+        if first <= low < behind:
+            low = behind
+            if low >= high:
+                return True
+    return False
 
 
 def copy_object(source: IMedium, target: IMedium, name: str) -> int:

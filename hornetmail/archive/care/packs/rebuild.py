@@ -19,6 +19,7 @@ from hornetmail.archive.care.terms.retention import mark_rebuilt
 from hornetmail.archive.index.leaves import count_untold, enter_audit_leaf, leaf_went
 from hornetmail.archive.index.mails import Prepared, died_in
 from hornetmail.archive.index.poison import plain_text_of, store_each, text_of
+from hornetmail.archive.index.removal import mail_went
 from hornetmail.archive.index.uses import leave_gone
 from hornetmail.archive.media.medium import IMedium, MediumError
 from hornetmail.archive.media.roster import Media
@@ -302,7 +303,7 @@ class Rebuild:
             prepared = []
             for member, event in members[at : at + BATCH]:
                 if event.what == What.KEEP_UNTIL:
-                    await self._database.run(_keep_until, event)
+                    await self._database.run(remember, tenant, event)
                 if event.copy is None:
                     continue
                 found = await self._database.read(_twin, tenant, event.copy.sha256)
@@ -366,6 +367,7 @@ def restore_leaves(leaves: LeafLog, media: Media, node: int) -> None:
 def _remember(cursor: Cursor, tenant: int, event: EventMeta) -> None:
     """Facts apply by their time, in whatever order they are read: the newest of ``deleted`` and ``undeleted`` counts for a record."""
     if event.what == What.DELETED:
+        mail_went(cursor, tenant, event.at)
         cursor.executemany(
             "INSERT INTO deleted (record, tenant, at) VALUES (?, ?, ?) ON CONFLICT (record) DO UPDATE SET at = max(at, excluded.at)",
             [(record, tenant, event.at) for record in event.records],
@@ -383,14 +385,6 @@ def _remember(cursor: Cursor, tenant: int, event: EventMeta) -> None:
         enter_audit_leaf(cursor, audit)
     else:
         remember(cursor, tenant, event)
-
-
-def _keep_until(cursor: Cursor, event: EventMeta) -> None:
-    for record in event.records:
-        cursor.execute(
-            "UPDATE mail SET base = coalesce(base, expires), kept = max(kept, ?), expires = max(expires, ?) WHERE record = ?",
-            (event.until, event.until, record),
-        )
 
 
 def _forget_deleted(cursor: Cursor) -> None:

@@ -13,11 +13,21 @@ from twisted.internet.defer import DeferredLock
 from twisted.logger import Logger
 
 from hornetmail.archive.index.leaves import enter_audit_leaf
+from hornetmail.archive.index.matching import by_month
 from hornetmail.archive.keys.keystore import KeyStore
 from hornetmail.archive.media.medium import IMedium, MediumError, MediumMissing
 from hornetmail.archive.store.holdings import Holdings
 from hornetmail.archive.store.packs import Group, Member, PackHead, SealedPack, build_pack, name_of_records, open_pack
-from hornetmail.archive.store.records import AuditLeaf, EventMeta, Kind, Outcome, RecordBroken, What, audit_leaf_of
+from hornetmail.archive.store.records import (
+    WITH_THEIR_MAIL,
+    AuditLeaf,
+    EventMeta,
+    Kind,
+    Outcome,
+    RecordBroken,
+    What,
+    audit_leaf_of,
+)
 from hornetmail.archive.store.shelf import enter_pack
 from hornetmail.archive.store.staging import NO_LEAF, Staged, year_of
 from hornetmail.core.archive.archived import ArchiveError
@@ -92,6 +102,9 @@ class Sealer:
     async def _seal_segment(self, segment: int, entries: Sequence[Staged]) -> int:
         medium = self._media.active
         originals = await self._database.read(_originals, [e.record for e in entries if e.outcome == Outcome.COPY])
+        for entry, about in await self._in_thread(self._with_their_mail, entries):
+            # Of mail that went meanwhile nothing is left that it could go with: it lies in the journal, and says nothing.
+            entry.month = min(await self._database.read(by_month, about), default=0)
         packs: list[SealedPack] = await self._in_thread(self._put, medium, entries, originals)
         for pack in packs:
             number = await self._database.run(enter_pack, pack, self._holdings.seconds())
@@ -118,14 +131,29 @@ class Sealer:
                 self._staging.damage(entry.position.segment, f"record {entry.record.hex()}: {error}")
                 continue
             month = entry.month
-            if entry.kind == Kind.EVENT or entry.outcome == Outcome.BROKEN:
+            if entry.outcome == Outcome.BROKEN:
                 month = 0
+            elif entry.kind == Kind.EVENT:
+                pass
             elif entry.outcome != Outcome.STORED:
                 record = self._as_event(entry, record, originals.get(entry.record))
             elif entry.leaf_hash is None and entry.kind == Kind.MESSAGE:
                 entry.leaf_hash = self._codec.open_mail(record)[1].leaf_hash()
             groups.setdefault(Group(entry.tenant, month), []).append(record)
         return [self._put_pack(medium, group, records) for group, records in sorted(groups.items())]
+
+    def _with_their_mail(self, entries: Sequence[Staged]) -> list[tuple[Staged, tuple[bytes, ...]]]:
+        """Facts that lie in the pack of their mail's month and go with it (rule 23), and what they are about. In a thread."""
+        found = []
+        for entry in entries:
+            if entry.kind == Kind.EVENT:
+                try:
+                    event = self._codec.open_event(self._staging.read(entry.position))[1]
+                except (BadRecord, RecordBroken):
+                    continue  # told of when it is to be put
+                if event.what in WITH_THEIR_MAIL:
+                    found.append((entry, event.records))
+        return found
 
     def _audits(self, entries: Sequence[Staged]) -> list[AuditLeaf]:
         """The leaves that the audit log owns (L14). In a thread."""

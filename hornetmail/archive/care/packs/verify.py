@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
-from hornetmail.archive.care.packs.accounts import Accounts
+from hornetmail.archive.care.packs.accounts import Accounts, Stretch
+from hornetmail.archive.care.packs.leafcheck import LeafCheck, plan
 from hornetmail.archive.care.packs.sealing import Sealer
+from hornetmail.archive.index.leaves import looked_at, set_looked
 from hornetmail.archive.index.schema import ANY, table_of
 from hornetmail.archive.keys.keyring import KEYRING_NAME, Keyring, KeyTrouble
 from hornetmail.archive.media.medium import IMedium, MediumError, MediumMissing
-from hornetmail.archive.proof.leaflog import runs_on
 from hornetmail.archive.store.holdings import Holdings
 from hornetmail.archive.store.packs import PackBroken, keys_of, open_pack
 from hornetmail.archive.store.records import AuditLeaf, Kind, MailMeta, audit_leaf_of
@@ -24,15 +26,20 @@ SAMPLE = 8
 
 
 SAMPLE_BYTES = 256 << 20
-"""And no more than that, but for a single one."""
+SAMPLE_MEMBERS = 50_000
+"""And no more bytes or records than that, but for a single one."""
+
+MONTH_MAILS = 250_000
+"""Mails of months whose full text a short run counts, those first that were checked longest ago."""
 
 
 def sample_of(packs: Sequence[PackRow]) -> Sequence[PackRow]:
     """The first of them, as far as a short run goes."""
-    total = 0
+    size = members = 0
     for count, pack in enumerate(packs[:SAMPLE]):
-        total += pack.size
-        if count and total > SAMPLE_BYTES:
+        size += pack.size
+        members += pack.members
+        if count and (size > SAMPLE_BYTES or members > SAMPLE_MEMBERS):
             return packs[:count]
     return packs[:SAMPLE]
 
@@ -55,33 +62,55 @@ class Verification:
         self._sealer = sealer
         self._on_media: dict[int, frozenset[int]] = {}
         self._found: list[Finding] = []
-        self._hashes: list[bytes] = []
+        self._leaves = LeafCheck(holdings, self._bad)
 
     async def run(self, full: bool) -> Sequence[Finding]:
         """Findings; empty if all is well."""
-        packs = await self._sealer.between(self._compared)
+        known, size = await self._database.read(looked_at), self._holdings.leaves.size
+        complete = full or not 0 < known.until <= size
+        stretches, looked = plan(size, known, complete)
+        packs = await self._sealer.between(partial(self._compared, stretches))
         oldest = sorted(packs, key=lambda p: (p.checked > p.made, p.checked))
         for pack in packs if full else sample_of(oldest):
             members = await self._database.read(_mails_in, pack.number)
             if await self._holdings.in_thread(self._check_pack, pack, members):
                 await self._database.run(_checked, pack.number, self._holdings.seconds())
         await self._holdings.in_thread(self._check_staging, await self._database.read(_unsealed))
-        for where, what in await self._database.read(_check_index, full):
-            self._bad(where, what)
-        accounts = Accounts(self._holdings, self._database)
-        self._found += await accounts.check()
+        await self._check_index(full)
+        ownerless = await Accounts(self._holdings, self._database).check(None if complete else stretches)
+        self._found += ownerless
+        if self._leaves.well and not ownerless:
+            await self._database.run(set_looked, looked)
         return tuple(self._found)
 
-    async def _compared(self) -> list[PackRow]:
+    async def _compared(self, stretches: Sequence[Stretch]) -> list[PackRow]:
         """What medium, index and leaf log say of one another; the packs that the index has."""
         await self._holdings.in_thread(self._check_keys)
-        await self._holdings.in_thread(self._check_leaves)
+        await self._holdings.in_thread(self._leaves.compare, stretches)
         packs = await self._database.read(pack_rows)
         await self._holdings.in_thread(self._check_presence, packs, await self._database.read(names_being_written))
         return packs
 
     def _bad(self, where: str, what: str) -> None:
         self._found.append(Finding(where, what))
+
+    async def _check_index(self, full: bool) -> None:
+        """Whether what lies where the index says lies there, and has its full text. One month a transaction."""
+        counted = 0
+        for month in await self._database.read(_months):
+            if counted >= MONTH_MAILS and not full:
+                break
+            mails, texts = await self._database.read(_texts_of, month)
+            counted += mails
+            if mails != texts:
+                self._bad(f"archive.db: {table_of(month)}", f"{texts} full texts for {mails} mails")
+            else:
+                await self._database.run(_month_checked, month, self._holdings.seconds())
+        if lost := await self._database.read(_in_unknown_packs):
+            self._bad("archive.db: mail", f"{lost} mails lie in packs that the index does not know")
+        if full:
+            for what in await self._database.read(_integrity):
+                self._bad("archive.db", what)
 
     def _check_keys(self) -> None:
         wanted = self._keys.current().to_bytes()
@@ -112,37 +141,6 @@ class Verification:
         if medium.number in self._keys.waiting and keyring.follows(data):
             return Keyring.from_bytes(data, None).numbers
         return keyring.copy_of(data).numbers
-
-    def _check_leaves(self) -> None:
-        try:
-            self._hashes = self._holdings.leaves.hashes()
-        except (ArchiveError, BadRecord, KeyError, ValueError, OSError) as error:
-            self._bad("leaf log", str(error))
-            return
-        seen = bytearray(len(self._hashes))
-        end = 0
-        for medium in self._media.all():
-            where = f"medium {medium.number}"
-            try:
-                runs = runs_on(medium, self._holdings.node, self._bad)
-            except MediumError as error:
-                self._bad(where, str(error))
-                continue
-            for first, hashes in runs:
-                end = max(end, first + len(hashes))
-                mine = self._hashes[first : first + len(hashes)]
-                if hashes[: len(mine)] == mine:
-                    seen[first : first + len(mine)] = bytes(max(1, each) for each in seen[first : first + len(mine)])
-                else:
-                    for number, (one, other) in enumerate(zip(hashes, mine, strict=False), first):
-                        seen[number] = max(seen[number], 1 if one == other else 2)
-        differ = len(seen) - seen.count(1)
-        if differ:
-            at = next(number for number, each in enumerate(seen) if each != 1)
-            what = "another one on the media" if seen[at] else "missing on the media"
-            self._bad("leaf log", f"{differ} leaves differ, the first is leaf {at}: {what}")
-        elif end > len(self._hashes):
-            self._bad("leaf log", f"the media hold {end} leaves, the local log {len(self._hashes)}")
 
     def _check_presence(self, packs: Sequence[PackRow], coming: frozenset[str]) -> None:
         leaving = {p.name for p in packs if p.merged}
@@ -217,7 +215,10 @@ class Verification:
             self._bad(where, str(error))
 
     def _check_leaf(self, where: str, meta: MailMeta | AuditLeaf) -> None:
-        if meta.node == self._holdings.node and meta.leaf < len(self._hashes) and self._hashes[meta.leaf] != meta.leaf_hash():
+        if meta.node != self._holdings.node:
+            return
+        stated = self._leaves.leaf(meta.leaf)
+        if stated is not None and stated != meta.leaf_hash():
             self._bad(where, f"it is not what leaf {meta.leaf} states")
 
     def _check_staging(self, unsealed: Sequence[tuple[int, bytes, int]]) -> None:
@@ -256,20 +257,33 @@ def _checked(cursor: Cursor, number: int, now: float) -> None:
     cursor.execute("UPDATE pack SET checked = ? WHERE number = ?", (now, number))
 
 
-def _check_index(cursor: Cursor, full: bool) -> list[tuple[str, str]]:
-    found = []
-    for (month,) in cursor.execute("SELECT month FROM month ORDER BY month").fetchall():
-        table = table_of(month)
-        (mails,) = cursor.execute("SELECT count(*) FROM mail WHERE month = ?", (month,)).fetchone()
-        (texts,) = cursor.execute(f"SELECT count(*) FROM {table} WHERE {table} MATCH ?", (f'rights : "{ANY}"',)).fetchone()
-        if mails != texts:
-            found.append((f"archive.db: {table}", f"{texts} full texts for {mails} mails"))
-    lost = cursor.execute(
-        "SELECT count(*) FROM mail WHERE pack IS NOT NULL AND pack NOT IN (SELECT number FROM pack)"
-    ).fetchone()[0]
-    if lost:
-        found.append(("archive.db: mail", f"{lost} mails lie in packs that the index does not know"))
-    if full:
-        found += [("archive.db", str(row[0])) for row in cursor.execute("PRAGMA cipher_integrity_check").fetchall()]
-        found += [("archive.db", str(r[0])) for r in cursor.execute("PRAGMA integrity_check").fetchall() if r[0] != "ok"]
-    return found
+def _months(cursor: Cursor) -> list[int]:
+    return [month for (month,) in cursor.execute("SELECT month FROM month ORDER BY checked, month").fetchall()]
+
+
+def _texts_of(cursor: Cursor, month: int) -> tuple[int, int]:
+    """Mails of a month, and full texts of it."""
+    table = table_of(month)
+    (mails,) = cursor.execute("SELECT count(*) FROM mail WHERE month = ?", (month,)).fetchone()
+    (texts,) = cursor.execute(f"SELECT count(*) FROM {table} WHERE {table} MATCH ?", (f'rights : "{ANY}"',)).fetchone()
+    return int(mails), int(texts)
+
+
+def _month_checked(cursor: Cursor, month: int, now: float) -> None:
+    cursor.execute("UPDATE month SET checked = ? WHERE month = ?", (now, month))
+
+
+def _in_unknown_packs(cursor: Cursor) -> int:
+    """Mails in packs that there are not. From one pack to the next by the index: there are few packs, however many mails."""
+    lost = 0
+    pack = cursor.execute("SELECT min(pack) FROM mail").fetchone()[0]
+    while pack is not None:
+        if not cursor.execute("SELECT 1 FROM pack WHERE number = ?", (pack,)).fetchone():
+            lost += cursor.execute("SELECT count(*) FROM mail WHERE pack = ?", (pack,)).fetchone()[0]
+        pack = cursor.execute("SELECT min(pack) FROM mail WHERE pack > ?", (pack,)).fetchone()[0]
+    return lost
+
+
+def _integrity(cursor: Cursor) -> list[str]:
+    found = [str(row[0]) for row in cursor.execute("PRAGMA cipher_integrity_check").fetchall()]
+    return found + [str(row[0]) for row in cursor.execute("PRAGMA integrity_check").fetchall() if row[0] != "ok"]

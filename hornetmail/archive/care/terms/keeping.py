@@ -6,7 +6,7 @@ the index, its full text, its files and the write-ahead log at once; its pack is
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 import msgspec
 from twisted.internet.defer import Deferred, DeferredLock
@@ -14,15 +14,16 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from hornetmail.archive.index.holds import begin_hold, end_hold, holds_of, holds_on, running_queries
-from hornetmail.archive.index.matching import matching, with_ids
-from hornetmail.archive.index.removal import Removed, forget_text, remove_mails
+from hornetmail.archive.index.matching import by_month, matching, with_ids
+from hornetmail.archive.index.removal import Removed, forget_text, last_removal, remove_mails
 from hornetmail.archive.index.rules import Counted, RulesRow, rules_row, set_rules, tenants_to_walk, walk
+from hornetmail.archive.media.medium import MediumError
 from hornetmail.archive.store.holdings import Holdings
 from hornetmail.archive.store.packs import end_of, month_of
 from hornetmail.archive.store.records import EventMeta, Kind, What
 from hornetmail.archive.store.shelf import pack_rows
 from hornetmail.core.archive.archived import ArchiveError, HoldRefused
-from hornetmail.core.archive.retention import DAY, Deleted, Hold, RetentionPreview, RetentionState, Rule, checked
+from hornetmail.core.archive.retention import DAY, MOST_DAYS, Deleted, Hold, RetentionPreview, RetentionState, Rule, checked
 from hornetmail.db.engines import Cursor
 from hornetmail.db.pool import Database
 from hornetmail.interfaces.audit import IAudit
@@ -39,7 +40,7 @@ _rules = msgspec.json.Decoder(tuple[Rule, ...])
 
 class Parts(msgspec.Struct, frozen=True):
     """What it works on. ``index`` raises ArchiveError if there is none. ``moving``: held while packs change or are deleted. ``flush(seal)`` indexes what is
-    staged, and seals it; ``tell`` tells the journal what went; ``backup_days``: as long a backup is kept."""
+    staged, and seals it; ``tell`` tells the journal what went; ``away``: media out of reach, and why."""
 
     holdings: Holdings
     index: Callable[[], Database]
@@ -47,8 +48,16 @@ class Parts(msgspec.Struct, frozen=True):
     flush: Callable[[bool], Awaitable[None]]
     tell: Callable[[float], Awaitable[None]]
     changed: Callable[[], Awaitable[None]]
-    backup_days: float = 0.0
+    away: Callable[[], Mapping[int, str]]
     audit: IAudit | None = None
+
+
+class Copies(msgspec.Struct, frozen=True):
+    """What holds the archive's mail beside its media: backups and a mirror. ``gone_by``: when none of them holds any more what left index and media at that
+    moment; ``waits``: what may hold it for longer, for people."""
+
+    gone_by: Callable[[float], float]
+    waits: Callable[[], Sequence[str]]
 
 
 @implementer(IRetention)
@@ -61,6 +70,11 @@ class Keeping:
         self._parts = parts
         self._walking: Deferred[None] | None = None
         self._stopping = False
+        self._copies = Copies(lambda at: at, tuple)
+
+    def copied(self, copies: Copies) -> None:
+        """From now on what these hold counts as well (rule 23)."""
+        self._copies = copies
 
     async def stop(self) -> None:
         """Finish the page under way; the next start or marking goes on."""
@@ -74,9 +88,27 @@ class Keeping:
         """See IRetention."""
         index = self._parts.index()
         row = await index.read(rules_row, tenant) or RulesRow(tenant, 0.0, "", (), None)
-        marked, waiting, by = await index.read(_waiting, tenant, self._parts.holdings.seconds())
-        gone_by = by + self._parts.backup_days * DAY if waiting else 0.0
-        return RetentionState(row.rules, row.at, row.by, row.walked is not None, marked, waiting, gone_by)
+        now = self._parts.holdings.seconds()
+        found = await index.read(_waiting, tenant, now)
+        gone_by = self._copies.gone_by(found.by) if found.packs else 0.0
+        if found.removed:
+            gone_by = max(gone_by, self._copies.gone_by(found.removed))
+        gone_by = gone_by if found.packs or gone_by > now else 0.0
+        waits = (*self._away(found.media), *self._copies.waits()) if gone_by else ()
+        return RetentionState(row.rules, row.at, row.by, row.walked is not None, found.marked, found.packs, gone_by, waits)
+
+    def _away(self, numbers: Iterable[int]) -> list[str]:
+        """Which of these media cannot be written now, and why."""
+        holdings, found = self._parts.holdings, []
+        for number in sorted(set(numbers)):
+            try:
+                holdings.media.get(number)
+            except MediumError as error:
+                found.append(str(error))
+            else:
+                if why := self._parts.away().get(number):
+                    found.append(why)
+        return found
 
     async def preview(self, tenant: int, rules: Sequence[Rule]) -> RetentionPreview:
         """See IRetention."""
@@ -173,6 +205,22 @@ class Keeping:
             if records:
                 await self._hold(tenant, hold, records)
 
+    async def keep(self, tenant: int, identifiers: Sequence[int], until: float, by: str, reason: str = "") -> int:
+        """See IRetention."""
+        parts = self._parts
+        if len(identifiers) > MOST_DELETED:
+            raise ValueError(f"at most {MOST_DELETED} mails at once")
+        if not parts.holdings.seconds() < until <= parts.holdings.seconds() + MOST_DAYS * DAY:
+            raise ValueError(f"mail is kept until a day to come, within {MOST_DAYS} days")
+        # What is staged has to have a pack of its month, in which the fact lies beside it.
+        await parts.flush(True)
+        records = [one[1] for one in (await self._found(tenant, identifiers)).values()]
+        for _, these in sorted((await parts.index().read(by_month, records)).items()):
+            event = EventMeta(What.KEEP_UNTIL, parts.holdings.seconds(), tuple(these), by=by, reason=reason, until=until)
+            await parts.holdings.staging.add_event(tenant, event)
+            await parts.index().run(remember, tenant, event)
+        return len(records)
+
     # -- removal --------------------------------------------------------------------------------------------------------------
 
     async def delete(self, tenant: int, identifiers: Sequence[int], by: str, reason: str) -> Deleted:
@@ -202,13 +250,15 @@ class Keeping:
         await parts.moving.acquire()
         try:
             await self.renew_holds()
+            media = await parts.index().read(_media_of, places)
             removed = await parts.index().run(_remove, places, reason)
             await parts.tell(parts.holdings.seconds())
             await forget_text(parts.index(), {one.month for one in removed})
         finally:
             parts.moving.release()
         await parts.changed()
-        return Deleted(tuple(one.identifier for one in removed), parts.holdings.seconds() + (1.0 + parts.backup_days) * DAY)
+        gone_by = self._copies.gone_by(parts.holdings.seconds() + DAY)
+        return Deleted(tuple(one.identifier for one in removed), gone_by, (*self._away(media), *self._copies.waits()))
 
     async def _found(self, tenant: int, identifiers: Sequence[int]) -> dict[int, tuple[int, bytes, bool]]:
         """Raises KeyError: the first that there is not."""
@@ -232,7 +282,7 @@ class Keeping:
                 except (ArchiveError, KeyError, ValueError):
                     # Sealing names it.
                     continue
-                if event.what in (What.HOLD, What.RELEASE, What.RETENTION):
+                if event.what in (What.HOLD, What.RELEASE, What.RETENTION, What.KEEP_UNTIL):
                     await self._parts.index().run(remember, entry.tenant, event)
 
 
@@ -242,6 +292,12 @@ def remember(cursor: Cursor, tenant: int, event: EventMeta) -> None:
         begin_hold(cursor, tenant, Hold(event.text, event.at, event.by, event.query, event.content, event.reason), event.records)
     elif event.what == What.RELEASE:
         end_hold(cursor, tenant, event.text, event.at, event.records)
+    elif event.what == What.KEEP_UNTIL:
+        for record in event.records:
+            cursor.execute(
+                "UPDATE mail SET base = coalesce(base, expires), kept = max(kept, ?), expires = max(expires, ?), marked = NULL WHERE record = ? AND tenant = ?",
+                (event.until, event.until, record, tenant),
+            )
     elif event.what == What.RETENTION:
         set_rules(cursor, tenant, event.at, event.by, _rules.decode(event.text))
 
@@ -255,14 +311,35 @@ def _remove(cursor: Cursor, places: Sequence[int], reason: str) -> list[Removed]
     return remove_mails(cursor, places, reason)
 
 
-def _waiting(cursor: Cursor, tenant: int, now: float) -> tuple[int, int, float]:
-    """Mails that are marked, packs that hold something which went, and when the last of these is written anew or deleted at the latest."""
+def _media_of(cursor: Cursor, places: Sequence[int]) -> set[int]:
+    """The media that mails, and the facts about them, may lie on."""
+    found = set()
+    for place in places:
+        for (medium,) in cursor.execute(
+            "SELECT DISTINCT p.medium FROM mail m JOIN pack p ON p.tenant = m.tenant AND p.month = m.month AND (p.number = m.pack OR p.shared > 0)"
+            " WHERE m.place = ?",
+            (place,),
+        ).fetchall():
+            found.add(int(medium))
+    return found
+
+
+class _Waiting(msgspec.Struct, frozen=True, gc=False):
+    """Mails that are marked; packs that hold something which went, the media that they lie on, and when the last of them is written anew or deleted at the latest;
+    when the last mail went."""
+
+    marked: int
+    packs: int
+    media: frozenset[int]
+    by: float
+    removed: float
+
+
+def _waiting(cursor: Cursor, tenant: int, now: float) -> _Waiting:
     (marked,) = cursor.execute("SELECT count(*) FROM mail WHERE marked IS NOT NULL AND tenant = ?", (tenant,)).fetchone()
-    waiting = 0
+    packs = [pack for pack in pack_rows(cursor) if pack.tenant == tenant and pack.month and (pack.dead or pack.merged)]
     by = 0.0
-    for pack in pack_rows(cursor):
-        if pack.tenant == tenant and pack.month and (pack.dead or pack.merged):
-            waiting += 1
-            later = pack.month == month_of(now) and not pack.soon and not pack.merged
-            by = max(by, (end_of(pack.month) if later else now) + DAY)
-    return int(marked), waiting, by
+    for pack in packs:
+        later = pack.month == month_of(now) and not pack.soon and not pack.merged
+        by = max(by, (end_of(pack.month) if later else now) + DAY)
+    return _Waiting(int(marked), len(packs), frozenset(pack.medium for pack in packs), by, last_removal(cursor, tenant))

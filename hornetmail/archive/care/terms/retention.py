@@ -17,7 +17,7 @@ from twisted.logger import Logger
 
 from hornetmail.archive.index.holds import NOT_HELD
 from hornetmail.archive.index.leaves import Leaf
-from hornetmail.archive.index.removal import RETENTION, Removed, forget_text, remove_mails
+from hornetmail.archive.index.removal import RETENTION, Removed, forget_text, mail_went, remove_mails
 from hornetmail.archive.index.schema import drop_month
 from hornetmail.archive.media.medium import MediumError, MediumLocked
 from hornetmail.archive.store.holdings import Holdings
@@ -183,7 +183,7 @@ class Retention:
                 await self._holdings.staging.add_event(
                     tenant, EventMeta(What.DELETED, now, records, reason=reason, leaves=leaves)
                 )
-                await self._database.run(_told, records)
+                await self._database.run(_told, tenant, records, now)
 
     async def _sweep(self, now: float) -> None:
         """Whole packs and whole tables, once nothing lives in them. A medium that is away keeps its dead packs until it is back, and holds up
@@ -245,7 +245,7 @@ def _newest(cursor: Cursor) -> float:
 
 
 def _state(cursor: Cursor) -> _State:
-    (total,) = cursor.execute("SELECT count(*) FROM mail").fetchone()
+    (total,) = cursor.execute("SELECT coalesce(sum(mails), 0) FROM tally").fetchone()
     accepted, last, approved = (float(_fact(cursor, name) or 0.0) for name in (ACCEPTED, LAST, APPROVED))
     rebuilt, confirmed = (bool(_fact(cursor, name)) for name in (REBUILT, CONFIRMED))
     return _State(total, _newest(cursor), accepted, last, approved, rebuilt, confirmed, int(_fact(cursor, STAMP) or 0))
@@ -331,7 +331,8 @@ def _going(cursor: Cursor) -> list[_Going]:
     return [_Going(record, tenant, _leaves.decode(leaves), reason) for record, tenant, leaves, reason in rows]
 
 
-def _told(cursor: Cursor, records: Sequence[bytes]) -> None:
+def _told(cursor: Cursor, tenant: int, records: Sequence[bytes], now: float) -> None:
+    mail_went(cursor, tenant, now)
     cursor.executemany("DELETE FROM going WHERE record = ?", [(record,) for record in records])
 
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence, Set
 from itertools import pairwise
+
+from twisted.logger import Logger
 
 from hornetmail.archive.care.trust.stamping import times_of
 from hornetmail.archive.index import search
 from hornetmail.archive.index.schema import people_decoder
-from hornetmail.archive.proof.evidence import write_bundle
+from hornetmail.archive.proof.evidence import Proof, write_bundle
 from hornetmail.archive.proof.stamplog import StampLog
 from hornetmail.archive.proof.stamps import Stamp, StampBroken
 from hornetmail.archive.store.holdings import Holdings
+from hornetmail.archive.store.packs import members_of
 from hornetmail.archive.store.records import MailMeta
-from hornetmail.archive.store.shelf import PackRow, pack_row
+from hornetmail.archive.store.shelf import PackRow, pack_row, pack_rows
 from hornetmail.core.archive.archived import ArchiveError, Refused
 from hornetmail.core.served import Scope
 from hornetmail.db.engines import Cursor
@@ -27,13 +31,14 @@ TRIES = 3
 class Evidence:
     """Makes bundles. What blocks runs in threads."""
 
+    log = Logger()
+
     def __init__(self, holdings: Holdings, database: Database, stamps: StampLog) -> None:
-        self._in_thread = holdings.in_thread
+        self._holdings = holdings
         self._database = database
         self._shelf = holdings.shelf
         self._leaves = holdings.leaves
         self._stamps = stamps
-        self._node = holdings.node
 
     async def bundle(self, scope: Scope, identifier: int) -> bytes:
         """See ``IArchive.evidence``."""
@@ -42,7 +47,7 @@ class Evidence:
             if not scope.content:
                 raise Refused("evidence holds the mail itself: it needs the right to its content")
             try:
-                meta, raw = await self._in_thread(self._open, row, pack)
+                meta, raw = await self._holdings.in_thread(self._open, row, pack)
                 break
             except KeyError:
                 if attempt == TRIES:
@@ -51,14 +56,55 @@ class Evidence:
             raise Refused(
                 "evidence names everybody on the envelope, hidden recipients too: it is for the sender, for auditors, and for whoever may see them all"
             )
-        further = await self._database.read(_arrivals, row.record)
-        return await self._in_thread(self._write, meta, raw, further)
+        further, left_out = await self._further(scope, row, meta)
+        return await self._holdings.in_thread(self._write, meta, raw, further, left_out)
+
+    async def _further(self, scope: Scope, row: search.MailRow, first: MailMeta) -> tuple[list[MailMeta], int]:
+        """What the later arrivals of the same bytes state, in their order, as far as they are on a medium, read, and are the scope's to see; how many others there are."""
+        wanted = await self._database.read(_arrivals, row.record)
+        found: dict[bytes, MailMeta] = {}
+        packs = await self._database.read(_packs_with_facts, row.tenant, first.month) if wanted else []
+        for pack in packs:
+            if missing := wanted - found.keys():
+                found |= await self._holdings.in_thread(self._copies_in, pack, missing)
+        people = people_decoder.decode(row.people)
+        seen = [
+            one
+            for one in found.values()
+            if one.leaf < self._leaves.size and search.sees_whole(scope, people, one.login, one.recipients)
+        ]
+        return sorted(seen, key=lambda one: (one.node, one.leaf)), len(wanted) - len(seen)
+
+    def _copies_in(self, pack: PackRow, wanted: Set[bytes]) -> dict[bytes, MailMeta]:
+        """In a thread. What does not read is left to ``verify`` to name."""
+        holdings = self._holdings
+        found: dict[bytes, MailMeta] = {}
+        try:
+            medium = holdings.media.get(pack.medium)
+            _, members = members_of(lambda at, length: medium.get(pack.name, at, length), pack.size, holdings.keys.current())
+            for member in members:
+                if member.record in wanted:
+                    event = holdings.codec.open_event(medium.get(pack.name, member.offset, member.length))[1]
+                    if event.copy is not None:
+                        found[member.record] = event.copy
+        except ArchiveError as error:
+            self.log.error("further arrivals in {pack} cannot be read: {error}", pack=pack.name, error=error)
+        return found
 
     def _open(self, row: search.MailRow, pack: PackRow | None) -> tuple[MailMeta, bytes]:
         return self._shelf.mail(self._shelf.record(pack, row.start, row.length))
 
-    def _write(self, meta: MailMeta, raw: bytes, further: int) -> bytes:
-        if meta.node != self._node:
+    def _write(self, meta: MailMeta, raw: bytes, further: Sequence[MailMeta], left_out: int) -> bytes:
+        remark = ""
+        if left_out:
+            remark = (
+                f"\nThe same bytes arrived {left_out} more time{'s' if left_out > 1 else ''}, of which this does not speak: not on a medium yet, not"
+                " readable just now, or not for whoever asked to see."
+            )
+        return write_bundle(raw, self._proof(meta), [self._proof(one) for one in further], remark)
+
+    def _proof(self, meta: MailMeta) -> Proof:
+        if meta.node != self._holdings.node:
             raise ArchiveError(f"mail {meta.identifier} is in the leaf log of node {meta.node}, which keeps its own evidence")
         if meta.leaf >= self._leaves.size:
             raise ArchiveError(
@@ -72,11 +118,8 @@ class Evidence:
             path = self._leaves.path(meta.leaf, size)
         except (BadRecord, ValueError, OSError) as error:
             raise ArchiveError(f"the leaf log does not read: {error}") from None
-        remark = ""
-        if further:
-            remark = f"\nThe same bytes arrived {further} more time{'s' if further > 1 else ''}, with envelopes of their own, of which this does not speak."
         chosen = self._kept_good(first) if first else []
-        return write_bundle(raw, meta.leaf_input(), meta.leaf, size, path, chosen, self._links(chosen), remark)
+        return Proof(meta.leaf_input(), meta.leaf, size, path, chosen, self._links(chosen))
 
     def _kept_good(self, first: Stamp) -> list[Stamp]:
         """The stamp, and as few later ones as keep it good as long as can be: each made before the one before it ended."""
@@ -114,9 +157,15 @@ def _locate(cursor: Cursor, scope: Scope, identifier: int) -> tuple[search.MailR
     return row, pack_row(cursor, row.pack) if row.pack is not None else None
 
 
-def _arrivals(cursor: Cursor, record: bytes) -> int:
-    """How often the same bytes came again."""
-    (count,) = cursor.execute(
-        "SELECT count(*) FROM arrival a JOIN mail m ON m.place = a.place WHERE m.record = ? AND a.outcome = 'copy'", (record,)
-    ).fetchone()
-    return int(count)
+def _arrivals(cursor: Cursor, record: bytes) -> Set[bytes]:
+    """The records under which the same bytes came again."""
+    rows = cursor.execute(
+        "SELECT a.record FROM arrival a JOIN mail m ON m.place = a.place WHERE m.record = ? AND a.outcome = 'copy'", (record,)
+    ).fetchall()
+    return frozenset(one for (one,) in rows)
+
+
+def _packs_with_facts(cursor: Cursor, tenant: int, month: int) -> list[PackRow]:
+    return [
+        pack for pack in pack_rows(cursor) if (pack.tenant, pack.month) == (tenant, month) and pack.shared and not pack.merged
+    ]

@@ -1,0 +1,177 @@
+"""What is served: by whichever thread, whoever wrote the file, and where a folder exists by its lower levels only."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from twisted.trial.unittest import TestCase
+
+from hornetmail.core.folder import FolderError
+from hornetmail.mime.structure import scan
+from hornetmail.portal.body import DIRECT_BYTES
+from hornetmail.portal.maildir import files
+from tests.portal.ground import MAIL, TRACE, Bytes, Ground, message, row
+
+LINES = b"Subject: f\n\nline\nline\n"
+
+
+class Served(TestCase):
+    async def setUp(self) -> None:  # type: ignore[override]
+        self.ground = Ground("sqlite")
+        await self.ground.start()
+        await self.inbox()
+
+    async def tearDown(self) -> None:  # type: ignore[override]
+        await self.ground.stop()
+        self.ground.clean()
+
+    async def inbox(self) -> Any:
+        return await self.ground.portal.tree(1).open("INBOX")
+
+    def drop(self, name: str, data: bytes, when: float = 1_600_000_000.0, sub: str = "new") -> None:
+        path = self.ground.maildir() / sub / name
+        path.write_bytes(data)
+        os.utime(path, (when, when))
+
+    async def whole(self, folder: Any, uid: int) -> bytes:
+        body = await folder.body(uid)
+        data = bytes(await body.read())
+        assert len(data) == body.size
+        assert b"".join([piece async for piece in body.chunks()]) == data
+        for start, length in ((0, 7), (5, 10), (len(data) - 3, 9), (len(data), 5), (len(data) + 4, 5), (0, 0)):
+            assert await body.read(start, length) == data[start : start + length], (start, length)
+        assert await body.read(6) == data[6:]
+        return data
+
+    async def test_many_of_another_program(self) -> None:
+        """Would catch two files found at once under one UID, or under UIDs that fall or do not follow their dates (RFC 3501 section 2.3.1.1)."""
+        await self.ground.portal.deliver(1, message(), row(), Bytes(MAIL))
+        for number in range(5):
+            self.drop(f"{number}.1_1.other", b"Subject: %d\n\nx\n" % number, 1_600_000_000.0 - number)
+        inbox = await self.inbox()
+        entries = await inbox.entries()
+        assert [entry.uid for entry in entries] == [1, 2, 3, 4, 5, 6]
+        assert [entry.date for entry in entries[1:]] == [1_600_000_000.0 - number for number in (4, 3, 2, 1, 0)]
+        assert (await inbox.status()).uidnext == 7
+        for number, entry in enumerate(reversed(entries[1:])):
+            assert await self.whole(inbox, entry.uid) == b"Subject: %d\r\n\r\nx\r\n" % number
+        await self.ground.restart()
+        assert await (await self.inbox()).entries() == entries
+
+    async def test_line_ends_and_sizes(self) -> None:
+        """Would catch a file with LF that is served as it is, or one with CRLF that gets more, whatever sizes its name tells; the size that is told is that of
+        what is served."""
+        crlf = LINES.replace(b"\n", b"\r\n")
+        self.drop(f"1.M1P1.other,S={len(LINES)},W={len(crlf)}", LINES)
+        self.drop(f"2.M1P1.other,S={len(crlf)},W={len(crlf)}", crlf)
+        self.drop("3.M1P1.other", crlf + LINES)
+        self.drop("4.M1P1.other", b"Subject: lone\r\n\r\na\rb\r\n")
+        self.drop(f"5.M1P1.other,S={len(crlf)},W={len(crlf)}", LINES)
+        self.drop("6.M1P1.other:2,S", LINES, sub="cur")
+        inbox = await self.inbox()
+        entries = {entry.name[0]: entry for entry in await inbox.entries()}
+        wanted = {"1": crlf, "2": crlf, "3": crlf + crlf, "4": b"Subject: lone\r\n\r\na\rb\r\n", "5": crlf, "6": crlf}
+        assert entries.keys() == wanted.keys()
+        for name, data in wanted.items():
+            assert await self.whole(inbox, entries[name].uid) == data, name
+            assert entries[name].size == len(data)
+        assert entries["6"].flags == {"\\Seen"}
+
+    async def test_line_ends_across_pieces(self) -> None:
+        """Would catch a size that is one too large, when CR and LF lie in two pieces of a large file."""
+        self.patch(files, "PIECE", 64)
+        data = b"Subject: x\r\n\r\n".ljust(63, b"x") + b"\r\n" + b"y" * 62 + b"\n" + b"z" * 70 + b"\n"
+        self.drop("1.1_1.other", data)
+        inbox = await self.inbox()
+        (entry,) = await inbox.entries()
+        assert await self.whole(inbox, entry.uid) == files.with_crlf(data)
+
+    async def test_large_ones_are_read_in_a_thread(self) -> None:
+        """Would catch a reactor that waits for the disk while megabytes are read, a hop for each small mail, and a stretch of a large file with bare LF, all of
+        which has to be read, taken for a small one."""
+        large = b"Subject: l\r\n\r\n" + b"x" * 998 + b"\r\n" + b"line of text\r\n" * (DIRECT_BYTES // 14)
+        await self.ground.portal.deliver(1, message(), row(), Bytes(MAIL))
+        await self.ground.portal.deliver(1, message(large, 2), row(2), Bytes(large))
+        self.drop("1.1_1.other", large.replace(b"\r\n", b"\n"))
+        inbox = await self.inbox()
+        small, ours, foreign = [await inbox.body(entry.uid) for entry in await inbox.entries()]
+        ground = small._box.ground
+        thread, hops = ground.thread, []
+
+        def counted(*arguments: Any) -> Any:
+            hops.append(arguments[0].__name__)
+            return thread(*arguments)
+
+        self.patch(ground, "thread", counted)
+        for body, start, length, wanted in (
+            (small, 0, -1, []),
+            (ours, 0, 1000, []),
+            (ours, ours.size - 10, -1, []),
+            (ours, 0, DIRECT_BYTES, []),
+            (ours, 0, DIRECT_BYTES + 1, ["read"]),
+            (ours, 0, -1, ["read"]),
+            (foreign, 0, 1000, ["read"]),
+        ):
+            hops.clear()
+            data = await body.read(start, length)
+            whole = TRACE + MAIL if body is small else TRACE + large if body is ours else large
+            assert data == (whole[start:] if length < 0 else whole[start : start + length])
+            assert hops == wanted, (start, length)
+
+    async def test_structure_of_what_a_client_brought(self) -> None:
+        """Would catch a structure whose offsets are not those of the mail: FETCH BODY[1] would begin a byte late."""
+        inbox = await self.inbox()
+        long_one = MAIL + b"and more\r\n" * 400_000
+        for data in (MAIL, long_one):
+            deposit = inbox.append([], None)
+            await deposit.write(data)
+            await deposit.commit()
+        kept = await inbox.structures([1, 2])
+        assert kept == {1: scan(MAIL), 2: scan(long_one)}
+
+    async def test_levels_that_exist_by_name_only(self) -> None:
+        """Would catch a level above a folder that can be selected, is shown as subscribed when it is not, or the other way round (RFC 3501 section 6.3.8)."""
+        tree = self.ground.portal.tree(1)
+        await tree.create("a/b/c")
+        await tree.subscribe("a/b", True)
+        await tree.delete("a")
+        await tree.delete("a/b")
+        infos = {info.name: info for info in await tree.folders()}
+        assert [(infos[name].selectable, infos[name].subscribed, infos[name].uidvalidity) for name in ("a", "a/b")] == [
+            (False, False, 0),
+            (False, True, 0),
+        ]
+        assert infos["a/b/c"].selectable
+        names = list(infos)
+        assert names == ["INBOX", *sorted(names[1:])]
+
+    async def test_what_cannot_be_renamed(self) -> None:
+        """Would catch a folder that takes INBOX's name, or one that nobody can open afterwards; nothing has moved then."""
+        tree = self.ground.portal.tree(1)
+        for old, new, code in (
+            ("Sent", "inbox", "ALREADYEXISTS"),
+            ("Sent", "a//b", "CANNOT"),
+            ("Sent", "Trash", "ALREADYEXISTS"),
+            ("INBOX", "Trash", "ALREADYEXISTS"),
+            ("nowhere", "x", "NONEXISTENT"),
+        ):
+            with self.assertRaises(FolderError) as caught:  # noqa: PT027
+                await tree.rename(old, new)
+            assert caught.exception.code == code, (old, new)
+        assert [info.name for info in await tree.folders()] == ["INBOX", "Archive", "Drafts", "Junk", "Sent", "Trash"]
+
+    async def test_who_has_mail_without_an_envelope(self) -> None:
+        """Would catch foreign mail in INBOX that the drain's page does not show, mail of other folders that it does, and a mailbox that nobody opened yet."""
+        maildir = files.Maildir(self.ground.maildir(), self.ground.disk)
+        assert not maildir.holds_unaddressed()
+        await self.ground.portal.deliver(1, message(), row(), Bytes(MAIL))
+        assert not maildir.holds_unaddressed()
+        assert not maildir.holds_unaddressed({1001})
+        assert maildir.holds_unaddressed({1002}), "its row is nobody's any more"
+        (self.ground.maildir() / ".Sent" / "new" / "1.1_1.other").write_bytes(LINES)
+        (self.ground.maildir() / "new" / ".hidden").write_bytes(LINES)
+        assert not maildir.holds_unaddressed({1001})
+        self.drop("1.1_1.other:2,S", LINES, sub="cur")
+        assert maildir.holds_unaddressed()
+        assert not files.Maildir(self.ground.maildir(2), self.ground.disk).holds_unaddressed()
