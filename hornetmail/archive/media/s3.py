@@ -99,6 +99,8 @@ class BucketPlace:
         """See IPlace."""
         pool, self._pool, self._client = self._pool, None, None
         if pool is not None:
+            # One whose answer ends just now comes back to the pool after it was emptied.
+            pool.cachedConnectionTimeout = 0
             self._reactor.callFromThread(pool.closeCachedConnections)
 
     def now(self) -> float:

@@ -204,7 +204,7 @@ def swift(top: Path) -> Iterator[Process]:
             "[pipeline:main]\npipeline = catch_errors cache listing_formats s3api tempauth copy slo dlo versioned_writes symlink proxy-server\n"
             "[app:proxy-server]\nuse = egg:swift#proxy\naccount_autocreate = true\n"
             f"[filter:tempauth]\nuse = egg:swift#tempauth\nuser_test_tester = {SWIFT_KEY[1]} .admin\n"
-            "[filter:s3api]\nuse = egg:swift#s3api\nlocation = us-east-1\n"
+            "[filter:s3api]\nuse = egg:swift#s3api\nlocation = us-east-1\nmax_bucket_listing = 100\n"
             "[filter:cache]\nuse = egg:swift#memcache\nmemcache_servers = 127.0.0.1:1\n"
             "[filter:versioned_writes]\nuse = egg:swift#versioned_writes\nallow_object_versioning = true\n"
             + "".join(
