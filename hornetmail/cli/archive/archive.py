@@ -270,10 +270,10 @@ def key_passphrase(client: Client, password_stdin: bool) -> None:
 def unlock(client: Client, files: tuple[str, ...], password_stdin: bool) -> None:
     """Unlock the archive: by the passphrase that its key lies under, or by FILES, its paper or enough of its parts."""
     if files:
-        client.call("POST", "archive", "unlock", text=_paper(files), password=_paper_password(password_stdin))
+        client.call("POST", "archive", "key", "unlock", text=_paper(files), password=_paper_password(password_stdin))
     else:
         typed = password_from(True, "") if password_stdin else str(click.prompt("Passphrase", hide_input=True, err=True))
-        client.call("POST", "archive", "unlock", passphrase=typed)
+        client.call("POST", "archive", "key", "unlock", passphrase=typed)
     click.echo("the archive is unlocked")
 
 

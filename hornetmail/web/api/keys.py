@@ -230,7 +230,7 @@ OPERATIONS = (
         page,
         audited=False,
     ),
-    Operation("key.unlock", "POST", "/archive/unlock", Unlock, Done, Right.OPERATE, "Unlock the archive", unlock),
+    Operation("key.unlock", "POST", "/archive/key/unlock", Unlock, Done, Right.OPERATE, "Unlock the archive", unlock),
     Operation(
         "key.passphrase",
         "POST",
