@@ -255,7 +255,7 @@ class TestCommands(CliCase):
         assert "key.html written" in (await self.cli(*page, stdin=b"long enough\n")).out
         assert (self.directory / "key.html").read_text().startswith("<!doctype html>")
         too_many = tuple("4" if word == "2" else word for word in words)
-        assert "$.need: 2 to 3" in await self.refused(*(w.replace("key.txt", "k.txt") for w in too_many), stdin=b"long enough\n")
+        assert "2 to 3, of 3 parts" in await self.refused(*(w.replace("key.txt", "k.txt") for w in too_many), stdin=b"long enough\n")
 
     async def test_key_change(self) -> None:
         """The three steps by command (rule 22): a paper that is never written must not leave a pending key, and what the old one opens is said."""
