@@ -3,8 +3,8 @@
 
     read_archive.py list|check|extract MEDIUM… --paper key.txt [--into DIR]
 
-MEDIUM: a directory with ``keyring``, ``packs/`` and ``journal/`` (copies of shares and buckets too). The paper's password is asked for, or taken from HORNETMAIL_KEY_PASSWORD; ``--root FILE``
-takes the service's archive-root.key instead. Needs Python 3.11, ``cryptography`` (44 or newer) and ``zstandard``. Written from docs/formats/archive.rst. Exit code 1: something is damaged, was named, and the rest read.
+MEDIUM: a directory with ``keyring``, ``packs/`` and ``journal/`` (copies of shares and buckets too). A key in parts: ``--paper`` for as many as are needed; its password is asked for, or taken from
+HORNETMAIL_KEY_PASSWORD. ``--root FILE``: the service's archive-root.key instead. Needs Python 3.11, ``cryptography`` (44 or newer) and ``zstandard``. Written from docs/formats/archive.rst. Exit code 1: something is damaged or missing, was named, and the rest read.
 """
 
 import argparse
@@ -26,16 +26,13 @@ from pathlib import Path
 try:
     import zstandard
     from cryptography.exceptions import InvalidTag
-    from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
     from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
-    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-except ImportError as lacking:
-    raise SystemExit(f"{lacking}: this needs 'pip install cryptography zstandard'") from None
+except ImportError as missing:
+    raise SystemExit(f"{missing.name} is missing: python3 -m pip install 'cryptography>=44' zstandard") from None
 
-MESSAGE, EVENT = 1, 3
-ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+ALPHABET, VOID = "0123456789ABCDEFGHJKMNPQRSTVWXYZ", hashlib.sha256(b"\0").digest()
 problems = []
 
 
@@ -44,60 +41,79 @@ def problem(where, what):
     print(f"PROBLEM {where}: {what}", file=sys.stderr)
 
 
-def hkdf(key, info, salt=None):
-    return HKDF(hashes.SHA256(), 32, salt, info).derive(key)
+def hkdf(key, info, salt=bytes(32)):
+    return hmac.digest(hmac.digest(salt, key, "sha256"), info + b"\x01", "sha256")
 
 
 def unpack(data, at=0):
     """One MessagePack value and where it ends."""
-    kind = data[at]
-    at += 1
+    kind, at = data[at], at + 1
     if kind <= 0x7F or kind >= 0xE0:
         return (kind if kind <= 0x7F else kind - 256), at
-    if kind <= 0x9F:
-        return _many(data, at, kind & 15, kind <= 0x8F)
-    if kind <= 0xBF:
-        return data[at : at + (kind & 31)].decode("utf-8", "surrogateescape"), at + (kind & 31)
-    if kind <= 0xC3:
+    if 0xC0 <= kind <= 0xC3:
         return {0xC0: None, 0xC2: False, 0xC3: True}[kind], at
     if 0xCA <= kind <= 0xD3:
         form = ">" + "fdBHIQbhiq"[kind - 0xCA]
         return struct.unpack_from(form, data, at)[0], at + struct.calcsize(form)
-    width = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4, 0xDC: 2, 0xDD: 4, 0xDE: 2, 0xDF: 4}[kind]
-    size = int.from_bytes(data[at : at + width], "big")
+    width = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4, 0xDC: 2, 0xDD: 4, 0xDE: 2, 0xDF: 4}.get(kind, 0)
+    size = int.from_bytes(data[at : at + width], "big") if width else kind & (31 if kind >= 0xA0 else 15)
     at += width
-    if kind >= 0xDC:
-        return _many(data, at, size, kind >= 0xDE)
-    raw = data[at : at + size]
-    return (raw if kind <= 0xC6 else raw.decode("utf-8", "surrogateescape")), at + size
-
-
-def _many(data, at, count, is_map):
-    values = [None] * count * (2 if is_map else 1)
+    is_map = kind <= 0x8F or kind >= 0xDE
+    if 0xA0 <= kind <= 0xDB:
+        raw = data[at : at + size]
+        return (raw if 0xC4 <= kind <= 0xC6 else raw.decode("utf-8", "surrogateescape")), at + size
+    values = [None] * size * (2 if is_map else 1)
     for place in range(len(values)):
         values[place], at = unpack(data, at)
     return (dict(zip(values[::2], values[1::2], strict=True)) if is_map else values), at
 
 
-def root_from_paper(text, password):
-    text = re.sub("[\u2010-\u2015\u2212]", "-", text)
-    body = re.search(r"-+BEGIN HORNETMAIL ARCHIVE KEY-+(.*?)-+END", text, re.S) or sys.exit("there is no key in this text")
+def times(a, b):
+    """A product in GF(256), the field of AES."""
+    product = 0
+    while b:
+        product, a, b = product ^ a * (b & 1), a << 1 ^ (0x11B if a & 128 else 0), b >> 1
+    return product
+
+
+def joined(parts):
+    """What enough parts of a paper hold: the values at 0 of the polynomials through their shares."""
+    need, secret, shares = parts[0][14], bytes(98), {part[13]: part[16:114] for part in parts}
+    if len(shares) < need or len({part[1:13] for part in parts}) > 1:
+        raise SystemExit(f"{need} parts of one key and one printing are needed; here are parts {sorted(shares)}")
+    for place, share in shares.items():
+        weight = functools.reduce(times, (functools.reduce(times, [x ^ place] * 254, x) for x in shares if x != place), 1)
+        secret = bytes(a ^ times(weight, b) for a, b in zip(secret, share, strict=True))
+    if hashlib.sha256(secret[:94]).digest()[:4] != secret[94:]:
+        raise SystemExit(f"parts {sorted(shares)} do not fit together: at least one was changed")
+    return secret[:94]
+
+
+def blob_of(body, where):
+    """The bytes of one paper, each line checked."""
     letters = ""
-    lines = [line.split() for line in body.group(1).splitlines() if line.strip()]
-    for number, words in enumerate(lines, 1):
+    for number, words in enumerate((line.split() for line in body.splitlines() if line.strip()), 1):
         content, check = "".join(words[1:])[:-4], "".join(words[1:])[-4:]
         content, check = (part.upper().replace("O", "0").replace("I", "1").replace("L", "1") for part in (content, check))
         bits = int.from_bytes(hashlib.sha256(f"{number}:{content}".encode()).digest()[:3], "big") >> 4
-        right = "".join(ALPHABET[bits >> shift & 31] for shift in (15, 10, 5, 0))
-        if words[0] != str(number) or check != right:
-            raise SystemExit(f"line {number} of the paper is missing or mistyped")
+        if words[0] != str(number) or check != "".join(ALPHABET[bits >> shift & 31] for shift in (15, 10, 5, 0)):
+            raise SystemExit(f"{where}: line {number} is missing or mistyped: {' '.join(words)}")
         letters += content
     bits = functools.reduce(lambda bits, letter: bits << 5 | ALPHABET.index(letter), letters, 0)
-    if len(letters) < 151:
-        raise SystemExit(f"lines of the paper are missing at its end: there are only {len(lines)}")
-    blob = (bits >> (len(letters) * 5 % 8)).to_bytes(len(letters) * 5 // 8, "big")[:94]
-    _, _, memory, passes, lanes = struct.unpack_from(">B8sIIB", blob)
-    head, sealed = blob[:34], blob[34:]
+    blob = (bits >> (len(letters) * 5 % 8)).to_bytes(len(letters) * 5 // 8, "big")
+    size = {1: 94, 2: 118}.get(blob[0] if blob else 0, 1 << 20)
+    if len(blob) < size or (size == 118 and hashlib.sha256(blob[:114]).digest()[:4] != blob[114:118]):
+        raise SystemExit(f"{where}: lines are missing at its end, or are those of another part")
+    return blob[:size]
+
+
+def root_from_paper(text):
+    bodies = re.findall(r"-+BEGIN HORNETMAIL[^\n]*\n(.*?)(?:-+END|\Z)", re.sub("[\u2010-\u2015\u2212]", "-", text), re.S)
+    bodies = bodies or sys.exit("there is no key in this text: it begins with -----BEGIN HORNETMAIL ARCHIVE KEY-----")
+    blobs = [blob_of(body, f"paper {number} of {len(bodies)}") for number, body in enumerate(bodies, 1)]
+    blob = next((blob for blob in blobs if blob[0] == 1), None) or joined(blobs)
+    password = os.environ.get("HORNETMAIL_KEY_PASSWORD") or getpass.getpass("Password of the key paper: ")
+    head, sealed, (memory, passes, lanes) = blob[:34], blob[34:], struct.unpack_from(">IIB", blob, 9)
     for tried in dict.fromkeys((password, *(unicodedata.normalize(form, password.strip()) for form in ("NFC", "NFD", "NFKC")))):
         kdf = Argon2id(salt=head[18:34], length=32, iterations=passes, lanes=lanes, memory_cost=memory)
         with contextlib.suppress(InvalidTag):
@@ -106,50 +122,45 @@ def root_from_paper(text, password):
 
 
 class Keys:
-    """The keyring with the greatest serial that the root key opens."""
+    """The keys of all keyrings that the root key opens: each node has its own."""
 
     def __init__(self, media, root):
-        best = None
+        self.data, self.private, entries = {}, None, []
         for medium in media:
-            for name in ("keyring", "keyring-previous"):
+            for path in (medium / "keyring", *sorted(medium.glob("keyrings/n*")), medium / "keyring-previous"):
                 try:
-                    data = (medium / name).read_bytes()
+                    data = path.read_bytes()
                     (size,) = struct.unpack_from(">I", data, 8)
-                    mac = hmac.new(hkdf(root, b"hornetmail keyring mac 1"), data[: 12 + size], "sha256").digest()
+                    mac = hmac.digest(hkdf(root, b"hornetmail keyring mac 1"), data[: 12 + size], "sha256")
                     if data[:8] != b"HMKEYS1\n" or mac != data[16 + size : 48 + size]:
                         raise ValueError("damaged, or under another root key")
-                    body = unpack(data[12 : 12 + size])[0]
-                    best = max(best or body, body, key=lambda each: each["serial"])
+                    entries += unpack(data[12 : 12 + size])[0]["entries"]
                 except (OSError, ValueError, IndexError, struct.error) as error:
-                    if name == "keyring":
-                        problem(medium / name, error)
-        if best is None:
+                    if path.name != "keyring-previous":
+                        problem(path, error)
+        if not entries:
             raise SystemExit("no medium has a keyring that this key opens")
-        self.data, self.private = {}, None
-        for number, purpose, tenant, year, wrapped in best["entries"]:
+        for number, purpose, tenant, year, wrapped in entries:
             context = b"hornetmail key wrap 1" + struct.pack(">BIQI", purpose, number, tenant, year)
             key = AESGCM(root).decrypt(wrapped[:12], wrapped[12:], context)
-            if purpose == 1:
-                self.data[number] = key
+            if purpose == 1 and self.data.setdefault(number, key) != key:
+                problem(f"key {number}", "it is one key in one keyring and another in another")
             elif purpose == 3:
                 self.private = X25519PrivateKey.from_private_bytes(key)
 
     def open(self, record):
         """Kind, tenant, map and body of a record. Raises ValueError."""
         version, kind, scheme, _, tenant, identity, number = struct.unpack_from(">BBBBQ16sI", record)
-        if version != 1:
-            raise ValueError(f"a record of format {version}")
         context = struct.pack(">BBQ16s", version, kind, tenant, identity)
         key, sealed = self.data.get(number), record[32:]
         if scheme == 2:
             public = self.private.public_key().public_bytes_raw()
             secret = self.private.exchange(X25519PublicKey.from_public_bytes(sealed[:32]))
             key, sealed = hkdf(secret, b"hornetmail sealed record 1", sealed[:32] + public), sealed[32:]
-        if key is None:
-            raise ValueError(f"key {number} is not in the keyring")
+        if version != 1 or key is None:
+            raise ValueError(f"a record of format {version} under key {number}, one of which is not known")
         try:
-            packed = AESGCM(key).decrypt(sealed[:12], sealed[12:], context)
-            plain = zstandard.ZstdDecompressor().decompress(packed, max_output_size=1 << 31)
+            plain = zstandard.ZstdDecompressor().decompress(AESGCM(key).decrypt(sealed[:12], sealed[12:], context), 1 << 31)
         except (InvalidTag, zstandard.ZstdError):
             raise ValueError("it does not open: it was changed") from None
         (size,) = struct.unpack_from(">I", plain)
@@ -160,7 +171,7 @@ class Archive:
     """Everything on the media: where each record lies, and what was deleted."""
 
     def __init__(self, media, keys):
-        self.keys, self.places, self.deleted, self.back, self.leaves, self.gone = keys, {}, {}, {}, {}, set()
+        self.keys, self.places, self.latest, self.leaves, self.gone = keys, {}, {}, {}, set()
         self.mails, self.copies, self.excused = [], [], 0
         for medium in media:
             for where in ("journal/**/*.pack", "packs/**/*.pack", "leaves/n[0-9]*/*.run"):
@@ -175,8 +186,8 @@ class Archive:
         first, count = struct.unpack_from(">QQ", data.ljust(24), 8)
         if hashlib.sha256(data[:-32]).digest() != data[-32:]:
             return problem(path, "a run of leaves is damaged")
-        numbers = [(int(path.parent.name[1:]), first + n) for n in range(count)]
-        self.leaves.update((one, data[24 + 32 * n : 56 + 32 * n]) for n, one in enumerate(numbers))
+        node = int(path.parent.name[1:])
+        self.leaves.update(((node, first + n), data[24 + 32 * n : 56 + 32 * n]) for n in range(count))
 
     def _pack(self, path):
         data = path.read_bytes()
@@ -190,25 +201,23 @@ class Archive:
         starts = [*(match.start() for match in begins.finditer(data, 64, at)), at + 4]
         for start, following in itertools.pairwise(starts):
             end = min(start + int.from_bytes(data[start - 4 : start], "big"), following - 4)
-            self._record(path, start, data[start:end])
+            if data[start + 12 : start + 28] not in self.places:
+                self._record(path, start, data[start:end], data[start + 12 : start + 28])
 
-    def _record(self, path, start, record):
-        identity = record[12:28]
-        if identity in self.places:
-            return
+    def _record(self, path, start, record, identity):
         try:
             kind, tenant, facts, _ = self.keys.open(record)
         except (ValueError, struct.error, IndexError, KeyError) as error:
             return problem(f"{path} at {start}", f"record {identity.hex()}: {error}")
         self.places[identity] = (path, start, len(record))
-        if kind == MESSAGE:
+        if kind == 1:  # a message
             self.mails.append((identity, tenant, facts))
-        elif kind == EVENT and facts["what"] in ("deleted", "undeleted", "audit"):
+        elif kind == 3 and facts["what"] in ("deleted", "undeleted", "audit"):
             self.gone.update(map(tuple, facts.get("leaves", ())))
             self.excused += len(facts["records"]) if facts["what"] == "deleted" and "leaves" not in facts else 0
-            when = self.deleted if facts["what"] == "deleted" else self.back
-            when.update({each: max(facts["at"], when.get(each, 0.0)) for each in facts.get("records", ())})
-        elif kind == EVENT and "copy" in facts:
+            for each in facts.get("records", ()):
+                self.latest[each] = max(self.latest.get(each, (0.0, "")), (facts["at"], facts["what"]))
+        elif kind == 3 and "copy" in facts:
             self.copies.append(facts["copy"])
 
     def body(self, identity):
@@ -228,8 +237,7 @@ class Archive:
             piece = self.body(part)[1] if kind else body[at : at + length]
             at += 0 if kind else length
             if kind == 2:
-                text = base64.b64encode(piece)
-                piece = b"\r\n".join(text[n : n + 76] for n in range(0, len(text), 76))
+                piece = base64.encodebytes(piece).rstrip(b"\n").replace(b"\n", b"\r\n")
             pieces.append(piece)
         raw = b"".join(pieces)
         if len(raw) != facts["size"] or hashlib.sha256(raw).digest() != facts["sha256"]:
@@ -237,15 +245,12 @@ class Archive:
         return raw
 
     def check_leaf(self, facts):
-        def text(value):
-            raw = value.encode("utf-8", "surrogateescape")
-            return struct.pack(">I", len(raw)) + raw
-
+        texts = [*(facts.get(name, "") for name in ("direction", "feed", "login", "sender")), *facts["recipients"]]
+        raw = [text.encode("utf-8", "surrogateescape") for text in texts]
+        counted = [struct.pack(">I", len(text)) + text for text in raw]
         data = b"\x01" + facts["salt"] + facts["sha256"] + struct.pack(">Q", max(0, round(facts["received"] * 1000)))
-        data += b"".join(text(facts.get(name, "")) for name in ("direction", "feed", "login", "sender"))
-        data += struct.pack(">I", len(facts["recipients"])) + b"".join(map(text, facts["recipients"]))
-        here = self.leaves.pop((facts["node"], facts["leaf"]), None)
-        if here is not None and here != hashlib.sha256(b"\0" + data).digest():
+        data += b"".join((*counted[:4], struct.pack(">I", len(counted) - 4), *counted[4:]))
+        if self.leaves.pop((facts["node"], facts["leaf"]), None) not in (None, hashlib.sha256(b"\0" + data).digest()):
             problem(f"mail {facts['id']}", f"it is not what leaf {facts['leaf']} states")
 
 
@@ -253,21 +258,18 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=("list", "check", "extract"))
     parser.add_argument("media", type=Path, nargs="+")
-    source = parser.add_mutually_exclusive_group(required=True)
-    for name in ("--paper", "--root"):
-        source.add_argument(name, type=argparse.FileType(errors="replace"))
-    parser.add_argument("--into", type=Path, default=Path("mails"))
+    for name, action, default in (("--paper", "append", []), ("--root", "append", []), ("--into", "store", Path("mails"))):
+        parser.add_argument(name, type=Path, action=action, default=default)
     chosen = parser.parse_args()
-    if chosen.root:
-        root = bytes.fromhex(
-            (re.match("hornetmail-root-1 ([0-9a-f]{64})", chosen.root.read()) or sys.exit("no root key there"))[1]
-        )
-    else:
-        password = os.environ.get("HORNETMAIL_KEY_PASSWORD") or getpass.getpass("Password of the key paper: ")
-        root = root_from_paper(chosen.paper.read(), password)
+    try:
+        text = "\n".join(path.read_text(errors="replace") for path in chosen.paper or chosen.root)
+    except OSError as error:
+        raise SystemExit(f"{error.filename}: {error.strerror}") from None
+    plain = re.match(r"hornetmail-root-1 ([0-9a-f]{64}) ", text)
+    root = bytes.fromhex(plain[1]) if plain else root_from_paper("" if chosen.root else text)
     archive = Archive(chosen.media, Keys(chosen.media, root))
     for identity, tenant, facts in sorted(archive.mails, key=lambda mail: mail[2]["received"]):
-        if archive.deleted.get(identity, 0.0) > archive.back.get(identity, 0.0):
+        if archive.latest.get(identity, (0.0, ""))[1] == "deleted":
             archive.gone.add((facts["node"], facts["leaf"]))
             continue
         when = datetime.datetime.fromtimestamp(facts["received"], datetime.UTC).isoformat(timespec="seconds")
@@ -286,10 +288,9 @@ def main():
     if chosen.command == "check":
         for facts in archive.copies:
             archive.check_leaf(facts)
-        known = archive.gone | {leaf for leaf, one in archive.leaves.items() if one == hashlib.sha256(b"\0").digest()}
-        missing = sorted(archive.leaves.keys() - known)
+        missing = sorted(leaf for leaf, one in archive.leaves.items() if one != VOID and leaf not in archive.gone)
         if len(missing) > archive.excused:
-            problem("leaf log", f"{len(missing)} arrivals have no record; first: leaf {missing[0][1]} of node {missing[0][0]}")
+            problem("leaf log", f"{len(missing)} arrivals have no record (the first: node {missing[0][0]}, leaf {missing[0][1]})")
     print(f"{len(archive.mails)} mails, {len(problems)} problems", file=sys.stderr)
     return 1 if problems else 0
 

@@ -110,15 +110,27 @@ class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     level: Literal["debug", "info", "warn", "error"] = "info"
 
 
+class ArchiveKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the archive's root key lies under between two starts (A2). ``source``: ``file``, nothing, in a file of its own; ``passphrase``, typed after each
+    start; ``credential``, the name of a systemd credential; ``command``, program and arguments whose output it is, within ``seconds``. The others may stay
+    while the source is changed: the key is then taken from there."""
+
+    source: Literal["file", "passphrase", "credential", "command"] = "file"
+    credential: str = ""
+    command: tuple[str, ...] = ()
+    seconds: Annotated[float, msgspec.Meta(gt=0, le=300)] = 10.0
+
+
 class Archive(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``medium``: directory of the first medium, which ``init`` makes. ``seal_seconds``: how long mail waits in the local staging pack until
     it goes to the medium (rule 20). What retention lets go at once without being asked to (rule 19): ``purge_percent`` of all mails, or
-    ``purge_floor`` mails, whichever is more."""
+    ``purge_floor`` mails, whichever is more. ``key``: what its root key lies under."""
 
     medium: str = "archive/medium"
     seal_seconds: Seconds = 900.0
     purge_percent: Annotated[float, msgspec.Meta(ge=0, le=100)] = 5.0
     purge_floor: Annotated[int, msgspec.Meta(ge=0)] = 100
+    key: ArchiveKey = msgspec.field(default_factory=ArchiveKey)
 
 
 class Delivery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -267,11 +279,24 @@ def _problems(config: Config) -> list[tuple[str, str]]:
             dns_server(server)
         except ValueError as error:
             found.append((f"$.dns.servers[{place}]", str(error)))
+    found += _key_problems(config.archive.key)
     for database in ("control", "queue", "portal", "recipients"):
         url = getattr(config.databases, database)
         if url and not url.startswith(("sqlite:///", "postgresql://")):
             found.append((f"$.databases.{database}", f"{url!r} is neither sqlite:///PATH nor postgresql://…"))
     return found
+
+
+def _key_problems(key: ArchiveKey) -> list[tuple[str, str]]:
+    where = f"$.archive.key.{key.source}"
+    name = key.credential
+    if name and (name in (".", "..") or not all(c.isascii() and (c.isalnum() or c in "._-") for c in name)):
+        return [("$.archive.key.credential", f"{name!r} is no name of a credential: letters, digits, '.', '_' and '-'")]
+    if key.command and not key.command[0].startswith("/"):
+        return [("$.archive.key.command[0]", f"{key.command[0]!r}: write the whole path of the program")]
+    if key.source in ("credential", "command") and not getattr(key, key.source):
+        return [(where, f"it is missing, and $.archive.key.source says {key.source!r}")]
+    return []
 
 
 def _endpoint_problem(endpoint: str) -> str:
@@ -360,6 +385,14 @@ seal_seconds = {archive.seal_seconds:g}
 # Retention asks before more than this goes at once: percent of all mails, or that many mails, whichever is more.
 purge_percent = {archive.purge_percent:g}
 purge_floor = {archive.purge_floor}
+
+# What the archive's key lies under between two starts: "file" (nothing: keys/archive-root.key), "passphrase" (typed after each start: hornetmail archive
+# unlock), "credential" (its name, LoadCredentialEncrypted= of systemd) or "command" (program and arguments; what it prints, within so many seconds).
+[archive.key]
+source = "file"
+# credential = "archive-key"
+# command = ["/usr/local/bin/archive-secret"]
+# seconds = 10
 
 # Seconds.
 [delivery]

@@ -18,11 +18,14 @@ else
     # mbsync logs in with what SASL modules are there; Debian 13's isync comes without any
     ls /usr/lib/*/sasl2/libplain.so >/dev/null 2>&1 || missing="$missing libsasl2-modules"
     need fetchmail fetchmail
+    need zbarimg zbar-tools
     need swaks swaks
     need openssl openssl
     need faketime faketime
     perl -MNet::SSLeay -e 1 >/dev/null 2>&1 || missing="$missing libnet-ssleay-perl"
     need /usr/sbin/smbd samba
+    # an object store with an S3 face, one of each of its servers
+    need swift-proxy-server swift-proxy swift-account swift-container swift-object
     need /usr/bin/chromium chromium fonts-dejavu-core
     ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
 fi

@@ -144,7 +144,7 @@ class Archive:
         self.arriving.start()
 
     async def unlock(self, root: bytes) -> None:
-        """The key is there now: what was taken meanwhile is indexed. Raises KeyTrouble."""
+        """The key is there now: what was taken meanwhile is indexed. Raises KeyTrouble: another key, or the keyring is still missing."""
         await self._opening.unlock(root)
 
     async def stop(self) -> None:

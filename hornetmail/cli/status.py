@@ -43,6 +43,8 @@ def status(client: Client, as_json: bool) -> None:
             f"alarms        {alarms['open']} open, {alarms['fresh']} not acknowledged: {', '.join(map(clean, alarms['codes']))}"
         )
     key = archive["key"]
+    if key["trouble"]:
+        click.echo(f"archive key   {clean(key['trouble'])}")
     if key["pending"]:
         click.echo(
             f"archive key   {key['id']}; {key['pending']} is pending since {moment(key['since'])}: confirm its paper, or cancel it"

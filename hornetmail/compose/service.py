@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 from contextlib import suppress
@@ -19,9 +20,11 @@ from twisted.python.failure import Failure
 
 from hornetmail import config as configuration
 from hornetmail.compose.doors.doors import CannotListen
-from hornetmail.compose.ground.foundations import Foundations
+from hornetmail.compose.doors.site import RestoreDoors
+from hornetmail.compose.ground.foundations import RESTORING, Foundations
 from hornetmail.compose.ground.logfile import LogFile, StreamLog, observer
 from hornetmail.compose.ground.readiness import notify
+from hornetmail.compose.setting_up.restoring import Restoring
 from hornetmail.compose.whole import Whole
 from hornetmail.core.archive.archived import ArchiveError
 from hornetmail.db.engines import DatabaseError
@@ -33,6 +36,9 @@ from hornetmail.runtime.collector import calm
 
 ENDING = 15.0
 """Seconds."""
+
+ANSWERED = 0.5
+"""Seconds that the answer to whoever began a restore gets to leave."""
 
 REFUSALS = (OSError, ValueError, ArchiveError, CannotListen, DatabaseError)
 """What prevents a start and explains itself; anything else is a fault of the program, with its traceback in the log."""
@@ -53,6 +59,7 @@ class HornetMail(Service):
         self.standard_output: TextIO | None = None
         self.ready: Deferred[HornetMail] = Deferred()
         self._starting: Deferred[None] | None = None
+        self.restoring = Restoring(self._give_way)
         self._log: LogFile | None = None
 
     def setServiceParent(self, parent: Any) -> None:
@@ -84,13 +91,56 @@ class HornetMail(Service):
         self.base.reactor.callFromThread(stop)
 
     async def _start(self) -> None:
-        self.whole = Whole(self.base, self.tls, self.roles, self.playground)
+        await self._open()
+        notify("READY=1")
+        self.ready.callback(self)
+
+    async def _open(self) -> None:
+        self.whole = Whole(self.base, self.tls, self.roles, self.playground, self.restoring)
         self.whole.stores.end = lambda: self._end(1)
         await self.whole.start()
         calm()
         self.log.info("HornetMail is up: {roles}", roles=", ".join(sorted(self.roles)))
-        notify("READY=1")
-        self.ready.callback(self)
+
+    # -- a restore from the browser
+
+    def _give_way(self) -> None:
+        """Soon, so that the page which asked for it gets its answer."""
+        reactor = self.base.reactor
+
+        def begin() -> None:
+            if self.running:
+                self._starting = Deferred.fromCoroutine(self._restore())
+                self._starting.addErrback(self._fail)
+
+        reactor.callLater(ANSWERED, begin)
+
+    async def _restore(self) -> None:
+        """Everything that runs is closed, the restore runs, and all is opened anew; again, as long as it was begun and is not done."""
+        self.log.info("the service gives way to a restore")
+        config = self.base.config
+        self.whole = None
+        await self.base.close()
+        if not self.running:
+            return
+        self.base = Foundations(self.base.reactor, config, restoring=True)
+        self.base.lock.write_pid()
+        self.base.start_pool(self.base.threads)
+        doors = RestoreDoors(self.base, self.restoring, self.tls)
+        self.base.at_close(doors.shut)
+        await doors.listen()
+        done = await self.restoring.run(self.base)
+        begun = self.base.directory(RESTORING).exists()
+        self.restoring.over(done, begun)
+        if not done and begun:
+            # The page says why, and takes another try.
+            return
+        await self.base.close()
+        if not self.running:
+            return
+        self.base = Foundations(self.base.reactor, config)
+        self.base.lock.write_pid()
+        await self._open()
 
     def _fail(self, failure: Failure) -> None:
         """Say why in one line, then end: half a service is worse than none."""
@@ -143,6 +193,8 @@ def build(reactor: Any, path: Path, roles: frozenset[str], playground: Any = Non
     """The service for a configuration file; ``playground`` gets a page of its own in the panel. Raises SystemExit(1) after one line on stderr when it cannot be built."""
     try:
         config = configuration.load(path)
+        # A core file would hold the archive's key.
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
         steady.keep(reactor)
         base = Foundations(reactor, config)
     except (configuration.ConfigError, AlreadyRunning, NetworkFileSystem, OSError, ValueError) as error:

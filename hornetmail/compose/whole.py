@@ -18,6 +18,7 @@ from hornetmail.compose.rooms.alarms import Alarms
 from hornetmail.compose.rooms.people import People
 from hornetmail.compose.rooms.rooms import MailRooms
 from hornetmail.compose.rooms.stores import BrokenStores
+from hornetmail.compose.setting_up.restoring import Restoring
 from hornetmail.net.tls import ServerTLS
 from hornetmail.runtime.jobs import Jobs
 from hornetmail.runtime.timetable import Timetable
@@ -30,8 +31,11 @@ STOP_SECONDS = 1.5
 class Whole:
     """``roles`` choose which doors open; behind them every room works, since one process owns the data directory."""
 
-    def __init__(self, base: Foundations, tls: ServerTLS, roles: frozenset[str], playground: Any = None) -> None:
+    def __init__(
+        self, base: Foundations, tls: ServerTLS, roles: frozenset[str], playground: Any = None, restoring: Restoring | None = None
+    ) -> None:
         self.base = base
+        self.restoring = restoring
         self.playground = playground
         self.tls = tls
         self.roles = roles
@@ -57,7 +61,7 @@ class Whole:
         alarms.start()
         base.at_close(alarms.stop)
         jobs = Jobs(base.reactor, people.directory, base.bus, local_zone(os.environ), base.planned)
-        pages = site.Pages(base, people, rooms, jobs, self.health, alarms, self.playground)
+        pages = site.Pages(base, people, rooms, jobs, self.health, alarms, self.playground, self.restoring)
         await pages.listen_locally(self.doors)
         if "smtp" in self.roles:
             await mail.listen(base, people, rooms, self.tls, self.doors)
@@ -71,6 +75,18 @@ class Whole:
         base.at_close(self._stop_timetable)
         await jobs.start()
         base.at_close(jobs.stop)
+        if self.restoring is not None and self.playground is None:
+            self.restoring.offer(
+                base, lambda: self._empty(people, rooms), lambda: self._still_empty(people, rooms), pages.restore_page
+            )
+
+    def _empty(self, people: People, rooms: MailRooms) -> bool:
+        """Whether nobody has set anything up here, and no mail came: what is known at once."""
+        return not people.directory.domains() and len(people.directory.mailboxes()) <= 1 and not rooms.queue.backlog().messages
+
+    async def _still_empty(self, people: People, rooms: MailRooms) -> bool:
+        figures = await rooms.archive.figures()
+        return self._empty(people, rooms) and not (figures.mails or figures.staged or figures.packs or figures.locked)
 
     async def _stop_timetable(self) -> None:
         if self.timetable is not None:

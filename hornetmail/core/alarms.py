@@ -38,6 +38,8 @@ KINDS = {
         Kind("archive-backlog", "Mail waits for the archive's medium"),
         Kind("archive-index", "The archive cannot be searched"),
         Kind("archive-keyring", "The archive's keyring was lost and restored", Ends.SEEN),
+        Kind("archive-key-source", "The archive's key does not lie where it shall"),
+        Kind("archive-locked", "The archive is locked"),
         Kind("archive-leaves", "The archive's leaf log was damaged and restored", Ends.SEEN),
         Kind("archive-merging", "Packs cannot be merged", within=26 * 3600.0),
         Kind("archive-purge", "Retention refuses to go on", within=26 * 3600.0),

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from zope.interface import implementer
 
+from hornetmail.archive.keys.paper import PAGE
 from hornetmail.core.archive.archived import (
     ArchivedMail,
     ArchiveError,
@@ -316,16 +317,20 @@ class MemoryRootKeys:
     def __init__(self) -> None:
         self.state = RootKeyState("0011223344556677")
 
-    async def backup(self, password: str) -> str:
+    async def backup(self, password: str, parts: int = 1, need: int = 1) -> str:
         """Something to keep."""
-        return f"KEY PAPER of {len(password)} characters\n"
+        return PAGE.join(f"KEY PAPER of {len(password)} characters\n" for _ in range(parts))
 
-    async def begin(self, password: str) -> str:
+    async def page(self, text: str) -> str:
+        """As if it were printed."""
+        return f"<!doctype html><pre>{text}</pre>"
+
+    async def begin(self, password: str, parts: int = 1, need: int = 1) -> str:
         """Pending."""
         if self.state.pending:
             raise KeyRefused(f"root key {self.state.pending} is pending already: confirm it, or cancel it")
         self.state = RootKeyState(self.state.key, "8899aabbccddeeff", 1_780_000_000.0)
-        return f"{self.state.pending} {password}\n"
+        return PAGE.join(f"{self.state.pending} {password}\n" for _ in range(parts))
 
     async def confirm(self, text: str, password: str) -> RootKeyState:
         """In force."""

@@ -15,6 +15,9 @@ PAGE_POLICY = (
 )
 """Pages: our own assets only, no inline script or style, never inside a frame."""
 
+PRINT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'; object-src 'none'"
+"""Documents of ours that are made to be printed: they bring their style, and nothing else."""
+
 DOWNLOAD_POLICY = "default-src 'none'; sandbox; frame-ancestors 'none'"
 """Files that somebody sent: nothing in them runs, wherever a browser shows them."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from hornetmail.access.login import AccessRefused
 from hornetmail.access.rights import Right
@@ -22,7 +22,8 @@ VISITOR = "hornetmail_visitor"
 class SignIn:
     """The log-in page and the session cookie. Before log-in, forms are bound to a random cookie of their own."""
 
-    def __init__(self, rooms: Rooms, renderer: Renderer) -> None:
+    def __init__(self, rooms: Rooms, renderer: Renderer, restorable: Callable[[], bool] = bool) -> None:
+        self._restorable = restorable
         self._rooms = rooms
         self._renderer = renderer
 
@@ -70,7 +71,10 @@ class SignIn:
             visit.token = csrf_token(secret)
             cookies = (Cookie(VISITOR, secret),)
         after = security.local_target(visit.query.get("next") or visit.form.get("next") or "/")
-        page = self._renderer.page(visit, "login.html", status=status, problem=problem, user=user, wait=wait, after=after)
+        restorable = self._restorable()
+        page = self._renderer.page(
+            visit, "login.html", status=status, problem=problem, user=user, wait=wait, after=after, restorable=restorable
+        )
         return Answer(page.body, page.status, cookies=(*page.cookies, *cookies))
 
     async def login(self, visit: Visit) -> Answer:

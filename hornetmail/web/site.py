@@ -232,10 +232,12 @@ def Site(
     playground: Any = None,
     prefix: str = "",
     below: Mapping[str, IResource] | None = None,
+    restorable: Callable[[], bool] = bool,
 ) -> IResource:
     """The whole site as a resource. ``now`` gives Unix seconds; ``offload(function, *args)`` runs pure functions in a thread; ``submit`` takes
     what webmail sends; ``playground`` provides ``IPlayground`` where there is one; ``prefix`` is the path that a reverse proxy shows it under
-    (A45). ``below`` are other resources, whole, by first path segments: ``{"api": …, "healthz": …}`` with ``HttpFace.resource()``."""
+    (A45). ``below`` are other resources, whole, by first path segments: ``{"api": …, "healthz": …}`` with ``HttpFace.resource()``. ``restorable``: whether
+    the log-in page offers to restore a backup."""
     rooms = api.rooms
     assets = load_assets()
     prefix = "/" + prefix.strip("/") if prefix.strip("/") else ""
@@ -245,7 +247,7 @@ def Site(
     pulse = Pulse(now)
     if rooms.bus is not None:
         pulse.listen(rooms.bus)
-    signin = SignIn(rooms, renderer)
+    signin = SignIn(rooms, renderer, restorable)
     folders = OwnFolders(rooms, offload)
     strays = StrayPages(api, renderer)
     pages: list[Any] = [

@@ -55,8 +55,8 @@ def cheap_paper() -> Iterator[None]:
     """Papers whose password costs nothing to try; read like all others."""
     whole = paper.backup
 
-    def backup(root: bytes, password: str, now: float) -> str:
-        return whole(root, password, now, memory_kib=64, time=1)
+    def backup(root: bytes, password: str, now: float, *, parts: int = 1, need: int = 1) -> str:
+        return whole(root, password, now, parts=parts, need=need, memory_kib=64, time=1)
 
     paper.backup = backup  # type: ignore[assignment]
     try:

@@ -17,6 +17,7 @@ from twisted.trial.unittest import TestCase
 from hornetmail.archive.archive import Archive, ArchiveSettings
 from hornetmail.archive.care.packs.merging import MergeSettings, plan_group
 from hornetmail.archive.care.packs.runs import merge_runs
+from hornetmail.archive.media.medium import MediumLocked
 from hornetmail.archive.proof.stampsheets import SHEET
 from hornetmail.archive.store.packs import month_of
 from hornetmail.archive.store.shelf import PackRow, pack_rows
@@ -286,6 +287,30 @@ class Damage(MergingCase):
         assert (merged.packs, merged.damaged) == (0, ())
         (self.top / "aside").rename(self.medium)
         assert (await archive.merge(NOW)).packs == 1
+        await self.whole(archive)
+
+    async def test_a_locked_pack_waits_for_its_day(self) -> None:
+        """Catches a pack that its medium locks (rule 20) told as damage, or one that keeps the others from going, or stays for good."""
+        archive = await self.filled()
+        before = await contents(archive)
+        medium, locked = archive.media.active, str(self.packs()[0].relative_to(self.medium))
+        delete = medium.delete
+
+        def refuse(name: str) -> None:
+            if name == locked:
+                raise MediumLocked(f"medium 1: {name} is locked until 2030-01-31")
+            delete(name)
+
+        medium.delete = refuse  # type: ignore[method-assign]
+        merged = await archive.merge(NOW)
+        assert (merged.packs, merged.damaged, merged.away) == (1, (), ())
+        assert merged.locked == (f"medium 1: {locked} is locked until 2030-01-31",)
+        assert len(self.packs()) == 2
+        assert await contents(archive) == before
+        assert (await archive.merge(NOW + DAY)).locked
+        medium.delete = delete  # type: ignore[method-assign]
+        assert (await archive.merge(NOW + 2 * DAY)).locked == ()
+        assert len(self.packs()) == 1
         await self.whole(archive)
 
 

@@ -7,9 +7,11 @@ import pytest
 
 from hornetmail.archive.archive import Archive, ArchiveSettings
 from hornetmail.archive.care.terms.retention import RetentionSettings
+from hornetmail.archive.media.medium import MediumLocked
 from hornetmail.core.archive.archived import ArchiveError
 from hornetmail.testing.archives import AUDITOR, NOW, BytesBody, item, mail
 from tests.archive.cases import ArchiveCase
+from tests.archive.test_media_away import Bus
 
 DAY = 86400.0
 
@@ -47,6 +49,36 @@ class TwoJobs(RetentionCase):
         assert (figures.mails, figures.marked) == (40, 0)
         assert len([p for p in self.packs() if p.parent.parent.parent.name == "packs"]) == packs - 1
         assert await archive.verify(True) == ()
+
+    async def test_a_locked_pack_waits_and_holds_up_no_other(self) -> None:
+        """Catches one pack that its medium locks (rule 20), and that keeps all the others there; and nobody who is told until when."""
+        bus = Bus()
+        archive = await self.filled(bus=bus)
+        await self.put(archive, mail("Older"), received=NOW, retention_days=40)
+        await archive.flush(seal=True)
+        await self.steady(archive, 0.5)
+        medium, dead = archive.media.active, {}
+        for path in self.packs():
+            dead[path.parent.name] = str(path.relative_to(self.medium))
+        locked, *_ = (dead[month] for month in sorted(dead))
+        delete = medium.delete
+
+        def refuse(name: str) -> None:
+            if name == locked:
+                raise MediumLocked(f"medium 1: {name} is locked until 2030-01-31")
+            delete(name)
+
+        medium.delete = refuse  # type: ignore[method-assign]
+        await archive.confirm_purge()
+        await self.night(archive, 42)
+        await self.night(archive, 43)
+        names = {str(path.relative_to(self.medium)) for path in self.packs()}
+        assert locked in names
+        assert len([one for one in dead.values() if one in names]) == len(dead) - 1
+        assert any(f"{locked} is locked until 2030-01-31" in text for text in bus.alarms("archive-purge"))
+        medium.delete = delete  # type: ignore[method-assign]
+        await self.night(archive, 44)
+        assert locked not in {str(path.relative_to(self.medium)) for path in self.packs()}
 
     async def test_marked_mail_can_still_be_read(self) -> None:
         """Catches mail that is lost to who knows it at the marking already, when it can still be undone."""

@@ -241,6 +241,24 @@ class TestCommands(CliCase):
         )
         assert "at least 8" in await self.refused("archive", "key", "backup", "-", "--password-stdin", stdin=b"short\n")
 
+    async def test_key_in_parts(self) -> None:
+        """Catches parts that land in one file, over an older one, or half of them when the disk refuses one (L12)."""
+        await self.open()
+        words = ("archive", "key", "backup", "key.txt", "--parts", "3", "--need", "2", "--password-stdin")
+        made = await self.cli(*words, stdin=b"long enough\n")
+        assert "key-1.txt, key-2.txt, key-3.txt written" in made.out
+        assert [(self.directory / f"key-{n}.txt").read_text() for n in (1, 2, 3)] == ["KEY PAPER of 11 characters\n"] * 3
+        (self.directory / "key-1.txt").unlink()
+        assert "key-2.txt: exists already" in await self.refused(*words, stdin=b"long enough\n")
+        assert not (self.directory / "key-1.txt").exists()
+        page = tuple("key.html" if word == "key.txt" else word for word in words)
+        assert "key.html written" in (await self.cli(*page, stdin=b"long enough\n")).out
+        assert (self.directory / "key.html").read_text().startswith("<!doctype html>")
+        too_many = tuple("4" if word == "2" else word for word in words)
+        assert "2 to 3, of 3 parts" in await self.refused(
+            *(w.replace("key.txt", "k.txt") for w in too_many), stdin=b"long enough\n"
+        )
+
     async def test_key_change(self) -> None:
         """The three steps by command (rule 22): a paper that is never written must not leave a pending key, and what the old one opens is said."""
         rooms = await self.open()

@@ -289,12 +289,6 @@ def open_ports(hornet: Installation) -> set[int]:
     return found
 
 
-def damage_root(hornet: Installation) -> str:
-    path = hornet.dir / "keys" / "archive-root.key"
-    path.write_bytes(path.read_bytes()[:-6] + b"dead\n")
-    return "archive-root.key"
-
-
 def foreign_root(hornet: Installation) -> str:
     from hornetmail.archive.keys.keyring import RootFile, new_root
     from hornetmail.disk.files import Disk
@@ -336,7 +330,7 @@ def port_taken(hornet: Installation) -> str:
 
 @pytest.mark.parametrize(
     "damage",
-    [damage_root, foreign_root, short_server_key, no_server_key, other_server_key, no_certificate, damaged_keyring, port_taken],
+    [foreign_root, short_server_key, no_server_key, other_server_key, no_certificate, damaged_keyring, port_taken],
     ids=lambda value: value.__name__,
 )
 def test_refuses_to_start(hornet: Installation, damage: Callable[[Installation], str]) -> None:

@@ -160,6 +160,25 @@ def test_the_key_backup_is_a_download_and_says_what_is_at_stake() -> None:
     assert "The archive key has no backup yet." not in admin.get("/dashboard").text
 
 
+def test_the_key_backup_to_print_and_in_parts() -> None:
+    """Catches a page to print that may load or run something, one that the browser keeps, and parts that are fewer than are needed (L12)."""
+    house = House()
+    admin = house.browser("admin@example.test")
+    form = {"password": "long enough", "again": "long enough", "as": "page", "parts": "3", "need": "2"}
+    made = admin.post("/archive-key", form)
+    assert made.text.count("KEY PAPER") == 3
+    assert made.header("content-type").startswith("text/html")
+    assert "default-src 'none'; style-src 'unsafe-inline';" in made.header("content-security-policy")
+    assert "script" not in made.header("content-security-policy")
+    assert made.header("cache-control") == "no-store"
+    assert "$.need" in admin.post("/archive-key", {**form, "need": "4"}).text
+    assert admin.post("/archive-key", {**form, "parts": "21"}).status == 400
+    again = admin.post("/archive-key/page", {"text": "A PAPER"})
+    assert "A PAPER" in again.text
+    assert again.header("cache-control") == "no-store"
+    assert house.browser("alice@example.test").post("/archive-key/page", {"text": "A PAPER"}).status == 403
+
+
 def test_the_key_is_replaced_in_three_steps() -> None:
     """Catches a key page that loses a step of the change, or a banner that says nothing of a pending key or a medium that waits (rule 22)."""
     house = House()

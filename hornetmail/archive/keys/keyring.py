@@ -213,6 +213,13 @@ class Keyring:
         return self._body.root
 
     @property
+    def root_key(self) -> bytes:
+        """The root key itself. Raises KeyTrouble while locked."""
+        if self._root is None:
+            raise KeyTrouble("the archive key is locked")
+        return self._root
+
+    @property
     def former(self) -> tuple[bytes, ...]:
         """The IDs of the root keys that were in force before it, oldest first."""
         return self._body.former

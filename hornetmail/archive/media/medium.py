@@ -39,12 +39,20 @@ class MediumMissing(MediumError):
     """The medium is there, the object is not."""
 
 
+class MediumLocked(MediumError):
+    """The store keeps the object for now; the message says until when."""
+
+
 class PlaceTrouble(ArchiveError):
     """A place cannot do it; the message says why, and not where."""
 
 
 class PlaceAway(PlaceTrouble):
     """Nobody answers there, or whoever answers lets us not in."""
+
+
+class PlaceLocked(PlaceTrouble):
+    """The store keeps the object for now; the message says which and until when."""
 
 
 class PlaceMissing(PlaceTrouble):
@@ -80,7 +88,7 @@ class IVisit(Interface):
         than ``limit`` (0: all). Raises PlaceTrouble."""
 
     def delete(name: str) -> None:
-        """Also if it is gone already. Raises PlaceTrouble."""
+        """Also if it is gone already; where the place keeps versions, all of them. Raises PlaceLocked (it is locked, and stays), PlaceTrouble."""
 
     def space() -> Space:
         """How much room there is. Raises PlaceTrouble."""
@@ -121,7 +129,7 @@ class IMedium(Interface):
         than ``limit`` (0: all). Raises MediumError."""
 
     def delete(name: str) -> None:
-        """Also if it is gone already. Raises MediumError."""
+        """Also if it is gone already; where the place keeps versions, all of them. Raises MediumLocked (it is locked, and stays), MediumError."""
 
     def lock(name: str, until: float) -> None:
         """Where the medium is set to lock objects, nobody can change or remove this one before ``until`` (Unix seconds): for packs that are as
@@ -283,6 +291,8 @@ class Medium:
             raise MediumMissing(f"medium {self.number} has no {error}") from None
         except PlaceAway as error:
             raise MediumAway(f"medium {self.number} is out of reach: {self.where}: {error}") from error
+        except PlaceLocked as error:
+            raise MediumLocked(f"medium {self.number}: {error}") from None
         except PlaceTrouble as error:
             raise MediumError(f"medium {self.number} ({self.where}): {error}") from error
 

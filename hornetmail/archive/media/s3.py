@@ -27,7 +27,7 @@ from twisted.web.client import Agent, HTTPConnectionPool, ResponseFailed, Respon
 from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
-from hornetmail.archive.media.medium import IPlace, IVisit, PlaceAway, PlaceMissing, PlaceTrouble, Space, valid_name
+from hornetmail.archive.media.medium import IPlace, IVisit, PlaceAway, PlaceLocked, PlaceMissing, PlaceTrouble, Space, valid_name
 from hornetmail.archive.media.settings import BucketSettings
 from hornetmail.disk.files import DiskFull
 from hornetmail.net.tls import HTTPSPolicy
@@ -42,6 +42,10 @@ WHOLE = 256 << 20
 """Bytes of an object that is read whole, at most: merged packs have half of it."""
 
 TRIES = 3
+_ONCE = ("packs/", "journal/")
+"""What is never written twice under one name."""
+
+_VERSION, _UNTIL = "x-amz-version-id", "x-amz-object-lock-retain-until-date"
 DAY = 86400.0
 _UNREACHABLE = (
     ConnectError, ConnectionLost, DNSLookupError, ResponseFailed, ResponseNeverReceived, TimeoutError, CancelledError,
@@ -55,9 +59,10 @@ class _TooMuch(Exception):
 
 
 class _Answer:
-    def __init__(self, status: int, data: bytes) -> None:
+    def __init__(self, status: int, data: bytes, headers: Mapping[str, str]) -> None:
         self.status = status
         self.data = data
+        self.headers = headers
 
     @property
     def error(self) -> tuple[str, str]:
@@ -98,6 +103,8 @@ class BucketPlace:
         """See IPlace."""
         pool, self._pool, self._client = self._pool, None, None
         if pool is not None:
+            # One whose answer ends just now comes back to the pool after it was emptied.
+            pool.cachedConnectionTimeout = 0
             self._reactor.callFromThread(pool.closeCachedConnections)
 
     def now(self) -> float:
@@ -116,8 +123,9 @@ class BucketPlace:
         headers: Mapping[str, str],
         data: bytes | memoryview = b"",
         may: float = 0.0,
+        forbidden: bool = False,
     ) -> _Answer:
-        """One signed request; ``may``: bytes that the answer may have. Raises PlaceAway, PlaceTrouble, PlaceMissing, DiskFull."""
+        """One signed request; ``may``: bytes that the answer may have; ``forbidden``: 403 is an answer too. Raises PlaceAway, PlaceTrouble, PlaceMissing, DiskFull."""
         url = self.url_of(name) + ("?" + "&".join(f"{k}={quote(v, safe='')}" for k, v in sorted(query.items())) if query else "")
         for attempt in range(1, TRIES + 1):
             try:
@@ -130,7 +138,7 @@ class BucketPlace:
                 raise PlaceTrouble(str(error)) from error
             if answer.status not in (500, 502, 503, 504) or attempt == TRIES:
                 break
-        if answer.status < 300 or answer.status == 416:
+        if answer.status < 300 or answer.status == 416 or (forbidden and answer.status == 403):
             return answer
         self._refused(answer, name)
         raise AssertionError
@@ -183,7 +191,11 @@ class BucketPlace:
             parts.append(part)
 
         await treq.collect(response, take)
-        return _Answer(response.code, b"".join(parts))
+        # Of the headers what says whether the store keeps versions, and for how long it locks them.
+        kept = {
+            name: (response.headers.getRawHeaders(name.encode()) or [b""])[-1].decode("latin-1") for name in (_VERSION, _UNTIL)
+        }
+        return _Answer(response.code, b"".join(parts), kept)
 
     def _http(self) -> HTTPClient:
         if self._client is None:
@@ -197,6 +209,14 @@ def _too_late(error: BaseException) -> bool:
     """Whether our own limit ended it: to try again would take as long once more."""
     given_up = (TimeoutError, CancelledError)
     return isinstance(error, given_up) or any(isinstance(one.value, given_up) for one in getattr(error, "reasons", None) or ())
+
+
+def _seconds(when: str) -> float:
+    """Of an ISO 8601 date; far away if it does not read."""
+    try:
+        return datetime.fromisoformat(when.replace("Z", "+00:00")).timestamp()
+    except ValueError:
+        return float("inf")
 
 
 def _why(error: BaseException) -> str:
@@ -223,7 +243,12 @@ class _Visit:
             "content-md5": base64.b64encode(hashlib.md5(data).digest()).decode(),
         }
         # The client takes no views; it holds this pack in memory while it is sent.
-        self._place.ask("PUT", name, {}, headers, bytes(data))
+        version = self._place.ask("PUT", name, {}, headers, bytes(data)).headers[_VERSION]
+        if version not in ("", "null") and not name.startswith(_ONCE):
+            # What was there before is wrapped keys under a root key that was replaced, say: it shall not be had again.
+            for older, _ in self._versions(self._prefix + name):
+                if older != version:
+                    self._place.ask("DELETE", name, {"versionId": older}, {}, forbidden=True)
 
     def lock(self, name: str, until: float) -> None:
         """See IVisit: the store's object lock, for ``lock_days`` at most."""
@@ -292,9 +317,51 @@ class _Visit:
         return found
 
     def delete(self, name: str) -> None:
-        """See IVisit."""
+        """See IVisit. A bucket that locks objects keeps versions, and a plain DELETE only hides the newest: what is locked is not even hidden, and
+        what is not goes with all its versions."""
+        if self._place.settings.lock_days:
+            with contextlib.suppress(PlaceMissing):
+                until = self._place.ask("HEAD", name, {}, {}).headers[_UNTIL]
+                if until and _seconds(until) > self._place.now():
+                    raise PlaceLocked(f"{name} is locked until {until[:10]}")
         with contextlib.suppress(PlaceMissing):
-            self._place.ask("DELETE", name, {}, {})
+            version = self._place.ask("DELETE", name, {}, {}).headers[_VERSION]
+            if version not in ("", "null"):
+                self._delete_versions(name)
+
+    def _delete_versions(self, name: str) -> None:
+        """All that the bucket keeps of an object; what hides it goes last, so that a try that fails is begun again."""
+        hiding = []
+        for version, hides in self._versions(self._prefix + name):
+            if hides:
+                hiding.append(version)
+            elif self._place.ask("DELETE", name, {"versionId": version}, {}, forbidden=True).status == 403:
+                raise PlaceLocked(f"{name} is locked until {self._locked_until(name, version)}")
+        for version in hiding:
+            self._place.ask("DELETE", name, {"versionId": version}, {})
+
+    def _locked_until(self, name: str, version: str) -> str:
+        until = self._place.ask("HEAD", name, {"versionId": version}, {}).headers[_UNTIL]
+        return until[:10] or "a day that the store does not tell"
+
+    def _versions(self, key: str) -> list[tuple[str, bool]]:
+        """Of one object: their IDs, and whether each only hides those before."""
+        found: list[tuple[str, bool]] = []
+        query = {"versions": "", "prefix": key}
+        while True:
+            tree = _parsed(self._place.ask("GET", "", query, {}, may=1 << 20).data)
+            if tree is None:
+                raise PlaceTrouble("the store's list of versions does not read")
+            for item in tree:
+                kind = item.tag.rpartition("}")[2]
+                if kind in ("Version", "DeleteMarker") and item.findtext("{*}Key") == key:
+                    found.append((item.findtext("{*}VersionId") or "", kind == "DeleteMarker"))
+            if tree.findtext("{*}IsTruncated") != "true":
+                return found
+            following = tree.findtext("{*}NextKeyMarker") or "", tree.findtext("{*}NextVersionIdMarker") or ""
+            if following[0] != key:
+                return found
+            query |= {"key-marker": following[0], "version-id-marker": following[1]}
 
     def space(self) -> Space:
         """See IVisit; object stores do not say."""

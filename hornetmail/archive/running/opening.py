@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
+from twisted.internet.defer import DeferredLock
 from twisted.logger import Logger
 
 from hornetmail.archive.care.packs.rebuild import restore_leaves
@@ -72,6 +73,7 @@ class Opening:
         self._stamping = stamping
         self._root = root
         self._opened = opened
+        self._coming = DeferredLock()
         self.files = IndexFiles(footing.holdings.directory, footing.holdings.disk)
 
     # -- files ----------------------------------------------------------------------------------------------------------------
@@ -102,7 +104,15 @@ class Opening:
             holdings.leaves.close()
 
     async def come_up(self) -> None:
-        """Everything that is not open yet. Raises MediumError: it cannot begin without a medium that is away."""
+        """Everything, if it is not there already. Raises MediumError: it cannot begin without a medium that is away."""
+        await self._coming.acquire()
+        try:
+            if not self._standing.running or self._standing.waits:
+                await self._come_up()
+        finally:
+            self._coming.release()
+
+    async def _come_up(self) -> None:
         standing = self._standing
         if not standing.running:
             await self._holdings.in_thread(self._open_files)
@@ -123,21 +133,28 @@ class Opening:
         holdings, watch, alarm = self._holdings, self._footing.watch, self._voice.alarm
         keys, media = holdings.keys, holdings.media
         holdings.disk.make_directory(holdings.directory)
-        if not keys.exists and self._root is not None:
+        if not keys.exists:
+            if self._root is None:
+                raise MediumError("the keyring is missing, and can be taken from a medium only once the archive is unlocked")
             keys.restore(media.all(), self._root)
             alarm("archive-keyring", "the archive's keyring was gone, and was taken from a medium")
         keyring = keys.open(self._root)
         media.expect(keyring.archive)
         keys.known(media.numbers)
         watch.look()
-        for problem in keys.unite([m for m in media.all() if m.number not in watch.away()]):
-            alarm("archive-keyring", f"the wrapped keys of a medium cannot be taken: {problem}")
+        for problem in self._unite():
+            alarm("archive-keyring", problem)
         self._open_leaves()
         self._stamping.open()
         holdings.staging.replay(holdings.leaves.size)
         if damaged := holdings.staging.damaged:
             first = next(iter(damaged.values()))[0]
             alarm("archive-staging-damaged", f"damage in {len(damaged)} segments of the staging log; first: {first}")
+
+    def _unite(self) -> list[str]:
+        away = self._footing.watch.away()
+        near = [medium for medium in self._holdings.media.all() if medium.number not in away]
+        return [f"the wrapped keys of a medium cannot be taken: {problem}" for problem in self._holdings.keys.unite(near)]
 
     def _open_leaves(self) -> None:
         """The leaf log; what it lacks is taken from the media, so that no leaf number is ever given twice (rule 17). Raises MediumError: it was lost,
@@ -217,9 +234,30 @@ class Opening:
         """See ``Archive``."""
         if self._standing.opened is not None:
             return
-        await self._holdings.in_thread(self._holdings.keys.open, root)
+        holdings = self._holdings
+        if not holdings.keys.is_open:
+            await self._unlock_without_keyring(root)
+            return
+        await holdings.in_thread(holdings.keys.open, root)
         self._root = root
-        await self.open_index()
+        if self._standing.running:
+            for problem in await holdings.in_thread(self._unite):
+                self._voice.here("archive-keyring", problem)
+            await self._try_index()
+
+    async def _unlock_without_keyring(self, root: bytes) -> None:
+        """It waits for its keyring, which only the key can take from a medium."""
+        before, self._root = self._root, root
+        try:
+            await self.come_up()
+        except MediumError as error:
+            self.wait(error)
+            if not self._holdings.keys.is_open:
+                self._root = before
+                raise KeyTrouble(str(error)) from None
+        except BaseException:
+            self._root = before
+            raise
 
     async def stop_writing(self) -> None:
         """The index is only searched from now on, until it is opened again or writing goes on."""

@@ -120,10 +120,14 @@ class Upkeep:
 
         merger = Merger(holdings, opened.database, opened.sealer, settle, self.moving, self._footing.settings.merging)
         merged = await opened.sealer.between(partial(self._merge_runs, await merger.run(now)))
-        if not merged.damaged and not merged.away:
+        if not merged.damaged and not merged.away and not merged.locked:
             voice.over("archive-merging", "packs are merged")
         for problem in merged.damaged:
             voice.here("archive-merging", f"a damaged pack is not merged: {problem}")
+        for problem in merged.locked:
+            voice.here(
+                "archive-merging", f"a pack that was merged stays, and what was deleted from it, until its lock ends: {problem}"
+            )
         for problem in merged.away:
             voice.here(
                 "archive-merging", f"packs are not merged, and what was deleted from them stays there until it is back: {problem}"

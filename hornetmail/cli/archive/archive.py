@@ -74,7 +74,7 @@ def export(
     if id is None:
         raise click.UsageError("an ID, or --all DIR")
     if file is not None:
-        _must_be_new(str(file))
+        _names(str(file), 1)
     data = client.raw("GET", "archive", id, "evidence" if evidence else "raw")
     if file is not None:
         _write_new(file, data)
@@ -142,13 +142,15 @@ def confirm_purge(client: Client) -> None:
 
 
 @archive.command("rebuild")
+@click.option("--passphrase-stdin", is_flag=True, help="Read the passphrase that the key lies under from standard input.")
 @json_option
 @click.pass_obj
-def rebuild(session: Session, as_json: bool) -> None:
+def rebuild(session: Session, passphrase_stdin: bool, as_json: bool) -> None:
     """Build the database anew from media and key alone; the service must not run."""
     from hornetmail.compose.setting_up import setup
 
-    answer = _offline(setup.rebuild, session.config())
+    passphrase = password_from(True, "") if passphrase_stdin else ""
+    answer = _offline(setup.rebuild, session.config(), passphrase)
     unreadable = answer["unreadable"]
     if as_json:
         emit(answer)
@@ -188,57 +190,91 @@ def key() -> None:
     """The archive key. Key lost is archive lost."""
 
 
+def _split_options(command: Any) -> Any:
+    """``--parts`` and ``--need`` (L12)."""
+    command = click.option("--need", type=click.IntRange(1, 20), default=1, help="So many parts restore the key.")(command)
+    return click.option(
+        "--parts", type=click.IntRange(1, 20), default=1, help="Papers for so many holders; FILE-1.txt, FILE-2.txt, …"
+    )(command)
+
+
 @key.command("backup")
 @click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
+@_split_options
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
 @with_client
-def key_backup(client: Client, file: str, password_stdin: bool) -> None:
-    """Write the key as text to print, encrypted under a password, to a new FILE, or - for standard output."""
-    _must_be_new(file)
+def key_backup(client: Client, file: str, parts: int, need: int, password_stdin: bool) -> None:
+    """Write the key as text to print, encrypted under a password, to a new FILE, or - for standard output.
+
+    A FILE that ends in .html becomes a page that prints well, with a QR code, a sheet for each part.
+    """
+    names = _names(file, parts)
     password = password_from(password_stdin, "Password for the backup, needed to import it")
-    text = client.call("POST", "archive", "key", "backup", password=password)["text"]
-    if file == "-":
-        click.echo(text, nl=False)
-    else:
-        _write_new(Path(file), text.encode())
-        click.echo(f"{file} written: print it, and keep it where the archive is not")
+    made = client.call("POST", "archive", "key", "backup", password=password, parts=parts, need=need)
+    _write_papers(names, made)
+    if file != "-":
+        click.echo(f"{', '.join(names)} written: print {'them' if parts > 1 else 'it'}, and keep it where the archive is not")
 
 
 @key.command("new")
 @click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
+@_split_options
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
 @with_client
-def key_new(client: Client, file: str, password_stdin: bool) -> None:
+def key_new(client: Client, file: str, parts: int, need: int, password_stdin: bool) -> None:
     """Make a new key and write its paper to a new FILE, or - for standard output. Nothing uses it before 'archive key confirm'."""
-    _must_be_new(file)
+    names = _names(file, parts)
     password = password_from(password_stdin, "Password for the new key's paper, needed to confirm and to import it")
-    text = client.call("POST", "archive", "key", "new", password=password)["text"]
-    if file == "-":
-        click.echo(text, nl=False)
-        return
+    made = client.call("POST", "archive", "key", "new", password=password, parts=parts, need=need)
     try:
-        _write_new(Path(file), text.encode())
+        _write_papers(names, made)
     except Failure:
         client.call("POST", "archive", "key", "cancel")
         raise
-    click.echo(f"{file} written: print it, then confirm that it can be read: archive key confirm {clean(file)}")
+    if file == "-":
+        return
+    listed = " ".join(map(clean, names))
+    click.echo(f"{listed} written: print it, then confirm that it can be read: archive key confirm {' '.join(names[:need])}")
     click.echo("The new key is pending; the present one stays in force.")
 
 
 @key.command("confirm")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 @click.option("--password-stdin", is_flag=True, help="Read the paper's password from standard input.")
 @json_option
 @with_client
-def key_confirm(client: Client, file: str, password_stdin: bool, as_json: bool) -> None:
-    """Put the pending key in force: FILE holds its paper, as written or typed in again, or - for standard input."""
-    text = _paper(file)
+def key_confirm(client: Client, files: tuple[str, ...], password_stdin: bool, as_json: bool) -> None:
+    """Put the pending key in force: FILES hold its paper or enough of its parts, as written or typed in again, or - for standard input."""
+    text = _paper(files)
     answer = client.call("POST", "archive", "key", "confirm", text=text, password=_paper_password(password_stdin))
     if as_json:
         emit(answer)
     else:
         click.echo(f"key {answer['key']['id']} is in force")
         click.echo(clean(answer["notice"]))
+
+
+@key.command("passphrase")
+@click.option("--password-stdin", is_flag=True, help="Read the new passphrase from standard input.")
+@with_client
+def key_passphrase(client: Client, password_stdin: bool) -> None:
+    """Choose another passphrase, where the configuration says that the key lies under one."""
+    client.call("POST", "archive", "key", "passphrase", passphrase=password_from(password_stdin, "New passphrase"))
+    click.echo("the new passphrase is in force")
+
+
+@archive.command("unlock")
+@click.argument("files", nargs=-1, type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@click.option("--password-stdin", is_flag=True, help="Read the passphrase, or the paper's password, from standard input.")
+@with_client
+def unlock(client: Client, files: tuple[str, ...], password_stdin: bool) -> None:
+    """Unlock the archive: by the passphrase that its key lies under, or by FILES, its paper or enough of its parts."""
+    if files:
+        client.call("POST", "archive", "key", "unlock", text=_paper(files), password=_paper_password(password_stdin))
+    else:
+        typed = password_from(True, "") if password_stdin else str(click.prompt("Passphrase", hide_input=True, err=True))
+        client.call("POST", "archive", "key", "unlock", passphrase=typed)
+    click.echo("the archive is unlocked")
 
 
 @key.command("cancel")
@@ -250,15 +286,15 @@ def key_cancel(client: Client) -> None:
 
 
 @key.command("import")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 @click.option("--password-stdin", is_flag=True, help="Read the backup's password from standard input.")
 @click.pass_obj
-def key_import(session: Session, file: str, password_stdin: bool) -> None:
-    """Take the key from a backup; the service must not run."""
+def key_import(session: Session, files: tuple[str, ...], password_stdin: bool) -> None:
+    """Take the key from a backup, or from enough of its parts; the service must not run."""
     from hornetmail.compose.setting_up import setup
 
     config = session.config()
-    text = _paper(file)
+    text = _paper(files)
     _offline(setup.import_key, config, text, _paper_password(password_stdin))
     click.echo("the key is imported")
 
@@ -292,14 +328,40 @@ def _summary(answer: Any) -> str:
     return ", ".join(f"{name} {value}" for name, value in answer.items()) if isinstance(answer, dict) else ""
 
 
-def _must_be_new(file: str) -> None:
-    if file != "-" and Path(file).exists():
-        raise Failure(f"{file}: exists already")
+def _names(file: str, parts: int) -> list[str]:
+    """The files for so many papers. Raises Failure: one is there already."""
+    path = Path(file)
+    alone = parts == 1 or file == "-" or path.suffix == ".html"
+    names = [file] if alone else [str(path.with_stem(f"{path.stem}-{number}")) for number in range(1, parts + 1)]
+    for name in names:
+        if name != "-" and Path(name).exists():
+            raise Failure(f"{name}: exists already")
+    return names
 
 
-def _paper(file: str) -> str:
-    with click.open_file(file, encoding="utf-8", errors="replace") as source:
-        return str(source.read(1 << 16))
+def _write_papers(names: list[str], made: Any) -> None:
+    """What an answer holds, each paper in its file; none stays if one cannot be written."""
+    if names == ["-"]:
+        click.echo(made["text"], nl=False)
+        return
+    whole = [made["page"] if names[0].endswith(".html") else made["text"]]
+    written: list[str] = []
+    try:
+        for name, text in zip(names, whole if len(names) == 1 else made["papers"], strict=True):
+            _write_new(Path(name), text.encode())
+            written.append(name)
+    except Failure:
+        for name in written:
+            Path(name).unlink()
+        raise
+
+
+def _paper(files: tuple[str, ...]) -> str:
+    texts = []
+    for file in files:
+        with click.open_file(file, encoding="utf-8", errors="replace") as source:
+            texts.append(str(source.read(1 << 16)))
+    return "\n".join(texts)
 
 
 def _paper_password(standard_input: bool) -> str:

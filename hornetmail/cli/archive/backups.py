@@ -120,9 +120,19 @@ def mirror_off(client: Client) -> None:
     help="Holds the share's password or the secret key.",
 )
 @click.option(
-    "--key", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The paper of the archive's key, as text."
+    "--key",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The paper of the archive's key, as text; again for each part of it.",
 )
 @click.option("--password-stdin", is_flag=True, help="Read the paper's password from standard input.")
+@click.option(
+    "--backup",
+    "stamp",
+    default="",
+    metavar="STAMP",
+    help="The backup of people, settings and index; the newest unless told otherwise.",
+)
 @json_option
 @click.pass_obj
 def restore(
@@ -130,8 +140,9 @@ def restore(
     /,
     source: str,
     secret_file: Path | None,
-    key: Path | None,
+    key: tuple[Path, ...],
     password_stdin: bool,
+    stamp: str,
     as_json: bool,
     **given: Any,
 ) -> None:
@@ -143,14 +154,14 @@ def restore(
     from hornetmail.compose.setting_up.restore import restore as run
 
     config = session.config()
-    text = key.read_text(encoding="utf-8", errors="replace") if key is not None else ""
-    password = password_from(password_stdin, "Password of the paper") if key is not None else ""
+    text = "\n".join(one.read_text(encoding="utf-8", errors="replace") for one in key)
+    password = password_from(password_stdin, "Password of the paper") if key else ""
     secret = secret_file.read_text().strip() if secret_file is not None else ""
     kind = kind_of(source)
     place = source if kind != "directory" else str(Path(source).absolute())
     wanted = Source(kind, place, {name: value for name, value in given.items() if value}, secret)
     try:
-        done = run(config, wanted, text, password, lambda line: None if as_json else click.echo(clean(line)))
+        done = run(config, wanted, text, password, lambda line: None if as_json else click.echo(clean(line)), stamp)
     except (OSError, RuntimeError, ValueError) as error:
         raise Failure(str(error) or type(error).__name__) from None
     if as_json:

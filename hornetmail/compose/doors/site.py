@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.web.resource import IResource
 
 from hornetmail import __version__
 from hornetmail.compose.doors.doors import Doors
@@ -23,7 +24,8 @@ from hornetmail.web.api.http import HttpFace, site
 from hornetmail.web.api.local import listen_locally
 from hornetmail.web.api.rooms import Rooms
 from hornetmail.web.api.visitors import Visitors
-from hornetmail.web.site import Site
+from hornetmail.web.restoring import RestorePages
+from hornetmail.web.site import Mounted, Site
 
 
 class Pages:
@@ -38,9 +40,11 @@ class Pages:
         health: Callable[[], Mapping[str, str]],
         alarms: Alarms,
         playground: Any = None,
+        restoring: Any = None,
     ) -> None:
         self._base = base
         config = base.config
+        self.restore_page = f"https://{config.hostname}{config.web.prefix.rstrip('/')}/restore"
         self.api = Api(
             Rooms(
                 directory=people.directory,
@@ -65,6 +69,7 @@ class Pages:
                 health=health,
                 bounce=rooms.delivery.give_up,
                 root_keys=rooms.root_keys,
+                unlocking=rooms.unlocking,
                 stamps=rooms.archive.stamps,
                 jobs=jobs,
                 alarms=alarms.book,
@@ -76,6 +81,9 @@ class Pages:
         )
         self._visitors = Visitors(people.access, people.sessions, proxies=config.web.proxies, plain_ok=config.may_login_plainly)
         face = self._face("http").resource()
+        below: dict[str, IResource] = dict.fromkeys(("api", "healthz", "metrics"), face)
+        if restoring is not None:
+            below["restore"] = RestorePages(restoring, self._visitors.secure, self._visitors.may_send_password).resource()
         self._site = Site(
             self.api,
             self._visitors,
@@ -84,7 +92,8 @@ class Pages:
             submit=Submission(services_of(base, people, rooms), config.hostname),
             playground=playground,
             prefix=config.web.prefix,
-            below=dict.fromkeys(("api", "healthz", "metrics"), face),
+            below=below,
+            restorable=(lambda: restoring.state.phase == "open") if restoring is not None else bool,
         )
 
     def _face(self, door: Literal["http", "socket"]) -> HttpFace:
@@ -101,3 +110,25 @@ class Pages:
         pages = site(self._site, self._base.reactor)
         await doors.listen("http", pages)
         await doors.listen("https", TLSMemoryBIOFactory(tls, False, pages, self._base.reactor))
+
+
+class RestoreDoors:
+    """The doors of the web while a restore has the data directory to itself: its page, and nothing else."""
+
+    def __init__(self, base: Foundations, restoring: Any, tls: ServerTLS) -> None:
+        config = base.config
+        nobody: Any = None
+        visitors = Visitors(nobody, nobody, proxies=config.web.proxies, plain_ok=config.may_login_plainly)
+        pages = RestorePages(restoring, visitors.secure, visitors.may_send_password).resource(alone=True)
+        self._base, self._tls, self._doors = base, tls, Doors(base)
+        prefix = "/" + config.web.prefix.strip("/") if config.web.prefix.strip("/") else ""
+        self._site = site(Mounted(prefix, pages, {}), base.reactor)
+
+    async def listen(self) -> None:
+        """Raises CannotListen."""
+        await self._doors.listen("http", self._site)
+        await self._doors.listen("https", TLSMemoryBIOFactory(self._tls, False, self._site, self._base.reactor))
+
+    async def shut(self) -> None:
+        """No new connections."""
+        await self._doors.shut()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import os
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -15,7 +16,10 @@ from hornetmail.archive.care.media import Parts as MediaParts
 from hornetmail.archive.care.terms.retention import RetentionSettings
 from hornetmail.archive.care.trust.rootkeys import PendingFile, RootKeys, settle
 from hornetmail.archive.care.trust.stamping import Outside, Stamping
-from hornetmail.archive.keys.keyring import KEYRING_NAME, RootFile
+from hornetmail.archive.care.trust.unlocking import Unlocking
+from hornetmail.archive.keys.keyring import KEYRING_NAME, KeyTrouble, RootFile
+from hornetmail.archive.keys.rootstore import RootStore
+from hornetmail.archive.keys.sources import Command, Credential, Passphrase, Source
 from hornetmail.archive.media.register import Means, Register
 from hornetmail.archive.media.roster import Media
 from hornetmail.compose.ground.foundations import Foundations
@@ -51,9 +55,17 @@ from hornetmail.runtime.timetable import Job
 from hornetmail.spool.start import OpenedQueue, open_queue
 
 
-def root_file(config: Config, disk: Disk) -> RootFile:
-    """Where the running service has the archive's root key."""
-    return RootFile(config.root / "keys" / "archive-root.key", disk)
+def root_store(config: Config, disk: Disk, environment: Mapping[str, str] = os.environ) -> RootStore:
+    """Where the archive's root key lies between two starts."""
+    key, keys = config.archive.key, config.root / "keys"
+    known: dict[str, Source] = {"passphrase": Passphrase()}
+    if key.credential:
+        known["credential"] = Credential(key.credential, environment.get("CREDENTIALS_DIRECTORY", ""))
+    if key.command:
+        known["command"] = Command(key.command, key.seconds)
+    chosen = known.pop(key.source, None)
+    others = [source for source in known.values() if not source.typed]
+    return RootStore(RootFile(keys / "archive-root.key", disk), keys / "archive-root.sealed", disk, chosen, others)
 
 
 def pending_file(base: Foundations) -> PendingFile:
@@ -61,11 +73,22 @@ def pending_file(base: Foundations) -> PendingFile:
     return PendingFile(base.config.root / "keys" / "archive-root.pending", base.disk, Seal(base.key.derive("archive root")))
 
 
-async def root_of(base: Foundations) -> bytes | None:
+async def root_of(base: Foundations, roots: RootStore | None = None) -> bytes | None:
     """The archive's root key; None: locked. A change of it that a crash cut off is ended. Raises KeyTrouble, OSError."""
     keyring = base.directory("archive") / KEYRING_NAME
-    root: bytes | None = await base.offload(settle, root_file(base.config, base.disk), pending_file(base), keyring)
+    roots = roots or root_store(base.config, base.disk)
+    root: bytes | None = await base.offload(settle, roots, pending_file(base), keyring)
+    if root is not None:
+        await base.offload(roots.tidy)
     return root
+
+
+async def _root_at_start(base: Foundations, roots: RootStore) -> tuple[bytes | None, str]:
+    """The same for a service, which starts with a locked archive where it cannot be had, and why."""
+    try:
+        return await root_of(base, roots), ""
+    except KeyTrouble as error:
+        return None, str(error)
 
 
 def register_of(base: Foundations, control: Database) -> Register:
@@ -219,12 +242,12 @@ class MailRooms:
         archive: Archive,
         media: MediaCare,
         safety: Safety,
-        root_keys: RootKeys,
+        keys: tuple[RootKeys, Unlocking],
         delivery: Delivery,
         expiry: Expiry,
     ) -> None:
         self.base = base
-        self.root_keys = root_keys
+        self.root_keys, self.unlocking = keys
         self.queue = queue
         self.portal = portal
         self.archive = archive
@@ -267,7 +290,9 @@ class MailRooms:
         await portal.open()
         base.at_close(portal.close)
         register = register_of(base, people.control)
-        archive = archive_of(base, await root_of(base), await register.open(), stamping_of(base, people), people.audit)
+        roots = root_store(config, base.disk)
+        root, why = await _root_at_start(base, roots)
+        archive = archive_of(base, root, await register.open(), stamping_of(base, people), people.audit)
         media_threads = base.pool("media", 2)
         base.start_pool(media_threads)
 
@@ -294,10 +319,18 @@ class MailRooms:
         )
         base.at_close(media.stop)
         media.resume()
-        root_keys = RootKeys(
-            root_file(config, base.disk), pending_file(base), archive.keys, archive.media, base.offload, base.reactor.seconds
-        )
+        root_keys = RootKeys(roots, pending_file(base), archive.keys, archive.media, base.offload, base.reactor.seconds)
         await root_keys.open()
+        unlocking = Unlocking(
+            roots,
+            archive.keys,
+            archive.unlock,
+            base.offload,
+            lambda code, text: base.bus.publish(Alarm(code, text)),
+            lambda code, why: base.bus.publish(AlarmEnded(code, why=why)),
+            root_keys.lock,
+            why,
+        )
         resolver = resolver_of(base)
         known = await RecipientDatabase.open(
             base.reactor,
@@ -333,6 +366,7 @@ class MailRooms:
             Job("foreign files", 30, portal.sweep, first=30),
             Job("queue segments", 60, queue.tidy, first=60),
             Job("media moves", 900, media.go_on, first=900),
+            Job("archive key", 60, unlocking.look, first=1),
         ]
         safety = Safety(base, people, archive)
         archive.keeping.copied(safety.copies())
@@ -345,7 +379,7 @@ class MailRooms:
         ]
         base.meters.gauge("queue_messages", lambda: queue.backlog().messages)
         base.meters.gauge("queue_oldest_seconds", lambda: queue.backlog().oldest)
-        return cls(base, queue, portal, archive, media, safety, root_keys, delivery, expiry)
+        return cls(base, queue, portal, archive, media, safety, (root_keys, unlocking), delivery, expiry)
 
     def troubles(self) -> dict[str, str]:
         """What does not work, by role."""

@@ -8,20 +8,30 @@ The file ``restoring`` in the data directory says that one was begun. No service
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from hornetmail.archive.archive import Archive
-from hornetmail.archive.care.copies.backup import newest_backup, read_pieces
+from hornetmail.archive.care.copies.backup import (
+    BackupName,
+    Manifest,
+    backup_seal,
+    backups_on,
+    newest_backup,
+    read_control,
+    read_manifest,
+    read_pieces,
+)
 from hornetmail.archive.care.copies.mirror import NUMBER, copy_object
 from hornetmail.archive.care.terms.retention import mark_rebuilt
 from hornetmail.archive.index.schema import MIGRATIONS
 from hornetmail.archive.keys import paper
 from hornetmail.archive.keys.keyring import Keyring
 from hornetmail.archive.keys.keystore import KeyStore
+from hornetmail.archive.keys.rootstore import RootStore
 from hornetmail.archive.media.medium import IDENTITY, Identity, IMedium, IPlace, Medium, PlaceTrouble, identity_at
 from hornetmail.archive.media.register import Means
 from hornetmail.archive.media.roster import Media
@@ -30,7 +40,8 @@ from hornetmail.archive.store.packs import pack_id_of
 from hornetmail.compose.ground.foundations import RESTORING, SERVER_KEY, Foundations
 from hornetmail.compose.ground.keys import ServerKey
 from hornetmail.compose.rooms.people import control_database
-from hornetmail.compose.rooms.rooms import archive_of, register_of, root_file
+from hornetmail.compose.rooms.rooms import archive_of, register_of, root_store
+from hornetmail.compose.rooms.stores import index_path
 from hornetmail.compose.setting_up.setup import SetupError, with_foundations
 from hornetmail.config import Config
 from hornetmail.core.archive.archived import ArchiveError, Finding
@@ -38,6 +49,11 @@ from hornetmail.db.dump import Dump, DumpBroken, load
 from hornetmail.db.engines import Cursor
 from hornetmail.directory.schema import CONTROL
 from hornetmail.disk.anchor import NAME as ANCHOR
+from hornetmail.disk.anchor import Anchor
+
+T = TypeVar("T")
+
+_USED = "used"
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -61,25 +77,75 @@ class Restored(msgspec.Struct, frozen=True):
     findings: tuple[Finding, ...] = ()
 
 
+class Wanted(msgspec.Struct, frozen=True):
+    """What shall be restored. ``source``; ``text`` and ``password``: the paper of the root key, or enough of its parts, ``""``: the key that is here.
+    ``backup``: the stamp of the backup that people, settings and index come from, ``""``: the newest that opens. ``used``: the service ran here already
+    and took nothing; what it made is put aside."""
+
+    source: Source
+    text: str = ""
+    password: str = ""
+    backup: str = ""
+    used: bool = False
+
+
+class Looked(msgspec.Struct, frozen=True):
+    """What lies at a source that the key opens. ``medium``: its number, 0 for a mirror; ``backups``: their stamps, newest first."""
+
+    where: str
+    archive: str
+    key: str
+    medium: int
+    backups: tuple[str, ...]
+
+
 def restore(
-    config: Config, source: Source, text: str = "", password: str = "", progress: Callable[[str], None] = lambda line: None
+    config: Config,
+    source: Source,
+    text: str = "",
+    password: str = "",
+    progress: Callable[[str], None] = lambda line: None,
+    backup: str = "",
 ) -> Restored:
-    """``text``: the paper of the root key; without it the one that is here. Raises SetupError, ArchiveError, ValueError (a place that cannot be
-    understood)."""
-    settings = settings_for(source.kind, source.place, source.options)
+    """Where no service runs. Raises SetupError, ArchiveError, ValueError (a place that cannot be understood)."""
+    wanted = Wanted(source, text, password, backup)
+    settings_for(source.kind, source.place, source.options)
     root = paper.restore(text, password) if text else None
+    return with_foundations(config, lambda base: restore_into(base, wanted, progress, root), restoring=True)
 
-    async def task(base: Foundations) -> Restored:
-        means = Means(base.reactor, base.disk, config.path(config.archive.medium))
-        place = means.place(settings, source.secret)
-        try:
-            return await _Restore(base, settings, source.secret, place, root, progress).run()
-        except PlaceTrouble as error:
-            raise SetupError(f"{settings.where}: {error}") from error
-        finally:
-            await base.offload(place.close)
 
-    return with_foundations(config, task, restoring=True)
+async def restore_into(
+    base: Foundations, wanted: Wanted, progress: Callable[[str], None] = lambda line: None, root: bytes | None = None
+) -> Restored:
+    """On foundations that nothing else stands on. ``root``: if the paper was read already. Raises the same."""
+    return await _at(base, wanted, progress, root, lambda one: one.run(wanted.backup, wanted.used))
+
+
+async def look(base: Foundations, wanted: Wanted) -> Looked:
+    """What a restore would find; nothing is changed. Raises the same."""
+    return await _at(base, wanted, lambda line: None, None, lambda one: one.look())
+
+
+async def _at(
+    base: Foundations,
+    wanted: Wanted,
+    progress: Callable[[str], None],
+    root: bytes | None,
+    task: Callable[[_Restore], Awaitable[T]],
+) -> T:
+    config, source = base.config, wanted.source
+    settings = settings_for(source.kind, source.place, source.options)
+    if root is None and wanted.text:
+        root = await base.offload(paper.restore, wanted.text, wanted.password)
+    place = Means(base.reactor, base.disk, config.path(config.archive.medium)).place(settings, source.secret)
+    roots = root_store(config, base.disk)
+    roots.choose(wanted.password)
+    try:
+        return await task(_Restore(base, settings, source.secret, place, root, progress, roots))
+    except PlaceTrouble as error:
+        raise SetupError(f"{settings.where}: {error}") from error
+    finally:
+        await base.offload(place.close)
 
 
 class _Restore:
@@ -93,8 +159,10 @@ class _Restore:
         place: IPlace,
         root: bytes | None,
         progress: Callable[[str], None],
+        roots: RootStore,
     ) -> None:
         self._base = base
+        self._roots = roots
         self._settings = settings
         self._secret = secret
         self._place = place
@@ -102,17 +170,27 @@ class _Restore:
         self._say = progress
         self._marker = base.directory(RESTORING)
 
-    async def run(self) -> Restored:
+    async def look(self) -> Looked:
+        """What there is."""
+        base = self._base
+        identity, source = await base.offload(self._open_source)
+        ring, _ = await base.offload(self._keyring, source, identity)
+        stamps = [name.stamp for name in reversed((await base.offload(backups_on, source)).whole)]
+        return Looked(self._settings.where, identity.archive, ring.root.hex(), identity.medium, tuple(stamps))
+
+    async def run(self, backup: str, used: bool) -> Restored:
+        """All of it."""
         base = self._base
         identity, source = await base.offload(self._open_source)
         ring, root = await base.offload(self._keyring, source, identity)
-        await base.offload(self._begin, identity)
         flaws: list[str] = []
-        found = await base.offload(newest_backup, source, ring, flaws.append)
+        found = await base.offload(_backup_at, source, ring, backup, flaws.append)
         for flaw in flaws:
             self._say(f"an older backup is taken: {flaw}" if found else f"a backup is of no use: {flaw}")
+        if await base.offload(self._begin, identity, used):
+            await base.offload(self._put_used_aside)
         await base.offload(self._put_aside, identity)
-        await base.offload(root_file(base.config, base.disk).write, root)
+        await base.offload(self._roots.write, root)
         control = ""
         if found is not None:
             name, manifest, dumped = found
@@ -147,7 +225,7 @@ class _Restore:
     def _keyring(self, source: IMedium, identity: Identity) -> tuple[Keyring, bytes]:
         """Opened in a scratch directory. Raises KeyTrouble, SetupError."""
         base = self._base
-        root = self._root or root_file(base.config, base.disk).read()
+        root = self._root or self._roots.read()
         if root is None:
             raise SetupError("restoring needs the archive's key: give its paper with --key FILE")
         scratch = base.directory("restoring-keys")
@@ -162,14 +240,15 @@ class _Restore:
             raise SetupError(f"the wrapped keys at {self._settings.where} are another archive's")
         return ring, root
 
-    def _begin(self, identity: Identity) -> None:
-        """Raises SetupError: this installation holds something already."""
+    def _begin(self, identity: Identity, used: bool) -> bool:
+        """Whether a service made something here that goes aside. Raises SetupError: this installation holds something already."""
         base = self._base
         if self._marker.exists():
-            if self._marker.read_text().strip() != identity.archive:
+            begun, *more = self._marker.read_text().split()
+            if begun != identity.archive:
                 raise SetupError("a restore of another archive was begun here and is not ended")
-            return
-        for name in ("queue", "portal", "archive/staging", "archive/medium/packs"):
+            return _USED in more
+        for name in () if used else ("queue", "portal", "archive/staging", "archive/medium/packs"):
             if held := next((path for path in base.directory(name).rglob("*") if path.is_file() and path.name != ANCHOR), None):
                 raise SetupError(
                     f"this installation is not empty ({held}): restore into one that 'hornetmail init' has just made"
@@ -177,7 +256,26 @@ class _Restore:
         medium = base.config.path(base.config.archive.medium)
         if (medium / "packs").exists() and self._settings != DirectorySettings(str(medium)):
             raise SetupError(f"{medium} holds packs already")
-        base.disk.write_durably(self._marker, identity.archive.encode() + b"\n")
+        said = f"{identity.archive} {_USED}\n" if used else f"{identity.archive}\n"
+        base.disk.write_durably(self._marker, said.encode())
+        return used
+
+    def _put_used_aside(self) -> None:
+        """Queue, portal and what is known of recipients, all of them empty, as a service made them under the server key from before."""
+        base = self._base
+        aside = _free(base.directory("service"))
+        places = [base.directory(name) for name in ("queue", "portal")]
+        for store in ("queue", "portal", "recipients"):
+            path = index_path(base, store)
+            if path is None or not path.is_relative_to(base.config.root):
+                raise SetupError(f"the {store} database is elsewhere ({base.config.database_url(store)}): restore by command")
+            places += [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm")]
+        base.disk.make_directory(aside)
+        for place in places:
+            if place.exists():
+                base.disk.rename(place, aside / place.name)
+        for name in ("queue", "portal"):
+            Anchor(base.directory(name), base.disk).renew()
 
     def _put_aside(self, identity: Identity) -> None:
         """What ``init`` made. Nothing is deleted."""
@@ -303,6 +401,23 @@ class _Restore:
         except BaseException:
             await archive.stop()
             raise
+
+
+def _backup_at(
+    source: IMedium, ring: Keyring, stamp: str, flawed: Callable[[str], None]
+) -> tuple[BackupName, Manifest, Dump] | None:
+    """The one with that stamp, or the newest that opens. Raises SetupError: there is no such one, or it does not open."""
+    if not stamp:
+        return newest_backup(source, ring, flawed)
+    seal = backup_seal(ring)
+    for name in backups_on(source).whole:
+        if name.stamp == stamp:
+            try:
+                manifest = read_manifest(source, name, seal)
+                return name, manifest, read_control(source, manifest, seal)
+            except ArchiveError as error:
+                raise SetupError(f"backup {stamp} does not open: {error}") from error
+    raise SetupError(f"there is no backup {stamp} on this medium")
 
 
 def _write(path: Path, source: IMedium, manifest: Any) -> None:

@@ -11,12 +11,13 @@ import msgspec
 
 from hornetmail import config as configuration
 from hornetmail.archive.keys import paper
-from hornetmail.archive.keys.keyring import KEYRING_NAME, KeyReplaced, Keyring, KeyTrouble, RootFile, new_root
+from hornetmail.archive.keys.keyring import KEYRING_NAME, KeyReplaced, Keyring, KeyTrouble, new_root
+from hornetmail.archive.keys.rootstore import IRoots
 from hornetmail.compose.ground.certificate import self_signed
 from hornetmail.compose.ground.foundations import Foundations
 from hornetmail.compose.ground.keys import ServerKey
 from hornetmail.compose.rooms.people import People, control_database
-from hornetmail.compose.rooms.rooms import archive_of, register_of, root_file, root_of
+from hornetmail.compose.rooms.rooms import archive_of, register_of, root_of, root_store
 from hornetmail.compose.setting_up import offline
 from hornetmail.config import Config
 from hornetmail.core.archive.archived import ArchiveError
@@ -72,7 +73,7 @@ def init(directory: Path, hostname: str, ports: int | None = None) -> InitResult
     disk.write_durably(config_file, text.encode())
     config = configuration.load(config_file)
     root = new_root()
-    root_file(config, disk).write(root)
+    root_store(config, disk).write(root)
     admin = f"admin@{hostname}"
     password = with_foundations(config, lambda base: _first_steps(base, root, admin))
     return InitResult(
@@ -109,12 +110,15 @@ def with_foundations(config: Config, task: Callable[[Foundations], Awaitable[T]]
         raise SetupError(str(error)) from error
 
 
-def rebuild(config: Config) -> dict[str, Any]:
-    """``archive.db`` anew, from medium and key alone (L3): the number of mails, and what could not be read. Raises SetupError."""
+def rebuild(config: Config, passphrase: str = "") -> dict[str, Any]:
+    """``archive.db`` anew, from medium and key alone (L3): the number of mails, and what could not be read. ``passphrase``: that the key lies under, if
+    it does. Raises SetupError."""
 
     async def task(base: Foundations) -> dict[str, Any]:
         register = register_of(base, await control_database(base))
-        archive = archive_of(base, await root_of(base), await register.open())
+        roots = root_store(config, base.disk)
+        root = await base.offload(roots.open_typed, passphrase) if passphrase else await root_of(base, roots)
+        archive = archive_of(base, root, await register.open())
         if not base.directory("archive/leaves").exists():
             await base.offload(archive.restore)
         await archive.start()
@@ -130,19 +134,20 @@ def rebuild(config: Config) -> dict[str, Any]:
 
 
 def import_key(config: Config, text: str, password: str) -> None:
-    """Put the key of a paper in place. Raises ArchiveError that names the bad line, or SetupError: it is older than the archive's keys, or not
+    """Put the key of a paper in place; where a passphrase is asked for, the paper's password is that from now on. Raises ArchiveError that names the bad line, or SetupError: it is older than the archive's keys, or not
     theirs while the key that is here opens them."""
     root = paper.restore(text, password)
 
     async def task(base: Foundations) -> None:
-        file = root_file(config, base.disk)
-        await base.offload(_check_key, base.directory("archive") / KEYRING_NAME, file, root)
-        await base.offload(file.write, root)
+        roots = root_store(config, base.disk)
+        await base.offload(_check_key, base.directory("archive") / KEYRING_NAME, roots, root)
+        roots.choose(password)
+        await base.offload(roots.write, root)
 
     with_foundations(config, task)
 
 
-def _check_key(keyring: Path, roots: RootFile, root: bytes) -> None:
+def _check_key(keyring: Path, roots: IRoots, root: bytes) -> None:
     """Raises KeyReplaced or SetupError: the archive that is here has another key, and must not lose it to a slip."""
     if not keyring.exists():
         return
@@ -158,7 +163,7 @@ def _check_key(keyring: Path, roots: RootFile, root: bytes) -> None:
             ) from None
 
 
-def _opens(data: bytes, roots: RootFile) -> bool:
+def _opens(data: bytes, roots: IRoots) -> bool:
     try:
         present = roots.read()
         return present is not None and not Keyring.from_bytes(data, present).locked

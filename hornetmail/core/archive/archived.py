@@ -134,6 +134,15 @@ class RootKeyState(msgspec.Struct, frozen=True, gc=False):
     waiting: tuple[int, ...] = ()
 
 
+class KeySourceState(msgspec.Struct, frozen=True, gc=False):
+    """Where the root key lies between two starts. ``source``: for people; ``typed``: somebody has to type what opens it; ``trouble``: why the archive
+    is locked, or why the key does not lie where it shall, ``""`` if all is well."""
+
+    source: str = ""
+    typed: bool = False
+    trouble: str = ""
+
+
 class MediumState(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A medium (A7-A16). ``id``: its number for good; ``where``: for people, without any secret. ``active``: takes new mail. ``used`` false: out of
     use for now; ``up``: it answered when it was last looked at, else ``why`` says why not, ``since`` (Unix seconds) when. ``mails``, ``packs``,

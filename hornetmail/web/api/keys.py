@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from hornetmail.access.rights import Right
-from hornetmail.core.archive.archived import RootKeyState
+from hornetmail.archive.keys.paper import MOST_PARTS, PAGE
+from hornetmail.core.archive.archived import KeySourceState, RootKeyState
 from hornetmail.web.api.operations import ApiError, Caller, Done, Nothing, Operation, Secret, need
 from hornetmail.web.api.rooms import Rooms
 
 
 class KeyBackupRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The password that the paper is encrypted under; it is needed to read it (A5)."""
+    """The password that the paper is encrypted under; it is needed to read it (A5). ``parts``: papers for so many holders, any ``need`` of which
+    restore the key (L12)."""
 
     password: Secret
+    parts: int = 1
+    need: int = 1
 
 
 class KeyBackup(msgspec.Struct, frozen=True):
-    """The key as text that can be printed and typed in again (A6). Without key and backup the archive is lost (A3)."""
+    """The key as text that can be printed and typed in again (A6), form feeds between its parts. Without key and backup the archive is lost (A3).
+    ``papers``: each by itself; ``page``: an HTML document that prints them, with a QR code each."""
 
     text: str
+    papers: list[str]
+    page: str
 
 
 class KeyPaper(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -29,14 +38,44 @@ class KeyPaper(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     password: Secret
 
 
+class KeyText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The text of a backup that was just made."""
+
+    text: Secret
+
+
+class KeyPage(msgspec.Struct, frozen=True):
+    """An HTML document that prints it."""
+
+    page: str
+
+
+class Unlock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The ``passphrase``, or ``text`` and ``password`` of the key's paper."""
+
+    passphrase: Secret = ""
+    text: Secret = ""
+    password: Secret = ""
+
+
+class NewPassphrase(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the key shall lie under."""
+
+    passphrase: Secret
+
+
 class KeyView(msgspec.Struct, frozen=True, kw_only=True):
     """The archive key. ``id`` names the one in force and tells nothing of it. ``pending``: the ID of a new one whose paper is not confirmed, or
-    ``""``; ``since``: when that was made, Unix seconds. ``media_waiting``: media that still open with the key before."""
+    ``""``; ``since``: when that was made, Unix seconds. ``media_waiting``: media that still open with the key before. ``source``: what it lies under between
+    two starts, ``typed`` if somebody has to type that; ``trouble``: why the archive is locked, or why the key lies elsewhere."""
 
     id: str = ""
     pending: str = ""
     since: float = 0.0
     media_waiting: list[int] = []
+    source: str = ""
+    typed: bool = False
+    trouble: str = ""
 
 
 class KeyChanged(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,20 +88,40 @@ class KeyChanged(msgspec.Struct, frozen=True, kw_only=True):
 
 MIN_PASSWORD = 8
 MAX_PAPER = 1 << 16
-"""Characters; a paper has fewer than 1,000."""
+"""Characters; a paper has fewer than 1,000, and there are at most 20."""
 
 KEY_BACKED_UP = "archive_key_backed_up"
 """Setting of the installation: Unix seconds of the newest backup."""
 
 
-def key_view(state: RootKeyState) -> KeyView:
+def key_view(state: RootKeyState, source: KeySourceState = KeySourceState()) -> KeyView:
     """What status and pages show."""
-    return KeyView(id=state.key, pending=state.pending, since=state.since, media_waiting=list(state.waiting))
+    return KeyView(
+        id=state.key,
+        pending=state.pending,
+        since=state.since,
+        media_waiting=list(state.waiting),
+        source=source.source,
+        typed=source.typed,
+        trouble=source.trouble,
+    )
 
 
-def _long_enough(password: str) -> None:
+def _check_password(password: str, field: str) -> None:
     if len(password.strip()) < MIN_PASSWORD:  # space at the ends does not count on paper
-        raise ApiError(400, "invalid", f"$.password: at least {MIN_PASSWORD} characters")
+        raise ApiError(400, "invalid", f"$.{field}: at least {MIN_PASSWORD} characters")
+
+
+def _check(request: KeyBackupRequest) -> None:
+    _check_password(request.password, "password")
+    if not 1 <= request.parts <= MOST_PARTS:
+        raise ApiError(400, "invalid", f"$.parts: 1 to {MOST_PARTS}")
+    if not min(2, request.parts) <= request.need <= request.parts:
+        raise ApiError(400, "invalid", f"$.need: {min(2, request.parts)} to {request.parts}, of {request.parts} parts")
+
+
+async def _backup_of(keys: Any, text: str) -> KeyBackup:
+    return KeyBackup(text, text.split(PAGE), await keys.page(text))
 
 
 async def _backed_up(rooms: Rooms) -> None:
@@ -72,17 +131,24 @@ async def _backed_up(rooms: Rooms) -> None:
 async def backup(rooms: Rooms, caller: Caller, request: KeyBackupRequest) -> KeyBackup:
     """Encrypted under the password with AES-256."""
     keys = need(rooms.root_keys, "archive")
-    _long_enough(request.password)
-    text = await keys.backup(request.password)
+    _check(request)
+    made = await _backup_of(keys, await keys.backup(request.password, request.parts, request.need))
     await _backed_up(rooms)
-    return KeyBackup(text)
+    return made
+
+
+async def page(rooms: Rooms, caller: Caller, request: KeyText) -> KeyPage:
+    """With a QR code for each paper."""
+    if len(request.text) > MAX_PAPER:
+        raise ApiError(400, "invalid", "$.text: too long for a paper of this key")
+    return KeyPage(await need(rooms.root_keys, "archive").page(request.text))
 
 
 async def begin(rooms: Rooms, caller: Caller, request: KeyBackupRequest) -> KeyBackup:
     """A new key, which nothing uses until its paper is confirmed."""
     keys = need(rooms.root_keys, "archive")
-    _long_enough(request.password)
-    return KeyBackup(await keys.begin(request.password))
+    _check(request)
+    return await _backup_of(keys, await keys.begin(request.password, request.parts, request.need))
 
 
 async def confirm(rooms: Rooms, caller: Caller, request: KeyPaper) -> KeyChanged:
@@ -113,6 +179,27 @@ async def cancel(rooms: Rooms, caller: Caller, _: Nothing) -> Done:
     return Done()
 
 
+async def unlock(rooms: Rooms, caller: Caller, request: Unlock) -> Done:
+    """Mail that was taken meanwhile becomes searchable."""
+    unlocking = need(rooms.unlocking, "archive")
+    if len(request.text) > MAX_PAPER or len(request.passphrase) > MAX_PAPER:
+        raise ApiError(400, "invalid", "$.text: too long for a paper of this key")
+    if bool(request.passphrase) == bool(request.text):
+        raise ApiError(400, "invalid", "$.passphrase: either it, or $.text and $.password of the paper")
+    if request.text:
+        await unlocking.unlock_by_paper(request.text, request.password)
+    else:
+        await unlocking.unlock(request.passphrase)
+    return Done()
+
+
+async def choose(rooms: Rooms, caller: Caller, request: NewPassphrase) -> Done:
+    """It is asked for after each start from now on."""
+    _check_password(request.passphrase, "passphrase")
+    await need(rooms.unlocking, "archive").choose(request.passphrase)
+    return Done()
+
+
 def key_backed_up(rooms: Rooms) -> bool:
     """Whether a backup of the key was ever made (A4, rule 22)."""
     return bool(rooms.directory.setting(KEY_BACKED_UP, ""))
@@ -131,6 +218,28 @@ OPERATIONS = (
         Right.OPERATE,
         "Back up the archive key",
         backup,
+    ),
+    Operation(
+        "key.page",
+        "POST",
+        "/archive/key/page",
+        KeyText,
+        KeyPage,
+        Right.OPERATE,
+        "A page that prints a key's backup",
+        page,
+        audited=False,
+    ),
+    Operation("key.unlock", "POST", "/archive/key/unlock", Unlock, Done, Right.OPERATE, "Unlock the archive", unlock),
+    Operation(
+        "key.passphrase",
+        "POST",
+        "/archive/key/passphrase",
+        NewPassphrase,
+        Done,
+        Right.OPERATE,
+        "Choose another passphrase for the archive's key",
+        choose,
     ),
     Operation("key.new", "POST", "/archive/key/new", KeyBackupRequest, KeyBackup, Right.OPERATE, _NEW, begin),
     Operation("key.confirm", "POST", "/archive/key/confirm", KeyPaper, KeyChanged, Right.OPERATE, _CONFIRM, confirm),

@@ -21,7 +21,7 @@ class Rooms(msgspec.Struct, frozen=True, kw_only=True):
     ``second`` is None only where nothing can be asked of a second person. ``queue`` … ``meters`` (``media``: ``IMedia``, ``safety``: ``ISafety``) provide the interface of the same name in ``hornetmail.interfaces``. ``clock`` is an ``IReactorTime``.
     ``health``: every role that should run, with ``""`` or the reason why it does not work. ``bounce``: gives up the queue rows named and
     notifies their senders (rule 6); the number given up. ``root_keys``: the archive's key, its
-    paper and its change (A3-A6). ``jobs``: the planned ones (A50-A60). ``alarms``: the book of ``runtime.alarms``; ``alarm_addresses``: whom a
+    paper and its change (A3-A6); ``unlocking``: what opens it. ``jobs``: the planned ones (A50-A60). ``alarms``: the book of ``runtime.alarms``; ``alarm_addresses``: whom a
     mail about an alarm of a tenant would reach now. ``mail_servers``: what mail programs have to be told.
     """
 
@@ -47,6 +47,7 @@ class Rooms(msgspec.Struct, frozen=True, kw_only=True):
     health: Callable[[], Mapping[str, str]] = dict
     bounce: Callable[[Sequence[int], str], Awaitable[int]] | None = None
     root_keys: Any = None
+    unlocking: Any = None
     stamps: Any = None
     jobs: Jobs | None = None
     alarms: Any = None

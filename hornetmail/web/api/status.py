@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from hornetmail.access.rights import Right
-from hornetmail.core.archive.archived import ArchiveFigures
+from hornetmail.core.archive.archived import ArchiveFigures, KeySourceState
 from hornetmail.core.delivery.queued import Backlog
 from hornetmail.core.failover.mode import Mode
 from hornetmail.web.api import domains
@@ -149,7 +149,9 @@ async def status(rooms: Rooms, caller: Caller, _: Nothing) -> Status:
             locked=figures.locked,
             marked=figures.marked,
             stamps=stamps_view(rooms.stamps.state()) if rooms.stamps is not None else StampsView(),
-            key=key_view(rooms.root_keys.state) if rooms.root_keys is not None else KeyView(),
+            key=key_view(rooms.root_keys.state, rooms.unlocking.state if rooms.unlocking is not None else KeySourceState())
+            if rooms.root_keys is not None
+            else KeyView(),
         ),
         portal=dict(await rooms.portal.figures()) if rooms.portal is not None else {},
         alarms=AlarmStatus(

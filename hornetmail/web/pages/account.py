@@ -10,12 +10,12 @@ from hornetmail.access.rights import Right
 from hornetmail.web import mailview, security
 from hornetmail.web.api.account import PasswordChange, SessionName
 from hornetmail.web.api.api import Api
-from hornetmail.web.api.keys import KeyBackupRequest, KeyPaper
+from hornetmail.web.api.keys import KeyBackupRequest, KeyPaper, KeyText, NewPassphrase, Unlock
 from hornetmail.web.api.operations import ApiError
 from hornetmail.web.api.status import AuditFilter
 from hornetmail.web.pages.directory import friendly
 from hornetmail.web.render import Renderer, redirect
-from hornetmail.web.visit import Answer, Route, Visit
+from hornetmail.web.visit import Answer, Form, Route, Visit
 
 AUDIT_PAGE = 100
 
@@ -36,6 +36,9 @@ class AccountPages:
             Route("POST", "/account/sessions", Right.PERSON, self.end_session),
             Route("GET", "/archive-key", Right.OPERATE, self.key),
             Route("POST", "/archive-key", Right.OPERATE, self.backup),
+            Route("POST", "/archive-key/unlock", Right.OPERATE, self.unlock),
+            Route("POST", "/archive-key/passphrase", Right.OPERATE, self.passphrase),
+            Route("POST", "/archive-key/page", Right.OPERATE, self.print_key),
             Route("POST", "/archive-key/new", Right.OPERATE, self.new_key),
             Route("POST", "/archive-key/confirm", Right.OPERATE, self.confirm_key),
             Route("POST", "/archive-key/cancel", Right.OPERATE, self.cancel_key),
@@ -100,14 +103,16 @@ class AccountPages:
         )
 
     async def backup(self, visit: Visit) -> Answer:
-        """The key as a text file under a password (A5, A6)."""
+        """The key as a text file under a password (A5, A6), or as a page to print (L12)."""
         form = visit.form
         if form.get("password") != form.get("again"):
             return await self._key(visit, problem="The two passwords differ.", status=400)
         try:
-            made = await self._api.call(visit.caller, "key.backup", KeyBackupRequest(form.get("password")))
+            made = await self._api.call(visit.caller, "key.backup", _wanted(form))
         except ApiError as error:
             return await self._key(visit, problem=error.text, status=error.status)
+        if form.get("as") == "page":
+            return _page(made.page)
         day = datetime.datetime.fromtimestamp(self._now(), datetime.UTC).strftime("%Y-%m-%d")
         name = f"hornetmail-archive-key-{day}.txt"
         return Answer(
@@ -117,13 +122,43 @@ class AccountPages:
             policy=security.DOWNLOAD_POLICY,
         )
 
+    async def unlock(self, visit: Visit) -> Answer:
+        """By passphrase or paper (rule 22)."""
+        form = visit.form
+        try:
+            await self._api.call(
+                visit.caller, "key.unlock", Unlock(form.get("passphrase"), form.get("text").strip(), form.get("password"))
+            )
+        except ApiError as error:
+            return await self._key(visit, problem=error.text, status=error.status)
+        return redirect(visit, "/archive-key", say="The archive is unlocked. What came meanwhile can be found within moments.")
+
+    async def passphrase(self, visit: Visit) -> Answer:
+        """Another passphrase."""
+        form = visit.form
+        if form.get("passphrase") != form.get("again"):
+            return await self._key(visit, problem="The two passphrases differ.", status=400)
+        try:
+            await self._api.call(visit.caller, "key.passphrase", NewPassphrase(form.get("passphrase")))
+        except ApiError as error:
+            return await self._key(visit, problem=error.text, status=error.status)
+        return redirect(visit, "/archive-key", say="The new passphrase is in force.")
+
+    async def print_key(self, visit: Visit) -> Answer:
+        """The page to print for a paper that was just made."""
+        try:
+            made = await self._api.call(visit.caller, "key.page", KeyText(visit.form.get("text")))
+        except ApiError as error:
+            return await self._key(visit, problem=error.text, status=error.status)
+        return _page(made.page)
+
     async def new_key(self, visit: Visit) -> Answer:
         """A new key's paper, shown once (rule 22)."""
         form = visit.form
         if form.get("password") != form.get("again"):
             return await self._key(visit, problem="The two passwords differ.", status=400)
         try:
-            made = await self._api.call(visit.caller, "key.new", KeyBackupRequest(form.get("password")))
+            made = await self._api.call(visit.caller, "key.new", _wanted(form))
         except ApiError as error:
             return await self._key(visit, problem=error.text, status=error.status)
         return await self._key(visit, paper=made.text)
@@ -152,3 +187,12 @@ class AccountPages:
         return self._renderer.page(
             visit, "audit.html", section="/audit", entries=found.entries, full=len(found.entries) == AUDIT_PAGE
         )
+
+
+def _wanted(form: Form) -> KeyBackupRequest:
+    parts = max(1, form.number("parts", 1))
+    return KeyBackupRequest(form.get("password"), parts, form.number("need", 1) if parts > 1 else 1)
+
+
+def _page(document: str) -> Answer:
+    return Answer(document.encode(), policy=security.PRINT_POLICY)

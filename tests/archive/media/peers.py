@@ -131,6 +131,16 @@ def locked_until(port: int, key_id: str, secret: str, name: str) -> float:
     return until
 
 
+def versions(port: int, key_id: str, secret: str, name: str) -> list[str]:
+    """What the locking bucket keeps of an object: ``version`` and ``marker``, sorted."""
+    s3 = client("s3", port, key_id, secret)
+    kept = s3.list_object_versions(Bucket=LOCKED_BUCKET, Prefix=name)
+    found = [("version", one["Key"]) for one in kept.get("Versions", ())]
+    found += [("marker", one["Key"]) for one in kept.get("DeleteMarkers", ())]
+    s3.close()
+    return sorted(kind for kind, key in found if key == name)
+
+
 @contextlib.contextmanager
 def object_store(top: Path) -> Iterator[tuple[Process, str, str]]:
     """moto's server with two buckets, one of which can lock objects, that checks every signature; and a user's key."""
@@ -155,3 +165,67 @@ def object_store(top: Path) -> Iterator[tuple[Process, str, str]]:
         yield process, key["AccessKeyId"], key["SecretAccessKey"]
     finally:
         process.stop()
+
+
+SWIFT_KEY = ("test:tester", "swift-secret-1")
+
+_SWIFT = """
+import sys
+import swift.common.utils as utils
+utils.SWIFT_CONF_FILE = sys.argv[1] + "/swift.conf"
+from swift.common.wsgi import run_wsgi
+sys.exit(run_wsgi(sys.argv[1] + "/" + sys.argv[2] + ".conf", sys.argv[2]))
+"""
+
+
+@contextlib.contextmanager
+def swift(top: Path) -> Iterator[Process]:
+    """OpenStack Swift with its S3 face, one of each server, on a directory that keeps extended attributes; the proxy's process."""
+    top.mkdir(parents=True, exist_ok=True)
+    (top / "launch.py").write_text(_SWIFT)
+    (top / "swift.conf").write_text(
+        "[swift-hash]\nswift_hash_path_suffix = tests\nswift_hash_path_prefix = tests\n"
+        "[storage-policy:0]\nname = one\ndefault = yes\n"
+    )
+    (top / "disks" / "d1").mkdir(parents=True)
+    user = "root" if os.geteuid() == 0 else os.environ.get("USER", "nobody")
+    common = f"bind_ip = 127.0.0.1\nswift_dir = {top}\ndevices = {top}/disks\nmount_check = false\nworkers = 0\nuser = {user}\n"
+    common += f"disable_fallocate = true\nlog_statsd_host =\nrecon_cache_path = {top}\nlog_address = {top}/no-log\n"
+    ports = {kind: free_port() for kind in ("account", "container", "object", "proxy")}
+    running: list[Process] = []
+    try:
+        for kind in ("account", "container", "object"):
+            builder = top / f"{kind}.builder"
+            for words in (
+                ("create", "4", "1", "0"),
+                ("add", f"r1z1-127.0.0.1:{ports[kind]}/d1", "1"),
+                ("rebalance", "--seed", "1"),
+            ):
+                subprocess.run(["swift-ring-builder", builder, *words], check=False, capture_output=True, cwd=top, timeout=60)
+            app = f"[app:{kind}-server]\nuse = egg:swift#{kind}\n"
+            (top / f"{kind}-server.conf").write_text(
+                f"[DEFAULT]\nbind_port = {ports[kind]}\n{common}[pipeline:main]\npipeline = {kind}-server\n{app}"
+            )
+        (top / "proxy-server.conf").write_text(
+            f"[DEFAULT]\nbind_port = {ports['proxy']}\n{common}"
+            "[pipeline:main]\npipeline = catch_errors cache listing_formats s3api tempauth copy slo dlo versioned_writes symlink proxy-server\n"
+            "[app:proxy-server]\nuse = egg:swift#proxy\naccount_autocreate = true\n"
+            f"[filter:tempauth]\nuse = egg:swift#tempauth\nuser_test_tester = {SWIFT_KEY[1]} .admin\n"
+            "[filter:s3api]\nuse = egg:swift#s3api\nlocation = us-east-1\nmax_bucket_listing = 100\n"
+            "[filter:cache]\nuse = egg:swift#memcache\nmemcache_servers = 127.0.0.1:1\n"
+            "[filter:versioned_writes]\nuse = egg:swift#versioned_writes\nallow_object_versioning = true\n"
+            + "".join(
+                f"[filter:{name}]\nuse = egg:swift#{name}\n"
+                for name in ("catch_errors", "listing_formats", "copy", "slo", "dlo", "symlink")
+            )
+        )
+        for kind, port in ports.items():
+            command = ["/usr/bin/python3", str(top / "launch.py"), str(top), f"{kind}-server"]
+            running.append(Process(command, port, top / f"{kind}.log"))
+        s3 = client("s3", ports["proxy"], *SWIFT_KEY)
+        s3.create_bucket(Bucket=BUCKET)
+        s3.close()
+        yield running[-1]
+    finally:
+        for process in running:
+            process.stop()

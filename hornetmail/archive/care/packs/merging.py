@@ -21,7 +21,7 @@ from hornetmail.archive.care.packs.plans import MergeSettings, plan_group
 from hornetmail.archive.care.packs.sealing import ROWS, Sealer
 from hornetmail.archive.care.packs.writing import SourceDamaged, Writer
 from hornetmail.archive.index.uses import wake_parts
-from hornetmail.archive.media.medium import IMedium, MediumAway, MediumError, MediumMissing
+from hornetmail.archive.media.medium import IMedium, MediumAway, MediumError, MediumLocked, MediumMissing
 from hornetmail.archive.store.holdings import Holdings
 from hornetmail.archive.store.packs import Group, Member, PackBroken, PackHead, SealedPack, end_of, name_of_records
 from hornetmail.archive.store.records import Kind
@@ -33,13 +33,14 @@ from hornetmail.disk.files import DiskFull
 
 class Merged(msgspec.Struct, frozen=True, gc=False):
     """What one run did: packs that went into others, packs that came of them, records that are gone from the media, and what could not be done: sources that are
-    damaged or cannot be deleted, media that are away."""
+    damaged or cannot be deleted, media that are away; ``locked``: packs that were merged and that their medium does not let go yet, and until when."""
 
     sources: int = 0
     packs: int = 0
     dropped: int = 0
     damaged: tuple[str, ...] = ()
     away: tuple[str, ...] = ()
+    locked: tuple[str, ...] = ()
 
 
 class _Found(msgspec.Struct, frozen=True, gc=False):
@@ -80,6 +81,7 @@ class Merger:
         self._settings = settings
         self._damaged: dict[int, str] = {}
         self._away: dict[int, str] = {}
+        self._locked: dict[int, str] = {}
         self._totals = [0, 0, 0]
 
     async def run(self, now: float) -> Merged:
@@ -90,7 +92,9 @@ class Merger:
             await self._merge_some([pack.number for pack in plan], plan[0].medium)
         await self._alone(self._delete_merged)
         sources, packs, dropped = self._totals
-        return Merged(sources, packs, dropped, tuple(self._damaged.values()), tuple(self._away.values()))
+        return Merged(
+            sources, packs, dropped, tuple(self._damaged.values()), tuple(self._away.values()), tuple(self._locked.values())
+        )
 
     async def _alone(self, step: Callable[[], Awaitable[None]]) -> None:
         """While nobody seals, moves packs, or removes mail, and every part that mail has begun to use is known to be used."""
@@ -273,8 +277,11 @@ class Merger:
             except MediumAway as error:
                 self._away[pack.medium] = str(error)
                 continue
+            except MediumLocked as error:
+                self._locked[pack.number] = str(error)
+                continue
             except MediumError as error:
-                # It may be locked; the others may be not.
+                # This one alone; the others may go.
                 self._damaged[pack.number] = f"{pack.name} cannot be deleted: {error}"
                 continue
             await self._database.run(moves.forget_pack, pack.number)

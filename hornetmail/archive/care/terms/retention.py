@@ -19,7 +19,7 @@ from hornetmail.archive.index.holds import NOT_HELD
 from hornetmail.archive.index.leaves import Leaf
 from hornetmail.archive.index.removal import RETENTION, Removed, forget_text, mail_went, remove_mails
 from hornetmail.archive.index.schema import drop_month
-from hornetmail.archive.media.medium import MediumError
+from hornetmail.archive.media.medium import MediumError, MediumLocked
 from hornetmail.archive.store.holdings import Holdings
 from hornetmail.archive.store.packs import month_of
 from hornetmail.archive.store.records import EventMeta, What
@@ -195,6 +195,12 @@ class Retention:
             try:
                 medium = self._holdings.media.get(pack.medium)
                 await self._holdings.in_thread(medium.delete, pack.name)
+            except MediumLocked as error:
+                # It alone waits; the others may be not locked.
+                self._alarm(
+                    "archive-purge", f"what has expired stays until its lock ends, by the settings of its medium: {error}"
+                )
+                continue
             except MediumError as error:
                 away[pack.medium] = str(error)
                 continue

@@ -18,9 +18,10 @@ from twisted.internet.defer import DeferredLock
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from hornetmail.archive.keys import paper
-from hornetmail.archive.keys.keyring import ROOT_BYTES, Keyring, KeyTrouble, RootFile, new_root, root_id
+from hornetmail.archive.keys import paper, printed
+from hornetmail.archive.keys.keyring import ROOT_BYTES, Keyring, KeyTrouble, new_root, root_id
 from hornetmail.archive.keys.keystore import KeyStore
+from hornetmail.archive.keys.rootstore import IRoots
 from hornetmail.archive.media.roster import Media
 from hornetmail.core.archive.archived import KeyRefused, RootKeyState
 from hornetmail.disk.files import Disk
@@ -74,22 +75,26 @@ class PendingFile:
         self._disk.sync_directory(self._path.parent)
 
 
-def settle(roots: RootFile, pendings: PendingFile, keyring: Path) -> bytes | None:
+def settle(roots: IRoots, pendings: PendingFile, keyring: Path) -> bytes | None:
     """The root key to start with, None for locked: what a crash in the middle of a change left is brought to an end. Blocking. ``keyring``: the
-    local file. Raises KeyTrouble (the root's file is damaged), OSError."""
-    root, pending = roots.read(), pendings.read()
+    local file. Raises KeyTrouble (the root's file is damaged, or its source fails), OSError."""
+    pending = pendings.read()
     if pending is None:
-        return root
-    if root is not None and hmac.compare_digest(root, pending.root):
-        pendings.remove()
-        return root
+        return roots.read()
     try:
         wrapped = Keyring.from_bytes(keyring.read_bytes(), None).root
     except (FileNotFoundError, KeyTrouble):
-        return root
+        wrapped = b""
     if wrapped != root_id(pending.root):
+        root = roots.read()
+        if root is not None and hmac.compare_digest(root, pending.root):
+            pendings.remove()
         return root
-    roots.write(pending.root)
+    try:
+        roots.write(pending.root)
+    except KeyTrouble:
+        # What it shall lie under is not there yet. It opens the archive from where it waits.
+        return pending.root
     pendings.remove()
     return pending.root
 
@@ -102,7 +107,7 @@ class RootKeys:
 
     def __init__(
         self,
-        roots: RootFile,
+        roots: IRoots,
         pendings: PendingFile,
         keys: KeyStore,
         media: Media,
@@ -115,7 +120,7 @@ class RootKeys:
         self._media = media
         self._offload = offload
         self._now = now
-        self._lock = DeferredLock()
+        self.lock = DeferredLock()
         self._pending: Pending | None = None
 
     async def open(self) -> None:
@@ -133,21 +138,25 @@ class RootKeys:
             return RootKeyState(key.hex(), waiting=tuple(sorted(self._keys.waiting)))
         return RootKeyState(key.hex(), root_id(pending.root).hex(), pending.made, tuple(sorted(self._keys.waiting)))
 
-    async def backup(self, password: str) -> str:
+    async def backup(self, password: str, parts: int = 1, need: int = 1) -> str:
         """See ``IRootKeys``."""
-        pending = self._pending
-        if pending is not None and self._in_force(pending):
-            root: bytes | None = pending.root
-        else:
-            root = await self._offload(self._roots.read)
-        if root is None:
+        if not self._keys.is_open or self._keys.current().locked:
             raise KeyRefused("the archive's key is not here: it is locked")
-        text: str = await self._offload(paper.backup, root, password, self._now())
+        root = self._keys.current().root_key
+        text: str = await self._offload(self._write_paper, root, password, self._now(), parts, need)
         return text
 
-    async def begin(self, password: str) -> str:
+    async def page(self, text: str) -> str:
         """See ``IRootKeys``."""
-        return await self._alone(self._begin, password)
+        try:
+            made: str = await self._offload(printed.document, text)
+        except KeyTrouble as error:
+            raise KeyRefused(str(error)) from None
+        return made
+
+    async def begin(self, password: str, parts: int = 1, need: int = 1) -> str:
+        """See ``IRootKeys``."""
+        return await self._alone(self._begin, password, parts, need)
 
     async def confirm(self, text: str, password: str) -> RootKeyState:
         """See ``IRootKeys``."""
@@ -158,25 +167,28 @@ class RootKeys:
         await self._alone(self._cancel)
 
     async def _alone(self, step: Callable[..., Awaitable[T]], *args: Any) -> T:
-        await self._lock.acquire()
+        await self.lock.acquire()
         try:
             return await step(*args)
         except OSError as error:
             # Where it stopped is settled by the next try, or the next start.
             raise KeyTrouble(f"{error.filename or 'the disk'}: {error.strerror or error}; nothing is lost, try again") from error
         finally:
-            self._lock.release()
+            self.lock.release()
 
-    async def _begin(self, password: str) -> str:
+    async def _begin(self, password: str, parts: int, need: int) -> str:
         if self._pending is not None:
             raise KeyRefused(f"root key {root_id(self._pending.root).hex()} is pending already: confirm it, or cancel it")
         if self._keys.current().locked:
             raise KeyRefused("the archive is locked: its present key is needed to change it")
         pending = Pending(new_root(), self._now())
-        text: str = await self._offload(paper.backup, pending.root, password, pending.made)
+        text: str = await self._offload(self._write_paper, pending.root, password, pending.made, parts, need)
         await self._offload(self._pendings.write, pending)
         self._pending = pending
         return text
+
+    def _write_paper(self, root: bytes, password: str, now: float, parts: int, need: int) -> str:
+        return paper.backup(root, password, now, parts=parts, need=need)
 
     def _needed(self) -> Pending:
         if self._pending is None:

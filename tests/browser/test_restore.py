@@ -1,0 +1,148 @@
+"""A restore from the browser (A11): a real, empty installation, its page, and what runs on it afterwards."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.peers.installation import Installation
+from tests.peers.waiting import until
+from tests.scenarios.test_root_key import archive_some, installed, key_command
+from tests.scenarios.test_test_to_production import found
+
+PASSWORD = "paper-secret-9"
+
+
+@pytest.fixture
+def houses() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def filled(houses: ExitStack) -> tuple[Installation, str, list[str]]:
+    """An installation with mail, a backup and a mirror, then stopped; its mirror, and its paper in parts."""
+    hornet = installed()
+    houses.callback(hornet.close)
+    key_command(hornet, "backup", str(hornet.root / "key.txt"), "--parts", "3", "--need", "2")
+    archive_some(hornet, "early")
+    hornet.command("archive", "backup", "now", "--full")
+    archive_some(hornet, "late")
+    hornet.command("archive", "mirror", "set", str(hornet.root / "mirror"))
+    hornet.command("archive", "mirror", "now")
+    before = [*found(hornet, "early"), *found(hornet, "late")]
+    assert len(before) == 12
+    assert hornet.stop() == 0
+    parts = "\n".join((hornet.root / f"key-{n}.txt").read_text() for n in (3, 1))
+    return hornet, parts, before
+
+
+def token_of(hornet: Installation) -> str:
+    said = re.findall(r"this installation is empty: .* give the token ([0-9a-f]{32})", hornet.log())
+    assert said
+    return str(said[-1])
+
+
+def fill(page: Page, token: str, place: str, text: str, password: str = PASSWORD) -> None:
+    page.get_by_label("Token").fill(token)
+    page.get_by_label("Place of the medium or mirror").fill(place)
+    page.get_by_label("The archive key's paper").fill(text)
+    page.get_by_label("Password of the paper").fill(password)
+    page.get_by_role("button", name="Look what is there").click()
+
+
+def test_into_an_empty_installation(houses: ExitStack, chromium: Browser) -> None:
+    """Catches a restore that anybody may begin, one that says nothing of what is wrong, or loses mail, people or rights; a service that does not come
+    back by itself; and a second restore over what came back."""
+    old, parts, before = filled(houses)
+    there = Installation()
+    houses.callback(there.close)
+    there.set(seal_seconds=1)
+    there.start()
+    process = there.process
+    url = f"http://127.0.0.1:{there.port(80)}"
+    page = chromium.new_context().new_page()
+    page.set_default_timeout(20_000)
+    page.goto(f"{url}/login")
+    page.get_by_role("link", name="restore from a backup").click()
+    mirror = str(old.root / "mirror")
+
+    fill(page, "0" * 32, mirror, parts)
+    expect(page.get_by_role("alert")).to_contain_text("not the token that stands in the log")
+    token = token_of(there)
+    fill(page, token, mirror, parts.replace("1  ", "1  Z", 1))
+    expect(page.get_by_role("alert")).to_contain_text(re.compile("paper 1 of 2 in this text: line 1"))
+    fill(page, token, mirror, parts, "other-secret")
+    expect(page.get_by_role("alert")).to_contain_text("the password does not open key")
+    fill(page, token, str(old.root / "nowhere"), parts)
+    expect(page.get_by_role("alert")).to_contain_text("nowhere")
+    assert not Path(there.dir / "restoring").exists()
+
+    fill(page, token, mirror, parts)
+    expect(page.get_by_role("heading", name="This is what is there")).to_be_visible()
+    expect(page.get_by_text("The mirror of archive")).to_be_visible()
+    assert page.get_by_label("Backup of people and settings").locator("option").count() >= 1
+    page.get_by_role("button", name="Restore").click()
+    expect(page.get_by_role("heading", name="It is done")).to_be_visible(timeout=120_000)
+    expect(page.locator("#lines")).to_contain_text("12 mails on medium 1")
+    until(there.healthy, "the service is back", seconds=60)
+    assert there.process is process
+    assert [*found(there, "early"), *found(there, "late")] == before
+    page.get_by_role("link", name="Log in").click()
+    assert page.get_by_role("link", name="restore from a backup").count() == 0
+    there.send("a@outside.test", ["alice@example.test"], b"Subject: after\r\n\r\nafter\r\n")
+    until(lambda: len(found(there, "after")) == 1, "it goes on", seconds=60)
+
+    stranger = chromium.new_context().new_page()
+    stranger.goto(f"{url}/restore")
+    assert stranger.get_by_text("12 mails").count() == 0
+    assert there.stop() == 0
+    there.start()
+    stranger.goto(f"{url}/restore")
+    expect(stranger.get_by_text("This installation is not empty")).to_be_visible()
+    assert there.json("archive", "verify", "--full")["ok"]
+    for secret in (PASSWORD, "alice-secret-1"):
+        assert secret not in there.log()
+
+
+def test_a_restore_that_cannot_go_on(houses: ExitStack, chromium: Browser) -> None:
+    """Catches a failure that ends the service, or that leaves it neither restored nor as it was; and one after which the page takes no other try."""
+    old, parts, before = filled(houses)
+    mirror, away = old.root / "mirror", old.root / "away"
+    there = Installation()
+    houses.callback(there.close)
+    there.set(seal_seconds=1)
+    there.start()
+    url = f"http://127.0.0.1:{there.port(80)}"
+    page = chromium.new_context().new_page()
+    page.set_default_timeout(20_000)
+    page.goto(f"{url}/restore")
+    fill(page, token_of(there), str(mirror), parts)
+    mirror.rename(away)
+    page.get_by_role("button", name="Restore").click()
+    expect(page.get_by_role("alert")).to_contain_text("mirror: No such file or directory", timeout=60_000)
+    until(there.healthy, "the service is as it was", seconds=60)
+    assert there.status()["archive"]["mails"] == 0
+
+    away.rename(mirror)
+    dumps = sorted(mirror.glob("backup/*/*/control"))
+    assert dumps
+    for dump in dumps:
+        dump.rename(dump.with_name("elsewhere"))
+    page.goto(f"{url}/restore")
+    fill(page, token_of(there), str(mirror), parts)
+    page.get_by_role("button", name="Restore").click()
+    expect(page.get_by_role("alert")).to_contain_text("control", timeout=60_000)
+    assert (there.dir / "restoring").exists()
+    for dump in dumps:
+        dump.with_name("elsewhere").rename(dump)
+    fill(page, token_of(there), str(mirror), parts)
+    page.get_by_role("button", name="Restore").click()
+    expect(page.get_by_role("heading", name="It is done")).to_be_visible(timeout=120_000)
+    until(there.healthy, "the service is back", seconds=60)
+    assert [*found(there, "early"), *found(there, "late")] == before
+    assert there.stop() == 0
