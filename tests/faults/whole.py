@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import random
 import re
+import signal
 import sys
 import traceback
 from collections import Counter
@@ -145,6 +146,8 @@ def make(todo: Sequence[Work], template: Path, results: Results, jobs: int) -> N
     starter = os.getpid()
 
     def work_off() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is under way must not take it for a fault of its own
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         while os.getppid() == starter:  # who was stopped in the middle takes them along
             with following.get_lock():
                 index = following.value
@@ -156,8 +159,13 @@ def make(todo: Sequence[Work], template: Path, results: Results, jobs: int) -> N
     workers: list[Any] = [context.Process(target=work_off) for _ in range(jobs)]
     for worker in workers:
         worker.start()
-    for worker in workers:
-        worker.join()
+    try:
+        for worker in workers:
+            worker.join()
+    finally:
+        for worker in workers:
+            worker.terminate()
+            worker.join()
 
 
 def table(counts: Counts, results: Sequence[Result]) -> str:
