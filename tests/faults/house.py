@@ -57,11 +57,15 @@ ROOT = bytes(range(32))
 SETTINGS = Settings(pace=Pace(calm=600.0))
 PORT = 2525
 
+WHOLE, PACKED = 20_000, 0
+"""Messages that the queue keeps whole in memory: all, and none."""
+
 
 class House:
-    """``disk_of`` a life is what the one before left behind, or what of it was durable."""
+    """``disk_of`` a life is what the one before left behind, or what of it was durable. ``unpacked``: of the queue."""
 
-    def __init__(self, template: Path | None) -> None:
+    def __init__(self, template: Path | None, unpacked: int = WHOLE) -> None:
+        self.unpacked = unpacked
         self.top = Path(tempfile.mkdtemp(prefix="hm-faults-", dir=_quick()))
         self.home = self.top / "0"
         if template is None:
@@ -136,6 +140,7 @@ class House:
             alarm=lambda code, text: self.bus.publish(Alarm(code, text)),
             open_database=SteppedDatabase.open,
             uptime=reactor.seconds,
+            unpacked=self.unpacked,
         )
         self._closing.append(self.queue.close)
         database = await SteppedDatabase.open(reactor, f"sqlite://{home}/portal.db", PORTAL, synchronous="NORMAL")

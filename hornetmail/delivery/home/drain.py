@@ -187,7 +187,7 @@ class Drain:
             if todo and rest > 0:
                 await pause(self._clock, rest)
         states = (RowState.PARKED, RowState.CLAIMED) if self._ground.modes.mode(domain) is Mode.DRAINING else (RowState.PARKED,)
-        asked = self._queue.rows(domain=domain, kinds=(RowKind.DRAIN,), states=states, limit=1)
+        asked = self._queue.rows(domain=domain, kinds=(RowKind.DRAIN,), states=states, limit=1, envelopes=False)
         left = await within(self._clock, HANGS_SECONDS, asked)
         return len(left), moved
 
