@@ -30,7 +30,9 @@ unit: $(VENV)/.test
 pythons: $(VENV)/.test
 	sh tests/pythons.sh
 
+# Each step of each story failed in each way, half an hour on two idle cores (TORTURE="--jobs 2"); run again, it goes on where it was stopped.
 torture: packages $(VENV)/.test
+	$(BIN)/python -bb -m tests.faults $(TORTURE)
 	$(BIN)/python -bb -m pytest -q -m long tests/archive tests/faults tests/crash tests/scenarios
 
 # 300 single-operator changes, each noticed by its room's own tests? About an hour on two cores.
@@ -40,6 +42,7 @@ mutants: $(VENV)/.test
 bench: packages $(VENV)/.test
 	$(BIN)/python bench/accept.py
 	$(BIN)/python bench/relay.py
+	$(BIN)/python bench/outage.py
 
 # What the tests need from Debian: installed when we may, named when we may not.
 packages:

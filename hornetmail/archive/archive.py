@@ -70,7 +70,7 @@ class Archive:
         self.stamps = Stamping(inside, stamping)
         self.upkeep = Upkeep(footing, self.arriving.flush, self.stamps, audit)
         self._opening = Opening(footing, self.stamps, root, self.upkeep.index_opened)
-        self._rebuilding = Rebuilding(footing, self._opening, self.arriving, self.stamps)
+        self._rebuilding = Rebuilding(footing, self._opening, self.arriving, self.stamps, self.upkeep.tell_journal)
         self._reading = Reading(footing, log)
 
     # -- what it is made of ---------------------------------------------------------------------------------------------------

@@ -99,7 +99,7 @@ class AlarmsChanged(msgspec.Struct, frozen=True, gc=False):
 
 
 class StoreBroken(msgspec.Struct, frozen=True, gc=False):
-    """A database met corruption, an I/O error or a failed sync: this process writes no more to it. ``file``: its path, or its URL without
+    """A database, or a log, met corruption, an I/O error or a failed sync: this process writes no more to it. ``file``: its path, or its URL without
     password; ``corrupt``: what is in it is wrong, not the disk below."""
 
     store: str

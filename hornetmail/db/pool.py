@@ -23,7 +23,7 @@ Broken = Callable[[str, DatabaseBroken], None]
 """What is called, once, in the reactor thread, when a database breaks: its place for people, and why."""
 
 
-class Watch(msgspec.Struct, frozen=True, gc=False):
+class Watch(msgspec.Struct, frozen=True):
     """Who hears of a database that breaks, whoever met it and whatever became of that: callers may well pass it on as a refusal, and nobody else
     would know. One that nobody uses is glanced at every ``seconds``, or never for 0."""
 

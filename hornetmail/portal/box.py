@@ -12,23 +12,26 @@ from pathlib import Path
 from weakref import WeakValueDictionary
 
 import msgspec
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import DeferredLock
 from twisted.logger import Logger
 
 from hornetmail.core.folder import Copied, Entry, FolderError
 from hornetmail.portal import index
+from hornetmail.portal.batch import Batch
 from hornetmail.portal.index import FolderRow, Stored
 from hornetmail.portal.maildir import naming
 from hornetmail.portal.maildir.files import Listing, Maildir
 from hornetmail.portal.maildir.ground import Ground
 from hornetmail.portal.maildir.snapshot import Gone, Place, Snapshot
 
-BATCH = 64
-"""Arrivals that share one sync and one transaction."""
+LATELY_SECONDS = 1.0
+ENTRIES_A_SECOND = 10_000
+"""For ``opened_lately``: a look is believed for the first, and for one more second for each so many messages in the folder, so that looking takes a
+few hundredths of the time however large it is."""
 
 
 class Arrival(msgspec.Struct, frozen=True):
-    """A finished file in ``tmp`` that wants its name. ``waiter`` fires with the UID."""
+    """A finished file in ``tmp`` that wants its name."""
 
     tmp: Path
     place: Place
@@ -36,7 +39,6 @@ class Arrival(msgspec.Struct, frozen=True):
     size: int
     date: float
     tree: bytes | None
-    waiter: Deferred[int]
 
 
 class Box:
@@ -53,7 +55,7 @@ class Box:
         self.rows: dict[str, FolderRow] = {}
         self.subscribed: set[str] = set()
         self._snapshots: WeakValueDictionary[str, Snapshot] = WeakValueDictionary()
-        self._arrivals: dict[str, list[Arrival]] = {}
+        self._arrivals: WeakValueDictionary[str, Batch[Arrival, int]] = WeakValueDictionary()
 
     # Loading
 
@@ -96,6 +98,15 @@ class Box:
             await self._look(snapshot)
         self.ground.keep(snapshot)
         return snapshot
+
+    async def opened_lately(self, name: str) -> Snapshot:
+        """The same; what other programs did in the last seconds (``LATELY_SECONDS``) may be missing, so that who changes a folder a thousand times need
+        not list it a thousand times. What is done about it must stand that a file is not where it was."""
+        snapshot = self._snapshots.get(name)
+        if snapshot is None or snapshot.removed:
+            return await self.opened(name)
+        lately = LATELY_SECONDS + len(snapshot.entries) / ENTRIES_A_SECOND
+        return snapshot if 0 <= self.ground.now() - snapshot.looked[2] < lately else await self.opened(name)
 
     async def look(self, snapshot: Snapshot) -> None:
         """Take in what other programs did. Takes the lock."""
@@ -185,32 +196,14 @@ class Box:
 
     async def land(self, name: str, arrival: Arrival) -> int:
         """Give a finished file its name and a UID; arrivals that wait share one sync and one transaction. Raises FolderError, OSError."""
-        waiting = self._arrivals.setdefault(name, [])
-        waiting.append(arrival)
-        if len(waiting) == 1:
-            Deferred.fromCoroutine(self._land_all(name)).addErrback(self._landing_broke, name)
-        return await arrival.waiter
+        batch = self._arrivals.get(name)
+        if batch is None:
 
-    def _landing_broke(self, failure: object, name: str) -> None:
-        for arrival in self._arrivals.pop(name, []):
-            arrival.waiter.errback(failure)  # type: ignore[arg-type]
+            async def land(arrivals: Sequence[Arrival]) -> list[int]:
+                return await self._land(self._snapshots.get(name) or await self.opened(name), arrivals)
 
-    async def _land_all(self, name: str) -> None:
-        async with self.lock:
-            snapshot = self._snapshots.get(name) or await self.opened(name)
-            while waiting := self._arrivals.get(name, []):
-                batch = waiting[:BATCH]
-                try:
-                    uids = await self._land(snapshot, batch)
-                except Exception as error:  # noqa: BLE001
-                    del waiting[: len(batch)]
-                    for arrival in batch:
-                        arrival.waiter.errback(error)
-                    continue
-                del waiting[: len(batch)]
-                for arrival, uid in zip(batch, uids, strict=True):
-                    arrival.waiter.callback(uid)
-            self._arrivals.pop(name, None)
+            batch = self._arrivals[name] = Batch(self.lock, land)
+        return await batch.join(arrival)
 
     async def _land(self, snapshot: Snapshot, batch: Sequence[Arrival]) -> list[int]:
         """UIDs of a batch. A name that is there already is the same message again: its new file is dropped."""

@@ -6,7 +6,6 @@ import contextlib
 from pathlib import Path
 
 import msgspec
-from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from hornetmail.core.folder import Copied
@@ -116,7 +115,7 @@ class Append:
             path, tree = await inflow.finish(self._date, 0)
             letters = naming.letters_of(self._flags)
             place = Place(box.new_base(inflow.size), "cur" if letters else "new", letters, 0, False)
-            uid = await box.land(snapshot.name, Arrival(path, place, self._flags, inflow.size, self._date, tree, Deferred()))
+            uid = await box.land(snapshot.name, Arrival(path, place, self._flags, inflow.size, self._date, tree))
         except BaseException:
             with contextlib.suppress(OSError):
                 await inflow.discard()

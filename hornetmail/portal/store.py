@@ -16,7 +16,7 @@ from zope.interface import implementer
 
 from hornetmail.core.delivery.queued import Message, Portal, Row
 from hornetmail.core.folder import Entry, FolderError
-from hornetmail.core.mail.envelope import Envelope, Recipient
+from hornetmail.core.mail.envelope import Envelope
 from hornetmail.db.engines import DatabaseError
 from hornetmail.db.pool import Database
 from hornetmail.disk.anchor import Anchor, DiskAway
@@ -27,7 +27,6 @@ from hornetmail.interfaces.bus import IBus
 from hornetmail.interfaces.directory import IDirectory
 from hornetmail.interfaces.portal import IPortal
 from hornetmail.portal import expiry, index
-from hornetmail.portal.body import FileBody
 from hornetmail.portal.box import Arrival, Box
 from hornetmail.portal.deposit import Inflow
 from hornetmail.portal.folder import DELETED, Folder, Tree
@@ -35,6 +34,7 @@ from hornetmail.portal.maildir import envelope, naming
 from hornetmail.portal.maildir.files import Maildir
 from hornetmail.portal.maildir.ground import Ground, shielded
 from hornetmail.portal.maildir.snapshot import Place, Snapshot
+from hornetmail.portal.outflow import Outflow, addressed, twins
 
 BOXES_KEPT = 5_000
 RECEIVED_KEPT = 30 * 86_400.0
@@ -79,6 +79,7 @@ class PortalStore:
         self._kept: OrderedDict[int, Box] = OrderedDict()
         self._loading: dict[int, list[Deferred[Box]]] = {}
         self._locks: dict[int, str] = {}
+        self._outflows: WeakValueDictionary[int, Outflow] = WeakValueDictionary()
         self._lock_waiters: dict[int, list[Deferred[None]]] = {}
 
     async def open(self) -> None:
@@ -213,7 +214,7 @@ class PortalStore:
                 )
             path, tree = await inflow.finish(message.arrived, len(lines))
             place = Place(base, "new", "", len(lines), False)
-            await box.land(naming.INBOX, Arrival(path, place, frozenset(), size, message.arrived, tree, Deferred()))
+            await box.land(naming.INBOX, Arrival(path, place, frozenset(), size, message.arrived, tree))
         except BaseException:
             with contextlib.suppress(OSError):
                 await inflow.discard()
@@ -263,48 +264,18 @@ class PortalStore:
         return await shielded(self._begin_drain(copy))
 
     async def _begin_drain(self, copy: Portal) -> tuple[Envelope, IBody] | None:
-        box = await self._box(copy.mailbox)
+        outflow = self._outflow(await self._box(copy.mailbox))
         while True:
             await self._unlocked(copy.mailbox)
-            async with box.lock:
-                if copy.mailbox in self._locks:
-                    continue
-                inbox = await box.opened(naming.INBOX)
-                uids = _twins(inbox, copy.name)
-                if not uids:
-                    return None
-                await box.claim(inbox, uids, True)
-                try:
-                    return await self._envelope(box, inbox, uids[0]), FileBody(box, inbox, uids[0])
-                except FileNotFoundError:
-                    await box.claim(inbox, uids, False)
-                    inbox.looked = (0, 0, 0.0)
-                except BaseException:
-                    await box.claim(inbox, uids, False)
-                    raise
+            claimed = await outflow.claim(copy)
+            if not claimed.locked:
+                return claimed.found
 
-    async def _envelope(self, box: Box, inbox: Snapshot, uid: int) -> Envelope:
-        place = inbox.places[uid]
-        owner = self._directory.mailbox_by_id(box.mailbox)
-        kept = envelope.read(await self._ground.thread(box.maildir.envelope, inbox.name, place)) if place.hidden else None
-        if kept is None:
-            if owner is None:
-                raise FolderError("CANNOT", f"mailbox {box.mailbox} has no address any more")
-            return Envelope("", (Recipient(owner.address),), eight_bit=True)
-        original = kept.envelope.recipients[0]
-        known = self._directory.mailbox(original.address)
-        if known is not None and known.id == box.mailbox:
-            return kept.envelope
-        address = owner.address if owner is not None else kept.mailbox
-        given = kept.envelope
-        return Envelope(
-            given.sender,
-            (Recipient(address, original.notify, original.orcpt),),
-            given.eight_bit,
-            given.smtputf8,
-            given.ret,
-            given.envid,
-        )
+    def _outflow(self, box: Box) -> Outflow:
+        found = self._outflows.get(box.mailbox)
+        if found is None:
+            found = self._outflows[box.mailbox] = Outflow(box, lambda: box.mailbox in self._locks)
+        return found
 
     async def end_drain(self, copy: Portal, *, delivered: bool, keyword: str = "", reason: str = "") -> None:
         """See IPortal. The removal is durable on return; ``reason`` is kept beside the message (``notes``)."""
@@ -312,11 +283,11 @@ class PortalStore:
 
     async def _end_drain(self, copy: Portal, delivered: bool, keyword: str, reason: str) -> None:
         box, inbox = await self._inbox(copy.mailbox)
+        if delivered:
+            await self._outflow(box).remove(copy)
+            return
         async with box.lock:
-            uids = [uid for uid in _twins(inbox, copy.name, marked=True) if uid in inbox.claimed]
-            if delivered:
-                await box.expunged(inbox, uids)
-                return
+            uids = [uid for uid in twins(inbox, copy.name, marked=True) if uid in inbox.claimed]
             if uids:
                 await box.claim(inbox, uids, False, reason)
         if uids and keyword:
@@ -327,11 +298,16 @@ class PortalStore:
         box, inbox = await self._inbox(mailbox)
         found: dict[str, tuple[Envelope, int]] = {}
         for name in names:
-            uids = _twins(inbox, name)
+            uids = twins(inbox, name)
             if uids:
                 size = inbox.entries[uids[0]].size
-                with contextlib.suppress(FileNotFoundError, FolderError):  # moved on this very moment; nobody's any more
-                    found[name] = await self._envelope(box, inbox, uids[0]), size
+                [head] = await self._ground.thread(box.maildir.envelopes, inbox.name, [inbox.places[uids[0]]])
+                if isinstance(head, FileNotFoundError):
+                    continue  # moved on this very moment
+                if isinstance(head, OSError):
+                    raise head
+                with contextlib.suppress(FolderError):  # nobody's any more
+                    found[name] = addressed(self._directory, mailbox, head), size
         return found
 
     # Administration
@@ -439,10 +415,3 @@ def _anything(root: Path) -> bool:
 
 def _holding(paths: Sequence[tuple[int, Path]], disk: Disk, anchor: Anchor, spoken_for: Collection[int] | None) -> list[int]:
     return [mailbox for mailbox, path in paths if Maildir(path, disk, anchor).holds_unaddressed(spoken_for)]
-
-
-def _twins(inbox: Snapshot, name: str, *, marked: bool = False) -> list[int]:
-    """UIDs in INBOX of a copy, by row number or else by name; those marked for deletion only if asked for."""
-    row = naming.row_of(name)
-    uids = sorted(inbox.rows.get(row, ())) if row else [inbox.uids[name]] if name in inbox.uids else []
-    return [uid for uid in uids if marked or DELETED not in inbox.entries[uid].flags]

@@ -109,15 +109,19 @@ _RECORD = msgspec.json.Decoder(JobRecord)
 
 
 class Jobs:
-    """The planned jobs of a process. ``zone`` is the machine's time zone. Nothing runs before ``start``, and nothing after ``stop``."""
+    """The planned jobs of a process. ``zone`` is the machine's time zone; ``look``: seconds at most between two looks at the clock. Nothing runs
+    before ``start``, and nothing after ``stop``."""
 
     log = Logger()
 
-    def __init__(self, reactor: Any, settings: Settings, bus: IBus, zone: tzinfo, jobs: Iterable[PlannedJob]) -> None:
+    def __init__(
+        self, reactor: Any, settings: Settings, bus: IBus, zone: tzinfo, jobs: Iterable[PlannedJob], look: float = LOOK
+    ) -> None:
         self._reactor = reactor
         self._settings = settings
         self._bus = bus
         self._zone = zone
+        self._longest = look
         self._jobs = {job.name: job for job in jobs}
         if wrong := [name for name in self._jobs if not _NAME.fullmatch(name)]:
             raise ValueError(f"not names of jobs: {', '.join(wrong)}")
@@ -207,7 +211,7 @@ class Jobs:
             if due <= now and not self._taken(self._jobs[name].lane):
                 self._begin(name, now)
         ahead = [due - now for due, _ in times if due > now]
-        self._plan(min([LOOK, *ahead]))
+        self._plan(min([self._longest, *ahead]))
 
     def _taken(self, lane: str) -> bool:
         return bool(lane) and any(self._jobs[name].lane == lane for name in self._runs)

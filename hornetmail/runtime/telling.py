@@ -42,7 +42,7 @@ TOLD_SECONDS = 60.0
 """A way that fails for that long, and more than once, is trouble of its own."""
 
 
-class Failing(msgspec.Struct, frozen=True, gc=False):
+class Failing(msgspec.Struct, frozen=True):
     """A tenant that could not be told. ``until``: not tried again before, ``pause`` after it failed; ``since``: when it failed first; ``goal``: where
     it was to go."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import msgspec
@@ -398,3 +399,33 @@ def test_a_clock_that_is_put_back_switches_nothing_off() -> None:
     domain.now -= 3600
     domain.outage()
     assert domain.state.mode is Mode.EMERGENCY
+
+
+def test_texts_deferred_end_by_a_text_taken() -> None:
+    """Recipients were taken all along: probes that take them prove nothing new. A message is offered, ever less often, and one taken ends it."""
+    domain = Domain(own=m.Own.TAKES)
+    defers(domain, m.Proof.TEXT)
+    domain.give(m.Trouble("recipient postmaster", "452 disk full", proof=m.Proof.TEXT, ours=True), after=1)
+    assert domain.state.mode is Mode.EMERGENCY
+    assert domain.state.texts
+    at: list[float] = []
+    for _ in range(400):
+        if any(isinstance(action, m.Trial) for action in domain.give(m.ProbeAnswered("h"), after=5)):
+            at.append(domain.now)
+            domain.give(m.Tried(False))
+    assert [round(after - before) for before, after in itertools.pairwise(at)] == [60, 120, 240, 480, 480, 480]
+    assert at[0] - domain.state.since >= POLICY.stay
+    domain.give(m.Tried(True))
+    assert domain.state.mode is Mode.DRAINING
+    assert "took a message" in domain.state.reason
+    assert domain.give(m.Tried(False)) == [], "too late: there is nothing any more that it could end"
+
+
+@pytest.mark.parametrize(("taken", "ends"), [(True, True), (None, True), (False, False)])
+def test_what_a_trial_ends(taken: bool | None, ends: bool) -> None:
+    """Nothing to offer ends it too; one by hand is ended by nothing but an order."""
+    state = m.State(Mode.EMERGENCY, 1.0, m.HEALTH, "why", strict=True, texts=True)
+    for by, automatic, expected in ((m.HEALTH, True, ends), ("admin", True, False), (m.HEALTH, False, False)):
+        decision = m.step(msgspec.structs.replace(state, by=by), m.Tried(taken), 100.0, automatic=automatic, policy=POLICY)
+        assert (decision.state.mode is Mode.DRAINING) is expected
+        assert decision.why

@@ -85,15 +85,31 @@ class Stepper:
 
 
 class Server:
-    """The primary, and everybody outside: ``got`` is what was taken, by address, ``at`` when. ``up``: it answers; ``takes``: it takes mail then."""
+    """The primary, and everybody outside: ``got`` is what was taken, by address, ``at`` when. ``people``: whom it knows when asked; ``up``: it answers; ``takes``: it takes mail then;
+    ``dot``: what it says to each text, if that is not
+    250; ``indigestible``: a text that it defers; ``greylists``: seconds for which it does not know a new pair of sender and recipient;
+    ``barred``: what it says to a sender."""
 
     def __init__(self) -> None:
         self.up = True
         self.takes = True
+        self.people = {"alice", "bob"}
+        self.dot: Reply | None = None
+        self.indigestible = b""
+        self.greylists = 0.0
+        self.barred: dict[str, Reply] = {}
+        self.greeted: dict[tuple[str, str], float] = {}
+        self.offered = 0
+        self.last = b""
         self.trouble: dict[str, Reply] = {}
         self.got: dict[str, list[bytes]] = {}
         self.at: dict[str, list[float]] = {}
         self.dialled: list[float] = []
+
+    def says(self, sender: str, address: str, now: float) -> Reply | None:
+        """What it has against a recipient, in words of its own if it is that it greylists."""
+        new = now - self.greeted.setdefault((sender, address), now) < self.greylists
+        return self.trouble.get(address) or (Reply(451, "4.3.0", "please call again") if new else None)
 
 
 class Line:
@@ -113,15 +129,20 @@ class Line:
             if not (self._server.up and self._server.takes):
                 self.alive = False
                 raise Broken(Stage.MAIL, Reply(421, "4.4.2", "going down"))
-            trouble = [self._server.trouble.get(each.address) for each in recipients]
+            trouble = [self._server.says(sender, each.address, self._clock.seconds()) for each in recipients]
             data = b"".join([chunk async for chunk in chunks]) if not all(trouble) else b""
+            self._server.offered += 1
+            self._server.last = data
+            dot = self._server.dot
+            if self._server.indigestible and self._server.indigestible in data:
+                dot = Reply(451, "4.6.0", "cannot be digested")
             for each, reply in zip(recipients, trouble, strict=True):
-                if reply is None:
+                if reply is None and dot is None:
                     self._server.got.setdefault(each.address, []).append(data)
                     self._server.at.setdefault(each.address, []).append(self._clock.seconds())
             self.used += 1
             return [
-                Answer(Stage.RCPT, reply) if reply is not None else Answer(Stage.DOT, Reply(250, "2.0.0", "ok"))
+                Answer(Stage.RCPT, reply) if reply is not None else Answer(Stage.DOT, dot or Reply(250, "2.0.0", "ok"))
                 for reply in trouble
             ]
 
@@ -129,8 +150,12 @@ class Line:
         return answers
 
     async def ask(self, sender: str, address: str) -> Reply:
-        known = address.partition("@")[0] in ("alice", "bob")
-        return self._server.trouble.get(address) or (Reply(250, "2.1.5", "ok") if known else Reply(550, "5.1.1", "unknown"))
+        if sender in self._server.barred:
+            raise Broken(Stage.MAIL, self._server.barred[sender])
+        known = address.partition("@")[0] in self._server.people
+        return self._server.says(sender, address, self._clock.seconds()) or (
+            Reply(250, "2.1.5", "ok") if known else Reply(550, "5.1.1", "unknown")
+        )
 
     async def quit(self) -> None:
         self.alive = False
@@ -229,11 +254,11 @@ class Steps:
     def mode(self) -> Mode:
         return self.delivery.modes.mode(DOMAIN)
 
-    def send(self, *names: str, archive: bool = True) -> Message:
+    def send(self, *names: str, archive: bool = True, data: bytes = MAIL, sender: str = SENDER) -> Message:
         return self.queue.take(
             1,
-            MAIL,
-            Envelope(SENDER, tuple(Recipient(f"{name}@{DOMAIN}") for name in names)),
+            data,
+            Envelope(sender, tuple(Recipient(f"{name}@{DOMAIN}") for name in names)),
             Origin(Door.MX, peer="203.0.113.9", aligned=True),
             Direction.IN,
             TRACE,

@@ -6,10 +6,12 @@ import itertools
 from typing import Any
 
 import msgspec
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from hornetmail.core.delivery.backoff import Backoff
+from hornetmail.core.delivery.pace import Limits
 from hornetmail.core.delivery.queued import Message, Portal, Row, RowKind, RowState, WaitsFor
 from hornetmail.core.failover.machine import Drained
 from hornetmail.core.failover.mode import Mode
@@ -19,8 +21,9 @@ from hornetmail.core.mail.reply import Reply
 from hornetmail.core.served import Domain, Host
 from hornetmail.delivery.attempt.ground import Ground, Retry
 from hornetmail.delivery.attempt.underway import Underway
-from hornetmail.delivery.home.drain import HANGS_SECONDS, Drain, DrainLimits
+from hornetmail.delivery.home.drain import BEHIND, HANGS_SECONDS, SLICE, Drain, DrainLimits
 from hornetmail.delivery.home.handover import Result
+from hornetmail.delivery.tasks import pause
 from hornetmail.runtime.bus import Bus
 from hornetmail.testing.destinations import MemoryPortal
 from hornetmail.testing.memory_directory import MemoryDirectory
@@ -48,21 +51,36 @@ class _Modes:
 
 
 class _HandOver:
-    """Hands over in no time, with the results that the test names by row; says when."""
+    """Hands over within ``takes`` s, with the results that the test names by row; says when, and how many at once."""
 
     def __init__(self, queue: MemoryQueue, clock: Clock) -> None:
         self.queue = queue
         self.clock = clock
         self.results: dict[int, Result] = {}
+        self.takes: float = 0.0
+        self.clean: list[Deferred[None]] | None = None
+        self.at_once = self.most_at_once = 0
         self.at: list[tuple[float, int]] = []
         self.put_off: list[int] = []
 
-    async def hand(self, message: Message, row: Row, *, sweeping: bool) -> Result:
+    async def hand(self, message: Message, row: Row, *, sweeping: bool, trial: bool = False) -> Result:
         self.at.append((self.clock.seconds() - T, row.id))
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        if self.takes:
+            clock: Any = self.clock
+            await pause(clock, self.takes)
+        self.at_once -= 1
         result = self.results.get(row.id, Result.HOME)
         state = RowState.HOME if result in (Result.HOME, Result.GONE, Result.STUCK) else RowState.PARKED
         self.queue.held[row.id] = msgspec.structs.replace(row, state=state)
         return result
+
+    async def tidied(self, row: Row) -> None:
+        if self.clean is not None:
+            waiting: Deferred[None] = Deferred()
+            self.clean.append(waiting)
+            await waiting
 
     async def later(self, row: Row) -> Result:
         self.put_off.append(row.id)
@@ -77,7 +95,8 @@ class DrainOrder(SynchronousTestCase):
         self.modes = _Modes()
         self.portal = MemoryPortal()
         self.hand_over = _HandOver(self.queue, self.clock)
-        directory = MemoryDirectory([Domain(DOMAIN, primaries=(Host("192.0.2.1"),))], [])
+        hosts = (Host("192.0.2.1"),)
+        directory = MemoryDirectory([Domain(DOMAIN, primaries=hosts), Domain("second.test", primaries=hosts)], [])
         clock: Any = self.clock
         ground = Ground(clock, self.queue, directory, self.modes, Bus(clock), Meters())  # type: ignore[arg-type]
         retry = Retry(clock, Backoff(), lambda: 0.5)
@@ -107,14 +126,30 @@ class DrainOrder(SynchronousTestCase):
         self.copy(8, T - 1)
         self.copy(9, T, state=RowState.HELD)
         assert self.order() == [8, 2, 3, 1, 6, 5, 4, 7]
-        assert DrainLimits() == DrainLimits(10, 50.0, 3, 5, 5.0, 120.0, 4 * 3600.0, 3600.0)
+        assert DrainLimits() == DrainLimits(Limits(20.0, 15, 1.0, 0.1), 3, 5, 5.0, 120.0, 4 * 3600.0, 3600.0)
         assert HANGS_SECONDS == 300
 
     def test_more_than_a_page(self) -> None:
-        """Would catch copies behind the first page of the queue's answer that stay in the portal."""
+        """Would catch copies behind the first page of the queue's answer that stay in the portal, and an order that holds only within a page."""
         for number in range(1, 1002):
+            self.copy(number, T + number % 10 * 10_000 + number)
+        found = Deferred.fromCoroutine(self.drain.waiting(DOMAIN))
+        for _ in range(3):
+            self.clock.advance(0)
+        rows = [row.id for _, row in self.successResultOf(found)]
+        assert rows == sorted(range(1, 1002), key=lambda number: (-(number % 10), -number))
+
+    def test_a_turn_at_a_time(self) -> None:
+        """Rule 8d: twenty thousand copies were put in order in one turn of the reactor, which a second connection waits for."""
+        for number in range(1, 5 * SLICE + 1):
             self.copy(number, T + number)
-        assert self.order() == list(range(1001, 0, -1))
+        pauses: list[float] = []
+        later = self.clock.callLater
+        self.clock.callLater = lambda seconds, *rest: pauses.append(seconds) or later(seconds, *rest)  # type: ignore[method-assign,assignment,func-returns-value]
+        found = Deferred.fromCoroutine(self.drain.waiting(DOMAIN))
+        self.clock.advance(0)
+        assert len(self.successResultOf(found)) == 5 * SLICE
+        assert pauses == [0.0] * (5 * SLICE // 500 + 5)
 
     def test_what_a_pass_takes(self) -> None:
         """All of it after an emergency; in normal mode what is parked or waits for the primary as a whole, the rest keeps its own time."""
@@ -130,22 +165,86 @@ class DrainOrder(SynchronousTestCase):
 
     def go(self, seconds: float, step: float = 0.01) -> None:
         self.drain.kick(DOMAIN)
+        self.wait(seconds, step)
+
+    def wait(self, seconds: float, step: float = 0.01) -> None:
         for _ in range(round(seconds / step)):
             self.clock.advance(step)
 
+    def in_second(self, second: int) -> int:
+        return sum(1 for at, _ in self.hand_over.at if second <= at < second + 1)
+
     def test_one_then_more_side_by_side(self) -> None:
-        """A primary that just came back gets one, then two, up to ten at a time, and no more than fifty a second."""
-        for number in range(1, 101):
+        """A primary that just came back gets one, then more at a time, twenty in the first second, and twice as many from second to second: a thousand
+        are home within ten seconds."""
+        for number in range(1, 1001):
             self.copy(number, T - number)
-        self.go(3)
-        batches: dict[float, int] = {}
-        for at, _ in self.hand_over.at:
-            batches[at] = batches.get(at, 0) + 1
-        assert list(batches.values()) == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 10, 10, 10, 10, 5]
-        last = max(batches)
-        assert 95 / 50 - 0.05 <= last <= 95 / 50 + 0.25
+        self.hand_over.takes = 0.01
+        self.drain.kick(DOMAIN)
+        for _ in range(5):
+            self.clock.advance(0)
+        assert len(self.hand_over.at) == 1
+        self.clock.advance(0.009)
+        assert len(self.hand_over.at) == 1
+        self.wait(10)
+        assert self.in_second(0) <= 22
+        assert self.in_second(1) <= 42
+        assert self.in_second(2) <= 82
+        assert len(self.hand_over.at) == 1000
+        assert self.hand_over.at[-1][0] < 7
+        assert [number for _, number in self.hand_over.at] == list(range(1, 1001))
         assert [type(event) for event in self.modes.observed] == [Drained]
-        assert [number for _, number in self.hand_over.at] == list(range(1, 101))
+
+    def test_a_primary_that_takes_long_is_not_pushed(self) -> None:
+        """Answers that become slow: fewer a second, fewer side by side, never more than fifteen."""
+        for number in range(1, 1001):
+            self.copy(number, T - number)
+        self.hand_over.takes = 0.1
+        self.go(5)
+        assert self.hand_over.most_at_once == 15
+        before = self.in_second(4)
+        self.hand_over.takes = 2.0
+        self.go(8)
+        assert self.in_second(12) <= 15 < before
+        assert self.hand_over.at_once < 15
+
+    def test_the_primary_does_not_wait_for_our_disk(self) -> None:
+        """Copies are removed while the next ones go; a disk that hangs holds the pass up all the same, before it has thousands under way."""
+        for number in range(1, 201):
+            self.copy(number, T - number)
+        self.hand_over.clean = []
+        self.go(10.0)
+        assert len(self.hand_over.at) == BEHIND
+        assert self.modes.observed == []
+        while self.hand_over.clean:
+            self.hand_over.clean.pop(0).callback(None)
+            self.wait(0.1, 0.1)
+        assert len(self.hand_over.at) == 200
+        assert len(self.modes.observed) == 1
+
+    def test_domains_of_one_primary_share_its_pace(self) -> None:
+        """Would catch a thousand domains that each begin gently with the same server, and one that keeps the others waiting."""
+        for number in range(1, 41):
+            self.copy(number, T - number)
+        for number in range(41, 81):
+            self.copy(number, T - number, address="bob@second.test")
+        self.hand_over.takes = 0.01
+        self.drain.kick("second.test")
+        self.go(1.0)
+        first = [number for at, number in self.hand_over.at if at < 1.0]
+        assert len(first) <= 22
+        assert abs(sum(1 for number in first if number <= 40) - len(first) / 2) <= 1
+        self.go(5.0)
+        assert len(self.hand_over.at) == 80
+
+    def test_deferrals_slow_it_down(self) -> None:
+        """A primary under pressure defers one by one: it is left with what it can stand, and the pass goes on."""
+        for number in range(1, 201):
+            self.copy(number, T - number)
+            self.hand_over.results[number] = Result.DEFERRED
+        self.go(10.0)
+        assert self.in_second(9) <= 2
+        assert self.modes.observed == []
 
     def test_a_primary_in_trouble_ends_the_pass(self) -> None:
         """Three batches in a row, one at a time: then it is left alone for ten seconds, twenty, up to two minutes. Would catch a primary that is

@@ -233,6 +233,20 @@ class Flags(SynchronousTestCase):
         assert body.isascii()
         assert (fitted.eight_bit, fitted.smtputf8, fitted.size) == (False, True, 0)
 
+    def test_why_it_cannot_be_taken(self) -> None:
+        """Would catch a sender who is told that his text is not ASCII when his lines are too long, or the other way round."""
+        ascii_, eight, long, short = b"a" * 10, "schön".encode(), b"x" * 1200, b"x"
+        for text, line, told in (
+            (eight, short, "takes ASCII (no 8BITMIME) only"),
+            (ascii_, long, "takes lines of 998 bytes only"),
+            (eight, long, "takes ASCII (no 8BITMIME) and lines of 998 bytes only"),
+        ):
+            data = SIGNED.replace(TEXT, text + b"\r\n" + line + b"\r\n")
+            reply = self.fitted(data, "").refusals[0]
+            assert reply.enhanced == "5.6.3"
+            assert told in reply.text
+        assert not self.fitted(SIGNED.replace(TEXT, ascii_ + b"\r\n"), "").refusals
+
 
 class Senseless(Given):
     async def test_data_answered_250(self) -> None:

@@ -75,10 +75,13 @@ def test_strangers_switch_nothing(events: list[tuple[Verdict, int, int, bool, bo
     async def letter(domain: str, text: str) -> None:
         letters.append(text)
 
+    async def trial(domain: str) -> bool | None:
+        raise AssertionError("not in normal mode")
+
     async def recipients(domain: str) -> dict[str, Any]:
         return {}
 
-    kept = modes.Modes(clock, queue, directory, bus, modes.Consequences(lambda domain: None, letter, recipients))
+    kept = modes.Modes(clock, queue, directory, bus, modes.Consequences(lambda domain: None, letter, trial, recipients))
     kept.health = Answering()  # type: ignore[assignment]
     began = clock.seconds()
     for verdict, recipient, message, proven, question, after in events:

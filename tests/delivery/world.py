@@ -11,6 +11,7 @@ from twisted.trial.unittest import TestCase
 
 from hornetmail.compose.rooms.delivery import House, Lines, Stores, delivery_of
 from hornetmail.core.archive.archived import ArchivedMail, Refused
+from hornetmail.core.delivery import pace
 from hornetmail.core.delivery.backoff import Backoff
 from hornetmail.core.delivery.queued import Message, Row, RowKind
 from hornetmail.core.events import Alarm, ModeChanged
@@ -46,7 +47,7 @@ QUICK = Settings(
     pace=Pace(calm=0.1, alert=0.05, patience=0.4),
     connections=Limits(idle=0.5, budget=1.0, rest=0.02),
     timeouts=Timeouts(connect=0.3, reply=0.5, data=0.5, dot=0.5),
-    drain=DrainLimits(again=0.05, slowest=0.2, per_second=1000),
+    drain=DrainLimits(again=0.05, slowest=0.2, pace=pace.Limits(first=1000.0)),
     sweep=0.1,
 )
 """Everything in tenths of a second."""

@@ -14,10 +14,11 @@ from twisted.internet.defer import CancelledError
 from twisted.logger import globalLogPublisher
 
 from hornetmail.testing.faults.reactor import ProcessDied, Stuck
-from hornetmail.testing.faults.steps import DEATHS, ENDINGS, Ending, Plan, Step
+from hornetmail.testing.faults.steps import DEATHS, ENDINGS, WHILE, Ending, Plan, Step
 from tests.faults.house import WHOLE, House
 from tests.faults.judge import judge
 from tests.faults.ledger import Ledger
+from tests.faults.restoring import judge_restored
 from tests.faults.scenarios import Scenario
 
 LIFE = 4 * 86_400.0
@@ -27,13 +28,14 @@ TAKEN = "250 2.0.0 taken"
 
 
 class Run(NamedTuple):
-    """One run: its steps, and what was wrong after it."""
+    """One run: its steps, what was wrong after it, and what the world knows of it."""
 
     scenario: str
     plan: Plan | None
     met: Step | None
     steps: list[Step]
     found: list[str]
+    ledger: Ledger
 
     def __str__(self) -> str:
         return f"{self.scenario}: {self.met}, {self.plan and self.plan.ending.name}: {'; '.join(self.found)}"
@@ -47,11 +49,13 @@ class _Life:
         self.house = house
         self.ledger = ledger
         self.found: list[str] = []
+        self.cut = 0
 
     async def play(self) -> None:
         house, steps = self.house, self.house.steps
         try:
-            await house.open()
+            if self.scenario.opens:
+                await house.open()
         except CancelledError:
             house.grace = 0.0
         except Exception as error:  # noqa: BLE001  the process ends with a message
@@ -68,6 +72,7 @@ class _Life:
                 self.found.append(f"the scenario failed: {traceback.format_exc(limit=-3)}")
 
     async def end(self) -> None:
+        self.cut = self.house.network.dialled()
         try:
             await self.house.shut()
         except Exception as error:  # noqa: BLE001  the process ends with a message
@@ -77,6 +82,7 @@ class _Life:
 def run(scenario: Scenario, template: Path, plan: Plan | None, unpacked: int = WHOLE) -> Run:
     """One run with one fault, a restart, and the verdict. ``unpacked``: messages that the queue keeps whole in memory."""
     house = House(template, unpacked)
+    house.planned = scenario.planned
     ledger = Ledger(house)
     life = _Life(scenario, house, ledger)
     found = life.found
@@ -98,25 +104,42 @@ def run(scenario: Scenario, template: Path, plan: Plan | None, unpacked: int = W
             house.notes.append("cancelled")
         if plan is None or plan.ending is not Ending.CANCELLED:
             found += [f"not by itself: {what}" for what in ledger.never]
-        allowed = lent + _second_copies(house, plan)
-        house.over()
+        allowed = lent + _second_copies(house, plan, life.cut)
         ledger.told = bool(house.alarms)
+        ledger.alarms, unwritten = house.book()
+        if unwritten and not steps.dead and steps.met is not None and "control.db" not in steps.met.what and not _lasts(plan):
+            found.append(f"alarms that nobody wrote down: {unwritten}")
+        if plan is not None and plan.ending is Ending.LOSES:
+            ledger.stays.clear()  # a mark is durable with the removal that follows it
+        house.over()
         house.alarms.clear()
         house.awake()
-
-        async def verdict() -> None:
-            await house.open()
-            await house.primary.listen()
-            found.extend(await judge(ledger, allowed))
-            await house.shut()
-
+        house.medium_away = False
         try:
-            house.run(verdict(), LIFE, "the restart")
+            found += house.run(_verdict(scenario, house, ledger, allowed), LIFE, "the restart")
         except (Exception, Stuck):  # noqa: BLE001
             found.append(f"after the restart: {traceback.format_exc(limit=-4)}")
-        return Run(scenario.name, plan, steps.met, steps.taken, found)
+        return Run(scenario.name, plan, steps.met, steps.taken, found, ledger)
     finally:
         house.close()
+
+
+def _lasts(plan: Plan | None) -> bool:
+    """Whether the fault meets other places too, ``control.db`` among them."""
+    return plan is not None and plan.ending in WHILE
+
+
+async def _verdict(scenario: Scenario, house: House, ledger: Ledger, allowed: int) -> list[str]:
+    """In the life after: what is not as it should be."""
+    found: list[str] = []
+    if scenario.opens:
+        await house.open()
+        await house.primary.listen()
+        found += await judge(ledger, allowed)
+        await house.shut()
+    if scenario.restores:
+        found += await judge_restored(ledger)
+    return found
 
 
 def _before(scenario: Scenario, house: House, ledger: Ledger) -> int:
@@ -142,7 +165,7 @@ def _before(scenario: Scenario, house: House, ledger: Ledger) -> int:
     return house.steps.connections
 
 
-def _second_copies(house: House, plan: Plan | None) -> int:
+def _second_copies(house: House, plan: Plan | None, cut: int) -> int:
     """Rule 11: one for each connection that was open when the process died, was cut off, or could record nothing any more, and for each final dot
     whose answer did not come."""
     met = house.steps.met
@@ -153,6 +176,9 @@ def _second_copies(house: House, plan: Plan | None) -> int:
     if house.queue_broken():
         # What was claimed before goes on, and may dial only now.
         return max(house.steps.connections, 1)
+    if plan.ending is Ending.HANGS:
+        # Nobody waits for such a long answer when the service is stopped.
+        return max(house.steps.unanswered, cut)
     return house.steps.unanswered
 
 

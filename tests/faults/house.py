@@ -8,74 +8,127 @@ import random
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Coroutine
+from datetime import UTC
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 
+from hornetmail.access.login import AccessRefused
 from hornetmail.archive.archive import Archive, ArchiveSettings, Surroundings
 from hornetmail.archive.care.terms.retention import RetentionSettings
 from hornetmail.archive.media.directory import DirectoryPlace
 from hornetmail.archive.media.medium import Medium
 from hornetmail.archive.media.roster import Media
+from hornetmail.compose.rooms.alarms import Alarms
 from hornetmail.compose.rooms.delivery import Chance, Lines, Stores, delivery_of
 from hornetmail.compose.rooms.delivery import House as Shared
+from hornetmail.compose.rooms.people import control_database
+from hornetmail.compose.rooms.rooms import merge_job, retention_jobs
+from hornetmail.compose.rooms.safety import Safety
+from hornetmail.core.delivery.pace import Limits
 from hornetmail.core.delivery.queued import RowState
-from hornetmail.core.events import Alarm
+from hornetmail.core.events import Alarm, StoreBroken
 from hornetmail.core.failover.mode import Mode
 from hornetmail.core.ids import IdSource
 from hornetmail.core.mail.envelope import Direction, Door, Envelope, Origin, Recipient
-from hornetmail.core.served import Domain, Host, Mailbox, Role, TLSPolicy
+from hornetmail.core.served import Domain, Host, Mailbox, Person, Role, TLSPolicy
+from hornetmail.delivery.home.drain import DrainLimits
 from hornetmail.delivery.outage.health import Pace
+from hornetmail.delivery.recipients.accepted import RecipientLimits
 from hornetmail.delivery.recipients.store import RecipientDatabase
 from hornetmail.delivery.service import Delivery, Settings
+from hornetmail.delivery.tasks import together
+from hornetmail.directory.store import DirectoryStore
 from hornetmail.disk.seal import Seal
 from hornetmail.filter.spf import SenderCheck
 from hornetmail.net.dial import Dialer
+from hornetmail.net.listener import PumpFactory
 from hornetmail.portal.schema import MIGRATIONS as PORTAL
 from hornetmail.portal.store import PortalStore
 from hornetmail.runtime.bus import Bus
+from hornetmail.runtime.jobs import Jobs
+from hornetmail.runtime.timetable import Job, Timetable
+from hornetmail.servers.imap.session import ImapSession
+from hornetmail.servers.imap.site import ImapPolicy, ImapSite
+from hornetmail.servers.pop3 import POP3Policy, POP3Session, POP3Site
 from hornetmail.spool.start import open_queue
 from hornetmail.testing.faults.database import SteppedDatabase
 from hornetmail.testing.faults.disk import Image, SteppedDisk
 from hornetmail.testing.faults.medium import SteppedPlace
 from hornetmail.testing.faults.network import Network
 from hornetmail.testing.faults.reactor import ProcessDied, SteppedReactor, Stuck
+from hornetmail.testing.faults.reading import IMAP, POP, Dialling
 from hornetmail.testing.faults.steps import Ending, Plan, Steps
 from hornetmail.testing.memory_directory import MemoryDirectory
 from hornetmail.testing.resolver import FakeResolver
 from hornetmail.testing.scripted_primary import ScriptedPrimary
+from hornetmail.wire.imap.server import ImapServerEngine
+from hornetmail.wire.pop3.server import POP3ServerEngine
 from tests.delivery.world import Access, Meters
+from tests.faults.ground import HOSTNAME, LOOK, SteppedFoundations, prepare
 
 BEGINNING = 1_710_000_000.0
 """2024-03-09; long before any real clock, so that no file looks settled to the portal."""
 
-HOSTNAME = "mx.hornet.test"
 SENDER = "sender@outside.test"
 TRACE = b"Received: from outside.test\r\n\tby mx.hornet.test; today\r\n"
 ROOT = bytes(range(32))
-SETTINGS = Settings(pace=Pace(calm=600.0))
+SETTINGS = Settings(pace=Pace(calm=600.0), drain=DrainLimits(pace=Limits(first=4.0)))
+"""Mail goes home so slowly that people can do something meanwhile."""
+
+SELDOM = Settings(pace=Pace(calm=86_400.0), sweep=86_400.0, recipients=RecipientLimits(tidy=86_400.0))
 PORT = 2525
+IMAP_PORT = 143
+POP_PORT = 110
+
+
+T = TypeVar("T", bound=IMAP | POP)
+
+
+class _Everybody(Access):
+    """Whose mailbox it is, is let in."""
+
+    def __init__(self, directory: MemoryDirectory) -> None:
+        self._directory = directory
+
+    async def login(self, user: str, password: str, door: str, peer: str) -> Person:
+        """See IAccess."""
+        mailbox = self._directory.mailbox(user)
+        if mailbox is None:
+            raise AccessRefused("credentials", "no")
+        return Person(mailbox.id, mailbox.address, mailbox.tenant, mailbox.roles, (mailbox.address,))
+
+
+class _Directory(MemoryDirectory):
+    """With settings, none of which was made."""
+
+    def setting(self, name: str, default: str, tenant: int = 0) -> str:
+        """See DirectoryStore."""
+        return default
+
 
 WHOLE, PACKED = 20_000, 0
 """Messages that the queue keeps whole in memory: all, and none."""
 
 
 class House:
-    """``disk_of`` a life is what the one before left behind, or what of it was durable. ``unpacked``: of the queue."""
+    """``disk_of`` a life is what the one before left behind, or what of it was durable. ``planned``: jobs that run at their times; then nobody looks
+    often at what is well. ``unpacked``: messages that the queue keeps whole in memory."""
 
     def __init__(self, template: Path | None, unpacked: int = WHOLE) -> None:
         self.unpacked = unpacked
         self.top = Path(tempfile.mkdtemp(prefix="hm-faults-", dir=_quick()))
         self.home = self.top / "0"
         if template is None:
-            self.home.mkdir()
+            prepare(self.home)
         else:
             shutil.copytree(template, self.home)
         self.network = Network()
         self.primary = ScriptedPrimary(self.network)
         self.primary.port = PORT
-        self.directory = MemoryDirectory(
+        self.directory = _Directory(
             [Domain("example.test", primaries=(Host("127.0.0.1", PORT),), tls=TLSPolicy.NONE)],
             [
                 Mailbox(1, "alice@example.test", "example.test"),
@@ -86,7 +139,12 @@ class House:
         self.lives = 0
         self.now = BEGINNING
         self.alarms: list[Alarm] = []
+        self.broken: list[StoreBroken] = []
+        self.base: Any = None
+        self.grounds: list[SteppedFoundations] = []
         self.notes: list[str] = []
+        self.planned: frozenset[str] = frozenset()
+        self.medium_away = False
         self.reactor: SteppedReactor
         self.steps: Steps
 
@@ -108,12 +166,13 @@ class House:
 
     def kill(self) -> int:
         """The process dies now; how many connections were open."""
-        connections = len(self.network.open)
+        connections = self.network.dialled()
         self.steps.dead = True
         self.steps.die()
         return connections
 
     def _cut_off(self) -> None:
+        self.network.hang_up()
         if self.foreground is not None:
             self.foreground.cancel()
 
@@ -125,11 +184,24 @@ class House:
         self.foreground = Deferred.fromCoroutine(coroutine)
         return await self.foreground
 
+    def ground(self, root: Path, *, restoring: bool = False) -> SteppedFoundations:
+        """Of a data directory, in this life."""
+        base = SteppedFoundations(self.reactor, self.disk, root, restoring=restoring)
+        self.grounds.append(base)
+        return base
+
     async def open(self, *, delivering: bool = True) -> None:
         """All rooms, as ``compose`` opens them."""
         reactor, home = self.reactor, self.home
-        self.bus = Bus(reactor)
+        self.base = base = self.ground(home)
+        self._closing.append(base.close)
+        self.bus = base.bus
         self.bus.subscribe(Alarm, self.alarms.append)
+        self.broken = []
+        self.bus.subscribe(StoreBroken, self.broken.append)
+        self.control = await control_database(base)
+        await base.alarms.open(self.control, lambda name: 1)
+        base.at_close(base.alarms.write)
         self.queue: Any = await open_queue(
             reactor,
             home / "queue",
@@ -163,14 +235,91 @@ class House:
             Shared(reactor, self.directory, Access(), self.bus, Meters()),  # type: ignore[arg-type]
             Stores(self.queue, known, self.portal, self.archive),
             Lines(Dialer(reactor, resolver), resolver, SenderCheck(reactor, resolver), HOSTNAME),
-            SETTINGS,
+            SELDOM if self.planned else SETTINGS,
             chance,
         )
         if delivering:
             await self.delivery.start()
             self._closing.append(lambda: self.delivery.stop(self.grace))
+            self._listen()
+            self._look()
+        if delivering and self.planned:
+            await self._plan()
 
     grace = 1.5
+
+    def _listen(self) -> None:
+        """The doors through which people read mail."""
+        reactor = self.reactor
+        access, threads = _Everybody(self.directory), reactor.thread_pool(0, 1, "search")
+        site = ImapSite(
+            reactor,  # type: ignore[arg-type]
+            threads,
+            access,
+            lambda person: [("", self.portal.tree(person.mailbox))],
+            self.bus,
+            ImapPolicy(plaintext_login=True, starttls=False),
+        )
+        pop = POP3Site(reactor, access, self.portal)
+        doors = (
+            (IMAP_PORT, PumpFactory(lambda peer: ImapServerEngine(), lambda peer: ImapSession(site), reactor)),
+            (
+                POP_PORT,
+                PumpFactory(
+                    lambda peer: POP3ServerEngine(POP3Policy(hostname=HOSTNAME, starttls=False, plaintext_login=True)),
+                    lambda peer: POP3Session(pop),
+                    reactor,
+                ),
+            ),
+        )
+        ports = [reactor.listenTCP(number, factory.listener) for number, factory in doors]
+
+        async def shut() -> None:
+            for port in ports:
+                await port.stopListening()
+            await together(factory.stop(self.grace) for _, factory in doors)
+
+        self._closing.append(shut)
+
+    def _look(self) -> None:
+        """Whoever looks after alarms, and tells the administrator."""
+        people: Any = SimpleNamespace(directory=self.directory)
+        rooms: Any = SimpleNamespace(queue=self.queue, delivery=self.delivery, portal=self.portal, archive=self.archive)
+        alarms = Alarms(self.base, people, rooms)
+        alarms.start()
+        self._closing.append(alarms.stop)
+        timetable = Timetable(self.reactor, [Job("alarms", LOOK, alarms.look, first=1.0)])  # type: ignore[arg-type]
+        timetable.startService()
+        self._closing.append(timetable.stopService)
+
+    async def _plan(self) -> None:
+        """Jobs at their times, remembered in ``control.db``."""
+        self.settings = await DirectoryStore.open(self.control, self.bus, self.base.ids)
+        people: Any = SimpleNamespace(control=self.control, directory=self.settings)
+        safety = Safety(self.base, people, self.archive)
+        jobs = (*retention_jobs(self.archive, self.bus), merge_job(self.archive, self.bus), *safety.jobs())
+        self.jobs = Jobs(self.reactor, self.settings, self.bus, UTC, [job for job in jobs if job.name in self.planned], 21_600.0)
+        await self.jobs.start()
+        self._closing.append(self.jobs.stop)
+
+    def book(self) -> tuple[set[tuple[str, str]], list[str]]:
+        """Alarms of this life: code and subject of those that are written down, and those that are not."""
+        if self.base is None:
+            return set(), []
+        unwritten = {record.key for record in self.base.alarms._dirty.values()}
+        raised = {(alarm.code, alarm.subject or alarm.domain) for alarm in self.alarms}
+        return raised - unwritten, sorted(f"{code} {subject}" for code, subject in raised & unwritten)
+
+    async def dial(self, port: int, conversation: T) -> T:
+        """Somebody's mail program. Raises ConnectionRefusedError."""
+        factory = Dialling(conversation)
+        self.network.connect(self.reactor, port, factory, 30.0, delay=0.0, refused=False)
+        await factory.made
+        return conversation
+
+    def place(self) -> SteppedPlace:
+        """The medium's."""
+        return SteppedPlace(DirectoryPlace(self.home / "medium", self.disk), self.reactor, lambda: self.medium_away)
 
     def new_archive(self) -> Archive:
         """Not started."""
@@ -184,9 +333,9 @@ class House:
                 open_database=SteppedDatabase.open,
             ),
             self.home / "archive",
-            media=Media([Medium(1, SteppedPlace(DirectoryPlace(self.home / "medium", self.disk), self.reactor))], 1),
+            media=Media([Medium(1, self.place())], 1),
             root=ROOT,
-            settings=ArchiveSettings(tick_seconds=300.0, retention=RetentionSettings(share=1.0)),
+            settings=ArchiveSettings(tick_seconds=10_000.0 if self.planned else 300.0, retention=RetentionSettings(share=1.0)),
         )
 
     async def shut(self) -> None:
@@ -199,6 +348,8 @@ class House:
     def over(self) -> None:
         """The process is no more; the next life begins with what it left behind, or with what of it was durable."""
         self.reactor.bury()
+        for base in self.grounds:
+            base.lock.release()
         self.now = self.reactor.seconds() + 5.0
         if self.image is not None:
             after = self.top / str(self.lives)
@@ -223,6 +374,8 @@ class House:
     def close(self) -> None:
         """At the end of all."""
         self.reactor.bury()
+        for base in self.grounds:
+            base.lock.release()
         for database in self.reactor.databases:
             with contextlib.suppress(Exception):
                 database.abandon()
@@ -266,7 +419,7 @@ class House:
     async def send(self, mark: str, *recipients: str, size: int = 0) -> None:
         """Accepted, or an exception: then nobody has said 250."""
         data = f"From: {SENDER}\r\nTo: you\r\nMessage-ID: <{mark}@outside.test>\r\nSubject: {mark}\r\n\r\nThe text of {mark}.\r\n".encode()
-        data += b"0123456789abcde\r\n" * (size // 17)
+        data += (b"0123456789abcdef" * 60 + b"\r\n") * (size // 962)
         deposit = self.queue.begin(1)
         try:
             await deposit.write(data)

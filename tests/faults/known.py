@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from hornetmail.testing.faults.steps import Ending, Kind, Step
-from tests.faults.driver import Run
 
 
 class Known(NamedTuple):
@@ -28,11 +28,11 @@ class Known(NamedTuple):
             and re.search(self.what, step.what) is not None
         )
 
-    def explains(self, run: Run) -> bool:
+    def explains(self, scenario: str, step: Step | None, ending: Ending | None, found: Sequence[str]) -> bool:
         """Whether all that the judge found in a run is this fault."""
-        if run.met is None or run.plan is None or not self.may(run.scenario, run.met, run.plan.ending):
+        if step is None or ending is None or not self.may(scenario, step, ending):
             return False
-        return all(re.search(self.says, each) is not None for each in run.found)
+        return all(re.search(self.says, each) is not None for each in found)
 
 
 KNOWN: tuple[Known, ...] = ()

@@ -10,8 +10,10 @@ from typing import Any
 from twisted.internet.defer import CancelledError
 
 from hornetmail.core.served import Person, Role
+from hornetmail.runtime.jobs import Result
 from hornetmail.testing.archives import AUDITOR, BytesBody, item, mail
-from tests.faults.house import House
+from hornetmail.testing.faults.reading import IMAP, POP
+from tests.faults.house import IMAP_PORT, POP_PORT, House
 
 MARK = re.compile(rb"^Subject: (\S+)\r?$", re.MULTILINE)
 MAILBOXES = {1: "alice@example.test", 2: "bob@example.test", 3: "admin@example.test"}
@@ -21,23 +23,32 @@ MARKS = re.compile(r"^[a-z]+\d+(-again\d*)?$")
 
 class Ledger:
     """``accepted``: mark to recipients, of what got its 250; ``tried`` were offered. ``removed``: by people, and they were told so; how often it
-    was at home then. ``places``: the folders in which what people moved must be now, one of them ("": removed); more than one after an error.
-    ``feeds`` were offered to the archive itself, ``archived`` were taken; ``expired`` was purged. ``never``: what did not come about.
-    ``told``: there was an alarm."""
+    was at home then. ``stays``: marked as deleted, and how often it was at home then. ``places``: the folders in which what people moved must be now, one of them ("": removed); more than one after an error.
+    ``feeds`` were offered to the archive itself, ``archived`` were taken; ``on_medium`` are there, wherever the data directory may be; ``expired`` was purged. ``gone_from_medium``: its deletion is there as well. ``values``: those that a
+    setting had, one after the other, ``safe``: the one that is in a backup. ``never``: what did not come about.
+    ``told``: there was an alarm. ``alarms``: code and subject of those that were written down. ``stand``: codes of alarms whose cause lasts."""
 
     def __init__(self, house: House) -> None:
         self.house = house
         self.accepted: dict[str, tuple[str, ...]] = {}
         self.tried: dict[str, tuple[str, ...]] = {}
         self.removed: dict[tuple[str, str], int] = {}
+        self.stays: dict[tuple[str, str], int] = {}
         self.places: dict[tuple[str, str], set[str]] = {}
         self.expired: set[str] = set()
         self.perhaps_expired: set[str] = set()
         self.feeds: set[str] = set()
         self.archived: set[str] = set()
+        self.on_medium: set[str] = set()
+        self.values: list[str] = [""]
+        self.safe = ""
+        self.gone_from_medium: set[str] = set()
         self.copied: set[tuple[str, str]] = set()
         self.never: list[str] = []
         self.told = False
+        self.alarms: set[tuple[str, str]] = set()
+        self.stand: set[str] = set()
+        self._sessions: dict[int, IMAP] = {}
 
     # In the scenario
 
@@ -67,7 +78,7 @@ class Ledger:
     def healthy(self) -> bool:
         """Whether it claims to work; if not, it was told so and is to be restarted."""
         house = self.house
-        if house.archive.holdings.staging.records.broken:
+        if house.broken:
             return False
         return not (house.queue.broken or any(database.broken for database in house.reactor.databases))
 
@@ -84,31 +95,58 @@ class Ledger:
                 return True
         return False
 
-    async def uids(self, mailbox: int, folder: str = "INBOX") -> dict[str, int]:
-        """A person's messages in a folder, by mark."""
-        opened = await self.house.portal.tree(mailbox).open(folder)
-        found: dict[str, int] = {}
-        for entry in await opened.entries():
-            match = MARK.search(await (await opened.body(entry.uid)).read())
-            if match:
-                found[match.group(1).decode()] = entry.uid
-        return found
+    # People, who read their mail over IMAP and POP
+
+    async def session(self, mailbox: int) -> IMAP:
+        """A person's, logged in; a new one if the last is over. Raises what keeps it from being made."""
+        session = self._sessions.get(mailbox)
+        if session is None or session.over:
+            session = await self.house.dial(IMAP_PORT, IMAP())
+            await session.greeted(MAILBOXES[mailbox])
+            self._sessions[mailbox] = session
+        return session
 
     async def remove(self, mailbox: int, mark: str) -> None:
-        """Delete and expunge, if it is there."""
+        """Delete and expunge, if it is there. What is marked as deleted counts as removed (rule 10)."""
         key = (mark, MAILBOXES[mailbox])
+        marked: list[int] = []
 
         async def gone() -> None:
-            folder = await self.house.portal.tree(mailbox).open("INBOX")
-            uid = (await self.uids(mailbox)).get(mark)
-            if uid is not None:
-                await folder.store([uid], add=["\\Deleted"])
-                assert uid in await folder.expunge([uid])
+            session = await self.session(mailbox)
+            uid = (await session.subjects("INBOX")).get(mark)
+            if uid is not None and not marked:
+                if not await session.mark_deleted(uid):
+                    raise LookupError(mark)
+                marked.append(uid)
+                self.stays[key] = self.home()[key]
+            if marked:
+                await session.expunge(marked[0])
 
         if not await self.there(mailbox, mark, "INBOX"):
             return
         self.places[key] = {"INBOX", ""}
-        if await self.attempt(gone):
+        if await self.attempt(gone) and marked:
+            self.taken_away(key)
+
+    async def popped(self, mailbox: int, mark: str) -> None:
+        """Fetched and deleted by a POP client, if it is there."""
+        key = (mark, MAILBOXES[mailbox])
+        gone: list[bool] = []
+
+        async def fetched() -> None:
+            session = await self.house.dial(POP_PORT, POP())
+            try:
+                await session.greeted(MAILBOXES[mailbox])
+                number = (await session.subjects()).get(mark)
+                if number is not None:
+                    self.places[key] = {"INBOX", ""}
+                    await session.command(f"DELE {number}")
+                await session.command("QUIT")
+                gone.append(number is not None)
+            finally:
+                session.close()
+
+        if await self.attempt(fetched) and any(gone):
             self.taken_away(key)
 
     async def move(self, mailbox: int, mark: str, source: str, target: str) -> None:
@@ -116,10 +154,12 @@ class Ledger:
         key = (mark, MAILBOXES[mailbox])
 
         async def moved() -> None:
-            uid = (await self.uids(mailbox, source)).get(mark)
+            session = await self.session(mailbox)
+            uid = (await session.subjects(source)).get(mark)
             if uid is not None:
-                await (await self.house.portal.tree(mailbox).open(source)).move([uid], target)
-            elif mark not in await self.uids(mailbox, target):
+                if not await session.put(uid, target, away=True):
+                    raise LookupError(mark)
+            elif mark not in await session.subjects(target):
                 raise LookupError(mark)
 
         if not await self.there(mailbox, mark, source):
@@ -133,7 +173,7 @@ class Ledger:
         seen: list[bool] = []
 
         async def look() -> None:
-            seen.append(mark in await self.uids(mailbox, folder))
+            seen.append(mark in await (await self.session(mailbox)).subjects(folder))
 
         await self.attempt(look)
         return any(seen)
@@ -141,16 +181,17 @@ class Ledger:
     def taken_away(self, key: tuple[str, str]) -> None:
         """It was removed, and whoever did it was told so."""
         self.places[key] = {""}
-        self.removed[key] = self.home()[key]
+        self.removed[key] = self.stays.get(key, self.home()[key])
 
     async def copy(self, mailbox: int, mark: str, source: str, target: str) -> None:
         """A second copy that is wanted."""
 
         async def copied() -> None:
-            folder = await self.house.portal.tree(mailbox).open(source)
-            uid = (await self.uids(mailbox, source)).get(mark)
-            if uid is not None and mark not in await self.uids(mailbox, target):
-                await folder.copy([uid], target)
+            session = await self.session(mailbox)
+            if mark not in await session.subjects(target):
+                uid = (await session.subjects(source)).get(mark)
+                if uid is not None and not await session.put(uid, target, away=False):
+                    raise LookupError(mark)
 
         self.copied.add((mark, MAILBOXES[mailbox]))
         await self.attempt(copied)
@@ -160,17 +201,44 @@ class Ledger:
         key = (mark, MAILBOXES[mailbox])
 
         async def put() -> None:
-            folder = await self.house.portal.tree(mailbox).open(target)
-            deposit = folder.append((), None)
-            await deposit.write(f"From: me\r\nSubject: {mark}\r\n\r\nA draft.\r\n".encode())
-            await deposit.commit()
+            await (await self.session(mailbox)).append(target, f"From: me\r\nSubject: {mark}\r\n\r\nA draft.\r\n".encode())
 
         self.places[key] = {target, ""}
         if await self.attempt(put):
             self.places[key] = {target}
 
-    async def folder(self, address: str, old: str, new: str, change: Callable[[], Awaitable[object]]) -> bool:
-        """Rename a folder, or remove it (``new`` is "")."""
+    async def made(self, mailbox: int, name: str) -> bool:
+        """A folder, if there is none of that name."""
+
+        async def make() -> None:
+            session = await self.session(mailbox)
+            if name not in await session.folders():
+                await session.command(f'CREATE "{name}"')
+
+        return await self.attempt(make)
+
+    async def renamed(self, mailbox: int, old: str, new: str) -> bool:
+        """All in it has moved."""
+
+        async def rename() -> None:
+            session = await self.session(mailbox)
+            names = await session.folders()
+            if old in names and new not in names:
+                await session.command(f'RENAME "{old}" "{new}"')
+
+        return await self._folder(MAILBOXES[mailbox], old, new, rename)
+
+    async def dropped(self, mailbox: int, name: str) -> bool:
+        """A folder, and all in it."""
+
+        async def drop() -> None:
+            session = await self.session(mailbox)
+            if name in await session.folders():
+                await session.command(f'DELETE "{name}"')
+
+        return await self._folder(MAILBOXES[mailbox], name, "", drop)
+
+    async def _folder(self, address: str, old: str, new: str, change: Callable[[], Awaitable[object]]) -> bool:
         there = [key for key, folders in self.places.items() if key[1] == address and old in folders]
         for key in there:
             self.places[key] = self.places[key] | {new}
@@ -183,11 +251,11 @@ class Ledger:
 
     # The archive
 
-    async def staged(self, mark: str, *, retention_days: int) -> None:
-        """A feed brings a mail, until it is taken; each time the same one."""
+    async def staged(self, mark: str, *, retention_days: int, age: float = 0.0) -> None:
+        """A feed brings a mail, ``age`` seconds old, until it is taken; each time the same one."""
         archives = self.house.archive
         number = 1000 + len(self.feeds)
-        what = item(number, received=self.house.reactor.seconds(), retention_days=retention_days)
+        what = item(number, received=self.house.reactor.seconds() - age, retention_days=retention_days)
         self.feeds.add(mark)
 
         async def put() -> None:
@@ -195,6 +263,50 @@ class Ledger:
 
         if await self.attempt(put):
             self.archived.add(mark)
+
+    async def sealed(self) -> bool:
+        """What was taken is on the medium."""
+        taken, gone = set(self.archived), set(self.expired)
+        done = await self.attempt(lambda: self.house.archive.flush(seal=True))
+        if done:
+            self.on_medium |= taken
+            self.gone_from_medium |= gone
+        return done
+
+    async def deleted(self, mark: str) -> None:
+        """Somebody who may has it deleted, if it is found."""
+        gone: list[int] = []
+
+        async def go() -> None:
+            found = await self.house.archive.search(AUDITOR, "", limit=500)
+            numbers = [hit.id for hit in found.results if hit.subject == mark]
+            if numbers:
+                gone.extend((await self.house.archive.keeping.delete(1, numbers, "admin@example.test", "asked for")).removed)
+
+        self.perhaps_expired.add(mark)
+        if await self.attempt(go) and gone:
+            self.expired.add(mark)
+
+    async def backed_up(self, name: str, value: str) -> None:
+        """A backup by the job of that name. ``value``: a setting that it holds if it went through."""
+        house = self.house
+        self.values.append(value)
+        if not await self.attempt(lambda: house.settings.set_setting("story", value)):
+            return
+        taken, gone = set(self.archived), set(self.expired)
+
+        async def run() -> None:
+            house.jobs.run(name)
+            await house.pause(1.0)
+            if not await house.until(lambda: house.jobs.view(name).result in (Result.OK, Result.FAILED), 7200.0, name):
+                self.never.append(f"the job {name} ends")
+            if house.jobs.view(name).result is not Result.OK:
+                raise RuntimeError(house.jobs.view(name).detail)
+
+        if await self.attempt(run):
+            self.safe = value
+            self.on_medium |= taken
+            self.gone_from_medium |= gone
 
     async def redelivered(self, mark: str, address: str) -> None:
         """The administrator has it delivered once more."""

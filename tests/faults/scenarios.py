@@ -7,20 +7,27 @@ from typing import NamedTuple
 
 from hornetmail.core.delivery.queued import RowKind, RowState
 from hornetmail.core.failover.mode import Mode
+from hornetmail.delivery.tasks import together
+from tests.faults.ground import prepare
 from tests.faults.house import House
 from tests.faults.ledger import Ledger
+from tests.faults.restoring import RESTORED, restored
 
 ALICE, BOB, STRANGER = "alice@example.test", "bob@example.test", "stranger@example.test"
 DAY = 86_400.0
 
 
 class Scenario(NamedTuple):
-    """``starting``: the steps of the start are counted too. ``before``: what the life before did, without faults, until it died."""
+    """``starting``: the steps of the start are counted too. ``before``: what the life before did, without faults, until it died. ``planned``: jobs
+    that run at their times. ``opens``: the service runs. ``restores``: the verdict is on what a restore from the medium brings back, too."""
 
     name: str
     play: Callable[[House, Ledger], Awaitable[None]]
     starting: bool = False
     before: Callable[[House, Ledger], Awaitable[None]] | None = None
+    planned: frozenset[str] = frozenset()
+    opens: bool = True
+    restores: bool = False
 
 
 async def deliver(house: House, ledger: Ledger) -> None:
@@ -39,17 +46,9 @@ async def outage(house: House, ledger: Ledger) -> None:
     await ledger.until(lambda: house.mode() is Mode.EMERGENCY, "an emergency")
     await ledger.until(lambda: _parked(house), "all is in the portal, or waits")
     await ledger.remove(1, "o2")
-    tree = house.portal.tree(1)
-
-    async def folder() -> None:
-        if "Kept" not in {info.name for info in await tree.folders()}:
-            await tree.create("Kept")
-
-    await ledger.attempt(folder)
+    await ledger.made(1, "Kept")
     await ledger.move(1, "o3", "INBOX", "Kept")
-    if await ledger.attempt(lambda: house.portal.lock(2, "pop")):
-        await ledger.remove(2, "o1")
-        await house.portal.unlock(2, "pop")
+    await ledger.popped(2, "o1")
     await ledger.sent("o6", BOB)
     await house.primary.listen()
     await ledger.until(lambda: house.mode() is Mode.NORMAL and house.idle(), "all is home")
@@ -89,33 +88,18 @@ async def archive(house: House, ledger: Ledger) -> None:
 
 async def portal(house: House, ledger: Ledger) -> None:
     """An emergency by hand, in which somebody sorts his mail: folders made, renamed and removed, messages moved, copied, appended, expunged."""
-    tree = house.portal.tree(1)
-
-    async def made(name: str) -> None:
-        if name not in {info.name for info in await tree.folders()}:
-            await tree.create(name)
-
-    async def renamed() -> None:
-        names = {info.name for info in await tree.folders()}
-        if "Work" in names and "Done" not in names:
-            await tree.rename("Work", "Done")
-
-    async def dropped() -> None:
-        if "Old" in {info.name for info in await tree.folders()}:
-            await tree.delete("Old")
-
     await ledger.attempt(lambda: house.delivery.modes.switch("example.test", Mode.EMERGENCY, "admin"))
     for number in range(1, 6):
         await ledger.sent(f"p{number}", ALICE)
     await ledger.until(lambda: _parked(house), "all is in the portal")
-    await ledger.attempt(lambda: made("Work"))
+    await ledger.made(1, "Work")
     await ledger.move(1, "p1", "INBOX", "Work")
     await ledger.appended(1, "p9", "Work")
-    if await ledger.folder(ALICE, "Work", "Done", renamed):
+    if await ledger.renamed(1, "Work", "Done"):
         await ledger.copy(1, "p2", "INBOX", "Done")
-    await ledger.attempt(lambda: made("Old"))
+    await ledger.made(1, "Old")
     await ledger.move(1, "p3", "INBOX", "Old")
-    await ledger.folder(ALICE, "Old", "", dropped)
+    await ledger.dropped(1, "Old")
     await ledger.remove(1, "p4")
     await house.primary.listen()
     await ledger.attempt(lambda: house.delivery.modes.switch("example.test", Mode.NORMAL, "admin"))
@@ -144,10 +128,128 @@ async def before_cut_off(house: House, ledger: Ledger) -> None:
     house.kill()
 
 
+async def drain(house: House, ledger: Ledger) -> None:
+    """Mail goes home while people read, file and remove it, over IMAP and POP at once."""
+    await ledger.attempt(lambda: house.delivery.modes.switch("example.test", Mode.EMERGENCY, "admin"))
+    for number in range(1, 9):
+        await ledger.sent(f"g{number}", BOB if number in (2, 5, 8) else ALICE)
+    await ledger.until(lambda: _parked(house), "all is in the portal")
+    await ledger.made(1, "Kept")
+
+    async def alice() -> None:
+        await ledger.remove(1, "g7")
+        await house.pause(0.1)
+        await ledger.move(1, "g6", "INBOX", "Kept")
+        await house.pause(0.1)
+        await ledger.copy(1, "g4", "INBOX", "Kept")
+        await ledger.appended(1, "g9", "Kept")
+        await ledger.move(1, "g6", "Kept", "INBOX")
+        await ledger.remove(1, "g1")
+
+    async def bob() -> None:
+        await ledger.popped(2, "g5")
+        await house.pause(0.1)
+        await ledger.popped(2, "g2")
+
+    await house.primary.listen()
+    await ledger.attempt(lambda: house.delivery.modes.switch("example.test", Mode.NORMAL, "admin"))
+    await together((alice(), bob()))
+    await ledger.until(lambda: house.mode() is not Mode.NORMAL or house.idle(), "all is home")
+
+
+async def away(house: House, ledger: Ledger) -> None:
+    """The medium is away when the service starts: mail is taken, delivered and staged, somebody is told; then it is back, and all goes there."""
+    await house.primary.listen()
+    await ledger.sent("w3", BOB)
+    await ledger.staged("w2", retention_days=90)
+    alarms = house.base.alarms
+    await ledger.until(lambda: alarms.find("medium-away", "1"), "somebody is told that the medium is away")
+    await house.pause(1800.0)
+    house.medium_away = False
+    await ledger.until(lambda: not alarms.find("medium-away", "1"), "somebody is told that it is back")
+    await ledger.until(lambda: not house.archive.holdings.staging.count and house.idle(), "all is on the medium")
+    await ledger.redelivered("w1", BOB)
+    await ledger.until(house.idle, "the queue is empty")
+
+
+async def before_away(house: House, ledger: Ledger) -> None:
+    """A mail on the medium."""
+    await ledger.staged("w1", retention_days=90)
+    await ledger.sealed()
+    house.medium_away = True
+    house.kill()
+
+
+async def merge(house: House, ledger: Ledger) -> None:
+    """Small packs are put together, one mail is deleted, and the pack is written anew without it; then the index is made again."""
+
+    async def rebuilt() -> None:
+        assert not await house.archive.rebuild(), "what it could not read is told, and whoever asked for it asks again"
+
+    async def merged() -> None:
+        done = await house.archive.merge(house.reactor.seconds() + 40 * DAY)
+        assert not done.away, "a night later it is tried again"
+
+    await house.primary.listen()
+    for number in range(1, 4):
+        await ledger.staged(f"m{number}", retention_days=90)
+        await ledger.sealed()
+    await ledger.attempt(merged)
+    await ledger.deleted("m2")
+    await ledger.sealed()
+    await ledger.attempt(merged)
+    await ledger.attempt(rebuilt)
+
+
+async def nights(house: House, ledger: Ledger) -> None:
+    """Two nights with their jobs: a mail that has expired is marked and purged, packs are merged."""
+    await house.primary.listen()
+    for mark, days in (("n1", 1), ("n2", 90), ("n3", 90)):
+        await ledger.staged(mark, retention_days=days, age=2 * DAY)
+        await ledger.sealed()
+    ledger.perhaps_expired.add("n1")
+    await ledger.sent("n4", ALICE)
+    await house.pause(1.6 * DAY)
+    await ledger.until(house.idle, "the queue is empty")
+
+
+async def backups(house: House, ledger: Ledger) -> None:
+    """A full backup and an increment, with a deletion between them; a restore from the medium brings all of it back, and nothing else."""
+    await house.primary.listen()
+    await ledger.staged("b1", retention_days=90)
+    await ledger.staged("b2", retention_days=90)
+    await ledger.sealed()
+    await ledger.backed_up("backup-full", "first")
+    await ledger.deleted("b2")
+    await ledger.staged("b3", retention_days=90)
+    await ledger.backed_up("backup", "second")
+
+
+async def restore(house: House, ledger: Ledger) -> None:
+    """The data directory is lost; people and mail come back from the medium, into an empty one."""
+    await ledger.attempt(lambda: restored(house))
+
+
+async def before_restore(house: House, ledger: Ledger) -> None:
+    """What is there to come back."""
+    await backups(house, ledger)
+    await house.shut()
+    prepare(house.home / RESTORED)
+    house.kill()
+
+
+BACKUPS = frozenset({"backup", "backup-full"})
+
 SCENARIOS = (
     Scenario("deliver", deliver, starting=True),
     Scenario("outage", outage),
     Scenario("archive", archive),
     Scenario("portal", portal),
     Scenario("cut off", cut_off, starting=True, before=before_cut_off),
+    Scenario("drain", drain),
+    Scenario("away", away, starting=True, before=before_away),
+    Scenario("merge", merge),
+    Scenario("nights", nights, planned=frozenset({"mark", "purge", "merge"})),
+    Scenario("backups", backups, planned=BACKUPS, restores=True),
+    Scenario("restore", restore, before=before_restore, planned=BACKUPS, opens=False, restores=True),
 )

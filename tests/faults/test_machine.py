@@ -69,9 +69,8 @@ class Outage(RuleBasedStateMachine):
 
     def there(self, mailbox: int, folder: str) -> list[str]:
         async def look() -> list[str]:
-            if folder not in {info.name for info in await self.house.portal.tree(mailbox).folders()}:
-                return []
-            return sorted(await self.ledger.uids(mailbox, folder))
+            session = await self.ledger.session(mailbox)
+            return sorted(await session.subjects(folder)) if folder in await session.folders() else []
 
         found: list[str] = self.do(look())
         return found
@@ -92,7 +91,7 @@ class Outage(RuleBasedStateMachine):
 
     @rule()
     def primary_comes_or_goes(self) -> None:
-        self.second += len(self.house.network.open) if self.up else 0
+        self.second += self.house.network.dialled() if self.up else 0
         self.do(self.house.primary.stop() if self.up else self.house.primary.listen())
         self.up = not self.up
 
@@ -109,7 +108,7 @@ class Outage(RuleBasedStateMachine):
             return
         key = (marks[which % len(marks)], MAILBOXES[mailbox])
         if away:
-            self.do(self._folder(mailbox))
+            self.do(self.ledger.made(mailbox, "Kept"))
             self.do(self.ledger.move(mailbox, key[0], "INBOX", "Kept"))
             if self.ledger.places.get(key) == {"Kept"} and key[0] in self.there(mailbox, "Kept"):
                 self.model.keep(key, self.ledger.home()[key])
@@ -117,11 +116,6 @@ class Outage(RuleBasedStateMachine):
             self.do(self.ledger.remove(mailbox, key[0]))
             if key in self.ledger.removed:
                 self.model.remove(key, self.ledger.removed[key])
-
-    async def _folder(self, mailbox: int) -> None:
-        tree = self.house.portal.tree(mailbox)
-        if "Kept" not in {info.name for info in await tree.folders()}:
-            await tree.create("Kept")
 
     @precondition(lambda self: self.model.kept)
     @rule(which=st.integers(0, 5))

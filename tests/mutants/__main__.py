@@ -56,7 +56,7 @@ class Ended:
 
 def _pytest(tree: Path, *arguments: str, limit: float | None = None, first: bool = False) -> Ended:
     """The ``first`` run compiles what all others then need not: they write no bytecode, and a change's has another time of day."""
-    command = [sys.executable, "-bb", "-m", "pytest", "-q", "-p", "tests.mutants.ending", *arguments]
+    command = [sys.executable, "-bb", "-m", "pytest", "-q", *([] if first else ["-p", "tests.mutants.ending"]), *arguments]
     environment = {
         **os.environ,
         "PYTHONPATH": str(tree),

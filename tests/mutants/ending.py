@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pytest
 
-PATIENCE = 15.0
+PATIENCE = 60.0
 """Seconds."""
 HANGS = 9
 

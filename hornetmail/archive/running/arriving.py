@@ -21,7 +21,7 @@ LONGEST_WAIT = 900.0
 
 
 class Arriving:
-    """``come_up`` is tried at each round while the archive waits for a medium, and says why it did not come up."""
+    """``come_up`` is tried at each round while the archive waits for a medium or its index."""
 
     log = Logger()
 
@@ -76,10 +76,18 @@ class Arriving:
 
     def _tick(self) -> None:
         self.start()
+        self._look_at_logs()
         if self._round.called:
             # A medium that answers slowly keeps the round from the next tick, and nothing else.
             self._round = Deferred.fromCoroutine(self.look_round())
         self._seal_if_old()
+
+    def _look_at_logs(self) -> None:
+        """One whose sync failed takes nothing more before a restart, whoever met that and whatever became of it."""
+        holdings = self._footing.holdings
+        for log in (holdings.staging.records, holdings.leaves.records):
+            if log.broken:
+                self._footing.voice.log_broke(str(log.directory))
 
     def _seal_if_old(self) -> None:
         footing = self._footing
@@ -93,7 +101,7 @@ class Arriving:
         standing, holdings = self._footing.standing, self._footing.holdings
         try:
             back = await holdings.in_thread(self._footing.watch.look)
-            if standing.waits:
+            if standing.waits or standing.again:
                 await self._come_up()
             for number in back:
                 self.log.info("medium {number} is back", number=number)

@@ -122,6 +122,11 @@ class Voice:
         if self._bus is not None:
             self._bus.publish(StoreBroken("archive", file, str(error), error.corrupt))
 
+    def log_broke(self, directory: str) -> None:
+        """A log takes nothing more in this process."""
+        if self._bus is not None:
+            self._bus.publish(StoreBroken("archive", directory, "writing or syncing it failed", False))
+
     def grew(self, mails: int) -> None:
         """So many mails can be found now that could not before."""
         if self._bus is not None:
@@ -142,7 +147,8 @@ class OpenIndex(msgspec.Struct, frozen=True):
 
 
 class Standing:
-    """How the archive stands. ``running``: it takes mail. ``waits``: for what it is not open yet. ``broken``: why its index cannot be used. ``opened``: the index;
+    """How the archive stands. ``running``: it takes mail. ``waits``: for what it is not open yet. ``broken``: why its index cannot be used; ``again``: that may be over in a
+    moment, and it is tried again. ``opened``: the index;
     ``at_work`` False: a rebuild has stopped who writes it, and it is only searched. ``mails``, ``raw``: how many it holds, and their bytes."""
 
     def __init__(self, reactor: Any) -> None:
@@ -150,6 +156,7 @@ class Standing:
         self.running = False
         self.waits = ""
         self.broken = ""
+        self.again = False
         self.opened: OpenIndex | None = None
         self.at_work = False
         self.mails = 0
@@ -168,6 +175,11 @@ class Standing:
         return self.opened
 
     @property
+    def remedy(self) -> str:
+        """What is to be done about an index that cannot be used."""
+        return "it is tried again" if self.again else "run archive rebuild"
+
+    @property
     def why_not(self) -> str:
         """Why there is no index."""
         if self.waits:
@@ -175,7 +187,7 @@ class Standing:
         if not self.running:
             return "the archive is not running"
         if self.broken:
-            return f"the index cannot be used ({self.broken}): run archive rebuild"
+            return f"the index cannot be used ({self.broken}): {self.remedy}"
         return "the archive key is locked" if self.opened is None else "the index is made anew just now"
 
     def ask(self, fn: Callable[[Cursor, A], T | None], what: A) -> T | None:

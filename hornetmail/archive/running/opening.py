@@ -26,6 +26,8 @@ from hornetmail.archive.store.records import RecordCodec
 from hornetmail.archive.store.shelf import Shelf, locate_part
 from hornetmail.archive.store.staging import Staging, StagingEnds
 from hornetmail.core.archive.archived import ArchiveError
+from hornetmail.db.engines import DatabaseBroken
+from hornetmail.db.migrate import SchemaError
 from hornetmail.db.pool import Database, Watch
 from hornetmail.disk.records import RecordLog
 from hornetmail.disk.threads import lock
@@ -100,14 +102,15 @@ class Opening:
             holdings.leaves.close()
 
     async def come_up(self) -> None:
-        """Everything. Raises MediumError: it cannot begin without a medium that is away."""
+        """Everything that is not open yet. Raises MediumError: it cannot begin without a medium that is away."""
         standing = self._standing
-        await self._holdings.in_thread(self._open_files)
-        if standing.waits:
-            self._voice.over("archive-waits", "the archive takes mail")
-        standing.waits = ""
-        standing.running = True
-        if not self._holdings.keys.current().locked:
+        if not standing.running:
+            await self._holdings.in_thread(self._open_files)
+            if standing.waits:
+                self._voice.over("archive-waits", "the archive takes mail")
+            standing.waits = ""
+            standing.running = True
+        if standing.opened is None and not self._holdings.keys.current().locked:
             await self._try_index()
 
     def wait(self, error: MediumError) -> None:
@@ -158,7 +161,8 @@ class Opening:
     # -- index ----------------------------------------------------------------------------------------------------------------
 
     async def _try_index(self) -> None:
-        """Mail is taken without the index too: it can be rebuilt, and must not hold up the queue."""
+        """Mail is taken without the index too: it can be rebuilt, and must not hold up the queue. What may be better in a moment (it is locked, there is no
+        room) is tried again."""
         try:
             if await self._holdings.in_thread(self._index_is_lost):
                 raise ArchiveError(f"{self.files.database.name} is gone, but there are packs on the media")
@@ -166,8 +170,11 @@ class Opening:
             self._voice.over("archive-index", "the index is there")
         except Exception as error:  # noqa: BLE001  whatever is wrong with the index, the packs hold all of it
             self.log.error("the archive's index cannot be used: {error}", error=error)
-            self._standing.broken = str(error)
-            self._voice.alarm("archive-index", f"the archive's index cannot be used ({error}): run archive rebuild")
+            await self.stop_writing()
+            await self.close_index()
+            lasts = isinstance(error, (ArchiveError, SchemaError)) or (isinstance(error, DatabaseBroken) and error.corrupt)
+            self._standing.broken, self._standing.again = str(error), not lasts
+            self._voice.alarm("archive-index", f"the archive's index cannot be used ({error}): {self._standing.remedy}")
 
     def _index_is_lost(self) -> bool:
         """There is none, though mail was sealed already. Only an archive that sealed nothing yet asks its media."""
@@ -180,7 +187,7 @@ class Opening:
     async def open_index(self) -> None:
         """From now on it is searched and written."""
         standing, holdings = self._standing, self._holdings
-        standing.broken = ""
+        standing.broken, standing.again = "", False
         watch = Watch(self._voice.broke, self._footing.settings.glance_seconds)
         key = holdings.keys.current().database_key()
         url = f"sqlite://{self.files.database}"
@@ -217,6 +224,7 @@ class Opening:
     async def stop_writing(self) -> None:
         """The index is only searched from now on, until it is opened again or writing goes on."""
         standing = self._standing
+        standing.again = False
         if standing.opened is not None and standing.at_work:
             standing.at_work = False
             await standing.opened.indexer.stop()

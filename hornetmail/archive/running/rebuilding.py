@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from twisted.logger import Logger
 
@@ -15,14 +15,25 @@ from hornetmail.archive.running.footing import Footing
 from hornetmail.archive.running.opening import Opening
 from hornetmail.archive.store.shelf import PackRow, pack_rows
 from hornetmail.core.archive.archived import ArchiveError, Finding
+from hornetmail.db.engines import DatabaseBroken
+from hornetmail.disk.files import DiskFull
+from hornetmail.disk.records import LogBroken
 
 
 class Rebuilding:
-    """See ``Archive.rebuild``."""
+    """See ``Archive.rebuild``. ``tell_journal``: what left the index is in the journal on return."""
 
     log = Logger()
 
-    def __init__(self, footing: Footing, opening: Opening, arriving: Arriving, stamping: Stamping) -> None:
+    def __init__(
+        self,
+        footing: Footing,
+        opening: Opening,
+        arriving: Arriving,
+        stamping: Stamping,
+        tell_journal: Callable[[float], Awaitable[None]],
+    ) -> None:
+        self._tell_journal = tell_journal
         self._holdings = footing.holdings
         self._standing = footing.standing
         self._opening = opening
@@ -34,6 +45,7 @@ class Rebuilding:
         holdings, opening = self._holdings, self._opening
         if holdings.keys.current().locked:
             raise ArchiveError("the archive key is locked")
+        await self._told()
         await self._arriving.sealed()
         await opening.stop_writing()
         try:
@@ -55,6 +67,17 @@ class Rebuilding:
         stamps = await holdings.in_thread(self._stamping.restore)
         wrong = await holdings.in_thread(verify_stamps, self._stamping.stamps, holdings.leaves, holdings.media, False)
         return (*found, *ownerless, *stamps, *wrong)
+
+    async def _told(self) -> None:
+        """What the old index alone knows to be deleted would be back in the new one, or missed there. Raises ArchiveError: it cannot be written down."""
+        if self._standing.opened is None:
+            return
+        try:
+            await self._tell_journal(self._holdings.seconds())
+        except DatabaseBroken as error:
+            self.log.error("the old index cannot be asked for what left it last: {error}", error=error)
+        except (LogBroken, OSError, DiskFull) as error:
+            raise ArchiveError(f"what was deleted last cannot be written to the journal, and would be back: {error}") from error
 
     async def _make(self) -> Sequence[Finding]:
         before = await self._packs_before()

@@ -81,6 +81,21 @@ def enter_pack(cursor: Cursor, pack: SealedPack, now: float, medium: int = 0) ->
     return number
 
 
+def dead_packs(cursor: Cursor, present: int) -> list[PackRow]:
+    """Packs in which no mail lives, which the next purge takes off their media, or a last one did; ``present``: the month it is. One that holds later facts or shared parts waits until its month is over and its group gone."""
+    dead = []
+    for pack in pack_rows(cursor):
+        if pack.month == 0 or pack.merged:
+            continue
+        if cursor.execute("SELECT 1 FROM mail WHERE pack = ? LIMIT 1", (pack.number,)).fetchone():
+            continue
+        group = "SELECT 1 FROM mail WHERE tenant = ? AND month = ? LIMIT 1"
+        if pack.shared and (pack.month >= present or cursor.execute(group, (pack.tenant, pack.month)).fetchone()):
+            continue
+        dead.append(pack)
+    return dead
+
+
 def names_being_written(cursor: Cursor) -> frozenset[str]:
     """Names on their media of merged packs that may lie there half done: a later run makes them anew, or removes them."""
     rows = cursor.execute("SELECT medium, tenant, month, pack FROM merging").fetchall()

@@ -51,6 +51,9 @@ BATCH_BYTES = 8 << 20
 _UNREADABLE = frozenset({errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.ENODATA})
 """What a disk says of a bad sector; anything else may be better in a moment."""
 
+BAD_SECONDS = 600.0
+"""So long a sector has to be refused before its mail is given up: a cable, a controller or a volume that comes back says the same meanwhile."""
+
 KEPT_BYTES = 32 << 20
 """Bodies kept in memory until they are indexed; what is beyond is read back from the log."""
 
@@ -152,6 +155,7 @@ class Staging:
     ) -> None:
         self._ends = ends
         self.damaged: dict[int, list[str]] = {}
+        self._refused: dict[Position, float] = {}
         self._reactor = reactor
         self._pool = pool
         self.records = records
@@ -433,13 +437,17 @@ class Staging:
         )
 
     def read(self, position: Position) -> bytes:
-        """The archive record at a position. Blocking. Raises KeyError (sealed meanwhile), BadRecord (also for a bad sector), OSError."""
+        """The archive record at a position. Blocking. Raises KeyError (sealed meanwhile), BadRecord (also for a sector that has been bad for
+        ``BAD_SECONDS``), OSError."""
         try:
-            return self.records.read(position)[PREFIX.size :]
+            data = self.records.read(position)
         except OSError as error:
-            if error.errno in _UNREADABLE:
+            now = self._reactor.seconds()
+            if error.errno in _UNREADABLE and now - self._refused.setdefault(position, now) >= BAD_SECONDS:
                 raise BadRecord(f"the disk cannot read the record at {position}: {error.strerror}") from error
             raise
+        self._refused.pop(position, None)
+        return data[PREFIX.size :]
 
     def index_again(self) -> None:
         """All that is staged waits for a new index."""
@@ -453,6 +461,7 @@ class Staging:
         """A segment's records are on the medium and the index knows it: forget them."""
         self.damaged.pop(segment, None)
         for entry in self.segments.pop(segment, ()):
+            self._refused.pop(entry.position, None)
             self.bytes -= entry.size
             self._rows.pop(entry.row, None)
             self.parts.pop(entry.record, None)

@@ -17,7 +17,7 @@ from hornetmail.core.events import StoreBroken
 from hornetmail.core.ids import IdSource
 from hornetmail.db.engines import DatabaseBroken, DatabaseError
 from hornetmail.db.migrate import Migration
-from hornetmail.db.pool import Database, Watch
+from hornetmail.db.pool import Database, OpenDatabase, Watch
 from hornetmail.disk.files import Disk
 from hornetmail.disk.lock import DirectoryLock
 from hornetmail.disk.mounts import refuse_network
@@ -43,8 +43,10 @@ class Foundations:
     """Taken before anything else starts. Raises AlreadyRunning, NetworkFileSystem, OSError or ValueError, each in one line.
 
     ``closing`` collects what has to be closed, in reverse order of opening. ``jobs`` collects what the timetable shall run, ``planned`` what is due at times
-    of the day.
+    of the day. ``open_database`` opens every database.
     """
+
+    open_database: OpenDatabase = Database.open
 
     def __init__(self, reactor: Any, config: Config, restoring: bool = False) -> None:
         self.reactor = reactor
@@ -92,7 +94,8 @@ class Foundations:
         try:
             url = self.config.database_url(name)
             key = self.database_key(name)
-            database = await Database.open(self.reactor, url, migrations, key=key, alone=True, watch=self.watch(name), **options)
+            watch = self.watch(name)
+            database = await self.open_database(self.reactor, url, migrations, key=key, alone=True, watch=watch, **options)
         except Exception as error:
             # Drivers say "file is not a database", and not which one.
             raise DatabaseError(f"the {name} database cannot be opened: {error}") from error

@@ -115,7 +115,7 @@ class _Joining:
         clock, directory, bus = house.clock, house.directory, house.bus
         self._unrecorded = Unrecorded(clock)
         self._accepted = AcceptedRecipients(clock, stores.known, directory, settings.recipients)
-        consequences = Consequences(self._drain_domain, self._letter, self._about_recipients)
+        consequences = Consequences(self._drain_domain, self._letter, self._trial, self._about_recipients)
         self._modes = modes = Modes(clock, stores.queue, directory, bus, consequences, settings.policy)
         watch = Watch(self._probed, modes.suspicious, modes.strict, self._accepted.examples)
         self._health = modes.health = Health(
@@ -233,6 +233,9 @@ class _Joining:
 
     def _drain_domain(self, domain: str) -> None:
         self._drain.kick(domain)
+
+    async def _trial(self, domain: str) -> bool | None:
+        return await self._drain.trial(domain)
 
     async def _letter(self, domain: str, text: str) -> None:
         await self._letters.notices.tell_of_deferring(domain, text)

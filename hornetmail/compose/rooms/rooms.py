@@ -88,7 +88,7 @@ def archive_of(
 ) -> Archive:
     """The archive, not yet started; ``root`` None: locked. ``stamping`` None: nobody is asked for time stamps."""
     return Archive(
-        Surroundings(base.reactor, base.disk, base.ids, base.bus, base.meters),
+        Surroundings(base.reactor, base.disk, base.ids, base.bus, base.meters, open_database=base.open_database),
         base.directory("archive"),
         media=media,
         root=root,

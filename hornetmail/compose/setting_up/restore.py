@@ -36,7 +36,6 @@ from hornetmail.config import Config
 from hornetmail.core.archive.archived import ArchiveError, Finding
 from hornetmail.db.dump import Dump, DumpBroken, load
 from hornetmail.db.engines import Cursor
-from hornetmail.db.pool import Database
 from hornetmail.directory.schema import CONTROL
 from hornetmail.disk.anchor import NAME as ANCHOR
 
@@ -215,7 +214,7 @@ class _Restore:
             for suffix in ("-wal", "-shm", ""):
                 base.disk.unlink(path.with_name(path.name + suffix), missing_ok=True)
         steps = CONTROL[: dumped.schema] if key is not None else CONTROL
-        database = await Database.open(base.reactor, url, steps, key=key)
+        database = await base.open_database(base.reactor, url, steps, key=key)
         try:
             rows = await database.run(load, dumped, CONTROL)
         except DumpBroken as error:
@@ -275,7 +274,7 @@ class _Restore:
         names = {pack_id_of(name) for medium in media.all() for name, _ in await base.offload(medium.names, "")} - {b""}
         try:
             await base.offload(_write, path, source, manifest)
-            database = await Database.open(base.reactor, f"sqlite://{path}", MIGRATIONS, key=ring.database_key())
+            database = await base.open_database(base.reactor, f"sqlite://{path}", MIGRATIONS, key=ring.database_key())
             try:
                 whole = await database.read(_knows_all, names)
                 if whole:

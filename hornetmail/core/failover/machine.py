@@ -31,7 +31,8 @@ HEALTH = "health"
 class Policy(msgspec.Struct, frozen=True, gc=False):
     """Thresholds. ``signs`` different ones within ``window`` s that span ``span`` s make an outage; ``probes`` answered in a row after
     ``stay`` s end it. A survey is repeated after ``ask_again`` s, an alarm after ``alarm_again`` s. Each emergency that follows
-    another within ``flap_window`` s doubles ``probes`` and ``stay``, at most ``most_flaps`` times."""
+    another within ``flap_window`` s doubles ``probes`` and ``stay``, at most ``most_flaps`` times. A primary that defers texts is offered one again
+    after ``trial`` s, doubled by each that fails, at most ``most_trials`` times."""
 
     signs: int = 3
     window: float = 180.0
@@ -42,6 +43,8 @@ class Policy(msgspec.Struct, frozen=True, gc=False):
     alarm_again: float = 900.0
     flap_window: float = 3600.0
     most_flaps: int = 4
+    trial: float = 30.0
+    most_trials: int = 4
 
 
 class Proof(enum.StrEnum):
@@ -94,6 +97,11 @@ class State(msgspec.Struct, frozen=True, gc=False):
     written: float = 0.0
     strict: bool = False
     """This emergency is one of a primary that greets: it ends by recipients taken, not by greetings."""
+    texts: bool = False
+    """It is one of a primary that takes recipients and defers what it is sent: it ends by a message taken."""
+    tried: float = 0.0
+    trials: int = 0
+    """When such a primary was offered a message last, and how often that failed in this emergency."""
 
 
 class Trouble(msgspec.Struct, frozen=True, gc=False):
@@ -128,6 +136,12 @@ class Surveyed(msgspec.Struct, frozen=True, gc=False):
     own: Own = Own.SILENT
 
 
+class Tried(msgspec.Struct, frozen=True, gc=False):
+    """What came of ``Trial``: a message was taken, or deferred; None: there was none to offer."""
+
+    taken: bool | None
+
+
 class Ordered(msgspec.Struct, frozen=True, gc=False):
     """Somebody switched by hand; ``mode`` is NORMAL or EMERGENCY."""
 
@@ -151,6 +165,10 @@ class Letter(msgspec.Struct, frozen=True, gc=False):
     text: str
 
 
+class Trial(msgspec.Struct, frozen=True, gc=False):
+    """Action: offer the primary one message of those that have to get home, and answer with ``Tried``."""
+
+
 class Switch(msgspec.Struct, frozen=True, gc=False):
     """Action: the mode changed; adopt, park, un-park or drain accordingly."""
 
@@ -166,8 +184,8 @@ class Warn(msgspec.Struct, frozen=True, gc=False):
     text: str
 
 
-Event = Trouble | Delivered | ProbeAnswered | Surveyed | Ordered | Drained
-Action = Survey | Switch | Warn | Letter
+Event = Trouble | Delivered | ProbeAnswered | Surveyed | Tried | Ordered | Drained
+Action = Survey | Switch | Warn | Letter | Trial
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):
@@ -194,6 +212,8 @@ def step(state: State, event: Event, now: float, *, automatic: bool = True, poli
             return _answered(state, event, now, automatic, rules)
         case Surveyed():
             return _surveyed(state, event, now, automatic, rules)
+        case Tried():
+            return _tried(state, event, now, automatic)
         case Ordered():
             return _ordered(state, event, now, rules)
         case Drained():
@@ -293,7 +313,10 @@ def _surveyed(state: State, event: Surveyed, now: float, automatic: bool, policy
     flaps = state.flaps + 1 if _lately(state.ended, now, policy.flap_window) else 0
     reason = f"{len(state.evidence)} signs of an outage, {others}: {newest}"
     strict = event.own is not Own.SILENT
-    entered = State(Mode.EMERGENCY, now, HEALTH, reason, flaps=flaps, ended=state.ended, alarmed=state.alarmed, strict=strict)
+    texts = event.own is Own.TAKES
+    entered = State(
+        Mode.EMERGENCY, now, HEALTH, reason, flaps=flaps, ended=state.ended, alarmed=state.alarmed, strict=strict, texts=texts
+    )
     return Decision(entered, (Switch(Mode.EMERGENCY, HEALTH, reason),), reason)
 
 
@@ -335,7 +358,31 @@ def _answered(state: State, event: ProbeAnswered, now: float, automatic: bool, p
     if _lately(state.since, now, stay):
         return Decision(state, (), f"the primary answers again; the emergency lasts at least {stay:.0f} s")
     reason = f"the primary answered {state.streak} probes in a row"
+    if state.texts:
+        rest = policy.trial * 2.0 ** min(state.trials, policy.most_trials)
+        if _lately(state.tried, now, rest):
+            return Decision(
+                state, (), f"{reason}; a message was offered to it {now - state.tried:.0f} s ago, the next after {rest:.0f}"
+            )
+        return Decision(
+            _change(state, tried=now), (Trial(),), f"{reason}, as it did while it deferred messages: it is offered one"
+        )
     return _back(state, now, HEALTH, reason)
+
+
+def _tried(state: State, event: Tried, now: float, automatic: bool) -> Decision:
+    if state.mode is not Mode.EMERGENCY or not state.texts:
+        return Decision(state, (), "a message was offered to the primary; there is no emergency any more that it could end")
+    if event.taken is False:
+        return Decision(_change(state, trials=state.trials + 1), (), "the primary deferred the message that it was offered")
+    if state.by != HEALTH or not automatic:
+        return Decision(state, (), "the primary took a message; this emergency ends by hand only")
+    return _back(
+        state,
+        now,
+        HEALTH,
+        "the primary took a message" if event.taken else "the primary takes recipients, and nothing waits for it",
+    )
 
 
 def _ordered(state: State, event: Ordered, now: float, policy: Policy) -> Decision:

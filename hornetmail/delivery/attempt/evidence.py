@@ -75,7 +75,8 @@ class Evidence:
             reply = Reply(451, "4.3.0", f"not believed, it refuses known addresses: {verdict.reply}")
             return Verdict(Outcome.DEFERRED, reply, verdict.courier, verdict.stage, verdict.host, unavailable=True)
         proven = verdict.final or await self._looked_up(self._accepted.is_known(address), address)
-        self._modes.verdict(name, address, message.id, verdict, proven=proven, ours=message.origin.door in OURS)
+        ours = message.origin.door in OURS
+        self._modes.verdict(name, address, message.id, verdict, sender=message.envelope.sender, proven=proven, ours=ours)
         return verdict
 
     async def _looked_up(self, question: Coroutine[Any, Any, bool], address: str) -> bool:

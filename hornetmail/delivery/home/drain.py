@@ -1,18 +1,21 @@
 """What was left in the portal goes home, a domain at a time (C5, rules 3, 10).
 
-A domain on its way back is drained in passes: all its copies, newest first, uncertain ones last, one at first and then more side by side,
-throttled. Copies of single failures in normal mode come through the scheduler's lane with the queue's back-off, or in a pass as soon as the
+A domain on its way back is drained in passes: all its copies, newest first, uncertain ones last, one at first and then more side by side, as fast
+as its primary's answers stay quick (``throttle.py``). Copies of single failures in normal mode come through the scheduler's lane with the queue's back-off, or in a pass as soon as the
 primary as a whole is seen up again after trouble. A pass that fails by a fault of ours is repeated like one that the primary ended.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import heapq
+from collections import deque
+from collections.abc import AsyncIterator, Collection, Sequence
 
 import msgspec
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
+from hornetmail.core.delivery.pace import Answer, Limits
 from hornetmail.core.delivery.queued import Claim, Message, Portal, Row, RowKind, RowState
 from hornetmail.core.delivery.turn import is_uncertain, waits_for_whole_primary
 from hornetmail.core.failover import outage
@@ -21,7 +24,8 @@ from hornetmail.core.failover.mode import Mode
 from hornetmail.delivery.attempt.ground import Ground, Retry
 from hornetmail.delivery.attempt.underway import Underway
 from hornetmail.delivery.home.handover import HandOver, Result
-from hornetmail.delivery.tasks import Tasks, pause, together, within
+from hornetmail.delivery.home.throttle import Throttle, Throttles
+from hornetmail.delivery.tasks import Tasks, pause, within
 from hornetmail.interfaces.portal import IPortal
 
 OWNER = "drain"
@@ -33,19 +37,44 @@ HANGS_SECONDS = 300.0
 """A step of ours that is not answered for that long has failed: the pass is repeated. A hand-over has limits of its own."""
 
 
+BEHIND = 100
+"""Hand-overs of a pass that are over but for their copies' removal: a disk that is slower than the primary holds the pass up then."""
+
+
 class DrainLimits(msgspec.Struct, frozen=True, gc=False):
-    """``most`` hand-overs of a domain side by side, ``per_second`` started; ``troubled`` batches in a row at which the primary was in trouble end
-    a pass; passes that end early are repeated after ``again`` s, doubled up to ``slowest``; a copy at which the primary was in trouble
+    """``pace``: see there, of a primary; ``troubled`` times in a row at which the primary was in trouble end a pass (what was under way side by side
+    is one time); passes that end early are repeated after ``again`` s, doubled up to ``slowest``; a copy at which the primary was in trouble
     ``suspect`` times has that trouble to itself and follows its own back-off; a copy undrained for ``undrained`` s is told; one whose domain has had no primary for ``orphaned`` s stays for good."""
 
-    most: int = 10
-    per_second: float = 50.0
+    pace: Limits = Limits()
     troubled: int = 3
     suspect: int = 5
     again: float = 5.0
     slowest: float = 120.0
     undrained: float = 4 * 3600.0
     orphaned: float = 3600.0
+
+
+SLICE = 2000
+"""Copies put in order in one turn of the reactor."""
+
+TRIALS = 5
+"""Copies that a primary in an emergency is offered one after the other, until one is taken or deferred: what became of the others tells nothing."""
+
+ANSWERS = {
+    Result.HOME: Answer.TAKEN,
+    Result.STUCK: Answer.TAKEN,
+    Result.DEFERRED: Answer.DEFERRED,
+    Result.UNAVAILABLE: Answer.TROUBLE,
+}
+"""What a hand-over tells of the primary's pace; of others it tells nothing."""
+
+
+class _Pass(msgspec.Struct):
+    """How many ``moved`` out of the way so far; how often in a row the primary was in trouble (``troubled``)."""
+
+    moved: int = 0
+    troubled: int = 0
 
 
 class Drain:
@@ -65,6 +94,7 @@ class Drain:
         self._underway = underway
         self.limits = limits
         self._tasks = Tasks(ground.clock)
+        self._throttles = Throttles(ground.clock, limits.pace)
         self._passes: set[str] = set()
         self._wanted: set[str] = set()
         self._resting: dict[str, Deferred[None]] = {}
@@ -140,64 +170,122 @@ class Drain:
         return cut
 
     async def waiting(self, domain: str = "", states: Collection[RowState] = WAITING) -> list[tuple[Message, Row]]:
-        """All copies that have to get home (a domain's, if one is given), in the order of draining."""
+        """All copies that have to get home (a domain's, if one is given), in the order of draining. Read, put in order and joined in slices: nobody waits
+        for a hundred thousand (rule 8d, ``tests/delivery/test_drain_order.py``)."""
+        pages: list[list[tuple[tuple[bool, int, float, int], Message, Row]]] = []
+        async for page in self._pages(domain, states):
+            pages.append(sorted((_order(message, row), message, row) for message, row in page))
         found: list[tuple[Message, Row]] = []
+        for number, (_, message, row) in enumerate(heapq.merge(*pages), 1):
+            found.append((message, row))
+            if number % SLICE == 0:
+                await pause(self._clock, 0)
+        return found
+
+    async def _pages(self, domain: str, states: Collection[RowState]) -> AsyncIterator[list[tuple[Message, Row]]]:
         after = 0
         while True:
             page = await self._queue.rows(domain=domain, kinds=(RowKind.DRAIN,), states=states, after=after)
-            found.extend(each for each in page if not domain or self._ground.domain(each[1]) == domain)
+            yield [each for each in page if not domain or self._ground.domain(each[1]) == domain]
             if len(page) < 500:
-                break
+                return
             after = page[-1][1].id
-        found.sort(key=lambda each: (is_uncertain(each[1]), _troubles(each[1]), -each[0].arrived, -each[1].id))
-        return found
+            await pause(self._clock, 0)
 
     async def anything(self, domain: str) -> bool:
-        """Whether a pass would have something to do."""
-        return bool(await self._todo(domain))
+        """Whether a pass would have something to do; looks no further than the page on which it finds that."""
+        async for page in self._pages(domain, WAITING):
+            if self._due(domain, [row for _, row in page]):
+                return True
+        return False
 
     async def _todo(self, domain: str) -> list[Row]:
+        waiting = [row for _, row in await self.waiting(domain)]
+        found: list[Row] = []
+        for start in range(0, len(waiting), SLICE):
+            if start:
+                await pause(self._clock, 0)
+            found += self._due(domain, waiting[start : start + SLICE])
+        return found
+
+    def _due(self, domain: str, rows: Sequence[Row]) -> list[Row]:
         """All of a domain that comes back from an emergency. In normal mode what is parked, and what waits only because the primary as a whole
         was in trouble; the rest has a back-off, or a turn, of its own."""
-        rows = [row for _, row in await self.waiting(domain)]
         if self._ground.modes.mode(domain) is Mode.DRAINING:
-            return rows
+            return list(rows)
         now = self._clock.seconds()
         return [row for row in rows if row.state is RowState.PARKED or waits_for_whole_primary(row, now)]
 
     async def _pass(self, domain: str) -> tuple[int, int]:
         """One go over everything; how many are left (whose hand-over is under way elsewhere too, before an emergency is over), and how many moved."""
-        todo = await within(self._clock, HANGS_SECONDS, self._todo(domain))
+        todo = deque(await within(self._clock, HANGS_SECONDS, self._todo(domain)))
         if todo:
             self.log.info("{domain}: {count} messages in the portal go home", domain=domain, count=len(todo))
-        width, moved, troubled = 1, 0, 0
-        while todo and self._running and not self._ground.in_emergency(domain):
-            batch, todo = todo[:width], todo[width:]
-            began = self._clock.seconds()
-            results = await together(self._by_id(row) for row in batch)
-            moved += sum(1 for each in results if each in (Result.HOME, Result.GONE, Result.STUCK))
-            if Result.UNAVAILABLE in results:
-                # Not every message that a server stumbles over means that it is down: the next ones are tried.
-                width, troubled = 1, troubled + 1 if Result.HOME not in results else 1
-                if troubled >= self.limits.troubled:
-                    break
-            else:
-                width, troubled = min(width + 1, self.limits.most), 0
-            rest = began + len(batch) / self.limits.per_second - self._clock.seconds()
-            if todo and rest > 0:
-                await pause(self._clock, rest)
+        throttle = self._throttle(domain)
+        so_far = _Pass()
+        under_way: list[Deferred[None]] = []
+        while todo and self._goes_on(domain, so_far):
+            await throttle.begin()
+            if not self._goes_on(domain, so_far):
+                throttle.end(0.0, None)
+                break
+            row = todo.popleft()
+            under_way = [each for each in under_way if not each.called]
+            if len(under_way) >= BEHIND:
+                await under_way[0]
+            under_way.append(self._tasks.start(self._one(row, throttle, so_far), f"drain of row {row.id}"))
+        for each in under_way:
+            await each
         states = (RowState.PARKED, RowState.CLAIMED) if self._ground.modes.mode(domain) is Mode.DRAINING else (RowState.PARKED,)
         asked = self._queue.rows(domain=domain, kinds=(RowKind.DRAIN,), states=states, limit=1, envelopes=False)
         left = await within(self._clock, HANGS_SECONDS, asked)
-        return len(left), moved
+        return len(left), so_far.moved
 
-    async def _by_id(self, row: Row) -> Result:
+    def _goes_on(self, domain: str, so_far: _Pass) -> bool:
+        return self._running and so_far.troubled < self.limits.troubled and not self._ground.in_emergency(domain)
+
+    def _throttle(self, domain: str) -> Throttle:
+        served = self._ground.directory.domain(domain)
+        return self._throttles.of(served.primaries if served is not None else ())
+
+    async def _one(self, row: Row, throttle: Throttle, so_far: _Pass) -> None:
+        began, troubled = self._clock.seconds(), so_far.troubled
+        result = Result.LATER
+        try:
+            result = await self._by_id(row)
+        finally:
+            if result in (Result.HOME, Result.GONE, Result.STUCK):
+                so_far.moved += 1
+            if result is Result.HOME:
+                so_far.troubled = 0
+            elif result is Result.UNAVAILABLE and so_far.troubled <= troubled:
+                # Not every message that a server stumbles over means that it is down: the next ones are tried.
+                so_far.troubled += 1
+            throttle.end(self._clock.seconds() - began, ANSWERS.get(result))
+        await self._hand_over.tidied(row)
+
+    async def trial(self, domain: str) -> bool | None:
+        """In an emergency: whether the primary takes one of a domain's copies; None if there is none of which it could be said. Those that it
+        was offered before come last, so that one message which it cannot digest proves nothing."""
+        rows = sorted((row for _, row in await self.waiting(domain)), key=lambda row: row.attempts)
+        for row in rows[:TRIALS]:
+            result = await self._by_id(row, trial=True)
+            await self._hand_over.tidied(row)
+            if result is Result.HOME:
+                return True
+            if result in (Result.DEFERRED, Result.UNAVAILABLE):
+                return False
+        return None
+
+    async def _by_id(self, row: Row, *, trial: bool = False) -> Result:
         """One of a pass. A fault of ours with one copy keeps no others: it is left to the next pass, or to whoever finds its claim."""
         assert row.portal is not None
         try:
             for claim in await within(self._clock, HANGS_SECONDS, self._claim(row, row.portal)):
                 for each in claim.rows:
-                    return await self._underway.work([each.id], self._hand_over.hand(claim.message, each, sweeping=True))
+                    return await self._underway.work(
+                        [each.id], self._hand_over.hand(claim.message, each, sweeping=True, trial=trial)
+                    )
         except CancelledError:
             if not self._running:
                 raise
@@ -225,6 +313,7 @@ class Drain:
                     await self._hand_over.later(row)
                 else:
                     await self._hand_over.hand(claim.message, row, sweeping=False)
+                    await self._hand_over.tidied(row)
             except CancelledError:
                 raise
             except Exception:  # noqa: BLE001 - the others do not wait for it; whoever finds its claim takes it back
@@ -236,6 +325,10 @@ class Drain:
             return True
         await self._portal.unlock(mailbox, OWNER)
         return False
+
+
+def _order(message: Message, row: Row) -> tuple[bool, int, float, int]:
+    return is_uncertain(row), _troubles(row), -message.arrived, -row.id
 
 
 def _troubles(row: Row) -> int:

@@ -39,12 +39,14 @@ IN_USE_SECONDS = 20.0
 
 
 class Result(enum.Enum):
-    """How one hand-over ended. ``LATER``: this copy must wait. ``UNAVAILABLE``: the primary is in trouble, the pass ends."""
+    """How one hand-over ended. ``LATER``: this copy must wait, for a reason of ours or of its mailbox. ``DEFERRED``: the primary put it off, for a
+    reason that may be the primary's own. ``UNAVAILABLE``: the primary is in trouble, the pass ends."""
 
     HOME = "home"
     GONE = "gone"
     STUCK = "stuck"
     LATER = "later"
+    DEFERRED = "deferred"
     UNAVAILABLE = "unavailable"
 
 
@@ -75,12 +77,12 @@ class HandOver:
         self._returned = returned
         self._suspect = suspect
 
-    async def hand(self, message: Message, row: Row, *, sweeping: bool) -> Result:
+    async def hand(self, message: Message, row: Row, *, sweeping: bool, trial: bool = False) -> Result:
         """One claimed copy. What became of it is known to ``Record`` on return; cancelled, it stays claimed, and is taken back as after a crash.
-        ``sweeping``: in a pass, which comes again by itself."""
+        ``sweeping``: in a pass, which comes again by itself; ``trial``: in an emergency too, in which others stay."""
         copy = row.portal
         assert copy is not None
-        if self._ground.in_emergency(domain_of(row.address)):
+        if not trial and self._ground.in_emergency(domain_of(row.address)):
             await self._record.put([Settled(row.id, RowState.PARKED, row.last, delay_told=row.delay_told)])
             return Result.LATER
         try:
@@ -109,8 +111,13 @@ class HandOver:
             self.log.failure("drain of row {row} failed", row=row.id)
         tried, result = self._conclude(row, copy, recipient, said.get(row.id) or self._unanswered(row), sweeping=sweeping)
         await tried
-        await self._copies.tried(copy)
         return result
+
+    async def tidied(self, row: Row) -> None:
+        """Returns when what is to be done with the copy after its hand-over, to remove it or to let it go, was tried once: the primary need not wait for
+        that."""
+        assert row.portal is not None
+        await self._copies.tried(row.portal)
 
     async def later(self, row: Row) -> Result:
         """The mailbox is in use: soon again, whatever the back-off."""
@@ -188,14 +195,17 @@ class HandOver:
 
             settled = Settled(row.id, RowState.STUCK, verdict, reason=reason, delay_told=told)
             return self._record.put([settled], stuck), Result.STUCK
-        wide = outage.read(verdict).breadth.wide
+        breadth = outage.read(verdict).breadth
+        wide = breadth.wide
         if sweeping and wide and verdict.outcome is not Outcome.UNCERTAIN and row.attempts < self._suspect:
             # The primary as a whole: the copy waits for the next pass, not for a back-off of its own.
             settled = Settled(row.id, RowState.PARKED, verdict, delay_told=told)
         else:
             settled = self._back(row, verdict)
         put = self._record.put([settled], lambda: self._copies.let_go(copy))
-        return put, Result.UNAVAILABLE if wide else Result.LATER
+        if wide:
+            return put, Result.UNAVAILABLE
+        return put, Result.DEFERRED if breadth is outage.Breadth.RECIPIENT else Result.LATER
 
     def _back(self, row: Row, verdict: Verdict) -> Settled:
         return Settled(row.id, RowState.QUEUED, verdict, self._retry.again(row), delay_told=row.delay_told)

@@ -19,8 +19,9 @@ from hornetmail.delivery.attempt.ground import Ground
 from hornetmail.delivery.home.drain import Drain
 from hornetmail.delivery.tasks import Tasks
 
-FIRST, MOST = 5, 50
-"""Messages made due in the first second after their primary is back, doubled from second to second up to the latter."""
+FIRST, MOST = 10, 320
+"""Messages made due in the first second after their primary is back, doubled from second to second up to the latter, which no primary need stand: they
+go over as many connections as it allows, like all mail."""
 
 CALM_SECONDS = 10.0
 LONGEST_CALM_SECONDS = 900.0

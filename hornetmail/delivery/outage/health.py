@@ -6,6 +6,7 @@ Probes are per host, however many domains it serves, at times that drift apart: 
 from __future__ import annotations
 
 import random
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from hornetmail.core.events import Alarm, AlarmEnded, DirectoryChanged, HealthCh
 from hornetmail.core.failover import machine, outage
 from hornetmail.core.failover.machine import Own
 from hornetmail.core.failover.verdict import Stage
+from hornetmail.core.mail.address import domain_of
 from hornetmail.core.mail.reply import Reply
 from hornetmail.core.served import Domain, Host, TLSPolicy
 from hornetmail.delivery.connections.pool import Connect
@@ -40,6 +42,9 @@ LATELY_SECONDS = 600.0
 
 TRIALS = 16
 """Domains of one host for which it is asked for recipients side by side."""
+
+PAIRS = 3
+"""Senders of different domains, with a recipient each, from whom a primary took mail last: whom it is asked for besides."""
 
 TURN = 500
 """Domains that hear of a probe in one turn of the reactor."""
@@ -116,6 +121,7 @@ class Health:
         self._surveyed: dict[Place, list[Deferred[None]]] = {}
         self._calls: dict[Place, IDelayedCall] = {}
         self._asking: set[Place] = set()
+        self._pairs: dict[str, OrderedDict[str, tuple[str, str]]] = {}
         self._at_once = DeferredSemaphore(MOST_AT_ONCE)
         self._complained = float("-inf")
         self._complaining = False
@@ -155,6 +161,7 @@ class Health:
         for (host, _), names in domains.items():
             served.setdefault(host, {}).update(dict.fromkeys(names))
         self._served = {host: tuple(names) for host, names in served.items()}
+        self._pairs = {name: pairs for name, pairs in self._pairs.items() if self._directory.domain(name) is not None}
         there = set(served)
         self._hosts = {host: state for host, state in self._hosts.items() if host in there}
         for place in list(self._calls):
@@ -359,18 +366,20 @@ class Health:
                 each.callback(None)
 
     async def _trial(self, domain: Domain) -> Own:
-        """The best that any host of the primary answers to a question of our own: MAIL and RCPT for an address that it should know."""
-        addresses = await self._watch.examples(domain.name)
-        found = await together(self._tried(host, tls, addresses) for host, tls in _places(domain))
+        """The best that any host of the primary answers to questions of our own: MAIL and RCPT for pairs that it took mail of, and from nobody for
+        addresses that it should know."""
+        pairs = list(self._pairs.get(domain.name, {}).values())
+        pairs += [("", address) for address in await self._watch.examples(domain.name)]
+        found = await together(self._tried(host, tls, pairs) for host, tls in _places(domain))
         return next((own for own in (Own.TAKES, Own.DEFERS, Own.UNASKED) if own in found), Own.SILENT)
 
-    async def _tried(self, host: Host, tls: TLSPolicy, addresses: Iterable[str]) -> Own:
+    async def _tried(self, host: Host, tls: TLSPolicy, pairs: Iterable[tuple[str, str]]) -> Own:
         client = await self._reached(host, tls)
         if isinstance(client, Stage):
             return Own.UNASKED if client is Stage.LOCAL else Own.SILENT
         try:
-            for address in addresses:
-                if _works(await within(self._clock, self.pace.patience, client.ask("", address))):
+            for sender, address in pairs:
+                if await self._taken(client, sender, address):
                     await within(self._clock, self.pace.patience, client.quit())
                     return Own.TAKES
         except TimeoutError:
@@ -381,6 +390,26 @@ class Health:
         finally:
             client.abort()
         return Own.DEFERS
+
+    async def _taken(self, client: SMTPClient, sender: str, address: str) -> bool:
+        """Whether it takes, or refuses for good, what the question names. A refusal of MAIL is believed of the empty sender only: of another it says
+        something about that sender, whom a stranger may have chosen (rule 8c). Raises Broken, TimeoutError."""
+        try:
+            return _works(await within(self._clock, self.pace.patience, client.ask(sender, address)))
+        except Broken as error:
+            if sender and error.stage is Stage.MAIL and error.reply.code != 421 and client.alive:
+                return False
+            raise
+
+    def took(self, name: str, sender: str, address: str) -> None:
+        """The primary of that domain took a message from the sender for the recipient. It knows this pair, and whoever greylists, in whatever words, takes it
+        again: what it defers then it defers for another reason."""
+        pairs = self._pairs.setdefault(name, OrderedDict())
+        place = domain_of(sender)
+        pairs[place] = (sender, address)
+        pairs.move_to_end(place)
+        if len(pairs) > PAIRS:
+            pairs.popitem(last=False)
 
     # ---- what is known
 

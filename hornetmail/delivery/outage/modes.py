@@ -34,10 +34,11 @@ AGAIN_SECONDS = 1.0
 
 class Consequences(msgspec.Struct, frozen=True):
     """What a mode brings about elsewhere. ``draining(domain)``: the domain goes back; ``letter(domain, text)``: see ``machine.Letter``;
-    ``recipients(domain)``: see ``IModes.recipients``."""
+    ``trial(domain)``: see ``machine.Trial``, what ``machine.Tried`` wants to know; ``recipients(domain)``: see ``IModes.recipients``."""
 
     draining: Callable[[str], None]
     letter: Callable[[str, str], Awaitable[None]]
+    trial: Callable[[str], Awaitable[bool | None]]
     recipients: Callable[[str], Awaitable[dict[str, Any]]]
 
 
@@ -205,12 +206,22 @@ class Modes:
             self._answering.pop(domain, None)
 
     def verdict(
-        self, domain: str, address: str, message: int, verdict: Verdict, *, proven: bool = True, ours: bool = False
+        self,
+        domain: str,
+        address: str,
+        message: int,
+        verdict: Verdict,
+        *,
+        sender: str = "",
+        proven: bool = True,
+        ours: bool = False,
     ) -> None:
         """A delivery attempt to a primary ended. ``proven``: the address is known, otherwise what a primary that greeted does about it is
-        no evidence (rule 8c); ``ours``: no stranger had a say in the message."""
+        no evidence (rule 8c); ``ours``: no stranger had a say in the message; ``sender``: whose it is, if not nobody's."""
         if verdict.outcome is Outcome.DELIVERED:
             self._heard(domain, well=True)
+            if sender:
+                self.health.took(domain, sender, address)
             state = self._states.get(domain)
             if state is not None and state.evidence:
                 self.observe(domain, machine.Delivered(verdict.host))
@@ -278,6 +289,8 @@ class Modes:
                 self.observe(domain, await self.health.survey(domain))
             case machine.Letter():
                 await self._consequences.letter(domain, action.text)
+            case machine.Trial():
+                self.observe(domain, machine.Tried(await self._consequences.trial(domain)))
             case machine.Switch():
                 before = self._pending.get(domain)
                 self._pending[domain] = _Pending(action, told=before is not None and before.told)

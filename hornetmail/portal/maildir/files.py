@@ -403,13 +403,21 @@ class Maildir:
         finally:
             self._disk.close(fd)
 
-    def envelope(self, name: str, place: Place) -> bytes:
-        """The hidden lines."""
-        fd = self._disk.open(self.folder(name) / place.file, os.O_RDONLY)
+    @anchored
+    def envelopes(self, name: str, places: Sequence[Place]) -> list[bytes | OSError]:
+        """The hidden lines of each, ``b""`` for one without any, or why its file cannot be read (FileNotFoundError: it is not there)."""
+        folder = self.folder(name)
+        return [self._envelope(folder / place.file, place.hidden) for place in places]
+
+    def _envelope(self, path: Path, hidden: int) -> bytes | OSError:
         try:
-            return self._disk.read(fd, place.hidden, 0)
-        finally:
-            self._disk.close(fd)
+            fd = self._disk.open(path, os.O_RDONLY)
+            try:
+                return self._disk.read(fd, hidden, 0) if hidden else b""
+            finally:
+                self._disk.close(fd)
+        except OSError as error:
+            return error
 
     @anchored
     def trees(self, name: str, wanted: Sequence[tuple[int, Place]]) -> dict[int, Part]:

@@ -21,14 +21,12 @@ _TEXTS = {
 }
 
 
-class _SteppedEngine(Engine):
+class _SteppedEngine(SQLite):
     """SQLite's, with steps."""
 
     def __init__(self, inner: SQLite, reactor: SteppedReactor) -> None:
-        self.name = inner.name
-        self.module = inner.module
+        vars(self).update(vars(inner))
         self.connections: list[Any] = []
-        self._inner = inner
         self._reactor = reactor
         self._what = inner.path.name
 
@@ -37,32 +35,17 @@ class _SteppedEngine(Engine):
         if ending is not None:
             raise sqlite.OperationalError(_TEXTS[ending])
 
-    def arguments(self) -> dict[str, Any]:
-        return self._inner.arguments()
-
     def prepare(self, connection: Any, *, writer: bool) -> None:
         self.connections.append(connection)
-        self._inner.prepare(connection, writer=writer)
-
-    def cursor(self, connection: Any) -> Cursor:
-        return self._inner.cursor(connection)
-
-    def schema(self, sql: str) -> str:
-        return sql
+        super().prepare(connection, writer=writer)
 
     def begin(self, cursor: Cursor, *, writer: bool = True) -> None:
         self._step(Kind.BEGIN if writer else Kind.SELECT)
-        self._inner.begin(cursor, writer=writer)
+        super().begin(cursor, writer=writer)
 
     def commit(self, cursor: Cursor) -> None:
         self._step(Kind.COMMIT)
-        self._inner.commit(cursor)
-
-    def in_transaction(self, connection: Any) -> bool:
-        return self._inner.in_transaction(connection)
-
-    def verdict(self, error: BaseException) -> BaseException:
-        return self._inner.verdict(error)
+        super().commit(cursor)
 
 
 class SteppedDatabase(Database):

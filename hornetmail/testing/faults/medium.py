@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from zope.interface import implementer
@@ -17,14 +17,18 @@ from hornetmail.testing.faults.steps import Kind
 class SteppedPlace:
     """Stands before another one."""
 
-    def __init__(self, inner: IPlace, reactor: SteppedReactor) -> None:
+    def __init__(self, inner: IPlace, reactor: SteppedReactor, away: Callable[[], bool] = lambda: False) -> None:
+        """``away``: whether it is out of reach now."""
         self.where: str = inner.where
+        self._away = away
         self._inner = inner
         self._reactor = reactor
 
     @contextlib.contextmanager
     def visit(self) -> Iterator[IVisit]:
         """See IPlace."""
+        if self._away():
+            raise PlaceTrouble("it is not mounted")
         with self._inner.visit() as visit:
             yield _SteppedVisit(visit, self._reactor)
 

@@ -82,11 +82,21 @@ class Network:
         server, client = served[0].buildProtocol(pair.address), factory.buildProtocol(pair.address)
         pair.join(client, server, connector, inside=served[1] is not None)
 
-    def died(self) -> None:
-        """The process is no more: peers get what it wrote, and then the end of the connection."""
+    def dialled(self) -> int:
+        """How many connections are open that the process made."""
+        return sum(not pair.inside for pair in self.open)
+
+    def hang_up(self) -> None:
+        """Whoever dialled the process is gone."""
         for pair in self.open[:]:
-            pair.died()
+            if pair.inside:
+                pair.ends[0].abortConnection()
+
+    def died(self) -> None:
+        """The process is no more: peers get what it wrote, and then the end of the connection. People last: what they do then may never come to an end."""
         self._ports = {port: served for port, served in self._ports.items() if served[1] is None}
+        for pair in sorted(self.open, key=lambda pair: pair.inside):
+            pair.died()
 
 
 class _Port:
@@ -146,14 +156,13 @@ class _Pair:
             end.protocol.makeConnection(end)
 
     def died(self) -> None:
-        near, far = self.ends
-        if not self.inside and near.waiting and not far.lost:
-            while near.waiting and not far.lost:
-                far.protocol.dataReceived(near.waiting.pop(0))
-        near.lost = True
-        if not far.lost and not self.inside:
-            far.drop(ConnectionLost())
+        """What the process wrote gets to the other end, which then hears that this one is gone."""
+        ours, theirs = reversed(self.ends) if self.inside else self.ends
         self.gone()
+        ours.lost = True
+        while ours.waiting and not theirs.lost:
+            theirs.protocol.dataReceived(ours.waiting.pop(0))
+        theirs.drop(ConnectionLost())
 
     def gone(self) -> None:
         if self in self.network.open:

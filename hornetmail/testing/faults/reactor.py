@@ -7,11 +7,13 @@ Time passes when nothing is left to do.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from greenlet import GreenletExit, getcurrent, greenlet
+from twisted.internet.base import DelayedCall
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
@@ -49,8 +51,17 @@ class SteppedReactor(Clock):
         self._jobs: set[greenlet] = set()
         steps.now = self.seconds
         steps.die = self._die
-        steps.open_connections = lambda: len(network.open)
+        steps.open_connections = network.dialled
         network.process(self)
+
+    def callLater(self, delay: float, callable: Callable[..., object], *args: object, **kw: object) -> Any:
+        """See Clock, which sorts all calls for each new one."""
+        call = DelayedCall(self.rightNow + delay, callable, args, kw, self.calls.remove, self._moved, self.seconds)
+        insort(self.calls, call, key=DelayedCall.getTime)
+        return call
+
+    def _moved(self, call: Any) -> None:
+        self.calls.sort(key=DelayedCall.getTime)
 
     # IReactorCore and IReactorThreads, as far as the rooms use them
 

@@ -14,10 +14,11 @@ from twisted.logger import Logger
 
 from hornetmail.archive.index.leaves import enter_audit_leaf
 from hornetmail.archive.index.matching import by_month
+from hornetmail.archive.keys.keyring import KeyTrouble
 from hornetmail.archive.keys.keystore import KeyStore
 from hornetmail.archive.media.medium import IMedium, MediumError, MediumMissing
 from hornetmail.archive.store.holdings import Holdings
-from hornetmail.archive.store.packs import Group, Member, PackHead, SealedPack, build_pack, name_of_records, open_pack
+from hornetmail.archive.store.packs import Group, Member, PackBroken, PackHead, SealedPack, build_pack, name_of_records, open_pack
 from hornetmail.archive.store.records import (
     WITH_THEIR_MAIL,
     AuditLeaf,
@@ -184,11 +185,23 @@ class Sealer:
         name = name_of_records(record[12:28] for record in records)
         key = trailer_key(self._keys, medium, group.tenant, now)
         pack = build_pack(PackHead(medium.number, group, name, now, self._holdings.node), records, self._keys.current(), key)
+        if (there := self._put_before(medium, pack)) is not None:
+            return there
         medium.put(pack.head.name, pack.data)
         back = medium.get(pack.head.name)
         if back != pack.data or open_pack(back, self._keys.current()).members != pack.members:
             raise MediumError(f"medium {medium.number} did not keep {pack.head.name} as it was written")
         return SealedPack(pack.head, pack.members, b"", pack.sha256, len(pack.data))
+
+    def _put_before(self, medium: IMedium, pack: SealedPack) -> SealedPack | None:
+        """The pack of the same records that a seal which failed later has put there: a backup of the index may know it already, so it stays as it is."""
+        try:
+            there = open_pack(medium.get(pack.head.name), self._keys.current())
+        except (MediumMissing, PackBroken, KeyTrouble):
+            return None
+        if [member.record for member in there.members] != [member.record for member in pack.members]:
+            return None
+        return SealedPack(there.head, there.members, b"", there.sha256, there.size)
 
     def _run(self, entries: Sequence[Staged]) -> bytes | None:
         return self._leaves.run_for({e.leaf: e.leaf_hash for e in entries if e.leaf != NO_LEAF and e.leaf_hash is not None})

@@ -13,9 +13,9 @@ from hornetmail.archive.index.schema import ANY, table_of
 from hornetmail.archive.keys.keyring import KEYRING_NAME, Keyring, KeyTrouble
 from hornetmail.archive.media.medium import IMedium, MediumError, MediumMissing
 from hornetmail.archive.store.holdings import Holdings
-from hornetmail.archive.store.packs import PackBroken, keys_of, open_pack
+from hornetmail.archive.store.packs import PackBroken, keys_of, month_of, open_pack
 from hornetmail.archive.store.records import AuditLeaf, Kind, MailMeta, audit_leaf_of
-from hornetmail.archive.store.shelf import PackRow, names_being_written, pack_rows
+from hornetmail.archive.store.shelf import PackRow, dead_packs, names_being_written, pack_rows
 from hornetmail.core.archive.archived import ArchiveError, Finding
 from hornetmail.db.engines import Cursor
 from hornetmail.db.pool import Database
@@ -88,7 +88,10 @@ class Verification:
         await self._holdings.in_thread(self._check_keys)
         await self._holdings.in_thread(self._leaves.compare, stretches)
         packs = await self._database.read(pack_rows)
-        await self._holdings.in_thread(self._check_presence, packs, await self._database.read(names_being_written))
+        dead = await self._database.read(dead_packs, month_of(self._holdings.seconds()))
+        leaving = frozenset(pack.name for pack in (*dead, *(pack for pack in packs if pack.merged)))
+        coming = await self._database.read(names_being_written)
+        await self._holdings.in_thread(self._check_presence, packs, coming, leaving)
         return packs
 
     def _bad(self, where: str, what: str) -> None:
@@ -142,8 +145,8 @@ class Verification:
             return Keyring.from_bytes(data, None).numbers
         return keyring.copy_of(data).numbers
 
-    def _check_presence(self, packs: Sequence[PackRow], coming: frozenset[str]) -> None:
-        leaving = {p.name for p in packs if p.merged}
+    def _check_presence(self, packs: Sequence[PackRow], coming: frozenset[str], leaving: frozenset[str]) -> None:
+        """``leaving`` may be gone from their media already, by a run that died before the index had it."""
         expected = {(p.medium, p.name): p.size for p in packs}
         for medium in self._media.all():
             try:

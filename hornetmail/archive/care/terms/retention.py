@@ -23,7 +23,7 @@ from hornetmail.archive.media.medium import MediumError
 from hornetmail.archive.store.holdings import Holdings
 from hornetmail.archive.store.packs import month_of
 from hornetmail.archive.store.records import EventMeta, What
-from hornetmail.archive.store.shelf import PackRow, pack_rows
+from hornetmail.archive.store.shelf import dead_packs
 from hornetmail.core import clock
 from hornetmail.core.archive.archived import ArchiveError
 from hornetmail.db.engines import Cursor
@@ -189,7 +189,7 @@ class Retention:
         """Whole packs and whole tables, once nothing lives in them. A medium that is away keeps its dead packs until it is back, and holds up
         no other."""
         away: dict[int, str] = {}
-        for pack in await self._database.read(_dead_packs, month_of(now)):
+        for pack in await self._database.read(dead_packs, month_of(now)):
             if pack.medium in away:
                 continue
             try:
@@ -328,21 +328,6 @@ def _going(cursor: Cursor) -> list[_Going]:
 def _told(cursor: Cursor, tenant: int, records: Sequence[bytes], now: float) -> None:
     mail_went(cursor, tenant, now)
     cursor.executemany("DELETE FROM going WHERE record = ?", [(record,) for record in records])
-
-
-def _dead_packs(cursor: Cursor, present: int) -> list[PackRow]:
-    """Packs in which no mail lives; one that holds later facts or shared parts waits until its month is over and its group gone."""
-    dead = []
-    for pack in pack_rows(cursor):
-        if pack.month == 0 or pack.merged:
-            continue
-        if cursor.execute("SELECT 1 FROM mail WHERE pack = ? LIMIT 1", (pack.number,)).fetchone():
-            continue
-        group = "SELECT 1 FROM mail WHERE tenant = ? AND month = ? LIMIT 1"
-        if pack.shared and (pack.month >= present or cursor.execute(group, (pack.tenant, pack.month)).fetchone()):
-            continue
-        dead.append(pack)
-    return dead
 
 
 def _forget_pack(cursor: Cursor, number: int) -> None:

@@ -1,0 +1,71 @@
+"""A restore from the medium into an empty data directory, as ``compose`` does it, and what is found there afterwards."""
+
+from __future__ import annotations
+
+from hornetmail.archive.media.medium import Medium
+from hornetmail.archive.media.roster import Media
+from hornetmail.archive.media.settings import DirectorySettings
+from hornetmail.compose.ground.foundations import RESTORING
+from hornetmail.compose.rooms.people import control_database
+from hornetmail.compose.rooms.rooms import archive_of
+from hornetmail.compose.setting_up.restore import Restored, _Restore
+from hornetmail.compose.setting_up.setup import SetupError
+from hornetmail.directory.store import DirectoryStore
+from hornetmail.testing.archives import AUDITOR
+from tests.faults.ground import prepare
+from tests.faults.house import ROOT, House
+from tests.faults.ledger import Ledger
+
+RESTORED = "restored"
+"""The data directory, below the house's."""
+
+
+async def restored(house: House) -> Restored:
+    """Once; the same again goes on where it was cut off. Raises what it fails with."""
+    base = house.ground(house.home / RESTORED, restoring=True)
+    try:
+        settings = DirectorySettings(str(house.home / "medium"))
+        return await _Restore(base, settings, "", house.place(), ROOT, lambda line: None).run()
+    finally:
+        await base.close()
+
+
+async def judge_restored(ledger: Ledger) -> list[str]:
+    """After a restore that was begun is ended: what is not as the last backup and the medium have it."""
+    house = ledger.house
+    root = house.home / RESTORED
+    if not root.exists():
+        prepare(root)
+    try:
+        await restored(house)
+    except SetupError as error:
+        if "not empty" not in str(error) or (root / RESTORING).exists():
+            return [f"cannot be restored: {error}"]
+    base = house.ground(root)
+    found: list[str] = []
+    try:
+        settings = await DirectoryStore.open(await control_database(base), base.bus, base.ids)
+        value = settings.setting("story", "")
+        archive = archive_of(base, ROOT, Media([Medium(1, house.place())], 1))
+        await archive.start()
+        try:
+            page = await archive.search(AUDITOR, "", limit=500)
+            there = [hit.subject for hit in page.results]
+            for hit in page.results:
+                if hit.subject.encode() not in await archive.read(AUDITOR, hit.id):
+                    found.append(f"restored, and another mail: {hit.subject}")
+            found += [f"restored, and verify says: {one.where}: {one.what}" for one in await archive.verify(full=True)]
+        finally:
+            await archive.stop()
+    finally:
+        await base.close()
+    if ledger.values.index(value) < ledger.values.index(ledger.safe):
+        found.append(f"the backup with {ledger.safe!r} went through, and a restore brings {value!r}")
+    for mark in sorted(ledger.feeds):
+        if there.count(mark) > 1:
+            found.append(f"restored {there.count(mark)} times: {mark}")
+        if mark in ledger.on_medium - ledger.perhaps_expired and mark not in there:
+            found.append(f"on the medium, and not restored: {mark}")
+        if mark in there and mark in ledger.gone_from_medium:
+            found.append(f"deleted, and restored: {mark}")
+    return found
