@@ -42,37 +42,45 @@ LATER = Verdict(
 
 
 class Turns:
-    """The longest time between two turns of the reactor since it was last asked."""
+    """The longest time between two turns of the reactor since it was last asked, and the most CPU of its thread between two: what other programs and
+    threads take is in the first only."""
 
     def __init__(self) -> None:
-        self._last = time.perf_counter()
-        self._longest = 0.0
-        self._turn()
-
-    def _turn(self) -> None:
-        now = time.perf_counter()
-        self._longest, self._last = max(self._longest, now - self._last), now
+        self._last = self._clocks()
+        self._longest = (0.0, 0.0)
         reactor.callLater(0, self._turn)
 
-    def take(self) -> float:
-        """Milliseconds."""
-        longest, self._longest = max(self._longest, time.perf_counter() - self._last), 0.0
-        self._last = time.perf_counter()
-        return longest * 1000
+    def _clocks(self) -> tuple[float, float]:
+        return time.perf_counter(), time.thread_time()
+
+    def _turn(self) -> None:
+        self._look()
+        reactor.callLater(0, self._turn)
+
+    def _look(self) -> None:
+        now = self._clocks()
+        self._longest = max(self._longest[0], now[0] - self._last[0]), max(self._longest[1], now[1] - self._last[1])
+        self._last = now
+
+    def take(self) -> str:
+        """In words."""
+        self._look()
+        (wall, cpu), self._longest = self._longest, (0.0, 0.0)
+        return f"longest turn {wall * 1000:.0f} ms, {cpu * 1000:.0f} ms CPU"
 
 
 async def opened(directory: Path) -> Queue:
     return await open_queue(
-        reactor, directory, f"sqlite://{directory}/queue.db", disk=Disk(), seal=Seal(bytes(32)), least_free=0.0
+        reactor, directory, f"sqlite://{directory}/queue.db", disk=Disk(), seal=Seal(bytes(32)), least_free=0.0, longest=1e6
     )
 
 
 async def told(what: str, turns: Turns, work: Awaitable[Any]) -> Any:
     """Print how long it took, and the longest turn meanwhile."""
     turns.take()
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), time.process_time()
     result = await work
-    print(f"{what}: {time.perf_counter() - began:.2f} s, longest turn {turns.take():.0f} ms", flush=True)
+    print(f"{what}: {time.perf_counter() - began:.2f} s, {time.process_time() - cpu:.2f} s CPU, {turns.take()}", flush=True)
     return result
 
 

@@ -90,7 +90,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """``max_size``: bytes of a message, at most what can be archived. ``connections``: of a door; ``per_ip``: of an address (IPv6: /64) at a door. ``recipients``: of a
     transaction. ``errors``: mistakes until a connection is closed, counted anew after each accepted message. ``unknown_recipients``: refused ones
     until a stranger's connection is closed, and ``unknown_per_network`` in an hour from an address (IPv6: /64) until it is closed after the first. ``disk_percent``: above it new mail gets 452 (rule 20). ``hops``: Received
-    lines above which a message goes in circles (rule 7)."""
+    lines above which a message goes in circles (rule 7). ``messages_in_memory``: of the queue that are kept whole, 2 KB each; of the others memory keeps
+    what decides when and where they go."""
 
     max_size: Annotated[int, msgspec.Meta(gt=0, le=MAX_MAIL)] = 52_428_800
     connections: Positive = 2_000
@@ -101,6 +102,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     unknown_per_network: Positive = 100
     disk_percent: Annotated[int, msgspec.Meta(ge=1, le=100)] = 90
     hops: Positive = 25
+    messages_in_memory: Positive = 20_000
 
 
 class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -371,6 +373,8 @@ unknown_per_network = {limits.unknown_per_network}
 disk_percent = {limits.disk_percent}
 # More Received lines than this: the message goes in circles.
 hops = {limits.hops}
+# Messages of the queue that are kept whole in memory, about 2 KB each. Of the others it keeps about 300 bytes, and reads the rest from disk when they are due.
+messages_in_memory = {limits.messages_in_memory}
 
 # Empty: standard output. SIGHUP opens the file anew. level: debug, info, warn or error.
 [log]

@@ -91,8 +91,11 @@ class IQueue(Interface):
         mailbox: int = 0,
         limit: int = 500,
         after: int = 0,
+        envelopes: bool = True,
     ) -> Sequence[tuple[Message, Row]]:
-        """A page of the queue in order of row ID."""
+        """A page of the queue in order of row ID; a short one is the last. Messages that memory does not keep whole are read from disk, so whoever
+        looks at rows alone says no ``envelopes``: such messages are then what their rows say of them, with ID, tenant, domain and direction, and without a
+        sender, and so are those that cannot be read."""
 
     async def remember(space: str, key: str, value: bytes | None) -> None:
         """Keep a small fact (mode, probe, callforward answer); None forgets it. ``remembered`` shows it once it is durable; if it raises, it is

@@ -8,8 +8,8 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from hornetmail.core.delivery.queued import Message, RowKind, RowState
-from hornetmail.core.mail.envelope import Direction, Envelope, Origin
+from hornetmail.core.delivery.queued import Message, Portal, RowKind, RowState
+from hornetmail.core.mail.envelope import Direction, Door, Envelope, Origin
 from hornetmail.disk.files import Disk, DiskFull
 from hornetmail.disk.records import Position
 from hornetmail.spool.disk.bodies import BodyFiles, Recent
@@ -75,6 +75,22 @@ class Arrivals:
 
         return Deposit(self._accept, room, self._next_id, self._files, tenant)
 
+    async def back(
+        self, copy: Portal, envelope: Envelope, address: str, tenant: int, domain: str, arrived: float, size: int, due: float
+    ) -> Message:
+        """See IQueue.take_back. In the journal it is a message accepted without a body."""
+        self._check()
+        now, number = self._reactor.seconds(), self._next_id()
+        message = Message(
+            number, tenant, envelope, Origin(Door.REDELIVERY), Direction.IN, arrived, size, b"", b"", domain
+        )  # fmt: skip
+        state = RowState.QUEUED if due else RowState.PARKED
+        row = LiveRow(
+            self._next_id(), number, RowKind.DRAIN, state, address, 0, due, queued=now, portal=copy, mark=self._live.up()
+        )  # fmt: skip
+        await self._submit(Kind.ACCEPTED, Snapshot(message, [row], Where.NOWHERE))
+        return message
+
     async def _accept(
         self, arrived: Arrived, envelope: Envelope, origin: Origin, direction: Direction, trace: bytes,
         domain: str, archive: bool, hold: str, request: str,
@@ -134,8 +150,8 @@ class Arrivals:
     async def _first(self, request: str) -> Message | None:
         """The message that a request already is; None if this is the first, whom later ones wait for."""
         known = self._live.requests.get(request)
-        if known is not None:
-            return self._live.messages[known].message
+        if known is not None and (message := self._live.messages[known].message) is not None:
+            return message
         left = self._live.facts.get(REQUESTS, {}).get(request)
         if left is not None:
             return request_fact(left)[1]

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from hornetmail.db.engines import DatabaseBroken
 from hornetmail.disk.groupsync import GroupSync
 from hornetmail.disk.records import Position, RecordLog
 from hornetmail.spool.disk.journal import Record
+from hornetmail.spool.recall import Recall
 from hornetmail.spool.rows.index import Change, Checkpoint, Index, stored
 from hornetmail.spool.rows.live import Live
 
@@ -23,6 +26,8 @@ AGAIN = 10.0
 """Seconds until a failed write of the index is tried again."""
 
 PAGE = 500
+BEHIND = 20_000
+"""Changed messages of which the index has not heard: see ``breathe``."""
 
 
 class Keeper:
@@ -37,6 +42,7 @@ class Keeper:
         journal: RecordLog,
         sync: GroupSync,
         index: Index,
+        recall: Recall,
         alarm: Callable[[str, str], None],
     ) -> None:
         self._reactor = reactor
@@ -44,17 +50,20 @@ class Keeper:
         self._journal = journal
         self._sync = sync
         self._index = index
+        self._recall = recall
         self._alarm = alarm
         self._writing = DeferredLock()
         self._timer: Any = None
         self._written: Position | None = None
         self._closed = False
+        self._failed = False
         self.last = Position(0, 0)
         """The newest record that was applied."""
 
     def applied(self, kind: int, record: Record, place: Position, size: int) -> None:
         """Apply a durable record; called in the order of the journal."""
         self._live.apply(kind, record, place, size)
+        self._live.messages.cool()
         self.last = place
         if self._timer is None:
             self.soon()
@@ -62,6 +71,7 @@ class Keeper:
     def replay(self, kind: int, record: Record, place: Position, size: int) -> None:
         """``applied``, at start and in a thread."""
         self._live.apply(kind, record, place, size)
+        self._live.messages.cool()
         self.last = place
 
     def started(self) -> None:
@@ -95,6 +105,16 @@ class Keeper:
 
         Deferred.fromCoroutine(self.write()).addCallbacks(lambda _: again(EVERY), failed)
 
+    async def breathe(self) -> None:
+        """Whoever changes many rows waits here between two slices of them, so that the index keeps up."""
+        if len(self._live.dirty) < BEHIND or self._closed or self._failed:
+            await deferLater(self._reactor, 0)
+            return
+        try:
+            await self.write(everything=True)
+        except Exception as error:  # noqa: BLE001  the journal has it all, and ``_ring`` tells
+            self.log.error("the queue's index falls behind: {error}", error=error)
+
     async def write(self, everything: bool = False) -> None:
         """Bring the index up to date: with all, or with what has been lasting for a while. Raises the database's errors; nothing is lost."""
         while True:
@@ -109,6 +129,13 @@ class Keeper:
     async def _write_some(self, everything: bool) -> bool:
         live = self._live
         before = live.up() - LAG
+        unknown: list[int] = []
+        for number in [one for one, since in islice(live.dirty.items(), PAGE) if everything or since[1] <= before]:
+            entry = live.messages.get(number)
+            if entry is not None and not entry.indexed and entry.meta is None:
+                unknown.append(number)
+        if unknown:
+            await self._recall.messages(unknown)
         taken: dict[int, tuple[Position, float]] = {}
         for number, since in live.dirty.items():
             if len(taken) == PAGE or not (everything or since[1] <= before):
@@ -125,6 +152,7 @@ class Keeper:
             else:
                 entry.indexed = True
                 change.entries.append(stored(entry))
+        live.messages.cool()
         for space, key in facts:
             place = live.fact_places.get((space, key), self.last)
             change.facts.append((space, key, place.segment, place.offset, live.facts.get(space, {}).get(key)))
@@ -133,7 +161,9 @@ class Keeper:
             return False
         try:
             await self._index.write(change)
+            self._failed = False
         except BaseException:
+            self._failed = True
             live.dirty = {**taken, **{number: since for number, since in live.dirty.items() if number not in taken}}
             live.dirty_facts = {**facts, **{fact: place for fact, place in live.dirty_facts.items() if fact not in facts}}
             raise

@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from hornetmail.core.delivery.queued import DONE, Backlog, Claim, Message, Portal, Row, RowKind, RowState, Settled, WaitsFor
 from hornetmail.core.ids import IdSource
-from hornetmail.core.mail.envelope import Direction, Door, Envelope, Origin
+from hornetmail.core.mail.envelope import Envelope
 from hornetmail.disk.files import Disk, DiskFull
 from hornetmail.disk.groupsync import GroupSync
 from hornetmail.disk.records import LogBroken, Position, RecordLog
@@ -37,25 +37,32 @@ from hornetmail.spool.disk.journal import (
     Remembered,
     SettledRow,
     SettledRows,
-    Snapshot,
     Where,
     encode,
 )
 from hornetmail.spool.keeper import Keeper
+from hornetmail.spool.listing import Asked, Listing
 from hornetmail.spool.reading import Reading
+from hornetmail.spool.recall import Recall, Recalled, remains
+from hornetmail.spool.rows.entry import Entry
 from hornetmail.spool.rows.index import Index
-from hornetmail.spool.rows.live import Entry, Live
+from hornetmail.spool.rows.live import Live
 from hornetmail.spool.rows.ordered import after as in_order
 from hornetmail.spool.rows.turns import Turn
 from hornetmail.spool.rows.waking import Waking
 from hornetmail.spool.tidying import Tidying
 
-_SCAN = 2000
+_SCAN = 500
+"""Rows that are looked at in a turn of the reactor."""
+
 _SET_BACK = 60.0
 """Seconds by which the wall clock moves against the uptime before it counts as set."""
 
 _SLICE = 500
 """Rows that are adopted, or changed, by one record: a turn of the reactor applies it."""
+
+_UNREADABLE = 60.0
+"""Seconds until a message that cannot be read is tried again."""
 
 _ASLEEP = frozenset({RowState.PARKED, RowState.STUCK, RowState.QUEUED})
 
@@ -63,12 +70,13 @@ _ASLEEP = frozenset({RowState.PARKED, RowState.STUCK, RowState.QUEUED})
 class Settings(msgspec.Struct, frozen=True, gc=False):
     """``node``: 0 to 1023, in IDs and segment names. ``least_free``: the share of the disk below which nothing is accepted. ``recent_bytes``: of
     short bodies kept in memory for the first attempt. ``longest``: seconds that the next attempt may be away; a clock that was set back
-    does not make it more."""
+    does not make it more. ``unpacked``: messages that memory keeps whole; the others are packed to their rows."""
 
     node: int
     least_free: float
     recent_bytes: int
     longest: float
+    unpacked: int
 
 
 @implementer(IQueue)
@@ -93,14 +101,16 @@ class Queue:
         self._longest = settings.longest
         self.floor = 0.0
         self.ids = IdSource(lambda: max(reactor.seconds(), self.floor), settings.node)
-        self.live = Live(self._body_gone, monotonic)
+        self.live = Live(self._body_gone, monotonic, settings.unpacked)
+        self.recall = Recall(reactor, self.live, journal, files, index)
+        self._listing = Listing(reactor, self.live, self.recall)
         self.room = Room(reactor, disk, journal.directory, settings.least_free)
         self._arrivals = Arrivals(
             reactor, self.live, files, self._recent, self.room, self.ids.next, self._submit, self._check
         )  # fmt: skip
-        self.reading = Reading(self.live, journal, files, self._recent, alarm)
-        self.keeper = Keeper(reactor, self.live, journal, self._sync, index, alarm)
-        self.tidying = Tidying(reactor, self.live, journal, self._sync, self.keeper, self.reading, self._submit)
+        self.reading = Reading(self.live, journal, files, self._recent, self.recall, alarm)
+        self.keeper = Keeper(reactor, self.live, journal, self._sync, index, self.recall, alarm)
+        self.tidying = Tidying(reactor, self.live, journal, self._sync, self.keeper, self.reading, self.recall, self._submit)
         self._waking = Waking(reactor, self.live.dues)
         self._at_start: list[tuple[Message, Row]] = []
         self._drift = 0.0
@@ -128,6 +138,7 @@ class Queue:
         """
         rows, more = self.live.due(now, limit, kinds, share)
         while more and not rows:
+            self.live.messages.cool()
             await deferLater(self._reactor, 0)
             rows, more = self.live.due(now, limit, kinds, share)
         claims = await self._claim(rows, now, next_due, self.live.turns.begin(row.id for row in rows)) if rows else ()
@@ -141,18 +152,44 @@ class Queue:
         return await self._claim(wanted, now, next_due, turn)
 
     async def _claim(self, rows: list[LiveRow], now: float, next_due: Callable[[Row], float], turn: Turn) -> Sequence[Claim]:
+        try:
+            recalled = await self.recall.messages(row.message for row in rows)
+        except BaseException:
+            self._end(turn, failed=True)
+            raise
+        known = [row for row in rows if row.message in recalled.found]
+        unknown = [row for row in rows if row.message not in recalled.found]
+        for row in unknown:
+            if row.state is RowState.QUEUED:
+                self.live.put_off(row, now + _UNREADABLE)
+
         def record() -> Claimed:
             claimed = []
-            for row in rows:
+            for row in known:
                 counted = msgspec.structs.replace(row.row(), attempts=row.attempts + 1, state=RowState.CLAIMED)
                 claimed.append(ClaimedRow(row.id, row.attempts + 1, next_due(counted), self.live.worked(row)))
             return Claimed(now, claimed)
 
         await self._transit(turn, Kind.CLAIMED, record)
         groups: dict[tuple[int, RowKind], list[Row]] = {}
-        for row in rows:
+        for row in known:
             groups.setdefault((row.message, row.kind), []).append(row.row())
-        return [Claim(self.live.messages[message].message, tuple(group)) for (message, _), group in groups.items()]
+        if unknown:
+            await self._cannot_be_read(unknown, recalled)
+        return [Claim(recalled.found[message], tuple(group)) for (message, _), group in groups.items()]
+
+    async def _cannot_be_read(self, rows: Sequence[LiveRow], recalled: Recalled) -> None:
+        """They are tried again in a while, and nobody else waits for that; what is lost is told of and held."""
+        for message, error in recalled.later.items():
+            self.log.error("message {number} cannot be read now: {error}", number=message, error=error)
+        for message, error in recalled.lost.items():
+            await self.reading.lost(message, error)
+        lost = [row.id for row in rows if row.message in recalled.lost]
+        try:
+            for some in _slices(lost):
+                await self._change(some, RowState.HELD, 0.0, "the queue's record of this message cannot be read")
+        except (SpoolError, DiskFull) as error:
+            self.log.error("{count} rows of lost messages are not held: {error}", count=len(lost), error=error)
 
     async def settle(self, verdicts: Sequence[Settled]) -> None:
         """See IQueue. A drain row born with a verdict is QUEUED for ``due`` if that is given, else PARKED with ``reason``.
@@ -191,7 +228,7 @@ class Queue:
         before = live.up() - seconds
         rows = [live.rows[number] for kind in RowKind for number in live.index.of(kind, RowState.CLAIMED).after(0)]
         old = sorted((row for row in rows if row.mark < before), key=lambda row: (row.mark, row.id))
-        return [(live.messages[row.message].message, row.row()) for row in old]
+        return [(_message(live.messages[row.message]), row.row()) for row in old]
 
     async def reclaim(self, rows: Iterable[int]) -> Sequence[tuple[Message, Row]]:
         """See IQueue."""
@@ -201,7 +238,7 @@ class Queue:
         def record() -> Reclaimed:
             found = [row for number in turn.rows if (row := self.live.rows.get(number)) is not None]
             claimed = [row for row in found if row.state is RowState.CLAIMED]
-            taken.extend((self.live.messages[row.message].message, row.row()) for row in claimed)
+            taken.extend((_message(self.live.messages[row.message]), row.row()) for row in claimed)
             return Reclaimed(self._reactor.seconds(), [row.id for row in claimed], [self.live.worked(row) for row in claimed])
 
         await self._transit(turn, Kind.RECLAIMED, record)
@@ -215,18 +252,8 @@ class Queue:
     async def queue_copy(
         self, copy: Portal, envelope: Envelope, address: str, *, tenant: int, domain: str, arrived: float, size: int, due: float
     ) -> Message:
-        """See IQueue. In the journal it is a message accepted without a body."""
-        self._check()
-        now, number = self._reactor.seconds(), self.ids.next()
-        message = Message(
-            number, tenant, envelope, Origin(Door.REDELIVERY), Direction.IN, arrived, size, b"", b"", domain
-        )  # fmt: skip
-        state = RowState.QUEUED if due else RowState.PARKED
-        row = LiveRow(
-            self.ids.next(), number, RowKind.DRAIN, state, address, 0, due, queued=now, portal=copy, mark=self.live.up()
-        )  # fmt: skip
-        await self._submit(Kind.ACCEPTED, Snapshot(message, [row], Where.NOWHERE))
-        return message
+        """See IQueue."""
+        return await self._arrivals.back(copy, envelope, address, tenant, domain, arrived, size, due)
 
     def claimed_at_start(self) -> list[tuple[Message, Row]]:
         """Rows whose attempt the last death interrupted, as they were. By now they are queued for the time that was recorded with the
@@ -250,6 +277,8 @@ class Queue:
         self._check()
         changed = 0
         for some in _slices(rows):
+            if changed:
+                await self.keeper.breathe()
             changed += await self._change(some, state, due, reason)
         return changed
 
@@ -283,7 +312,8 @@ class Queue:
                 adopted += await self._adopt(some, now)
             if not after:
                 return adopted
-            await deferLater(self._reactor, 0)
+            self.live.messages.cool()
+            await self.keeper.breathe()
 
     def _page(self, domain: str, after: int) -> tuple[list[int], int]:
         """Some of a domain's rows that could be adopted, and after which ID to go on; 0 if there are no more."""
@@ -315,35 +345,10 @@ class Queue:
         mailbox: int = 0,
         limit: int = 500,
         after: int = 0,
+        envelopes: bool = True,
     ) -> Sequence[tuple[Message, Row]]:
-        """A page of the queue in order of row ID: looks at the rows of the domain, mailbox or states only, whichever are the fewest. Lets the
-        reactor breathe every 2,000 rows."""
-
-        def fits(row: LiveRow) -> bool:
-            if (states and row.state not in states) or (kinds and row.kind not in kinds):
-                return False
-            if (message and row.message != message) or (mailbox and (row.portal is None or row.portal.mailbox != mailbox)):
-                return False
-            return not domain or self.live.messages[row.message].domain == domain or row.address.lower().endswith("@" + domain)
-
-        found: list[tuple[Message, Row]] = []
-        if message:
-            entry = self.live.messages.get(message)
-            rows = sorted(entry.rows, key=lambda row: row.id) if entry else []
-            return [(entry.message, row.row()) for row in rows if entry and row.id > after and fits(row)][:limit]
-        while True:
-            sets = self.live.index.among(domain, states, kinds, mailbox)
-            seen = list(islice(in_order(sets, after), _SCAN)) if sets else []
-            for number in seen:
-                row = self.live.rows[number]
-                if fits(row):
-                    found.append((self.live.messages[row.message].message, row.row()))
-                    if len(found) == limit:
-                        return found
-            if len(seen) < _SCAN:
-                return found
-            after = seen[-1]
-            await deferLater(self._reactor, 0)
+        """See ``Listing``."""
+        return await self._listing.page(Asked(domain, states, kinds, message, mailbox), limit, after, envelopes)
 
     async def remember(self, space: str, key: str, value: bytes | None) -> None:
         """In memory and durable on return; if it raises, it is neither, and may be asked again."""
@@ -387,7 +392,8 @@ class Queue:
 
     async def started(self, at_start: list[LiveRow]) -> None:
         """The replay is over. Returns when no time is further away than a clock that was set back makes it."""
-        self._at_start = [(self.live.messages[row.message].message, row.row()) for row in at_start]
+        messages = await self.recall.shown(row.message for row in at_start)
+        self._at_start = [(messages[row.message], row.row()) for row in at_start]
         self._drift = self._reactor.seconds() - self.live.up()
         await self._clamp()
         self._waking.arm()
@@ -410,13 +416,10 @@ class Queue:
         """The clock was set back: what is due in more than the longest back-off would not be tried again for as long as it was set back."""
         now = self._reactor.seconds()
         for kind in RowKind:
-            after = 0
-            while numbers := list(islice(self.live.index.of(kind, RowState.QUEUED).after(after), _SCAN)):
+            while numbers := list(islice(self.live.dues.later_than(now + self._longest, kind), _SCAN)):
                 for number in numbers:
-                    row = self.live.rows[number]
-                    if row.due > now + self._longest and number not in self.live.turns:
-                        self.live.clamp(row, now, self._longest)
-                after = numbers[-1]
+                    self.live.clamp(self.live.rows[number], now, self._longest)
+                self.live.messages.cool()
                 self._waking.look()
                 await deferLater(self._reactor, 0)
 
@@ -485,6 +488,11 @@ class Queue:
         self._recent.drop(entry.id)
         if entry.where is Where.FILE:
             self._files.thread(self._files.remove, entry.file)
+
+
+def _message(entry: Entry) -> Message:
+    """Of one with a claimed row: memory has it since that was claimed, and keeps it as long."""
+    return entry.message or remains(entry)
 
 
 def _slices(rows: Iterable[int]) -> Iterable[list[int]]:

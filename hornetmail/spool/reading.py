@@ -11,7 +11,8 @@ from hornetmail.interfaces.body import IBody
 from hornetmail.spool.disk.bodies import GONE, BodyFiles, BytesBody, FileBody, Recent
 from hornetmail.spool.disk.errors import BodyLost, SpoolError
 from hornetmail.spool.disk.journal import Where, body_of
-from hornetmail.spool.rows.live import Entry, Live
+from hornetmail.spool.recall import Recall
+from hornetmail.spool.rows.live import Live
 
 
 class Reading:
@@ -20,12 +21,13 @@ class Reading:
     log = Logger()
 
     def __init__(
-        self, live: Live, journal: RecordLog, files: BodyFiles, recent: Recent, alarm: Callable[[str, str], None]
+        self, live: Live, journal: RecordLog, files: BodyFiles, recent: Recent, recall: Recall, alarm: Callable[[str, str], None]
     ) -> None:
         self._live = live
         self._journal = journal
         self._files = files
         self._recent = recent
+        self._recall = recall
         self._alarm = alarm
         self._told: set[int] = set()
         self.damaged: set[int] = set()
@@ -38,42 +40,65 @@ class Reading:
             raise KeyError(message)
         if entry.where is Where.FILE:
             return FileBody(
-                self._files, entry.file, entry.message.size, lambda: self._here(entry), lambda error: self.lost(entry, error)
+                self._files,
+                entry.file,
+                await self._size(message),
+                lambda: self._here(message),
+                lambda error: self.lost(message, error),
             )
         recent = self._recent.get(message)
-        return BytesBody(recent if recent is not None else await self._read(entry))
+        return BytesBody(recent if recent is not None else await self._read(message))
 
-    def _here(self, entry: Entry) -> bool:
-        return self._live.messages.get(entry.id) is entry and entry.needs_body
+    def _here(self, message: int) -> bool:
+        entry = self._live.messages.get(message)
+        return entry is not None and entry.needs_body
 
-    async def _read(self, entry: Entry) -> bytes:
+    async def _size(self, message: int) -> int:
+        """Of a body in a file."""
+        recalled = await self._recall.messages([message])
+        if message in recalled.found:
+            return recalled.found[message].size
+        if not self._here(message):
+            raise KeyError(message)
+        if message in recalled.later:
+            raise SpoolError(f"message {message} cannot be read now: {recalled.later[message]}")
+        raise BodyLost(f"how long the body of {message} is cannot be read: {recalled.lost.get(message)}")
+
+    async def _read(self, message: int) -> bytes:
         """A short body, from the journal."""
-        while entry.where is Where.RECORD:
+        while True:
+            entry = self._live.messages.get(message)
+            if entry is None or not entry.needs_body:
+                raise KeyError(message)
+            if entry.where is not Where.RECORD:
+                raise BodyLost(f"the body of {message} is lost")
             place = entry.place
             try:
                 return body_of(await self._files.thread(self._journal.read, place))
             except (KeyError, BadRecord, OSError) as error:
-                if not self._here(entry):
-                    raise KeyError(entry.id) from None
-                if entry.place != place:
+                now = self._live.messages.get(message)
+                if now is None or not now.needs_body:
+                    raise KeyError(message) from None
+                if now.place != place:
                     continue  # it was copied forward meanwhile
                 if isinstance(error, OSError) and error.errno not in GONE:
-                    raise SpoolError(f"the body of {entry.id} cannot be read now: {error}") from error
+                    raise SpoolError(f"the body of {message} cannot be read now: {error}") from error
                 self.damaged.add(place.segment)
-                self.lost(entry, error)
-                raise BodyLost(f"the body of {entry.id} cannot be read: {error}") from error
-        raise BodyLost(f"the body of {entry.id} is lost")
+                await self.lost(message, error)
+                raise BodyLost(f"the body of {message} cannot be read: {error}") from error
 
-    def recent(self, entry: Entry) -> bytes | None:
+    def recent(self, message: int) -> bytes | None:
         """A short body, if it happens to be in memory."""
-        return self._recent.get(entry.id)
+        return self._recent.get(message)
 
-    def lost(self, entry: Entry, error: Exception) -> None:
+    async def lost(self, message: int, error: Exception) -> None:
         """A body turned out to be gone: tell of it, once in a life of the service."""
-        if entry.id in self._told:
+        if message in self._told:
             return
-        self._told.add(entry.id)
-        message = entry.message
-        sender, to = message.envelope.sender or "<>", ", ".join(one.address for one in message.envelope.recipients[:5])
-        self.log.error("the body of message {number} is lost: {error}", number=entry.id, error=error)
-        self._alarm("queue-body-lost", f"the text of message {entry.id} from {sender} to {to} cannot be read from disk: {error}")
+        self._told.add(message)
+        known = (await self._recall.shown([message])).get(message)
+        envelope = known.envelope if known else None
+        sender = (envelope.sender if envelope else "") or "<>"
+        to = ", ".join(one.address for one in envelope.recipients[:5]) if envelope else "?"
+        self.log.error("the body of message {number} is lost: {error}", number=message, error=error)
+        self._alarm("queue-body-lost", f"the text of message {message} from {sender} to {to} cannot be read from disk: {error}")

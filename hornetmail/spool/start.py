@@ -28,7 +28,7 @@ from hornetmail.disk.writer_thread import WriterThread
 from hornetmail.spool.disk.bodies import BodyFiles
 from hornetmail.spool.disk.earlier import understood
 from hornetmail.spool.disk.errors import SpoolError
-from hornetmail.spool.disk.journal import UnknownRecord, Where, decode
+from hornetmail.spool.disk.journal import UnknownRecord, decode
 from hornetmail.spool.queue import Queue, Settings
 from hornetmail.spool.rows.index import MIGRATIONS, Index
 
@@ -67,6 +67,7 @@ async def open_queue(
     segment_bytes: int = 64 << 20,
     least_free: float = 0.1,
     recent_bytes: int = 64 << 20,
+    unpacked: int = 20_000,
     longest: float = 7200.0,
     database_key: bytes | None = None,
     alarm: Callable[[str, str], None] = lambda code, text: None,
@@ -76,7 +77,7 @@ async def open_queue(
 ) -> OpenedQueue:
     """The queue in ``directory`` (journal and bodies), with its index at ``database_url``.
 
-    ``seal``: of the server key. ``node``, ``least_free``, ``recent_bytes``, ``longest``: see ``queue.Settings``. ``uptime``: seconds of a
+    ``seal``: of the server key. ``node``, ``least_free``, ``recent_bytes``, ``longest``, ``unpacked``: see ``queue.Settings``. ``uptime``: seconds of a
     clock that nobody sets, from anywhere; give-up times count by it (rule 5). ``alarm(code, text)``: ``queue-broken`` (stop and restart),
     ``queue-damage`` (a damaged place of the journal), ``queue-body-lost`` (a message's body cannot be read), ``queue-index``. ``watch``: of the index.
     Raises NetworkFileSystem (rule 8), WrongKey, SpoolError (records of a newer version), OSError, the database's errors.
@@ -106,7 +107,7 @@ async def open_queue(
             index,
             disk,
             thread,
-            settings=Settings(node, least_free, recent_bytes, longest),
+            settings=Settings(node, least_free, recent_bytes, longest, unpacked),
             alarm=alarm,
             monotonic=uptime,
         )
@@ -121,11 +122,11 @@ async def open_queue(
         thread.stop()
         raise
     live = queue.live
-    newest = max(max(live.rows, default=0), max(live.messages, default=0))
+    newest = max(live.index.all.newest, live.messages.newest)
     queue.floor = (milliseconds_of(newest) + 1) / 1000 if newest else 0.0
-    in_files = {entry.file: entry for entry in live.messages.values() if entry.where is Where.FILE and entry.needs_body}
+    in_files = await files.thread(live.in_files)
     for file in sorted(await files.thread(files.sweep, in_files.keys())):
-        queue.reading.lost(in_files[file], FileNotFoundError(f"{files.path(file).name} is missing"))
+        await queue.reading.lost(in_files[file], FileNotFoundError(f"{files.path(file).name} is missing"))
     _tell_damage(queue, journal, alarm)
     await queue.started(live.start())
     return queue
@@ -201,11 +202,13 @@ async def _load(queue: Queue, journal: RecordLog, index: Index) -> Position | No
         log.error("the queue's index is not that of its journal ({name}) and is made again", name=checkpoint.name)
         return None
     queue.keeper.last = Position(place.segment, place.offset - 1)
-    after = 0
-    while page := await index.page(after):
+    whole = not await index.more_than(queue.live.messages.most)
+    page = await index.page(0, whole)
+    while page:
+        following = Deferred.fromCoroutine(index.page(page[-1].id, whole))
         for entry in page:
             queue.live.load(entry)
-        after = page[-1].id
+        page = await following
     for space, key, position, value in await index.facts():
         queue.live.load_fact(space, key, value, position)
     return place

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from hornetmail.core.delivery.queued import DONE, RowKind
+from hornetmail.core.delivery.queued import DONE, Message
 from hornetmail.disk.files import DiskFull
 from hornetmail.disk.groupsync import GroupSync
 from hornetmail.disk.records import BadRecord, Position, RecordLog
@@ -19,7 +19,8 @@ from hornetmail.spool.disk.errors import SpoolError
 from hornetmail.spool.disk.journal import Kind, Remembered, Snapshot, Where, body_of
 from hornetmail.spool.keeper import Keeper
 from hornetmail.spool.reading import Reading
-from hornetmail.spool.rows.live import REQUESTS, UPTIME, WALL, Entry, Live, request_fact
+from hornetmail.spool.recall import Recall
+from hornetmail.spool.rows.live import REQUESTS, UPTIME, WALL, Live, request_fact
 
 REQUEST_DAYS = 7
 TRIES = 3
@@ -43,6 +44,7 @@ class Tidying:
         sync: GroupSync,
         keeper: Keeper,
         reading: Reading,
+        recall: Recall,
         submit: Callable[..., Deferred[Position]],
     ) -> None:
         self._reactor = reactor
@@ -52,6 +54,7 @@ class Tidying:
         self._keeper = keeper
         self._submit = submit
         self._reading = reading
+        self._recall = recall
         self._lock = DeferredLock()
         self._closed = False
         self._unread: dict[int, int] = {}
@@ -62,7 +65,6 @@ class Tidying:
         whose body cannot be read costs its body, not the segment's going: it is told of, and goes on without."""
         await self._lock.acquire()
         try:
-            await self._pack()
             await self._note_uptime()
             await self._forget_requests()
             dropped = 0
@@ -117,61 +119,79 @@ class Tidying:
                 if not numbers:
                     break
                 for number in numbers:
-                    entry = live.messages.get(number)
-                    if entry is not None and entry.segment == old and not self._closed:
-                        await self._copy(entry)
+                    if not self._closed:
+                        await self._copy(number, old)
+                live.messages.cool()
                 after = numbers[-1]
         return not self._closed and not any(number <= segment for number in live.in_segment)
 
-    async def _pack(self) -> None:
-        """Forget due times that mean nothing any more, when they are the most."""
-        dues = self._live.dues
-        entries = dues.overgrown({kind: self._live.index.opened(kind) for kind in RowKind})
-        for start in range(0, len(entries), _FACTS):
-            dues.put(entries[start : start + _FACTS])
-            await deferLater(self._reactor, 0)
-
-    async def _copy(self, entry: Entry) -> None:
-        """A snapshot of a message as it is, at the journal's end. It waits for transitions under way, and later ones wait for it."""
+    async def _copy(self, number: int, segment: int) -> None:
+        """A snapshot of a message as it is, at the journal's end, if its last one is in that segment. It waits for transitions under way, and later
+        ones wait for it."""
         live = self._live
+        entry = live.messages.get(number)
+        if entry is None or entry.segment != segment:
+            return
         where, body = entry.where, b""
         if where is Where.RECORD and entry.needs_body:
-            read = await self._read(entry)
+            read = await self._read(number)
             if read is None:
                 return
             where, body = (Where.LOST, b"") if isinstance(read, Exception) else (where, read)
+        message = await self._message(number)
+        entry = live.messages.get(number)
+        if message is None or entry is None:
+            return
         turn = await live.turns.take(row.id for row in entry.rows if row.state not in DONE)
         try:
-            if self._closed or live.messages.get(entry.id) is not entry:
+            entry = live.messages.get(number)
+            if self._closed or entry is None or entry.segment != segment:
                 live.end(turn)
                 return
-            if where is Where.RECORD and not entry.needs_body:
+            if where is Where.FILE:
+                where = entry.where
+            elif where is Where.RECORD and not entry.needs_body:
                 where, body = Where.NOWHERE, b""
             copied = self._submit(
-                Kind.KEPT, Snapshot(entry.message, list(entry.rows), where, entry.file), (body,) if body else (), turn=turn
+                Kind.KEPT, Snapshot(message, list(entry.rows), where, entry.file), (body,) if body else (), turn=turn
             )
         except BaseException:
             live.end(turn)
             raise
         await copied
 
-    async def _read(self, entry: Entry) -> bytes | Exception | None:
-        """Its body; what became of that if it is given up, None if it is to be asked for another time, or has left."""
+    async def _read(self, number: int) -> bytes | Exception | None:
+        """The body of a message; what became of that if it is given up, None if it is to be asked for another time, or has left."""
+        entry = self._live.messages[number]
+        place = entry.place
         try:
-            return body_of(await self._sync.alone(lambda: self._journal.read(entry.place)))
+            return body_of(await self._sync.alone(lambda: self._journal.read(place)))
         except KeyError:
             return None
         except (BadRecord, OSError) as error:
-            recent = self._reading.recent(entry)
-            self._reading.damaged.add(entry.segment)
-            self._unread[entry.id] = self._unread.get(entry.id, 0) + 1
-            if recent is None and self._unread[entry.id] < TRIES:
-                self.log.error("the body of message {number} cannot be read: {error}", number=entry.id, error=error)
+            recent = self._reading.recent(number)
+            self._reading.damaged.add(place.segment)
+            if recent is None and not self._given_up(number, error):
                 return None
-            del self._unread[entry.id]
             if recent is None:
-                self._reading.lost(entry, error)
+                await self._reading.lost(number, error)
             return error if recent is None else recent
+
+    async def _message(self, number: int) -> Message | None:
+        """The message; what is left of it if it is given up, None if it is to be asked for another time, or has left."""
+        recalled = await self._recall.messages([number])
+        if number in recalled.later:
+            self.log.error("message {number} cannot be read: {error}", number=number, error=recalled.later[number])
+        elif number in recalled.lost and self._given_up(number, recalled.lost[number]):
+            return (await self._recall.shown([number])).get(number)
+        return recalled.found.get(number)
+
+    def _given_up(self, number: int, error: Exception) -> bool:
+        """Whether a message that cannot be read could not be for long enough."""
+        tries = self._unread[number] = self._unread.get(number, 0) + 1
+        if tries < TRIES:
+            self.log.error("message {number} cannot be read: {error}", number=number, error=error)
+        return tries >= TRIES
 
     async def _note_uptime(self) -> None:
         """Once a run: what a crash costs of it is a minute."""

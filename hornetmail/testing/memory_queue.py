@@ -366,6 +366,7 @@ class MemoryQueue:
         mailbox: int = 0,
         limit: int = 500,
         after: int = 0,
+        envelopes: bool = True,
     ) -> Sequence[tuple[Message, Row]]:
         """See IQueue."""
         return page(

@@ -95,7 +95,7 @@ class MemoryQueue:
         for row in rows:
             self.held[row.id] = (message, row)
 
-    async def rows(self, **wanted: Any) -> Sequence[tuple[Message, Row]]:
+    async def rows(self, *, envelopes: bool = True, **wanted: Any) -> Sequence[tuple[Message, Row]]:
         """See IQueue."""
         return page(self.held.values(), **wanted)
 

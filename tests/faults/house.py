@@ -109,11 +109,16 @@ class _Directory(MemoryDirectory):
         return default
 
 
+WHOLE, PACKED = 20_000, 0
+"""Messages that the queue keeps whole in memory: all, and none."""
+
+
 class House:
     """``disk_of`` a life is what the one before left behind, or what of it was durable. ``planned``: jobs that run at their times; then nobody looks
-    often at what is well."""
+    often at what is well. ``unpacked``: messages that the queue keeps whole in memory."""
 
-    def __init__(self, template: Path | None) -> None:
+    def __init__(self, template: Path | None, unpacked: int = WHOLE) -> None:
+        self.unpacked = unpacked
         self.top = Path(tempfile.mkdtemp(prefix="hm-faults-", dir=_quick()))
         self.home = self.top / "0"
         if template is None:
@@ -207,6 +212,7 @@ class House:
             alarm=lambda code, text: self.bus.publish(Alarm(code, text)),
             open_database=SteppedDatabase.open,
             uptime=reactor.seconds,
+            unpacked=self.unpacked,
         )
         self._closing.append(self.queue.close)
         database = await SteppedDatabase.open(reactor, f"sqlite://{home}/portal.db", PORTAL, synchronous="NORMAL")

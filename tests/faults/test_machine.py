@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from hornetmail.core.failover.machine import OrderRefused
 from hornetmail.core.failover.mode import Mode
 from tests.faults.driver import quietly
-from tests.faults.house import House, template
+from tests.faults.house import PACKED, WHOLE, House, template
 from tests.faults.judge import judge
 from tests.faults.ledger import MAILBOXES, Ledger
 
@@ -49,9 +49,9 @@ class Model:
 class Outage(RuleBasedStateMachine):
     """``second``: second copies that rule 11 has: one a connection that was open when the process died or the primary went away."""
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, unpacked: int) -> None:
         super().__init__()
-        self.house = House(place)
+        self.house = House(place, unpacked)
         self.ledger = Ledger(self.house)
         self.model = Model()
         self.second = 0
@@ -181,9 +181,9 @@ def place() -> Iterator[Path]:
     shutil.rmtree(made.parent)
 
 
-def machine(place: Path, examples: int, steps: int) -> None:
+def machine(place: Path, unpacked: int, examples: int, steps: int) -> None:
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        lambda: Outage(place),
+        lambda: Outage(place, unpacked),
         settings=settings(
             max_examples=examples,
             stateful_step_count=steps,
@@ -195,14 +195,16 @@ def machine(place: Path, examples: int, steps: int) -> None:
     )
 
 
-def test_any_order(place: Path) -> None:
+@pytest.mark.parametrize("unpacked", [WHOLE, PACKED])
+def test_any_order(place: Path, unpacked: int) -> None:
     """Would catch mail that is lost, comes back, is handed over though its reader kept it, or stays for ever, in some order of events that nobody
     has thought of."""
-    machine(place, 12, 15)
+    machine(place, unpacked, 12, 15)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(0)
-def test_any_order_for_long(place: Path) -> None:
+@pytest.mark.parametrize("unpacked", [WHOLE, PACKED])
+def test_any_order_for_long(place: Path, unpacked: int) -> None:
     """The same, many times more, and differently each time."""
-    machine(place, 500, 40)
+    machine(place, unpacked, 500, 40)

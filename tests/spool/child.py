@@ -43,11 +43,18 @@ async def writer(queue: Queue, run: str, number: int, seconds: Any) -> None:
             await queue.tidy()
 
 
-async def main(reactor: Any, directory: str, run: str) -> None:
+async def main(reactor: Any, directory: str, run: str, unpacked: str) -> None:
     """Until killed."""
     place = Path(directory)
     queue = await open_queue(
-        reactor, place, f"sqlite://{place}/queue.db", disk=Disk(), seal=Seal(b"s" * 32), segment_bytes=100_000, least_free=0.0
+        reactor,
+        place,
+        f"sqlite://{place}/queue.db",
+        disk=Disk(),
+        seal=Seal(b"s" * 32),
+        segment_bytes=100_000,
+        least_free=0.0,
+        unpacked=int(unpacked),
     )
     await gatherResults([Deferred.fromCoroutine(writer(queue, run, number, reactor.seconds)) for number in range(8)])
 

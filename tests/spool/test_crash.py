@@ -31,6 +31,8 @@ ROOT = Path(__file__).parents[2]
 class Base(TestCase):
     """A directory that several queues open in turn."""
 
+    unpacked = 20_000
+
     def setUp(self) -> None:
         self.directory = Path(self.enterContext(tempfile.TemporaryDirectory(prefix="hm-crash-")))
 
@@ -38,7 +40,7 @@ class Base(TestCase):
         url = f"sqlite://{self.directory}/queue.db"
         queue = await open_queue(
             reactor, self.directory, url, disk=disk or Disk(), seal=Seal(b"s" * 32), segment_bytes=100_000, least_free=0.0,
-            alarm=lambda code, _text: alarms.append(code) if alarms is not None else None,
+            unpacked=self.unpacked, alarm=lambda code, _text: alarms.append(code) if alarms is not None else None,
         )  # fmt: skip
         self.addCleanup(lambda: Deferred.fromCoroutine(queue.close()))
         return queue
@@ -85,7 +87,7 @@ class KillTests(Base):
 
     def _run_and_kill(self, number: int, after: int) -> list[str]:
         """Run the child until it has said that many lines, kill it, and answer all whole lines that it said."""
-        command = [sys.executable, "-m", "tests.spool.child", str(self.directory), str(number)]
+        command = [sys.executable, "-m", "tests.spool.child", str(self.directory), str(number), str(self.unpacked)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, env=dict(os.environ, PYTHONPATH=str(ROOT))) as child:
             assert child.stdout is not None
             lines = [child.stdout.readline() for _ in range(after)]
@@ -198,3 +200,15 @@ class FaultyDiskTests(Base):
         assert len(kept) == 5
         assert set(kept) < set(messages)
         assert alarms == ["queue-damage"]
+
+
+class PackedKillTests(KillTests):
+    """The same with a memory that keeps few messages whole."""
+
+    unpacked = 3
+
+
+class PackedFaultyDiskTests(FaultyDiskTests):
+    """The same with a memory that keeps none."""
+
+    unpacked = 0

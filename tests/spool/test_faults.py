@@ -534,3 +534,33 @@ class ClockTests(FaultBase):
         assert due is not None
         assert back <= due <= back + 7300.0
         assert (await self.row(queue, message)).due == due
+
+
+class PackedTurnTests(TurnTests):
+    """The same with a memory that keeps no message whole."""
+
+    unpacked = 0
+
+
+class PackedWakingTests(WakingTests):
+    """The same with a memory that keeps no message whole."""
+
+    unpacked = 0
+
+
+class PackedBadDiskTests(BadDiskTests):
+    """The same with a memory that keeps no message whole."""
+
+    unpacked = 0
+
+
+class PackedForeignIndexTests(ForeignIndexTests):
+    """The same with a memory that keeps no message whole."""
+
+    unpacked = 0
+
+
+class PackedClockTests(ClockTests):
+    """The same with a memory that keeps no message whole."""
+
+    unpacked = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from typing import Any
 
 from hypothesis import given
@@ -11,9 +12,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from hornetmail.core.delivery.queued import Portal, RowKind, RowState
 from hornetmail.spool.disk.journal import LiveRow
-from hornetmail.spool.rows import ordered
+from hornetmail.spool.rows import bytime, ordered
+from hornetmail.spool.rows.bytime import ByTime as TimedSet
 from hornetmail.spool.rows.dues import Dues
-from hornetmail.spool.rows.ordered import Ordered, RowIndex, after
+from hornetmail.spool.rows.ordered import Keyed, Ordered, RowIndex, Strings, after
 from hornetmail.spool.rows.turns import Turns
 
 D, A, R = RowKind.DELIVER, RowKind.ARCHIVE, RowKind.DRAIN
@@ -31,6 +33,7 @@ class Sets(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.patch(ordered, "_PIECE", 4)
+        self.patch(bytime, "_PIECE", 4)
 
     @given(st.lists(st.tuples(st.booleans(), st.integers(1, 60)), max_size=150))
     def test_like_a_set(self, changes: list[tuple[bool, int]]) -> None:
@@ -49,6 +52,46 @@ class Sets(SynchronousTestCase):
                 assert list(numbers.after(start)) == sorted(each for each in plain if each > start)
             assert all(0 < len(piece) <= 8 for piece in numbers._pieces)
             assert numbers._last == [piece[-1] for piece in numbers._pieces]
+
+    @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 60), st.integers(0, 9)), max_size=150))
+    def test_like_a_mapping(self, changes: list[tuple[int, int, int]]) -> None:
+        """Would catch a value that is lost, or found under another key, wherever pieces are split and emptied."""
+        self.mapped(Keyed(lambda: array("q")), changes)
+        self.mapped(Keyed(Strings), [(removed, number, b"x" * value) for removed, number, value in changes])
+
+    def mapped(self, keyed: Keyed[Any], changes: list[tuple[int, int, Any]]) -> None:
+        plain: dict[int, Any] = {}
+        for removed, number, value in changes:
+            if removed:
+                keyed.put(number, value)
+                plain[number] = value
+            else:
+                assert keyed.pop(number) == plain.pop(number, None)
+            assert keyed.size == len(plain)
+            assert list(keyed.items()) == sorted(plain.items())
+            assert list(keyed.after(number)) == sorted(each for each in plain if each > number)
+            assert all(keyed.get(each) == plain.get(each) for each in range(62))
+
+    @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5), st.integers(1, 20)), max_size=150))
+    def test_like_a_set_by_time(self, changes: list[tuple[int, int, int]]) -> None:
+        """Would catch a row that is lost or stays among others of the same second, and a first one that is not told of."""
+        times, plain = TimedSet(), set[tuple[float, int]]()
+        for removed, second, number in changes:
+            key = (float(second), number)
+            if removed:
+                first = key not in plain and key < min(plain, default=(99.0, 0))
+                assert times.add(*key) is first
+                plain.add(key)
+            elif number % 5 == 0 and plain:
+                assert times.pop() == min(plain)
+                plain.remove(min(plain))
+            else:
+                times.discard(*key)
+                plain.discard(key)
+            assert times.size == len(plain)
+            assert times.first == min(plain, default=None)
+            for start in (-1.0, float(second)):
+                assert list(times.after(start)) == [each for when, each in sorted(plain) if when > start]
 
     def test_ascending_numbers_fill_their_pieces(self) -> None:
         """IDs come in order: half-empty pieces would cost twice the memory."""
@@ -157,9 +200,11 @@ class ByTime(SynchronousTestCase):
         del self.rows[2]
         self.rows[3].due = 50.0
         self.busy.add(4)
+        assert self.pop(10.0) == ([], False)
+        assert self.dues.missed == {4}
+        self.dues.push(self.rows[4])
         assert self.dues.next() is None
         assert self.dues.missed == {4}
-        assert self.pop(10.0) == ([], False)
 
     def test_no_more_than_so_many_are_looked_at(self) -> None:
         """One look must not hold the reactor up: it says that there may be more."""
@@ -181,21 +226,29 @@ class ByTime(SynchronousTestCase):
         assert self.pop(10.0, share=share) == ([3], False)
         assert self.dues._aside == {}
 
-    def test_dead_entries_are_dropped(self) -> None:
-        """Would catch a heap that grows with each back-off, and one that is packed all the time."""
-        self.queue(row(1, 0.0))
-        for due in range(1, 1004):
-            self.rows[1].due = float(due)
+    def test_nothing_is_left_of_what_was_put_off(self) -> None:
+        """Would catch a set that grows with each back-off, and a row that is told of at a time that it had before."""
+        self.queue(row(1, 1.0))
+        for due in (3.0, 2.0, 5000.0):
+            self.dues.drop(self.rows[1])
+            self.rows[1].due = due
             self.dues.push(self.rows[1])
-        assert len(self.dues._heaps[D]) == 1004
-        assert self.dues.overgrown({D: 1, A: 0, R: 0}) == []
-        self.rows[1].due = 5000.0
-        self.dues.push(self.rows[1])
-        entries = self.dues.overgrown({D: 1, A: 0, R: 0})
-        assert len(entries) == 1005
-        assert self.dues.next() is None
-        self.dues.put(entries)
-        assert self.dues._heaps[D] == [(5000.0, 1)]
+        assert self.dues._sets[D].size == 1
+        assert self.dues.next() == 5000.0
+        assert list(self.dues.later_than(4999.0, D)) == [1]
+        assert list(self.dues.later_than(5000.0, D)) == []
+
+    def test_rows_that_were_set_aside_and_are_not_what_they_were(self) -> None:
+        """Would catch a look through thousands of them in one turn, and the ones behind them that then stay away."""
+        share = _Share({"slow.test": 0})
+        self.queue(*(row(number, 1.0, address="a@slow.test") for number in range(1, 1503)))
+        while self.pop(10.0, share=share)[1]:
+            pass
+        for number in range(1, 1502):
+            self.rows[number].state = RowState.HELD
+        share.rooms["slow.test"] = 5
+        assert self.pop(10.0, share=share) == ([], True)
+        assert self.pop(10.0, share=share) == ([1502], False)
 
 
 class InTurn(SynchronousTestCase):

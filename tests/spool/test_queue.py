@@ -49,6 +49,7 @@ class Base(TestCase):
     """A queue in a directory of its own; ``reopen`` is a clean restart, ``crash`` one that writes nothing more."""
 
     engine = "sqlite"
+    unpacked = 20_000
     reactor: Any = reactor
 
     def setUp(self) -> None:
@@ -65,6 +66,7 @@ class Base(TestCase):
             seal=SEAL,
             longest=keywords.pop("longest", 1e12),
             least_free=0.0,
+            unpacked=self.unpacked,
             **keywords,
         )
         self.addCleanup(lambda: Deferred.fromCoroutine(queue.close()))
@@ -609,6 +611,18 @@ class OnPostgreSQL(QueueTests):
     """The same with the index in PostgreSQL."""
 
     engine = "postgresql"
+
+
+class PackedTests(QueueTests):
+    """The same with a memory that keeps no message whole."""
+
+    unpacked = 0
+
+
+class PackedOnPostgreSQL(OnPostgreSQL):
+    """The same with both."""
+
+    unpacked = 0
 
 
 class DamagedIndexTests(Base):

@@ -187,7 +187,7 @@ class Alarms:
         found: set[str] = set()
         after = 0
         for _ in range(PAGES):
-            page = await self._rooms.queue.rows(states=states, kinds=kinds, after=after)
+            page = await self._rooms.queue.rows(states=states, kinds=kinds, after=after, envelopes=False)
             for message, row in page:
                 found |= {message.domain, domain_of(row.address)}
             if len(page) < 500:

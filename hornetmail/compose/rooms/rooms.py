@@ -271,6 +271,7 @@ class MailRooms:
             node=config.node,
             least_free=1 - config.limits.disk_percent / 100,
             longest=2 * settings_of(config).backoff.ceiling,
+            unpacked=config.limits.messages_in_memory,
             database_key=base.database_key("queue"),
             alarm=lambda code, text: _queue_alarm(base, code, text),
             watch=base.watch("queue"),

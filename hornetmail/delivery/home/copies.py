@@ -90,7 +90,7 @@ class Copies:
         """Take up what a death or a fault left in INBOX though the primary has it; how many."""
         found, after = 0, 0
         while True:
-            page = await self._ground.queue.rows(kinds=(RowKind.DRAIN,), states=(RowState.HOME,), after=after)
+            page = await self._ground.queue.rows(kinds=(RowKind.DRAIN,), states=(RowState.HOME,), after=after, envelopes=False)
             for _, row in page:
                 if not self._record.holds(row.id):
                     self.remove(row, claimed=False)

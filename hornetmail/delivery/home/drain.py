@@ -237,7 +237,7 @@ class Drain:
         for each in under_way:
             await each
         states = (RowState.PARKED, RowState.CLAIMED) if self._ground.modes.mode(domain) is Mode.DRAINING else (RowState.PARKED,)
-        asked = self._queue.rows(domain=domain, kinds=(RowKind.DRAIN,), states=states, limit=1)
+        asked = self._queue.rows(domain=domain, kinds=(RowKind.DRAIN,), states=states, limit=1, envelopes=False)
         left = await within(self._clock, HANGS_SECONDS, asked)
         return len(left), so_far.moved
 

@@ -216,7 +216,7 @@ class Expiry:
         spared: list[str] = []
         refused: dict[str, Row] = {}
         after = 0
-        while page := await self._queue.rows(kinds=(RowKind.DRAIN,), states=LIVE, mailbox=mailbox, after=after):
+        while page := await self._queue.rows(kinds=(RowKind.DRAIN,), states=LIVE, mailbox=mailbox, after=after, envelopes=False):
             after = page[-1][1].id
             for _, row in page:
                 if row.portal is not None and row.state is RowState.STUCK:

@@ -103,7 +103,9 @@ class Homeward:
         found: list[Row] = []
         after = 0
         while True:
-            page = await self._ground.queue.rows(domain=domain, kinds=(RowKind.DELIVER,), states=(RowState.QUEUED,), after=after)
+            page = await self._ground.queue.rows(
+                domain=domain, kinds=(RowKind.DELIVER,), states=(RowState.QUEUED,), after=after, envelopes=False
+            )
             found.extend(row for _, row in page if self._is_stalled(row, domain, now))
             if len(page) < 500:
                 return found

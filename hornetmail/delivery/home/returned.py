@@ -178,7 +178,7 @@ class Returned:
         back = await self._portal.returned(mailbox, wanted) if wanted else {}
         if not back:
             return 0
-        rows = await self._queue.rows(kinds=(RowKind.DRAIN,), states=LIVE, mailbox=mailbox, limit=1_000_000)
+        rows = await self._queue.rows(kinds=(RowKind.DRAIN,), states=LIVE, mailbox=mailbox, limit=1_000_000, envelopes=False)
         waiting = {row.portal.name: row.state for _, row in rows if row.portal is not None}
         made = 0
         for name, (envelope, size) in back.items():

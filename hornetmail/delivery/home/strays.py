@@ -92,7 +92,7 @@ class Strays:
         return frozenset(own | {row_of(name) for name in self._returned.watched(mailbox)}) - {0}
 
     async def _is_under_way(self, number: int) -> bool:
-        page = await self._queue.rows(after=number - 1, limit=1)
+        page = await self._queue.rows(after=number - 1, limit=1, envelopes=False)
         return bool(page) and page[0][1].id == number and page[0][1].state not in DONE
 
     async def page(self, mailboxes: Sequence[int], limit: int, after: int = 0) -> tuple[Sequence[Stray], bool]:
@@ -123,7 +123,9 @@ class Strays:
         """Drain rows that are not done by mailbox and name; of one mailbox, or with 0 of all."""
         found: dict[tuple[int, str], Row] = {}
         after = 0
-        while page := await self._queue.rows(kinds=(RowKind.DRAIN,), states=LIVE, mailbox=mailbox, limit=PAGE, after=after):
+        while page := await self._queue.rows(
+            kinds=(RowKind.DRAIN,), states=LIVE, mailbox=mailbox, limit=PAGE, after=after, envelopes=False
+        ):
             after = page[-1][1].id
             found.update(((row.portal.mailbox, row.portal.name), row) for _, row in page if row.portal is not None)
             if len(page) < PAGE:

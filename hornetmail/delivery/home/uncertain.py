@@ -93,7 +93,7 @@ class UncertainTurns:
         after = 0
         while True:
             page = await self._queue.rows(
-                kinds=(RowKind.DRAIN,), states=(RowState.QUEUED, RowState.PARKED, RowState.CLAIMED), after=after
+                kinds=(RowKind.DRAIN,), states=(RowState.QUEUED, RowState.PARKED, RowState.CLAIMED), after=after, envelopes=False
             )
             found.extend(row for _, row in page)
             if len(page) < 500:

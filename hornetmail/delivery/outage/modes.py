@@ -382,7 +382,9 @@ class Modes:
         or of all."""
         released = after = 0
         while True:
-            page = await self._queue.rows(domain=domain, kinds=(RowKind.DELIVER,), states=(RowState.PARKED,), after=after)
+            page = await self._queue.rows(
+                domain=domain, kinds=(RowKind.DELIVER,), states=(RowState.PARKED,), after=after, envelopes=False
+            )
             free = [row.id for _, row in page if row.waits_for is WaitsFor.MAILBOX and self._free(row.address)]
             if free:
                 released += await self._queue.change(free, RowState.QUEUED, due=self._clock.seconds())

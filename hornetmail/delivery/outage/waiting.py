@@ -53,7 +53,9 @@ class Waiting:
         found: list[Row] = []
         after = 0
         while True:
-            page = await self._queue.rows(kinds=(RowKind.DELIVER,), states=(RowState.QUEUED, RowState.CLAIMED), after=after)
+            page = await self._queue.rows(
+                kinds=(RowKind.DELIVER,), states=(RowState.QUEUED, RowState.CLAIMED), after=after, envelopes=False
+            )
             found.extend(row for _, row in page if row.waits_for is WaitsFor.PRIMARY)
             if len(page) < 500:
                 return found

@@ -77,6 +77,12 @@ class Snapshot(msgspec.Struct, array_like=True, gc=False):
     file: int = 0
 
 
+class _Head(msgspec.Struct, array_like=True, gc=False):
+    """The beginning of a Snapshot."""
+
+    message: Message
+
+
 class ClaimedRow(msgspec.Struct, array_like=True, gc=False):
     """``due``: when it is tried again should this attempt never end."""
 
@@ -159,6 +165,7 @@ Record = Snapshot | Claimed | SettledRows | Changed | Adopted | Reclaimed | Reme
 
 _encode = msgspec.msgpack.Encoder().encode
 _LENGTH = struct.Struct(">I")
+_heads = msgspec.msgpack.Decoder(_Head)
 _decoders: dict[int, msgspec.msgpack.Decoder[Record]] = {
     Kind.ACCEPTED: msgspec.msgpack.Decoder(Snapshot),
     Kind.KEPT: msgspec.msgpack.Decoder(Snapshot),
@@ -195,6 +202,15 @@ def decode(kind: int, payload: bytes) -> Record:
         return decoder.decode(payload)
     except (msgspec.DecodeError, struct.error) as error:
         raise UnknownRecord(f"kind {kind}: {error}") from error
+
+
+def message_of(payload: bytes) -> Message:
+    """The message of a snapshot, without its rows and body. Raises UnknownRecord."""
+    try:
+        (length,) = _LENGTH.unpack_from(payload)
+        return _heads.decode(memoryview(payload)[4 : 4 + length]).message
+    except (msgspec.DecodeError, struct.error) as error:
+        raise UnknownRecord(f"a snapshot: {error}") from error
 
 
 def body_of(payload: bytes) -> bytes:

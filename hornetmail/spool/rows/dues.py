@@ -1,63 +1,72 @@
-"""The queued rows of the live messages by the time they are due, one heap a kind. No I/O."""
+"""The queued rows of the live messages by the time they are due, one set a kind. No I/O."""
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Callable, Collection, Container, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
 
 from hornetmail.core.delivery.queued import RowKind, RowState
 from hornetmail.interfaces.queue import IShare
 from hornetmail.spool.disk.journal import LiveRow
+from hornetmail.spool.rows.bytime import ByTime
 
-Due = tuple[float, int]
-_PRUNED = 1000
+_LOOKED_AT = 1000
 
 
 class Dues:
-    """``rows``: the live ones; ``busy``: those that take part in a transition. ``domain_of`` answers the domain of a message."""
+    """A row is here exactly while it is queued, but for those that a claim took or set aside, and those in ``missed``. ``rows``: the live ones;
+    ``busy``: those that take part in a transition. ``domain_of`` answers the domain of a message."""
 
     def __init__(self, rows: Mapping[int, LiveRow], busy: Container[int], domain_of: Callable[[int], str]) -> None:
+        self._rows = rows
+        self._busy = busy
+        self._domain_of = domain_of
+        self.clear()
+
+    def clear(self) -> None:
+        """Nothing is queued."""
         self.sooner = False
         """A row became the next of its kind to be due, since somebody last took this back."""
         self.missed: set[int] = set()
         """Rows whose time was passed over because of their transition; its end puts those back that are still queued."""
-        self._rows = rows
-        self._busy = busy
-        self._domain_of = domain_of
-        self._heaps: dict[RowKind, list[Due]] = {kind: [] for kind in RowKind}
-        self._aside: dict[str, list[Due]] = {}
+        self._sets = {kind: ByTime() for kind in RowKind}
+        self._aside: dict[str, ByTime] = {}
 
     def push(self, row: LiveRow) -> None:
         """A row is queued for ``row.due``."""
-        heap = self._heaps[row.kind]
-        due = (row.due, row.id)
-        heapq.heappush(heap, due)
-        if heap[0] is due:
+        if self._sets[row.kind].add(row.due, row.id):
             self.sooner = True
 
+    def drop(self, row: LiveRow) -> None:
+        """It is not any more."""
+        self._sets[row.kind].discard(row.due, row.id)
+
+    def later_than(self, time: float, kind: RowKind) -> Iterator[int]:
+        """Rows of a kind that are due after that. Nothing may change meanwhile."""
+        return self._sets[kind].after(time)
+
     def next(self, kinds: Collection[RowKind] = ()) -> float | None:
-        """When the next row of these kinds is due. Looks at some entries only that mean nothing any more (20,000 rows may just have been held): it
-        may then be too early, and whoever asks again comes nearer."""
+        """When the next row of these kinds is due. Passes over some only that are about to change: it may then be too early, and whoever asks
+        again comes nearer."""
         earliest: float | None = None
         for kind in kinds or RowKind:
-            heap = self._heaps[kind]
-            for _ in range(_PRUNED):
-                if not heap or not self._stale(heap[0]):
+            queued = self._sets[kind]
+            for _ in range(_LOOKED_AT):
+                if queued.first is None or queued.first[1] not in self._busy:
                     break
-                heapq.heappop(heap)
-            if heap and (earliest is None or heap[0][0] < earliest):
-                earliest = heap[0][0]
+                self.missed.add(queued.pop()[1])
+            if queued.first is not None and (earliest is None or queued.first[0] < earliest):
+                earliest = queued.first[0]
         return earliest
 
-    def _stale(self, due: Due) -> bool:
-        """The row is gone, queued for another time, or about to change."""
-        row = self._rows.get(due[1])
-        if row is None or row.state is not RowState.QUEUED or row.due != due[0]:
-            return True
-        if due[1] in self._busy:
-            self.missed.add(due[1])
-            return True
-        return False
+    def _queued(self, due: float, number: int) -> LiveRow | None:
+        """The row, if it is still queued for that time, and not about to change."""
+        row = self._rows.get(number)
+        if row is None or row.state is not RowState.QUEUED or row.due != due:
+            return None
+        if number in self._busy:
+            self.missed.add(number)
+            return None
+        return row
 
     def pop(
         self,
@@ -66,38 +75,43 @@ class Dues:
         kinds: Collection[RowKind],
         together: Callable[[LiveRow], Iterable[LiveRow]],
         share: IShare | None = None,
-        passes: int = 2000,
+        passes: int = 1000,
     ) -> tuple[list[LiveRow], bool]:
         """Take up to ``limit`` due rows, oldest due first, with all that is due of the same message and kind (``together``), and of
         destinations that have room. The caller begins their transition before it asks again. True: there may be more behind ``passes`` rows
         that were passed over."""
-        heaps = [self._heaps[kind] for kind in (kinds or RowKind)]
+        sets = [self._sets[kind] for kind in (kinds or RowKind)]
         taken: dict[int, LiveRow] = {}
         used: dict[str, int] = {}
-        if share is not None:
-            self._back(share, limit)
+        cut = share is not None and self._back(share, limit)
         while len(taken) < limit and passes > 0:
-            heap = min((heap for heap in heaps if heap), key=lambda heap: heap[0], default=None)
-            if heap is None or heap[0][0] > now:
+            first, queued = min(
+                ((one.first, one) for one in sets if one.first is not None), key=lambda one: one[0], default=(None, None)
+            )
+            if first is None or queued is None or first[0] > now:
                 break
-            due = heapq.heappop(heap)
-            if self._stale(due) or due[1] in taken:
+            queued.pop()
+            row = self._queued(*first)
+            if row is None:
                 passes -= 1
                 continue
-            row = self._rows[due[1]]
             goals: dict[str, bool] = {}
             if share is not None and not self._fits(share, row, used, goals):
                 goal = share.destination(self._domain_of(row.message), row.address)
-                heapq.heappush(self._aside.setdefault(goal, []), due)
+                if goal not in self._aside:
+                    self._aside[goal] = ByTime()
+                self._aside[goal].add(*first)
                 passes -= 1
                 continue
             for other in together(row):
                 ripe = other.state is RowState.QUEUED and other.due <= now and other.id not in taken
                 if ripe and (share is None or self._fits(share, other, used, goals)):
                     taken[other.id] = other
+                    if other is not row:
+                        self.drop(other)
             for goal in [goal for goal, fits in goals.items() if fits]:
                 used[goal] = used.get(goal, 0) + 1
-        return list(taken.values()), passes <= 0
+        return list(taken.values()), cut or passes <= 0
 
     def _fits(self, share: IShare, row: LiveRow, used: dict[str, int], goals: dict[str, bool]) -> bool:
         """Whether a row's destination has room for its message; asked once a message, whose recipients there stay together."""
@@ -106,33 +120,23 @@ class Dues:
             goals[goal] = share.room(goal, used) > 0
         return goals[goal]
 
-    def _back(self, share: IShare, limit: int) -> None:
-        """Rows that were set aside, as many as their destinations have room for again."""
+    def _back(self, share: IShare, limit: int) -> bool:
+        """Rows that were set aside, as many as their destinations have room for again. Whether there may be more, behind many that are not what
+        they were."""
+        cut = False
         for goal in list(self._aside):
             aside = self._aside[goal]
             room = min(limit, share.room(goal))
             messages: set[int] = set()
-            while aside and len(messages) < room:
-                due = heapq.heappop(aside)
-                if not self._stale(due):
-                    row = self._rows[due[1]]
-                    heapq.heappush(self._heaps[row.kind], due)
+            for _ in range(_LOOKED_AT):
+                if not aside.size or len(messages) >= room:
+                    break
+                row = self._queued(*aside.pop())
+                if row is not None:
+                    self._sets[row.kind].add(row.due, row.id)
                     messages.add(row.message)
-            if not aside:
+            else:
+                cut = True
+            if not aside.size:
                 del self._aside[goal]
-
-    def overgrown(self, opened: dict[RowKind, int]) -> list[Due]:
-        """The entries of kinds of which most mean nothing any more, if ``opened`` rows of each are not done. They are forgotten with the
-        answer; ``put`` gives back those that mean something, in as many turns of the reactor as it takes."""
-        found: list[Due] = []
-        for kind, heap in self._heaps.items():
-            if len(heap) > 4 * opened[kind] + 1000:
-                found += heap
-                self._heaps[kind] = []
-        return found
-
-    def put(self, entries: Iterable[Due]) -> None:
-        """Take entries back, but for those that mean nothing."""
-        for due in entries:
-            if not self._stale(due):
-                self.push(self._rows[due[1]])
+        return cut

@@ -5,18 +5,20 @@ It may lag, and may be deleted: the journal is the truth. Rows, facts and the ch
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 import msgspec
 
+from hornetmail.core.delivery.queued import Message
 from hornetmail.db.engines import Cursor
 from hornetmail.db.migrate import Migration
 from hornetmail.db.pool import Database
 from hornetmail.disk.records import Position
 from hornetmail.spool.disk.earlier import understand
 from hornetmail.spool.disk.journal import LiveRow, Where
-from hornetmail.spool.rows.live import Entry
+from hornetmail.spool.rows.entry import Entry
 
 MIGRATIONS = (
     Migration(
@@ -34,7 +36,7 @@ MIGRATIONS = (
     ),
 )
 
-Stored = tuple[int, int, str, int, str, int, int, int, int, int, bytes, bytes]
+Stored = tuple[int, int, str, int, str, int, int, int, int, int, bytes | None, bytes]
 T = TypeVar("T")
 _COLUMNS = "id, tenant, domain, outgoing, request, place_segment, place_start, stored, body_where, body_file, meta, row_data"
 _STORED = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -53,9 +55,10 @@ _UPSERT_CHECKPOINT = (
     "INSERT INTO queue_checkpoint (id, tenant, place_segment, place_start, file_name) VALUES (1, 0, ?, ?, ?) ON CONFLICT (id)"
     " DO UPDATE SET place_segment = excluded.place_segment, place_start = excluded.place_start, file_name = excluded.file_name"
 )
-_PAGE = 2000
+_PAGE = 500
 _encode = msgspec.msgpack.Encoder().encode
 _rows = msgspec.msgpack.Decoder(tuple[LiveRow, ...])
+_messages = msgspec.msgpack.Decoder(Message)
 
 
 class Checkpoint(msgspec.Struct, frozen=True, gc=False):
@@ -75,22 +78,22 @@ class Change(msgspec.Struct, gc=False):
 
 
 def stored(entry: Entry) -> Stored:
-    """An entry as a row of the table; from now on its message is kept encoded."""
-    tenant = entry.message.tenant
+    """An entry as a row of the table; from now on its message is kept encoded. A message that only the disk has is left as the table has it, or is
+    empty there (``spool.recall`` asks the journal first)."""
     return (
-        entry.id, tenant, entry.domain, int(entry.outgoing), entry.request, entry.segment, entry.offset, entry.stored,
+        entry.id, entry.tenant, entry.domain, int(entry.outgoing), entry.request, entry.segment, entry.offset, entry.stored,
         int(entry.where), entry.file, entry.pack(), _encode(entry.rows),
     )  # fmt: skip
 
 
 def entry_of(columns: Stored) -> Entry:
     """The other way."""
-    number, _, domain, outgoing, request, segment, start, size, where, file, meta, rows = columns
+    number, tenant, domain, outgoing, request, segment, start, size, where, file, meta, rows = columns
     known = _rows.decode(rows)
     for row in known:
         understand(row)
     return Entry(
-        number, bytes(meta), known, segment, start, size, Where(where), file, domain, bool(outgoing), request, True
+        number, tenant, bytes(meta) if meta else None, known, segment, start, size, Where(where), file, domain, bool(outgoing), request, True
     )  # fmt: skip
 
 
@@ -110,14 +113,38 @@ class Index:
 
         return await self._database.read(ask)
 
-    async def page(self, after: int) -> list[Entry]:
-        """Entries in order of ID, 2,000 at a time; the last page is empty."""
+    async def more_than(self, most: int) -> bool:
+        """Whether it has more messages than that."""
 
-        def ask(cursor: Cursor) -> list[Entry]:
-            cursor.execute(f"SELECT {_COLUMNS} FROM queue_messages WHERE id > ? ORDER BY id LIMIT ?", (after, _PAGE))
-            return [entry_of(columns) for columns in cursor.fetchall()]
+        def ask(cursor: Cursor) -> bool:
+            cursor.execute("SELECT id FROM queue_messages LIMIT 1 OFFSET ?", (most,))
+            return cursor.fetchone() is not None
 
         return await self._database.read(ask)
+
+    async def page(self, after: int, whole: bool = True) -> list[Entry]:
+        """Entries in order of ID, 500 at a time; the last page is empty. Not ``whole``: without those messages that the journal has as well, and
+        nobody needs at once."""
+        columns = _COLUMNS if whole else _COLUMNS.replace(" meta,", " CASE WHEN request = '' THEN NULL ELSE meta END,")
+
+        def ask(cursor: Cursor) -> list[Entry]:
+            cursor.execute(f"SELECT {columns} FROM queue_messages WHERE id > ? ORDER BY id LIMIT ?", (after, _PAGE))
+            return [entry_of(row) for row in cursor.fetchall()]
+
+        return await self._database.read(ask)
+
+    async def messages(self, numbers: Sequence[int]) -> dict[int, Message]:
+        """What it has of these messages that can be read; at most some hundred."""
+
+        def ask(cursor: Cursor) -> list[tuple[int, bytes]]:
+            cursor.execute(f"SELECT id, meta FROM queue_messages WHERE id IN ({', '.join('?' * len(numbers))})", numbers)
+            return [(number, bytes(meta)) for number, meta in cursor.fetchall()]
+
+        found = {}
+        for number, meta in await self._database.read(ask) if numbers else ():
+            with contextlib.suppress(msgspec.DecodeError):
+                found[number] = _messages.decode(meta)
+        return found
 
     async def facts(self) -> Sequence[tuple[str, str, Position, bytes]]:
         """All facts."""

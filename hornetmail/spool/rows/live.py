@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection, Iterable
 import msgspec
 
 from hornetmail.core.delivery.queued import DONE, Backlog, Message, Portal, RowKind, RowState, WaitsFor
-from hornetmail.core.failover.verdict import Verdict
 from hornetmail.core.mail.envelope import Direction
 from hornetmail.disk.records import Position
 from hornetmail.interfaces.queue import IShare
@@ -29,6 +28,8 @@ from hornetmail.spool.disk.journal import (
     Where,
 )
 from hornetmail.spool.rows.dues import Dues
+from hornetmail.spool.rows.entries import Entries, Rows
+from hornetmail.spool.rows.entry import Entry
 from hornetmail.spool.rows.ordered import Ordered, RowIndex
 from hornetmail.spool.rows.turns import Turn, Turns
 
@@ -41,60 +42,22 @@ UPTIME = "spool.uptime"
 WALL = 1e9
 """Marks from here on are wall-clock times of versions that counted by them; 31 years of uptime are not reached."""
 
-_SHARED = 20_000
-"""Different texts and verdicts that are remembered at a time, so that equal ones are one."""
-
-_messages = msgspec.msgpack.Decoder(Message)
 _encode = msgspec.msgpack.Encoder().encode
 
-
-class Entry(msgspec.Struct, gc=False):
-    """A live message. ``meta`` is the Message, encoded once it is older. ``segment``, ``offset`` and ``stored``: its newest snapshot in the
-    journal."""
-
-    id: int
-    meta: Message | bytes
-    rows: tuple[LiveRow, ...]
-    segment: int
-    offset: int
-    stored: int
-    where: Where
-    file: int
-    domain: str
-    outgoing: bool
-    request: str
-    indexed: bool = False
-
-    @property
-    def place(self) -> Position:
-        return Position(self.segment, self.offset)
-
-    @property
-    def message(self) -> Message:
-        meta = self.meta
-        return meta if isinstance(meta, Message) else _messages.decode(meta)
-
-    def pack(self) -> bytes:
-        """Keep only the encoded form from now on, and answer it."""
-        if isinstance(self.meta, Message):
-            self.meta = _encode(self.meta)
-        return self.meta
-
-    @property
-    def needs_body(self) -> bool:
-        """A deliver or archive row is not done. Drain rows live on without: the portal has a copy."""
-        return any(row.kind is not RowKind.DRAIN and row.state not in DONE for row in self.rows)
+_NEAR = 1 << 20
+"""Bytes of the journal of which a replay does not say more exactly where a message changed first."""
 
 
 class Live:
     """``gone(entry)`` is told, once ``start`` was called, of bodies that nobody needs any more. ``monotonic``: seconds of a clock that only
-    goes forward while the service runs, from anywhere."""
+    goes forward while the service runs, from anywhere. ``unpacked``: messages that are kept as they are worked with; ``messages`` packs the others
+    (``cool``), so that nobody keeps a row or an entry from one turn of the reactor to another unless it has a turn of it."""
 
-    def __init__(self, gone: Callable[[Entry], None], monotonic: Callable[[], float]) -> None:
-        self.messages: dict[int, Entry] = {}
-        self.rows: dict[int, LiveRow] = {}
+    def __init__(self, gone: Callable[[Entry], None], monotonic: Callable[[], float], unpacked: int = 20_000) -> None:
         self.turns = Turns()
         self.index = RowIndex()
+        self.messages = Entries(unpacked, self.turns)
+        self.rows = Rows(self.messages, self.index)
         self.dues = Dues(self.rows, self.turns, lambda message: self.messages[message].domain)
         self.requests: dict[str, int] = {}
         self.facts: dict[str, dict[str, bytes]] = {}
@@ -106,8 +69,7 @@ class Live:
         """By segment of their newest snapshot: messages, and the bytes that they take there."""
         self._interrupted: set[int] = set()
         """While it replays: rows of which a start before had found that a death had cut off their attempt."""
-        self._texts: dict[str, str] = {}
-        self._verdicts: dict[Verdict, Verdict] = {}
+        self._since: tuple[Position, float] = (Position(0, 0), 0.0)
         self._tell_gone = gone
         self._monotonic = monotonic
         self._replaying = True
@@ -116,8 +78,8 @@ class Live:
 
     def clear(self) -> None:
         """Before a replay: forget what an index said that is not to be believed."""
-        for entry in list(self.messages.values()):
-            self._forget(entry)
+        for part in (self.messages, self.index, self.dues, self.requests, self.segment_bytes, self.in_segment, self._interrupted):
+            part.clear()
         for kept in (self.facts, self.fact_places, self.dirty, self.dirty_facts):
             kept.clear()
         self._up = 0.0
@@ -150,7 +112,7 @@ class Live:
         )
 
     def due(
-        self, now: float, limit: int, kinds: Collection[RowKind], share: IShare | None = None, passes: int = 2000
+        self, now: float, limit: int, kinds: Collection[RowKind], share: IShare | None = None, passes: int = 1000
     ) -> tuple[list[LiveRow], bool]:
         """See ``Dues.pop``."""
 
@@ -164,12 +126,22 @@ class Live:
         """Whether a row waits for a later attempt to deliver to somebody of a served domain (L4)."""
         return row.kind is RowKind.DELIVER and row.state is RowState.QUEUED and not self.messages[row.message].outgoing
 
+    def in_files(self) -> dict[int, int]:
+        """The messages whose bodies are in files, by those. Looks at all messages: for a thread, at start."""
+        found = {}
+        for number in self.messages.in_files():
+            entry = self.messages[number]
+            if entry.where is Where.FILE and entry.needs_body:
+                found[entry.file] = number
+            self.messages.cool()
+        return found
+
     # What happens
 
     def start(self) -> list[LiveRow]:
         """Replay is over. Rows that were claimed at death are queued at their recorded time; they are answered as they were, and again
         after a further death until they are settled."""
-        self._replaying = False
+        self._replaying = self.messages.bare = False
         self._began = self._monotonic()
         claimed = [number for kind in RowKind for number in self.index.of(kind, RowState.CLAIMED).after(0)]
         found = []
@@ -180,15 +152,17 @@ class Live:
             found.append(msgspec.structs.replace(row, state=RowState.CLAIMED))
             if row.state is RowState.CLAIMED:
                 row.interrupted = True
-                self._set(row, RowState.QUEUED)
+                self._set(row, RowState.QUEUED, row.due)
         self._interrupted.clear()
         return found
 
     def clamp(self, row: LiveRow, now: float, longest: float) -> None:
         """Due within ``longest`` seconds, spread over the second half of them. Not recorded: a start does the same."""
-        row.due = now + longest * (128 + row.id % 128) / 256
-        if row.state is RowState.QUEUED:
-            self.dues.push(row)
+        self._set(row, row.state, now + longest * (128 + row.id % 128) / 256)
+
+    def put_off(self, row: LiveRow, due: float) -> None:
+        """It cannot be tried before that. Not recorded."""
+        self._set(row, row.state, due)
 
     def apply(self, kind: int, record: Record, place: Position, size: int) -> None:
         """One record of the journal, in order. Records about what is gone or done change nothing."""
@@ -203,8 +177,8 @@ class Live:
             for claim in record.rows:
                 row = self._touch(claim.row, place, now)
                 if row is not None:
-                    row.attempts, row.due, row.worked, row.mark = claim.attempts, claim.due, claim.worked, now
-                    self._set(row, RowState.CLAIMED)
+                    row.attempts, row.worked, row.mark = claim.attempts, claim.worked, now
+                    self._set(row, RowState.CLAIMED, claim.due)
         elif isinstance(record, SettledRows):
             self._settle(record, place, now)
         elif isinstance(record, Changed):
@@ -212,16 +186,15 @@ class Live:
                 row = self._touch(number, place, now)
                 if row is not None:
                     row.worked, row.mark = worked, now
-                    row.due, row.reason, row.waits_for = record.due, record.reason, WaitsFor.NOTHING
-                    self._set(row, record.state)
+                    row.reason, row.waits_for = record.reason, WaitsFor.NOTHING
+                    self._set(row, record.state, record.due)
                     touched[row.message] = None
             self._after(touched, record.at, place)
         elif isinstance(record, Adopted):
             for number in record.rows:
                 row = self._touch(number, place, now)
                 if row is not None and row.state is RowState.QUEUED:
-                    row.due = record.at
-                    self.dues.push(row)
+                    self._set(row, RowState.QUEUED, record.at)
         elif isinstance(record, Reclaimed):
             for number, worked in zip(record.rows, record.worked, strict=True):
                 row = self._touch(number, place, now)
@@ -229,7 +202,7 @@ class Live:
                     row.worked, row.mark, row.interrupted = worked, now, True
                     if self._replaying:
                         self._interrupted.add(number)
-                    self._set(row, RowState.QUEUED)
+                    self._set(row, RowState.QUEUED, row.due)
         elif isinstance(record, Remembered):
             self.remember(record.space, record.key, record.value, place)
 
@@ -253,6 +226,7 @@ class Live:
     def load(self, entry: Entry) -> None:
         """An entry of the index, before the replay of what came after its checkpoint."""
         self._add(entry)
+        self.messages.cool()
 
     def end(self, turn: Turn, *, failed: bool = False) -> None:
         """A transition is over. ``failed``: its rows are as they were, and due as they were."""
@@ -266,8 +240,7 @@ class Live:
                     self.dues.push(row)
 
     def _add(self, entry: Entry) -> None:
-        self._share(entry)
-        self.messages[entry.id] = entry
+        self.messages.add(entry)
         self._place(entry)
         if entry.request:
             self.requests[entry.request] = entry.id
@@ -275,7 +248,7 @@ class Live:
             self._add_row(row, entry.domain)
 
     def _add_row(self, row: LiveRow, domain: str) -> None:
-        self.rows[row.id] = row
+        self.messages.rows[row.id] = row
         self.index.add(row, domain)
         if row.interrupted and self._replaying:
             self._interrupted.add(row.id)
@@ -283,36 +256,14 @@ class Live:
             self.dues.push(row)
 
     def _forget(self, entry: Entry) -> None:
-        del self.messages[entry.id]
+        self.messages.remove(entry)
         self._unplace(entry)
         if entry.request:
             self.requests.pop(entry.request, None)
         for row in entry.rows:
             self.index.remove(row, entry.domain)
-            del self.rows[row.id]
-
-    def _share(self, entry: Entry) -> None:
-        """What is equal is one object: a third of what a message that waits takes of memory (``bench/backlog.py``)."""
-        entry.domain = self._texts.setdefault(entry.domain, entry.domain)
-        if len(self._texts) > _SHARED:
-            self._texts.clear()
-        first = entry.rows[0] if entry.rows else None
-        for row in entry.rows:
-            assert first is not None
-            row.message = entry.id
-            row.due, row.worked, row.mark = row.due or 0.0, row.worked or 0.0, row.mark or 0.0
-            if row.queued == first.queued:
-                row.queued = first.queued
-            if row.mark == first.mark:
-                row.mark = first.mark
-            row.last = self._verdict(row.last)
-
-    def _verdict(self, verdict: Verdict | None) -> Verdict | None:
-        if verdict is None:
-            return None
-        if len(self._verdicts) > _SHARED:
-            self._verdicts.clear()
-        return self._verdicts.setdefault(verdict, verdict)
+            if row.state is RowState.QUEUED:
+                self.dues.drop(row)
 
     def _place(self, entry: Entry) -> None:
         segment = entry.segment
@@ -334,26 +285,38 @@ class Live:
         if old is not None:
             self._forget(old)
         entry = Entry(
-            message.id, message, tuple(record.rows), *place, size, record.where, record.file, message.domain,
+            message.id, message.tenant, message, tuple(record.rows), *place, size, record.where, record.file, message.domain,
             message.direction is Direction.OUT, message.request, indexed=old is not None and old.indexed,
         )  # fmt: skip
         self._add(entry)
-        self.dirty.setdefault(message.id, (place, now))
+        self._changed(message.id, place, now)
 
     def _moved(self, record: Snapshot, place: Position, size: int, now: float) -> None:
         entry = self.messages[record.message.id]
         self._unplace(entry)
         (entry.segment, entry.offset), entry.stored, entry.where = place, size, record.where
         self._place(entry)
-        self.dirty.setdefault(entry.id, (place, now))
+        self._changed(entry.id, place, now)
 
     def _touch(self, number: int, place: Position, now: float) -> LiveRow | None:
         """A row that is to change, or None if it is done or gone."""
         row = self.rows.get(number)
         if row is None or row.state in DONE:
             return None
-        self.dirty.setdefault(row.message, (place, now))
+        self._changed(row.message, place, now)
         return row
+
+    def _changed(self, message: int, place: Position, now: float) -> None:
+        """The index is to hear of it. A replay without an index changes all there is: those near each other share what is kept of that."""
+        if message in self.dirty:
+            return
+        if self._replaying:
+            near, _ = self._since
+            if near.segment != place.segment or not 0 <= place.offset - near.offset < _NEAR:
+                self._since = (place, now)
+            self.dirty[message] = self._since
+        else:
+            self.dirty[message] = (place, now)
 
     def _settle(self, record: SettledRows, place: Position, now: float) -> None:
         touched: dict[int, None] = {}
@@ -361,12 +324,12 @@ class Live:
             row = self._touch(one.row, place, now)
             if row is None:
                 continue
-            row.due, row.worked, row.reason, row.mark = one.due, one.worked, one.reason, now
+            row.worked, row.reason, row.mark = one.worked, one.reason, now
             row.delay_told = row.delay_told or one.delay_told
-            row.last = self._verdict(one.last) or row.last
+            row.last = one.last or row.last
             row.waits_for, row.staged = one.waits_for, one.staged or row.staged
             row.interrupted = False
-            self._set(row, one.state)
+            self._set(row, one.state, one.due)
             entry = self.messages[row.message]
             if one.born and one.portal is not None and not self._has(entry, one.portal):
                 born = LiveRow(
@@ -386,8 +349,12 @@ class Live:
             row.portal is not None and (row.portal.mailbox, row.portal.name) == (copy.mailbox, copy.name) for row in entry.rows
         )
 
-    def _set(self, row: LiveRow, state: RowState) -> None:
+    def _set(self, row: LiveRow, state: RowState, due: float) -> None:
+        """The one way in which a row gets another state, or another time."""
+        if row.state is RowState.QUEUED:
+            self.dues.drop(row)
         self.index.set(row, state)
+        row.due = due
         if state is RowState.QUEUED:
             self.dues.push(row)
 
@@ -410,8 +377,7 @@ class Live:
     def _wake_archive(self, entry: Entry, state: RowState, due: float) -> None:
         for row in entry.rows:
             if row.kind is RowKind.ARCHIVE and row.state is RowState.WAITING:
-                row.due = due
-                self._set(row, state)
+                self._set(row, state, due)
 
     def _gone(self, entry: Entry) -> None:
         if not self._replaying:
@@ -419,7 +385,7 @@ class Live:
 
     def _leave(self, entry: Entry, place: Position) -> None:
         now = self.up()
-        if entry.request:
+        if entry.request and entry.meta is not None:
             self.remember(REQUESTS, entry.request, _encode((now, entry.message)), place)
         self._gone(entry)
         self._forget(entry)

@@ -161,7 +161,9 @@ async def picked(
     wanted = {number(text, f"$.rows[{place}]") for place, text in enumerate(request.rows)}
     if wanted or request.domain or request.all:
         after = 0
-        while page := await queue.rows(domain=request.domain.lower(), states=tuple(states), limit=PAGE, after=after):
+        while page := await queue.rows(
+            domain=request.domain.lower(), states=tuple(states), limit=PAGE, after=after, envelopes=False
+        ):
             after = page[-1][1].id
             chosen += [
                 (message, row) for message, row in page if caller.reaches(message.tenant) and (not wanted or row.id in wanted)
