@@ -191,6 +191,15 @@ class Pump(TwistedProtocol):
             self.flush()
             self._after()
 
+    def remark(self, out: Out) -> None:
+        """See ``Wire.remark``. Raises LocalProtocolError."""
+        if self._alive and not self._closing:
+            moved = self._moved
+            self._say(out)
+            self._moved = moved
+            if not self._driving:
+                self.flush()
+
     def drained(self) -> Awaitable[None]:
         """See ``Wire.drained``. Raises ConnectionLost when the connection ends first."""
         self.flush()

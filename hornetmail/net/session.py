@@ -43,6 +43,10 @@ class Wire(Protocol):
         """Say something that answers no event (untagged responses, late answers). Dropped when the connection is gone."""
         ...
 
+    def remark(self, out: Out) -> None:
+        """The same, for what tells no news: the peer's deadline runs on."""
+        ...
+
     def drained(self) -> Awaitable[None]:
         """Fires when the peer took enough of what was sent that more may come. Await it between large pieces."""
         ...

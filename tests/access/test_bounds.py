@@ -253,10 +253,12 @@ def test_each_right() -> None:
         Right.ADMINISTER: {Role.ADMIN},
         Right.AUDIT: {Role.ADMIN, Role.AUDITOR},
         Right.APPROVE: {Role.ADMIN, Role.AUDITOR, Role.DATAOFFICER},
+        Right.OPERATE: {Role.ADMIN},
     }
     for right in Right:
         for role in Role:
             assert may(Person(7, "a@x.test", 1, (role,)), right) is (role in table.get(right, set(Role)))
+    assert not may(Person(7, "a@x.test", 2, (Role.ADMIN,)), Right.OPERATE), "the whole installation is the operator's (rule 25)"
 
 
 @pytest.mark.parametrize(("cause", "words"), [(Cause.PASSWORD, "set its password"), (Cause.ADDRESS, "made for an address")])

@@ -107,8 +107,7 @@ class Opening:
         """Everything, if it is not there already. Raises MediumError: it cannot begin without a medium that is away."""
         await self._coming.acquire()
         try:
-            if not self._standing.running or self._standing.waits:
-                await self._come_up()
+            await self._come_up()
         finally:
             self._coming.release()
 

@@ -319,7 +319,7 @@ class ImapSession(Session):
     def _still_here(self) -> None:
         """Clients and the routers between see that the line lives; and a client that is gone is noticed."""
         self._still = self.site.reactor.callLater(STILL_SECONDS, self._still_here)
-        self.wire.send(Untagged(b"* OK Still here\r\n"))
+        self.wire.remark(Untagged(b"* OK Still here\r\n"))
 
     def _idle_ends(self) -> None:
         if self._still is not None:
