@@ -25,7 +25,9 @@ async def restored(house: House) -> Restored:
     base = house.ground(house.home / RESTORED, restoring=True)
     try:
         settings = DirectorySettings(str(house.home / "medium"))
-        return await _Restore(base, settings, "", house.place(), ROOT, lambda line: None, root_store(base.config, base.disk)).run("", used=False)
+        return await _Restore(base, settings, "", house.place(), ROOT, lambda line: None, root_store(base.config, base.disk)).run(
+            "", used=False
+        )
     finally:
         await base.close()
 
