@@ -156,7 +156,10 @@ def profile(clients: Sequence[Client], name: str) -> None:
     for client in clients:
         for word, some in client.times.items():
             times.setdefault(word, []).extend(some)
-    print(f"  {name}: " + ", ".join(f"{word} {statistics.median(some) * 1000:.2f}" for word, some in times.items()) + " ms", flush=True)
+    print(
+        f"  {name}: " + ", ".join(f"{word} {statistics.median(some) * 1000:.2f}" for word, some in times.items()) + " ms",
+        flush=True,
+    )
 
 
 def measure_mixed(servers: tuple[Server, Server], users: Sequence[str], text: bytes, arguments: argparse.Namespace) -> None:
@@ -165,9 +168,7 @@ def measure_mixed(servers: tuple[Server, Server], users: Sequence[str], text: by
     worst: dict[str, float] = {}
 
     def work(server: Server) -> tuple[float, float]:
-        clients = [
-            Client(server.imap, *(mixed(user, text, number) for number in range(arguments.rounds))) for user in users
-        ]
+        clients = [Client(server.imap, *(mixed(user, text, number) for number in range(arguments.rounds))) for user in users]
         last[server.name] = clients
         with watched(server, f"bystander@{DOMAIN}", worst):
             return spent(server, lambda: run(clients))
