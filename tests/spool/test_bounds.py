@@ -47,3 +47,16 @@ class Ends(FaultBase):
             with pytest.raises(KeyError):
                 await body.read(0, 2)
         assert self.alarms == []
+
+    async def test_what_left_leaves_the_index_too(self) -> None:
+        """Would catch mail that was delivered days ago and is queued again by a restart, because the index still has it and the journal begins later."""
+        queue = await self.open()
+        await self.accept(queue, archive=False)
+        await queue.keeper.write(everything=True)
+        assert queue.live.dirty == {}, "it is in the index as it is"
+        (row,) = await self.claimed(queue)
+        await queue.settle([Settled(row.id, RowState.DELIVERED, DELIVERED)])
+        await queue.keeper.write(everything=True)
+        async for again in self.lives(queue):
+            assert await again.rows() == []
+            assert again.backlog().messages == 0
