@@ -20,7 +20,7 @@ from hornetmail.db.migrate import Migration
 from hornetmail.db.pool import Database, OpenDatabase, Watch
 from hornetmail.disk.files import Disk
 from hornetmail.disk.lock import DirectoryLock
-from hornetmail.disk.mounts import refuse_network
+from hornetmail.disk.mounts import refuse_foreign, refuse_network
 from hornetmail.disk.threads import thread_pool
 from hornetmail.runtime.alarms import AlarmBook
 from hornetmail.runtime.bus import Bus
@@ -51,6 +51,7 @@ class Foundations:
     def __init__(self, reactor: Any, config: Config, restoring: bool = False) -> None:
         self.reactor = reactor
         self.config = config
+        refuse_foreign(config.root)
         self.lock = DirectoryLock(config.root)
         try:
             refuse_network(config.root)
