@@ -349,14 +349,10 @@ class MailRooms:
             settings_of(config),
         )
         expiry = Expiry(
-            base.reactor,
-            queue,
+            delivery.ground,
             portal,
-            people.directory,
-            delivery.modes,
             delivery.notices,
             people.audit,
-            base.bus,
             config.hostname,
             announce=[days * DAY for days in config.portal.announce_days],
             drift=Drift(base.reactor.seconds, monotonic),
