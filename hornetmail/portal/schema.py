@@ -32,4 +32,13 @@ MIGRATIONS = (
     Migration(
         3, "since when a message is in the portal", ("ALTER TABLE portal_messages ADD COLUMN landed REAL NOT NULL DEFAULT 0",)
     ),
+    Migration(
+        4,
+        "what nobody was told of yet; structures anew: with References",
+        (
+            "ALTER TABLE portal_folders ADD COLUMN recent INTEGER NOT NULL DEFAULT 0",
+            "UPDATE portal_folders SET recent = uidnext",
+            "DELETE FROM portal_trees",
+        ),
+    ),
 )

@@ -61,11 +61,18 @@ class Snapshot:
         self.claimed: set[int] = set()
         self.gone: list[Gone] = []
         self.removed = False
+        self.recent_from = 1
+        r"""The first UID that no session was told of: \Recent to the next one."""
         self.looked: tuple[int, int, float] = (0, 0, 0.0)
         """Modification times (ns) of ``new`` and ``cur`` when they were last listed, and when that was."""
         self._status: FolderStatus | None = None
         self._recent: list[tuple[int, int]] = []
         self._recent_from = modseq
+
+    def told_of(self) -> None:
+        """Somebody tells of all that is here."""
+        self.recent_from = self.uidnext
+        self._status = None
 
     def put(self, entry: Entry, place: Place) -> None:
         """A new message, or a changed one."""
@@ -125,6 +132,7 @@ class Snapshot:
                 unseen=sum(SEEN not in entry.flags for entry in entries),
                 modseq=self.modseq,
                 size=sum(entry.size for entry in entries),
+                recent=sum(uid >= self.recent_from for uid in self.entries),
             )
         return self._status
 
