@@ -243,6 +243,11 @@ class MemoryDeposit:
         """There."""
         await self._folder._tree.hop()
         self._open = False
+        tree = self._folder._tree
+        if tree.fails:
+            tree.fails -= 1
+            if not tree.fails:
+                raise FolderError("UNAVAILABLE", "the disk says no")
         return Copied(self._folder.info.uidvalidity, (), (self._folder.add(bytes(self._data), self._flags, self._date),))
 
     async def abort(self) -> None:
@@ -253,13 +258,15 @@ class MemoryDeposit:
 
 @implementer(IFolderTree)
 class MemoryTree:
-    """A mailbox. ``pause`` is awaited by every asynchronous step, so that tests can let other things happen in between."""
+    """A mailbox. ``pause`` is awaited by every asynchronous step, so that tests can let other things happen in between. ``fails``: the so many-th
+    message from now cannot be committed."""
 
     def __init__(self, mailbox: int, bus: IBus, *, readonly: bool = False, inbox: bool = True) -> None:
         self.mailbox = mailbox
         self.bus = bus
         self.readonly = readonly
         self.full = False
+        self.fails = 0
         self.pause: Callable[[], Awaitable[None]] | None = None
         self._validity = 1000
         self._folders: dict[str, MemoryFolder] = {}
@@ -339,6 +346,7 @@ class MemoryTree:
             info = folder.info
             folder.info = FolderInfo(new + name[len(old) :], info.uidvalidity, info.use, info.subscribed, info.selectable)
             self._folders[folder.info.name] = folder
+            self.bus.publish(FolderChanged(self.mailbox, name))
             folder.changed()
 
     async def subscribe(self, name: str, wanted: bool) -> None:

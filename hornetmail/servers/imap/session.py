@@ -16,7 +16,7 @@ from hornetmail.access.login import AccessRefused
 from hornetmail.core.folder import FolderError
 from hornetmail.core.served import Person
 from hornetmail.net.pump import Answer, Result, Session, Wire
-from hornetmail.servers.imap import mailboxes, messages
+from hornetmail.servers.imap import append, mailboxes, messages
 from hornetmail.servers.imap.append import Appending
 from hornetmail.servers.imap.fetch import fetch
 from hornetmail.servers.imap.mounts import Mounts
@@ -28,10 +28,12 @@ from hornetmail.wire.imap import commands as c
 from hornetmail.wire.imap.answers import Bye, Continuation, Greeting, Tagged, Untagged
 from hornetmail.wire.imap.render import string
 
-STRANGER = "IMAP4rev1 SASL-IR LITERAL+ ID ENABLE IDLE"
+STRANGER = "IMAP4rev1 SASL-IR LITERAL- ID ENABLE IDLE"
+"""Before log-in no literal may be larger than LITERAL- lets it be."""
+
 INSIDE = (
     "IMAP4rev1 LITERAL+ ID ENABLE IDLE NAMESPACE UIDPLUS MOVE UNSELECT CHILDREN SPECIAL-USE CREATE-SPECIAL-USE "
-    "LIST-EXTENDED LIST-STATUS ESEARCH STATUS=SIZE"
+    "LIST-EXTENDED LIST-STATUS ESEARCH STATUS=SIZE MULTIAPPEND REPLACE"
 )
 REREAD_SECONDS = 30.0
 """NOOP looks at the folder anew without a hint when it did not for so long: hints may be lost, and other programs give none."""
@@ -56,7 +58,7 @@ class ImapSession(Session):
         self._tries = 0
         self._broken = 0
         self._early = 0
-        self._appending: Appending | None = None
+        self.appending: Appending | None = None
         self._idle_read: Deferred[None] | None = None
         self._still: IDelayedCall | None = None
 
@@ -86,9 +88,9 @@ class ImapSession(Session):
 
     def failed(self, event: Event, failure: Failure) -> Answer:
         """Ours is the fault: the command may be tried again."""
-        if self._appending is not None:
-            self._appending.forget()
-            self._appending = None
+        if self.appending is not None:
+            self.appending.forget()
+            self.appending = None
         if isinstance(event, Chunk):
             return Bye("Internal error")
         return Tagged("NO", "Internal error, try again later", "UNAVAILABLE")
@@ -99,9 +101,9 @@ class ImapSession(Session):
         self.deselect()
         if self._idle_read is not None:
             self._idle_read.cancel()
-        if self._appending is not None:
-            self._appending.forget()
-            self._appending = None
+        if self.appending is not None:
+            self.appending.forget()
+            self.appending = None
 
     def timed_out(self) -> Answer:
         """RFC 3501 section 5.4."""
@@ -113,14 +115,14 @@ class ImapSession(Session):
 
     def busy(self) -> bool:
         """A message is arriving."""
-        return self._appending is not None
+        return self.appending is not None
 
     # ---- any state
 
     def capabilities(self) -> str:
         """What is spoken in the present state."""
         if self.person is not None:
-            return INSIDE
+            return f"{INSIDE} APPENDLIMIT={self.site.policy.append_bytes}"
         policy = self.site.policy
         words = STRANGER
         if self.wire.tls is None and policy.starttls:
@@ -163,9 +165,9 @@ class ImapSession(Session):
         self._idle_ends()
         if self.view is not None:
             self.view.wake = None
-        if self._appending is not None:
-            self._appending.forget()
-            self._appending = None
+        if self.appending is not None:
+            self.appending.forget()
+            self.appending = None
         if event.fatal:
             return event.suggested
         self._broken += 1
@@ -377,48 +379,6 @@ class ImapSession(Session):
         await waiting
         return await self.finish("IDLE done")
 
-    # ---- APPEND
-
-    def _append(self, event: c.Append) -> Result:
-        policy = self.site.policy
-        if event.size > policy.append_bytes:
-            return Tagged("NO", f"No message may be larger than {policy.append_bytes} bytes", "TOOBIG")
-        if not event.size:
-            return Tagged("NO", "The message is empty")
-        return self._begin_append(event)
-
-    async def _begin_append(self, event: c.Append) -> Answer:
-        view = self.view
-        try:
-            if view is not None and view.name == event.mailbox and await view.stands(self.mounts):
-                folder = view.folder  # opening it again would wait for what others do to it
-            else:
-                folder = await self.mounts.open(event.mailbox)
-        except FolderError as error:
-            raise mailboxes.trycreate(error) from None
-        deposit = folder.append(messages.storable(event.flags), event.date)
-        self._appending = Appending(deposit, event.mailbox)
-        return Continuation()
-
-    def _chunk(self, event: Chunk) -> Result:
-        return None if self._appending is None else self._appending.take(event.data)
-
-    def _end(self, event: End) -> Result:
-        appending, self._appending = self._appending, None
-        if appending is None:
-            return Tagged("NO", "The message was not taken", "UNAVAILABLE")
-        return self._finish_append(appending)
-
-    async def _finish_append(self, appending: Appending) -> Answer:
-        try:
-            copied = await appending.commit()
-        except FolderError as error:
-            raise mailboxes.trycreate(error) from None
-        if self.view is not None and self.view.name == appending.mailbox:
-            self.view.dirty = True
-        code = f"APPENDUID {copied.uidvalidity} {copied.targets[0]}" if copied.uidvalidity and copied.targets else ""
-        return await self.finish("Appended", code)
-
 
 def refusal(error: FolderError) -> Tagged:
     """What a folder's error is on the wire."""
@@ -440,9 +400,11 @@ _ON: dict[type[Event], Callable[[Any, Any], Any]] = {
     c.Namespace: ImapSession._namespace,
     c.Idle: ImapSession._idle,
     c.Done: ImapSession._idle_done,
-    c.Append: ImapSession._append,
-    Chunk: ImapSession._chunk,
-    End: ImapSession._end,
+    c.Append: append.append,
+    c.Replace: append.append,
+    c.Further: append.further,
+    Chunk: append.chunk,
+    End: append.end,
     Broken: ImapSession._on_broken,
     c.Select: mailboxes.select,
     c.Close: mailboxes.close,

@@ -6,7 +6,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 
-from hornetmail.core.folder import Entry, FolderError
+from hornetmail.core.folder import Entry, FolderError, FolderInfo
 from hornetmail.interfaces.folders import IFolder, IFolderTree
 from hornetmail.servers.imap.mounts import Mounts
 from hornetmail.servers.imap.watch import Place
@@ -145,6 +145,11 @@ class View:
     async def _there(self) -> bool:
         info = self.folder.info
         return any(other.name == info.name and other.uidvalidity == info.uidvalidity for other in await self.tree.folders())
+
+    def shows(self, info: FolderInfo) -> bool:
+        """Whether that is the folder looked at, by what both are called now."""
+        mine: FolderInfo = self.folder.info
+        return mine.name == info.name and mine.uidvalidity == info.uidvalidity
 
     async def stands(self, mounts: Mounts) -> bool:
         """Whether the name by which it was selected is still this folder's: others may have renamed, deleted, or made it anew."""

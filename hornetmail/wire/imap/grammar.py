@@ -32,14 +32,15 @@ class Bad(Exception):
 
 
 class Cursor:
-    """Takes a command apart from left to right. All takers raise ``Bad`` and never anything else."""
+    """Takes a command apart from left to right. All takers raise ``Bad`` and never anything else. ``utf8``: RFC 6855 is in force."""
 
-    __slots__ = ("at", "data", "depth")
+    __slots__ = ("at", "data", "depth", "utf8")
 
-    def __init__(self, data: bytes, at: int = 0) -> None:
+    def __init__(self, data: bytes, at: int = 0, utf8: bool = False) -> None:
         self.data = data
         self.at = at
         self.depth = 0
+        self.utf8 = utf8
 
     def bad(self, what: str) -> Bad:
         """An error here."""
