@@ -34,6 +34,7 @@ from zope.interface import implementer
 from hornetmail.net import prompt
 from hornetmail.net.outbox import Outbox
 from hornetmail.net.session import Answer, Result, Session, Wire
+from hornetmail.net.tls import channel_binding
 from hornetmail.wire.engine import NEED_DATA, PAUSE_BYTES, WAITING, End, Engine, Event, LocalProtocolError, Lost, Out, TLSPeer
 
 __all__ = ["Answer", "Pump", "Result", "Session", "Wire"]
@@ -181,6 +182,10 @@ class Pump(TwistedProtocol):
         self._paused_writing = True
 
     # ---- the session's side (Wire)
+
+    def binding(self, kind: str) -> bytes | None:
+        """See ``Wire.binding``."""
+        return channel_binding(self.transport.getHandle(), kind) if self.tls is not None else None
 
     def send(self, out: Out) -> None:
         """See ``Wire.send``. Raises LocalProtocolError when the engine does not allow it now."""

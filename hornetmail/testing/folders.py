@@ -8,6 +8,7 @@ from typing import Any
 from zope.interface import implementer
 
 from hornetmail.access.login import AccessRefused
+from hornetmail.access.scram import derive
 from hornetmail.core.events import FolderChanged
 from hornetmail.core.folder import Copied, Entry, FolderError, FolderInfo, FolderStatus
 from hornetmail.core.served import Person, Scope
@@ -16,6 +17,7 @@ from hornetmail.interfaces.body import IBody, IDeposit
 from hornetmail.interfaces.bus import IBus
 from hornetmail.interfaces.folders import IFolder, IFolderTree
 from hornetmail.mime.structure import Part, scan
+from hornetmail.wire.sasl import ScramKeys
 
 
 @implementer(IBus)
@@ -51,6 +53,18 @@ class MemoryAccess:
         if self.passwords.get(user.lower()) != password:
             raise AccessRefused("credentials", "wrong")
         return Person(list(self.passwords).index(user.lower()) + 1, user.lower(), 1)
+
+    def offers_scram(self) -> bool:
+        """Always."""
+        return True
+
+    def scram_keys(self, user: str) -> ScramKeys:
+        """Of the password, or of none."""
+        return derive(self.passwords.get(user.lower(), "no password of anybody's"), b"0123456789abcdef", 4096)
+
+    async def proved(self, user: str, keys: ScramKeys, right: bool, door: str, peer: str) -> Person:
+        """Raises AccessRefused."""
+        return await self.login(user, self.passwords.get(user.lower(), "") if right else "", door, peer)
 
     def scope(self, person: Person) -> Scope:
         """Own mail."""

@@ -12,17 +12,17 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from hornetmail.access.login import AccessRefused
 from hornetmail.core.folder import FolderError
 from hornetmail.core.served import Person
 from hornetmail.net.pump import Answer, Result, Session, Wire
-from hornetmail.servers.imap import append, mailboxes, messages
+from hornetmail.servers.imap import append, login, mailboxes, messages
 from hornetmail.servers.imap.append import Appending
 from hornetmail.servers.imap.fetch import fetch
 from hornetmail.servers.imap.mounts import Mounts
 from hornetmail.servers.imap.search import search
 from hornetmail.servers.imap.site import ImapSite
 from hornetmail.servers.imap.view import View
+from hornetmail.servers.sasl import LogIn, mechanisms
 from hornetmail.wire.engine import Broken, Chunk, End, Event, Out
 from hornetmail.wire.imap import commands as c
 from hornetmail.wire.imap.answers import Bye, Continuation, Greeting, Tagged, Untagged
@@ -53,9 +53,8 @@ class ImapSession(Session):
         self.person: Person | None = None
         self.mounts = Mounts(())
         self.view: View | None = None
-        self._exchange: Callable[[bytes], Result] | None = None
-        self._user = b""
-        self._tries = 0
+        self.exchange: LogIn | None = None
+        self.tries = 0
         self._broken = 0
         self._early = 0
         self.appending: Appending | None = None
@@ -127,7 +126,9 @@ class ImapSession(Session):
         words = STRANGER
         if self.wire.tls is None and policy.starttls:
             words += " STARTTLS"
-        return words + (" AUTH=PLAIN AUTH=LOGIN" if self._may_log_in() else " LOGINDISABLED")
+        if not self.may_log_in():
+            return words + " LOGINDISABLED"
+        return words + "".join(f" AUTH={name}" for name in mechanisms(self.site.access, self.wire))
 
     def _capability(self, event: c.Capability) -> Result:
         return Tagged("OK", "Done", data=f"* CAPABILITY {self.capabilities()}\r\n".encode("ascii"))
@@ -177,67 +178,14 @@ class ImapSession(Session):
 
     # ---- log-in
 
-    def _may_log_in(self) -> bool:
+    def may_log_in(self) -> bool:
+        """Whether passwords are taken here and now."""
         return self.wire.tls is not None or self.site.policy.plaintext_login
 
     def _starttls(self, event: c.Starttls) -> Result:
         if not self.site.policy.starttls:
             return Tagged("NO", "There is no certificate")
         return Tagged("OK", "Begin TLS now")
-
-    def _login(self, event: c.Login) -> Result:
-        return self._log_in(event.user, event.password)
-
-    def _authenticate(self, event: c.Authenticate) -> Result:
-        if not self._may_log_in():
-            return Tagged("NO", "Log in over TLS only", "PRIVACYREQUIRED")
-        if event.mechanism == "PLAIN":
-            self._exchange = self._sasl_plain
-            return Continuation() if event.initial is None else self._sasl_plain(event.initial)
-        if event.mechanism == "LOGIN":
-            self._exchange = self._sasl_user
-            return Continuation("VXNlcm5hbWU6") if event.initial is None else self._sasl_user(event.initial)
-        return Tagged("NO", "Unknown mechanism", "CANNOT")
-
-    def _response(self, event: c.Response) -> Result:
-        step, self._exchange = self._exchange, None
-        if event.data is None or step is None:
-            return Tagged("BAD", "Cancelled")
-        return step(event.data)
-
-    def _sasl_plain(self, data: bytes) -> Result:
-        parts = data.split(b"\0")
-        if len(parts) != 3 or not parts[1] or (parts[0] and parts[0] != parts[1]):
-            return Tagged("NO", "Not possible", "AUTHENTICATIONFAILED")
-        return self._log_in(parts[1], parts[2])
-
-    def _sasl_user(self, data: bytes) -> Result:
-        self._user = data
-        self._exchange = self._sasl_password
-        return Continuation("UGFzc3dvcmQ6")
-
-    def _sasl_password(self, data: bytes) -> Result:
-        return self._log_in(self._user, data)
-
-    def _log_in(self, user: bytes, password: bytes) -> Result:
-        if not self._may_log_in():
-            return Tagged("NO", "Log in over TLS only", "PRIVACYREQUIRED")
-        return self._check_password(user, password)
-
-    async def _check_password(self, user: bytes, password: bytes) -> Answer:
-        try:
-            name, secret = user.decode(), password.decode()
-            person = await self.site.access.login(name, secret, "imap", self.wire.peer[0])
-        except (AccessRefused, UnicodeDecodeError):
-            self._tries += 1
-            policy = self.site.policy
-            await deferLater(self.site.reactor, policy.login_delay * self._tries)
-            if self._tries >= policy.login_tries:
-                return [Tagged("NO", "Log-in failed", "AUTHENTICATIONFAILED"), Bye("Too many failed log-ins")]
-            return Tagged("NO", "Log-in failed", "AUTHENTICATIONFAILED")
-        self.person = person
-        self.mounts = Mounts(self.site.trees(person))
-        return Tagged("OK", "Logged in", "CAPABILITY " + self.capabilities())
 
     def _enable(self, event: c.Enable) -> Result:
         return Tagged("OK", "Done", data=b"* ENABLED\r\n")
@@ -393,9 +341,9 @@ _ON: dict[type[Event], Callable[[Any, Any], Any]] = {
     c.Id: ImapSession._id,
     c.LiteralWanted: ImapSession._literal,
     c.Starttls: ImapSession._starttls,
-    c.Login: ImapSession._login,
-    c.Authenticate: ImapSession._authenticate,
-    c.Response: ImapSession._response,
+    c.Login: login.login,
+    c.Authenticate: login.authenticate,
+    c.Response: login.response,
     c.Enable: ImapSession._enable,
     c.Namespace: ImapSession._namespace,
     c.Idle: ImapSession._idle,
