@@ -22,6 +22,7 @@ from twisted.web.iweb import IPolicyForHTTPS
 from zope.interface import implementer
 
 from hornetmail.core.served import TLSPolicy
+from hornetmail.wire.engine import TLSPeer
 
 CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL:!eNULL:!MD5:!DSS"
 """For TLS 1.2; TLS 1.3 has only good ones."""
@@ -198,3 +199,14 @@ def channel_binding(connection: SSL.Connection, kind: str) -> bytes | None:
     if certificate is None or named is None:
         return None
     return hashlib.new("sha256" if named.name in _WEAK_HASHES else named.name, certificate.public_bytes(Encoding.DER)).digest()
+
+
+def tls_peer(transport: Any) -> TLSPeer:
+    """What is known of the TLS connection below a transport."""
+    connection = transport.getHandle()
+    return TLSPeer(connection.get_protocol_version_name(), connection.get_cipher_name() or "", _server_name(connection))
+
+
+def _server_name(connection: Any) -> str:
+    name = connection.get_servername()
+    return "" if name is None else bytes(name).decode("ascii", "replace")

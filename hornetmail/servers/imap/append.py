@@ -145,7 +145,7 @@ async def _begin(session: ImapSession, event: c.Append) -> Answer:
         return replaced
     view = session.view
     try:
-        if view is not None and view.name == event.mailbox and await view.stands(session.mounts):
+        if view is not None and view.name == event.mailbox and view.stands(session.mounts):
             folder = view.folder  # opening it again would wait for what others do to it
         else:
             folder = await session.mounts.open(event.mailbox)

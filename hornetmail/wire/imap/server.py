@@ -38,6 +38,7 @@ from hornetmail.wire.imap.parse import (
     readable_tag,
 )
 from hornetmail.wire.server import ServerSide
+from hornetmail.wire.states import States
 
 
 class Phase(enum.Enum):
@@ -142,7 +143,7 @@ _UTF8 = frozenset({"UTF8=ACCEPT", "IMAP4REV2"})
 class ImapServerEngine(ServerSide[Phase]):
     """See ``wire/engine.py``. ``tls``: the connection is encrypted from its start."""
 
-    GREETING, CLOSING = Phase.GREETING, Phase.CLOSED
+    STATES = States(Phase.GREETING, Phase.CLOSED, (), ())
     INJECTED = Broken("plaintext behind STARTTLS", Bye("Plaintext behind STARTTLS"), fatal=True)
 
     def __init__(self, *, tls: bool = False, bounds: Bounds = Bounds()) -> None:
