@@ -71,5 +71,6 @@ CONTROL = (
             "CREATE TABLE media (number INTEGER NOT NULL PRIMARY KEY, tenant INTEGER NOT NULL, value TEXT NOT NULL, secret BLOB NOT NULL)",
         ),
     ),
+    Migration(number=5, name="SCRAM keys", sql=("ALTER TABLE credentials ADD COLUMN scram TEXT NOT NULL DEFAULT ''",)),
 )
 """All deltas of ``control.db``, in order; directory, access, audit and alarms share the one sequence."""

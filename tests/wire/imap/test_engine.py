@@ -48,7 +48,7 @@ def play(engine: ImapServerEngine, pieces: list[bytes]) -> list[object]:
                 return out
             if isinstance(event, Broken):
                 out.append(engine.send(event.suggested))
-            elif isinstance(event, c.LiteralWanted | c.Append | c.Idle):
+            elif isinstance(event, c.LiteralWanted | c.Append | c.Further | c.Idle):
                 out.append(engine.send(Continuation()))
             elif isinstance(event, c.Authenticate):
                 out.append(engine.send(Continuation("Zg==")))
@@ -68,6 +68,10 @@ LINES = st.sampled_from(
         b"a5 APPEND INBOX (\\Seen) {8+}\r\nabc\r\n{1}\r\n",
         b"a6 APPEND {5}\r\nINBOX {3}\r\nabc\r\n",
         b"a6 APPEND INBOX {3}\r\nabc too much {3+}\r\nxyz\r\n",
+        b"a6 APPEND INBOX {3+}\r\nabc (\\Seen) {2}\r\nde ~{4+}\r\n{3+}\r\n",
+        b"a6 APPEND INBOX {3+}\r\nabc (\\Seen {2+}\r\nde {3+}\r\nfgh\r\n",
+        b"a6 UID REPLACE 7 INBOX ~{3+}\r\na\0c\r\n",
+        b"a7 ENABLE UTF8=ACCEPT\r\na7 APPEND INBOX UTF8 (~{3+}\r\na\0c) UTF8 (~{2}\r\nde\r\n",
         b"a7 SEARCH SUBJECT {3+}\r\nabc FROM {2}\r\nde\r\n",
         b"a8 SEARCH SUBJECT {300+}\r\n" + b"z" * 300 + b" x {2+}\r\nab\r\n",
         b"a9 IDLE\r\nDONE\r\n",

@@ -40,7 +40,7 @@ OK = Reply(250, "2.0.0", "ok")
 def usual(event: Event) -> Out:
     """The friendly answer."""
     if isinstance(event, Hello):
-        return Welcome()
+        return Welcome(("PLAIN", "LOGIN", "UNHEARD-OF"))
     if isinstance(event, Data):
         return GoAhead() if event.recipients else Refuse(Reply(554, "5.5.1", "no valid recipients"))
     if isinstance(event, (Auth, AuthResponse)):
