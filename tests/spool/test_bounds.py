@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from hornetmail.core.delivery.queued import Portal, RowState, Settled
 from hornetmail.core.mail.envelope import Direction, Envelope, Recipient
 from hornetmail.disk.files import Disk, DiskFull
+from hornetmail.disk.segment import Damage
 from hornetmail.spool.disk.deposit import SHORT
+from hornetmail.spool.start import _tell_damage
 from tests.spool.test_faults import FaultBase
 from tests.spool.test_queue import DELIVERED, ORIGIN
 
@@ -30,7 +34,9 @@ class Ends(FaultBase):
             await self.accept(queue)
         ours = queue.begin(1, own=True)
         await ours.write(b"Subject: it is full\r\n")
-        await ours.commit(Envelope("", (Recipient("a@example.test"),)), ORIGIN, Direction.OUT, b"", domain="x.test", archive=False)
+        await ours.commit(
+            Envelope("", (Recipient("a@example.test"),)), ORIGIN, Direction.OUT, b"", domain="x.test", archive=False
+        )
 
     async def test_a_body_that_left_while_it_was_read(self) -> None:
         """Would catch an alarm about a lost body when it only went home, or into the portal, before its last reader had opened it."""
@@ -60,3 +66,22 @@ class Ends(FaultBase):
         async for again in self.lives(queue):
             assert await again.rows() == []
             assert again.backlog().messages == 0
+
+
+@pytest.mark.parametrize(
+    ("count", "more"), [(1, ""), (5, ""), (6, "; and 1 more, see the log"), (900, "; and 895 more, see the log")]
+)
+def test_damage_that_is_named(count: int, more: str) -> None:
+    """Would catch an alarm that leaves a damaged place out, says that there are none more, or grows with the damage."""
+    damage = [Damage(7, 100 * number, 9, "checksum") for number in range(count)]
+    said: list[tuple[str, str]] = []
+    segments: set[int] = set()
+    queue: Any = SimpleNamespace(replayed=SimpleNamespace(damage=damage), reading=SimpleNamespace(damaged=segments))
+    journal: Any = SimpleNamespace(name=lambda segment: f"{segment}.log")
+    _tell_damage(queue, journal, lambda code, text: said.append((code, text)))
+    ((code, text),) = said
+    assert (code, segments) == ("queue-damage", {7})
+    assert [text.count(f"7.log at {100 * number}, 9 bytes: checksum") for number in range(6)] == [
+        int(number < min(5, count)) for number in range(6)
+    ]
+    assert text.endswith(more or "checksum")
