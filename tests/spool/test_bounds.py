@@ -13,6 +13,7 @@ from hornetmail.core.mail.envelope import Direction, Envelope, Recipient
 from hornetmail.disk.files import Disk, DiskFull
 from hornetmail.disk.segment import Damage
 from hornetmail.spool.disk.deposit import SHORT
+from hornetmail.spool.disk.journal import Kind, Remembered
 from hornetmail.spool.start import _tell_damage
 from tests.spool.test_faults import FaultBase
 from tests.spool.test_queue import DELIVERED, ORIGIN
@@ -66,6 +67,30 @@ class Ends(FaultBase):
         async for again in self.lives(queue):
             assert await again.rows() == []
             assert again.backlog().messages == 0
+
+    async def test_only_what_lies_in_old_segments_is_copied_forward(self) -> None:
+        """Would catch a journal that writes all facts anew whenever one segment goes: a busy one would do little else."""
+        queue = await self.open(segment_bytes=40_000)
+        await queue.remember("s", "old", b"1")
+        await queue.remember("s", "forgotten", b"1")
+        for _ in range(3):
+            for _ in range(20):
+                await self.accept(queue, b"x" * 4000, archive=False)
+            await queue.change([row.id for _, row in await queue.rows()], RowState.REMOVED)
+        await queue.remember("s", "forgotten", None)
+        await queue.remember("s", "young", b"1")
+        copied: list[str] = []
+        submit = queue.tidying._submit
+
+        async def watched(kind: Kind, record: Any) -> None:
+            copied.extend([record.key] if isinstance(record, Remembered) and record.space == "s" else [])
+            await submit(kind, record)
+
+        queue.tidying._submit = watched
+        assert await queue.tidy() > 2
+        assert copied == ["old"]
+        async for again in self.lives(queue):
+            assert again.remembered("s") == {"old": b"1", "young": b"1"}
 
 
 @pytest.mark.parametrize(
