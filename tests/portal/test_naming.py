@@ -150,6 +150,10 @@ def test_lines_that_are_no_envelope() -> None:
     assert envelope.read(b"".join(parts[:3])) is None
     assert envelope.read(b"".join([parts[1], parts[0], *parts[2:]])) is None
     assert envelope.read(lines + b"Subject: x\r\n") is None
+    for sender, meant in ((b"<a@x.test>", "a@x.test"), (b"<>", ""), (b"a@x.test", "a@x.test"), (b"<a", "<a"), (b"a>", "a>")):
+        kept = envelope.read(b"".join([b"Return-Path: " + sender + b"\r\n", *parts[1:]]))
+        assert kept is not None
+        assert kept.envelope.sender == meant
 
 
 def entry(uid: int, modseq: int, *flags: str) -> Entry:
