@@ -193,7 +193,8 @@ class TestFolderInMemory:
         folder = Snapshot(1, "INBOX", "", 1, 1, 1)
         folder.loaded()
         known = self.changed(folder, rounds)
-        for since in {0, 1, 2, rounds // 2, rounds - 2_100, rounds - 50, rounds, rounds + 1, rounds + 9}:
+        news = {folder._recent_from - 1, folder._recent_from, folder._recent_from + 1}
+        for since in {0, 1, 2, rounds // 2, rounds - 2_100, rounds - 50, rounds, rounds + 1, rounds + 9} | news:
             wanted = sorted((modseq, uid, gone) for uid, (modseq, gone) in known.items() if modseq > since)
             assert [(one.modseq, one.uid, one.gone) for one in folder.changes(since)] == wanted
         present = [uid for uid, (_, gone) in known.items() if not gone]
