@@ -92,6 +92,7 @@ class MemoryFolder:
         self.messages: dict[int, _Kept] = {}
         self.uidnext = 1
         self.modseq = 1
+        self.recent_from = 1
         self._tree = tree
         self._gone: list[Entry] = []
 
@@ -120,7 +121,18 @@ class MemoryFolder:
         await self._tree.hop()
         kept = [m.entry for m in self.messages.values()]
         unseen = sum("\\Seen" not in e.flags for e in kept)
-        return FolderStatus(self.info.uidvalidity, self.uidnext, len(kept), unseen, self.modseq, sum(e.size for e in kept))
+        recent = sum(e.uid >= self.recent_from for e in kept)
+        return FolderStatus(
+            self.info.uidvalidity, self.uidnext, len(kept), unseen, self.modseq, sum(e.size for e in kept), recent
+        )
+
+    async def recent(self, take: bool) -> int:
+        """Told of, or not."""
+        await self._tree.hop()
+        first = self.recent_from
+        if take:
+            self.recent_from = self.uidnext
+        return first
 
     async def entries(self, uids: Collection[int] | None = None) -> Sequence[Entry]:
         """By UID."""
@@ -147,6 +159,26 @@ class MemoryFolder:
                 found[uid] = kept.part
         return found
 
+    @property
+    def there(self) -> bool:
+        """Until it is dropped."""
+        return self._tree.has(self)
+
+    def email_id(self, entry: Entry) -> str:
+        """One a message."""
+        return f"E{entry.name}"
+
+    async def headers(self, uids: Sequence[int]) -> dict[int, bytes]:
+        """Up to the blank line."""
+        found = await self.structures(uids)
+        return {uid: self.messages[uid].data[: part.body] for uid, part in found.items()}
+
+    async def pieces(self, wanted: Sequence[tuple[int, int, int]]) -> Sequence[bytes | None]:
+        """Pieces."""
+        await self._tree.hop()
+        texts = {uid: kept.data for uid, kept in self.messages.items()}
+        return [texts[uid][start : start + length] if uid in texts else None for uid, start, length in wanted]
+
     async def body(self, uid: int) -> IBody:
         """Raises FolderError EXPUNGEISSUED."""
         await self._tree.hop()
@@ -166,9 +198,11 @@ class MemoryFolder:
         add: Collection[str] = (),
         remove: Collection[str] = (),
         replace: Collection[str] | None = None,
+        since: int | None = None,
     ) -> Sequence[Entry]:
         """Flags."""
         await self._tree.hop()
+        uids = [uid for uid in uids if since is None or uid not in self.messages or self.messages[uid].entry.modseq <= since]
         self._writable(uids)
         self.modseq += 1
         out = []
@@ -278,6 +312,10 @@ class MemoryTree:
         folder = MemoryFolder(self, FolderInfo(name, self._validity, use, False, selectable, self.readonly))
         self._folders[name] = folder
         return folder
+
+    def has(self, folder: MemoryFolder) -> bool:
+        """Whether it is one of these."""
+        return self._folders.get(folder.info.name) is folder
 
     def found(self, name: str) -> MemoryFolder:
         """Raises FolderError."""
