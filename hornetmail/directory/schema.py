@@ -71,5 +71,10 @@ CONTROL = (
             "CREATE TABLE media (number INTEGER NOT NULL PRIMARY KEY, tenant INTEGER NOT NULL, value TEXT NOT NULL, secret BLOB NOT NULL)",
         ),
     ),
+    Migration(
+        number=5,
+        name="queue marks",
+        sql=("CREATE TABLE queue_marks (node INTEGER NOT NULL PRIMARY KEY, tenant INTEGER NOT NULL, value TEXT NOT NULL)",),
+    ),
 )
 """All deltas of ``control.db``, in order; directory, access, audit and alarms share the one sequence."""
