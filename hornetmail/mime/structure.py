@@ -10,7 +10,8 @@ import re
 
 import msgspec
 
-from hornetmail.mime.headers import Mailaddress, Parameters, addresses, clean, parameters, read_fields, to_text
+from hornetmail.core.mail.fields import read_fields
+from hornetmail.mime.headers import Mailaddress, Parameters, addresses, clean, parameters, to_text
 
 __all__ = ["DEPTH", "PARTS", "Mailaddress", "Part", "Summary", "boundary_of", "content_type", "scan", "token"]
 

@@ -11,7 +11,7 @@ import re
 
 import msgspec
 
-from hornetmail.mime.headers import read_fields
+from hornetmail.core.mail.fields import read_fields
 from hornetmail.mime.structure import boundary_of, content_type, token
 
 HEADER_BYTES = 1 << 18

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from hornetmail.core.mail.received import count, fields, own
+from hornetmail.core.mail.fields import each_field
+from hornetmail.core.mail.received import count, own
 
 _FIELD = re.compile(rb"[!-9;-~]+[ \t]*:")
 """How a field begins (RFC 5322 section 3.6.8; blanks before the colon as in section 4.5)."""
@@ -85,5 +86,10 @@ def without_bcc(header: bytes) -> bytes:
     """A header block without Bcc and Resent-Bcc; every other byte as it was."""
     if b"bcc" not in header.lower():
         return header
-    kept = [f for f in fields(header) if f.partition(b":")[0].strip().lower() not in (b"bcc", b"resent-bcc")]
-    return b"".join(field + b"\r\n" for field in kept)
+    kept: list[bytes] = []
+    at = 0
+    for field in each_field(header):
+        if field[1].lower() in (b"bcc", b"resent-bcc"):
+            kept.append(header[at : field.start()])
+            at = field.end()
+    return b"".join([*kept, header[at:]])

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from hornetmail.core.mail import received
+from hornetmail.core.mail.fields import each_field
 from hornetmail.mime import text
 from hornetmail.mime.structure import scan
 from hornetmail.mime.transfer import decoded, texts
@@ -60,9 +61,10 @@ def test_text(name: str) -> None:
 
 def test_received() -> None:
     """A folded header of 260 KB took 0.7 s: each line was put behind a string that was copied for it."""
-    grows(lambda n: received.fields(b"Received: x\r\n" + b" y\r\n" * n), 50_000)
+    for header in (b"Received: x\r\n" + b" y\r\n", b"no field\r\n", b"A:\r\n", b"A "):
+        grows(lambda n, header=header: sum(1 for _ in each_field(header * n)), 50_000)  # type: ignore[misc]
     header = b"Received: by mx.test (HornetMail)\r\n" + b" y\r\n" * 65_000
-    assert len(received.fields(header)) == 1
+    assert sum(1 for _ in each_field(header)) == 1
     assert received.own(header, "mx.test") == [""]
 
 

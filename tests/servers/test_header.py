@@ -74,3 +74,9 @@ def test_headless() -> None:
         scan.take(text)
         scan.finish()
         assert scan.headless is headless, text
+
+
+def test_bcc_behind_anything() -> None:
+    """A line that is no field ends the header for some and is passed over by others, and nobody reads the four thousandth field: a Bcc behind it was sent."""
+    for before in (b"From: a@b\r\nthis is no field\r\n", b"A: b\r\n" * 5_000, b">From x\r\n", b"X: y\r\n folded\r\n"):
+        assert without_bcc(before + b"Bcc : secret@c\r\n and@d\r\nTo: e@f\r\n") == before + b"To: e@f\r\n"
