@@ -1,12 +1,13 @@
 """The structure of a message with byte offsets: what IMAP's BODYSTRUCTURE, ENVELOPE and partial fetches are answered from (RFC 2045, 2046).
 
 ``scan`` is pure, takes time in proportion to the size, never raises and obeys bounds: ``DEPTH`` levels, ``PARTS`` parts in all,
-``DELIMITERS`` candidates for a boundary line. What lies deeper or beyond is shown as one APPLICATION/OCTET-STREAM.
+``DELIMITERS`` candidates for a boundary line, ``BOUNDARIES`` names of them. What lies deeper or beyond is shown as one APPLICATION/OCTET-STREAM.
 """
 
 from __future__ import annotations
 
 import re
+from itertools import islice
 
 import msgspec
 
@@ -18,6 +19,8 @@ __all__ = ["DEPTH", "PARTS", "Mailaddress", "Part", "Summary", "boundary_of", "c
 DEPTH = 24
 PARTS = 1_000
 DELIMITERS = 20_000
+BOUNDARIES = 2_000
+LONGER = 50
 
 
 class Summary(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -73,6 +76,7 @@ class Part(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 _ASCII: Parameters = (("charset", "us-ascii"),)
 _TYPE = re.compile(r"([!-.0-~]{1,100})\s*/\s*([!-.0-~]{1,100})")
+_BOUNDARY = re.compile(rb"""boundary\s{0,5}=\s{0,5}"?([^"\s;]{1,200})""", re.IGNORECASE)
 _OPAQUE = frozenset({"BASE64", "QUOTED-PRINTABLE"})
 _INTERESTING = frozenset(
     (
@@ -104,6 +108,7 @@ class _Scanner:
         self._data = data
         self._parts = PARTS
         self._delimiters = DELIMITERS
+        self._boundaries: set[bytes] | None = None
         self.cut = False
 
     def _fields(self, start: int, end: int) -> tuple[Fields, int]:
@@ -174,11 +179,13 @@ class _Scanner:
         return tuple(out)
 
     def _regions(self, body: int, end: int, boundary: bytes) -> list[tuple[int, int]]:
-        """Where the parts of a multipart lie (RFC 2046 section 5.1.1); a missing last boundary ends the last part where the parent ends."""
+        """Where the parts of a multipart lie (RFC 2046 section 5.1.1); a missing last boundary ends the last part where the parent ends. A line that
+        only begins with the boundary is one, too, unless it begins with a longer one of a part within."""
         data = self._data
         delimiter = b"--" + boundary
         needle = b"\n" + delimiter
         regions: list[tuple[int, int]] = []
+        longer: tuple[bytes, ...] | None = None
         open_at = -1
         hit = body if data.startswith(delimiter, body, end) else -1
         if hit < 0:
@@ -189,13 +196,15 @@ class _Scanner:
             stop = data.find(b"\n", behind, end)
             line_end = end if stop < 0 else stop + 1
             rest = data[behind : min(line_end, behind + 200)].rstrip(b" \t\r\n")
-            if rest in (b"", b"--"):
+            if rest not in (b"", b"--") and longer is None:
+                longer = self._longer(boundary)
+            if not longer or rest in (b"", b"--") or not (boundary + rest).startswith(longer):
                 if open_at >= 0:
                     cut = hit - 1 if hit > open_at else hit  # the line end belongs to the boundary
                     if cut > open_at and data[cut - 1] == 13:
                         cut -= 1
                     regions.append((open_at, max(cut, open_at)))
-                if rest:
+                if rest.startswith(b"--"):
                     return regions
                 open_at = line_end
             following = data.find(needle, line_end - 1, end)
@@ -204,6 +213,13 @@ class _Scanner:
             regions.append((open_at, end))
         self.cut = self.cut or hit >= 0
         return regions
+
+    def _longer(self, boundary: bytes) -> tuple[bytes, ...]:
+        """Boundaries named in the message that begin with this one."""
+        if self._boundaries is None:
+            self._boundaries = {found[1] for found in islice(_BOUNDARY.finditer(self._data), BOUNDARIES)}
+        longer = [each for each in self._boundaries if len(each) > len(boundary) and each.startswith(boundary)]
+        return tuple(longer[:LONGER])
 
 
 _JOINED = frozenset({b"to", b"cc", b"bcc"})

@@ -14,9 +14,9 @@ import msgspec
 from selectolax.lexbor import LexborHTMLParser
 
 from hornetmail.core.mail.dates import parse_date
-from hornetmail.core.mail.fields import read_fields, unfold
+from hornetmail.core.mail.fields import mbox_end, read_fields, unfold
 from hornetmail.mime.charset import decode
-from hornetmail.mime.headers import addresses, decode_text, to_text
+from hornetmail.mime.headers import addresses, decode_text, first, to_text
 from hornetmail.mime.structure import deep
 
 MAX_TEXT = 256 << 10
@@ -68,6 +68,7 @@ class MailText(msgspec.Struct, frozen=True, gc=False):
 
 def read_mail(raw: bytes, *, lines: bool = False) -> MailText:
     """Read a mail. ``lines``: keep line breaks (for showing); the index does not need them. Bounded by ``MAX_TEXT``. Never raises."""
+    raw = raw[mbox_end(raw) :]
     if len(raw) <= MAX_PARSED and not _nested(raw):
         try:
             return _fast(raw, lines)
@@ -106,7 +107,7 @@ def _fast(raw: bytes, lines: bool) -> MailText:
     headers = mail.headers
     return MailText(
         subject=clean(mail.subject),
-        sender=_named(mail.from_) if mail.from_ is not None else _raw_sender(headers),
+        sender=_named(mail.from_) if mail.from_ is not None else _sender(raw, headers),
         to=_addresses(mail.to),
         cc=_addresses(mail.cc),
         bcc=_addresses(mail.bcc),
@@ -150,7 +151,11 @@ def _first(headers: dict[str, list[str]], name: str) -> str:
     return ""
 
 
-def _raw_sender(headers: dict[str, list[str]]) -> Named | None:
+def _sender(raw: bytes, headers: dict[str, list[str]]) -> Named | None:
+    """Where the fast parser sees none: an address all the same, or the words that stand there."""
+    found = next(iter(_listed(first(raw, b"from") or b"")), None)
+    if found is not None and found.address:
+        return found
     value = clean(_first(headers, "from"))
     return Named(value, "") if value else None
 

@@ -421,7 +421,7 @@ class SMTPSession(Session):
                 trace += f"Date: {rfc5322_date(hop.at)}\r\n".encode()
             if not scan.has(b"message-id"):
                 trace += f"Message-ID: <{identifier}@{self._policy.hostname}>\r\n".encode()
-        return trace + b"\r\n" if scan.headless else trace
+        return trace + scan.bridge
 
     # ---- the rest
 

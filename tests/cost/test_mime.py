@@ -37,6 +37,13 @@ INPUTS: dict[str, Callable[[int], bytes]] = {
         b"Content-Type: multipart/mixed; boundary=%d\r\n\r\n--%d\r\n" % (i, i) for i in range(n)
     ),
     "dashes": lambda n: b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + b"--\r\n" * n,
+    "lines that begin with the boundary": lambda n: (
+        b"Content-Type: multipart/mixed; boundary=b\r\n\r\n"
+        + b"boundary=b0%d\r\n" * n % tuple(range(n))
+        + b"--b\r\n"
+        + b"--b0\r\n" * n
+    ),
+    "lines of an mbox": lambda n: b"From x\r\n" * n + b"Subject: x\r\n\r\n",
     "lines": lambda n: b"Subject: x\r\n\r\n" + b"\r\n" * n,
 }
 

@@ -156,3 +156,22 @@ for names in ("%d", "b%dx"):
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout) == (0, "deep\ndeep\n"), done.stderr[-500:]
+
+
+@pytest.mark.parametrize("line", [b"From a@b Mon Nov 27 20:00:00 2026\r\n", b">From a@b Mon Nov 27\r\n"])
+def test_the_line_of_an_mbox(line: bytes) -> None:
+    """A mail that came with it had no subject in the index, and its header as text."""
+    mail = read_mail(line + b"Subject: kept\r\nFrom: <a@b>\r\n\r\nhello\r\n")
+    assert (mail.subject, mail.text) == ("kept", "hello")
+    sender = read_mail(b"From : =?utf-8?q?J=C3=B6rg?= <a@b>\r\nSubject: a blank before the colon\r\n\r\nhello\r\n").sender
+    assert sender == Named("Jörg", "a@b")
+
+
+def test_the_reading_of_last_resort() -> None:
+    """It read names, dates and charsets its own way."""
+    mail = text_module._plain(
+        b"From: =?iso-8859-1?q?J=F6rg?= <j@b>\r\nTo: team: x@y, z@y;\r\nDate: Mon, 3 Nov 25 10:00 UT\r\nSubject: caf\xe9\r\n\r\nb\xe4h\r\n"
+    )
+    assert mail.sender == Named("Jörg", "j@b")
+    assert [one.address for one in mail.to] == ["x@y", "z@y"]
+    assert (mail.subject, mail.text, mail.date) == ("café", "bäh", 1_762_164_000.0)

@@ -12,7 +12,8 @@ FIELD_COUNT = 4_000
 """No more fields are read from one header."""
 
 _FIELD = re.compile(rb"([!-9;-~]++)[ \t]*+:((?:[^\n]*+\n(?=[ \t]))*+[^\n]*+(?:\n|\Z))")
-_MBOX_LINE = re.compile(rb">?From [^\n]*+\n")
+_NAME = re.compile(rb"[!-9;-~]++[ \t]*+:")
+_MBOX_LINES = re.compile(rb"(?:>*+From (?![ \t]*+:)[^\n]*+\n){1,100}+")
 _FOLD = re.compile(rb"\r?\n(?=[ \t])")
 
 Fields = tuple[list[re.Match[bytes]], int, int]
@@ -20,14 +21,14 @@ Fields = tuple[list[re.Match[bytes]], int, int]
 
 def read_fields(data: bytes, start: int = 0, end: int | None = None) -> Fields:
     """Matches of all fields (group 1 the name, group 2 the raw value with its line ends), where they end, and where the body begins: behind the blank
-    line, or with the first line that is no field. A line of an mbox before the first is passed over."""
+    line, or with the first line that is no field. A line of an mbox before the first (``mbox_end``) is passed over."""
     if end is None:
         end = len(data)
     limit = min(end, start + HEADER_BYTES)
     found: list[re.Match[bytes]] = []
     pos = start
     match = _FIELD.match
-    line = _MBOX_LINE.match(data, pos, limit)
+    line = _MBOX_LINES.match(data, pos, limit)
     if line is not None:
         pos = line.end()
     while pos < limit and len(found) < FIELD_COUNT:
@@ -41,6 +42,18 @@ def read_fields(data: bytes, start: int = 0, end: int | None = None) -> Fields:
         found.append(field)
         pos = field.end()
     return found, pos, pos
+
+
+def begins_field(data: bytes, at: int = 0, end: int | None = None) -> bool:
+    """Whether a field begins there (RFC 5322 section 3.6.8; blanks before the colon as in section 4.5)."""
+    return _NAME.match(data, at, len(data) if end is None else end) is not None
+
+
+def mbox_end(data: bytes, start: int = 0) -> int:
+    """Where a message begins whose first lines are those that an mbox file has before it, ``From `` or ``>From ``: programs that copy them along are
+    many. ``start`` itself if there are none. (``From : a@b`` is a field, RFC 5322 section 4.5.)"""
+    line = _MBOX_LINES.match(data, start)
+    return start if line is None else line.end()
 
 
 def each_field(block: bytes) -> Iterator[re.Match[bytes]]:
