@@ -12,9 +12,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from hornetmail.core.mail.dates import parse_date as parse_date
-from hornetmail.core.mail.fields import read_fields as read_fields
-from hornetmail.core.mail.fields import unfold as unfold
+from hornetmail.core.mail.fields import read_fields, unfold
 from hornetmail.mime.charset import decode
 
 ADDRESS_COUNT = 4_000

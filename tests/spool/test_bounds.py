@@ -30,7 +30,9 @@ class Ends(FaultBase):
             await self.accept(queue)
         ours = queue.begin(1, own=True)
         await ours.write(b"Subject: it is full\r\n")
-        await ours.commit(Envelope("", (Recipient("a@example.test"),)), ORIGIN, Direction.OUT, b"", domain="x.test", archive=False)
+        await ours.commit(
+            Envelope("", (Recipient("a@example.test"),)), ORIGIN, Direction.OUT, b"", domain="x.test", archive=False
+        )
 
     async def test_a_body_that_left_while_it_was_read(self) -> None:
         """Would catch an alarm about a lost body when it only went home, or into the portal, before its last reader had opened it."""
