@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hornetmail.mime import text as text_module
 from hornetmail.mime.charset import codec_for, decode
 from hornetmail.mime.text import MAX_TEXT, MailText, Named, html_to_text, read_mail
+from tests.strategies import any_bytes
 
 RAW = (
     b'From: =?utf-8?q?M=C3=BCller?= <a@b.test>\r\nTo: x@y.test, "Z" <z@y.test>\r\nCc: c@y.test\r\nBcc: h@y.test\r\n'
@@ -63,7 +64,7 @@ def test_text_and_html_of_one_mail() -> None:
 
 
 @settings(max_examples=100)
-@given(st.binary(max_size=600))
+@given(any_bytes(600))
 def test_nothing_raises(data: bytes) -> None:
     """Catches a mail that stops the archive (findings: silent skips)."""
     for raw in (data, b"Subject: " + data, b"Content-Type: text/html\r\n\r\n" + data, b"From: " + data + b"\r\n\r\n" + data):
@@ -130,7 +131,7 @@ def test_charsets(data: bytes, label: str, wanted: str) -> None:
 
 
 @settings(max_examples=60)
-@given(st.binary(max_size=200), st.text(max_size=20))
+@given(any_bytes(200), st.text(max_size=20))
 @example(b"~", "UU")
 @example(b"~\xff", "hex")
 def test_decode_never_raises(data: bytes, label: str) -> None:
