@@ -40,6 +40,7 @@ class IFolder(Interface):
     """One folder. UIDs only grow; every change has a modseq."""
 
     info = Attribute("FolderInfo")
+    there = Attribute("false once the folder was removed; renamed it is there still")
 
     async def status() -> FolderStatus:
         """Figures."""
@@ -53,6 +54,17 @@ class IFolder(Interface):
 
     async def structures(uids: Sequence[int]) -> dict[int, Any]:
         """``hornetmail.mime.structure.Part`` trees with offsets; the portal keeps them, 64 messages a hop."""
+
+    async def headers(uids: Sequence[int]) -> dict[int, bytes]:
+        """Headers as served, the blank line that ends them included; messages that are gone are left out. The portal keeps those of usual length, and
+        opens no file for them."""
+
+    async def pieces(wanted: Sequence[tuple[int, int, int]]) -> Sequence[bytes | None]:
+        """UID, first byte and length of each: pieces of texts as served, in one go, None where the message has gone. Whoever asks holds them: about
+        a MiB at a time."""
+
+    def email_id(entry: Entry) -> str:
+        """The EMAILID of RFC 8474: the same wherever the message is moved or copied to, and no other message's."""
 
     async def body(uid: int) -> IBody:
         """The message as served. Raises FolderError EXPUNGEISSUED if it has gone."""

@@ -52,7 +52,7 @@ class Wire(Protocol):
         ...
 
     def breathe(self) -> Awaitable[None] | None:
-        """Between two steps of long work: None while this turn of the reactor is still short, else what fires in the next one, so that nobody
+        """Between two steps of long work: None while this connection's slice of the reactor's turn lasts (``net.rota``), else what fires in the next one, so that nobody
         waits for this connection. ``if turn := wire.breathe(): await turn``."""
         ...
 

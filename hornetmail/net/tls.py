@@ -20,6 +20,7 @@ from twisted.web.iweb import IPolicyForHTTPS
 from zope.interface import implementer
 
 from hornetmail.core.served import TLSPolicy
+from hornetmail.wire.engine import TLSPeer
 
 CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL:!eNULL:!MD5:!DSS"
 """For TLS 1.2; TLS 1.3 has only good ones."""
@@ -177,3 +178,14 @@ def _modern(context: SSL.Context) -> None:
     context.set_cipher_list(CIPHERS)
     context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+
+
+def tls_peer(transport: Any) -> TLSPeer:
+    """What is known of the TLS connection below a transport."""
+    connection = transport.getHandle()
+    return TLSPeer(connection.get_protocol_version_name(), connection.get_cipher_name() or "", _server_name(connection))
+
+
+def _server_name(connection: Any) -> str:
+    name = connection.get_servername()
+    return "" if name is None else bytes(name).decode("ascii", "replace")

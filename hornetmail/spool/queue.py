@@ -359,9 +359,9 @@ class Queue:
         """All facts of a space: a copy."""
         return dict(self.live.facts.get(space, {}))
 
-    def backlog(self) -> Backlog:
-        """Figures, from memory."""
-        return self.live.backlog(self._reactor.seconds())
+    def backlog(self, tenant: int = 0) -> Backlog:
+        """Figures, from memory: a tenant's, or of all."""
+        return self.live.backlog(self._reactor.seconds(), tenant)
 
     def next_due(self, kinds: Collection[RowKind] = ()) -> float | None:
         """See IQueue."""

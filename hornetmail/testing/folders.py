@@ -159,6 +159,26 @@ class MemoryFolder:
                 found[uid] = kept.part
         return found
 
+    @property
+    def there(self) -> bool:
+        """Until it is dropped."""
+        return self._tree.has(self)
+
+    def email_id(self, entry: Entry) -> str:
+        """One a message."""
+        return f"E{entry.name}"
+
+    async def headers(self, uids: Sequence[int]) -> dict[int, bytes]:
+        """Up to the blank line."""
+        found = await self.structures(uids)
+        return {uid: self.messages[uid].data[: part.body] for uid, part in found.items()}
+
+    async def pieces(self, wanted: Sequence[tuple[int, int, int]]) -> Sequence[bytes | None]:
+        """Pieces."""
+        await self._tree.hop()
+        texts = {uid: kept.data for uid, kept in self.messages.items()}
+        return [texts[uid][start : start + length] if uid in texts else None for uid, start, length in wanted]
+
     async def body(self, uid: int) -> IBody:
         """Raises FolderError EXPUNGEISSUED."""
         await self._tree.hop()
@@ -292,6 +312,10 @@ class MemoryTree:
         folder = MemoryFolder(self, FolderInfo(name, self._validity, use, False, selectable, self.readonly))
         self._folders[name] = folder
         return folder
+
+    def has(self, folder: MemoryFolder) -> bool:
+        """Whether it is one of these."""
+        return self._folders.get(folder.info.name) is folder
 
     def found(self, name: str) -> MemoryFolder:
         """Raises FolderError."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import Any
 
 from twisted.trial.unittest import TestCase
 
 from hornetmail.core.folder import FolderError
 from hornetmail.mime.structure import scan
-from hornetmail.portal.body import DIRECT_BYTES
 from hornetmail.portal.maildir import files
 from tests.portal.ground import MAIL, TRACE, Bytes, Ground, message, row
 
@@ -87,37 +87,63 @@ class Served(TestCase):
         (entry,) = await inbox.entries()
         assert await self.whole(inbox, entry.uid) == files.with_crlf(data)
 
-    async def test_large_ones_are_read_in_a_thread(self) -> None:
-        """Would catch a reactor that waits for the disk while megabytes are read, a hop for each small mail, and a stretch of a large file with bare LF, all of
-        which has to be read, taken for a small one."""
-        large = b"Subject: l\r\n\r\n" + b"x" * 998 + b"\r\n" + b"line of text\r\n" * (DIRECT_BYTES // 14)
+    async def test_no_file_is_opened_in_the_reactor(self) -> None:
+        """Would catch a reactor that waits for the disk while a mail is read: all others wait with it (rule 8d). Small and large ones, pieces of them, and
+        many at once, a foreign file with bare LF among them."""
+        large = b"Subject: l\r\n\r\n" + b"x" * 998 + b"\r\n" + b"line of text\r\n" * 30_000
         await self.ground.portal.deliver(1, message(), row(), Bytes(MAIL))
         await self.ground.portal.deliver(1, message(large, 2), row(2), Bytes(large))
         self.drop("1.1_1.other", large.replace(b"\r\n", b"\n"))
         inbox = await self.inbox()
-        small, ours, foreign = [await inbox.body(entry.uid) for entry in await inbox.entries()]
-        ground = small._box.ground
-        thread, hops = ground.thread, []
+        wholes = {1: TRACE + MAIL, 2: TRACE + large, 3: large}
+        opened: list[str] = []
+        whole_open = self.ground.disk.open
 
-        def counted(*arguments: Any) -> Any:
-            hops.append(arguments[0].__name__)
-            return thread(*arguments)
+        def noted(*arguments: Any) -> int:
+            opened.append(threading.current_thread().name)
+            return whole_open(*arguments)
 
-        self.patch(ground, "thread", counted)
-        for body, start, length, wanted in (
-            (small, 0, -1, []),
-            (ours, 0, 1000, []),
-            (ours, ours.size - 10, -1, []),
-            (ours, 0, DIRECT_BYTES, []),
-            (ours, 0, DIRECT_BYTES + 1, ["read"]),
-            (ours, 0, -1, ["read"]),
-            (foreign, 0, 1000, ["read"]),
-        ):
-            hops.clear()
-            data = await body.read(start, length)
-            whole = TRACE + MAIL if body is small else TRACE + large if body is ours else large
-            assert data == (whole[start:] if length < 0 else whole[start : start + length])
-            assert hops == wanted, (start, length)
+        self.patch(self.ground.disk, "open", noted)
+        for uid, whole in wholes.items():
+            body = await inbox.body(uid)
+            assert await body.read() == whole
+            assert await body.read(5, 100) == whole[5:105]
+        wanted = [(uid, start, 50) for uid in (3, 1, 2) for start in (0, 40)]
+        assert await inbox.pieces([*wanted, (9, 0, 5)]) == [*(wholes[u][s : s + 50] for u, s, _ in wanted), None]
+        assert opened
+        assert threading.main_thread().name not in opened
+
+    async def test_headers_are_kept(self) -> None:
+        """Would catch a header sync of a folder that opens each of its files: of what was delivered, appended, copied, moved and dropped by another program,
+        each is read once at most. A header too long to be kept is served all the same."""
+        inbox = await self.inbox()
+        await self.ground.portal.deliver(1, message(), row(), Bytes(MAIL))
+        deposit = inbox.append([], None)
+        await deposit.write(MAIL)
+        await deposit.commit()
+        self.drop("1.1_1.other", b"Subject: f\nTo: g\n\nline\n")
+        inbox = await self.inbox()
+        await inbox.copy([1, 2], "Sent")
+        sent = await self.ground.portal.tree(1).open("Sent")
+        await inbox.move([2], "Trash")
+        trash = await self.ground.portal.tree(1).open("Trash")
+        assert await inbox.headers([3]) == {3: b"Subject: f\r\nTo: g\r\n\r\n"}
+        head = MAIL.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+        self.patch(self.ground.disk, "open", lambda *arguments: self.fail("a file was opened"))
+        assert await inbox.headers([1, 3, 7]) == {1: TRACE + head, 3: b"Subject: f\r\nTo: g\r\n\r\n"}
+        assert await sent.headers([1, 2]) == {1: TRACE + head, 2: head}
+        assert await trash.headers([1]) == {1: head}
+        assert (await inbox.structures([1]))[1].body == len(TRACE + head)
+
+    async def test_a_header_too_long_to_be_kept(self) -> None:
+        """Would catch one that is cut, or left out."""
+        mail = b"Subject: x\r\nX-Long: " + b"word " * 10_000 + b"\r\n\r\nbody\r\n"
+        inbox = await self.inbox()
+        deposit = inbox.append([], None)
+        await deposit.write(mail)
+        await deposit.commit()
+        for _ in range(2):
+            assert await inbox.headers([1]) == {1: mail[:-6]}
 
     async def test_structure_of_what_a_client_brought(self) -> None:
         """Would catch a structure whose offsets are not those of the mail: FETCH BODY[1] would begin a byte late."""

@@ -283,3 +283,18 @@ class InTurn(SynchronousTestCase):
         turns.end(first)
         turns.end(self.successResultOf(waits))
         assert len(turns) == 0
+
+
+class InPieces(SynchronousTestCase):
+    def test_numbers_that_come_backwards(self) -> None:
+        """Would catch a row that cannot be found, or told of, any more because it stands where its piece was split."""
+        self.patch(bytime, "_PIECE", 4)
+        keys = [(float(second), number) for second in range(9) for number in range(1, 9)]
+        for first in range(len(keys)):
+            times = TimedSet()
+            for key in [*keys[first:], *reversed(keys[:first])]:
+                times.add(*key)
+            assert not any(times.add(*key) for key in keys)
+            assert times.size == len(keys)
+            assert times._last == [(seconds[-1], ids[-1]) for seconds, ids in zip(times._times, times._ids, strict=True)]
+            assert [times.pop() for _ in keys] == keys

@@ -48,7 +48,7 @@ from hornetmail.net.ask import Asker
 from hornetmail.net.dial import Dialer
 from hornetmail.net.resolver import Resolver
 from hornetmail.net.smtp import Timeouts
-from hornetmail.portal.schema import MIGRATIONS as PORTAL
+from hornetmail.portal.rows.schema import MIGRATIONS as PORTAL
 from hornetmail.portal.store import PortalStore
 from hornetmail.runtime.jobs import PlannedJob
 from hornetmail.runtime.timetable import Job
@@ -349,14 +349,10 @@ class MailRooms:
             settings_of(config),
         )
         expiry = Expiry(
-            base.reactor,
-            queue,
+            delivery.ground,
             portal,
-            people.directory,
-            delivery.modes,
             delivery.notices,
             people.audit,
-            base.bus,
             config.hostname,
             announce=[days * DAY for days in config.portal.announce_days],
             drift=Drift(base.reactor.seconds, monotonic),

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.threads import deferToThreadPool
 
 from hornetmail.core.folder import Entry, FolderError
-from hornetmail.interfaces.folders import IFolder
 from hornetmail.mime.preview import preview, shown, wanted
 from hornetmail.mime.structure import Part
-from hornetmail.net.pump import Answer, Wire
+from hornetmail.net.pump import Answer
 from hornetmail.servers.imap.messages import NOWHERE, SOME_GONE
 from hornetmail.servers.imap.selecting import vanished
 from hornetmail.servers.imap.view import View
@@ -48,6 +47,8 @@ NUL = b"\x80"
 
 Renderer = Callable[[Entry, Any], bytes]
 Span = tuple[int, int]
+Half = tuple[bytes, Entry, list[Span | None], bytes]
+"""What is rendered of a message without its text, the message, where the pieces of its text lie (None: it is part of the header, or is none), its header."""
 
 
 async def fetch(session: ImapSession, command: c.Fetch) -> Answer:
@@ -93,8 +94,9 @@ class _Fetch:
         self._tells_flags = "FLAGS" in plain
         self._tells_modseq = "MODSEQ" in plain
         self._render = [self._renderer(name) for name in plain]
+        self._heads = any(of_header(section) for section in self._sections)
         self._trees = any(name in ("ENVELOPE", "BODY", "BODYSTRUCTURE", "PREVIEW") for name in plain) or any(
-            section.path or section.kind for section in self._sections
+            (section.path or section.kind) and not of_header(section) for section in self._sections
         )
 
     def _renderer(self, name: str) -> Renderer:
@@ -151,14 +153,15 @@ class _Fetch:
             self._previews = await self._preview(trees)
         if self._tells_flags:
             self.put(self.view.learned(entries.values()))
-        group: list[tuple[bytes, Entry, list[Span | None]]] = []
+        heads = await folder.headers(list(entries)) if self._heads and entries else {}
+        group: list[Half] = []
         gathered = 0
         for number, uid in batch:
             if turn := self.session.wire.breathe():
                 await turn
             entry = entries.get(uid)
             part = trees.get(uid)
-            if entry is None or (part is None and self._trees):
+            if entry is None or (part is None and self._trees) or (self._heads and uid not in heads):
                 self.missing = True
                 continue
             pieces = await self._rendered(entry, part)
@@ -170,15 +173,16 @@ class _Fetch:
             if not self._sections:
                 self.put(head + b")\r\n")
                 continue
-            spans = [self._span(section, entry, part) for section in self._sections]
-            size = sum(s[1] - s[0] for s in spans if s is not None)
+            spans = [None if of_header(section) else self._span(section, entry, part) for section in self._sections]
+            header = heads.get(uid, b"")
+            size = sum(s[1] - s[0] for s in spans if s is not None) + len(header)
             if gathered + size > HELD_BYTES and group:
                 await self._read(group)
                 group, gathered = [], 0
             if size > STREAM_BYTES:
-                await self._stream(head, entry, spans)
+                await self._stream(head, entry, spans, header)
             else:
-                group.append((head, entry, spans))
+                group.append((head, entry, spans, header))
                 gathered += size
         if group:
             await self._read(group)
@@ -199,7 +203,7 @@ class _Fetch:
         """The first words of messages (RFC 8970); of one without text they are empty."""
         parts = {uid: shown(tree) for uid, tree in trees.items()}
         read = [(uid, part) for uid, part in parts.items() if part is not None]
-        texts = await read_pieces(self.session.wire, self.view.folder, [(uid, part.body, wanted(part)) for uid, part in read])
+        texts = await self.view.folder.pieces([(uid, part.body, wanted(part)) for uid, part in read])
         found = dict.fromkeys((uid for uid, part in parts.items() if part is None), b"")
         for (uid, part), text in zip(read, texts, strict=True):
             if text is not None:
@@ -233,23 +237,26 @@ class _Fetch:
             return found
         return cut(section, *found)
 
-    async def _read(self, group: list[tuple[bytes, Entry, list[Span | None]]]) -> None:
+    async def _read(self, group: list[Half]) -> None:
         """Read the pieces of some messages in one hop and render them."""
-        wanted = [(entry.uid, s[0], s[1] - s[0]) for _, entry, spans in group for s in spans if s is not None]
-        found = iter(await read_pieces(self.session.wire, self.view.folder, wanted))
-        for head, _, spans in group:
+        wanted = [(entry.uid, s[0], s[1] - s[0]) for _, entry, spans, _ in group for s in spans if s is not None]
+        found = iter(await self.view.folder.pieces(wanted) if wanted else ())
+        for head, _, spans, header in group:
             if turn := self.session.wire.breathe():
                 await turn
             texts = [None if s is None else next(found) for s in spans]
             if any(text is None and s is not None for text, s in zip(texts, spans, strict=True)):
                 self.missing = True
                 continue
-            pieces = [_labelled(section, text) for section, text in zip(self._sections, texts, strict=True)]
+            pieces = [
+                _labelled(section, _cut(section, header) if of_header(section) else text)
+                for section, text in zip(self._sections, texts, strict=True)
+            ]
             self.put(b"%b%b%b)\r\n" % (head, _glue(head), b" ".join(pieces)))
         if self.held >= SEND_BYTES:
             await self.send()
 
-    async def _stream(self, head: bytes, entry: Entry, spans: list[Span | None]) -> None:
+    async def _stream(self, head: bytes, entry: Entry, spans: list[Span | None], header: bytes) -> None:
         """A message too large to be held."""
         try:
             body = await self.view.folder.body(entry.uid)
@@ -260,6 +267,9 @@ class _Fetch:
         for n, (section, found) in enumerate(zip(self._sections, spans, strict=True)):
             if n:
                 self.put(b" ")
+            if of_header(section):
+                self.put(_labelled(section, _cut(section, header)))
+                continue
             if found is None or section.fields:
                 text = None if found is None else await body.read(found[0], found[1] - found[0])
                 self.put(_labelled(section, text))
@@ -322,17 +332,14 @@ def _labelled(section: Section, text: bytes | None) -> bytes:
     return b"%b {%d}\r\n%b" % (_label(section), len(text), text.replace(b"\0", NUL))
 
 
-async def read_pieces(wire: Wire, folder: IFolder, wanted: Sequence[tuple[int, int, int]]) -> Sequence[bytes | None]:
-    """(UID, start, length) each; None where the message has gone. Small pieces cost no hop: the portal reads them at once."""
-    found: list[bytes | None] = []
-    for uid, start, length in wanted:
-        if turn := wire.breathe():
-            await turn
-        try:
-            body = await folder.body(uid)
-            found.append(await body.read(start, length))
-        except FolderError as error:
-            if error.code != "EXPUNGEISSUED":
-                raise
-            found.append(None)
-    return found
+def of_header(section: Section) -> bool:
+    """Whether it is the message's own header, or fields of it: that is kept, and no file is opened for it."""
+    return section.kind.startswith("HEADER") and not section.path
+
+
+def _cut(section: Section, header: bytes) -> bytes:
+    """A partial's piece; fields are picked first, by ``_labelled``."""
+    if section.fields:
+        return header
+    start, end = cut(section, 0, len(header))
+    return header[start:end]

@@ -11,7 +11,6 @@ from twisted.internet.threads import deferToThreadPool
 from hornetmail.core.folder import Entry, FolderError
 from hornetmail.mime.structure import Part
 from hornetmail.net.pump import Answer
-from hornetmail.servers.imap.fetch import read_pieces
 from hornetmail.servers.imap.match import Content, Match, Matcher, Need, bare
 from hornetmail.servers.imap.view import View
 from hornetmail.wire.imap import commands as c
@@ -156,7 +155,7 @@ async def _deep(session: ImapSession, view: View, matcher: Matcher, batch: list[
         tree = trees[entry.uid] if entry is not None else None
         size = 0 if tree is None else (tree.end if matcher.need is Need.BODY else tree.body)
         if members and (entry is None or held + size > HELD_BYTES):
-            texts = await read_pieces(session.wire, folder, group)
+            texts = await folder.pieces(group)
             contents = [(e, Content(trees[e.uid], text)) for e, text in zip(members, texts, strict=True) if text is not None]
             found += await _judged(session, matcher, contents)
             group, members, held = [], [], 0

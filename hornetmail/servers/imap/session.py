@@ -406,7 +406,7 @@ class ImapSession(Session):
     async def _begin_append(self, event: c.Append) -> Answer:
         view = self.view
         try:
-            if view is not None and view.name == event.mailbox and await view.stands(self.mounts):
+            if view is not None and view.name == event.mailbox and view.stands(self.mounts):
                 folder = view.folder  # opening it again would wait for what others do to it
             else:
                 folder = await self.mounts.open(event.mailbox)

@@ -147,9 +147,9 @@ class View:
         self.dirty = False
         top = self.uids[-1] if self.uids else 0
         since = self.modseq
+        if not self.folder.there:
+            raise FolderError("NONEXISTENT", "The selected mailbox has gone")
         changes = await self.folder.changes(self.modseq)
-        if not changes:
-            await self._exists()
         for entry in changes:
             uid = entry.uid
             self.modseq = max(self.modseq, entry.modseq)
@@ -169,18 +169,10 @@ class View:
             self.thorough = False
             await self._compare(since)
 
-    async def _there(self) -> bool:
-        info = self.folder.info
-        return any(other.name == info.name and other.uidvalidity == info.uidvalidity for other in await self.tree.folders())
-
-    async def stands(self, mounts: Mounts) -> bool:
+    def stands(self, mounts: Mounts) -> bool:
         """Whether the name by which it was selected is still this folder's: others may have renamed, deleted, or made it anew."""
         tree, inner = mounts.locate(self.name)
-        return tree is self.tree and inner == self.folder.info.name and await self._there()
-
-    async def _exists(self) -> None:
-        if not await self._there():
-            raise FolderError("NONEXISTENT", "The selected mailbox has gone")
+        return tree is self.tree and inner == self.folder.info.name and self.folder.there
 
     async def _compare(self, since: int) -> None:
         """Changes are remembered for a limited time, removals above all: compare the folder with what the client knows. What is found

@@ -29,6 +29,7 @@ from hornetmail.wire.imap.answers import Bye, Continuation, Greeting, Tagged, Un
 from hornetmail.wire.imap.grammar import Bad
 from hornetmail.wire.imap.parse import decode_base64, parse_append, parse_command, parse_head, readable_tag
 from hornetmail.wire.server import ServerSide
+from hornetmail.wire.states import States
 
 
 class Phase(enum.Enum):
@@ -126,7 +127,7 @@ _CLEAN = re.compile(r"[\x00-\x1f\x7f]")
 class ImapServerEngine(ServerSide[Phase]):
     """See ``wire/engine.py``. ``tls``: the connection is encrypted from its start."""
 
-    GREETING, CLOSING = Phase.GREETING, Phase.CLOSED
+    STATES = States(Phase.GREETING, Phase.CLOSED, (), ())
     INJECTED = Broken("plaintext behind STARTTLS", Bye("Plaintext behind STARTTLS"), fatal=True)
 
     def __init__(self, *, tls: bool = False, bounds: Bounds = Bounds()) -> None:

@@ -410,6 +410,7 @@ def test_idle_says_that_it_lives() -> None:
     assert talk.heard() == b""
     talk.say(b"d IDLE")
     talk.pump.connectionLost(Failure(ConnectionDone()))
+    door.clock.advance(0)
     assert door.clock.getDelayedCalls() == []
 
 

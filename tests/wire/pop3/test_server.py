@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from hornetmail.wire.engine import NEED_DATA, WAITING, Broken, Event, LocalProtocolError, Lost, Out, TLSPeer
 from hornetmail.wire.pop3 import events as e
-from hornetmail.wire.pop3.server import AUTH_BYTES, COMMAND_BYTES, TABLE, Phase, POP3Policy, POP3ServerEngine
+from hornetmail.wire.pop3.server import AUTH_BYTES, COMMAND_BYTES, POP3Policy, POP3ServerEngine
+from hornetmail.wire.pop3.state import TABLE, Phase
 from hornetmail.wire.server import ENDLESS_BYTES
 
 PLAIN = POP3Policy(hostname="mx.example.test", plaintext_login=True)

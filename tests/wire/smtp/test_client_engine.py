@@ -11,11 +11,14 @@ from hypothesis import strategies as st
 from hornetmail.core.mail.envelope import Recipient
 from hornetmail.core.mail.reply import Reply
 from hornetmail.wire.engine import NEED_DATA, Event, LocalProtocolError, Lost, Out, TLSPeer
-from hornetmail.wire.smtp.client import (
+from hornetmail.wire.smtp.client import ClientEngine
+from hornetmail.wire.smtp.client_state import (
     PERMITTED,
+    Phase,
+)
+from hornetmail.wire.smtp.commands import (
     AuthLogin,
     AuthPlain,
-    ClientEngine,
     DataCommand,
     Dot,
     Ehlo,
@@ -24,7 +27,6 @@ from hornetmail.wire.smtp.client import (
     Interrupted,
     MailFrom,
     Noop,
-    Phase,
     QuitCommand,
     RcptTo,
     Replied,

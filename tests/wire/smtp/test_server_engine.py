@@ -31,7 +31,8 @@ from hornetmail.wire.smtp.events import (
     StartTLS,
     Welcome,
 )
-from hornetmail.wire.smtp.server import TABLE, Phase, Policy, ServerEngine
+from hornetmail.wire.smtp.server import Policy, ServerEngine
+from hornetmail.wire.smtp.state import TABLE, Phase
 
 OK = Reply(250, "2.0.0", "ok")
 

@@ -34,6 +34,16 @@ MIGRATIONS = (
     ),
     Migration(
         4,
+        "headers, and since when a message is in its folder",
+        (
+            "CREATE TABLE portal_heads (tenant INTEGER NOT NULL, folder INTEGER NOT NULL, uid INTEGER NOT NULL, head BLOB NOT NULL,"
+            " PRIMARY KEY (folder, uid))",
+            "ALTER TABLE portal_messages ADD COLUMN saved REAL NOT NULL DEFAULT 0",
+            "CREATE INDEX portal_gone_modseq ON portal_gone (folder, modseq)",
+        ),
+    ),
+    Migration(
+        5,
         "what nobody was told of yet; structures anew: with References",
         (
             "ALTER TABLE portal_folders ADD COLUMN recent INTEGER NOT NULL DEFAULT 0",

@@ -4,28 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
 
-import msgspec
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from hornetmail.core.folder import Copied, Entry, FolderError, FolderInfo, FolderStatus
 from hornetmail.interfaces.folders import IFolder, IFolderTree
 from hornetmail.mime.structure import Part
-from hornetmail.portal import index
-from hornetmail.portal.body import FileBody
-from hornetmail.portal.box import Box
-from hornetmail.portal.deposit import Append
+from hornetmail.portal.box import reading, reshaping
+from hornetmail.portal.box.body import FileBody
+from hornetmail.portal.box.box import Box
+from hornetmail.portal.box.deposit import Append
 from hornetmail.portal.maildir import naming
 from hornetmail.portal.maildir.ground import shielded
 from hornetmail.portal.maildir.snapshot import Snapshot
 from hornetmail.portal.maildir.trouble import told
+from hornetmail.portal.rows import index
+from hornetmail.portal.rows.index import FolderRow
 
 DELETED = "\\Deleted"
 _SYSTEM = {flag.lower(): flag for flag in ("\\Seen", "\\Answered", "\\Flagged", "\\Deleted", "\\Draft")}
 Opener = Callable[[int], Awaitable[Box]]
 """Finds the box of a mailbox, or makes it."""
-
-_TREES = msgspec.msgpack.Decoder(Part)
 
 
 def clean_flags(flags: Collection[str]) -> frozenset[str]:
@@ -51,10 +50,20 @@ class Folder:
     def info(self) -> FolderInfo:
         """See IFolder."""
         snapshot = self._snapshot
-        return FolderInfo(snapshot.name, snapshot.uidvalidity, snapshot.special, snapshot.name in self._box.subscribed)
+        row = FolderRow(snapshot.id, snapshot.name, snapshot.special, snapshot.uidvalidity)
+        return _info(row, self._box.subscribed)
+
+    @property
+    def there(self) -> bool:
+        """See IFolder."""
+        return not self._snapshot.removed
+
+    def email_id(self, entry: Entry) -> str:
+        """See IFolder."""
+        return naming.origin_of(entry.name)
 
     async def status(self) -> FolderStatus:
-        """Figures, computed once after each change."""
+        """Figures, from memory."""
         return self._snapshot.status()
 
     async def entries(self, uids: Collection[int] | None = None) -> Sequence[Entry]:
@@ -70,23 +79,18 @@ class Folder:
 
     async def structures(self, uids: Sequence[int]) -> dict[int, Part]:
         """See IFolder. Messages that are gone are left out."""
-        box, snapshot = self._box, self._snapshot
-        found: dict[int, Part] = {}
         with told():
-            for at in range(0, len(uids), index.TREES):
-                some = uids[at : at + index.TREES]
-                for uid, tree in await box.ground.database.read(index.trees, snapshot.id, some):
-                    try:
-                        found[uid] = _TREES.decode(tree)
-                    except msgspec.MsgspecError:
-                        continue  # made by another version: made anew below
-                missing = [(uid, snapshot.places[uid]) for uid in some if uid not in found and uid in snapshot.places]
-                if missing:
-                    made = await box.ground.thread(box.maildir.trees, snapshot.name, missing)
-                    kept = [(uid, msgspec.msgpack.encode(tree)) for uid, tree in made.items() if uid in snapshot.places]
-                    await box.ground.database.run(index.keep_trees, box.tenant, snapshot.id, kept)
-                    found.update(made)
-        return found
+            return await reading.structures(self._box, self._snapshot, uids)
+
+    async def headers(self, uids: Sequence[int]) -> dict[int, bytes]:
+        """See IFolder. Messages that are gone are left out."""
+        with told():
+            return await reading.headers(self._box, self._snapshot, uids)
+
+    async def pieces(self, wanted: Sequence[tuple[int, int, int]]) -> Sequence[bytes | None]:
+        """See IFolder."""
+        with told():
+            return await reading.pieces(self._box, self._snapshot, wanted)
 
     async def body(self, uid: int) -> FileBody:
         """See IFolder."""
@@ -162,9 +166,7 @@ class Tree:
     async def folders(self) -> Sequence[FolderInfo]:
         """INBOX first, then by name; levels that exist only as names are not selectable."""
         box = await self._box()
-        found = {
-            row.name: FolderInfo(row.name, row.uidvalidity, row.special, row.name in box.subscribed) for row in box.rows.values()
-        }
+        found = {row.name: _info(row, box.subscribed) for row in box.rows.values()}
         for name in list(found):
             levels = name.split("/")
             for depth in range(1, len(levels)):
@@ -186,7 +188,7 @@ class Tree:
             raise FolderError("CANNOT", f"{name!r} cannot be the name of a folder")
         box = await self._box()
         with told():
-            await shielded(box.make_folder(name, use))
+            await shielded(reshaping.make(box, name, use))
 
     async def delete(self, name: str) -> None:
         """See IFolderTree. Its messages count as removed (C6). Raises FolderError NONEXISTENT, CANNOT (INBOX)."""
@@ -195,7 +197,7 @@ class Tree:
             raise FolderError("CANNOT", "INBOX cannot be deleted")
         box = await self._box()
         with told():
-            await shielded(box.drop_folder(name))
+            await shielded(reshaping.drop(box, name))
 
     async def rename(self, old: str, new: str) -> None:
         """See IFolderTree. Raises FolderError NONEXISTENT, ALREADYEXISTS, CANNOT, INUSE."""
@@ -207,10 +209,10 @@ class Tree:
             if old == naming.INBOX:
                 await shielded(self._empty_inbox(box, new))
             else:
-                await shielded(box.rename_folder(old, new))
+                await shielded(reshaping.rename(box, old, new))
 
     async def _empty_inbox(self, box: Box, new: str) -> None:
-        await box.make_folder(new, "")
+        await reshaping.make(box, new, "")
         inbox = await box.open(naming.INBOX)
         if inbox.entries:
             await box.transfer(inbox, list(inbox.entries), new, away=True)
@@ -219,8 +221,12 @@ class Tree:
         """See IFolderTree."""
         box = await self._box()
         with told():
-            await shielded(box.subscribe(naming.fold_inbox(name), wanted))
+            await shielded(reshaping.subscribe(box, naming.fold_inbox(name), wanted))
 
     async def subscriptions(self) -> Sequence[str]:
         """See IFolderTree."""
         return sorted((await self._box()).subscribed)
+
+
+def _info(row: FolderRow, subscribed: Collection[str]) -> FolderInfo:
+    return FolderInfo(row.name, row.uidvalidity, row.special, row.name in subscribed, object=f"F{row.uidvalidity:x}-{row.id:x}")
