@@ -55,6 +55,7 @@ class ImapSession(Session):
         self.view: View | None = None
         self.exchange: LogIn | None = None
         self.tries = 0
+        self._compressed = False
         self._broken = 0
         self._early = 0
         self.appending: Appending | None = None
@@ -121,7 +122,8 @@ class ImapSession(Session):
     def capabilities(self) -> str:
         """What is spoken in the present state."""
         if self.person is not None:
-            return f"{INSIDE} APPENDLIMIT={self.site.policy.append_bytes}"
+            more = "" if self._compressed else " COMPRESS=DEFLATE"
+            return f"{INSIDE} APPENDLIMIT={self.site.policy.append_bytes}{more}"
         policy = self.site.policy
         words = STRANGER
         if self.wire.tls is None and policy.starttls:
@@ -189,6 +191,17 @@ class ImapSession(Session):
 
     def _enable(self, event: c.Enable) -> Result:
         return Tagged("OK", "Done", data=b"* ENABLED\r\n")
+
+    def _compress(self, event: c.Compress) -> Result:
+        if event.algorithm != "DEFLATE":
+            return Tagged("NO", "Only DEFLATE is understood", "CANNOT")
+        if self._compressed:
+            return Tagged("NO", "What is compressed already gains nothing", "COMPRESSIONACTIVE")
+        self._compressed = True
+        return Tagged("OK", "DEFLATE from here on")
+
+    def _passed(self, event: c.Passed) -> Result:
+        return None
 
     def _namespace(self, event: c.Namespace) -> Result:
         own = b"".join(b'(%b "/")' % string(prefix.encode("ascii")) for prefix in self.mounts.prefixes)
@@ -345,6 +358,8 @@ _ON: dict[type[Event], Callable[[Any, Any], Any]] = {
     c.Authenticate: login.authenticate,
     c.Response: login.response,
     c.Enable: ImapSession._enable,
+    c.Compress: ImapSession._compress,
+    c.Passed: ImapSession._passed,
     c.Namespace: ImapSession._namespace,
     c.Idle: ImapSession._idle,
     c.Done: ImapSession._idle_done,

@@ -202,6 +202,11 @@ def _enable(tag: bytes, cursor: Cursor) -> c.Command:
     return c.Enable(tag, tuple(found))
 
 
+def _compress(tag: bytes, cursor: Cursor) -> c.Command:
+    cursor.space()
+    return c.Compress(tag, cursor.word())
+
+
 def _create(tag: bytes, cursor: Cursor) -> c.Command:
     cursor.space()
     name = mailbox(cursor)
@@ -415,6 +420,7 @@ PARSERS: dict[str, Parser] = {
     "LOGIN": _login,
     "ID": _id,
     "ENABLE": _enable,
+    "COMPRESS": _compress,
     "NAMESPACE": _bare(c.Namespace),
     "SELECT": _named(lambda tag, name: c.Select(tag, name, False)),
     "EXAMINE": _named(lambda tag, name: c.Select(tag, name, True)),
