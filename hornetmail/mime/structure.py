@@ -10,18 +10,20 @@ import re
 
 import msgspec
 
-from hornetmail.mime.headers import Mailaddress, Parameters, addresses, clean, parameters, read_fields, to_text
+from hornetmail.mime.headers import Mailaddress, Parameters, addresses, clean, message_ids, parameters, read_fields, to_text
 
-__all__ = ["DEPTH", "PARTS", "Mailaddress", "Part", "Summary", "boundary_of", "content_type", "scan", "token"]
+__all__ = ["DEPTH", "PARTS", "REFERENCES", "Mailaddress", "Part", "Summary", "boundary_of", "content_type", "scan", "token"]
 
 DEPTH = 24
 PARTS = 1_000
+REFERENCES = 30
 DELIMITERS = 20_000
 
 
 class Summary(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """The envelope structure of RFC 3501 section 7.4.2 in raw bytes, unfolded; None where the field is missing. ``sender`` and
-    ``reply_to`` are ``from_`` where the message has none, as the RFC wants it."""
+    ``reply_to`` are ``from_`` where the message has none, as the RFC wants it. ``references``: the Message-IDs of that field, of more than
+    ``REFERENCES`` the first and the last ones (a thread hangs on its first and on its parent, RFC 5322 section 3.6.4)."""
 
     date: bytes | None = None
     subject: bytes | None = None
@@ -33,6 +35,7 @@ class Summary(msgspec.Struct, frozen=True, gc=False, array_like=True):
     to: tuple[Mailaddress, ...] = ()
     cc: tuple[Mailaddress, ...] = ()
     bcc: tuple[Mailaddress, ...] = ()
+    references: tuple[bytes, ...] = ()
 
 
 class Part(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -75,7 +78,19 @@ _TYPE = re.compile(r"([!-.0-~]{1,100})\s*/\s*([!-.0-~]{1,100})")
 _OPAQUE = frozenset({"BASE64", "QUOTED-PRINTABLE"})
 _INTERESTING = frozenset(
     (
-        *(b"date", b"subject", b"in-reply-to", b"message-id", b"from", b"sender", b"reply-to", b"to", b"cc", b"bcc"),
+        *(
+            b"date",
+            b"subject",
+            b"in-reply-to",
+            b"references",
+            b"message-id",
+            b"from",
+            b"sender",
+            b"reply-to",
+            b"to",
+            b"cc",
+            b"bcc",
+        ),
         *(b"content-type", b"content-transfer-encoding", b"content-id", b"content-description", b"content-md5"),
         *(b"content-location", b"content-disposition", b"content-language"),
     )
@@ -260,7 +275,13 @@ def _summary(found: Fields) -> Summary:
         to=_addresses(found, b"to"),
         cc=_addresses(found, b"cc"),
         bcc=_addresses(found, b"bcc"),
+        references=_references(found.get(b"references")),
     )
+
+
+def _references(value: bytes | None) -> tuple[bytes, ...]:
+    found = message_ids(value)
+    return tuple(found if len(found) <= REFERENCES else [found[0], *found[-REFERENCES + 1 :]])
 
 
 def _addresses(found: Fields, name: bytes) -> tuple[Mailaddress, ...]:

@@ -106,6 +106,7 @@ class MemoryFolder:
         self.messages: dict[int, _Kept] = {}
         self.uidnext = 1
         self.modseq = 1
+        self.recent_from = 1
         self._tree = tree
         self._gone: list[Entry] = []
 
@@ -134,7 +135,18 @@ class MemoryFolder:
         await self._tree.hop()
         kept = [m.entry for m in self.messages.values()]
         unseen = sum("\\Seen" not in e.flags for e in kept)
-        return FolderStatus(self.info.uidvalidity, self.uidnext, len(kept), unseen, self.modseq, sum(e.size for e in kept))
+        recent = sum(e.uid >= self.recent_from for e in kept)
+        return FolderStatus(
+            self.info.uidvalidity, self.uidnext, len(kept), unseen, self.modseq, sum(e.size for e in kept), recent
+        )
+
+    async def recent(self, take: bool) -> int:
+        """Told of, or not."""
+        await self._tree.hop()
+        first = self.recent_from
+        if take:
+            self.recent_from = self.uidnext
+        return first
 
     async def entries(self, uids: Collection[int] | None = None) -> Sequence[Entry]:
         """By UID."""
@@ -200,9 +212,11 @@ class MemoryFolder:
         add: Collection[str] = (),
         remove: Collection[str] = (),
         replace: Collection[str] | None = None,
+        since: int | None = None,
     ) -> Sequence[Entry]:
         """Flags."""
         await self._tree.hop()
+        uids = [uid for uid in uids if since is None or uid not in self.messages or self.messages[uid].entry.modseq <= since]
         self._writable(uids)
         self.modseq += 1
         out = []

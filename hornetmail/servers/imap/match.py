@@ -140,10 +140,12 @@ Match = Callable[[Entry, Content], bool]
 
 class Matcher:
     """A search compiled for a view. ``light`` answers from the entry alone, None when that is not enough; ``match`` answers always.
+    ``now``: Unix seconds, for OLDER and YOUNGER.
     ``light`` looks at the view and belongs to the reactor's thread; ``match`` looks at a copy of what it needs."""
 
-    def __init__(self, key: keys.Key, view: View) -> None:
+    def __init__(self, key: keys.Key, view: View, now: float = 0.0) -> None:
         self._view = view
+        self._now = now
         self._key = key
         self.need = _need(key)
         self.light = self._light(key)
@@ -200,10 +202,18 @@ class Matcher:
                 return lambda entry: _compared(day_of(entry.date), key)
             case keys.Numbers():
                 return self._numbers(key.wanted, key.uid)
+            case keys.Changed():
+                since = key.since
+                return lambda entry: entry.modseq >= since
+            case keys.Age():
+                edge, younger = self._now - key.seconds, key.younger
+                return lambda entry: (entry.date >= edge) is younger
         return lambda entry: True
 
     def _numbers(self, wanted: SequenceSet, uid: bool) -> Callable[[Entry], bool]:
         view = self._view
+        if wanted.saved:
+            wanted, uid = SequenceSet(view.saved), True
         if not view.uids:
             return lambda entry: False
         ranges = wanted.resolved(view.uids[-1] if uid else len(view.uids))

@@ -15,12 +15,14 @@ from twisted.python.failure import Failure
 from hornetmail.core.folder import FolderError
 from hornetmail.core.served import Person
 from hornetmail.net.pump import Answer, Result, Session, Wire
-from hornetmail.servers.imap import append, login, mailboxes, messages
+from hornetmail.servers.imap import append, login, mailboxes, messages, selecting
 from hornetmail.servers.imap.append import Appending
+from hornetmail.servers.imap.enabled import Enabled
 from hornetmail.servers.imap.fetch import fetch
 from hornetmail.servers.imap.mounts import Mounts
 from hornetmail.servers.imap.search import search
 from hornetmail.servers.imap.site import ImapSite
+from hornetmail.servers.imap.sort import sort, thread
 from hornetmail.servers.imap.view import View
 from hornetmail.servers.sasl import LogIn, mechanisms
 from hornetmail.wire.engine import Broken, Chunk, End, Event, Out
@@ -33,7 +35,8 @@ STRANGER = "IMAP4rev1 SASL-IR LITERAL- ID ENABLE IDLE"
 
 INSIDE = (
     "IMAP4rev1 LITERAL+ ID ENABLE IDLE NAMESPACE UIDPLUS MOVE UNSELECT CHILDREN SPECIAL-USE CREATE-SPECIAL-USE "
-    "LIST-EXTENDED LIST-STATUS ESEARCH STATUS=SIZE MULTIAPPEND REPLACE"
+    "LIST-EXTENDED LIST-STATUS ESEARCH STATUS=SIZE CONDSTORE QRESYNC SEARCHRES WITHIN PARTIAL SORT SORT=DISPLAY ESORT "
+    "THREAD=ORDEREDSUBJECT THREAD=REFERENCES PREVIEW MULTIAPPEND REPLACE BINARY"
 )
 REREAD_SECONDS = 30.0
 """NOOP looks at the folder anew without a hint when it did not for so long: hints may be lost, and other programs give none."""
@@ -56,6 +59,7 @@ class ImapSession(Session):
         self.exchange: LogIn | None = None
         self.tries = 0
         self._compressed = False
+        self.enabled = Enabled()
         self._broken = 0
         self._early = 0
         self.appending: Appending | None = None
@@ -190,7 +194,19 @@ class ImapSession(Session):
         return Tagged("OK", "Begin TLS now")
 
     def _enable(self, event: c.Enable) -> Result:
-        return Tagged("OK", "Done", data=b"* ENABLED\r\n")
+        before = self.enabled.condstore
+        known = [name for name in event.capabilities if self.enabled.add(name)]
+        data = f"* {' '.join(['ENABLED', *known])}\r\n".encode("ascii")
+        if self.enabled.condstore and not before and self.view is not None:
+            data += self.view.highest()
+        return Tagged("OK", "Done", data=data)
+
+    def condstore(self) -> bytes:
+        """The client uses mod-sequences from now on (RFC 7162 section 3.1); what it has to be told at the first time."""
+        if self.enabled.condstore:
+            return b""
+        self.enabled.condstore = True
+        return self.view.highest() if self.view is not None else b""
 
     def _compress(self, event: c.Compress) -> Result:
         if event.algorithm != "DEFLATE":
@@ -369,8 +385,8 @@ _ON: dict[type[Event], Callable[[Any, Any], Any]] = {
     Chunk: append.chunk,
     End: append.end,
     Broken: ImapSession._on_broken,
-    c.Select: mailboxes.select,
-    c.Close: mailboxes.close,
+    c.Select: selecting.select,
+    c.Close: selecting.close,
     c.Create: mailboxes.create,
     c.Delete: mailboxes.delete,
     c.Rename: mailboxes.rename,
@@ -379,6 +395,8 @@ _ON: dict[type[Event], Callable[[Any, Any], Any]] = {
     c.Status: mailboxes.status,
     c.Fetch: fetch,
     c.Search: search,
+    c.Sort: sort,
+    c.Thread: thread,
     c.Store: messages.store,
     c.Copy: messages.copy,
     c.Expunge: messages.expunge,

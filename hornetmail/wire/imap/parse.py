@@ -8,20 +8,19 @@ from collections.abc import Callable
 import msgspec
 
 from hornetmail.wire.imap import commands as c
+from hornetmail.wire.imap import selected
 from hornetmail.wire.imap.dates import parse_date_time
-from hornetmail.wire.imap.grammar import LIST_ITEMS, Bad, Cursor, flag_name
-from hornetmail.wire.imap.items import parse_items
-from hornetmail.wire.imap.names import NAME_BYTES, decode_name
-from hornetmail.wire.imap.search import parse_search
+from hornetmail.wire.imap.grammar import LIST_ITEMS, Bad, Cursor, mailbox, mailbox_of
 
 Parser = Callable[[bytes, Cursor], c.Command]
 
-STATUS_ITEMS = frozenset({"MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN", "SIZE", "DELETED", "APPENDLIMIT"})
+STATUS_ITEMS = frozenset(
+    {"MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN", "SIZE", "HIGHESTMODSEQ", "DELETED", "APPENDLIMIT"}
+)
 SELECT_OPTIONS = frozenset({"SUBSCRIBED", "REMOTE", "RECURSIVEMATCH", "SPECIAL-USE"})
 RETURN_OPTIONS = frozenset({"SUBSCRIBED", "CHILDREN", "SPECIAL-USE"})
 WRAPPING = b"UTF8 ("
 """What stands before a message with UTF-8 in its header (RFC 6855 section 4)."""
-SEARCH_RETURNS = frozenset({"MIN", "MAX", "COUNT", "ALL"})
 
 
 class Literal(msgspec.Struct, frozen=True, gc=False):
@@ -125,23 +124,6 @@ def decode_base64(raw: bytes) -> bytes | None:
         return binascii.a2b_base64(raw, strict_mode=True)
     except binascii.Error:
         return None
-
-
-def mailbox(cursor: Cursor) -> str:
-    """A mailbox name; INBOX in any case is INBOX."""
-    at = cursor.at
-    return _name(cursor, cursor.astring(), at)
-
-
-def _name(cursor: Cursor, raw: bytes, at: int) -> str:
-    if len(raw) > NAME_BYTES:
-        raise Bad("mailbox name too long", at)
-    try:
-        return decode_name(raw, utf8=cursor.utf8)
-    except ValueError:
-        if cursor.utf8:
-            raise Bad("mailbox name broken (UTF-8, RFC 6855 section 3)", at) from None
-        raise Bad("mailbox name broken (modified UTF-7, RFC 3501 section 5.1.3)", at) from None
 
 
 def _bare(kind: Callable[[bytes], c.Command]) -> Parser:
@@ -279,7 +261,7 @@ def _listing(tag: bytes, cursor: Cursor) -> c.Command:
 
 def _pattern(cursor: Cursor) -> str:
     at = cursor.at
-    return _name(cursor, cursor.list_mailbox(), at)
+    return mailbox_of(cursor, cursor.list_mailbox(), at)
 
 
 def _lsub(tag: bytes, cursor: Cursor) -> c.Command:
@@ -326,92 +308,12 @@ def _status(tag: bytes, cursor: Cursor) -> c.Command:
     return c.Status(tag, name, _status_items(cursor))
 
 
-def _search(uid: bool) -> Parser:
-    def parse(tag: bytes, cursor: Cursor) -> c.Command:
-        cursor.space()
-        returns: frozenset[str] | None = None
-        at = cursor.at
-        if _word_is(cursor, "RETURN"):
-            cursor.space()
-            returns = _words(cursor, SEARCH_RETURNS) or frozenset({"ALL"})
-            cursor.space()
-        charset = ""
-        if _word_is(cursor, "CHARSET"):
-            cursor.space()
-            at = cursor.at
-            charset = cursor.astring().decode("latin-1").upper()
-            if len(charset) > 80:
-                raise Bad("charset too long", at)
-            cursor.space()
-        return c.Search(tag, parse_search(cursor), uid, charset, returns)
-
-    return parse
-
-
-def _word_is(cursor: Cursor, word: str) -> bool:
-    end = cursor.at + len(word)
-    if cursor.data[cursor.at : end].upper() == word.encode("ascii") and cursor.data[end : end + 1] == b" ":
-        cursor.at = end
-        return True
-    return False
-
-
-def _fetch(uid: bool) -> Parser:
-    def parse(tag: bytes, cursor: Cursor) -> c.Command:
-        cursor.space()
-        wanted = cursor.sequence_set()
-        cursor.space()
-        return c.Fetch(tag, wanted, parse_items(cursor), uid)
-
-    return parse
-
-
-def _store(uid: bool) -> Parser:
-    def parse(tag: bytes, cursor: Cursor) -> c.Command:
-        cursor.space()
-        wanted = cursor.sequence_set()
-        cursor.space()
-        op = "+" if cursor.skip(b"+") else "-" if cursor.skip(b"-") else ""
-        at = cursor.at
-        word = cursor.word()
-        if word not in ("FLAGS", "FLAGS.SILENT"):
-            raise Bad("FLAGS expected", at)
-        cursor.space()
-        if cursor.peek() == 0x28:
-            flags = list(cursor.flags())
-        else:
-            flags = [_flag(cursor)]
-            while cursor.skip(b" "):
-                flags.append(_flag(cursor))
-        return c.Store(tag, wanted, op, word == "FLAGS.SILENT", tuple(flags), uid)
-
-    return parse
-
-
-def _flag(cursor: Cursor) -> str:
-    return flag_name(cursor.flag())
-
-
-def _copy(uid: bool, away: bool) -> Parser:
-    def parse(tag: bytes, cursor: Cursor) -> c.Command:
-        cursor.space()
-        wanted = cursor.sequence_set()
-        cursor.space()
-        return c.Copy(tag, wanted, mailbox(cursor), uid, away)
-
-    return parse
-
-
-def _uid_expunge(tag: bytes, cursor: Cursor) -> c.Command:
-    cursor.space()
-    return c.Expunge(tag, cursor.sequence_set())
-
-
 def _append(tag: bytes, cursor: Cursor) -> c.Command:
     raise cursor.bad("message literal expected")
 
 
 PARSERS: dict[str, Parser] = {
+    **selected.PARSERS,
     "CAPABILITY": _bare(c.Capability),
     "NOOP": _bare(c.Noop),
     "LOGOUT": _bare(c.Logout),
@@ -422,8 +324,6 @@ PARSERS: dict[str, Parser] = {
     "ENABLE": _enable,
     "COMPRESS": _compress,
     "NAMESPACE": _bare(c.Namespace),
-    "SELECT": _named(lambda tag, name: c.Select(tag, name, False)),
-    "EXAMINE": _named(lambda tag, name: c.Select(tag, name, True)),
     "CREATE": _create,
     "DELETE": _named(c.Delete),
     "RENAME": _rename,
@@ -440,16 +340,5 @@ PARSERS: dict[str, Parser] = {
     "CLOSE": _bare(lambda tag: c.Close(tag, True)),
     "UNSELECT": _bare(lambda tag: c.Close(tag, False)),
     "EXPUNGE": _bare(lambda tag: c.Expunge(tag, None)),
-    "UID EXPUNGE": _uid_expunge,
-    "SEARCH": _search(False),
-    "UID SEARCH": _search(True),
-    "FETCH": _fetch(False),
-    "UID FETCH": _fetch(True),
-    "STORE": _store(False),
-    "UID STORE": _store(True),
-    "COPY": _copy(False, False),
-    "UID COPY": _copy(True, False),
-    "MOVE": _copy(False, True),
-    "UID MOVE": _copy(True, True),
 }
 """Every command that is understood."""

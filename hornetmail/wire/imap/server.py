@@ -82,6 +82,8 @@ ALLOWED: dict[type[Event], frozenset[Phase]] = {
     c.Close: _OPEN,
     c.Expunge: _OPEN,
     c.Search: _OPEN,
+    c.Sort: _OPEN,
+    c.Thread: _OPEN,
     c.Fetch: _OPEN,
     c.Store: _OPEN,
     c.Copy: _OPEN,

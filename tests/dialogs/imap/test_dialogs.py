@@ -28,6 +28,8 @@ class Stage:
         archived.add(SIMPLE)
         self.door.inbox.add(SIMPLE)
         self.door.inbox.add(SIMPLE.replace(b"First", b"Second"), ["\\Seen"])
+        for folder in (archived, self.door.inbox):
+            folder.recent_from = folder.uidnext  # somebody has been told of these
         self.talk: Talk = self.door.connect()
         self.heard: list[bytes] = []
 
