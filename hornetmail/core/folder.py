@@ -34,7 +34,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 
 
 class FolderStatus(msgspec.Struct, frozen=True, gc=False):
-    """What SELECT and STATUS answer. ``first_unseen`` is a UID or 0."""
+    """What SELECT and STATUS answer. ``recent``: messages that nobody was told of."""
 
     uidvalidity: int
     uidnext: int
@@ -42,6 +42,7 @@ class FolderStatus(msgspec.Struct, frozen=True, gc=False):
     unseen: int
     modseq: int
     size: int = 0
+    recent: int = 0
 
 
 class Copied(msgspec.Struct, frozen=True, gc=False):

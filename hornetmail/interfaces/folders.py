@@ -49,7 +49,8 @@ class IFolder(Interface):
         """Messages by UID."""
 
     async def changes(modseq: int) -> Sequence[Entry]:
-        """Entries changed, new or gone since then, by modseq."""
+        """Entries changed, new or gone since then, by modseq. Of what has gone at least the last 1,000 are remembered, and all of the same
+        modseq or none: an answer with fewer has all of it."""
 
     async def structures(uids: Sequence[int]) -> dict[int, Any]:
         """``hornetmail.mime.structure.Part`` trees with offsets; the portal keeps them, 64 messages a hop."""
@@ -68,10 +69,19 @@ class IFolder(Interface):
     async def body(uid: int) -> IBody:
         """The message as served. Raises FolderError EXPUNGEISSUED if it has gone."""
 
+    async def recent(take: bool) -> int:
+        r"""The UID from which on nobody was told of messages (RFC 3501 section 2.3.2, ``\\Recent``). With ``take`` the caller tells of them: for
+        the next one they are not recent."""
+
     async def store(
-        uids: Collection[int], add: Collection[str] = (), remove: Collection[str] = (), replace: Collection[str] | None = None
+        uids: Collection[int],
+        add: Collection[str] = (),
+        remove: Collection[str] = (),
+        replace: Collection[str] | None = None,
+        since: int | None = None,
     ) -> Sequence[Entry]:
-        """Change flags and keywords; the entries as they are then. A claimed drain copy: FolderError INUSE."""
+        """Change flags and keywords; the entries as they are then. ``since``: those whose modseq is higher are left alone and out of the answer
+        (RFC 7162 section 3.1.3), judged where nothing can come between. A claimed drain copy: FolderError INUSE."""
 
     async def expunge(uids: Collection[int] | None = None) -> Sequence[int]:
         r"""Remove messages marked \Deleted (all, or those among ``uids``); the UIDs that went. They count as removed (C6)."""

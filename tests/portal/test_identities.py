@@ -115,6 +115,7 @@ class Identities(TestCase):
         await self.filled()
         inbox = await self.open("INBOX")
         await inbox.store([2], add=["$Label1"])
+        await inbox.recent(take=True)
         before = inbox.info, await inbox.status()
         await self.ground.stop()
         url = self.ground.url
@@ -124,6 +125,7 @@ class Identities(TestCase):
                 "DROP TABLE portal_heads",
                 "DROP INDEX portal_gone_modseq",
                 "ALTER TABLE portal_messages DROP COLUMN saved",
+                "ALTER TABLE portal_folders DROP COLUMN recent",
                 "DELETE FROM schema_migrations WHERE number > 3",
             ):
                 cursor.execute(sql)

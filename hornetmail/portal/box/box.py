@@ -300,11 +300,18 @@ class Box:
     # Changes. All take the lock; all raise FolderError NONEXISTENT when the folder has gone.
 
     async def store(
-        self, snapshot: Snapshot, uids: Collection[int], change: Callable[[frozenset[str]], frozenset[str]]
+        self,
+        snapshot: Snapshot,
+        uids: Collection[int],
+        change: Callable[[frozenset[str]], frozenset[str]],
+        since: int | None = None,
     ) -> list[Entry]:
-        """New flags for messages; the entries as they are then. UIDs that are gone are passed over. Raises FolderError INUSE."""
+        """New flags for messages; the entries as they are then. UIDs that are gone are passed over, and those changed after modseq ``since``. Raises
+        FolderError INUSE."""
         async with self.lock:
             self._alive(snapshot)
+            if since is not None:
+                uids = [uid for uid in uids if uid in snapshot.entries and snapshot.entries[uid].modseq <= since]
             self.unclaimed(snapshot, uids)
             for _ in range(3):
                 if await self._store(snapshot, uids, change):
@@ -365,10 +372,10 @@ class Box:
             self._alive(source)
             if target not in self.rows:
                 raise FolderError("TRYCREATE", f"no folder {target}")
+            goal = await self.opened(target)
             wanted = sorted(uid for uid in set(uids) if uid in source.entries)
             if away:
                 self.unclaimed(source, wanted)
-            goal = await self.opened(target)
             if not wanted:
                 return Copied(goal.uidvalidity, (), ())
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
 
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from hornetmail.core.folder import Copied, Entry, FolderError, FolderInfo, FolderStatus
@@ -17,6 +18,7 @@ from hornetmail.portal.maildir import naming
 from hornetmail.portal.maildir.ground import shielded
 from hornetmail.portal.maildir.snapshot import Snapshot
 from hornetmail.portal.maildir.trouble import told
+from hornetmail.portal.rows import index
 from hornetmail.portal.rows.index import FolderRow
 
 DELETED = "\\Deleted"
@@ -37,6 +39,8 @@ def clean_flags(flags: Collection[str]) -> frozenset[str]:
 @implementer(IFolder)
 class Folder:
     """One folder, in memory as long as somebody has it."""
+
+    _log = Logger()
 
     def __init__(self, box: Box, snapshot: Snapshot) -> None:
         self._box = box
@@ -92,12 +96,25 @@ class Folder:
         """See IFolder."""
         return FileBody(self._box, self._snapshot, uid)
 
+    async def recent(self, take: bool) -> int:
+        """See IFolder. What cannot be written down now is recent once more after a restart, which is allowed."""
+        snapshot = self._snapshot
+        first = snapshot.recent_from
+        if take and first < snapshot.uidnext:
+            snapshot.told_of()
+            try:
+                await self._box.ground.database.run(index.told_of, snapshot.id, snapshot.recent_from)
+            except Exception:  # noqa: BLE001  reading mail must not depend on it; a broken database is told by the pool
+                self._log.failure("what is recent in {folder} could not be written down", folder=snapshot.name)
+        return first
+
     async def store(
         self,
         uids: Collection[int],
         add: Collection[str] = (),
         remove: Collection[str] = (),
         replace: Collection[str] | None = None,
+        since: int | None = None,
     ) -> Sequence[Entry]:
         """See IFolder."""
         adding, removing = clean_flags(add), clean_flags(remove)
@@ -107,7 +124,7 @@ class Folder:
             return ((flags if start is None else start) | adding) - removing
 
         with told():
-            return await shielded(self._box.store(self._snapshot, sorted(uids), change))
+            return await shielded(self._box.store(self._snapshot, sorted(uids), change, since))
 
     async def expunge(self, uids: Collection[int] | None = None) -> Sequence[int]:
         """See IFolder. Durable on return."""

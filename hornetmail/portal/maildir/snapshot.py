@@ -70,12 +70,20 @@ class Snapshot:
         self.gone: list[Gone] = []
         self.removed = False
         self.watch: IWatch | None = None
+        self.recent_from = 1
+        r"""The first UID that no session was told of: \Recent to the next one."""
         self.looked: tuple[int, int, float] = (0, 0, 0.0)
         """Modification times (ns) of ``new`` and ``cur`` when they were last listed, and when that was."""
         self.size = 0
         self.unseen = 0
+        self.recent = 0
         self._recent: list[tuple[int, int]] = []
         self._recent_from = modseq
+
+    def told_of(self) -> None:
+        """Somebody tells of all that is here."""
+        self.recent_from = self.uidnext
+        self.recent = 0
 
     def put(self, entry: Entry, place: Place) -> None:
         """A new message, or a changed one."""
@@ -117,6 +125,8 @@ class Snapshot:
         self.size += times * entry.size
         if SEEN not in entry.flags:
             self.unseen += times
+        if entry.uid >= self.recent_from:
+            self.recent += times
 
     def _note(self, modseq: int, uid: int) -> None:
         self.modseq = max(self.modseq, modseq)
@@ -133,7 +143,7 @@ class Snapshot:
 
     def status(self) -> FolderStatus:
         """Figures; nothing is counted for them (``tests/cost/test_portal.py``)."""
-        return FolderStatus(self.uidvalidity, self.uidnext, len(self.entries), self.unseen, self.modseq, self.size)
+        return FolderStatus(self.uidvalidity, self.uidnext, len(self.entries), self.unseen, self.modseq, self.size, self.recent)
 
     def changes(self, modseq: int) -> list[Entry]:
         """Entries changed, new or gone after ``modseq``, by modseq. Costs what there is to tell, not what was told before, as long as that is among

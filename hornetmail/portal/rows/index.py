@@ -176,9 +176,10 @@ def rename_folders(cursor: Cursor, names: Sequence[tuple[int, str]]) -> None:
 
 def load(cursor: Cursor, row: FolderRow) -> Snapshot:
     """A folder with all its messages; their places are only guessed and have to be looked up."""
-    cursor.execute("SELECT uidnext, modseq FROM portal_folders WHERE id = ?", (row.id,))
-    uidnext, modseq = cursor.fetchone()
+    cursor.execute("SELECT uidnext, modseq, recent FROM portal_folders WHERE id = ?", (row.id,))
+    uidnext, modseq, recent = cursor.fetchone()
     snapshot = Snapshot(row.id, row.name, row.special, row.uidvalidity, uidnext, modseq)
+    snapshot.recent_from = max(recent, 1)
     cursor.execute(
         "SELECT uid, modseq, base, flags, size, date, bare, claimed, saved FROM portal_messages WHERE folder = ? ORDER BY uid",
         (row.id,),
@@ -264,11 +265,19 @@ def _add(cursor: Cursor, tenant: int, mailbox: int, folder: int, added: Sequence
             )
 
 
+def told_of(cursor: Cursor, folder: int, uid: int) -> None:
+    """Messages below this UID are no longer recent."""
+    cursor.execute("UPDATE portal_folders SET recent = ? WHERE id = ? AND recent < ?", (uid, folder, uid))
+
+
 def _forget_gone(cursor: Cursor, folder: int) -> None:
-    cursor.execute("SELECT modseq FROM portal_gone WHERE folder = ? ORDER BY modseq DESC LIMIT 1 OFFSET ?", (folder, GONE_KEPT))
+    """Of one removal all is kept or nothing, so that who sees few of them knows that these are all."""
+    cursor.execute(
+        "SELECT modseq FROM portal_gone WHERE folder = ? ORDER BY modseq DESC LIMIT 1 OFFSET ?", (folder, GONE_KEPT - 1)
+    )
     row = cursor.fetchone()
     if row is not None:
-        cursor.execute("DELETE FROM portal_gone WHERE folder = ? AND modseq <= ?", (folder, row[0]))
+        cursor.execute("DELETE FROM portal_gone WHERE folder = ? AND modseq < ?", (folder, row[0]))
 
 
 def received(cursor: Cursor, row: int, mailbox: int) -> str:

@@ -42,4 +42,13 @@ MIGRATIONS = (
             "CREATE INDEX portal_gone_modseq ON portal_gone (folder, modseq)",
         ),
     ),
+    Migration(
+        5,
+        "what nobody was told of yet; structures anew: with References",
+        (
+            "ALTER TABLE portal_folders ADD COLUMN recent INTEGER NOT NULL DEFAULT 0",
+            "UPDATE portal_folders SET recent = uidnext",
+            "DELETE FROM portal_trees",
+        ),
+    ),
 )
