@@ -68,6 +68,8 @@ ALLOWED: dict[type[Event], frozenset[Phase]] = {
     c.Enable: _INSIDE,
     c.Compress: _INSIDE,
     c.Namespace: _INSIDE,
+    c.GetQuota: _INSIDE,
+    c.GetQuotaRoot: _INSIDE,
     c.Select: _INSIDE,
     c.Create: _INSIDE,
     c.Delete: _INSIDE,
