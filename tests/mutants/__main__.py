@@ -142,7 +142,8 @@ def _files_beyond(tree: Path, room: str) -> set[str]:
     return {str(file.relative_to(tree)) for file in files if _BEYOND.search(file.read_text())}
 
 
-def _answered() -> list[tuple[str, str]]:
+def answers() -> list[tuple[str, str]]:
+    """Of changes that nobody can notice: path, and a part of what is told of them."""
     path = Path(__file__).with_name("answered.txt")
     lines = path.read_text().splitlines() if path.exists() else []
     return [(parts[0], parts[1]) for line in lines if line and not line.startswith("#") for parts in [line.split(" | ")]]
@@ -251,7 +252,7 @@ def main() -> int:
                 whole.lines.update(part.lines)
                 whole.seconds.update(part.seconds)
             run = Run(trees, whole, sources, quick=chosen.quick)
-            answered = _answered()
+            answered = answers()
             counts: Counter[tuple[str, str]] = Counter()
             for change, came, by in pool.map(run.ended, sorted(drawn)):
                 text = change.told(sources[change.path])
