@@ -80,3 +80,18 @@ def test_the_checkpoint_of_the_leaf_log(tmp_path: Path) -> None:
     log = opened(tmp_path)
     assert (log.size, log.known) == (0, False), "nobody knows that there were any"
     log.close()
+
+
+def test_a_pack_is_salvaged_by_its_trailer() -> None:
+    """Would catch a pack of which nobody can say what was lost, although its trailer, which says it, is whole."""
+    pack = pack_of(3)
+    first, lost, last = pack.members
+    data = bytearray(pack.data)
+    data[lost.offset - 4 : lost.offset + RECORD_HEADER.size] = bytes(4 + RECORD_HEADER.size)
+    found = salvage_pack(pack.head.name, bytes(data), RING)
+    assert found.pack.members == (first, last)
+    assert found.damage == (f"record {lost.record.hex()} (message) was changed or is cut off",)
+    data[-FOOTER.size :] = bytes(FOOTER.size)
+    by_headers = salvage_pack(pack.head.name, bytes(data), RING)
+    assert {first.record, last.record} <= {member.record for member in by_headers.pack.members}
+    assert "its trailer is of no use" in by_headers.damage[-1]
