@@ -6,11 +6,12 @@ import os
 import threading
 from typing import Any
 
+import pytest
 from twisted.trial.unittest import TestCase
 
 from hornetmail.core.folder import FolderError
 from hornetmail.mime.structure import scan
-from hornetmail.portal.maildir import files
+from hornetmail.portal.maildir import files, naming
 from tests.portal.ground import MAIL, TRACE, Bytes, Ground, message, row
 
 LINES = b"Subject: f\n\nline\nline\n"
@@ -238,3 +239,40 @@ class Served(TestCase):
         assert await portal.holding([1], {1001}) == []
         self.drop("1.1_1.other:2,S", LINES, sub="cur")
         assert await portal.holding([2, 1, 99]) == [1]
+
+    async def test_into_the_folder_itself(self) -> None:
+        """RFC 6851 section 3.3: MOVE into the selected mailbox is allowed where COPY is. A copy that has its way home before it still drains (rule
+        10). Would catch a refusal, a message lost, or one that is there twice."""
+        await self.ground.portal.deliver(1, message(), row(), Bytes(MAIL))
+        inbox = await self.inbox()
+        before = (await inbox.entries())[0]
+        moved = await inbox.move([1], "INBOX")
+        assert (moved.sources, moved.targets) == ((1,), (2,))
+        (entry,) = await inbox.entries()
+        assert (entry.uid, entry.flags, entry.date, entry.size) == (2, before.flags, before.date, before.size)
+        assert naming.row_of(entry.name) == naming.row_of(before.name) != 0
+        assert (await self.whole(inbox, 2)).endswith(b"Bob\r\n")
+        await self.ground.restart()
+        assert [entry.uid for entry in await (await self.inbox()).entries()] == [2]
+
+    async def test_made_anew_while_a_message_arrives(self) -> None:
+        """Would catch an APPEND that lands in another folder of the same name, or tells the UIDVALIDITY of the one that has gone."""
+        tree = self.ground.portal.tree(1)
+        await tree.create("Work")
+        deposit = (await tree.open("Work")).append((), None)
+        await deposit.write(MAIL)
+        await tree.delete("Work")
+        await tree.create("Work")
+        with pytest.raises(FolderError) as caught:
+            await deposit.commit()
+        assert caught.value.code == "NONEXISTENT"
+        folder = await tree.open("Work")
+        assert not await folder.entries()
+        deposit = folder.append((), None)
+        await deposit.write(MAIL)
+        await tree.rename("Work", "Old")
+        await tree.create("Work")
+        copied = await deposit.commit()
+        old = await tree.open("Old")
+        assert (copied.uidvalidity, copied.targets) == (old.info.uidvalidity, (1,))
+        assert [entry.uid for entry in await old.entries()] == [1]
