@@ -25,13 +25,13 @@ class Section(msgspec.Struct, frozen=True, gc=False):
 
 
 class Items(msgspec.Struct, frozen=True, gc=False):
-    """``plain``: of FLAGS, UID, INTERNALDATE, RFC822.SIZE, ENVELOPE, BODY, BODYSTRUCTURE, in the order asked, each once."""
+    """``plain``: of FLAGS, UID, INTERNALDATE, RFC822.SIZE, ENVELOPE, BODY, BODYSTRUCTURE, MODSEQ, PREVIEW, in the order asked, each once."""
 
     plain: tuple[str, ...]
     sections: tuple[Section, ...]
 
 
-_PLAIN = frozenset({"FLAGS", "UID", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE", "BODYSTRUCTURE"})
+_PLAIN = frozenset({"FLAGS", "UID", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE", "BODYSTRUCTURE", "MODSEQ"})
 _MACROS = {
     "FAST": ("FLAGS", "INTERNALDATE", "RFC822.SIZE"),
     "ALL": ("FLAGS", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE"),
@@ -94,6 +94,12 @@ def _item(cursor: Cursor, plain: dict[str, None], sections: dict[Section, None])
         sections[_section(cursor, peek=True)] = None
     elif name == "BODY":
         plain[name] = None
+    elif name == "PREVIEW":
+        plain[name] = None
+        if (
+            cursor.data[cursor.at : cursor.at + 7].upper() == b" (LAZY)"
+        ):  # RFC 8970 section 3.2: asks for no more than is done anyhow
+            cursor.at += 7
     else:
         raise Bad("FETCH item expected", at)
 
