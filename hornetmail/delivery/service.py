@@ -126,6 +126,7 @@ class Delivery:
         letters: Letters,
     ) -> None:
         self.settings = settings
+        self.ground = ground
         self._clock = ground.clock
         self._queue = ground.queue
         self._directory = ground.directory

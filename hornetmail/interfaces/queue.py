@@ -95,7 +95,7 @@ class IQueue(Interface):
     ) -> Sequence[tuple[Message, Row]]:
         """A page of the queue in order of row ID; a short one is the last. Messages that memory does not keep whole are read from disk, so whoever
         looks at rows alone says no ``envelopes``: such messages are then what their rows say of them, with ID, tenant, domain and direction, and without a
-        sender, and so are those that cannot be read."""
+        sender, and so are those that cannot be read. Notices and redeliveries (all that has a request) are whole even so."""
 
     async def remember(space: str, key: str, value: bytes | None) -> None:
         """Keep a small fact (mode, probe, callforward answer); None forgets it. ``remembered`` shows it once it is durable; if it raises, it is
@@ -104,8 +104,8 @@ class IQueue(Interface):
     def remembered(space: str) -> dict[str, bytes]:
         """All facts of a space, from memory."""
 
-    def backlog() -> Backlog:
-        """Figures, from memory."""
+    def backlog(tenant: int = 0) -> Backlog:
+        """Figures, from memory: a tenant's (rule 25), or of all."""
 
     def next_due(kinds: Collection[RowKind] = ()) -> float | None:
         """When the next queued row of these kinds (all, if none) is due, in Unix seconds; past times are overdue ones; None if there is none.

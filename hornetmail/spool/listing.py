@@ -43,7 +43,9 @@ class Listing:
         found: list[tuple[Message, Row]] = []
         while True:
             rows = (
-                self._of_message(asked, after) if asked.message else await self._scan(asked, limit - len(found), after, envelopes)
+                self._of_message(asked, after, envelopes)
+                if asked.message
+                else await self._scan(asked, limit - len(found), after, envelopes)
             )
             last = bool(asked.message) or len(rows) < limit - len(found)
             messages = {message.id: message for message, _ in rows if message is not None}
@@ -61,10 +63,13 @@ class Listing:
         domain = asked.domain
         return not domain or self._live.messages[row.message].domain == domain or row.address.lower().endswith("@" + domain)
 
-    def _of_message(self, asked: Asked, after: int) -> list[tuple[Message | None, Row]]:
+    def _of_message(self, asked: Asked, after: int, envelopes: bool) -> list[tuple[Message | None, Row]]:
         entry = self._live.messages.get(asked.message)
-        rows = sorted(entry.rows, key=lambda row: row.id) if entry else []
-        return [(None, row.row()) for row in rows if row.id > after and self._fits(asked, row)]
+        if entry is None:
+            return []
+        message = None if envelopes else entry.message or remains(entry)
+        rows = sorted(entry.rows, key=lambda row: row.id)
+        return [(message, row.row()) for row in rows if row.id > after and self._fits(asked, row)]
 
     async def _scan(self, asked: Asked, limit: int, after: int, envelopes: bool) -> list[tuple[Message | None, Row]]:
         """Up to so many rows, with their messages if ``envelopes`` are not asked for."""

@@ -34,12 +34,11 @@ def page(
     """Of what a queue holds, what ``IQueue.rows`` was asked for."""
     found = [
         (owner, row)
-        for owner, row in sorted(held, key=lambda pair: pair[1].id)
+        for owner, row in sorted((pair for pair in held if message in (0, pair[1].message)), key=lambda pair: pair[1].id)
         if row.id > after
         and (not domain or owner.domain == domain or domain_of(row.address) == domain)
         and (not states or row.state in states)
         and (not kinds or row.kind in kinds)
-        and (not message or row.message == message)
         and (not mailbox or (row.portal is not None and row.portal.mailbox == mailbox))
     ]
     return found[:limit]
@@ -335,7 +334,8 @@ class MemoryQueue:
                 continue
             if row.state not in (RowState.WAITING, RowState.HOME) or state is RowState.REMOVED:
                 at = due or self._seconds() if state is RowState.QUEUED else due
-                self.held[each] = replace(row, state=state, due=at, reason=reason, waits_for=WaitsFor.NOTHING)
+                waits_for = WaitsFor.NOTICE if row.waits_for is WaitsFor.NOTICE else WaitsFor.NOTHING
+                self.held[each] = replace(row, state=state, due=at, reason=reason, waits_for=waits_for)
                 self._leave(row.message)
                 changed += 1
         self._call()
@@ -391,9 +391,10 @@ class MemoryQueue:
         """See IQueue."""
         return dict(self.facts.get(space, {}))
 
-    def backlog(self) -> Backlog:
+    def backlog(self, tenant: int = 0) -> Backlog:
         """See IQueue."""
-        live = [row for row in self.held.values() if row.state not in DONE]
+        mine = [row for row in self.held.values() if not tenant or self.messages[row.message].tenant == tenant]
+        live = [row for row in mine if row.state not in DONE]
         count = {kind: sum(1 for row in live if row.kind is kind) for kind in RowKind}
         messages = len({row.message for row in live})
         return Backlog(messages, count[RowKind.DELIVER], count[RowKind.DRAIN], count[RowKind.ARCHIVE])

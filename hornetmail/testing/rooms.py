@@ -109,9 +109,10 @@ class MemoryQueue:
                 changed += 1
         return changed
 
-    def backlog(self) -> Backlog:
+    def backlog(self, tenant: int = 0) -> Backlog:
         """Counted anew."""
-        live = [(message, row) for message, row in self.held.values() if row.state not in DONE]
+        mine = [(message, row) for message, row in self.held.values() if tenant in (0, message.tenant)]
+        live = [(message, row) for message, row in mine if row.state not in DONE]
         return Backlog(
             messages=len({message.id for message, _ in live}),
             deliver=sum(row.kind is RowKind.DELIVER for _, row in live),

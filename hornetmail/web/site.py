@@ -318,7 +318,7 @@ def common(rooms: Rooms, visit: Visit, playground: bool) -> dict[str, Any]:
     keys = rooms.root_keys if visit.caller.may(Right.OPERATE) else None
     return {
         "emergencies": [name for name in concerned if rooms.modes.mode(name) is Mode.EMERGENCY],
-        "held": rooms.queue.backlog().held if rooms.queue is not None else 0,
+        "held": rooms.queue.backlog(visit.caller.tenant).held if rooms.queue is not None else 0,
         "key_unsaved": keys is not None and not key_backed_up(rooms),
         "key": key_view(keys.state) if keys is not None else None,
         "approvals": _to_approve(rooms, visit),

@@ -14,7 +14,7 @@ from hornetmail.core.failover.verdict import Verdict
 from hornetmail.core.mail.reply import Reply
 from hornetmail.core.served import Domain, Host, Mailbox
 from hornetmail.delivery.recipients.accepted import AcceptedRecipients
-from hornetmail.delivery.recipients.callforward import CallForward, Patience
+from hornetmail.delivery.recipients.callforward import Asking, CallForward, Hearers, Patience
 from hornetmail.runtime.bus import Bus
 from hornetmail.testing.memory_directory import MemoryDirectory
 from hornetmail.testing.memory_queue import MemoryQueue
@@ -68,12 +68,8 @@ class Turns(TestCase):
             directory,
             Normal(),  # type: ignore[arg-type]
             AcceptedRecipients(clock, MemoryRecipients(), directory),
-            self.primary,  # type: ignore[arg-type]
-            Bus(clock),
-            lambda: "",
-            self._trouble,
-            lambda domain, address, verdict: None,
-            LIMITS,
+            Asking(self.primary, lambda: "", LIMITS),  # type: ignore[arg-type]
+            Hearers(Bus(clock), self._trouble, lambda domain, address, verdict: None),
         )
 
     def _trouble(self, domain: str, address: str, verdict: Verdict, *, proven: bool) -> None:

@@ -62,14 +62,14 @@ class Outage(WorldCase):
         self.primary.script.drop = set()
         await self.delivery.modes.switch("example.test", Mode.EMERGENCY, "admin")
         for number in range(3):
-            message = await self.send("alice@example.test", sender=f"s{number}@outside.test")
-            self.queue.messages[message.id] = msgspec.structs.replace(message, arrived=message.arrived + 10 + number)
+            await self.send("alice@example.test", sender=f"s{number}@outside.test")
         await self.until(lambda: len(self.portal.inbox(1)) == 4, "all in the portal")
-        order = [each[0].envelope.sender for each in await self.delivery.drain.waiting("example.test")]
-        assert order == ["s2@outside.test", "s1@outside.test", "s0@outside.test", "uncertain@outside.test"]
         await self.delivery.modes.switch("example.test", Mode.NORMAL, "admin")
         await self.normal()
-        assert self.primary.accepted[0].sender == "s2@outside.test"
+        order = [each.sender for each in self.primary.accepted]
+        assert order[0] == "s2@outside.test"
+        assert sorted(order) == ["s0@outside.test", "s1@outside.test", "s2@outside.test", "uncertain@outside.test"]
+        assert order.index("uncertain@outside.test") >= 2, "what goes side by side with the last one may be overtaken by it"
 
     async def test_adoption(self) -> None:
         """L4: mail that is already deferred when the emergency begins waits for its back-off instead of moving to the portal."""

@@ -63,14 +63,10 @@ class TestExpiry(StoresCase):
     def fresh(self) -> None:
         """As after a restart."""
         self.expiry = Expiry(
-            reactor,
-            self.queue,
+            self.delivery.ground,
             self.portal,
-            self.directory,
-            self.delivery.modes,
             self.delivery.notices,
             self.log,  # type: ignore[arg-type]
-            self.bus,
             HOSTNAME,
             drift=lambda: self.drift,
         )

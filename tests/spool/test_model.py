@@ -44,7 +44,9 @@ def message_of(number: int, recipients: int, request: str) -> Message:
     """A message with that many recipients."""
     to = tuple(Recipient(f"u{n}@example.test") for n in range(recipients))
     origin = Origin(Door.MX)
-    return Message(number, 1, Envelope("s@x.test", to), origin, Direction.IN, 1.0, 3, b"h", b"t", "example.test", request)
+    return Message(
+        number, 1 + recipients % 2, Envelope("s@x.test", to), origin, Direction.IN, 1.0, 3, b"h", b"t", "example.test", request
+    )
 
 
 def history(steps: list[tuple[int, int, int]]) -> list[tuple[Kind, Record]]:
@@ -108,6 +110,7 @@ def state_of(live: Live) -> object:
         live.requests,
         live.segment_bytes,
         backlog,
+        [live.backlog(0.0, tenant) for tenant in (1, 2)],
     )
 
 
@@ -140,6 +143,10 @@ def test_any_checkpoint_converges(steps: list[tuple[int, int, int]], first: int,
         assert entry.message is not None or not entry.request
 
 
+def _counts(figure: str, row: LiveRow) -> bool:
+    return row.state is RowState.HELD if figure == "held" else row.kind == figure
+
+
 @sized(max_examples=100, deadline=None)
 @given(STEPS)
 def test_invariants(steps: list[tuple[int, int, int]]) -> None:
@@ -161,6 +168,15 @@ def test_invariants(steps: list[tuple[int, int, int]]) -> None:
         sum(row.kind is kind for row in still) for kind in (RowKind.DELIVER, RowKind.ARCHIVE, RowKind.DRAIN)
     )
     assert backlog.held == sum(row.state is RowState.HELD for row in still)
+    shares = [live.backlog(0.0, tenant) for tenant in (1, 2, 3)]
+    for figure in ("messages", "deliver", "drain", "archive", "held"):
+        assert [getattr(share, figure) for share in shares] == [
+            sum(live.messages[row.message].tenant == tenant for row in still if _counts(figure, row))
+            if figure != "messages"
+            else sum(entry.tenant == tenant for entry in live.messages.values())
+            for tenant in (1, 2, 3)
+        ]
+    assert max((share.oldest for share in shares), default=0.0) == backlog.oldest
     live.start()
     due = live.due(1e10, 10_000, ())[0]
     assert {row.id for row in due} == {row.id for row in live.rows.values() if row.state is RowState.QUEUED}

@@ -216,6 +216,29 @@ class PackedQueueTests(FaultBase):
         assert sorted(found) == sorted(message.id for message in messages)
         assert all(found[message.id] == message for message in messages)
 
+    async def test_whoever_looks_at_rows_alone_reads_nothing(self) -> None:
+        """Would catch a look at rows that reads every envelope, one message's too, and a notice of ours that is taken for mail because its envelope
+        was not read (whoever tells of late mail would tell of his own notices, for ever)."""
+        self.unpacked = 0
+        queue = await self.open()
+        mail = await self.accept(queue)
+        deposit = queue.begin(1, own=True)
+        await deposit.write(b"Subject: late\r\n\r\n")
+        envelope, origin = Envelope("", (Recipient("a@example.test"),)), Origin(Door.NOTICE)
+        notice = await deposit.commit(
+            envelope, origin, Direction.IN, b"", domain="example.test", archive=False, request="notice:1"
+        )
+        queue = await self.reopen(queue)
+        assert queue.live.messages.packed == 2
+        queue.recall._read = None  # type: ignore[assignment, method-assign]
+        looked = await queue.rows(kinds={D}, envelopes=False)
+        assert [(message.id, message.origin.door) for message, _ in looked] == [
+            (mail.id, Door.REDELIVERY),
+            (notice.id, Door.NOTICE),
+        ]
+        assert [message.id for message, _ in await queue.rows(message=mail.id, kinds={D}, envelopes=False)] == [mail.id]
+        assert not await queue.rows(message=12345, envelopes=False)
+
     async def test_many_rows_at_a_time(self) -> None:
         """Would catch an adoption, a change or a page that passes over packed rows, and an index that falls behind for good."""
         queue = await self.open()

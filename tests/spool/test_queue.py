@@ -16,7 +16,7 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
-from hornetmail.core.delivery.queued import Message, Portal, Row, RowKind, RowState, Settled
+from hornetmail.core.delivery.queued import Message, Portal, Row, RowKind, RowState, Settled, WaitsFor
 from hornetmail.core.failover.verdict import Outcome, Verdict
 from hornetmail.core.mail.envelope import Direction, Door, Envelope, Origin, Recipient
 from hornetmail.core.mail.reply import Reply
@@ -361,6 +361,26 @@ class QueueTests(Base):
         assert [claim.message.id for claim in claims] == [ids[4], ids[0], ids[1]]
         assert await self.claimed(queue, kinds={R, A}) == []
         assert len(await self.claimed(queue)) == 3
+
+    async def test_by_hand_nobody_is_dialled_again(self) -> None:
+        """A delivery that has failed, whose sender is yet to be told: flushed, held and released, or made due with its domain, it went to the server that had
+        refused it for good once more, and lost the time that it had waited."""
+        queue = await self.open()
+        message = await self.accept(queue)
+        [row] = [each for each in await self.claimed(queue) if each.kind is D]
+        await queue.settle([Settled(row.id, RowState.QUEUED, due=reactor.seconds() + 900, waits_for=WaitsFor.NOTICE)])
+        for state in (RowState.QUEUED, RowState.HELD, RowState.QUEUED):
+            assert await queue.change([row.id], state, due=reactor.seconds() + 900) == 1
+            queue = await self.reopen(queue)
+            [(_, found)] = await queue.rows(message=message.id, kinds={D})
+            assert (found.state, found.waits_for) == (state, WaitsFor.NOTICE)
+        await queue.adopt("example.test", reactor.seconds())
+        [row] = await self.claimed(queue, kinds={D})
+        assert row.waits_for is WaitsFor.NOTICE
+        await queue.settle([Settled(row.id, RowState.QUEUED, due=reactor.seconds() + 900, waits_for=WaitsFor.OUTAGE)])
+        await queue.change([row.id], RowState.QUEUED)
+        [row] = await self.claimed(queue, kinds={D})
+        assert row.waits_for is WaitsFor.NOTHING
 
     async def test_hold_release_park_and_delete(self) -> None:
         """Would catch held mail that is delivered, parked time that counts towards giving up (rule 5), or an archive row that is freed by hand."""

@@ -171,6 +171,8 @@ class TestDoor(ApiCase):
         ):
             assert (await self.refused("stranger", name, **request)).status == 404, name
         assert (await self.refused("stranger", "domain.add", name="x.test", tenant=1)).status == 403
+        shown = (await self.call("stranger", "status")).queue
+        assert (shown.messages, shown.deliver) == (1, 1), "what others have in the queue"
         assert (await self.call("stranger", "queue.delete", all=True)).changed == 1
         assert site.queue.asked == [([2001], RowState.REMOVED, 0.0, "deleted by admin@other.test")]
         assert {one.name for one in (await self.call(ROOT, "domain.list")).domains} == {"example.test", "other.test"}

@@ -41,7 +41,7 @@ from hornetmail.delivery.outage.health import Health, Watch
 from hornetmail.delivery.outage.modes import Consequences, Modes
 from hornetmail.delivery.outage.waiting import Waiting
 from hornetmail.delivery.recipients.accepted import AcceptedRecipients
-from hornetmail.delivery.recipients.callforward import CallForward
+from hornetmail.delivery.recipients.callforward import Asking, CallForward, Hearers
 from hornetmail.delivery.recipients.store import RecipientStore
 from hornetmail.delivery.service import Attempts, Delivery, Home, Letters, Outage, Recipients, Settings
 from hornetmail.interfaces.access import IAccess
@@ -166,12 +166,8 @@ class _Joining:
             directory,
             modes,
             self._accepted,
-            self._probes,
-            self._house.bus,
-            self._chance.unique,
-            modes.unverified,
-            modes.refused,
-            settings.patience,
+            Asking(self._probes, self._chance.unique, settings.patience),
+            Hearers(self._house.bus, modes.unverified, modes.refused),
         )
         evidence = Evidence(clock, directory, self._accepted, modes, self._callforward.accepts_everything)
         home = self._home(evidence)

@@ -54,7 +54,7 @@ from hornetmail.compose.ground.keys import ServerKey
 from hornetmail.compose.rooms.people import control_database
 from hornetmail.compose.rooms.rooms import archive_of, register_of, root_store
 from hornetmail.compose.rooms.stores import index_path
-from hornetmail.compose.setting_up.setup import SetupError, with_foundations
+from hornetmail.compose.setting_up.setup import SetupError, read_paper, with_foundations
 from hornetmail.config import Config
 from hornetmail.core.archive.archived import ArchiveError, Finding
 from hornetmail.db.dump import Dump, DumpBroken, load
@@ -122,7 +122,7 @@ def restore(
     """Where no service runs. Raises SetupError, ArchiveError, ValueError (a place that cannot be understood)."""
     wanted = Wanted(source, text, password, backup)
     settings_for(source.kind, source.place, source.options)
-    root = paper.restore(text, password) if text else None
+    root = read_paper(text, password) if text else None
     return with_foundations(config, lambda base: restore_into(base, wanted, progress, root), restoring=True)
 
 

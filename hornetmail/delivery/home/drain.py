@@ -8,15 +8,16 @@ primary as a whole is seen up again after trouble. A pass that fails by a fault 
 from __future__ import annotations
 
 import heapq
+from array import array
 from collections import deque
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
 from hornetmail.core.delivery.pace import Answer, Limits
-from hornetmail.core.delivery.queued import Claim, Message, Portal, Row, RowKind, RowState
+from hornetmail.core.delivery.queued import Claim, Portal, Row, RowKind, RowState
 from hornetmail.core.delivery.turn import is_uncertain, waits_for_whole_primary
 from hornetmail.core.failover import outage
 from hornetmail.core.failover.machine import Drained
@@ -55,9 +56,6 @@ class DrainLimits(msgspec.Struct, frozen=True, gc=False):
     orphaned: float = 3600.0
 
 
-SLICE = 2000
-"""Copies put in order in one turn of the reactor."""
-
 TRIALS = 5
 """Copies that a primary in an emergency is offered one after the other, until one is taken or deferred: what became of the others tells nothing."""
 
@@ -68,6 +66,10 @@ ANSWERS = {
     Result.UNAVAILABLE: Answer.TROUBLE,
 }
 """What a hand-over tells of the primary's pace; of others it tells nothing."""
+
+
+Place = tuple[bool, int]
+"""See ``place_of``."""
 
 
 class _Pass(msgspec.Struct):
@@ -169,24 +171,21 @@ class Drain:
                 call.cancel()
         return cut
 
-    async def waiting(self, domain: str = "", states: Collection[RowState] = WAITING) -> list[tuple[Message, Row]]:
-        """All copies that have to get home (a domain's, if one is given), in the order of draining. Read, put in order and joined in slices: nobody waits
-        for a hundred thousand (rule 8d, ``tests/delivery/test_drain_order.py``)."""
-        pages: list[list[tuple[tuple[bool, int, float, int], Message, Row]]] = []
-        async for page in self._pages(domain, states):
-            pages.append(sorted((_order(message, row), message, row) for message, row in page))
-        found: list[tuple[Message, Row]] = []
-        for number, (_, message, row) in enumerate(heapq.merge(*pages), 1):
-            found.append((message, row))
-            if number % SLICE == 0:
-                await pause(self._clock, 0)
-        return found
+    async def order(self, domain: str) -> Order:
+        """What a pass has to do, in the order in which it is done: newest first, behind them what the primary was in trouble with, uncertain ones last. Read
+        and put in order in slices: nobody waits for a hundred thousand (rule 8d), and no more of each is kept than a number (``tests/delivery/test_drain_order.py``)."""
+        order = Order()
+        async for page in self._pages(domain):
+            for row in self._due(domain, page):
+                order.add(row)
+        return order
 
-    async def _pages(self, domain: str, states: Collection[RowState]) -> AsyncIterator[list[tuple[Message, Row]]]:
+    async def _pages(self, domain: str) -> AsyncIterator[list[Row]]:
+        """The copies of a domain that have to get home, oldest row first."""
         after = 0
         while True:
-            page = await self._queue.rows(domain=domain, kinds=(RowKind.DRAIN,), states=states, after=after)
-            yield [each for each in page if not domain or self._ground.domain(each[1]) == domain]
+            page = await self._queue.rows(domain=domain, kinds=(RowKind.DRAIN,), states=WAITING, after=after, envelopes=False)
+            yield [row for _, row in page if self._ground.domain(row) == domain]
             if len(page) < 500:
                 return
             after = page[-1][1].id
@@ -194,19 +193,17 @@ class Drain:
 
     async def anything(self, domain: str) -> bool:
         """Whether a pass would have something to do; looks no further than the page on which it finds that."""
-        async for page in self._pages(domain, WAITING):
-            if self._due(domain, [row for _, row in page]):
+        async for page in self._pages(domain):
+            if self._due(domain, page):
                 return True
         return False
 
-    async def _todo(self, domain: str) -> list[Row]:
-        waiting = [row for _, row in await self.waiting(domain)]
-        found: list[Row] = []
-        for start in range(0, len(waiting), SLICE):
-            if start:
-                await pause(self._clock, 0)
-            found += self._due(domain, waiting[start : start + SLICE])
-        return found
+    async def _next(self, domain: str, order: Order) -> list[Row]:
+        """The next message's copies as they are now, if they still have to get home."""
+        place, message = order.pop()
+        found = await self._queue.rows(message=message, kinds=(RowKind.DRAIN,), states=WAITING, envelopes=False)
+        mine = [row for _, row in found if self._ground.domain(row) == domain and place_of(row) == place]
+        return list(reversed(self._due(domain, mine)))
 
     def _due(self, domain: str, rows: Sequence[Row]) -> list[Row]:
         """All of a domain that comes back from an emergency. In normal mode what is parked, and what waits only because the primary as a whole
@@ -218,13 +215,17 @@ class Drain:
 
     async def _pass(self, domain: str) -> tuple[int, int]:
         """One go over everything; how many are left (whose hand-over is under way elsewhere too, before an emergency is over), and how many moved."""
-        todo = deque(await within(self._clock, HANGS_SECONDS, self._todo(domain)))
-        if todo:
-            self.log.info("{domain}: {count} messages in the portal go home", domain=domain, count=len(todo))
+        order = await within(self._clock, HANGS_SECONDS, self.order(domain))
+        if order:
+            self.log.info("{domain}: {count} messages in the portal go home", domain=domain, count=len(order))
         throttle = self._throttle(domain)
         so_far = _Pass()
         under_way: list[Deferred[None]] = []
-        while todo and self._goes_on(domain, so_far):
+        todo: deque[Row] = deque()
+        while (todo or order) and self._goes_on(domain, so_far):
+            if not todo:
+                todo.extend(await within(self._clock, HANGS_SECONDS, self._next(domain, order)))
+                continue
             await throttle.begin()
             if not self._goes_on(domain, so_far):
                 throttle.end(0.0, None)
@@ -267,8 +268,10 @@ class Drain:
     async def trial(self, domain: str) -> bool | None:
         """In an emergency: whether the primary takes one of a domain's copies; None if there is none of which it could be said. Those that it
         was offered before come last, so that one message which it cannot digest proves nothing."""
-        rows = sorted((row for _, row in await self.waiting(domain)), key=lambda row: row.attempts)
-        for row in rows[:TRIALS]:
+        rows: list[Row] = []
+        async for page in self._pages(domain):
+            rows = heapq.nsmallest(TRIALS, (*rows, *page), key=lambda row: (row.attempts, place_of(row), -row.message, -row.id))
+        for row in rows:
             result = await self._by_id(row, trial=True)
             await self._hand_over.tidied(row)
             if result is Result.HOME:
@@ -327,12 +330,36 @@ class Drain:
         return False
 
 
-def _order(message: Message, row: Row) -> tuple[bool, int, float, int]:
-    return is_uncertain(row), _troubles(row), -message.arrived, -row.id
-
-
-def _troubles(row: Row) -> int:
-    """How often the primary as a whole was in trouble when it was offered this copy: it goes behind those that it may still take, for
-    one message that a server cannot digest must not keep all others away from it."""
+def place_of(row: Row) -> Place:
+    """Where it comes: uncertain ones last, and by how often the primary as a whole was in trouble when it was offered this copy: it goes
+    behind those that it may still take, for one message that a server cannot digest must not keep all others away from it."""
     wide = row.last is not None and outage.read(row.last).breadth.wide
-    return row.attempts if wide else 0
+    return is_uncertain(row), row.attempts if wide else 0
+
+
+class Order:
+    """The messages of a pass, 8 bytes each, which are taken one after the other."""
+
+    def __init__(self) -> None:
+        self._places: dict[Place, array[int]] = {}
+        self._current: tuple[Place, array[int]] | None = None
+
+    def add(self, row: Row) -> None:
+        """Its message comes at its place; all come before the first is taken."""
+        messages = self._places.setdefault(place_of(row), array("q"))
+        if not messages or messages[-1] != row.message:
+            messages.append(row.message)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._places.values())) + (len(self._current[1]) if self._current is not None else 0)
+
+    def pop(self) -> tuple[Place, int]:
+        """The next one, and at which place it was put."""
+        if self._current is None or not self._current[1]:
+            place = min(self._places)
+            self._current = place, array("q", sorted(self._places.pop(place)))
+        place, messages = self._current
+        message = messages.pop()
+        while messages and messages[-1] == message:
+            messages.pop()  # a later recipient of it, whose copy came to be after those of other messages
+        return place, message

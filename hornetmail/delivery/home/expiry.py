@@ -13,7 +13,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 import msgspec
 from twisted.internet.defer import CancelledError
-from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -23,15 +22,12 @@ from hornetmail.core.events import Alarm, AlarmEnded
 from hornetmail.core.failover.mode import Mode
 from hornetmail.core.mail.address import domain_of
 from hornetmail.core.served import Domain, Mailbox
+from hornetmail.delivery.attempt.ground import Ground
 from hornetmail.delivery.letters.notices import Notices
 from hornetmail.delivery.tasks import pause
 from hornetmail.interfaces.audit import IAudit
-from hornetmail.interfaces.bus import IBus
-from hornetmail.interfaces.directory import IDirectory
 from hornetmail.interfaces.expiry import IExpiry
-from hornetmail.interfaces.modes import IModes
 from hornetmail.interfaces.portal import IPortal
-from hornetmail.interfaces.queue import IQueue
 from hornetmail.runtime.timetable import Job
 
 DAY = 86_400.0
@@ -89,27 +85,23 @@ class Expiry:
 
     def __init__(
         self,
-        reactor: IReactorTime,
-        queue: IQueue,
+        ground: Ground,
         portal: IPortal,
-        directory: IDirectory,
-        modes: IModes,
         notices: Notices,
         audit: IAudit,
-        bus: IBus,
         hostname: str,
         *,
         announce: Sequence[float] = (14 * DAY, 3 * DAY),
         drift: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        self._reactor = reactor
-        self._queue = queue
+        self._clock = ground.clock
+        self._queue = ground.queue
         self._portal = portal
-        self._directory = directory
-        self._modes = modes
+        self._directory = ground.directory
+        self._modes = ground.modes
         self._notices = notices
         self._audit = audit
-        self._bus = bus
+        self._bus = ground.bus
         self._hostname = hostname
         self._announce = tuple(sorted(announce, reverse=True))
         self._drift = drift
@@ -130,7 +122,7 @@ class Expiry:
     def jobs(self) -> Sequence[Job]:
         """For the timetable."""
         seconds = max(1.0, min(OFTEN, self._announce[-1] / 4))
-        return (Job("portal folders", seconds, lambda: self.run(self._reactor.seconds()), first=min(300.0, seconds)),)
+        return (Job("portal folders", seconds, lambda: self.run(self._clock.seconds()), first=min(300.0, seconds)),)
 
     def due(self, mailbox: int) -> float:
         """See IExpiry."""
@@ -151,7 +143,7 @@ class Expiry:
         for number, mailbox in enumerate(self._directory.mailboxes() if known or self._plans else (), 1):
             there.add(mailbox.id)
             if number % SLICE == 0:
-                await pause(self._reactor, 0)
+                await pause(self._clock, 0)
             try:
                 step = await self._step(mailbox, now)
             except CancelledError:

@@ -76,10 +76,26 @@ Sick = Callable[[str, str, Verdict], None]
 """``Modes.refused``: (domain, address, verdict)."""
 
 
+class Asking(msgspec.Struct, frozen=True):
+    """How primaries are asked. ``pool``: one of its own, with room for ``Patience.most`` and ``Patience.late`` connections. ``unique`` makes up local parts that
+    nobody has."""
+
+    pool: Pool
+    unique: Callable[[], str]
+    patience: Patience = Patience()
+
+
+class Hearers(msgspec.Struct, frozen=True):
+    """Who hears of what was answered. ``trouble``: of questions that failed; ``sick``: of known addresses that were refused."""
+
+    bus: IBus
+    trouble: Trouble
+    sick: Sick
+
+
 @implementer(IRecipients)
 class CallForward:
-    """``pool``: one of its own, with room for ``Patience.most`` and ``Patience.late`` connections. ``trouble`` hears of questions that
-    failed, ``sick`` of known addresses that were refused."""
+    """See the module."""
 
     log = Logger()
 
@@ -90,24 +106,18 @@ class CallForward:
         directory: IDirectory,
         modes: IModes,
         accepted: AcceptedRecipients,
-        pool: Pool,
-        bus: IBus,
-        unique: Callable[[], str],
-        trouble: Trouble,
-        sick: Sick,
-        patience: Patience = Patience(),
+        asking: Asking,
+        hearers: Hearers,
     ) -> None:
         self._clock = clock
         self._queue = queue
         self._directory = directory
         self._modes = modes
         self._accepted = accepted
-        self._pool = pool
-        self._bus = bus
-        self._unique = unique
-        self._trouble = trouble
-        self._sick = sick
-        self.patience = patience
+        self._pool = asking.pool
+        self._unique = asking.unique
+        self.patience = asking.patience
+        self._hearers = hearers
         self._asking: dict[str, list[Deferred[Reply]]] = {}
         self._turns: dict[Any, _Turns] = {}
         self._late = 0
@@ -193,12 +203,12 @@ class CallForward:
         if verdict.outcome is Outcome.FAILED:
             if outage.is_unknown(verdict.reply):
                 if await self._accepted.refused(address, verdict.reply.text):
-                    self._sick(domain.name, address, verdict)
+                    self._hearers.sick(domain.name, address, verdict)
                     return Reply(451, "4.3.0", "the recipient's server is not itself, please try again later")
                 return Reply(verdict.reply.code, verdict.reply.enhanced or "5.1.1", verdict.reply.text)
             # It refuses the question for another reason, which says nothing of the address.
             return OK if known else LATER
-        self._trouble(domain.name, address, verdict, proven=known)
+        self._hearers.trouble(domain.name, address, verdict, proven=known)
         return OK if known else LATER
 
     async def probe(self, domain: Domain, address: str) -> Verdict:
@@ -337,6 +347,6 @@ class CallForward:
             self._accept_all[domain.name] = now
             await self._queue.remember(ACCEPT_ALL, domain.name, repr(now).encode())
             text = f"the primary of {domain.name} accepts every address: recipients must be registered"
-            self._bus.publish(Alarm("accept-all", text, domain.name))
+            self._hearers.bus.publish(Alarm("accept-all", text, domain.name))
         elif not takes_all and self._accept_all.pop(domain.name, None) is not None:
             await self._queue.remember(ACCEPT_ALL, domain.name, None)

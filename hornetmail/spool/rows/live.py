@@ -31,6 +31,7 @@ from hornetmail.spool.rows.dues import Dues
 from hornetmail.spool.rows.entries import Entries, Rows
 from hornetmail.spool.rows.entry import Entry
 from hornetmail.spool.rows.ordered import Ordered, RowIndex
+from hornetmail.spool.rows.tallies import Tallies
 from hornetmail.spool.rows.turns import Turn, Turns
 
 REQUESTS = "spool.requests"
@@ -56,6 +57,7 @@ class Live:
     def __init__(self, gone: Callable[[Entry], None], monotonic: Callable[[], float], unpacked: int = 20_000) -> None:
         self.turns = Turns()
         self.index = RowIndex()
+        self.tallies = Tallies()
         self.messages = Entries(unpacked, self.turns)
         self.rows = Rows(self.messages, self.index)
         self.dues = Dues(self.rows, self.turns, lambda message: self.messages[message].domain)
@@ -78,7 +80,16 @@ class Live:
 
     def clear(self) -> None:
         """Before a replay: forget what an index said that is not to be believed."""
-        for part in (self.messages, self.index, self.dues, self.requests, self.segment_bytes, self.in_segment, self._interrupted):
+        for part in (
+            self.messages,
+            self.index,
+            self.tallies,
+            self.dues,
+            self.requests,
+            self.segment_bytes,
+            self.in_segment,
+            self._interrupted,
+        ):
             part.clear()
         for kept in (self.facts, self.fact_places, self.dirty, self.dirty_facts):
             kept.clear()
@@ -97,19 +108,26 @@ class Live:
         since = self._up if row.mark >= WALL else row.mark
         return row.worked + max(0.0, self.up() - since)
 
-    def backlog(self, now: float) -> Backlog:
-        """Figures."""
+    def backlog(self, now: float, tenant: int = 0) -> Backlog:
+        """Figures, of all or of a tenant."""
+        if tenant:
+            tally = self.tallies.of(tenant)
+            delivering = tally.delivering
+            drain, archive = tally.opened[RowKind.DRAIN], tally.opened[RowKind.ARCHIVE]
+            return Backlog(tally.messages, delivering.size, drain, archive, tally.held, self._age(delivering.first, now))
         index = self.index
         deliver = [index.of(RowKind.DELIVER, state) for state in RowState if state not in DONE]
-        oldest = min((rows.first for rows in deliver if rows.size), default=0)
         return Backlog(
             len(self.messages),
             sum(rows.size for rows in deliver),
             index.opened(RowKind.DRAIN),
             index.opened(RowKind.ARCHIVE),
             sum(index.of(kind, RowState.HELD).size for kind in RowKind),
-            max(0.0, now - self.rows[oldest].queued) if oldest else 0.0,
+            self._age(min((rows.first for rows in deliver if rows.size), default=0), now),
         )
+
+    def _age(self, row: int, now: float) -> float:
+        return max(0.0, now - self.rows[row].queued) if row else 0.0
 
     def due(
         self, now: float, limit: int, kinds: Collection[RowKind], share: IShare | None = None, passes: int = 1000
@@ -186,7 +204,9 @@ class Live:
                 row = self._touch(number, place, now)
                 if row is not None:
                     row.worked, row.mark = worked, now
-                    row.reason, row.waits_for = record.reason, WaitsFor.NOTHING
+                    row.reason = record.reason
+                    if row.waits_for is not WaitsFor.NOTICE:
+                        row.waits_for = WaitsFor.NOTHING
                     self._set(row, record.state, record.due)
                     touched[row.message] = None
             self._after(touched, record.at, place)
@@ -244,12 +264,14 @@ class Live:
         self._place(entry)
         if entry.request:
             self.requests[entry.request] = entry.id
+        self.tallies.came(entry.tenant)
         for row in entry.rows:
-            self._add_row(row, entry.domain)
+            self._add_row(row, entry)
 
-    def _add_row(self, row: LiveRow, domain: str) -> None:
+    def _add_row(self, row: LiveRow, entry: Entry) -> None:
         self.messages.rows[row.id] = row
-        self.index.add(row, domain)
+        self.index.add(row, entry.domain)
+        self.tallies.add(entry.tenant, row)
         if row.interrupted and self._replaying:
             self._interrupted.add(row.id)
         if row.state is RowState.QUEUED:
@@ -262,8 +284,10 @@ class Live:
             self.requests.pop(entry.request, None)
         for row in entry.rows:
             self.index.remove(row, entry.domain)
+            self.tallies.remove(entry.tenant, row)
             if row.state is RowState.QUEUED:
                 self.dues.drop(row)
+        self.tallies.left(entry.tenant)
 
     def _place(self, entry: Entry) -> None:
         segment = entry.segment
@@ -338,7 +362,7 @@ class Live:
                     queued=record.at, portal=one.portal, reason=one.drain_reason, mark=now,
                 )  # fmt: skip
                 entry.rows = (*entry.rows, born)
-                self._add_row(born, entry.domain)
+                self._add_row(born, entry)
                 self._wake_archive(entry, RowState.QUEUED, record.at)
             touched[row.message] = None
         self._after(touched, record.at, place)
@@ -353,6 +377,8 @@ class Live:
         """The one way in which a row gets another state, or another time."""
         if row.state is RowState.QUEUED:
             self.dues.drop(row)
+        if state is not row.state:
+            self.tallies.change(self.messages[row.message].tenant, row, state)
         self.index.set(row, state)
         row.due = due
         if state is RowState.QUEUED:
@@ -384,16 +410,12 @@ class Live:
             self._tell_gone(entry)
 
     def _leave(self, entry: Entry, place: Position) -> None:
-        now = self.up()
         if entry.request and entry.meta is not None:
-            self.remember(REQUESTS, entry.request, _encode((now, entry.message)), place)
+            self.remember(REQUESTS, entry.request, _encode((self.up(), entry.message)), place)
         self._gone(entry)
         self._forget(entry)
-        since = self.dirty.get(entry.id)
         if not entry.indexed:
-            self.dirty.pop(entry.id, None)
-        elif since is None:
-            self.dirty[entry.id] = (place, now)
+            self.dirty.pop(entry.id, None)  # an index that has it hears that it left: it stays among those that were touched
 
 
 def request_fact(value: bytes) -> tuple[float, Message]:

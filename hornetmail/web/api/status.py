@@ -120,7 +120,7 @@ def health(rooms: Rooms) -> Health:
 
 async def status(rooms: Rooms, caller: Caller, _: Nothing) -> Status:
     """Roles, domains, queue, archive, portal, alarms."""
-    backlog = rooms.queue.backlog() if rooms.queue is not None else Backlog()
+    backlog = rooms.queue.backlog(caller.tenant) if rooms.queue is not None else Backlog()
     alarms = rooms.alarms.standing(caller.tenant) if rooms.alarms is not None else []
     figures = await rooms.archive.figures() if rooms.archive is not None else ArchiveFigures()
     return Status(

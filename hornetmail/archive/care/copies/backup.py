@@ -272,8 +272,8 @@ class Made(msgspec.Struct, frozen=True):
 class Backups:
     """Makes them, lists them, drops old ones. One at a time: they share a lane of the jobs."""
 
-    WITHOUT = ("sessions", "schema_migrations")
-    """Tables of ``control.db`` that do not go along: who is logged in now."""
+    WITHOUT = ("sessions", "queue_marks", "schema_migrations")
+    """Tables of ``control.db`` that do not go along: who is logged in now, and how far a queue had come that does not go along either (rule 26)."""
 
     def __init__(self, sources: Sources, keep: Keep = Keep()) -> None:
         self._sources = sources
