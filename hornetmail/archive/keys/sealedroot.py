@@ -44,7 +44,9 @@ def open_with(sealed: bytes, tried: Iterable[bytes]) -> bytes | None:
         except BrokenSeal:
             continue
         except HashingError as error:
-            raise KeyTrouble(f"the key text asks for what argon2 does not do ({error}): nothing that was made here does") from None
+            raise KeyTrouble(
+                f"the key text asks for what argon2 does not do ({error}): nothing that was made here does"
+            ) from None
     return None
 
 
