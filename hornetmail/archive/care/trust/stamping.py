@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from hornetmail.archive.index.leaves import audit_leaves, audited_until
+from hornetmail.archive.index.leaves import audit_leaves, is_audited
 from hornetmail.archive.media.medium import MediumError
 from hornetmail.archive.media.roster import Media
 from hornetmail.archive.proof.leaflog import LeafLog
@@ -268,7 +268,7 @@ class Stamping:
 
     async def _audit_leaf(self, outside: Outside) -> None:
         number, digest = await outside.audit.newest()
-        if number <= await self._inside.index().read(audited_until, self._holdings.node):
+        if not number or await self._inside.index().read(is_audited, self._holdings.node, number, digest):
             return
         now = milliseconds(self._holdings.seconds()) / 1000
         event = EventMeta(What.AUDIT, now, text=f"{number} {digest.hex()}")
