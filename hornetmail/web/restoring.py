@@ -136,4 +136,8 @@ def _source(form: Form) -> RestoreSource:
         options = {"key_id": user, "region": form.text("region"), "style": "virtual" if form.get("style") == "virtual" else ""}
     given = {name: value for name, value in options.items() if value}
     secret = form.get("secret") if kind != "directory" else ""
-    return RestoreSource(kind, form.text("place"), given, secret, form.get("text"), form.get("password"))
+    numbers = form.text("without").replace(",", " ").split()
+    if not all(number.isascii() and number.isdigit() for number in numbers):
+        raise RestoreRefused("media to leave out are told by their numbers, as in 1, 3")
+    without = tuple(int(number) for number in numbers)
+    return RestoreSource(kind, form.text("place"), given, secret, form.get("text"), form.get("password"), without)
