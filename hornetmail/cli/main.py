@@ -6,7 +6,6 @@ import os
 import socket
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -24,7 +23,7 @@ from hornetmail.cli.mail.people import people
 from hornetmail.cli.mail.queue import queue
 from hornetmail.cli.mail.strays import mailbox_drain, mailbox_strays
 from hornetmail.cli.output import emit, json_option
-from hornetmail.cli.session import Session
+from hornetmail.cli.session import Session, offline
 from hornetmail.cli.status import status
 
 
@@ -35,6 +34,7 @@ from hornetmail.cli.status import status
 @click.option(
     "--as", "person", default="", metavar="ADDRESS", help="Act as that person; password from HORNETMAIL_PASSWORD or a prompt."
 )
+@click.version_option(package_name="hornetmail", message="hornetmail %(version)s")
 @click.pass_context
 def cli(context: click.Context, path: str, person: str) -> None:
     """Administer HornetMail, over the socket of the running service."""
@@ -63,10 +63,7 @@ def init(directory: Path, hostname: str | None, ports: int | None, as_json: bool
         raise _WrongUse(str(error).removeprefix("hornetmail.toml: ")) from None
     from hornetmail.compose.setting_up import setup
 
-    try:
-        made: Any = setup.init(directory, name, ports)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise Failure(str(error) or type(error).__name__) from None
+    made = offline(setup.init, directory, name, ports)
     if as_json:
         emit(
             {"directory": str(directory), "admin": made.admin, "password": made.password, "key_backup_hint": made.key_backup_hint}

@@ -68,6 +68,11 @@ def size(count: float) -> str:
     return f"{count:.1f} TiB"
 
 
+def count(number: int, what: str) -> str:
+    """``1 mail``, ``2 mails``."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def said(truth: bool | None) -> str:
     """``yes``, ``no`` or ``-``."""
     return "-" if truth is None else "yes" if truth else "no"

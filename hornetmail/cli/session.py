@@ -29,7 +29,8 @@ class Session:
         try:
             return load(self.path)
         except ConfigError as error:
-            raise Failure(str(error)) from None
+            hint = "" if os.path.exists(self.path) else "; name the installation's hornetmail.toml: hornetmail -c FILE …"
+            raise Failure(f"{error}{hint}") from None
 
     def client(self) -> Client:
         """To the running service. Asks for the password of ``--as`` if the environment has none. Raises Failure."""
@@ -39,6 +40,14 @@ class Session:
             known = os.environ.get("HORNETMAIL_PASSWORD")
             password = known if known is not None else click.prompt(f"Password of {self.person}", hide_input=True, err=True)
         return Client(config.socket, self.person, password)
+
+
+def offline(call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """A blocking call of ``compose.setting_up``; what it raises is told in one line."""
+    try:
+        return call(*args, **kwargs)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise Failure(str(error) or type(error).__name__) from None
 
 
 def with_client(command: Callable[Concatenate[Client, P], R]) -> Callable[P, R]:

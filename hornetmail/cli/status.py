@@ -8,7 +8,7 @@ import click
 
 from hornetmail.cli.archive.stamps import stamps_line
 from hornetmail.cli.client import Client
-from hornetmail.cli.output import clean, emit, json_option, moment, size
+from hornetmail.cli.output import clean, count, emit, json_option, moment, size
 from hornetmail.cli.session import with_client
 
 
@@ -28,14 +28,10 @@ def status(client: Client, as_json: bool) -> None:
         up = one["primary"]["up"]
         click.echo(f"{one['name']:30}  {one['mode']:9}  primary {'unknown' if up is None else 'up' if up else 'DOWN'}")
     click.echo(
-        f"queue         {queue['messages']} messages, {queue['held']} held, {queue['drain']} to drain,"
+        f"queue         {count(queue['messages'], 'message')}, {queue['held']} held, {queue['drain']} to drain,"
         f" {queue['archive_pending']} to archive, oldest {queue['oldest_seconds']:.0f} s"
     )
-    stored = f"{size(archive['bytes_stored'])} for {size(archive['bytes_raw'])}"
-    click.echo(
-        f"archive       {_packed(archive)}, {stored}{', LOCKED' if archive['locked'] else ''}"
-        + (f", {archive['marked']} marked to go" if archive["marked"] else "")
-    )
+    click.echo(f"archive       {_held(archive)}")
     click.echo(f"time stamps   {stamps_line(archive['stamps'])}")
     alarms = answer["alarms"]
     if alarms["open"]:
@@ -43,7 +39,11 @@ def status(client: Client, as_json: bool) -> None:
             f"alarms        {alarms['open']} open, {alarms['fresh']} not acknowledged: {', '.join(map(clean, alarms['codes']))}"
         )
     key = archive["key"]
-    if key["trouble"]:
+    if archive["locked"]:
+        click.echo(
+            f"archive key   {clean(key['trouble'] or 'it is not here')}; unlock it: archive unlock, or archive unlock KEY-PAPER…"
+        )
+    elif key["trouble"]:
         click.echo(f"archive key   {clean(key['trouble'])}")
     if key["pending"]:
         click.echo(
@@ -55,13 +55,17 @@ def status(client: Client, as_json: bool) -> None:
         )
 
 
+def _held(archive: dict[str, Any]) -> str:
+    """Locked, its index cannot be read: then it is not said that nothing is in it."""
+    if archive["locked"]:
+        return "LOCKED: mail is archived, and cannot be searched or opened"
+    stored = f"{size(archive['bytes_stored'])} for {size(archive['bytes_raw'])}"
+    return f"{_packed(archive)}, {stored}" + (f", {archive['marked']} marked to go" if archive["marked"] else "")
+
+
 def _packed(archive: dict[str, Any]) -> str:
     """Mail is in the staging area first: that is no pack with nothing in it."""
-    mails, packs = _count(archive["mails"], "mail"), archive["packs"]
+    mails, packs = count(archive["mails"], "mail"), archive["packs"]
     if not packs:
         return f"{mails}, none on a medium yet" if archive["mails"] else mails
-    return f"{mails} in {_count(packs, 'pack')}"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+    return f"{mails} in {count(packs, 'pack')}"

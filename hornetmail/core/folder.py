@@ -7,7 +7,7 @@ import msgspec
 
 class FolderInfo(msgspec.Struct, frozen=True, gc=False):
     """A folder of a tree. ``name`` uses ``/`` between levels and is text (never modified UTF-7); ``use`` is a SPECIAL-USE
-    attribute like ``\\Sent`` or ``""``."""
+    attribute like ``\\Sent`` or ``""``. ``object``: its MAILBOXID (RFC 8474), the same whatever it is renamed to and no other folder's, or ``""``."""
 
     name: str
     uidvalidity: int
@@ -15,11 +15,13 @@ class FolderInfo(msgspec.Struct, frozen=True, gc=False):
     subscribed: bool = True
     selectable: bool = True
     readonly: bool = False
+    object: str = ""
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
     """One message of a folder. ``date``: INTERNALDATE in Unix seconds. ``size``: bytes as served (envelope lines of rule 9 hidden,
-    CRLF line ends). ``gone``: it was expunged; only in answers to ``changes``. ``name``: stable unique ID (POP UIDL)."""
+    CRLF line ends). ``gone``: it was expunged; only in answers to ``changes``. ``name``: stable unique ID (POP UIDL). ``saved``: since when it is in
+    this folder, in Unix seconds (SAVEDATE, RFC 8514), or 0 if that is not known."""
 
     uid: int
     modseq: int
@@ -28,10 +30,11 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     date: float
     name: str = ""
     gone: bool = False
+    saved: float = 0.0
 
 
 class FolderStatus(msgspec.Struct, frozen=True, gc=False):
-    """What SELECT and STATUS answer. ``first_unseen`` is a UID or 0."""
+    """What SELECT and STATUS answer. ``recent``: messages that nobody was told of."""
 
     uidvalidity: int
     uidnext: int
@@ -39,6 +42,7 @@ class FolderStatus(msgspec.Struct, frozen=True, gc=False):
     unseen: int
     modseq: int
     size: int = 0
+    recent: int = 0
 
 
 class Copied(msgspec.Struct, frozen=True, gc=False):

@@ -1,7 +1,9 @@
-"""Which file system a directory lies on (rule 8: none that lies across a network may hold the queue)."""
+"""Whose a directory is and which file system it lies on (rule 8: none that lies across a network may hold the queue)."""
 
 from __future__ import annotations
 
+import os
+import pwd
 import re
 from pathlib import Path
 
@@ -46,3 +48,18 @@ def refuse_network(path: Path, mounts: str | None = None) -> None:
     kind = file_system_of(path.resolve(), mounts)
     if kind in NETWORK:
         raise NetworkFileSystem(f"{path} is on {kind}, a network file system; the queue needs a local disk")
+
+
+def refuse_foreign(path: Path) -> None:
+    """Raises PermissionError if root is about to write into somebody else's directory: the service could not read there afterwards what root made. Others may
+    own less than they write to (groups, containers)."""
+    owner = path.stat().st_uid
+    if owner == 0 or os.geteuid() != 0:
+        return
+    try:
+        name = pwd.getpwuid(owner).pw_name
+    except KeyError:
+        name = f"#{owner}"
+    raise PermissionError(
+        f"{path} belongs to {name}, who could not read what root writes there; run it as that user: runuser -u {name} -- …"
+    )

@@ -40,6 +40,7 @@ class IFolder(Interface):
     """One folder. UIDs only grow; every change has a modseq."""
 
     info = Attribute("FolderInfo")
+    there = Attribute("false once the folder was removed; renamed it is there still")
 
     async def status() -> FolderStatus:
         """Figures."""
@@ -48,18 +49,39 @@ class IFolder(Interface):
         """Messages by UID."""
 
     async def changes(modseq: int) -> Sequence[Entry]:
-        """Entries changed, new or gone since then, by modseq."""
+        """Entries changed, new or gone since then, by modseq. Of what has gone at least the last 1,000 are remembered, and all of the same
+        modseq or none: an answer with fewer has all of it."""
 
     async def structures(uids: Sequence[int]) -> dict[int, Any]:
         """``hornetmail.mime.structure.Part`` trees with offsets; the portal keeps them, 64 messages a hop."""
 
+    async def headers(uids: Sequence[int]) -> dict[int, bytes]:
+        """Headers as served, the blank line that ends them included; messages that are gone are left out. The portal keeps those of usual length, and
+        opens no file for them."""
+
+    async def pieces(wanted: Sequence[tuple[int, int, int]]) -> Sequence[bytes | None]:
+        """UID, first byte and length of each: pieces of texts as served, in one go, None where the message has gone. Whoever asks holds them: about
+        a MiB at a time."""
+
+    def email_id(entry: Entry) -> str:
+        """The EMAILID of RFC 8474: the same wherever the message is moved or copied to, and no other message's."""
+
     async def body(uid: int) -> IBody:
         """The message as served. Raises FolderError EXPUNGEISSUED if it has gone."""
 
+    async def recent(take: bool) -> int:
+        r"""The UID from which on nobody was told of messages (RFC 3501 section 2.3.2, ``\\Recent``). With ``take`` the caller tells of them: for
+        the next one they are not recent."""
+
     async def store(
-        uids: Collection[int], add: Collection[str] = (), remove: Collection[str] = (), replace: Collection[str] | None = None
+        uids: Collection[int],
+        add: Collection[str] = (),
+        remove: Collection[str] = (),
+        replace: Collection[str] | None = None,
+        since: int | None = None,
     ) -> Sequence[Entry]:
-        """Change flags and keywords; the entries as they are then. A claimed drain copy: FolderError INUSE."""
+        """Change flags and keywords; the entries as they are then. ``since``: those whose modseq is higher are left alone and out of the answer
+        (RFC 7162 section 3.1.3), judged where nothing can come between. A claimed drain copy: FolderError INUSE."""
 
     async def expunge(uids: Collection[int] | None = None) -> Sequence[int]:
         r"""Remove messages marked \Deleted (all, or those among ``uids``); the UIDs that went. They count as removed (C6)."""

@@ -15,6 +15,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from hornetmail.net.limits import ConnectionCount, Limits
 from hornetmail.net.outbox import Outbox
 from hornetmail.net.pump import Pump
+from hornetmail.net.rota import Rota
 from hornetmail.net.session import Session
 from hornetmail.wire.engine import Engine
 
@@ -24,6 +25,7 @@ class PumpFactory(Factory):
 
     ``make_engine(peer)`` and ``make_session(peer)`` are called with the client's IP address. ``refusal`` is what somebody over the limits
     reads (the protocol's own words, CRLF included) before the connection closes; with implicit TLS it closes without words.
+    ``rota``: that of all doors of the process; a door without one has its own.
     Listen with ``listener``: it is this factory, wrapped in TLS if that is implicit.
     """
 
@@ -40,6 +42,7 @@ class PumpFactory(Factory):
         refusal: bytes = b"",
         tls_context_factory: IOpenSSLContextFactory | None = None,
         implicit_tls: bool = False,
+        rota: Rota | None = None,
     ) -> None:
         self.pumps: set[Pump] = set()
         self.count = ConnectionCount(limits)
@@ -49,7 +52,7 @@ class PumpFactory(Factory):
         self._refusal = refusal
         self._context = tls_context_factory
         self._implicit = implicit_tls
-        self._outbox = Outbox(clock)
+        self._rota = Rota(clock, Outbox(clock)) if rota is None else rota
         self._stopping = False
         self._emptied: Deferred[None] | None = None
 
@@ -75,7 +78,7 @@ class PumpFactory(Factory):
             self._context,
             implicit_tls=self._implicit,
             on_closed=lambda pump: self._gone(pump, peer),
-            outbox=self._outbox,
+            rota=self._rota,
         )
         self.pumps.add(pump)
         return pump

@@ -39,6 +39,10 @@ class Wire(Protocol):
     tls: TLSPeer | None
     """Set once TLS is up."""
 
+    def binding(self, kind: str) -> bytes | None:
+        """What the TLS channel is known by on both of its ends, by one of ``wire.sasl.BINDINGS``; None if that kind says nothing of it."""
+        ...
+
     def send(self, out: Out) -> None:
         """Say something that answers no event (untagged responses, late answers). Dropped when the connection is gone."""
         ...
@@ -52,7 +56,7 @@ class Wire(Protocol):
         ...
 
     def breathe(self) -> Awaitable[None] | None:
-        """Between two steps of long work: None while this turn of the reactor is still short, else what fires in the next one, so that nobody
+        """Between two steps of long work: None while this connection's slice of the reactor's turn lasts (``net.rota``), else what fires in the next one, so that nobody
         waits for this connection. ``if turn := wire.breathe(): await turn``."""
         ...
 

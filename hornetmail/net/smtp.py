@@ -26,7 +26,7 @@ from hornetmail.net.dial import Dialer, DialError
 from hornetmail.net.smtp_link import Gone, Link, LinkFactory
 from hornetmail.net.tls import ClientTLS, TLSRefused, check_peer
 from hornetmail.wire.engine import LocalProtocolError, Out
-from hornetmail.wire.smtp.client import (
+from hornetmail.wire.smtp.commands import (
     AuthLogin,
     AuthPlain,
     DataCommand,

@@ -17,7 +17,13 @@ from zope.interface import implementer
 from hornetmail.core.mail.reply import Reply
 from hornetmail.net import prompt
 from hornetmail.wire.engine import NEED_DATA, Event, Lost, Out, TLSPeer
-from hornetmail.wire.smtp.client import ClientEngine, Greeted, Interrupted, Replied, Violation
+from hornetmail.wire.smtp.client import ClientEngine
+from hornetmail.wire.smtp.commands import (
+    Greeted,
+    Interrupted,
+    Replied,
+    Violation,
+)
 
 
 class Gone(Exception):

@@ -11,6 +11,7 @@ Names of message files, up to the info part that begins with ``:2,``::
 
     <seconds>.R<row>P<number>[C<token>].<host>,S=<bytes>,E=<bytes>   delivered by us for that row of the queue; the first E bytes are the envelope
     <seconds>.M<µs>Q<n>P<random>.<host>,S=<bytes>,W=<bytes>       appended by a client, line ends CRLF
+    <seconds>.M<µs>Q<n>P<random>.<host>[,S=<bytes>,W=<bytes>],O=<id>  a copy of such a one, or of another program's
     anything else                                                  from another program; bare LF line ends are served as CRLF
 
 Invariants:
@@ -20,5 +21,6 @@ Invariants:
 * A message is durable (file and directory synced) before ``deliver`` or ``commit`` returns; removal is synced before ``expunge`` returns.
 * ``portal.db`` may run with ``synchronous=NORMAL``. After a crash of the machine (not of the process) every folder skips
   ``SKIPPED_UIDS`` UIDs and modseqs, so that none is given out twice.
-* The number behind ``R`` stays in the name wherever a message is moved or copied to: it is its identity for the drain.
+* The number behind ``R`` stays in the name wherever a message is moved or copied to: it is its identity for the drain. ``O`` says whose copy
+  a message is that was not delivered by us (``naming.origin_of``).
 """

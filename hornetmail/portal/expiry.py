@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from hornetmail.core.folder import FolderError
-from hornetmail.portal import index
-from hornetmail.portal.box import Box
+from hornetmail.portal.box.box import Box
 from hornetmail.portal.maildir import naming
+from hornetmail.portal.rows import index
 
 ROWS = 200
 """Messages that go in one transaction."""

@@ -14,10 +14,10 @@ from hornetmail.core.delivery.queued import Portal
 from hornetmail.core.folder import FolderError
 from hornetmail.core.mail.envelope import Envelope, Recipient
 from hornetmail.interfaces.directory import IDirectory
-from hornetmail.portal.batch import Batch
-from hornetmail.portal.body import FileBody
-from hornetmail.portal.box import Box
-from hornetmail.portal.folder import DELETED
+from hornetmail.portal.box.batch import Batch
+from hornetmail.portal.box.body import FileBody
+from hornetmail.portal.box.box import Box
+from hornetmail.portal.box.folder import DELETED
 from hornetmail.portal.maildir import envelope, naming
 from hornetmail.portal.maildir.snapshot import Snapshot
 

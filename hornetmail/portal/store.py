@@ -26,15 +26,16 @@ from hornetmail.interfaces.body import IBody
 from hornetmail.interfaces.bus import IBus
 from hornetmail.interfaces.directory import IDirectory
 from hornetmail.interfaces.portal import IPortal
-from hornetmail.portal import expiry, index
-from hornetmail.portal.box import Arrival, Box
-from hornetmail.portal.deposit import Inflow
-from hornetmail.portal.folder import DELETED, Folder, Tree
+from hornetmail.portal import expiry
+from hornetmail.portal.box.box import Arrival, Box
+from hornetmail.portal.box.deposit import Inflow
+from hornetmail.portal.box.folder import DELETED, Folder, Tree
 from hornetmail.portal.maildir import envelope, naming
 from hornetmail.portal.maildir.files import Maildir
 from hornetmail.portal.maildir.ground import Ground, shielded
 from hornetmail.portal.maildir.snapshot import Place, Snapshot
 from hornetmail.portal.outflow import Outflow, addressed, twins
+from hornetmail.portal.rows import index
 
 BOXES_KEPT = 5_000
 RECEIVED_KEPT = 30 * 86_400.0
@@ -212,9 +213,9 @@ class PortalStore:
                 raise OSError(
                     f"the body of message {message.id} has {inflow.size - len(lines) - len(message.trace)} bytes, not {message.size}"
                 )
-            path, tree = await inflow.finish(message.arrived, len(lines))
+            path, kept = await inflow.finish(message.arrived, len(lines))
             place = Place(base, "new", "", len(lines), False)
-            await box.land(naming.INBOX, Arrival(path, place, frozenset(), size, message.arrived, tree))
+            await box.land(naming.INBOX, Arrival(path, place, frozenset(), size, message.arrived, kept))
         except BaseException:
             with contextlib.suppress(OSError):
                 await inflow.discard()

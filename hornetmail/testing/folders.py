@@ -8,6 +8,7 @@ from typing import Any
 from zope.interface import implementer
 
 from hornetmail.access.login import AccessRefused
+from hornetmail.access.scram import derive
 from hornetmail.core.events import FolderChanged
 from hornetmail.core.folder import Copied, Entry, FolderError, FolderInfo, FolderStatus
 from hornetmail.core.served import Person, Scope
@@ -16,6 +17,7 @@ from hornetmail.interfaces.body import IBody, IDeposit
 from hornetmail.interfaces.bus import IBus
 from hornetmail.interfaces.folders import IFolder, IFolderTree
 from hornetmail.mime.structure import Part, scan
+from hornetmail.wire.sasl import ScramKeys
 
 
 @implementer(IBus)
@@ -51,6 +53,18 @@ class MemoryAccess:
         if self.passwords.get(user.lower()) != password:
             raise AccessRefused("credentials", "wrong")
         return Person(list(self.passwords).index(user.lower()) + 1, user.lower(), 1)
+
+    def offers_scram(self) -> bool:
+        """Always."""
+        return True
+
+    def scram_keys(self, user: str) -> ScramKeys:
+        """Of the password, or of none."""
+        return derive(self.passwords.get(user.lower(), "no password of anybody's"), b"0123456789abcdef", 4096)
+
+    async def proved(self, user: str, keys: ScramKeys, right: bool, door: str, peer: str) -> Person:
+        """Raises AccessRefused."""
+        return await self.login(user, self.passwords.get(user.lower(), "") if right else "", door, peer)
 
     def scope(self, person: Person) -> Scope:
         """Own mail."""
@@ -92,6 +106,7 @@ class MemoryFolder:
         self.messages: dict[int, _Kept] = {}
         self.uidnext = 1
         self.modseq = 1
+        self.recent_from = 1
         self._tree = tree
         self._gone: list[Entry] = []
 
@@ -120,7 +135,18 @@ class MemoryFolder:
         await self._tree.hop()
         kept = [m.entry for m in self.messages.values()]
         unseen = sum("\\Seen" not in e.flags for e in kept)
-        return FolderStatus(self.info.uidvalidity, self.uidnext, len(kept), unseen, self.modseq, sum(e.size for e in kept))
+        recent = sum(e.uid >= self.recent_from for e in kept)
+        return FolderStatus(
+            self.info.uidvalidity, self.uidnext, len(kept), unseen, self.modseq, sum(e.size for e in kept), recent
+        )
+
+    async def recent(self, take: bool) -> int:
+        """Told of, or not."""
+        await self._tree.hop()
+        first = self.recent_from
+        if take:
+            self.recent_from = self.uidnext
+        return first
 
     async def entries(self, uids: Collection[int] | None = None) -> Sequence[Entry]:
         """By UID."""
@@ -147,6 +173,26 @@ class MemoryFolder:
                 found[uid] = kept.part
         return found
 
+    @property
+    def there(self) -> bool:
+        """Until it is dropped."""
+        return self._tree.has(self)
+
+    def email_id(self, entry: Entry) -> str:
+        """One a message."""
+        return f"E{entry.name}"
+
+    async def headers(self, uids: Sequence[int]) -> dict[int, bytes]:
+        """Up to the blank line."""
+        found = await self.structures(uids)
+        return {uid: self.messages[uid].data[: part.body] for uid, part in found.items()}
+
+    async def pieces(self, wanted: Sequence[tuple[int, int, int]]) -> Sequence[bytes | None]:
+        """Pieces."""
+        await self._tree.hop()
+        texts = {uid: kept.data for uid, kept in self.messages.items()}
+        return [texts[uid][start : start + length] if uid in texts else None for uid, start, length in wanted]
+
     async def body(self, uid: int) -> IBody:
         """Raises FolderError EXPUNGEISSUED."""
         await self._tree.hop()
@@ -166,9 +212,11 @@ class MemoryFolder:
         add: Collection[str] = (),
         remove: Collection[str] = (),
         replace: Collection[str] | None = None,
+        since: int | None = None,
     ) -> Sequence[Entry]:
         """Flags."""
         await self._tree.hop()
+        uids = [uid for uid in uids if since is None or uid not in self.messages or self.messages[uid].entry.modseq <= since]
         self._writable(uids)
         self.modseq += 1
         out = []
@@ -243,6 +291,11 @@ class MemoryDeposit:
         """There."""
         await self._folder._tree.hop()
         self._open = False
+        tree = self._folder._tree
+        if tree.fails:
+            tree.fails -= 1
+            if not tree.fails:
+                raise FolderError("UNAVAILABLE", "the disk says no")
         return Copied(self._folder.info.uidvalidity, (), (self._folder.add(bytes(self._data), self._flags, self._date),))
 
     async def abort(self) -> None:
@@ -253,13 +306,15 @@ class MemoryDeposit:
 
 @implementer(IFolderTree)
 class MemoryTree:
-    """A mailbox. ``pause`` is awaited by every asynchronous step, so that tests can let other things happen in between."""
+    """A mailbox. ``pause`` is awaited by every asynchronous step, so that tests can let other things happen in between. ``fails``: the so many-th
+    message from now cannot be committed."""
 
     def __init__(self, mailbox: int, bus: IBus, *, readonly: bool = False, inbox: bool = True) -> None:
         self.mailbox = mailbox
         self.bus = bus
         self.readonly = readonly
         self.full = False
+        self.fails = 0
         self.pause: Callable[[], Awaitable[None]] | None = None
         self._validity = 1000
         self._folders: dict[str, MemoryFolder] = {}
@@ -278,6 +333,10 @@ class MemoryTree:
         folder = MemoryFolder(self, FolderInfo(name, self._validity, use, False, selectable, self.readonly))
         self._folders[name] = folder
         return folder
+
+    def has(self, folder: MemoryFolder) -> bool:
+        """Whether it is one of these."""
+        return self._folders.get(folder.info.name) is folder
 
     def found(self, name: str) -> MemoryFolder:
         """Raises FolderError."""
@@ -339,6 +398,7 @@ class MemoryTree:
             info = folder.info
             folder.info = FolderInfo(new + name[len(old) :], info.uidvalidity, info.use, info.subscribed, info.selectable)
             self._folders[folder.info.name] = folder
+            self.bus.publish(FolderChanged(self.mailbox, name))
             folder.changed()
 
     async def subscribe(self, name: str, wanted: bool) -> None:

@@ -1,46 +1,28 @@
 """What the server engines have in common: the frame around their steps, and lines as commands.
 
 ``ServerSide`` keeps the rules of ``wire.engine`` that do not depend on the protocol: who waits for whom, the end, and plaintext behind STARTTLS.
-``LineServer`` adds what SMTP, LMTP and POP3 share beyond that: commands of one line, and a table that says which answer meets which event
-in which phase. The table itself stands with its protocol.
+``LineServer`` adds what SMTP, LMTP and POP3 share beyond that: commands of one line, and answers that go by the protocol's table (``wire.states``).
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
-from typing import Generic, TypeVar
 
 from hornetmail.wire.engine import NEED_DATA, WAITING, Broken, Event, LocalProtocolError, Lost, Out, Step, TLSPeer
-
-P = TypeVar("P", bound=enum.Enum)
-
-Table = tuple[tuple[tuple[P, ...], type[Event] | None, dict[type[Out], P | None]], ...]
-"""A state machine to be read: in these phases, this event (None: the connection itself) may be met by these answers, each leading to
-that phase (None: it stays)."""
-
-Moves = Mapping[tuple[P, type[Event] | None], Mapping[type[Out], P | None]]
-"""The same, to be looked up."""
+from hornetmail.wire.states import Cause, Conversation, P
 
 ENDLESS_BYTES = 65_536
 """A line beyond this ends the connection."""
 
 
-def moves_of(table: Table[P]) -> Moves[P]:
-    """The table by phase and event."""
-    return {(phase, event): outs for phases, event, outs in table for phase in phases}
+class ServerSide(Conversation[P]):
+    """One connection, from greeting to end. An engine names its states and says what one step is."""
 
-
-class ServerSide(Generic[P]):
-    """One connection, from greeting to end. An engine names its phases and says what one step is."""
-
-    GREETING: P
-    CLOSING: P
     INJECTED: Broken
     """What plaintext behind STARTTLS is met with; fatal."""
 
     def __init__(self) -> None:
-        self.phase = self.GREETING
+        super().__init__()
         self.upgrade = False
         self.tls = False
         self._pending: Event | None = None
@@ -51,16 +33,11 @@ class ServerSide(Generic[P]):
         """Bytes received and not yet consumed."""
         raise NotImplementedError
 
-    @property
-    def closing(self) -> bool:
-        """Nothing more will be said."""
-        return self.phase is self.CLOSING
-
     def next_event(self) -> Step:
         """One step: an event, ``NEED_DATA`` or ``WAITING``."""
-        if self._pending is not None or self.phase is self.GREETING:
+        if self._pending is not None or self.phase is self.STATES.begin:
             return WAITING
-        if self.phase is self.CLOSING:
+        if self.phase is self.STATES.over:
             self._forget()
             step: Step = NEED_DATA
         elif self.upgrade:
@@ -88,11 +65,11 @@ class ServerSide(Generic[P]):
 
 
 class LineServer(ServerSide[P]):
-    """A protocol whose commands are lines, its state machine a table. ``FAREWELL`` is allowed in every phase, unless the engine's ``_render``
-    refuses it, and leads to ``CLOSING``; what meets ``Broken`` the engine says in ``_to_broken``."""
+    """A protocol whose commands are lines. ``FAREWELL`` may be said wherever the exceptions have ``Cause.FAREWELL``; what meets ``Broken`` the
+    engine says in ``_to_broken``."""
 
     TLS: P
-    MOVES: Moves[P]
+    """The phase in which a handshake is under way."""
     FAREWELL: type[Out]
     ENDLESS: Broken
     """What a line without end is met with; fatal."""
@@ -114,7 +91,7 @@ class LineServer(ServerSide[P]):
         """Bytes from the peer, or ``b""`` at its end."""
         if not data:
             self._ended = True
-        elif self.phase is self.CLOSING:
+        elif self.closing:
             pass
         elif self._at == len(self._buffer):
             self._buffer, self._at = data, 0
@@ -127,6 +104,7 @@ class LineServer(ServerSide[P]):
         self.upgrade = False
         self._forget()
         self._pending = None
+        self._befell(Cause.TLS)
 
     def _line(self, longest: int, long: Broken) -> bytes | Broken | None:
         """The next line without its LF; None if it is not complete. In place of one of more than ``longest`` bytes comes ``long``; of such a
@@ -153,38 +131,42 @@ class LineServer(ServerSide[P]):
 
     def send(self, out: Out) -> bytes:
         """The bytes for ``out``. Raises LocalProtocolError, state unchanged, for what the table does not allow."""
-        phase, pending = self.phase, self._pending
-        if phase is self.CLOSING:
+        pending = self._pending
+        if self.closing:
             raise LocalProtocolError("the conversation is over")
         if isinstance(out, self.FAREWELL):
+            if not self._possible(Cause.FAREWELL):
+                raise LocalProtocolError(f"no goodbye in phase {self.phase.value}")
             data = self._render(pending, out)
             self._pending = None
-            self.phase = self.CLOSING
+            self._befell(Cause.FAREWELL)
             return data
-        if pending is None and phase is not self.GREETING:
-            raise LocalProtocolError(f"nothing waits for {type(out).__name__} in phase {phase.value}")
         if isinstance(pending, Broken):
             return self._to_broken(pending, out)
-        moves = self.MOVES.get((phase, None if pending is None else type(pending)), {})
-        if type(out) not in moves:
-            raise LocalProtocolError(f"{type(out).__name__} does not answer {type(pending).__name__} in phase {phase.value}")
-        return self._move(pending, out, moves[type(out)])
-
-    def _move(self, pending: Event | None, out: Out, target: P | None) -> bytes:
+        if pending is None and self.phase is not self.STATES.begin:
+            raise LocalProtocolError(f"nothing waits for {type(out).__name__} in phase {self.phase.value}")
+        target = self._leads(None if pending is None else type(pending), type(out))
         if target is self.TLS and self.buffered:
             broken = self._injected()
             return self._to_broken(broken, broken.suggested)
         data = self._render(pending, out)
         self._pending = None
-        if target is not None:
-            self.phase = target
+        cause = self._instead(pending, out)
+        if cause is None:
+            self._answered(None if pending is None else type(pending), type(out))
             self.upgrade = target is self.TLS
+        else:
+            self._befell(cause)
         self._moved(pending, out)
         return data
 
     def _render(self, pending: Event | None, out: Out) -> bytes:
         """An answer as bytes. Raises LocalProtocolError for one that is wrong in itself."""
         raise NotImplementedError
+
+    def _instead(self, pending: Event | None, out: Out) -> enum.Enum | None:
+        """What makes this answer lead elsewhere than the table says; None, mostly."""
+        return None
 
     def _moved(self, pending: Event | None, out: Out) -> None:
         """What an answer changes besides the phase."""

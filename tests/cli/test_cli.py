@@ -1,6 +1,8 @@
 """The command line against the API over a real UNIX socket: exit codes, outputs, refusals (the contract)."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,8 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from hornetmail import config
+from hornetmail.archive.keys.paper import backup
+from hornetmail.compose.service import build
 from hornetmail.core.archive.archived import Finding
 from hornetmail.core.archive.retention import RetentionState
 from hornetmail.core.served import Domain, Role
@@ -324,7 +328,11 @@ def test_no_service(tmp_path: Path) -> None:
     assert (done.code, done.out) == (1, "")
     assert done.err == f"hornetmail: the service does not run (nobody listens at {tmp_path.resolve()}/hornetmail.sock)\n"
     done = run(tmp_path, "-c", "elsewhere.toml", "status")
-    assert (done.code, done.err) == (1, "hornetmail: elsewhere.toml: No such file or directory\n")
+    assert (done.code, done.err) == (
+        1,
+        "hornetmail: elsewhere.toml: No such file or directory; name the installation's hornetmail.toml: hornetmail -c FILE …\n",
+    )
+    assert run(tmp_path, "--version").out.startswith("hornetmail ")
     assert run(tmp_path, "no-such-command").code == 2
     assert run(tmp_path).code == 2
     assert run(tmp_path, "--help").code == 0
@@ -388,6 +396,60 @@ def test_init_refuses(tmp_path: Path, arguments: tuple[str, ...], words: str) ->
     assert [path.name for path in tmp_path.iterdir()] == ["full"]
 
 
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory made by ``init``."""
+    top = tmp_path_factory.mktemp("installation")
+    assert run(top, "init", "--dir", "data", "--hostname", "mx.example.test", "--ports", "20000").code == 0
+    return top / "data"
+
+
+def told(done: Done, words: str) -> None:
+    """One line that says what is wrong."""
+    assert (done.code, done.out, words in done.err, done.err.count("\n")) == (1, "", True, 1), done.err
+
+
+def test_offline_commands_say_what_is_wrong(installation: Path) -> None:
+    """Catches a wrong password, a paper with a slip and a damaged or missing database or key that end in a traceback instead of a line (A4, A11, L3)."""
+    paper = backup(os.urandom(32), "paper-secret-1", 0.0)
+    (installation / "key.txt").write_text(paper)
+    (installation / "slip.txt").write_text(paper.replace("\n 2  ", "\n 2  Z"))
+    key = ("archive", "key", "import", "--password-stdin")
+    restoring = ("archive", "restore", "/nowhere", "--password-stdin", "--key")
+    for command in (key, restoring):
+        told(run(installation, *command, "key.txt", stdin=b"another-secret\n"), "the password does not open key")
+        told(run(installation, *command, "slip.txt", stdin=b"paper-secret-1\n"), "line 2")
+    told(run(installation, *restoring, "key.txt", stdin=b"paper-secret-1\n"), "/nowhere")
+    database = installation / "control.db"
+    sound = database.read_bytes()
+    database.write_bytes(os.urandom(len(sound)))
+    told(run(installation, "archive", "rebuild"), "the control database cannot be opened")
+    database.write_bytes(sound)
+    (installation / "keys/server.key").write_bytes(b"short")
+    told(run(installation, "archive", "rebuild"), "server.key")
+
+
+def test_root_does_not_write_into_the_services_directory(tmp_path: Path) -> None:
+    """Catches an offline command or a start as root in a directory of the service's user: it goes well, and afterwards the service cannot read what was made."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a directory away")
+    made = run(tmp_path, "init", "--dir", "data", "--hostname", "mx.example.test", "--ports", "20000")
+    assert made.code == 0
+    (tmp_path / "empty").mkdir()
+    for name in ("data", "empty"):
+        os.chown(tmp_path / name, 65534, 65534)
+    before = sorted(path.name for path in (tmp_path / "data").iterdir())
+    told(run(tmp_path / "data", "archive", "rebuild"), "run it as that user: runuser -u nobody")
+    told(run(tmp_path, "init", "--dir", "empty", "--hostname", "mx.example.test"), "runuser -u nobody")
+    (tmp_path / "key.txt").write_text(backup(os.urandom(32), "paper-secret-1", 0.0))
+    command = ("archive", "key", "import", "key.txt", "--password-stdin")
+    told(run(tmp_path, "-c", "data/hornetmail.toml", *command, stdin=b"paper-secret-1\n"), "runuser -u nobody")
+    with pytest.raises(SystemExit):
+        build(reactor, tmp_path / "data/hornetmail.toml", frozenset())
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == before
+    assert list((tmp_path / "empty").iterdir()) == []
+
+
 class TestRetention(CliCase):
     async def test_rules(self) -> None:
         """Catches rules that come out other than they were typed, that go into force unasked, and a preview that changes something."""
@@ -419,7 +481,7 @@ class TestRetention(CliCase):
         assert "free of all that went by 2030-03-17" in shown.out
         assert "for longer: the mirror does not follow" in shown.out
         kept = await self.cli("archive", "retention", "keep", "12", "13", "--until", "2199-12-31", "--reason", "a case")
-        assert "2 mails are kept until 2200-01-01" in kept.out, kept.err
+        assert re.fullmatch(r"kept until 2200-01-01 \S+: 2 mails\n", kept.out), kept.err
         ((ids, until, _, reason),) = rooms.retention.kept
         assert (ids, until, reason) == ((12, 13), 7_258_118_400.0, "a case")
         assert "a day to come" in await self.refused("archive", "retention", "keep", "12", "--until", "1999-12-31")
@@ -428,7 +490,7 @@ class TestRetention(CliCase):
         """Catches holds that the command line cannot make, list or end, and one that ends without a word though it never was."""
         rooms = await self.open()
         added = await self.cli("archive", "hold", "add", "case 7", "--query", "from:eve", "--id", "12", "--reason", "court")
-        assert added.out == "4 mails are new in it\n", added.err
+        assert added.out == "new in it: 4 mails\n", added.err
         assert rooms.retention.asked == [("from:eve", False, (12,))]
         listed = await self.cli("archive", "hold", "list")
         assert "case 7" in listed.out

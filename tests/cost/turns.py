@@ -41,6 +41,20 @@ class MeasuredReactor:
         self.longest = max(self.longest, self.seconds() - began)
         self.turns += 1
 
+    def iterate(self, *arrivals: Callable[[], Any]) -> None:
+        """One turn as a reactor makes it: all that was due when it began, then what the network brings."""
+        due = sorted((call for call in self._calls if call.getTime() <= self.seconds()), key=lambda one: one.getTime())
+        began = self.seconds()
+        for call in due:
+            if call in self._calls:
+                self._calls.remove(call)
+                call.called = 1
+                call.func(*(call.args or ()))
+        for arrival in arrivals:
+            arrival()
+        self.longest = max(self.longest, self.seconds() - began)
+        self.turns += 1
+
     def run(self) -> None:
         """Turns until nothing is due."""
         while due := [call for call in self._calls if call.getTime() <= self.seconds()]:

@@ -16,7 +16,7 @@ from hornetmail.disk.files import Disk
 from hornetmail.disk.seal import Seal
 from hornetmail.filter.spf import SenderCheck
 from hornetmail.net.dial import Dialer
-from hornetmail.portal.schema import MIGRATIONS
+from hornetmail.portal.rows.schema import MIGRATIONS
 from hornetmail.portal.store import PortalStore
 from hornetmail.spool.start import open_queue
 from tests.delivery.world import HOSTNAME, Access, Meters, WorldCase, reactor

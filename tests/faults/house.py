@@ -45,7 +45,7 @@ from hornetmail.disk.seal import Seal
 from hornetmail.filter.spf import SenderCheck
 from hornetmail.net.dial import Dialer
 from hornetmail.net.listener import PumpFactory
-from hornetmail.portal.schema import MIGRATIONS as PORTAL
+from hornetmail.portal.rows.schema import MIGRATIONS as PORTAL
 from hornetmail.portal.store import PortalStore
 from hornetmail.runtime.bus import Bus
 from hornetmail.runtime.jobs import Jobs

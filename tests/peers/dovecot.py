@@ -64,9 +64,10 @@ userdb static {{
 
 
 class Dovecot:
-    """IMAP in the clear for whoever knows ``password``; every mailbox is there. Started when made; ``close`` removes it."""
+    """IMAP in the clear for whoever knows ``password``; every mailbox is there. ``more`` stands at the end of its configuration. Started when made;
+    ``close`` removes it."""
 
-    def __init__(self, password: str = "at-home") -> None:
+    def __init__(self, password: str = "at-home", more: str = "") -> None:
         said = subprocess.run([DOVECOT, "--version"], check=True, capture_output=True, timeout=20).stdout.decode()
         self.version = said.split()[0].partition("-")[0]
         self.password = password
@@ -81,15 +82,15 @@ class Dovecot:
         text = (COMMON + (AS_2_4 if new else AS_2_3)).format(
             root=self.root, port=self.port, password=password, uid=owner.pw_uid, gid=owner.pw_gid
         )
-        (self.root / "dovecot.conf").write_text(head + text)
-        self._process = subprocess.Popen(
+        (self.root / "dovecot.conf").write_text(head + text + more)
+        self.process = subprocess.Popen(
             [DOVECOT, "-F", "-c", str(self.root / "dovecot.conf")], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
         until(self.answers, "Dovecot answers", seconds=30)
 
     def answers(self) -> bool:
         """Whether it greets. AssertionError with what it said if it has ended."""
-        if self._process.poll() is not None:
+        if self.process.poll() is not None:
             raise AssertionError(self.log())
         try:
             imaplib.IMAP4("127.0.0.1", self.port, timeout=5).shutdown()
@@ -100,13 +101,13 @@ class Dovecot:
     def log(self) -> str:
         """What it said."""
         log = self.root / "log"
-        said = self._process.stderr.read().decode() if self._process.stderr and self._process.poll() is not None else ""
+        said = self.process.stderr.read().decode() if self.process.stderr and self.process.poll() is not None else ""
         return said + (log.read_text(errors="replace") if log.exists() else "")
 
     def close(self) -> None:
         """End it and remove all of it."""
-        self._process.send_signal(signal.SIGTERM)
-        self._process.wait(30)
-        if self._process.stderr:
-            self._process.stderr.close()
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(30)
+        if self.process.stderr:
+            self.process.stderr.close()
         shutil.rmtree(self.root, ignore_errors=True)

@@ -20,7 +20,7 @@ from hornetmail.disk.files import Disk
 from hornetmail.interfaces.body import IBody
 from hornetmail.interfaces.bus import IBus
 from hornetmail.interfaces.directory import IDirectory
-from hornetmail.portal.schema import MIGRATIONS
+from hornetmail.portal.rows.schema import MIGRATIONS
 from hornetmail.portal.store import PortalStore
 from hornetmail.testing.databases import fresh_url
 

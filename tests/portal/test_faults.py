@@ -18,7 +18,7 @@ from hornetmail.core.folder import FolderError
 from hornetmail.db.engines import DatabaseError
 from hornetmail.disk.anchor import DiskAway
 from hornetmail.disk.files import DiskFull
-from hornetmail.portal import index
+from hornetmail.portal.rows import index
 from hornetmail.testing.faulty_disk import FaultyDisk
 from tests.portal.ground import MAIL, TRACE, Bytes, Ground, message, row
 

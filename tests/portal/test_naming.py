@@ -150,6 +150,10 @@ def test_lines_that_are_no_envelope() -> None:
     assert envelope.read(b"".join(parts[:3])) is None
     assert envelope.read(b"".join([parts[1], parts[0], *parts[2:]])) is None
     assert envelope.read(lines + b"Subject: x\r\n") is None
+    for sender, meant in ((b"<a@x.test>", "a@x.test"), (b"<>", ""), (b"a@x.test", "a@x.test"), (b"<a", "<a"), (b"a>", "a>")):
+        kept = envelope.read(b"".join([b"Return-Path: " + sender + b"\r\n", *parts[1:]]))
+        assert kept is not None
+        assert kept.envelope.sender == meant
 
 
 def entry(uid: int, modseq: int, *flags: str) -> Entry:
@@ -189,7 +193,8 @@ class TestFolderInMemory:
         folder = Snapshot(1, "INBOX", "", 1, 1, 1)
         folder.loaded()
         known = self.changed(folder, rounds)
-        for since in {0, 1, 2, rounds // 2, rounds - 2_100, rounds - 50, rounds, rounds + 1, rounds + 9}:
+        news = {folder._recent_from - 1, folder._recent_from, folder._recent_from + 1}
+        for since in {0, 1, 2, rounds // 2, rounds - 2_100, rounds - 50, rounds, rounds + 1, rounds + 9} | news:
             wanted = sorted((modseq, uid, gone) for uid, (modseq, gone) in known.items() if modseq > since)
             assert [(one.modseq, one.uid, one.gone) for one in folder.changes(since)] == wanted
         present = [uid for uid, (_, gone) in known.items() if not gone]
@@ -221,3 +226,21 @@ class TestFolderInMemory:
         assert not folder.claimed
         folder.remove(2, 10)
         assert folder.rows == {}
+
+
+def test_a_message_is_known_wherever_it_goes() -> None:
+    """RFC 8474 section 5.1: would catch an EMAILID that a copy loses, that two messages share, or that the index alone knows."""
+    delivered = naming.delivered_base(1_700_000_000.5, 1234, 2, "mx.example.test", 900, 120)
+    copy = naming.copied_base(naming.copied_base(delivered, "a1"), "b2")
+    assert naming.origin_of(copy) == naming.origin_of(delivered)
+    assert naming.origin_of(naming.delivered_base(1_700_000_000.5, 1235, 2, "mx.example.test", 900, 120)) != naming.origin_of(
+        delivered
+    )
+    for base in (naming.appended_base(1.5, 3, "00aa11bb", "host", 77), "1.1_1.mutt", "plain"):
+        twin = naming.twin_base(base, 2.5, 4, "11aa22bb", "host", 77, bare=base == "plain")
+        second = naming.twin_base(twin, 3.5, 5, "33aa44bb", "host", 77, bare=base == "plain")
+        assert naming.origin_of(second) == naming.origin_of(twin) == naming.origin_of(base)
+        assert len({base, twin, second}) == 3
+        assert naming.is_ours(second, 77) == (base != "plain")
+        assert naming.row_of(second) == 0
+    assert len({naming.origin_of(base) for base in ("a", "b", "1.1_1.mutt", delivered)}) == 4

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import Any
 
+import pytest
 from twisted.trial.unittest import TestCase
 
 from hornetmail.core.folder import FolderError
 from hornetmail.mime.structure import scan
-from hornetmail.portal.body import DIRECT_BYTES
-from hornetmail.portal.maildir import files
+from hornetmail.portal.maildir import files, naming
 from tests.portal.ground import MAIL, TRACE, Bytes, Ground, message, row
 
 LINES = b"Subject: f\n\nline\nline\n"
@@ -87,37 +88,63 @@ class Served(TestCase):
         (entry,) = await inbox.entries()
         assert await self.whole(inbox, entry.uid) == files.with_crlf(data)
 
-    async def test_large_ones_are_read_in_a_thread(self) -> None:
-        """Would catch a reactor that waits for the disk while megabytes are read, a hop for each small mail, and a stretch of a large file with bare LF, all of
-        which has to be read, taken for a small one."""
-        large = b"Subject: l\r\n\r\n" + b"x" * 998 + b"\r\n" + b"line of text\r\n" * (DIRECT_BYTES // 14)
+    async def test_no_file_is_opened_in_the_reactor(self) -> None:
+        """Would catch a reactor that waits for the disk while a mail is read: all others wait with it (rule 8d). Small and large ones, pieces of them, and
+        many at once, a foreign file with bare LF among them."""
+        large = b"Subject: l\r\n\r\n" + b"x" * 998 + b"\r\n" + b"line of text\r\n" * 30_000
         await self.ground.portal.deliver(1, message(), row(), Bytes(MAIL))
         await self.ground.portal.deliver(1, message(large, 2), row(2), Bytes(large))
         self.drop("1.1_1.other", large.replace(b"\r\n", b"\n"))
         inbox = await self.inbox()
-        small, ours, foreign = [await inbox.body(entry.uid) for entry in await inbox.entries()]
-        ground = small._box.ground
-        thread, hops = ground.thread, []
+        wholes = {1: TRACE + MAIL, 2: TRACE + large, 3: large}
+        opened: list[str] = []
+        whole_open = self.ground.disk.open
 
-        def counted(*arguments: Any) -> Any:
-            hops.append(arguments[0].__name__)
-            return thread(*arguments)
+        def noted(*arguments: Any) -> int:
+            opened.append(threading.current_thread().name)
+            return whole_open(*arguments)
 
-        self.patch(ground, "thread", counted)
-        for body, start, length, wanted in (
-            (small, 0, -1, []),
-            (ours, 0, 1000, []),
-            (ours, ours.size - 10, -1, []),
-            (ours, 0, DIRECT_BYTES, []),
-            (ours, 0, DIRECT_BYTES + 1, ["read"]),
-            (ours, 0, -1, ["read"]),
-            (foreign, 0, 1000, ["read"]),
-        ):
-            hops.clear()
-            data = await body.read(start, length)
-            whole = TRACE + MAIL if body is small else TRACE + large if body is ours else large
-            assert data == (whole[start:] if length < 0 else whole[start : start + length])
-            assert hops == wanted, (start, length)
+        self.patch(self.ground.disk, "open", noted)
+        for uid, whole in wholes.items():
+            body = await inbox.body(uid)
+            assert await body.read() == whole
+            assert await body.read(5, 100) == whole[5:105]
+        wanted = [(uid, start, 50) for uid in (3, 1, 2) for start in (0, 40)]
+        assert await inbox.pieces([*wanted, (9, 0, 5)]) == [*(wholes[u][s : s + 50] for u, s, _ in wanted), None]
+        assert opened
+        assert threading.main_thread().name not in opened
+
+    async def test_headers_are_kept(self) -> None:
+        """Would catch a header sync of a folder that opens each of its files: of what was delivered, appended, copied, moved and dropped by another program,
+        each is read once at most. A header too long to be kept is served all the same."""
+        inbox = await self.inbox()
+        await self.ground.portal.deliver(1, message(), row(), Bytes(MAIL))
+        deposit = inbox.append([], None)
+        await deposit.write(MAIL)
+        await deposit.commit()
+        self.drop("1.1_1.other", b"Subject: f\nTo: g\n\nline\n")
+        inbox = await self.inbox()
+        await inbox.copy([1, 2], "Sent")
+        sent = await self.ground.portal.tree(1).open("Sent")
+        await inbox.move([2], "Trash")
+        trash = await self.ground.portal.tree(1).open("Trash")
+        assert await inbox.headers([3]) == {3: b"Subject: f\r\nTo: g\r\n\r\n"}
+        head = MAIL.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+        self.patch(self.ground.disk, "open", lambda *arguments: self.fail("a file was opened"))
+        assert await inbox.headers([1, 3, 7]) == {1: TRACE + head, 3: b"Subject: f\r\nTo: g\r\n\r\n"}
+        assert await sent.headers([1, 2]) == {1: TRACE + head, 2: head}
+        assert await trash.headers([1]) == {1: head}
+        assert (await inbox.structures([1]))[1].body == len(TRACE + head)
+
+    async def test_a_header_too_long_to_be_kept(self) -> None:
+        """Would catch one that is cut, or left out."""
+        mail = b"Subject: x\r\nX-Long: " + b"word " * 10_000 + b"\r\n\r\nbody\r\n"
+        inbox = await self.inbox()
+        deposit = inbox.append([], None)
+        await deposit.write(mail)
+        await deposit.commit()
+        for _ in range(2):
+            assert await inbox.headers([1]) == {1: mail[:-6]}
 
     async def test_structure_of_what_a_client_brought(self) -> None:
         """Would catch a structure whose offsets are not those of the mail: FETCH BODY[1] would begin a byte late."""
@@ -161,6 +188,44 @@ class Served(TestCase):
             assert caught.exception.code == code, (old, new)
         assert [info.name for info in await tree.folders()] == ["INBOX", "Archive", "Drafts", "Junk", "Sent", "Trash"]
 
+    async def test_a_folder_says_what_the_tree_says(self) -> None:
+        """Would catch a folder that is subscribed in one answer and not in another."""
+        tree = self.ground.portal.tree(1)
+        await tree.create("a")
+        for on in (True, False):
+            await tree.subscribe("a", on)
+            (listed,) = [info for info in await tree.folders() if info.name == "a"]
+            assert (await tree.open("a")).info == listed
+            assert listed.subscribed is on
+
+    async def test_a_directory_by_another_name(self) -> None:
+        """Would catch a directory whose odd spelling stands for the name of another: both would be one folder, with the mail of one of them."""
+        for directory in (".Mine", ".&AE0-ine"):
+            for sub in ("new", "cur", "tmp"):
+                (self.ground.maildir() / directory / sub).mkdir(parents=True)
+        await self.ground.restart()
+        names = [info.name for info in await self.ground.portal.tree(1).folders()]
+        assert names.count("Mine") == 1
+        assert self.ground.maildir().joinpath(".&AE0-ine").is_dir()
+        (self.ground.maildir() / ".Mine").rename(self.ground.maildir() / ".Others")
+        await self.ground.restart()
+        names = [info.name for info in await self.ground.portal.tree(1).folders()]
+        assert "Mine" not in names
+        assert "Others" in names
+
+    async def test_what_lies_below_goes_along_or_nothing_goes(self) -> None:
+        """Would catch a folder that nobody can open any more, since it lies too deep, or has too long a name, below one that was renamed."""
+        tree = self.ground.portal.tree(1)
+        await tree.create("a/b")
+        deep, long = "/".join("x" * 20), "y" * 254
+        for new in (deep, long):
+            with self.assertRaises(FolderError) as caught:  # noqa: PT027
+                await tree.rename("a", new)
+            assert caught.exception.code == "CANNOT"
+        assert {"a", "a/b"} <= {info.name for info in await tree.folders()}
+        await tree.rename("a", deep[2:])
+        assert (await (await tree.open(f"{deep[2:]}/b")).status()).messages == 0
+
     async def test_who_has_mail_without_an_envelope(self) -> None:
         """Would catch foreign mail in INBOX that the drain's page does not show, mail of other folders that it does, and a mailbox that nobody opened yet."""
         portal = self.ground.portal
@@ -174,3 +239,40 @@ class Served(TestCase):
         assert await portal.holding([1], {1001}) == []
         self.drop("1.1_1.other:2,S", LINES, sub="cur")
         assert await portal.holding([2, 1, 99]) == [1]
+
+    async def test_into_the_folder_itself(self) -> None:
+        """RFC 6851 section 3.3: MOVE into the selected mailbox is allowed where COPY is. A copy that has its way home before it still drains (rule
+        10). Would catch a refusal, a message lost, or one that is there twice."""
+        await self.ground.portal.deliver(1, message(), row(), Bytes(MAIL))
+        inbox = await self.inbox()
+        before = (await inbox.entries())[0]
+        moved = await inbox.move([1], "INBOX")
+        assert (moved.sources, moved.targets) == ((1,), (2,))
+        (entry,) = await inbox.entries()
+        assert (entry.uid, entry.flags, entry.date, entry.size) == (2, before.flags, before.date, before.size)
+        assert naming.row_of(entry.name) == naming.row_of(before.name) != 0
+        assert (await self.whole(inbox, 2)).endswith(b"Bob\r\n")
+        await self.ground.restart()
+        assert [entry.uid for entry in await (await self.inbox()).entries()] == [2]
+
+    async def test_made_anew_while_a_message_arrives(self) -> None:
+        """Would catch an APPEND that lands in another folder of the same name, or tells the UIDVALIDITY of the one that has gone."""
+        tree = self.ground.portal.tree(1)
+        await tree.create("Work")
+        deposit = (await tree.open("Work")).append((), None)
+        await deposit.write(MAIL)
+        await tree.delete("Work")
+        await tree.create("Work")
+        with pytest.raises(FolderError) as caught:
+            await deposit.commit()
+        assert caught.value.code == "NONEXISTENT"
+        folder = await tree.open("Work")
+        assert not await folder.entries()
+        deposit = folder.append((), None)
+        await deposit.write(MAIL)
+        await tree.rename("Work", "Old")
+        await tree.create("Work")
+        copied = await deposit.commit()
+        old = await tree.open("Old")
+        assert (copied.uidvalidity, copied.targets) == (old.info.uidvalidity, (1,))
+        assert [entry.uid for entry in await old.entries()] == [1]

@@ -11,7 +11,8 @@ from twisted.trial.unittest import TestCase
 
 from hornetmail.core.delivery.queued import Portal
 from hornetmail.core.folder import FolderError
-from hornetmail.portal import expiry, index, store
+from hornetmail.portal import expiry, store
+from hornetmail.portal.rows import index
 from tests.portal.ground import MAIL, TRACE, Bytes, Ground, message, row
 
 DAY = 86400.0
@@ -143,6 +144,7 @@ class Stored(TestCase):
     async def test_removals_are_told_up_to_a_bound(self) -> None:
         """Would catch a table of removals that only grows, and newest ones that a client is not told after a restart."""
         self.patch(index, "GONE_KEPT", 3)
+        self.patch(index, "GONE_LOOKED_AT", 1)
         for number in range(1, 9):
             await self.delivered(number)
         before = (await (await self.inbox()).status()).modseq

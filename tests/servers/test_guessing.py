@@ -170,8 +170,10 @@ def test_gone_while_it_waits() -> None:
     """Those who hang up meanwhile leave a timer each."""
     client = Stranger(MX)
     client.say(b"EHLO pc\r\nMAIL FROM:<a@far.test>\r\n" + b"RCPT TO:<nobody@example.test>\r\n" * 10)
+    client.world.clock.advance(0)
     assert client.world.clock.getDelayedCalls()
     client.pump.connectionLost(Failure(ConnectionLost()))
+    client.world.clock.advance(0)
     assert not client.world.clock.getDelayedCalls()
 
 

@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from hornetmail.core.delivery.queued import Row, RowKind, RowState, Settled, WaitsFor
 from hornetmail.disk.files import Disk
 from hornetmail.disk.seal import Seal
+from hornetmail.spool.disk.earlier import understand
+from hornetmail.spool.disk.journal import LiveRow
 from hornetmail.spool.start import OpenedQueue, open_queue
 
 SAMPLE = Path(__file__).parent / "earlier"
@@ -113,3 +115,14 @@ class Earlier(TestCase):
             assert now["after.archive"].reason == "staged 1"
             assert now["indexed.parked"].waits_for is WaitsFor.MAILBOX
             (self.directory / "queue.db").unlink()
+
+
+class Understood(SynchronousTestCase):
+    """Rows as they stand in a record, without a queue around them."""
+
+    def test_words_that_only_look_like_it(self) -> None:
+        """Would catch a queue that does not start because the numbers in an old reason are none: of nobody, of another script, of a person's own words."""
+        for text, staged in (("", ()), ("12,13", (12, 13)), ("12,,x,\u00b2,14", (12, 14)), ("by hand", ())):
+            row = LiveRow(1, 1, RowKind.ARCHIVE, RowState.QUEUED, "", 0, reason="staged " + text)
+            understand(row)
+            assert (row.staged, row.reason) == (staged, "")

@@ -119,6 +119,8 @@ class Sets(SynchronousTestCase):
         assert [list(one.after(0)) for one in index.among(mailbox=7)] == [[3]]
         assert list(index.among(mailbox=8)) == list(index.among(domain="z.test")) == []
         assert list(after(index.among(states=(RowState.QUEUED,), kinds=(D, R)), 1)) == [2, 3, 5]
+        assert list(after(index.among(states=(RowState.WAITING,)), 0)) == [4], "no others are looked at"
+        assert list(after(index.among(kinds=(R,)), 0)) == [3]
         assert list(after(index.among(), 0)) == [1, 2, 3, 4, 5, 6]
         assert [index.opened(kind) for kind in (D, A, R)] == [3, 1, 1]
         index.set(rows[0], RowState.HELD)
@@ -283,3 +285,18 @@ class InTurn(SynchronousTestCase):
         turns.end(first)
         turns.end(self.successResultOf(waits))
         assert len(turns) == 0
+
+
+class InPieces(SynchronousTestCase):
+    def test_numbers_that_come_backwards(self) -> None:
+        """Would catch a row that cannot be found, or told of, any more because it stands where its piece was split."""
+        self.patch(bytime, "_PIECE", 4)
+        keys = [(float(second), number) for second in range(9) for number in range(1, 9)]
+        for first in range(len(keys)):
+            times = TimedSet()
+            for key in [*keys[first:], *reversed(keys[:first])]:
+                times.add(*key)
+            assert not any(times.add(*key) for key in keys)
+            assert times.size == len(keys)
+            assert times._last == [(seconds[-1], ids[-1]) for seconds, ids in zip(times._times, times._ids, strict=True)]
+            assert [times.pop() for _ in keys] == keys

@@ -95,7 +95,7 @@ class RootStore:
         else:
             secret = self._chosen.secret()
             if secret is None:
-                raise KeyTrouble(f"{self._chosen.name} was not typed yet, under which the archive's key shall lie")
+                raise KeyTrouble(f"{self._chosen.name} was not chosen yet: archive key passphrase, or the page Archive key")
             self._write_sealed(root, secret)
             self._remove(self._plain.path)
         self._elsewhere = False

@@ -14,8 +14,8 @@ from hornetmail.cli.archive.exporting import FORMATS, export_all
 from hornetmail.cli.archive.media import medium
 from hornetmail.cli.archive.retention import hold, retention
 from hornetmail.cli.client import Client, Failure
-from hornetmail.cli.output import clean, emit, json_option, moment, size, table
-from hornetmail.cli.session import Session, password_from, with_client
+from hornetmail.cli.output import clean, count, emit, json_option, moment, size, table
+from hornetmail.cli.session import Session, offline, password_from, with_client
 
 
 @click.group()
@@ -69,7 +69,7 @@ def export(
         if id is not None or file is not None or evidence:
             raise click.UsageError("--all goes without an ID, a file and --evidence")
         total, added = export_all(client, directory, form, click.echo)
-        click.echo(f"{total} mails in {clean(str(directory))}, {added} of them new")
+        click.echo(f"{count(total, 'mail')} in {clean(str(directory))}, {added} of them new")
         return
     if id is None:
         raise click.UsageError("an ID, or --all DIR")
@@ -150,12 +150,12 @@ def rebuild(session: Session, passphrase_stdin: bool, as_json: bool) -> None:
     from hornetmail.compose.setting_up import setup
 
     passphrase = password_from(True, "") if passphrase_stdin else ""
-    answer = _offline(setup.rebuild, session.config(), passphrase)
+    answer = offline(setup.rebuild, session.config(), passphrase)
     unreadable = answer["unreadable"]
     if as_json:
         emit(answer)
     else:
-        click.echo(f"{answer['mails']} mails")
+        click.echo(count(answer["mails"], "mail"))
         if unreadable:
             table(("Where", "What"), [(one["where"], one["what"]) for one in unreadable])
     if unreadable:
@@ -213,7 +213,7 @@ def key_backup(client: Client, file: str, parts: int, need: int, password_stdin:
     made = client.call("POST", "archive", "key", "backup", password=password, parts=parts, need=need)
     _write_papers(names, made)
     if file != "-":
-        click.echo(f"{', '.join(names)} written: print {'them' if parts > 1 else 'it'}, and keep it where the archive is not")
+        click.echo(f"{', '.join(names)} written: {_kept_apart(parts)}")
 
 
 @key.command("new")
@@ -234,7 +234,9 @@ def key_new(client: Client, file: str, parts: int, need: int, password_stdin: bo
     if file == "-":
         return
     listed = " ".join(map(clean, names))
-    click.echo(f"{listed} written: print it, then confirm that it can be read: archive key confirm {' '.join(names[:need])}")
+    click.echo(
+        f"{listed} written: print {'them' if parts > 1 else 'it'}, then confirm that {'they' if parts > 1 else 'it'} can be read: archive key confirm {' '.join(names[:need])}"
+    )
     click.echo("The new key is pending; the present one stays in force.")
 
 
@@ -295,7 +297,7 @@ def key_import(session: Session, files: tuple[str, ...], password_stdin: bool) -
 
     config = session.config()
     text = _paper(files)
-    _offline(setup.import_key, config, text, _paper_password(password_stdin))
+    offline(setup.import_key, config, text, _paper_password(password_stdin))
     click.echo("the key is imported")
 
 
@@ -316,16 +318,12 @@ def audit(client: Client, limit: int, as_json: bool) -> None:
     table(("Number", "At", "Who", "What", "To", "Result"), rows)
 
 
-def _offline(call: Any, *arguments: Any) -> Any:
-    """A blocking call of ``compose.setup``; what it raises is told in one line."""
-    try:
-        return call(*arguments)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise Failure(str(error) or type(error).__name__) from None
-
-
 def _summary(answer: Any) -> str:
     return ", ".join(f"{name} {value}" for name, value in answer.items()) if isinstance(answer, dict) else ""
+
+
+def _kept_apart(parts: int) -> str:
+    return "print them, and give each to another holder" if parts > 1 else "print it, and keep it where the archive is not"
 
 
 def _names(file: str, parts: int) -> list[str]:

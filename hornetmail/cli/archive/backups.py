@@ -11,8 +11,8 @@ import msgspec
 
 from hornetmail.cli.client import Client, Failure
 from hornetmail.cli.jobs import run_job
-from hornetmail.cli.output import clean, emit, json_option, moment, size, table
-from hornetmail.cli.session import Session, password_from, with_client
+from hornetmail.cli.output import clean, count, emit, json_option, moment, size, table
+from hornetmail.cli.session import Session, offline, password_from, with_client
 
 
 def kind_of(place: str) -> str:
@@ -160,14 +160,11 @@ def restore(
     kind = kind_of(source)
     place = source if kind != "directory" else str(Path(source).absolute())
     wanted = Source(kind, place, {name: value for name, value in given.items() if value}, secret)
-    try:
-        done = run(config, wanted, text, password, lambda line: None if as_json else click.echo(clean(line)), stamp)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise Failure(str(error) or type(error).__name__) from None
+    done = offline(run, config, wanted, text, password, lambda line: None if as_json else click.echo(clean(line)), stamp)
     if as_json:
         emit(msgspec.to_builtins(done))
     else:
-        click.echo(f"{done.mails} mails on medium {done.medium}")
+        click.echo(f"{count(done.mails, 'mail')} on medium {done.medium}")
         click.echo(
             f"people and settings are those of backup {done.control}"
             if done.control

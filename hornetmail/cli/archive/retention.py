@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from hornetmail.cli.client import Client
-from hornetmail.cli.output import clean, emit, json_option, moment, size, table
+from hornetmail.cli.output import clean, count, emit, json_option, moment, size, table
 from hornetmail.cli.session import with_client
 
 RULES = "WHAT=DAYS, where WHAT is * or some of DOMAIN, in, out, internal, spam and ham, with / between: example.com/in=3650 spam=30 *=365"
@@ -68,7 +68,7 @@ def show(client: Client, as_json: bool) -> None:
     if answer["walking"]:
         click.echo("the rules are being applied to the mail that is there")
     if answer["marked"]:
-        click.echo(f"{answer['marked']} mails are marked and go with the next purges")
+        click.echo(f"marked, and going with the next purges: {count(answer['marked'], 'mail')}")
     if answer["waiting"]:
         click.echo(f"{answer['waiting']} packs still hold something that went")
     if answer["gone_by"]:
@@ -78,7 +78,9 @@ def show(client: Client, as_json: bool) -> None:
 
 
 def _tell(answer: Any) -> None:
-    click.echo(f"{answer['going']} of {answer['mails']} mails would be marked in the next night ({size(answer['bytes'])})")
+    click.echo(
+        f"{answer['going']} of {count(answer['mails'], 'mail')} would be marked in the next night ({size(answer['bytes'])})"
+    )
     if answer["going"]:
         click.echo(
             f"received {moment(answer['oldest'])} to {moment(answer['newest'])}; for example {', '.join(answer['sample'][:5])}"
@@ -136,7 +138,7 @@ def keep(client: Client, ids: tuple[str, ...], until: datetime.datetime, reason:
     """Keep mail for longer than the rules say. What must not go at all is for a hold."""
     end = until.replace(tzinfo=datetime.UTC) + datetime.timedelta(days=1)
     done = client.call("POST", "archive", "keep", ids=list(ids), until=end.timestamp(), reason=reason)
-    click.echo(f"{done['changed']} mails are kept until {moment(end.timestamp())}")
+    click.echo(f"kept until {moment(end.timestamp())}: {count(done['changed'], 'mail')}")
 
 
 @click.group()
@@ -155,7 +157,7 @@ def hold() -> None:
 def hold_add(client: Client, name: str, query: str, ids: tuple[str, ...], reason: str) -> None:
     """Hold mail under NAME, a case, say; again to add more."""
     answer = client.call("POST", "archive", "holds", name=name, query=query, ids=list(ids), reason=reason)
-    click.echo(f"{answer['mails']} mails are new in it")
+    click.echo(f"new in it: {count(answer['mails'], 'mail')}")
 
 
 @hold.command("release")

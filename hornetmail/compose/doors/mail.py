@@ -77,4 +77,5 @@ def _factory(base: Foundations, services: Services, policy: SMTPPolicy, tls: Ser
         refusal=f"421 4.7.0 {base.config.hostname} too many connections, come later\r\n".encode(),
         tls_context_factory=tls,
         implicit_tls=implicit,
+        rota=base.rota,
     )

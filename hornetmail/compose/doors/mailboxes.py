@@ -48,6 +48,7 @@ def _imap(base: Foundations, people: People, rooms: MailRooms, tls: ServerTLS, *
         refusal=b"* BYE too many connections, come later\r\n",
         tls_context_factory=tls,
         implicit_tls=implicit,
+        rota=base.rota,
     )
 
 
@@ -64,4 +65,5 @@ def _pop3(base: Foundations, people: People, rooms: MailRooms, tls: ServerTLS, *
         refusal=b"-ERR [SYS/TEMP] too many connections, come later\r\n",
         tls_context_factory=tls,
         implicit_tls=implicit,
+        rota=base.rota,
     )

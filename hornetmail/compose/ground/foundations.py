@@ -20,8 +20,10 @@ from hornetmail.db.migrate import Migration
 from hornetmail.db.pool import Database, OpenDatabase, Watch
 from hornetmail.disk.files import Disk
 from hornetmail.disk.lock import DirectoryLock
-from hornetmail.disk.mounts import refuse_network
+from hornetmail.disk.mounts import refuse_foreign, refuse_network
 from hornetmail.disk.threads import thread_pool
+from hornetmail.net.outbox import Outbox
+from hornetmail.net.rota import Rota
 from hornetmail.runtime.alarms import AlarmBook
 from hornetmail.runtime.bus import Bus
 from hornetmail.runtime.jobs import PlannedJob
@@ -43,7 +45,7 @@ class Foundations:
     """Taken before anything else starts. Raises AlreadyRunning, NetworkFileSystem, OSError or ValueError, each in one line.
 
     ``closing`` collects what has to be closed, in reverse order of opening. ``jobs`` collects what the timetable shall run, ``planned`` what is due at times
-    of the day. ``open_database`` opens every database.
+    of the day. ``open_database`` opens every database. ``rota``: the one of all doors.
     """
 
     open_database: OpenDatabase = Database.open
@@ -51,6 +53,7 @@ class Foundations:
     def __init__(self, reactor: Any, config: Config, restoring: bool = False) -> None:
         self.reactor = reactor
         self.config = config
+        refuse_foreign(config.root)
         self.lock = DirectoryLock(config.root)
         try:
             refuse_network(config.root)
@@ -61,6 +64,7 @@ class Foundations:
             self.lock.release()
             raise
         self.disk = Disk()
+        self.rota = Rota(reactor, Outbox(reactor))
         self.bus = Bus(reactor)
         self.meters = Meters()
         self.ids = IdSource(reactor.seconds, config.node)

@@ -49,7 +49,7 @@ from hornetmail.net.ask import Asker
 from hornetmail.net.dial import Dialer
 from hornetmail.net.resolver import Resolver
 from hornetmail.net.smtp import Timeouts
-from hornetmail.portal.schema import MIGRATIONS as PORTAL
+from hornetmail.portal.rows.schema import MIGRATIONS as PORTAL
 from hornetmail.portal.store import PortalStore
 from hornetmail.runtime.jobs import PlannedJob
 from hornetmail.runtime.timetable import Job

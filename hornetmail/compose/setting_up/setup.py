@@ -23,10 +23,14 @@ from hornetmail.config import Config
 from hornetmail.core.archive.archived import ArchiveError
 from hornetmail.core.mail.address import AddressError, fold_domain
 from hornetmail.core.served import Role
+from hornetmail.db.engines import DatabaseError
+from hornetmail.db.migrate import SchemaError
 from hornetmail.disk.anchor import Anchor
 from hornetmail.disk.files import Disk
 from hornetmail.disk.lock import AlreadyRunning
-from hornetmail.disk.mounts import NetworkFileSystem
+from hornetmail.disk.mounts import NetworkFileSystem, refuse_foreign
+from hornetmail.disk.records import LogBroken
+from hornetmail.disk.seal import BrokenSeal
 
 T = TypeVar("T")
 
@@ -57,8 +61,10 @@ def init(directory: Path, hostname: str, ports: int | None = None) -> InitResult
         hostname = fold_domain(hostname)
     except AddressError as error:
         raise configuration.ConfigError(f"--hostname: {error}") from None
-    if directory.exists() and any(directory.iterdir()):
-        raise NotEmpty(f"{directory} is not empty")
+    if directory.exists():
+        refuse_foreign(directory)
+        if any(directory.iterdir()):
+            raise NotEmpty(f"{directory} is not empty")
     text = configuration.write_default(directory, hostname, ports)
     disk = Disk()
     for name in ("", "keys", "tls", "queue", "portal", "archive"):
@@ -106,7 +112,7 @@ def with_foundations(config: Config, task: Callable[[Foundations], Awaitable[T]]
 
     try:
         return offline.run(run)
-    except (AlreadyRunning, NetworkFileSystem, ArchiveError) as error:
+    except (AlreadyRunning, NetworkFileSystem, ArchiveError, DatabaseError, SchemaError, BrokenSeal, LogBroken) as error:
         raise SetupError(str(error)) from error
 
 
@@ -133,10 +139,18 @@ def rebuild(config: Config, passphrase: str = "") -> dict[str, Any]:
     return with_foundations(config, task)
 
 
+def read_paper(text: str, password: str) -> bytes:
+    """The root key. Raises SetupError that names the bad line, or says that the password is wrong."""
+    try:
+        return paper.restore(text, password)
+    except ArchiveError as error:
+        raise SetupError(str(error)) from None
+
+
 def import_key(config: Config, text: str, password: str) -> None:
-    """Put the key of a paper in place; where a passphrase is asked for, the paper's password is that from now on. Raises ArchiveError that names the bad line, or SetupError: it is older than the archive's keys, or not
+    """Put the key of a paper in place; where a passphrase is asked for, the paper's password is that from now on. Raises SetupError: a line is bad, the key is older than the archive's keys, or not
     theirs while the key that is here opens them."""
-    root = paper.restore(text, password)
+    root = read_paper(text, password)
 
     async def task(base: Foundations) -> None:
         roots = root_store(config, base.disk)

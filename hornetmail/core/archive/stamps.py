@@ -81,7 +81,7 @@ def problem_of(authority: Authority) -> str:
         return "a name is 1 to 40 of a-z, 0-9, dot, hyphen and underscore"
     try:
         url = urlsplit(authority.url)
-        good = url.scheme in ("http", "https") and bool(url.hostname) and not url.username and (url.port or 1) > 0
+        good = url.scheme in ("http", "https") and bool(url.hostname) and not url.username and url.port != 0
     except ValueError:
         good = False
     if not good or not authority.url.isascii() or any(one <= " " for one in authority.url) or len(authority.url) > 1000:

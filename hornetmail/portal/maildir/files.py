@@ -14,7 +14,6 @@ import msgspec
 
 from hornetmail.disk.anchor import Anchor
 from hornetmail.disk.files import Disk
-from hornetmail.mime.structure import Part, scan
 from hornetmail.portal.maildir import naming
 from hornetmail.portal.maildir.snapshot import Place
 
@@ -47,6 +46,14 @@ class Found(msgspec.Struct, frozen=True, gc=False):
     place: Place
     size: int
     date: float
+
+
+class Piece(msgspec.Struct, frozen=True, gc=False):
+    """What is to be read of a message as served."""
+
+    place: Place
+    start: int
+    length: int
 
 
 class Listing(msgspec.Struct, frozen=True, gc=False):
@@ -419,13 +426,23 @@ class Maildir:
         except OSError as error:
             return error
 
+    def pieces(self, name: str, wanted: Sequence[Piece | None]) -> list[bytes | None]:
+        """A piece of each message; None for one that is not where it was."""
+        found: list[bytes | None] = []
+        for piece in wanted:
+            try:
+                found.append(None if piece is None else self.read(name, piece.place, piece.start, piece.length))
+            except FileNotFoundError:
+                found.append(None)
+        return found
+
     @anchored
-    def trees(self, name: str, wanted: Sequence[tuple[int, Place]]) -> dict[int, Part]:
-        """Structures read from the files; messages that are gone are left out."""
-        found: dict[int, Part] = {}
+    def each_whole(self, name: str, wanted: Sequence[tuple[int, Place]], make: Callable[[bytes], T]) -> dict[int, T]:
+        """What ``make`` makes of each message; those that are gone are left out."""
+        found: dict[int, T] = {}
         for uid, place in wanted:
             with contextlib.suppress(FileNotFoundError):
-                found[uid] = scan(self.read(name, place, 0, -1))
+                found[uid] = make(self.read(name, place, 0, -1))
         return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+import hashlib
 import re
 
 INBOX = "INBOX"
@@ -19,7 +20,7 @@ _ROW = re.compile(r"[0-9]+\.R([0-9]{1,19})P")
 _HIDDEN = re.compile(r",E=([0-9]{1,7})(?:,|\Z)")
 _SIZES = re.compile(r",S=([0-9]{1,15}),W=([0-9]{1,15})(?:,|\Z)")
 
-_SETS: dict[str, frozenset[str]] = {}
+_ORIGIN = re.compile(r",O=([0-9a-f]{32})(?:,|\Z)")
 
 
 def split_name(name: str) -> tuple[str, str]:
@@ -58,6 +59,20 @@ def is_ours(base: str, size: int) -> bool:
     return found is not None and int(found[1]) == int(found[2]) == size
 
 
+def origin_of(base: str) -> str:
+    """What a message is known by wherever it was moved or copied to, 32 hexadecimal digits: its EMAILID (RFC 8474 section 5.1). The name has it, so that
+    it outlives the index: a message that we delivered keeps its row's number, a copy of any other says whose copy it is."""
+    found = _ORIGIN.search(base)
+    if found:
+        return found[1]
+    first = base
+    if row_of(base):
+        head, dot, tail = base.partition(".R")
+        unique, point, rest = tail.partition(".")
+        first = f"{head}{dot}{unique.partition('C')[0]}{point}{rest}"
+    return hashlib.blake2b(first.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
 def safe_host(host: str) -> str:
     """A host name as it may stand in a file name."""
     return re.sub(r"[^A-Za-z0-9.\-]", "_", host)[:64] or "localhost"
@@ -76,9 +91,19 @@ def copied_base(base: str, token: str) -> str:
 
 
 def appended_base(seconds: float, number: int, token: str, host: str, size: int) -> str:
-    """A name for a message that a client brought, or a copy of one."""
+    """A name for a message that a client brought."""
+    return f"{_unique(seconds, number, token, host)},S={size},W={size}"
+
+
+def twin_base(base: str, seconds: float, number: int, token: str, host: str, size: int, *, bare: bool) -> str:
+    """A name for a copy of a message that was not delivered by us. ``bare``: nothing is said of its size, because it is not served as it is."""
+    sizes = "" if bare else f",S={size},W={size}"
+    return f"{_unique(seconds, number, token, host)}{sizes},O={origin_of(base)}"
+
+
+def _unique(seconds: float, number: int, token: str, host: str) -> str:
     whole, _, fraction = f"{seconds:.6f}".partition(".")
-    return f"{whole}.M{fraction}Q{number}P{token}.{host},S={size},W={size}"
+    return f"{whole}.M{fraction}Q{number}P{token}.{host}"
 
 
 # Folders ------------------------------------------------------------------------------------------------------------------------

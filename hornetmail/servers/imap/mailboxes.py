@@ -1,18 +1,17 @@
-"""Commands about folders by name (RFC 3501 section 6.3; RFC 5258, 5819, 6154, 3691)."""
+"""Commands about folders by name (RFC 3501 section 6.3; RFC 5258, 5819, 6154)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from hornetmail.core.folder import Entry, FolderError, FolderStatus
-from hornetmail.net.pump import Answer, Result
+from hornetmail.core.folder import FolderError, FolderStatus
+from hornetmail.interfaces.folders import IFolder
+from hornetmail.net.pump import Answer
 from hornetmail.servers.imap.mounts import Listed
-from hornetmail.servers.imap.view import SYSTEM_FLAGS, View
 from hornetmail.wire.imap import commands as c
-from hornetmail.wire.imap.answers import Tagged
 from hornetmail.wire.imap.names import DELIMITER, Pattern
-from hornetmail.wire.imap.render import flag_list, mailbox_name
+from hornetmail.wire.imap.render import mailbox_name
 
 if TYPE_CHECKING:
     from hornetmail.servers.imap.session import ImapSession
@@ -25,66 +24,6 @@ LEVELS = 50
 def trycreate(error: FolderError) -> FolderError:
     """The error of a target (RFC 3501 section 7.1, TRYCREATE)."""
     return FolderError("TRYCREATE", error.text) if error.code == "NONEXISTENT" else error
-
-
-def select(session: ImapSession, command: c.Select) -> Result:
-    """SELECT and EXAMINE."""
-    session.deselect()
-    return _select(session, command)
-
-
-async def _select(session: ImapSession, command: c.Select) -> Answer:
-    assert session.person is not None
-    tree, inner = session.mounts.locate(command.mailbox)
-    folder = await tree.open(inner)
-    if not folder.info.selectable:
-        raise FolderError("NONEXISTENT", "This mailbox holds only others")
-    readonly = command.readonly or folder.info.readonly
-    view = View(command.mailbox, tree, folder, readonly)
-    session.select(view, session.person.mailbox)
-    try:
-        figures = await folder.status()
-        entries = await folder.entries()
-    except BaseException:
-        session.deselect()
-        raise
-    view.modseq = figures.modseq
-    view.uids.extend([entry.uid for entry in entries])
-    uidnext = max(figures.uidnext, view.uids[-1] + 1 if view.uids else 1)
-    view.recent_from = uidnext if not readonly else 1 << 32
-    data = _selected(view, figures, entries, uidnext)
-    return Tagged("OK", "Selected", "READ-ONLY" if readonly else "READ-WRITE", data)
-
-
-def _selected(view: View, figures: FolderStatus, entries: Sequence[Entry], uidnext: int) -> bytes:
-    view.keywords = frozenset().union(*{entry.flags for entry in entries}) - SYSTEM_FLAGS
-    flags = flag_list(SYSTEM_FLAGS | view.keywords)
-    permanent = b"()" if view.readonly else flags[:-1] + b" \\*)"
-    unseen = next((n for n, entry in enumerate(entries, 1) if "\\Seen" not in entry.flags), 0)
-    return b"".join(
-        (
-            b"* FLAGS %b\r\n* OK [PERMANENTFLAGS %b] Flags that stay\r\n" % (flags, permanent),
-            view.counts(),
-            b"* OK [UNSEEN %d] First unseen\r\n" % unseen if unseen else b"",
-            b"* OK [UIDVALIDITY %d] UIDs valid\r\n* OK [UIDNEXT %d] Next UID\r\n" % (figures.uidvalidity, uidnext),
-        )
-    )
-
-
-def close(session: ImapSession, command: c.Close) -> Result:
-    """CLOSE and UNSELECT."""
-    view = session.view
-    if view is None or view.readonly or not command.expunge:
-        session.deselect()
-        return Tagged("OK", "Closed")
-    return _close(session, view)
-
-
-async def _close(session: ImapSession, view: View) -> Answer:
-    """A folder that could not be expunged stays selected: the client is told NO, and can try again."""
-    await view.folder.expunge()
-    session.deselect()
-    return Tagged("OK", "Closed")
 
 
 def _checked(name: str) -> str:
@@ -142,18 +81,24 @@ async def status(session: ImapSession, command: c.Status) -> Answer:
     folder = await session.mounts.open(command.mailbox)
     if not folder.info.selectable:
         raise FolderError("NONEXISTENT", "This mailbox holds only others")
-    return await session.finish("Done", data=_status_line(command.mailbox, command.items, await folder.status()))
+    told = session.condstore() if "HIGHESTMODSEQ" in command.items else b""
+    return await session.finish("Done", data=told + await _status_line(session, command.mailbox, command.items, folder))
 
 
-def _status_line(name: str, items: Sequence[str], figures: FolderStatus) -> bytes:
+async def _status_line(session: ImapSession, name: str, items: Sequence[str], folder: IFolder) -> bytes:
+    figures: FolderStatus = await folder.status()
     values = {
         "MESSAGES": figures.messages,
-        "RECENT": 0,
+        "RECENT": figures.recent,
         "UIDNEXT": figures.uidnext,
         "UIDVALIDITY": figures.uidvalidity,
         "UNSEEN": figures.unseen,
         "SIZE": figures.size,
+        "APPENDLIMIT": session.site.policy.append_bytes,
+        "HIGHESTMODSEQ": figures.modseq,
     }
+    if "DELETED" in items:
+        values["DELETED"] = sum("\\Deleted" in entry.flags for entry in await folder.entries())
     told = " ".join(f"{item} {values[item]}" for item in items)
     return b"* STATUS %b (%b)\r\n" % (mailbox_name(name), told.encode("ascii"))
 
@@ -171,7 +116,7 @@ async def listing(session: ImapSession, command: c.Listing) -> Answer:
     lines: list[bytes] = []
     parents = _parents(folders)
     fitting = await _fitting(session, wanted, folders)
-    below = _above_chosen(folders, wanted, fitting) if wanted.recursive else frozenset()
+    below = _above_chosen(folders, wanted) if wanted.recursive else frozenset()
     for folder in folders:
         if folder.name not in fitting:
             continue
@@ -185,7 +130,7 @@ async def listing(session: ImapSession, command: c.Listing) -> Answer:
         if command.status and chosen and folder.selectable and folder.exists:
             try:
                 opened = await session.mounts.open(folder.name)
-                lines.append(_status_line(folder.name, command.status, await opened.status()))
+                lines.append(await _status_line(session, folder.name, command.status, opened))
             except FolderError:
                 continue
     return await session.finish("Done", data=b"".join(lines))
@@ -251,11 +196,11 @@ def _parents(folders: Iterable[Listed]) -> frozenset[str]:
     return frozenset(folder.name.rpartition(DELIMITER)[0] for folder in folders if folder.exists)
 
 
-def _above_chosen(folders: Iterable[Listed], wanted: _Wanted, fitting: frozenset[str]) -> frozenset[str]:
-    """Folders with a chosen one below them that the patterns do not match (RFC 5258 section 3.5)."""
+def _above_chosen(folders: Iterable[Listed], wanted: _Wanted) -> frozenset[str]:
+    """Levels with a chosen folder below them, whether or not the patterns match that one (RFC 5258 section 3.5, RFC 9051 section 6.3.9.1)."""
     found: set[str] = set()
     for folder in folders:
-        if wanted.selects(folder) and folder.name not in fitting:
+        if wanted.selects(folder):
             found.update(_levels_above(folder.name))
     return frozenset(found)
 

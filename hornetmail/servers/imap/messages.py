@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from hornetmail.core.folder import Copied, FolderError
 from hornetmail.net.pump import Answer
 from hornetmail.servers.imap.mailboxes import trycreate
@@ -62,31 +64,32 @@ async def store(session: ImapSession, command: c.Store) -> Answer:
     add: Collection[str] = flags if command.op == "+" else ()
     remove: Collection[str] = flags if command.op == "-" else ()
     replace = flags if not command.op else None
-    changed = 0
-    data = b""
+    changed: set[int] = set()
+    data = b"" if command.since is None else session.condstore()
     for start in range(0, len(uids), STORE_BATCH):
-        entries = await view.folder.store(uids[start : start + STORE_BATCH], add, remove, replace)
-        changed += len(entries)
+        entries = await view.folder.store(uids[start : start + STORE_BATCH], add, remove, replace, command.since)
+        changed.update(entry.uid for entry in entries)
         view.told(entries)
         learned = view.learned(entries)
-        if command.silent:
+        if command.silent and not session.enabled.condstore:
             data += learned
             continue
         if data:
             session.wire.send(Untagged(data))
             await session.wire.drained()
-        shape = b"* %d FETCH (UID %d FLAGS %b)\r\n" if command.uid else b"* %d FETCH (FLAGS %b)\r\n"
-        lines = []
-        for entry in entries:
-            number = view.number(entry.uid)
-            if number:
-                lines.append(shape % ((number, entry.uid, view.flags(entry)) if command.uid else (number, view.flags(entry))))
-        data = learned + b"".join(lines)
-    if changed < len(uids) and not command.uid:
+            data = b""
+        tell = view.marked if command.silent else view.fetched
+        data += learned + b"".join([tell(number, entry, command.uid) for entry in entries if (number := view.number(entry.uid))])
+    left = [uid for uid in uids if uid not in changed] if len(changed) < len(uids) else []
+    there = {entry.uid for entry in await view.folder.entries(left)} if left and command.since is not None else frozenset()
+    failed = [uid if command.uid else view.number(uid) for uid in left if uid in there]
+    code = "MODIFIED " + compressed(failed).decode("ascii") if failed else ""
+    if len(failed) < len(left):
         view.dirty = True
-        session.wire.send(Untagged(data))
-        return Tagged("NO", SOME_GONE, "EXPUNGEISSUED")
-    return await session.finish("Stored", data=data, expunge=command.uid)
+        if not command.uid:
+            session.wire.send(Untagged(data))
+            return Tagged("NO", SOME_GONE, code or "EXPUNGEISSUED")
+    return await session.finish("Stored", code, data, expunge=command.uid)
 
 
 async def expunge(session: ImapSession, command: c.Expunge) -> Answer:
@@ -98,7 +101,18 @@ async def expunge(session: ImapSession, command: c.Expunge) -> Answer:
     else:
         uids = view.picked(command.wanted, uid=True)
         gone = await view.folder.expunge(uids) if uids else ()
-    return await session.finish("Expunged", data=view.expunged(gone))
+    return await _removed(session, view, "Expunged", view.expunged(gone), bool(gone))
+
+
+async def _removed(session: ImapSession, view: View, text: str, data: bytes, some: bool) -> Answer:
+    """Done; who resynchronises is told the modseq that this made (RFC 7162 sections 3.2.7 and 3.2.9, RFC 6851 section 4.4)."""
+    if some and session.enabled.qresync:
+        view.dirty = True
+        answer = await session.finish(text, data=data)
+        if isinstance(answer, Tagged) and session.view is view:
+            return msgspec.structs.replace(answer, code=f"HIGHESTMODSEQ {view.modseq}")
+        return answer
+    return await session.finish(text, data=data)
 
 
 async def copy(session: ImapSession, command: c.Copy) -> Answer:
@@ -119,13 +133,13 @@ async def copy(session: ImapSession, command: c.Copy) -> Answer:
     except FolderError as error:
         raise trycreate(error) from None
     code = _copyuid(copied)
-    if view.name == command.mailbox:
+    if target == view.folder.info.name:
         view.dirty = True
     if not command.away:
         return await session.finish("Copied", code)
     told = b"* OK [%b] Moved\r\n" % code.encode("ascii") if code else b""
     gone = copied.sources or uids
-    return await session.finish("Moved", data=told + view.expunged(gone))
+    return await _removed(session, view, "Moved", told + view.expunged(gone), bool(gone))
 
 
 def _copyuid(copied: Copied) -> str:

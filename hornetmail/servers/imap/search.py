@@ -1,20 +1,22 @@
-"""SEARCH (RFC 3501 section 6.4.4, RFC 4731): what can be known from flags and figures first, texts only where that decides nothing."""
+"""SEARCH (RFC 3501 section 6.4.4) and its extended answers (RFC 4731, 5182, 7162, 9394): what can be known from flags and figures first, texts only where
+that decides nothing."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from twisted.internet.threads import deferToThreadPool
 
-from hornetmail.core.folder import Entry
+from hornetmail.core.folder import Entry, FolderError
 from hornetmail.mime.structure import Part
 from hornetmail.net.pump import Answer
-from hornetmail.servers.imap.fetch import read_pieces
 from hornetmail.servers.imap.match import Content, Match, Matcher, Need, bare
 from hornetmail.servers.imap.view import View
 from hornetmail.wire.imap import commands as c
 from hornetmail.wire.imap.answers import Tagged
-from hornetmail.wire.imap.sequences import compressed
+from hornetmail.wire.imap.search import Returns, watches
+from hornetmail.wire.imap.sequences import compressed, runs
 
 if TYPE_CHECKING:
     from hornetmail.servers.imap.session import ImapSession
@@ -23,16 +25,73 @@ BATCH = 64
 HELD_BYTES = 4 << 20
 """Message text held at a time, a single larger message aside."""
 
+BADCHARSET = Tagged("NO", "Search in UTF-8", "BADCHARSET (US-ASCII UTF-8)")
+
 
 async def search(session: ImapSession, command: c.Search) -> Answer:
     """SEARCH and UID SEARCH."""
     view = session.selected
-    if command.charset not in ("", "UTF-8", "US-ASCII"):
-        return Tagged("NO", "Search in UTF-8", "BADCHARSET (US-ASCII UTF-8)")
-    uids = await _found(session, view, Matcher(command.key, view))
-    numbers = uids if command.uid else [view.number(uid) for uid in uids]
-    data = _plain(numbers) if command.returns is None else _extended(command, command.returns, numbers)
+    saves = command.returns is not None and "SAVE" in command.returns.words
+    try:
+        uids = await found(session, view, command)
+    except FolderError:
+        if saves:
+            view.saved = ()  # RFC 5182 section 2.1: after a NO it is empty
+        raise
+    if uids is None:
+        if saves:
+            view.saved = ()
+        return BADCHARSET
+    told = session.condstore() if watches(command.key) else b""
+    data = told + await answered(view, command, uids, b"SEARCH")
     return await session.finish("Searched", data=data, expunge=command.uid)
+
+
+async def found(session: ImapSession, view: View, command: c.Search) -> list[int] | None:
+    """The UIDs that match, in order; None for a charset that is not understood."""
+    if command.charset not in ("", "UTF-8", "US-ASCII"):
+        return None
+    return await _found(session, view, Matcher(command.key, view, session.site.reactor.seconds()))
+
+
+async def answered(view: View, command: c.Search, uids: Sequence[int], word: bytes) -> bytes:
+    """The answer about messages that were found, in their order; what was to be kept is kept (RFC 5182)."""
+    returns = command.returns
+    numbers = uids if command.uid else [view.number(uid) for uid in uids]
+    highest: dict[int, int] = {}
+    if uids and watches(command.key):
+        highest = {entry.uid: entry.modseq for entry in await view.folder.entries(uids)}
+    if returns is None:
+        tail = b" (MODSEQ %d)" % max(highest.values()) if highest else b""
+        return b"* %b%b%b\r\n" % (word, "".join([f" {n}" for n in numbers]).encode("ascii"), tail)
+    picked = _picked(returns, uids)
+    if "SAVE" in returns.words:
+        view.saved = tuple(runs(sorted(picked)))
+    if returns.words == {"SAVE"}:
+        return b""
+    best = max((highest[uid] for uid in picked if uid in highest), default=0)
+    return _extended(command, returns, numbers, best)
+
+
+def _picked(returns: Returns, uids: Sequence[int]) -> Sequence[int]:
+    """Those that an answer is about: all, unless only the first, the last or a range was asked for (RFC 4731 section 3.1, RFC 5182 section 2.4, RFC 7162
+    section 3.1.10)."""
+    words = returns.words
+    if words & {"ALL", "COUNT"} or not words & {"MIN", "MAX", "PARTIAL"}:
+        return uids
+    found = list(part(uids, *returns.partial)) if "PARTIAL" in words else []
+    if uids and "MIN" in words:
+        found.append(uids[0])
+    if uids and "MAX" in words:
+        found.append(uids[-1])
+    return found
+
+
+def part(found: Sequence[int], first: int, last: int) -> Sequence[int]:
+    """The results ``first`` to ``last``, from 1 or, negative, from the end (RFC 9394 section 3.1)."""
+    if first > 0:
+        return found[first - 1 : last]
+    return found[max(len(found) + last, 0) : max(len(found) + first + 1, 0)]
 
 
 async def _found(session: ImapSession, view: View, matcher: Matcher) -> list[int]:
@@ -96,7 +155,7 @@ async def _deep(session: ImapSession, view: View, matcher: Matcher, batch: list[
         tree = trees[entry.uid] if entry is not None else None
         size = 0 if tree is None else (tree.end if matcher.need is Need.BODY else tree.body)
         if members and (entry is None or held + size > HELD_BYTES):
-            texts = await read_pieces(session.wire, folder, group)
+            texts = await folder.pieces(group)
             contents = [(e, Content(trees[e.uid], text)) for e, text in zip(members, texts, strict=True) if text is not None]
             found += await _judged(session, matcher, contents)
             group, members, held = [], [], 0
@@ -117,22 +176,23 @@ def _judge(match: Match, contents: list[tuple[Entry, Content]]) -> list[int]:
     return [entry.uid for entry, content in contents if match(entry, content)]
 
 
-def _plain(numbers: list[int]) -> bytes:
-    return b"* SEARCH%b\r\n" % "".join([f" {n}" for n in numbers]).encode("ascii")
-
-
-def _extended(command: c.Search, returns: frozenset[str], numbers: list[int]) -> bytes:
-    """ESEARCH."""
+def _extended(command: c.Search, returns: Returns, numbers: Sequence[int], modseq: int) -> bytes:
+    """ESEARCH. ``modseq`` 0: none is told."""
     pieces = [b'* ESEARCH (TAG "%b")' % command.tag]
+    words = returns.words
     if command.uid:
         pieces.append(b"UID")
     if numbers:
-        if "MIN" in returns:
+        if "MIN" in words:
             pieces.append(b"MIN %d" % numbers[0])
-        if "MAX" in returns:
+        if "MAX" in words:
             pieces.append(b"MAX %d" % numbers[-1])
-        if "ALL" in returns:
+        if "ALL" in words:
             pieces.append(b"ALL " + compressed(numbers))
-    if "COUNT" in returns:
+    if "COUNT" in words:
         pieces.append(b"COUNT %d" % len(numbers))
+    if "PARTIAL" in words:
+        pieces.append(b"PARTIAL (%d:%d %b)" % (*returns.partial, compressed(part(numbers, *returns.partial)) or b"NIL"))
+    if modseq:
+        pieces.append(b"MODSEQ %d" % modseq)
     return b" ".join(pieces) + b"\r\n"

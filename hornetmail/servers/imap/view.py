@@ -6,12 +6,13 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 
-from hornetmail.core.folder import Entry, FolderError
+from hornetmail.core.folder import Entry, FolderError, FolderInfo
 from hornetmail.interfaces.folders import IFolder, IFolderTree
+from hornetmail.servers.imap.enabled import Enabled
 from hornetmail.servers.imap.mounts import Mounts
 from hornetmail.servers.imap.watch import Place
 from hornetmail.wire.imap.render import flag_list
-from hornetmail.wire.imap.sequences import SequenceSet, spans_of_numbers, spans_of_uids
+from hornetmail.wire.imap.sequences import SequenceSet, compressed, spans_of_numbers, spans_of_uids
 
 SYSTEM_FLAGS = frozenset({"\\Answered", "\\Flagged", "\\Deleted", "\\Seen", "\\Draft"})
 RECENT = frozenset({"\\Recent"})
@@ -24,8 +25,9 @@ class View:
     r"""``uids`` is the client's numbering: message n has ``uids[n - 1]``. It shrinks only when EXPUNGE was rendered.
 
     ``dirty``: the bus hinted at changes that were not read yet. ``place``: where the watch hears of it. ``thorough``: the next
-    reading compares everything. ``\Recent`` is what arrived while this session had the folder
-    selected for writing. Memory: four bytes a message.
+    reading compares everything. ``recent_from``: the first UID that is ``\Recent`` here, because this session was the first to be told of it (RFC 3501
+    section 2.3.2; of several that look on, each tells). ``saved``: UIDs that the last search kept (``$``, RFC 5182), as ranges. ``modseq``: the client
+    was told of all changes up to it. Memory: four bytes a message.
     """
 
     __slots__ = (
@@ -35,6 +37,7 @@ class View:
         "_told",
         "checked",
         "dirty",
+        "enabled",
         "folder",
         "keywords",
         "modseq",
@@ -42,14 +45,17 @@ class View:
         "place",
         "readonly",
         "recent_from",
+        "saved",
         "thorough",
         "tree",
         "uids",
         "wake",
     )
 
-    def __init__(self, name: str, tree: IFolderTree, folder: IFolder, readonly: bool) -> None:
+    def __init__(self, name: str, tree: IFolderTree, folder: IFolder, readonly: bool, enabled: Enabled | None = None) -> None:
         self.name = name
+        self.enabled = Enabled() if enabled is None else enabled
+        self.saved: tuple[tuple[int, int], ...] = ()
         self.tree = tree
         self.folder = folder
         self.readonly = readonly
@@ -62,7 +68,7 @@ class View:
         self.dirty = False
         self.thorough = False
         self.wake: Callable[[], None] | None = None
-        self._gone: set[int] = set()
+        self._gone: dict[int, int] = {}
         self._changed: dict[int, Entry] = {}
         self._told: dict[int, int] = {}
         self._grown = False
@@ -96,6 +102,22 @@ class View:
         self.keywords |= new
         return b"* FLAGS %b\r\n" % flag_list(SYSTEM_FLAGS | self.keywords)
 
+    def fetched(self, number: int, entry: Entry, uid: bool) -> bytes:
+        """An untagged FETCH that tells of flags; with their mod-sequence if the client wants it (RFC 7162 section 3.1)."""
+        middle = b"UID %d " % entry.uid if uid or self.enabled.qresync else b""
+        end = b" MODSEQ (%d)" % entry.modseq if self.enabled.condstore else b""
+        return b"* %d FETCH (%bFLAGS %b%b)\r\n" % (number, middle, self.flags(entry), end)
+
+    def marked(self, number: int, entry: Entry, uid: bool) -> bytes:
+        """The mod-sequence alone: what a client that set flags in silence has to know (RFC 7162 section 3.1.3)."""
+        middle = b"UID %d " % entry.uid if uid or self.enabled.qresync else b""
+        return b"* %d FETCH (%bMODSEQ (%d))\r\n" % (number, middle, entry.modseq)
+
+    def highest(self) -> bytes:
+        """HIGHESTMODSEQ (RFC 7162 section 3.1.2.1): the client was told of all up to here, or was not yet told what went."""
+        told = min([self.modseq, *[modseq - 1 for modseq in self._gone.values()]])
+        return b"* OK [HIGHESTMODSEQ %d] Highest\r\n" % told
+
     def number(self, uid: int) -> int:
         """The sequence number of a UID, 0 if the client does not know it."""
         at = bisect_left(self.uids, uid)
@@ -103,6 +125,8 @@ class View:
 
     def spans(self, wanted: SequenceSet, uid: bool) -> list[tuple[int, int]]:
         """Half-open spans of indexes into ``uids``."""
+        if wanted.saved:
+            return spans_of_uids(SequenceSet(self.saved), self.uids)
         return spans_of_uids(wanted, self.uids) if uid else spans_of_numbers(wanted, len(self.uids))
 
     def picked(self, wanted: SequenceSet, uid: bool) -> Sequence[int]:
@@ -122,15 +146,16 @@ class View:
         """Read what changed since the last time. Raises FolderError, NONEXISTENT when the folder has gone."""
         self.dirty = False
         top = self.uids[-1] if self.uids else 0
+        if not self.folder.there:
+            raise FolderError("NONEXISTENT", "The selected mailbox has gone")
+        since = self.modseq
         changes = await self.folder.changes(self.modseq)
-        if not changes:
-            await self._exists()
         for entry in changes:
             uid = entry.uid
             self.modseq = max(self.modseq, entry.modseq)
             if entry.gone:
                 if self.number(uid):
-                    self._gone.add(uid)
+                    self._gone[uid] = entry.modseq
                 self._changed.pop(uid, None)
             elif uid > top:
                 if not self.number(uid):
@@ -138,28 +163,28 @@ class View:
             elif self.number(uid) and self._told.get(uid, 0) < entry.modseq:
                 self._changed[uid] = entry
         self._told.clear()
+        if self._grown and not self.readonly:
+            await self.folder.recent(take=True)
         if self.thorough or sum(entry.gone for entry in changes) >= REMEMBERED:
             self.thorough = False
-            await self._compare()
+            await self._compare(since)
 
-    async def _there(self) -> bool:
-        info = self.folder.info
-        return any(other.name == info.name and other.uidvalidity == info.uidvalidity for other in await self.tree.folders())
+    def shows(self, info: FolderInfo) -> bool:
+        """Whether that is the folder looked at, by what both are called now."""
+        mine: FolderInfo = self.folder.info
+        return mine.name == info.name and mine.uidvalidity == info.uidvalidity
 
-    async def stands(self, mounts: Mounts) -> bool:
+    def stands(self, mounts: Mounts) -> bool:
         """Whether the name by which it was selected is still this folder's: others may have renamed, deleted, or made it anew."""
         tree, inner = mounts.locate(self.name)
-        return tree is self.tree and inner == self.folder.info.name and await self._there()
+        return tree is self.tree and inner == self.folder.info.name and self.folder.there
 
-    async def _exists(self) -> None:
-        if not await self._there():
-            raise FolderError("NONEXISTENT", "The selected mailbox has gone")
-
-    async def _compare(self) -> None:
-        """Changes are remembered for a limited time, removals above all: compare the folder with what the client knows."""
+    async def _compare(self, since: int) -> None:
+        """Changes are remembered for a limited time, removals above all: compare the folder with what the client knows. What is found
+        to be gone went after modseq ``since``."""
         present = {entry.uid for entry in await self.folder.entries()}
         known = frozenset(self.uids)
-        self._gone.update(known - present)
+        self._gone.update(dict.fromkeys(known - present - self._gone.keys(), since + 1))
         for uid in sorted(present - known):
             self._arrived(uid)
 
@@ -184,7 +209,7 @@ class View:
             for uid, entry in sorted(self._changed.items()):
                 number = self.number(uid)
                 if number and uid not in self._gone:
-                    pieces.append(b"* %d FETCH (UID %d FLAGS %b)\r\n" % (number, uid, self.flags(entry)))
+                    pieces.append(self.fetched(number, entry, uid=True))
             self._changed.clear()
         return b"".join(pieces)
 
@@ -194,10 +219,13 @@ class View:
         return b"* %d EXISTS\r\n* %d RECENT\r\n" % (len(self.uids), recent)
 
     def expunged(self, uids: Iterable[int]) -> bytes:
-        """EXPUNGE for those the client knows, the last first, so that each number stands as it is; they leave the numbering."""
+        """EXPUNGE for those the client knows, the last first, so that each number stands as it is, or VANISHED (RFC 7162 section 3.2.10); they leave
+        the numbering."""
         uids = sorted(uids)
-        numbers = [n for n in map(self.number, uids) if n]
-        self._gone.difference_update(uids)
+        known = [uid for uid in uids if self.number(uid)]
+        numbers = [self.number(uid) for uid in known]
+        for uid in uids:
+            self._gone.pop(uid, None)
         if not numbers:
             return b""
         if len(numbers) < 20:
@@ -206,4 +234,6 @@ class View:
         else:
             dropped = set(numbers)
             self.uids = array("I", [uid for n, uid in enumerate(self.uids, 1) if n not in dropped])
+        if self.enabled.qresync:
+            return b"* VANISHED %b\r\n" % compressed(known)
         return b"".join([b"* %d EXPUNGE\r\n" % n for n in reversed(numbers)])

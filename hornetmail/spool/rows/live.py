@@ -410,16 +410,12 @@ class Live:
             self._tell_gone(entry)
 
     def _leave(self, entry: Entry, place: Position) -> None:
-        now = self.up()
         if entry.request and entry.meta is not None:
-            self.remember(REQUESTS, entry.request, _encode((now, entry.message)), place)
+            self.remember(REQUESTS, entry.request, _encode((self.up(), entry.message)), place)
         self._gone(entry)
         self._forget(entry)
-        since = self.dirty.get(entry.id)
         if not entry.indexed:
-            self.dirty.pop(entry.id, None)
-        elif since is None:
-            self.dirty[entry.id] = (place, now)
+            self.dirty.pop(entry.id, None)  # an index that has it hears that it left: it stays among those that were touched
 
 
 def request_fact(value: bytes) -> tuple[float, Message]:

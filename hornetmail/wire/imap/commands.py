@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from hornetmail.wire.engine import Event
 from hornetmail.wire.imap.items import Items
-from hornetmail.wire.imap.search import Key
+from hornetmail.wire.imap.search import Key, Returns
 from hornetmail.wire.imap.sequences import SequenceSet
 
 
@@ -63,15 +65,39 @@ class Enable(Command, frozen=True, gc=False):
     capabilities: tuple[str, ...]
 
 
+class Compress(Command, frozen=True, gc=False):
+    """RFC 4978. ``OK`` begins it, in both directions."""
+
+    algorithm: str
+
+
+class Passed(Event, frozen=True, gc=False):
+    """Some of what has to be passed over was; there is more, for when others had their turn."""
+
+    answered = False
+
+
 class Namespace(Command, frozen=True, gc=False):
     """RFC 2342."""
 
 
+class Known(msgspec.Struct, frozen=True, gc=False):
+    """What a client that selects a mailbox knows of it already (RFC 7162 section 3.2.5): ``uids`` None is all; ``match``: sequence numbers and
+    the UIDs that they had."""
+
+    uidvalidity: int
+    modseq: int
+    uids: SequenceSet | None = None
+    match: tuple[SequenceSet, SequenceSet] | None = None
+
+
 class Select(Command, frozen=True, gc=False):
-    """SELECT, or EXAMINE with ``readonly``."""
+    """SELECT, or EXAMINE with ``readonly``. ``condstore``, ``known``: parameters of RFC 7162."""
 
     mailbox: str
     readonly: bool
+    condstore: bool = False
+    known: Known | None = None
 
 
 class Create(Command, frozen=True, gc=False):
@@ -122,13 +148,31 @@ class Status(Command, frozen=True, gc=False):
 
 
 class Append(Command, frozen=True, gc=False):
-    """RFC 3501 section 6.3.11. Answered by a ``Continuation``, then ``Chunk`` … ``End`` follow (or ``Broken``), and ``End`` is
-    answered by ``Tagged``; or answered by ``Tagged`` at once, which refuses it. ``date``: Unix seconds."""
+    """RFC 3501 section 6.3.11. Answered by a ``Continuation``, then ``Chunk`` … ``End`` follow (or ``Broken``, or ``Further``), and ``End`` is
+    answered by ``Tagged``; or answered by ``Tagged`` at once, which refuses it. ``date``: Unix seconds. ``binary``: the message comes as
+    ``literal8`` (RFC 3516 section 4.4, RFC 6855 section 4) and may have NUL."""
 
     mailbox: str
     flags: tuple[str, ...]
     date: float | None
     size: int
+    binary: bool = False
+
+
+class Replace(Append, frozen=True, gc=False):
+    """RFC 8508: the same, in place of message ``replaced``, a sequence number or, with ``uid``, a UID."""
+
+    replaced: SequenceSet = SequenceSet(())
+    uid: bool = False
+
+
+class Further(Event, frozen=True, gc=False):
+    """Another message of the same APPEND (RFC 3502), answered like ``Append``."""
+
+    flags: tuple[str, ...]
+    date: float | None
+    size: int
+    binary: bool = False
 
 
 class Idle(Command, frozen=True, gc=False):
@@ -156,30 +200,48 @@ class Expunge(Command, frozen=True, gc=False):
 
 
 class Search(Command, frozen=True, gc=False):
-    """RFC 3501 section 6.4.4, RFC 4731: ``returns`` None is a plain answer."""
+    """RFC 3501 section 6.4.4. ``returns`` None is a plain answer."""
 
     key: Key
     uid: bool
     charset: str
-    returns: frozenset[str] | None
+    returns: Returns | None
+
+
+class Sort(Search, frozen=True, gc=False):
+    """RFC 5256; ``order``: criteria, each with whether it is reversed."""
+
+    order: tuple[tuple[str, bool], ...]
+
+
+class Thread(Search, frozen=True, gc=False):
+    """RFC 5256; ``returns`` is None."""
+
+    algorithm: str
 
 
 class Fetch(Command, frozen=True, gc=False):
-    """RFC 3501 section 6.4.5."""
+    """RFC 3501 section 6.4.5, with the modifiers of RFC 7162 (``since``: only what changed after this modseq; ``vanished``: and what went) and
+    9394 (``partial``)."""
 
     wanted: SequenceSet
     items: Items
     uid: bool
+    since: int | None = None
+    vanished: bool = False
+    partial: tuple[int, int] | None = None
 
 
 class Store(Command, frozen=True, gc=False):
-    """RFC 3501 section 6.4.6. ``op``: ``+``, ``-`` or ``""`` (replace)."""
+    """RFC 3501 section 6.4.6. ``op``: ``+``, ``-`` or ``""`` (replace). ``since``: only what did not change after this modseq (UNCHANGEDSINCE of
+    RFC 7162)."""
 
     wanted: SequenceSet
     op: str
     silent: bool
     flags: tuple[str, ...]
     uid: bool
+    since: int | None = None
 
 
 class Copy(Command, frozen=True, gc=False):

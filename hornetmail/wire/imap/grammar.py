@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 
+from hornetmail.wire.imap.names import NAME_BYTES, decode_name
 from hornetmail.wire.imap.sequences import SequenceSet, parse_sequence_set
 
 NESTING = 50
 """Parentheses and search keys go no deeper."""
+
+MODSEQ_MAX = (1 << 63) - 1
 
 LIST_ITEMS = 2000
 """No parenthesised list is longer."""
@@ -19,7 +22,8 @@ _LISTED = re.compile(rb"[!#$%&'*+,\-./0-9:;<=>?@A-Z\[\]^_`a-z|}~]+")
 _QUOTED = re.compile(rb'"((?:[^"\\\r\n\0]|\\["\\])*)"')
 _LITERAL = re.compile(rb"\{([0-9]{1,10})\+?\}\r\n")
 _NUMBER = re.compile(rb"[0-9]{1,19}")
-_SET = re.compile(rb"[0-9*:,]+")
+_SET = re.compile(rb"[0-9*:,]+|\$")
+_RANGE = re.compile(rb"(-?)([1-9][0-9]{0,9}):(-?)([1-9][0-9]{0,9})")
 _FLAG = re.compile(rb"\\?[!#$&'+,\-./0-9:;<=>?@A-Z\[^_`a-z|}~]+")
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]*={0,2}")
 
@@ -32,14 +36,15 @@ class Bad(Exception):
 
 
 class Cursor:
-    """Takes a command apart from left to right. All takers raise ``Bad`` and never anything else."""
+    """Takes a command apart from left to right. All takers raise ``Bad`` and never anything else. ``utf8``: RFC 6855 is in force."""
 
-    __slots__ = ("at", "data", "depth")
+    __slots__ = ("at", "data", "depth", "utf8")
 
-    def __init__(self, data: bytes, at: int = 0) -> None:
+    def __init__(self, data: bytes, at: int = 0, utf8: bool = False) -> None:
         self.data = data
         self.at = at
         self.depth = 0
+        self.utf8 = utf8
 
     def bad(self, what: str) -> Bad:
         """An error here."""
@@ -154,6 +159,33 @@ class Cursor:
             raise Bad("sequence set broken", at)
         return found
 
+    def uids(self) -> SequenceSet:
+        """A set of numbers that are known: no ``*``, no ``$`` (RFC 7162 section 7, ``known-uids``)."""
+        at = self.at
+        found = self.sequence_set()
+        if found.saved or any(not low or not high for low, high in found.ranges):
+            raise Bad("numbers expected", at)
+        return found
+
+    def modseq(self, least: int = 0) -> int:
+        """A mod-sequence (RFC 7162 section 7)."""
+        at = self.at
+        found = self.number(MODSEQ_MAX)
+        if found < least:
+            raise Bad("mod-sequence too small", at)
+        return found
+
+    def partial(self) -> tuple[int, int]:
+        """A range of results, from 1 or, negative, from the end (RFC 9394 section 3.5): the end nearer to it first."""
+        match = _RANGE.match(self.data, self.at)
+        if match is None or match[1] != match[3]:
+            raise self.bad("range expected")
+        low, high = sorted((int(match[2]), int(match[4])))
+        if high >= 1 << 32:
+            raise self.bad("number too large")
+        self.at = match.end()
+        return (-low, -high) if match[1] else (low, high)
+
     def flags(self) -> tuple[str, ...]:
         """A parenthesised list of flags, possibly empty."""
         self.expect(b"(")
@@ -180,3 +212,21 @@ def flag_name(raw: bytes) -> str:
     r"""A flag in its usual case: system flags as RFC 3501 writes them, keywords as they came."""
     text = raw.decode("ascii")
     return _SYSTEM.get(text.upper(), text)
+
+
+def mailbox(cursor: Cursor) -> str:
+    """A mailbox name; INBOX in any case is INBOX."""
+    at = cursor.at
+    return mailbox_of(cursor, cursor.astring(), at)
+
+
+def mailbox_of(cursor: Cursor, raw: bytes, at: int) -> str:
+    """The name that ``raw``, found at byte ``at``, is: modified UTF-7, or UTF-8 once that was enabled (RFC 6855 section 3)."""
+    if len(raw) > NAME_BYTES:
+        raise Bad("mailbox name too long", at)
+    try:
+        return decode_name(raw, utf8=cursor.utf8)
+    except ValueError:
+        if cursor.utf8:
+            raise Bad("mailbox name broken (UTF-8, RFC 6855 section 3)", at) from None
+        raise Bad("mailbox name broken (modified UTF-7, RFC 3501 section 5.1.3)", at) from None

@@ -5,19 +5,33 @@ from __future__ import annotations
 import binascii
 from collections.abc import Callable
 
+import msgspec
+
 from hornetmail.wire.imap import commands as c
+from hornetmail.wire.imap import selected
 from hornetmail.wire.imap.dates import parse_date_time
-from hornetmail.wire.imap.grammar import LIST_ITEMS, Bad, Cursor, flag_name
-from hornetmail.wire.imap.items import parse_items
-from hornetmail.wire.imap.names import NAME_BYTES, decode_name
-from hornetmail.wire.imap.search import parse_search
+from hornetmail.wire.imap.grammar import LIST_ITEMS, Bad, Cursor, mailbox, mailbox_of
 
 Parser = Callable[[bytes, Cursor], c.Command]
 
-STATUS_ITEMS = frozenset({"MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN", "SIZE"})
+STATUS_ITEMS = frozenset(
+    {"MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN", "SIZE", "HIGHESTMODSEQ", "DELETED", "APPENDLIMIT"}
+)
 SELECT_OPTIONS = frozenset({"SUBSCRIBED", "REMOTE", "RECURSIVEMATCH", "SPECIAL-USE"})
 RETURN_OPTIONS = frozenset({"SUBSCRIBED", "CHILDREN", "SPECIAL-USE"})
-SEARCH_RETURNS = frozenset({"MIN", "MAX", "COUNT", "ALL"})
+WRAPPING = b"UTF8 ("
+"""What stands before a message with UTF-8 in its header (RFC 6855 section 4)."""
+
+
+class Literal(msgspec.Struct, frozen=True, gc=False):
+    """A literal announced at the end of a line. ``waits``: it comes only when it is asked for. ``binary``: a ``literal8``. ``utf8``: UTF8=ACCEPT
+    is in force. ``wrapped``: a message within ``UTF8 (…)`` (RFC 6855 section 4)."""
+
+    size: int
+    waits: bool = True
+    binary: bool = False
+    utf8: bool = False
+    wrapped: bool = False
 
 
 def parse_head(line: bytes) -> tuple[bytes, str, int]:
@@ -45,24 +59,47 @@ def readable_tag(line: bytes) -> bytes:
     return tag if cursor.peek() in (0x20, -1) else b"*"
 
 
-def parse_command(data: bytes) -> c.Command:
-    """A whole command without its final CRLF. Raises ``Bad``."""
+def parse_command(data: bytes, *, utf8: bool = False) -> c.Command:
+    """A whole command without its final CRLF. ``utf8``: mailbox names are UTF-8 (RFC 6855 section 3). Raises ``Bad``."""
     tag, word, at = parse_head(data)
-    cursor = Cursor(data, at)
+    cursor = Cursor(data, at, utf8)
     command = PARSERS[word](tag, cursor)
     cursor.end()
     return command
 
 
-def parse_append(data: bytes, size: int) -> c.Append | None:
-    """APPEND up to its message literal (which is not in ``data``); None if the literal at this place is the mailbox's name."""
-    tag, _, at = parse_head(data)
-    cursor = Cursor(data, at)
+def parse_append(data: bytes, literal: Literal) -> c.Append | None:
+    """APPEND or REPLACE up to its message literal (which is not in ``data``); None if the literal at this place is the mailbox's name."""
+    tag, word, at = parse_head(data)
+    cursor = Cursor(data, at, literal.utf8)
     cursor.space()
+    replaced = None
+    if word != "APPEND":
+        where = cursor.at
+        replaced = cursor.sequence_set()
+        if not replaced.single:
+            raise Bad("one message expected", where)
+        cursor.space()
     if cursor.peek() < 0:
         return None
     name = mailbox(cursor)
     cursor.space()
+    flags, date = _message(cursor, literal)
+    if replaced is None:
+        return c.Append(tag, name, flags, date, literal.size, literal.binary)
+    return c.Replace(tag, name, flags, date, literal.size, literal.binary, replaced, word != "REPLACE")
+
+
+def parse_further(data: bytes, literal: Literal) -> c.Further:
+    """What stands between two messages of one APPEND (RFC 3502): a space, flags, a date."""
+    cursor = Cursor(data, 0, literal.utf8)
+    cursor.space()
+    flags, date = _message(cursor, literal)
+    return c.Further(flags, date, literal.size, literal.binary)
+
+
+def _message(cursor: Cursor, literal: Literal) -> tuple[tuple[str, ...], float | None]:
+    """Flags and date of a message, up to its literal."""
     flags: tuple[str, ...] = ()
     date: float | None = None
     if cursor.peek() == 0x28:
@@ -74,8 +111,9 @@ def parse_append(data: bytes, size: int) -> c.Append | None:
         if date is None:
             raise Bad("date-time expected", where)
         cursor.space()
-    cursor.end()
-    return c.Append(tag, name, flags, date, size)
+    if not (literal.wrapped and cursor.data[cursor.at :].upper() == WRAPPING):
+        cursor.end()
+    return flags, date
 
 
 def decode_base64(raw: bytes) -> bytes | None:
@@ -86,21 +124,6 @@ def decode_base64(raw: bytes) -> bytes | None:
         return binascii.a2b_base64(raw, strict_mode=True)
     except binascii.Error:
         return None
-
-
-def mailbox(cursor: Cursor) -> str:
-    """A mailbox name; INBOX in any case is INBOX."""
-    at = cursor.at
-    return _name(cursor.astring(), at)
-
-
-def _name(raw: bytes, at: int) -> str:
-    if len(raw) > NAME_BYTES:
-        raise Bad("mailbox name too long", at)
-    try:
-        return decode_name(raw)
-    except ValueError:
-        raise Bad("mailbox name broken (modified UTF-7, RFC 3501 section 5.1.3)", at) from None
 
 
 def _bare(kind: Callable[[bytes], c.Command]) -> Parser:
@@ -159,6 +182,11 @@ def _enable(tag: bytes, cursor: Cursor) -> c.Command:
         if len(found) > LIST_ITEMS:
             raise cursor.bad("too many capabilities")
     return c.Enable(tag, tuple(found))
+
+
+def _compress(tag: bytes, cursor: Cursor) -> c.Command:
+    cursor.space()
+    return c.Compress(tag, cursor.word())
 
 
 def _create(tag: bytes, cursor: Cursor) -> c.Command:
@@ -233,7 +261,7 @@ def _listing(tag: bytes, cursor: Cursor) -> c.Command:
 
 def _pattern(cursor: Cursor) -> str:
     at = cursor.at
-    return _name(cursor.list_mailbox(), at)
+    return mailbox_of(cursor, cursor.list_mailbox(), at)
 
 
 def _lsub(tag: bytes, cursor: Cursor) -> c.Command:
@@ -280,92 +308,12 @@ def _status(tag: bytes, cursor: Cursor) -> c.Command:
     return c.Status(tag, name, _status_items(cursor))
 
 
-def _search(uid: bool) -> Parser:
-    def parse(tag: bytes, cursor: Cursor) -> c.Command:
-        cursor.space()
-        returns: frozenset[str] | None = None
-        at = cursor.at
-        if _word_is(cursor, "RETURN"):
-            cursor.space()
-            returns = _words(cursor, SEARCH_RETURNS) or frozenset({"ALL"})
-            cursor.space()
-        charset = ""
-        if _word_is(cursor, "CHARSET"):
-            cursor.space()
-            at = cursor.at
-            charset = cursor.astring().decode("latin-1").upper()
-            if len(charset) > 80:
-                raise Bad("charset too long", at)
-            cursor.space()
-        return c.Search(tag, parse_search(cursor), uid, charset, returns)
-
-    return parse
-
-
-def _word_is(cursor: Cursor, word: str) -> bool:
-    end = cursor.at + len(word)
-    if cursor.data[cursor.at : end].upper() == word.encode("ascii") and cursor.data[end : end + 1] == b" ":
-        cursor.at = end
-        return True
-    return False
-
-
-def _fetch(uid: bool) -> Parser:
-    def parse(tag: bytes, cursor: Cursor) -> c.Command:
-        cursor.space()
-        wanted = cursor.sequence_set()
-        cursor.space()
-        return c.Fetch(tag, wanted, parse_items(cursor), uid)
-
-    return parse
-
-
-def _store(uid: bool) -> Parser:
-    def parse(tag: bytes, cursor: Cursor) -> c.Command:
-        cursor.space()
-        wanted = cursor.sequence_set()
-        cursor.space()
-        op = "+" if cursor.skip(b"+") else "-" if cursor.skip(b"-") else ""
-        at = cursor.at
-        word = cursor.word()
-        if word not in ("FLAGS", "FLAGS.SILENT"):
-            raise Bad("FLAGS expected", at)
-        cursor.space()
-        if cursor.peek() == 0x28:
-            flags = list(cursor.flags())
-        else:
-            flags = [_flag(cursor)]
-            while cursor.skip(b" "):
-                flags.append(_flag(cursor))
-        return c.Store(tag, wanted, op, word == "FLAGS.SILENT", tuple(flags), uid)
-
-    return parse
-
-
-def _flag(cursor: Cursor) -> str:
-    return flag_name(cursor.flag())
-
-
-def _copy(uid: bool, away: bool) -> Parser:
-    def parse(tag: bytes, cursor: Cursor) -> c.Command:
-        cursor.space()
-        wanted = cursor.sequence_set()
-        cursor.space()
-        return c.Copy(tag, wanted, mailbox(cursor), uid, away)
-
-    return parse
-
-
-def _uid_expunge(tag: bytes, cursor: Cursor) -> c.Command:
-    cursor.space()
-    return c.Expunge(tag, cursor.sequence_set())
-
-
 def _append(tag: bytes, cursor: Cursor) -> c.Command:
     raise cursor.bad("message literal expected")
 
 
 PARSERS: dict[str, Parser] = {
+    **selected.PARSERS,
     "CAPABILITY": _bare(c.Capability),
     "NOOP": _bare(c.Noop),
     "LOGOUT": _bare(c.Logout),
@@ -374,9 +322,8 @@ PARSERS: dict[str, Parser] = {
     "LOGIN": _login,
     "ID": _id,
     "ENABLE": _enable,
+    "COMPRESS": _compress,
     "NAMESPACE": _bare(c.Namespace),
-    "SELECT": _named(lambda tag, name: c.Select(tag, name, False)),
-    "EXAMINE": _named(lambda tag, name: c.Select(tag, name, True)),
     "CREATE": _create,
     "DELETE": _named(c.Delete),
     "RENAME": _rename,
@@ -386,21 +333,12 @@ PARSERS: dict[str, Parser] = {
     "LSUB": _lsub,
     "STATUS": _status,
     "APPEND": _append,
+    "REPLACE": _append,
+    "UID REPLACE": _append,
     "IDLE": _bare(c.Idle),
     "CHECK": _bare(c.Check),
     "CLOSE": _bare(lambda tag: c.Close(tag, True)),
     "UNSELECT": _bare(lambda tag: c.Close(tag, False)),
     "EXPUNGE": _bare(lambda tag: c.Expunge(tag, None)),
-    "UID EXPUNGE": _uid_expunge,
-    "SEARCH": _search(False),
-    "UID SEARCH": _search(True),
-    "FETCH": _fetch(False),
-    "UID FETCH": _fetch(True),
-    "STORE": _store(False),
-    "UID STORE": _store(True),
-    "COPY": _copy(False, False),
-    "UID COPY": _copy(True, False),
-    "MOVE": _copy(False, True),
-    "UID MOVE": _copy(True, True),
 }
 """Every command that is understood."""

@@ -1,4 +1,4 @@
-"""The tree of SEARCH keys (RFC 3501 section 6.4.4) and its parser."""
+"""The tree of SEARCH keys (RFC 3501 section 6.4.4), what a search answers, and in which order: values and their parsers."""
 
 from __future__ import annotations
 
@@ -65,6 +65,19 @@ class Numbers(Key, frozen=True, gc=False):
     uid: bool
 
 
+class Changed(Key, frozen=True, gc=False):
+    """MODSEQ (RFC 7162 section 3.1.5): the mod-sequence is ``since`` or above."""
+
+    since: int
+
+
+class Age(Key, frozen=True, gc=False):
+    """OLDER or, ``younger``, YOUNGER than ``seconds`` (RFC 5032), by INTERNALDATE."""
+
+    seconds: int
+    younger: bool
+
+
 class Not(Key, frozen=True, gc=False):
     """The opposite."""
 
@@ -82,6 +95,13 @@ class And(Key, frozen=True, gc=False):
     """All of them."""
 
     keys: tuple[Key, ...]
+
+
+class Returns(msgspec.Struct, frozen=True, gc=False):
+    """What an extended search answers (RFC 4731, 5182, 9394): of MIN, MAX, COUNT, ALL, SAVE and PARTIAL, the range with it."""
+
+    words: frozenset[str]
+    partial: tuple[int, int] = (0, 0)
 
 
 _PLAIN: dict[str, Key] = {
@@ -141,7 +161,7 @@ class _Parser:
             key = self.several(closing=True)
             cursor.depth -= 1
             return key
-        if 0x30 <= cursor.peek() <= 0x39 or cursor.peek() == 0x2A:
+        if 0x30 <= cursor.peek() <= 0x39 or cursor.peek() in (0x2A, 0x24):
             return Numbers(cursor.sequence_set(), uid=False)
         at = cursor.at
         word = cursor.word()
@@ -184,6 +204,21 @@ class _Parser:
             case "UID":
                 cursor.space()
                 return Numbers(cursor.sequence_set(), uid=True)
+            case "MODSEQ":
+                cursor.space()
+                if cursor.peek() == 0x22:  # whose flags are meant, and in whose eyes: there is one mod-sequence for all
+                    cursor.string()
+                    cursor.space()
+                    cursor.word()
+                    cursor.space()
+                return Changed(cursor.modseq())
+            case "OLDER" | "YOUNGER":
+                cursor.space()
+                at = cursor.at
+                seconds = cursor.number()
+                if not seconds:
+                    raise Bad("number above 0 expected", at)
+                return Age(seconds, word == "YOUNGER")
             case "NOT" | "OR":
                 return self.combined(word)
         raise KeyError(word)
@@ -200,3 +235,66 @@ class _Parser:
         right = self.one()
         cursor.depth -= 1
         return Or(left, right)
+
+
+RESULTS = frozenset({"MIN", "MAX", "COUNT", "ALL", "SAVE"})
+
+
+def parse_returns(cursor: Cursor) -> Returns:
+    """The list behind RETURN; an empty one means ALL (RFC 4731 section 3.1)."""
+    cursor.expect(b"(")
+    words: set[str] = set()
+    partial = (0, 0)
+    first = True
+    while not cursor.skip(b")"):
+        if not first:
+            cursor.space()
+        first = False
+        at = cursor.at
+        word = cursor.word()
+        if word == "PARTIAL" and word not in words:
+            cursor.space()
+            partial = cursor.partial()
+        elif word not in RESULTS:
+            raise Bad(f"option {word[:40]} unknown", at)
+        words.add(word)
+    if {"PARTIAL", "ALL"} <= words:
+        raise cursor.bad("PARTIAL or ALL, not both (RFC 9394 section 3.1)")
+    return Returns(frozenset(words) or frozenset({"ALL"}), partial)
+
+
+ORDERS = frozenset({"ARRIVAL", "CC", "DATE", "FROM", "SIZE", "SUBJECT", "TO", "DISPLAYFROM", "DISPLAYTO"})
+
+
+def parse_order(cursor: Cursor) -> tuple[tuple[str, bool], ...]:
+    """Sort criteria (RFC 5256 section 3, RFC 5957), each with whether it is reversed; one that was there before adds nothing."""
+    cursor.expect(b"(")
+    found: dict[str, bool] = {}
+    while not found or not cursor.skip(b")"):
+        if found:
+            cursor.space()
+        at = cursor.at
+        word = cursor.word()
+        reverse = word == "REVERSE"
+        if reverse:
+            cursor.space()
+            at = cursor.at
+            word = cursor.word()
+        if word not in ORDERS:
+            raise Bad("sort criterion expected", at)
+        found.setdefault(word, reverse)
+    return tuple(found.items())
+
+
+def watches(key: Key) -> bool:
+    """Whether a MODSEQ is among the keys: then the answer tells the highest (RFC 7162 section 3.1.5)."""
+    match key:
+        case Changed():
+            return True
+        case Not():
+            return watches(key.key)
+        case Or():
+            return watches(key.left) or watches(key.right)
+        case And():
+            return any(map(watches, key.keys))
+    return False

@@ -1,13 +1,12 @@
-"""The server's side of POP3, sans-IO: RFC 1939 without APOP, CAPA and response codes (2449, 3206), STLS (2595), AUTH PLAIN (5034).
+"""The server's side of POP3, sans-IO: RFC 1939 without APOP, CAPA and response codes (2449, 3206), STLS (2595), AUTH (5034).
 
-Commands that do not fit the phase never reach the session as themselves but as ``Broken``. ``TABLE`` is the whole state machine.
+Its states are in ``state``: commands that do not fit the phase never reach the session as themselves but as ``Broken``.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import enum
 
 import msgspec
 
@@ -40,25 +39,15 @@ from hornetmail.wire.pop3.events import (
     User,
     Welcome,
 )
-from hornetmail.wire.server import LineServer, Table, moves_of
+from hornetmail.wire.pop3.state import STATES, Phase
+from hornetmail.wire.server import LineServer
+from hornetmail.wire.states import Cause
 
 COMMAND_BYTES = 2_048
 """Longest command line; RFC 2449 section 4 has 255, but passwords and initial responses may be longer."""
 
 AUTH_BYTES = 12_288
 """Longest line of a SASL exchange (RFC 4954 section 4, which RFC 5034 follows)."""
-
-
-class Phase(enum.Enum):
-    """Where the conversation stands; ``BODY``: a message is under way."""
-
-    GREETING = "greeting"
-    AUTHORIZATION = "authorization"
-    SASL = "sasl"
-    TLS = "tls"
-    TRANSACTION = "transaction"
-    BODY = "body"
-    CLOSING = "closing"
 
 
 class POP3Policy(msgspec.Struct, frozen=True, gc=False):
@@ -71,31 +60,6 @@ class POP3Policy(msgspec.Struct, frozen=True, gc=False):
     idle: float = 600.0
     login: float = 120.0
 
-
-_BEFORE, _AFTER = (Phase.AUTHORIZATION,), (Phase.TRANSACTION,)
-
-# In these phases, this event may be met by these answers, each leading to that phase (None: it stays). An event that is in no row for the phase
-# becomes Broken. Besides: Farewell is allowed in every phase but BODY and leads to CLOSING; Broken is met by Err.
-TABLE: Table[Phase] = (
-    ((Phase.GREETING,), None, {Greeting: Phase.AUTHORIZATION}),
-    (_BEFORE + _AFTER, Capa, {Capabilities: None}),
-    (_BEFORE, User, {Ok: None, Err: None}),
-    (_BEFORE, Pass, {Welcome: Phase.TRANSACTION, Err: None}),
-    (_BEFORE, Auth, {Challenge: Phase.SASL, Welcome: Phase.TRANSACTION, Err: None}),
-    ((Phase.SASL,), AuthResponse, {Challenge: Phase.SASL, Welcome: Phase.TRANSACTION, Err: Phase.AUTHORIZATION}),
-    (_BEFORE, Stls, {Ok: Phase.TLS, Err: None}),
-    (_AFTER, Stat, {Ok: None, Err: None}),
-    (_AFTER, List, {Ok: None, Listing: None, Err: None}),
-    (_AFTER, Uidl, {Ok: None, Listing: None, Err: None}),
-    (_AFTER, Retr, {Begin: Phase.BODY, Err: None}),
-    (_AFTER, Top, {Begin: Phase.BODY, Err: None}),
-    ((Phase.BODY,), Retr, {Body: None, Finish: Phase.TRANSACTION}),
-    ((Phase.BODY,), Top, {Body: None, Finish: Phase.TRANSACTION}),
-    (_AFTER, Dele, {Ok: None, Err: None}),
-    (_AFTER, Rset, {Ok: None, Err: None}),
-    (_AFTER, Noop, {Ok: None, Err: None}),
-    (_BEFORE + _AFTER, Quit, {Ok: Phase.CLOSING, Err: Phase.CLOSING}),
-)
 
 _VERBS: dict[str, type[Event]] = {
     event.__name__.upper(): event for event in (Capa, User, Pass, Auth, Stls, Stat, List, Uidl, Retr, Top, Dele, Rset, Noop, Quit)
@@ -114,8 +78,8 @@ _LONG_RESPONSE = Broken("long line", Err(f"at most {AUTH_BYTES} bytes a line"))
 class POP3ServerEngine(LineServer[Phase]):
     """One connection, from greeting to end."""
 
-    GREETING, TLS, CLOSING = Phase.GREETING, Phase.TLS, Phase.CLOSING
-    MOVES = moves_of(TABLE)
+    STATES = STATES
+    TLS = Phase.TLS
     FAREWELL = Farewell
     ENDLESS = Broken("endless line", Err("this line has no end"), fatal=True)
     INJECTED = Broken("plaintext behind STLS", Err("plaintext behind STLS"), fatal=True)
@@ -134,8 +98,6 @@ class POP3ServerEngine(LineServer[Phase]):
         """See ``Engine``."""
         super().tls_started(peer)
         self._user = ""
-        if self.phase is not Phase.GREETING:
-            self.phase = Phase.AUTHORIZATION
 
     # ---- answers
 
@@ -151,10 +113,7 @@ class POP3ServerEngine(LineServer[Phase]):
         if not isinstance(out, Err):
             raise LocalProtocolError(f"{type(out).__name__} does not answer Broken")
         self._pending = None
-        if broken.fatal:
-            self.phase = Phase.CLOSING
-        elif self.phase is Phase.SASL:
-            self.phase = Phase.AUTHORIZATION
+        self._befell(Cause.FATAL if broken.fatal else Cause.MISTAKE)
         return _err(out)
 
     def _render(self, pending: Event | None, out: Out) -> bytes:
@@ -171,10 +130,8 @@ class POP3ServerEngine(LineServer[Phase]):
         if isinstance(out, Listing):
             return _ok(out.text) + out.data + b".\r\n"
         if isinstance(out, Capabilities):
-            return self._capabilities()
+            return self._capabilities(out.mechanisms)
         if isinstance(out, Farewell):
-            if self.phase is Phase.BODY:
-                raise LocalProtocolError("a message is under way")
             return _err(Err(out.text, out.code))
         if isinstance(out, Greeting):
             return _ok(f"{self.policy.hostname} HornetMail POP3")
@@ -190,11 +147,11 @@ class POP3ServerEngine(LineServer[Phase]):
         self._tail = (self._tail + data[-2:])[-2:]
         return out
 
-    def _capabilities(self) -> bytes:
+    def _capabilities(self, mechanisms: tuple[str, ...]) -> bytes:
         words = ["TOP", "UIDL", "RESP-CODES", "AUTH-RESP-CODE", "PIPELINING", "EXPIRE NEVER"]
         if self.phase is Phase.AUTHORIZATION:
             if self._may_log_in():
-                words += ["USER", "SASL PLAIN"]
+                words += ["USER", " ".join(["SASL", *mechanisms])] if mechanisms else ["USER"]
             if self.policy.starttls and not self.tls:
                 words.append("STLS")
         words.append("IMPLEMENTATION HornetMail")
@@ -238,7 +195,7 @@ class POP3ServerEngine(LineServer[Phase]):
         kind = _VERBS.get(name)
         if kind is None:
             return Broken("unknown command", Err("unknown command"))
-        if (self.phase, kind) not in self.MOVES:
+        if not self._understood(kind):
             return Broken("out of sequence", Err("not now" if self.phase is Phase.TRANSACTION else "log in first"))
         try:
             return self._parsed(kind, text)
@@ -281,12 +238,11 @@ class POP3ServerEngine(LineServer[Phase]):
                 raise _Unfit("USER comes first")
             return Pass(self._user, text)
         mechanism, _, initial = text.strip().partition(" ")
-        if mechanism.upper() != "PLAIN":
-            raise _Unfit("PLAIN is the only mechanism")
+        mechanism = mechanism.upper()
         if not initial:
-            return Auth("PLAIN")
+            return Auth(mechanism)
         try:
-            return Auth("PLAIN", b"" if initial == "=" else binascii.a2b_base64(initial, strict_mode=True))
+            return Auth(mechanism, b"" if initial == "=" else binascii.a2b_base64(initial, strict_mode=True))
         except (binascii.Error, ValueError):
             raise _Unfit("that is no base64") from None
 

@@ -9,193 +9,47 @@ extensions that are not offered are left out. Text goes out with every line's do
 from __future__ import annotations
 
 import base64
-import enum
-from collections.abc import Container
-
-import msgspec
 
 from hornetmail.core.mail.envelope import Recipient
 from hornetmail.core.mail.reply import Reply
 from hornetmail.wire.engine import NEED_DATA, Event, LocalProtocolError, Lost, Out, Step, TLSPeer
+from hornetmail.wire.smtp.client_state import GREETING, PERMITTED, STATES, Phase, Stage, Turn
+from hornetmail.wire.smtp.commands import (
+    AuthLogin,
+    AuthPlain,
+    DataCommand,
+    Dot,
+    Ehlo,
+    Greeted,
+    Helo,
+    Interrupted,
+    MailFrom,
+    Noop,
+    QuitCommand,
+    RcptTo,
+    Replied,
+    Response,
+    Rset,
+    StartTLS,
+    Text,
+    Violation,
+)
 from hornetmail.wire.smtp.data import Stuffer
 from hornetmail.wire.smtp.grammar import xtext
 from hornetmail.wire.smtp.replies import ReplyParser
-
-
-class Ehlo(Out, frozen=True, gc=False):
-    """EHLO with our name; its positive reply sets ``extensions``."""
-
-    name: str
-
-
-class Helo(Out, frozen=True, gc=False):
-    """HELO, when EHLO was refused."""
-
-    name: str
-
-
-class StartTLS(Out, frozen=True, gc=False):
-    """STARTTLS; a 220 sets ``upgrade``."""
-
-
-class AuthPlain(Out, frozen=True, gc=False):
-    """AUTH PLAIN with its initial response."""
-
-    user: str
-    password: str
-
-    def __repr__(self) -> str:
-        return f"AuthPlain({self.user!r})"
-
-
-class AuthLogin(Out, frozen=True, gc=False):
-    """AUTH LOGIN; 334 replies are answered with ``Response``."""
-
-
-class Response(Out, frozen=True, gc=False):
-    """An answer to 334, encoded here."""
-
-    data: bytes
-
-    def __repr__(self) -> str:
-        return "Response()"
-
-
-class MailFrom(Out, frozen=True, gc=False):
-    """MAIL. ``size`` 0 is not told."""
-
-    sender: str
-    size: int = 0
-    eight_bit: bool = False
-    smtputf8: bool = False
-    ret: str = ""
-    envid: str = ""
-
-
-class RcptTo(Out, frozen=True, gc=False):
-    """RCPT."""
-
-    recipient: Recipient
-
-
-class DataCommand(Out, frozen=True, gc=False):
-    """DATA; after its 354 ``Text`` and ``Dot``."""
-
-
-class Text(Out, frozen=True, gc=False):
-    """A piece of the message; no reply belongs to it."""
-
-    data: bytes
-
-
-class Dot(Out, frozen=True, gc=False):
-    """The end of the message; its reply is the verdict."""
-
-
-class Rset(Out, frozen=True, gc=False):
-    """RSET."""
-
-
-class Noop(Out, frozen=True, gc=False):
-    """NOOP."""
-
-
-class QuitCommand(Out, frozen=True, gc=False):
-    """QUIT."""
-
-
-class Greeted(Event, frozen=True, gc=False):
-    """The server's first reply."""
-
-    answered = False
-    reply: Reply
-
-
-class Replied(Event, frozen=True, gc=False):
-    """The reply to a command."""
-
-    answered = False
-    command: Out
-    reply: Reply
-
-
-class Interrupted(Event, frozen=True, gc=False):
-    """The server refuses the message, 4xx or 5xx, while its text is still being sent (RFC 5321 section 4.5.4.2 has no room for it, servers do it at
-    a limit all the same). The verdict on this message; the connection is of no use any more."""
-
-    answered = False
-    reply: Reply
-
-
-class Violation(Event, frozen=True, gc=False):
-    """The server does not speak SMTP; the connection is of no use any more. ``reply`` is what it said instead, if that is a reply at all. A 421
-    that nobody asked for is none of its faults: it says that it closes the connection (RFC 5321 section 3.8)."""
-
-    answered = False
-    reason: str
-    reply: Reply | None = None
-
-    @property
-    def farewell(self) -> bool:
-        """It only said 421."""
-        return self.reply is not None and self.reply.code == 421
-
-
-class Phase(enum.Enum):
-    """``TEXT``: 354 came, the message is being sent."""
-
-    GREETING = "greeting"
-    COMMAND = "command"
-    TEXT = "text"
-    TLS = "tls"
-    OVER = "over"
-
-
-class Permitted(msgspec.Struct, frozen=True, gc=False):
-    """What may answer a command: the codes that say yes, and whether 4xx and 5xx may say no. 421 may answer anything."""
-
-    yes: Container[int]
-    refusable: bool = True
-
-    def allows(self, code: int) -> bool:
-        """Whether that answers the command."""
-        return code in self.yes or code == 421 or (self.refusable and code >= 400)
-
-
-_DONE = Permitted((250,))
-
-GREETING = Permitted((220,))
-"""The server's first words (RFC 5321 section 3.1)."""
-
-PERMITTED: dict[type[Out], Permitted] = {
-    Ehlo: Permitted((250,)),
-    Helo: Permitted((250,)),
-    StartTLS: Permitted((220,)),
-    AuthPlain: Permitted((235,)),
-    AuthLogin: Permitted((334,)),
-    Response: Permitted((334, 235)),
-    MailFrom: _DONE,
-    RcptTo: Permitted((250, 251, 252)),
-    DataCommand: Permitted((354,)),
-    Dot: _DONE,
-    Rset: Permitted((250,), refusable=False),
-    Noop: _DONE,
-    QuitCommand: Permitted((221,)),
-}
-"""Rule 8a, from RFC 5321 section 4.3.2, RFC 3207 section 4 and RFC 4954 section 4: the codes themselves, for a 2xx that belongs to another command
-(220 a new greeting, 221 a farewell, 214 help, 235 a log-in) says that the server is elsewhere in the conversation, and never that it has the
-message. 252 is VRFY's; gateways that do not know their recipients say it at RCPT too, and it says there what it says (section 3.5.3): the message
-will be taken. RSET cannot be refused: it is how we find out whether server and client are in step."""
+from hornetmail.wire.states import Cause, Conversation
 
 _ALONE = (Ehlo, Helo, StartTLS, AuthPlain, AuthLogin, Response, DataCommand, QuitCommand, Noop)
 """Commands behind which nothing may be sent before their reply (RFC 2920 section 3.1)."""
 
 
-class ClientEngine:
+class ClientEngine(Conversation[Phase]):
     """One connection to a server."""
 
+    STATES = STATES
+
     def __init__(self) -> None:
-        self.phase = Phase.GREETING
+        super().__init__()
         self.extensions: dict[str, str] = {}
         self.tls = False
         self.upgrade = False
@@ -230,22 +84,18 @@ class ClientEngine:
         if reply is not None:
             return self._reply(reply)
         if self._parser.fault:
-            self.phase = Phase.OVER
+            self._befell(Turn.VIOLATED)
             return Violation(self._parser.fault)
         return Lost() if self._ended else NEED_DATA
 
     def send(self, out: Out) -> bytes:
         """The bytes of a command or of text. Raises LocalProtocolError, state unchanged."""
-        if isinstance(out, (Text, Dot)):
-            if self.phase is not Phase.TEXT:
-                raise LocalProtocolError("text needs a 354 first")
-            if isinstance(out, Text):
-                return self._stuffer.feed(out.data)
-            self.phase = Phase.COMMAND
+        self._leads(type(out), Stage.SENT)
+        if isinstance(out, Text):
+            return self._stuffer.feed(out.data)
+        if isinstance(out, Dot):
             self._asked(out)
             return self._stuffer.finish()
-        if self.phase is not Phase.COMMAND:
-            raise LocalProtocolError(f"{type(out).__name__} in phase {self.phase.value}")
         if self._open and ("PIPELINING" not in self.extensions or isinstance(self._open[-1], (*_ALONE, Dot))):
             raise LocalProtocolError(f"{type(out).__name__} while a reply is outstanding")
         line = self._line(out)
@@ -258,6 +108,7 @@ class ClientEngine:
         # What is here of a reply was said before there was anything to answer.
         self._early = self._early or (not self._open and self._parser.begun)
         self._open.append(out)
+        self._answered(type(out), Stage.SENT)
 
     def tls_started(self, peer: TLSPeer) -> None:
         """The handshake is done: what the server said before is forgotten."""
@@ -266,8 +117,7 @@ class ClientEngine:
         self.extensions = {}
         self._parser = ReplyParser()
         self._early = False
-        if self.phase is Phase.TLS:
-            self.phase = Phase.COMMAND
+        self._befell(Cause.TLS)
 
     # ---- replies
 
@@ -275,35 +125,34 @@ class ClientEngine:
         if self.phase is Phase.GREETING:
             if not GREETING.allows(reply.code):
                 return self._violated("as a greeting", reply)
-            self.phase = Phase.COMMAND
+            self._answered(None, Stage.GRANTED)
             return Greeted(reply)
         if self._early or not self._open:
             return self._unasked(reply)
         command = self._open.pop(0)
         if not PERMITTED[type(command)].allows(reply.code):
             return self._violated(f"in answer to {_name(command)}", reply)
-        if isinstance(command, Ehlo) and reply.completed:
+        granted = reply.code < 400
+        if isinstance(command, StartTLS) and granted and self._parser.buffered:
+            self._befell(Turn.VIOLATED)
+            return Violation("plaintext behind the answer to STARTTLS")
+        self._answered(type(command), Stage.GRANTED if granted else Stage.REFUSED)
+        self.upgrade = self.phase is Phase.TLS
+        if isinstance(command, Ehlo) and granted:
             self.extensions = _extensions(reply)
-        elif isinstance(command, DataCommand) and reply.intermediate:
-            self.phase = Phase.TEXT
+        elif isinstance(command, DataCommand) and granted:
             self._stuffer = Stuffer()
-        elif isinstance(command, StartTLS) and reply.code == 220:
-            if self._parser.buffered:
-                self.phase = Phase.OVER
-                return Violation("plaintext behind the answer to STARTTLS")
-            self.phase = Phase.TLS
-            self.upgrade = True
         return Replied(command, reply)
 
     def _unasked(self, reply: Reply) -> Event:
         amid_text = self.phase is Phase.TEXT or (bool(self._open) and isinstance(self._open[0], Dot))
         if amid_text and (reply.transient or reply.permanent) and reply.code != 421:
-            self.phase = Phase.OVER
+            self._befell(Turn.INTERRUPTED)
             return Interrupted(reply)
         return self._violated("that nobody asked for", reply)
 
     def _violated(self, when: str, reply: Reply) -> Violation:
-        self.phase = Phase.OVER
+        self._befell(Turn.VIOLATED)
         return Violation(f"{str(reply)[:200]!r} {when}", reply)
 
     # ---- commands

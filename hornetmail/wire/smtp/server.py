@@ -1,7 +1,7 @@
 """The server's side of SMTP (RFC 5321) and LMTP (RFC 2033), sans-IO.
 
 With PIPELINING (2920), SIZE (1870), 8BITMIME (6152), SMTPUTF8 (6531), ENHANCEDSTATUSCODES (2034), STARTTLS (3207), AUTH (4954), DSN (3461).
-Commands that do not fit the phase never reach the session as themselves but as ``Broken``. ``TABLE`` is the whole state machine.
+Its states are in ``state``: commands that do not fit the phase never reach the session as themselves but as ``Broken``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hornetmail.wire.engine import (
     Step,
     TLSPeer,
 )
-from hornetmail.wire.server import LineServer, Table, moves_of
+from hornetmail.wire.server import LineServer
 from hornetmail.wire.smtp import grammar
 from hornetmail.wire.smtp.data import Unstuffer
 from hornetmail.wire.smtp.events import (
@@ -49,27 +49,14 @@ from hornetmail.wire.smtp.events import (
     Verify,
     Welcome,
 )
+from hornetmail.wire.smtp.state import STATES, Phase, Turn
+from hornetmail.wire.states import Cause
 
 COMMAND_BYTES = 2_048
 """Longest command line. RFC 5321 has 512; MAIL and RCPT grow by the allowances of SIZE, 8BITMIME, SMTPUTF8, AUTH and DSN."""
 
 AUTH_BYTES = 12_288
 """Longest line of an AUTH exchange (RFC 4954 section 4)."""
-
-
-class Phase(enum.Enum):
-    """Where the conversation stands."""
-
-    GREETING = "greeting"
-    FRESH = "fresh"
-    READY = "ready"
-    MAIL = "mail"
-    RCPT = "rcpt"
-    DATA = "data"
-    DOT = "dot"
-    AUTH = "auth"
-    TLS = "tls"
-    CLOSING = "closing"
 
 
 class Policy(msgspec.Struct, frozen=True, gc=False):
@@ -94,31 +81,6 @@ class Policy(msgspec.Struct, frozen=True, gc=False):
     idle: float = 300.0
     data: float = 300.0
 
-
-_OPEN = (Phase.FRESH, Phase.READY, Phase.MAIL, Phase.RCPT)
-
-# The state machine: in these phases, this event may be met by these answers, each leading to that phase ("None" = it stays).
-# An event that is in no row for the phase is out of sequence and becomes Broken (503). Besides: Farewell, and Refuse with 421, are allowed to
-# every event in every phase and lead to CLOSING; Broken is met by Refuse, and leads back to where the command came from.
-TABLE: Table[Phase] = (
-    ((Phase.GREETING,), None, {Greeting: Phase.FRESH}),
-    (_OPEN, Hello, {Welcome: Phase.READY, Refuse: None}),
-    ((Phase.FRESH, Phase.READY), StartTLS, {Accept: Phase.TLS, Refuse: None}),
-    ((Phase.READY,), Auth, {Challenge: Phase.AUTH, Accept: Phase.READY, Refuse: None}),
-    ((Phase.AUTH,), AuthResponse, {Challenge: Phase.AUTH, Accept: Phase.READY, Refuse: Phase.READY}),
-    ((Phase.READY,), Mail, {Accept: Phase.MAIL, Refuse: None}),
-    ((Phase.MAIL, Phase.RCPT), Rcpt, {Accept: Phase.RCPT, Refuse: None}),
-    ((Phase.MAIL,), Data, {Refuse: None}),
-    ((Phase.RCPT,), Data, {GoAhead: Phase.DATA, Refuse: None}),
-    ((Phase.DOT,), End, {Accept: Phase.READY, Refuse: Phase.READY, PerRecipient: Phase.READY}),
-    ((Phase.MAIL, Phase.RCPT, Phase.READY), Reset, {Accept: Phase.READY}),
-    ((Phase.FRESH,), Reset, {Accept: None}),
-    (_OPEN, Noop, {Accept: None, Refuse: None}),
-    (_OPEN, Verify, {Accept: None, Refuse: None}),
-    (_OPEN, Expand, {Accept: None, Refuse: None}),
-    (_OPEN, Help, {Accept: None, Refuse: None}),
-    (_OPEN, Quit, {Accept: Phase.CLOSING}),
-)
 
 _VERBS: dict[str, type[Event]] = {
     "HELO": Hello,
@@ -154,8 +116,8 @@ _LONG = Broken("line too long", Refuse(Reply(500, "5.5.2", "line too long")))
 class ServerEngine(LineServer[Phase]):
     """One connection, from greeting to end."""
 
-    GREETING, TLS, CLOSING = Phase.GREETING, Phase.TLS, Phase.CLOSING
-    MOVES = moves_of(TABLE)
+    STATES = STATES
+    TLS = Phase.TLS
     FAREWELL = Farewell
     ENDLESS = Broken("endless line", Refuse(Reply(500, "5.5.2", "line too long")), fatal=True)
     INJECTED = Broken("plaintext behind STARTTLS", Refuse(Reply(554, "5.5.1", "plaintext behind STARTTLS")), fatal=True)
@@ -181,21 +143,22 @@ class ServerEngine(LineServer[Phase]):
         self._clear()
         self.authenticated = False
         self._offered = grammar.Offered(esmtp=False, smtputf8=False, dsn=False)
-        if self.phase is not Phase.GREETING:
-            self.phase = Phase.FRESH
 
     # ---- answers
+
+    def _instead(self, pending: Event | None, out: Out) -> enum.Enum | None:
+        if isinstance(out, Refuse):
+            if out.reply.code == 421:
+                return Cause.FAREWELL
+            if isinstance(pending, Data) and self.buffered > 0:
+                return Turn.TEXT_BEHIND
+        elif isinstance(out, Greeting) and out.reply is not None and not out.reply.completed:
+            return Turn.TURNED_AWAY
+        return None
 
     def _moved(self, pending: Event | None, out: Out) -> None:
         if isinstance(out, Accept):
             self._accepted(pending)
-        elif isinstance(out, Refuse):
-            # 421 closes; text behind a refused DATA must not run as commands
-            if out.reply.code == 421 or (isinstance(pending, Data) and self.buffered > 0):
-                self.phase = Phase.CLOSING
-        elif isinstance(out, Greeting):
-            if out.reply is not None and not out.reply.completed:
-                self.phase = Phase.CLOSING
         elif isinstance(out, GoAhead):
             self._text = Unstuffer(
                 max_size=self.policy.max_size, max_line=self.policy.max_text_line, normalise=self.policy.bare == "normalise"
@@ -237,16 +200,17 @@ class ServerEngine(LineServer[Phase]):
             return b"".join(map(grammar.render, out.replies))
         if isinstance(out, Farewell):
             return grammar.render(out.reply)
-        return self._welcome(isinstance(pending, Hello) and pending.esmtp)
+        mechanisms = out.mechanisms if isinstance(out, Welcome) else ()
+        return self._welcome(isinstance(pending, Hello) and pending.esmtp, mechanisms)
 
-    def _welcome(self, esmtp: bool) -> bytes:
+    def _welcome(self, esmtp: bool, mechanisms: tuple[str, ...]) -> bytes:
         if not esmtp:
             return grammar.render(Reply(250, "", self.policy.hostname))
         lines = [self.policy.hostname, "PIPELINING", f"SIZE {self.policy.max_size}"]
         if self.policy.starttls and not self.tls:
             lines.append("STARTTLS")
-        if self._auth_allowed():
-            lines.append("AUTH " + " ".join(self.policy.auth))
+        if self._auth_allowed() and mechanisms:
+            lines.append("AUTH " + " ".join(name for name in mechanisms if name in self.policy.auth))
         lines += ["ENHANCEDSTATUSCODES", "8BITMIME"]
         if self.policy.dsn:
             lines.append("DSN")
@@ -267,13 +231,12 @@ class ServerEngine(LineServer[Phase]):
             if self.policy.lmtp:
                 data *= self._recipients
             self._clear()
-            self.phase = Phase.READY
-        elif self.phase is Phase.AUTH:
-            self.phase = Phase.READY
         self._pending = None
         if broken.fatal or out.reply.code == 421:
-            self.phase = Phase.CLOSING
+            self._befell(Cause.FATAL)
             self._forget()
+        else:
+            self._befell(Cause.MISTAKE)
         return data
 
     # ---- steps
@@ -294,7 +257,7 @@ class ServerEngine(LineServer[Phase]):
                 # discarded text is progress too: the deadline starts anew
                 return NEED_DATA if self._at == before else Chunk(b"")
         self._over = False
-        self.phase = Phase.DOT
+        self._befell(Turn.TEXT_ENDED)
         if text.flaw:
             return Broken(f"text: {text.flaw}", Refuse(_FLAWS[text.flaw]))
         return End()
@@ -345,7 +308,7 @@ class ServerEngine(LineServer[Phase]):
             self._may_start_tls()
         elif kind is Auth:
             self._may_authenticate(argument)
-        if (self.phase, kind) not in self.MOVES:
+        if not self._understood(kind):
             raise grammar.Fault(503, "5.5.1", self._sequence(verb))
         return self._event(kind, verb, argument)
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from hornetmail.wire.engine import NEED_DATA, WAITING, Broken, Event, LocalProtocolError, Lost, Out, TLSPeer
 from hornetmail.wire.pop3 import events as e
-from hornetmail.wire.pop3.server import AUTH_BYTES, COMMAND_BYTES, TABLE, Phase, POP3Policy, POP3ServerEngine
+from hornetmail.wire.pop3.server import AUTH_BYTES, COMMAND_BYTES, POP3Policy, POP3ServerEngine
+from hornetmail.wire.pop3.state import TABLE, Phase
 from hornetmail.wire.server import ENDLESS_BYTES
 
 PLAIN = POP3Policy(hostname="mx.example.test", plaintext_login=True)
@@ -98,9 +99,9 @@ def test_no_login_without_tls() -> None:
     engine.tls_started(TLSPeer())
     assert not engine.upgrade
     ask(engine, b"CAPA")
-    words = engine.send(e.Capabilities())
+    words = engine.send(e.Capabilities(("SCRAM-SHA-256", "PLAIN")))
     assert b"\r\nSTLS\r\n" not in words
-    assert b"\r\nSASL PLAIN\r\n" in words
+    assert b"\r\nSASL SCRAM-SHA-256 PLAIN\r\n" in words
     assert b"active already" in refused(engine, b"STLS")
     assert ask(engine, b"USER a") == e.User("a")
 

@@ -32,4 +32,23 @@ MIGRATIONS = (
     Migration(
         3, "since when a message is in the portal", ("ALTER TABLE portal_messages ADD COLUMN landed REAL NOT NULL DEFAULT 0",)
     ),
+    Migration(
+        4,
+        "headers, and since when a message is in its folder",
+        (
+            "CREATE TABLE portal_heads (tenant INTEGER NOT NULL, folder INTEGER NOT NULL, uid INTEGER NOT NULL, head BLOB NOT NULL,"
+            " PRIMARY KEY (folder, uid))",
+            "ALTER TABLE portal_messages ADD COLUMN saved REAL NOT NULL DEFAULT 0",
+            "CREATE INDEX portal_gone_modseq ON portal_gone (folder, modseq)",
+        ),
+    ),
+    Migration(
+        5,
+        "what nobody was told of yet; structures anew: with References",
+        (
+            "ALTER TABLE portal_folders ADD COLUMN recent INTEGER NOT NULL DEFAULT 0",
+            "UPDATE portal_folders SET recent = uidnext",
+            "DELETE FROM portal_trees",
+        ),
+    ),
 )

@@ -12,7 +12,12 @@ from hornetmail.portal.maildir import naming
 from hornetmail.portal.maildir.snapshot import GONE_KEPT, Gone, Place, Snapshot
 
 TREES = 64
-"""Structures read in one hop."""
+"""Structures or headers read in one hop."""
+
+GONE_LOOKED_AT = 64
+"""The rows of what has gone are counted at each so many changes only."""
+
+_PER_MESSAGE = ("portal_messages", "portal_trees", "portal_heads")
 
 SKIPPED_UIDS = 100_000
 """UIDs and modseqs left out after a crash of the machine: more than the index can have forgotten."""
@@ -27,16 +32,34 @@ class FolderRow(msgspec.Struct, frozen=True, gc=False):
     uidvalidity: int
 
 
+class Kept(msgspec.Struct, frozen=True, gc=False):
+    """What a client asks of a message without its text: its structure, packed, and its header if that is not too long to be kept."""
+
+    tree: bytes
+    head: bytes | None = None
+
+
 class Stored(msgspec.Struct, frozen=True, gc=False):
     """A message to be put into the index. ``landed``: since when it is in the portal, in Unix seconds; a copy of the message ``source`` (its
-    folder and UID) is there as long as that one."""
+    folder and UID) is there as long as that one, and has its structure and header."""
 
     entry: Entry
     place: Place
-    tree: bytes | None = None
+    kept: Kept | None = None
     at: float = 0.0
     landed: float = 0.0
     source: tuple[int, int] = (0, 0)
+
+
+class Change(msgspec.Struct, frozen=True, gc=False):
+    """What becomes of one folder: messages that came, changed, went."""
+
+    folder: int
+    uidnext: int
+    modseq: int
+    added: Sequence[Stored] = ()
+    changed: Sequence[Entry] = ()
+    gone: Sequence[Gone] = ()
 
 
 def flag_text(flags: Iterable[str]) -> str:
@@ -132,12 +155,17 @@ def make_folders(
     return last, made
 
 
-def drop_folders(cursor: Cursor, identifiers: Sequence[int]) -> None:
-    """Forget folders and all that was in them."""
+def drop_folders(cursor: Cursor, identifiers: Sequence[int]) -> tuple[int, int]:
+    """Forget folders and all that was in them: how many messages and bytes."""
+    messages = size = 0
     for identifier in identifiers:
-        for table in ("portal_messages", "portal_trees", "portal_gone"):
+        cursor.execute("SELECT count(*), coalesce(sum(size), 0) FROM portal_messages WHERE folder = ?", (identifier,))
+        held = cursor.fetchone()
+        messages, size = messages + int(held[0]), size + int(held[1])
+        for table in (*_PER_MESSAGE, "portal_gone"):
             cursor.execute(f"DELETE FROM {table} WHERE folder = ?", (identifier,))
         cursor.execute("DELETE FROM portal_folders WHERE id = ?", (identifier,))
+    return messages, size
 
 
 def rename_folders(cursor: Cursor, names: Sequence[tuple[int, str]]) -> None:
@@ -148,19 +176,21 @@ def rename_folders(cursor: Cursor, names: Sequence[tuple[int, str]]) -> None:
 
 def load(cursor: Cursor, row: FolderRow) -> Snapshot:
     """A folder with all its messages; their places are only guessed and have to be looked up."""
-    cursor.execute("SELECT uidnext, modseq FROM portal_folders WHERE id = ?", (row.id,))
-    uidnext, modseq = cursor.fetchone()
+    cursor.execute("SELECT uidnext, modseq, recent FROM portal_folders WHERE id = ?", (row.id,))
+    uidnext, modseq, recent = cursor.fetchone()
     snapshot = Snapshot(row.id, row.name, row.special, row.uidvalidity, uidnext, modseq)
+    snapshot.recent_from = max(recent, 1)
     cursor.execute(
-        "SELECT uid, modseq, base, flags, size, date, bare, claimed FROM portal_messages WHERE folder = ? ORDER BY uid", (row.id,)
+        "SELECT uid, modseq, base, flags, size, date, bare, claimed, saved FROM portal_messages WHERE folder = ? ORDER BY uid",
+        (row.id,),
     )
     sets: dict[str, frozenset[str]] = {}
-    for uid, changed, base, text, size, date, bare, claimed in cursor.fetchall():
+    for uid, changed, base, text, size, date, bare, claimed, saved in cursor.fetchall():
         flags = sets.get(text)
         if flags is None:
             flags = sets[text] = frozenset(text.split())
         place = Place(base, "", "", naming.hidden_of(base), bool(bare))
-        snapshot.put(Entry(uid=uid, modseq=changed, flags=flags, size=size, date=date, name=base), place)
+        snapshot.put(Entry(uid, changed, flags, size, date, base, saved=saved), place)
         if claimed:
             snapshot.claimed.add(uid)
     cursor.execute("SELECT uid, modseq, base FROM portal_gone WHERE folder = ? ORDER BY modseq DESC LIMIT ?", (row.id, GONE_KEPT))
@@ -169,64 +199,85 @@ def load(cursor: Cursor, row: FolderRow) -> Snapshot:
     return snapshot
 
 
-def store(
-    cursor: Cursor,
-    tenant: int,
-    mailbox: int,
-    folder: int,
-    uidnext: int,
-    modseq: int,
-    added: Sequence[Stored],
-    changed: Sequence[Entry],
-    gone: Sequence[Gone],
-) -> None:
-    """One change of a folder: messages that came, changed, went."""
-    cursor.execute("UPDATE portal_folders SET uidnext = ?, modseq = ? WHERE id = ?", (uidnext, modseq, folder))
-    if gone:
-        uids = [(folder, one.uid) for one in gone]
-        cursor.executemany("DELETE FROM portal_messages WHERE folder = ? AND uid = ?", uids)
-        cursor.executemany("DELETE FROM portal_trees WHERE folder = ? AND uid = ?", uids)
-        cursor.executemany(
-            "INSERT INTO portal_gone (tenant, folder, uid, modseq, base) VALUES (?, ?, ?, ?, ?)",
-            [(tenant, folder, one.uid, one.modseq, one.base) for one in gone],
-        )
-        _forget_gone(cursor, folder)
-    if changed:
+def store(cursor: Cursor, tenant: int, mailbox: int, changes: Sequence[Change]) -> None:
+    """Changes of folders, in order: what a move puts into one is copied before it leaves the other."""
+    for change in changes:
+        _store(cursor, tenant, mailbox, change)
+
+
+def _store(cursor: Cursor, tenant: int, mailbox: int, change: Change) -> None:
+    folder = change.folder
+    cursor.execute("UPDATE portal_folders SET uidnext = ?, modseq = ? WHERE id = ?", (change.uidnext, change.modseq, folder))
+    if change.gone:
+        _bury(cursor, tenant, folder, change.gone)
+    if change.changed:
         cursor.executemany(
             "UPDATE portal_messages SET modseq = ?, flags = ? WHERE folder = ? AND uid = ?",
-            [(one.modseq, flag_text(one.flags), folder, one.uid) for one in changed],
+            [(one.modseq, flag_text(one.flags), folder, one.uid) for one in change.changed],
         )
-    if added:
+    if change.added:
+        _add(cursor, tenant, mailbox, folder, change.added)
+
+
+def _bury(cursor: Cursor, tenant: int, folder: int, gone: Sequence[Gone]) -> None:
+    uids = [(folder, one.uid) for one in gone]
+    for table in _PER_MESSAGE:
+        cursor.executemany(f"DELETE FROM {table} WHERE folder = ? AND uid = ?", uids)
+    cursor.executemany(
+        "INSERT INTO portal_gone (tenant, folder, uid, modseq, base) VALUES (?, ?, ?, ?, ?)",
+        [(tenant, folder, one.uid, one.modseq, one.base) for one in gone],
+    )
+    if gone[0].modseq % GONE_LOOKED_AT == 0 or len(gone) >= GONE_LOOKED_AT:
+        _forget_gone(cursor, folder)
+
+
+def _add(cursor: Cursor, tenant: int, mailbox: int, folder: int, added: Sequence[Stored]) -> None:
+    cursor.executemany(
+        "INSERT INTO portal_messages (tenant, folder, uid, modseq, base, flags, size, date, bare, landed, saved)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (tenant, folder, e.uid, e.modseq, p.base, flag_text(e.flags), e.size, e.date, int(p.bare), landed, e.saved)
+            for e, p, landed in ((one.entry, one.place, one.landed) for one in added)
+        ],
+    )
+    copies = [(*one.source, folder, one.entry.uid) for one in added if one.source != (0, 0)]
+    if copies:
         cursor.executemany(
-            "INSERT INTO portal_messages (tenant, folder, uid, modseq, base, flags, size, date, bare, landed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [
-                (tenant, folder, e.uid, e.modseq, p.base, flag_text(e.flags), e.size, e.date, int(p.bare), landed)
-                for e, p, landed in ((one.entry, one.place, one.landed) for one in added)
-            ],
+            "UPDATE portal_messages SET landed = coalesce((SELECT s.landed FROM portal_messages s WHERE s.folder = ? AND s.uid = ?),"
+            " landed) WHERE folder = ? AND uid = ?",
+            copies,
         )
-        copies = [(*one.source, folder, one.entry.uid) for one in added if one.source != (0, 0)]
-        if copies:
+        for table, column in (("portal_trees", "tree"), ("portal_heads", "head")):
             cursor.executemany(
-                "UPDATE portal_messages SET landed = coalesce((SELECT s.landed FROM portal_messages s WHERE s.folder = ? AND s.uid = ?),"
-                " landed) WHERE folder = ? AND uid = ?",
-                copies,
+                f"INSERT INTO {table} (tenant, folder, uid, {column}) SELECT tenant, ?, ?, {column} FROM {table} WHERE folder = ? AND uid = ?"
+                " ON CONFLICT (folder, uid) DO NOTHING",
+                [(folder, uid, source, old) for source, old, _, uid in copies],
             )
-        keep_trees(cursor, tenant, folder, [(one.entry.uid, one.tree) for one in added if one.tree is not None])
-        for one in added:
-            row = naming.row_of(one.place.base) if one.at else 0
-            if row:
-                cursor.execute(
-                    "INSERT INTO portal_received (entry, mailbox, tenant, base, at) VALUES (?, ?, ?, ?, ?)"
-                    " ON CONFLICT (entry, mailbox) DO NOTHING",
-                    (row, mailbox, tenant, one.place.base, one.at),
-                )
+    kept = [(one.entry.uid, one.kept) for one in added if one.kept is not None]
+    keep(cursor, tenant, folder, kept)
+    for one in added:
+        row = naming.row_of(one.place.base) if one.at else 0
+        if row:
+            cursor.execute(
+                "INSERT INTO portal_received (entry, mailbox, tenant, base, at) VALUES (?, ?, ?, ?, ?)"
+                " ON CONFLICT (entry, mailbox) DO NOTHING",
+                (row, mailbox, tenant, one.place.base, one.at),
+            )
+
+
+def told_of(cursor: Cursor, folder: int, uid: int) -> None:
+    """Messages below this UID are no longer recent."""
+    cursor.execute("UPDATE portal_folders SET recent = ? WHERE id = ? AND recent < ?", (uid, folder, uid))
 
 
 def _forget_gone(cursor: Cursor, folder: int) -> None:
-    cursor.execute("SELECT modseq FROM portal_gone WHERE folder = ? ORDER BY modseq DESC LIMIT 1 OFFSET ?", (folder, GONE_KEPT))
+    """Of one removal all is kept or nothing, so that who sees few of them knows that these are all."""
+    cursor.execute(
+        "SELECT modseq FROM portal_gone WHERE folder = ? ORDER BY modseq DESC LIMIT 1 OFFSET ?", (folder, GONE_KEPT - 1)
+    )
     row = cursor.fetchone()
     if row is not None:
-        cursor.execute("DELETE FROM portal_gone WHERE folder = ? AND modseq <= ?", (folder, row[0]))
+        cursor.execute("DELETE FROM portal_gone WHERE folder = ? AND modseq < ?", (folder, row[0]))
 
 
 def received(cursor: Cursor, row: int, mailbox: int) -> str:
@@ -274,13 +325,36 @@ def keep_trees(cursor: Cursor, tenant: int, folder: int, found: Sequence[tuple[i
         )
 
 
-def copy_trees(cursor: Cursor, tenant: int, source: int, target: int, pairs: Sequence[tuple[int, int]]) -> None:
-    """Give copies the structures of what they were copied from."""
-    cursor.executemany(
-        "INSERT INTO portal_trees (tenant, folder, uid, tree) SELECT tenant, ?, ?, tree FROM portal_trees WHERE folder = ? AND uid = ?"
-        " ON CONFLICT (folder, uid) DO NOTHING",
-        [(target, new, source, old) for old, new in pairs],
+def heads(cursor: Cursor, folder: int, uids: Sequence[int]) -> list[tuple[int, bytes]]:
+    """Headers that are kept."""
+    marks = ",".join("?" * len(uids))
+    cursor.execute(f"SELECT uid, head FROM portal_heads WHERE folder = ? AND uid IN ({marks})", (folder, *uids))
+    return [(uid, bytes(head)) for uid, head in cursor.fetchall()]
+
+
+def keep_heads(cursor: Cursor, tenant: int, folder: int, found: Sequence[tuple[int, bytes]]) -> None:
+    """Keep headers."""
+    if found:
+        cursor.executemany(
+            "INSERT INTO portal_heads (tenant, folder, uid, head) VALUES (?, ?, ?, ?) ON CONFLICT (folder, uid) DO NOTHING",
+            [(tenant, folder, uid, head) for uid, head in found],
+        )
+
+
+def keep(cursor: Cursor, tenant: int, folder: int, found: Sequence[tuple[int, Kept]]) -> None:
+    """Keep structures and headers."""
+    keep_trees(cursor, tenant, folder, [(uid, kept.tree) for uid, kept in found])
+    keep_heads(cursor, tenant, folder, [(uid, kept.head) for uid, kept in found if kept.head is not None])
+
+
+def usage(cursor: Cursor, mailbox: int) -> tuple[int, int]:
+    """Messages and bytes of a mailbox, in all its folders."""
+    cursor.execute(
+        "SELECT count(*), coalesce(sum(m.size), 0) FROM portal_folders f JOIN portal_messages m ON m.folder = f.id WHERE f.mailbox = ?",
+        (mailbox,),
     )
+    messages, size = cursor.fetchone()
+    return int(messages), int(size)
 
 
 def aged(cursor: Cursor, mailbox: int, before: float) -> list[tuple[str, str]]:

@@ -16,13 +16,14 @@ from twisted.internet.defer import DeferredLock
 from twisted.logger import Logger
 
 from hornetmail.core.folder import Copied, Entry, FolderError
-from hornetmail.portal import index
-from hornetmail.portal.batch import Batch
-from hornetmail.portal.index import FolderRow, Stored
+from hornetmail.portal.box.batch import Batch
+from hornetmail.portal.box.usage import Usage
 from hornetmail.portal.maildir import naming
 from hornetmail.portal.maildir.files import Listing, Maildir
 from hornetmail.portal.maildir.ground import Ground
 from hornetmail.portal.maildir.snapshot import Gone, Place, Snapshot
+from hornetmail.portal.rows import index
+from hornetmail.portal.rows.index import Change, FolderRow, Kept, Stored
 
 LATELY_SECONDS = 1.0
 ENTRIES_A_SECOND = 10_000
@@ -38,7 +39,16 @@ class Arrival(msgspec.Struct, frozen=True):
     flags: frozenset[str]
     size: int
     date: float
-    tree: bytes | None
+    kept: Kept | None
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """What becomes of one folder in a change whose files are done. All of it bears ``snapshot.modseq + 1``."""
+
+    snapshot: Snapshot
+    added: Sequence[Stored] = ()
+    changed: Sequence[tuple[Entry, Place]] = ()
+    gone: Collection[int] = ()
 
 
 class Box:
@@ -54,6 +64,7 @@ class Box:
         self.lock = DeferredLock()
         self.rows: dict[str, FolderRow] = {}
         self.subscribed: set[str] = set()
+        self.usage = Usage()
         self._snapshots: WeakValueDictionary[str, Snapshot] = WeakValueDictionary()
         self._arrivals: WeakValueDictionary[str, Batch[Arrival, int]] = WeakValueDictionary()
 
@@ -73,11 +84,27 @@ class Box:
             _, made = await ground.database.run(index.make_folders, self.tenant, self.mailbox, missing, int(ground.now()), 1)
             rows.update({row.name: row for row in made})
         self.rows = {name: rows[name] for name in present}
+        self.usage = Usage(*await ground.database.read(index.usage, self.mailbox))
         self.subscribed = subscribed if subscribed is not None else set(self.rows)
 
     def snapshot_in_memory(self, name: str) -> Snapshot | None:
         """The folder, if it is in memory."""
         return self._snapshots.get(name)
+
+    def forget(self, name: str) -> None:
+        """A folder is removed: whoever has it open hears of it. The lock is held."""
+        del self.rows[name]
+        snapshot = self._snapshots.pop(name, None)
+        if snapshot is not None:
+            snapshot.removed = True
+
+    def renamed(self, old: str, new: str) -> None:
+        """A folder has another name; it stays the same for whoever has it open. The lock is held."""
+        self.rows[new] = msgspec.structs.replace(self.rows.pop(old), name=new)
+        snapshot = self._snapshots.pop(old, None)
+        if snapshot is not None:
+            snapshot.name = new
+            self._snapshots[new] = snapshot
 
     async def open(self, name: str) -> Snapshot:
         """The folder as it is now, other programs' changes included. Raises FolderError NONEXISTENT. Takes the lock."""
@@ -152,6 +179,7 @@ class Box:
                     found.size,
                     found.date,
                     found.place.base,
+                    saved=self.ground.now(),
                 ),
                 found.place,
                 at=self.ground.now() if snapshot.name == naming.INBOX else 0.0,
@@ -163,34 +191,32 @@ class Box:
         for place in listing.moved:
             snapshot.moved_file(snapshot.uids[place.base], place)
         if changed or added or gone:
-            await self.commit(
-                snapshot, added=added, changed=[(entry, snapshot.places[entry.uid]) for entry in changed], gone=gone
-            )
+            await self.commit(Turn(snapshot, added, [(entry, snapshot.places[entry.uid]) for entry in changed], gone))
 
-    async def commit(
-        self,
-        snapshot: Snapshot,
-        *,
-        added: Sequence[Stored] = (),
-        changed: Sequence[tuple[Entry, Place]] = (),
-        gone: Collection[int] = (),
-    ) -> None:
-        """Index, memory and hint for a change whose files are done. All of it bears ``snapshot.modseq + 1``. The lock is held."""
+    async def commit(self, *turns: Turn) -> None:
+        """Index, memory and hints for a change whose files are done, in one transaction. The lock is held."""
+        changes = [self._change(turn) for turn in turns]
+        await self.ground.database.run(index.store, self.tenant, self.mailbox, changes)
+        for turn, change in zip(turns, changes, strict=True):
+            snapshot = turn.snapshot
+            snapshot.uidnext = change.uidnext
+            before = len(snapshot.entries), snapshot.size
+            for entry, place in turn.changed:
+                snapshot.put(entry, place)
+            for stored in turn.added:
+                snapshot.put(stored.entry, stored.place)
+            for one in change.gone:
+                snapshot.remove(one.uid, change.modseq)
+            self.usage.grew(len(snapshot.entries) - before[0], snapshot.size - before[1])
+        for turn in turns:
+            self.ground.changed(self.mailbox, turn.snapshot.name)
+
+    def _change(self, turn: Turn) -> Change:
+        snapshot = turn.snapshot
         modseq = snapshot.modseq + 1
-        uidnext = max([snapshot.uidnext, *(one.entry.uid + 1 for one in added)])
-        buried = [Gone(uid, modseq, snapshot.places[uid].base) for uid in gone]
-        entries = [entry for entry, _ in changed]
-        await self.ground.database.run(
-            index.store, self.tenant, self.mailbox, snapshot.id, uidnext, modseq, added, entries, buried
-        )
-        snapshot.uidnext = uidnext
-        for entry, place in changed:
-            snapshot.put(entry, place)
-        for stored in added:
-            snapshot.put(stored.entry, stored.place)
-        for one in buried:
-            snapshot.remove(one.uid, modseq)
-        self.ground.changed(self.mailbox, snapshot.name)
+        uidnext = max([snapshot.uidnext, *(one.entry.uid + 1 for one in turn.added)])
+        gone = [Gone(uid, modseq, snapshot.places[uid].base) for uid in turn.gone]
+        return Change(snapshot.id, uidnext, modseq, turn.added, [entry for entry, _ in turn.changed], gone)
 
     # Arrivals
 
@@ -219,8 +245,8 @@ class Box:
                 await self.ground.thread(self.maildir.discard, arrival.tmp)
                 uids.append(known)
                 continue
-            entry = Entry(uid, modseq, arrival.flags, arrival.size, arrival.date, base)
-            stored.append(Stored(entry, arrival.place, arrival.tree, now if naming.row_of(base) else 0.0, now))
+            entry = Entry(uid, modseq, arrival.flags, arrival.size, arrival.date, base, saved=now)
+            stored.append(Stored(entry, arrival.place, arrival.kept, now if naming.row_of(base) else 0.0, now))
             fresh.append(arrival)
             uids.append(uid)
             given[base] = uid
@@ -228,7 +254,7 @@ class Box:
         if fresh:
             try:
                 await self.ground.thread(self.maildir.land, snapshot.name, [(one.tmp, one.place) for one in fresh])
-                await self.commit(snapshot, added=stored)
+                await self.commit(Turn(snapshot, stored))
             except BaseException:
                 # said to have failed, so it must not show up at the next look
                 with contextlib.suppress(OSError):
@@ -239,11 +265,18 @@ class Box:
     # Changes. All take the lock; all raise FolderError NONEXISTENT when the folder has gone.
 
     async def store(
-        self, snapshot: Snapshot, uids: Collection[int], change: Callable[[frozenset[str]], frozenset[str]]
+        self,
+        snapshot: Snapshot,
+        uids: Collection[int],
+        change: Callable[[frozenset[str]], frozenset[str]],
+        since: int | None = None,
     ) -> list[Entry]:
-        """New flags for messages; the entries as they are then. UIDs that are gone are passed over. Raises FolderError INUSE."""
+        """New flags for messages; the entries as they are then. UIDs that are gone are passed over, and those changed after modseq ``since``. Raises
+        FolderError INUSE."""
         async with self.lock:
             self._alive(snapshot)
+            if since is not None:
+                uids = [uid for uid in uids if uid in snapshot.entries and snapshot.entries[uid].modseq <= since]
             self.unclaimed(snapshot, uids)
             for _ in range(3):
                 if await self._store(snapshot, uids, change):
@@ -281,7 +314,7 @@ class Box:
                     snapshot.moved_file(uid, renames[number][1])
             return False
         if changed:
-            await self.commit(snapshot, changed=changed)
+            await self.commit(Turn(snapshot, changed=changed))
         return True
 
     async def expunge(self, snapshot: Snapshot, uids: Collection[int]) -> list[int]:
@@ -295,7 +328,7 @@ class Box:
         gone = [uid for uid in uids if uid in snapshot.places]
         if gone:
             await self.ground.thread(self.maildir.unlink, snapshot.name, [snapshot.places[uid] for uid in gone])
-            await self.commit(snapshot, gone=gone)
+            await self.commit(Turn(snapshot, gone=gone))
         return gone
 
     async def transfer(self, source: Snapshot, uids: Collection[int], target: str, *, away: bool) -> Copied:
@@ -304,12 +337,10 @@ class Box:
             self._alive(source)
             if target not in self.rows:
                 raise FolderError("TRYCREATE", f"no folder {target}")
+            goal = await self.opened(target)
             wanted = sorted(uid for uid in set(uids) if uid in source.entries)
             if away:
                 self.unclaimed(source, wanted)
-                if target == source.name:
-                    raise FolderError("CANNOT", "the messages are in that folder already")
-            goal = await self.opened(target)
             if not wanted:
                 return Copied(goal.uidvalidity, (), ())
             try:
@@ -333,7 +364,7 @@ class Box:
             new = Place(base, "cur" if letters else place.sub, letters, place.hidden, place.bare)
             added.append(
                 Stored(
-                    Entry(goal.uidnext + number, modseq, entry.flags, entry.size, entry.date, base),
+                    Entry(goal.uidnext + number, modseq, entry.flags, entry.size, entry.date, base, saved=self.ground.now()),
                     new,
                     at=self.ground.now(),
                     landed=self.ground.now(),
@@ -344,18 +375,19 @@ class Box:
             twins.append((uid, goal.uidnext + number))
         files = self.maildir
         await self.ground.thread(files.move if away else files.link, source.name, goal.name, pairs)
-        await self.ground.database.run(index.copy_trees, self.tenant, source.id, goal.id, twins)
-        await self.commit(goal, added=added)
-        if away:
-            await self.commit(source, gone=uids)
+        if away and goal is source:
+            await self.commit(Turn(source, added, gone=uids))
+        else:
+            await self.commit(Turn(goal, added), *([Turn(source, gone=uids)] if away else []))
         return Copied(goal.uidvalidity, tuple(uids), tuple(new for _, new in twins))
 
     def _copy_name(self, entry: Entry, place: Place) -> str:
         if naming.row_of(place.base):
             return naming.copied_base(place.base, f"{self.ground.number():x}{self.ground.token()}")
-        if place.bare:
-            return f"{self.ground.now():.6f}Q{self.ground.number()}P{self.ground.token()}.{self.ground.host}"
-        return self.new_base(entry.size)
+        ground = self.ground
+        return naming.twin_base(
+            place.base, ground.now(), ground.number(), ground.token(), ground.host, entry.size, bare=place.bare
+        )
 
     def new_base(self, size: int) -> str:
         """A base name for a message that was not delivered by us."""
@@ -384,87 +416,6 @@ class Box:
     def _alive(self, snapshot: Snapshot) -> None:
         if snapshot.removed:
             raise FolderError("NONEXISTENT", f"no folder {snapshot.name}")
-
-    # Folders. All take the lock.
-
-    async def make_folder(self, name: str, use: str) -> None:
-        """A folder and the levels above it. Raises FolderError ALREADYEXISTS, CANNOT."""
-        async with self.lock:
-            if name in self.rows:
-                raise FolderError("ALREADYEXISTS", f"{name} is there already")
-            levels = name.split("/")
-            wanted = ["/".join(levels[: depth + 1]) for depth in range(len(levels))]
-            missing = [one for one in wanted if one not in self.rows]
-            for one in missing:
-                await self.ground.thread(self.maildir.make, one)
-            await self._make_rows([(one, use if one == name and use else naming.SPECIAL_USE.get(one, "")) for one in missing])
-        self.ground.changed(self.mailbox, name)
-
-    async def _make_rows(self, names: Sequence[tuple[str, str]]) -> None:
-        ground = self.ground
-        _, made = await ground.database.run(index.make_folders, self.tenant, self.mailbox, names, int(ground.now()), 1)
-        for row in made:
-            self.rows[row.name] = row
-
-    async def drop_folder(self, name: str) -> None:
-        """Remove a folder with its messages. Levels below it stay. Raises FolderError."""
-        async with self.lock:
-            row = self.rows.get(name)
-            if row is None:
-                raise FolderError("NONEXISTENT", f"no folder {name}")
-            await self.ground.thread(self.maildir.drop, name, f"{int(self.ground.now())}-{self.ground.token()}")
-            await self.ground.database.run(index.drop_folders, [row.id])
-            del self.rows[name]
-            snapshot = self._snapshots.pop(name, None)
-            if snapshot is not None:
-                snapshot.removed = True
-        self.ground.changed(self.mailbox, name)
-
-    async def rename_folder(self, old: str, new: str) -> None:
-        """A folder and those below it. Raises FolderError."""
-        async with self.lock:
-            below = [name for name in self.rows if name.startswith(old + "/")]
-            moving = ([old] if old in self.rows else []) + below
-            if not moving:
-                raise FolderError("NONEXISTENT", f"no folder {old}")
-            names = {name: new + name[len(old) :] for name in moving}
-            taken = [name for name in [new, *names.values()] if name in self.rows]
-            if taken or new.startswith(old + "/"):
-                raise FolderError(
-                    "ALREADYEXISTS" if taken else "CANNOT",
-                    f"{new} is there already" if taken else "a folder cannot move into itself",
-                )
-            if not all(naming.valid_folder(name) for name in names.values()):
-                raise FolderError("CANNOT", f"{new} cannot be the name of a folder")
-            levels = new.split("/")
-            above = [one for depth in range(1, len(levels)) if (one := "/".join(levels[:depth])) not in self.rows]
-            for one in above:
-                await self.ground.thread(self.maildir.make, one)
-            await self._make_rows([(one, naming.SPECIAL_USE.get(one, "")) for one in above])
-            for name in moving:
-                await self.ground.thread(self.maildir.rename_folder, name, names[name])
-            await self.ground.database.run(index.rename_folders, [(self.rows[name].id, names[name]) for name in moving])
-            for name in moving:
-                self._renamed(name, names[name])
-        for name in moving:
-            self.ground.changed(self.mailbox, name)
-            self.ground.changed(self.mailbox, names[name])
-
-    def _renamed(self, old: str, new: str) -> None:
-        self.rows[new] = msgspec.structs.replace(self.rows.pop(old), name=new)
-        snapshot = self._snapshots.pop(old, None)
-        if snapshot is not None:
-            snapshot.name = new
-            self._snapshots[new] = snapshot
-
-    async def subscribe(self, name: str, wanted: bool) -> None:
-        """Keep or drop a subscription, durably."""
-        async with self.lock:
-            names = set(self.subscribed)
-            (names.add if wanted else names.discard)(name)
-            if names != self.subscribed:
-                await self.ground.thread(self.maildir.subscribe, names)
-                self.subscribed = names
 
 
 def _union(lettered: frozenset[str], former: frozenset[str]) -> frozenset[str]:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-import msgspec
 from zope.interface import implementer
 
-from hornetmail.core.folder import Copied
+from hornetmail.core.folder import Copied, FolderError
 from hornetmail.interfaces.body import IDeposit
-from hornetmail.mime.structure import scan
-from hornetmail.portal.box import Arrival, Box
+from hornetmail.portal.box.box import Arrival, Box
+from hornetmail.portal.box.reading import summed_up
 from hornetmail.portal.maildir import naming
 from hornetmail.portal.maildir.files import PIECE, Maildir
 from hornetmail.portal.maildir.ground import shielded
 from hornetmail.portal.maildir.snapshot import Place, Snapshot
 from hornetmail.portal.maildir.trouble import told
+from hornetmail.portal.rows.index import Kept
 
 SCANNED_BYTES = 1 << 18
 """The structure of messages up to this size is made on arrival; of larger ones when somebody asks."""
@@ -46,16 +46,16 @@ class Inflow:
                 self._box.maildir.write, self._folder, self._base, pieces, 0.0, append=append, done=False
             )
 
-    async def finish(self, date: float, hidden: int) -> tuple[Path, bytes | None]:
-        """Write the rest, synced: the file, and the message's structure if it is small."""
+    async def finish(self, date: float, hidden: int) -> tuple[Path, Kept | None]:
+        """Write the rest, synced: the file, and what is kept of the message if it is small."""
         pieces, append = self._pieces, self._path is not None
         self._pieces = []
         scanned = not append and self.size <= SCANNED_BYTES
-        path, tree = await self._box.ground.thread(
+        path, kept = await self._box.ground.thread(
             _finish, self._box.maildir, self._folder, self._base, pieces, date, append, hidden if scanned else -1
         )
         self._path = path
-        return path, tree
+        return path, kept
 
     async def discard(self) -> None:
         """Forget it."""
@@ -67,10 +67,10 @@ class Inflow:
 
 def _finish(
     maildir: Maildir, folder: str, base: str, pieces: list[bytes], date: float, append: bool, hidden: int
-) -> tuple[Path, bytes | None]:
+) -> tuple[Path, Kept | None]:
     whole = b"".join(pieces)
     path = maildir.write(folder, base, [whole], date, append=append)
-    return path, msgspec.msgpack.encode(scan(whole[hidden:])) if hidden >= 0 else None
+    return path, summed_up(whole[hidden:]) if hidden >= 0 else None
 
 
 @implementer(IDeposit)
@@ -112,15 +112,18 @@ class Append:
     async def _commit(self, inflow: Inflow) -> Copied:
         box, snapshot = self._box, self._snapshot
         try:
-            path, tree = await inflow.finish(self._date, 0)
+            path, kept = await inflow.finish(self._date, 0)
             letters = naming.letters_of(self._flags)
             place = Place(box.new_base(inflow.size), "cur" if letters else "new", letters, 0, False)
-            uid = await box.land(snapshot.name, Arrival(path, place, self._flags, inflow.size, self._date, tree))
+            if snapshot.removed:  # while its message arrived; one of its name may have been made since, with UIDs of its own
+                raise FolderError("NONEXISTENT", f"the folder {snapshot.name} has gone")
+            uid = await box.land(snapshot.name, Arrival(path, place, self._flags, inflow.size, self._date, kept))
         except BaseException:
             with contextlib.suppress(OSError):
                 await inflow.discard()
             raise
-        return Copied(snapshot.uidvalidity, (), (uid,))
+        row = box.rows.get(snapshot.name)
+        return Copied(snapshot.uidvalidity if row is None else row.uidvalidity, (), (uid,))
 
     async def abort(self) -> None:
         """See IDeposit."""

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
 
-import msgspec
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from hornetmail.core.folder import Copied, Entry, FolderError, FolderInfo, FolderStatus
 from hornetmail.interfaces.folders import IFolder, IFolderTree
 from hornetmail.mime.structure import Part
-from hornetmail.portal import index
-from hornetmail.portal.body import FileBody
-from hornetmail.portal.box import Box
-from hornetmail.portal.deposit import Append
+from hornetmail.portal.box import reading, reshaping
+from hornetmail.portal.box.body import FileBody
+from hornetmail.portal.box.box import Box
+from hornetmail.portal.box.deposit import Append
 from hornetmail.portal.maildir import naming
 from hornetmail.portal.maildir.ground import shielded
 from hornetmail.portal.maildir.snapshot import Snapshot
 from hornetmail.portal.maildir.trouble import told
+from hornetmail.portal.rows import index
+from hornetmail.portal.rows.index import FolderRow
 
 DELETED = "\\Deleted"
 _SYSTEM = {flag.lower(): flag for flag in ("\\Seen", "\\Answered", "\\Flagged", "\\Deleted", "\\Draft")}
 Opener = Callable[[int], Awaitable[Box]]
 """Finds the box of a mailbox, or makes it."""
-
-_TREES = msgspec.msgpack.Decoder(Part)
 
 
 def clean_flags(flags: Collection[str]) -> frozenset[str]:
@@ -40,6 +40,8 @@ def clean_flags(flags: Collection[str]) -> frozenset[str]:
 class Folder:
     """One folder, in memory as long as somebody has it."""
 
+    _log = Logger()
+
     def __init__(self, box: Box, snapshot: Snapshot) -> None:
         self._box = box
         self._snapshot = snapshot
@@ -48,10 +50,20 @@ class Folder:
     def info(self) -> FolderInfo:
         """See IFolder."""
         snapshot = self._snapshot
-        return FolderInfo(snapshot.name, snapshot.uidvalidity, snapshot.special, snapshot.name in self._box.subscribed)
+        row = FolderRow(snapshot.id, snapshot.name, snapshot.special, snapshot.uidvalidity)
+        return _info(row, self._box.subscribed)
+
+    @property
+    def there(self) -> bool:
+        """See IFolder."""
+        return not self._snapshot.removed
+
+    def email_id(self, entry: Entry) -> str:
+        """See IFolder."""
+        return naming.origin_of(entry.name)
 
     async def status(self) -> FolderStatus:
-        """Figures, computed once after each change."""
+        """Figures, from memory."""
         return self._snapshot.status()
 
     async def entries(self, uids: Collection[int] | None = None) -> Sequence[Entry]:
@@ -67,27 +79,34 @@ class Folder:
 
     async def structures(self, uids: Sequence[int]) -> dict[int, Part]:
         """See IFolder. Messages that are gone are left out."""
-        box, snapshot = self._box, self._snapshot
-        found: dict[int, Part] = {}
         with told():
-            for at in range(0, len(uids), index.TREES):
-                some = uids[at : at + index.TREES]
-                for uid, tree in await box.ground.database.read(index.trees, snapshot.id, some):
-                    try:
-                        found[uid] = _TREES.decode(tree)
-                    except msgspec.MsgspecError:
-                        continue  # made by another version: made anew below
-                missing = [(uid, snapshot.places[uid]) for uid in some if uid not in found and uid in snapshot.places]
-                if missing:
-                    made = await box.ground.thread(box.maildir.trees, snapshot.name, missing)
-                    kept = [(uid, msgspec.msgpack.encode(tree)) for uid, tree in made.items() if uid in snapshot.places]
-                    await box.ground.database.run(index.keep_trees, box.tenant, snapshot.id, kept)
-                    found.update(made)
-        return found
+            return await reading.structures(self._box, self._snapshot, uids)
+
+    async def headers(self, uids: Sequence[int]) -> dict[int, bytes]:
+        """See IFolder. Messages that are gone are left out."""
+        with told():
+            return await reading.headers(self._box, self._snapshot, uids)
+
+    async def pieces(self, wanted: Sequence[tuple[int, int, int]]) -> Sequence[bytes | None]:
+        """See IFolder."""
+        with told():
+            return await reading.pieces(self._box, self._snapshot, wanted)
 
     async def body(self, uid: int) -> FileBody:
         """See IFolder."""
         return FileBody(self._box, self._snapshot, uid)
+
+    async def recent(self, take: bool) -> int:
+        """See IFolder. What cannot be written down now is recent once more after a restart, which is allowed."""
+        snapshot = self._snapshot
+        first = snapshot.recent_from
+        if take and first < snapshot.uidnext:
+            snapshot.told_of()
+            try:
+                await self._box.ground.database.run(index.told_of, snapshot.id, snapshot.recent_from)
+            except Exception:  # noqa: BLE001  reading mail must not depend on it; a broken database is told by the pool
+                self._log.failure("what is recent in {folder} could not be written down", folder=snapshot.name)
+        return first
 
     async def store(
         self,
@@ -95,6 +114,7 @@ class Folder:
         add: Collection[str] = (),
         remove: Collection[str] = (),
         replace: Collection[str] | None = None,
+        since: int | None = None,
     ) -> Sequence[Entry]:
         """See IFolder."""
         adding, removing = clean_flags(add), clean_flags(remove)
@@ -104,7 +124,7 @@ class Folder:
             return ((flags if start is None else start) | adding) - removing
 
         with told():
-            return await shielded(self._box.store(self._snapshot, sorted(uids), change))
+            return await shielded(self._box.store(self._snapshot, sorted(uids), change, since))
 
     async def expunge(self, uids: Collection[int] | None = None) -> Sequence[int]:
         """See IFolder. Durable on return."""
@@ -146,9 +166,7 @@ class Tree:
     async def folders(self) -> Sequence[FolderInfo]:
         """INBOX first, then by name; levels that exist only as names are not selectable."""
         box = await self._box()
-        found = {
-            row.name: FolderInfo(row.name, row.uidvalidity, row.special, row.name in box.subscribed) for row in box.rows.values()
-        }
+        found = {row.name: _info(row, box.subscribed) for row in box.rows.values()}
         for name in list(found):
             levels = name.split("/")
             for depth in range(1, len(levels)):
@@ -170,7 +188,7 @@ class Tree:
             raise FolderError("CANNOT", f"{name!r} cannot be the name of a folder")
         box = await self._box()
         with told():
-            await shielded(box.make_folder(name, use))
+            await shielded(reshaping.make(box, name, use))
 
     async def delete(self, name: str) -> None:
         """See IFolderTree. Its messages count as removed (C6). Raises FolderError NONEXISTENT, CANNOT (INBOX)."""
@@ -179,7 +197,7 @@ class Tree:
             raise FolderError("CANNOT", "INBOX cannot be deleted")
         box = await self._box()
         with told():
-            await shielded(box.drop_folder(name))
+            await shielded(reshaping.drop(box, name))
 
     async def rename(self, old: str, new: str) -> None:
         """See IFolderTree. Raises FolderError NONEXISTENT, ALREADYEXISTS, CANNOT, INUSE."""
@@ -191,10 +209,10 @@ class Tree:
             if old == naming.INBOX:
                 await shielded(self._empty_inbox(box, new))
             else:
-                await shielded(box.rename_folder(old, new))
+                await shielded(reshaping.rename(box, old, new))
 
     async def _empty_inbox(self, box: Box, new: str) -> None:
-        await box.make_folder(new, "")
+        await reshaping.make(box, new, "")
         inbox = await box.open(naming.INBOX)
         if inbox.entries:
             await box.transfer(inbox, list(inbox.entries), new, away=True)
@@ -203,8 +221,12 @@ class Tree:
         """See IFolderTree."""
         box = await self._box()
         with told():
-            await shielded(box.subscribe(naming.fold_inbox(name), wanted))
+            await shielded(reshaping.subscribe(box, naming.fold_inbox(name), wanted))
 
     async def subscriptions(self) -> Sequence[str]:
         """See IFolderTree."""
         return sorted((await self._box()).subscribed)
+
+
+def _info(row: FolderRow, subscribed: Collection[str]) -> FolderInfo:
+    return FolderInfo(row.name, row.uidvalidity, row.special, row.name in subscribed, object=f"F{row.uidvalidity:x}-{row.id:x}")

@@ -8,13 +8,10 @@ from zope.interface import implementer
 
 from hornetmail.core.folder import FolderError
 from hornetmail.interfaces.body import IBody
-from hornetmail.portal.box import Box
+from hornetmail.portal.box.box import Box
 from hornetmail.portal.maildir.snapshot import Snapshot
 from hornetmail.portal.maildir.trouble import told
 from hornetmail.wire.engine import CHUNK_BYTES
-
-DIRECT_BYTES = 1 << 18
-"""Up to this much is read at once, in the reactor's thread: a hop costs more than the read."""
 
 AHEAD_BYTES = 1 << 20
 """Read ahead by ``chunks``."""
@@ -39,15 +36,12 @@ class FileBody:
             return await self._read(start, length)
 
     async def _read(self, start: int, length: int) -> bytes:
-        wanted = max(0, self.size - start) if length < 0 else length
         snapshot, maildir = self._snapshot, self._box.maildir
         for attempt in range(3):
             place = snapshot.places.get(self._uid)
             if place is None:
                 raise _gone(self._uid)
             try:
-                if wanted <= DIRECT_BYTES and not (place.bare and self.size > DIRECT_BYTES):
-                    return maildir.read(snapshot.name, place, start, length)
                 return await self._box.ground.thread(maildir.read, snapshot.name, place, start, length)
             except FileNotFoundError:
                 # another program renamed or removed it; or we did, just now

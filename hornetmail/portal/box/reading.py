@@ -1,0 +1,89 @@
+"""Structures, headers and texts of a folder's messages, many in one hop. No file is opened in the reactor's thread."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from hornetmail.core.folder import FolderError
+from hornetmail.mime.structure import Part, scan
+from hornetmail.portal.box.body import FileBody
+from hornetmail.portal.box.box import Box
+from hornetmail.portal.maildir.files import Piece
+from hornetmail.portal.maildir.snapshot import Snapshot
+from hornetmail.portal.rows import index
+from hornetmail.portal.rows.index import Kept
+
+HEAD_BYTES = 32_768
+"""Longer headers are read from the file each time."""
+
+_TREES = msgspec.msgpack.Decoder(Part)
+
+
+def summed_up(text: bytes) -> Kept:
+    """What is kept of a message. Takes time in proportion to its size: for threads."""
+    tree = scan(text)
+    return Kept(msgspec.msgpack.encode(tree), text[: tree.body] if tree.body <= HEAD_BYTES else None)
+
+
+async def structures(box: Box, snapshot: Snapshot, uids: Sequence[int]) -> dict[int, Part]:
+    """See IFolder. Messages that are gone are left out."""
+    found: dict[int, Part] = {}
+    for at in range(0, len(uids), index.TREES):
+        some = uids[at : at + index.TREES]
+        for uid, tree in await box.ground.database.read(index.trees, snapshot.id, some):
+            try:
+                found[uid] = _TREES.decode(tree)
+            except msgspec.MsgspecError:
+                continue  # made by another version: made anew below
+        for uid, kept in (await _made(box, snapshot, [uid for uid in some if uid not in found])).items():
+            found[uid] = _TREES.decode(kept.tree)
+    return found
+
+
+async def headers(box: Box, snapshot: Snapshot, uids: Sequence[int]) -> dict[int, bytes]:
+    """See IFolder. Messages that are gone are left out."""
+    found: dict[int, bytes] = {}
+    for at in range(0, len(uids), index.TREES):
+        some = uids[at : at + index.TREES]
+        found.update(await box.ground.database.read(index.heads, snapshot.id, some))
+        missing = [uid for uid in some if uid not in found]
+        made = await _made(box, snapshot, missing)
+        found.update((uid, kept.head) for uid, kept in made.items() if kept.head is not None)
+        for uid in missing:
+            if uid in made and uid not in found:
+                [text] = await pieces(box, snapshot, [(uid, 0, _TREES.decode(made[uid].tree).body)])
+                if text is not None:
+                    found[uid] = text
+    return found
+
+
+async def _made(box: Box, snapshot: Snapshot, uids: Sequence[int]) -> dict[int, Kept]:
+    """Made from the files, and kept."""
+    missing = [(uid, snapshot.places[uid]) for uid in uids if uid in snapshot.places]
+    if not missing:
+        return {}
+    made = await box.ground.thread(box.maildir.each_whole, snapshot.name, missing, summed_up)
+    there = {uid: kept for uid, kept in made.items() if uid in snapshot.places}
+    await box.ground.database.run(index.keep, box.tenant, snapshot.id, list(there.items()))
+    return made
+
+
+async def pieces(box: Box, snapshot: Snapshot, wanted: Sequence[tuple[int, int, int]]) -> list[bytes | None]:
+    """See IFolder."""
+    places = snapshot.places
+    found = await box.ground.thread(
+        box.maildir.pieces,
+        snapshot.name,
+        [Piece(places[uid], start, length) if uid in places else None for uid, start, length in wanted],
+    )
+    for number, text in enumerate(found):
+        if text is None:  # it has gone, or its file has another name by now
+            uid, start, length = wanted[number]
+            try:
+                found[number] = await FileBody(box, snapshot, uid).read(start, length)
+            except FolderError as error:
+                if error.code != "EXPUNGEISSUED":
+                    raise
+    return found

@@ -1,0 +1,1 @@
+"""What ``portal.db`` holds, and what it is asked and told."""

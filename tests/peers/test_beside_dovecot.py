@@ -1,0 +1,214 @@
+"""The same conversations with a real Dovecot and with the real service over the same mail: what RFCs determine must be the same in both."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.peers.dovecot import Dovecot
+from tests.peers.imap_lines import Lines, parsed
+from tests.peers.installation import Installation
+from tests.peers.mails import mails
+
+USER, PASSWORD = "alice@example.test", "alice-secret-1"
+
+TOLD = (b"FETCH", b"EXPUNGE", b"EXISTS", b"SEARCH", b"ESEARCH", b"SORT", b"THREAD", b"VANISHED")
+"""Untagged answers that are compared."""
+
+
+class Pair:
+    """Both servers, the same mail in INBOX, one connection each."""
+
+    def __init__(self) -> None:
+        self.dovecot = Dovecot()
+        self.hornet = Installation()
+
+    def start(self) -> None:
+        self.hornet.start()
+        self.hornet.add_domain("example.test", None)
+        self.hornet.add_mailbox(USER, PASSWORD)
+        for lines in self.lines():
+            for date, data, flags in mails():
+                lines.append("INBOX", date, data, flags)
+            lines.close()
+
+    def lines(self) -> tuple[Lines, Lines]:
+        return Lines(self.dovecot.port, USER, self.dovecot.password), Lines(self.hornet.port(143), USER, PASSWORD)
+
+    def close(self) -> None:
+        self.hornet.close()
+        self.dovecot.close()
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Pair]:
+    both = Pair()
+    try:
+        both.start()
+        yield both
+    finally:
+        both.close()
+
+
+def comparable(line: bytes) -> Any:
+    """An untagged answer without what servers may choose: the order of items and flags, modseqs, the order of results in ESEARCH, spaces of a
+    subject."""
+    said = parsed(line)
+    kind = said[1] if said[0].isdigit() else said[0]
+    if kind not in TOLD:
+        return None
+    if kind == b"FETCH":
+        items: dict[bytes, Any] = dict(zip(said[2][::2], said[2][1::2], strict=True))
+        if b"FLAGS" in items:
+            items[b"FLAGS"] = sorted(set(items[b"FLAGS"]) - {b"\\Recent"})
+        if b"BODYSTRUCTURE" in items:
+            items[b"BODYSTRUCTURE"] = lowered(items[b"BODYSTRUCTURE"])
+        if b"ENVELOPE" in items:
+            items[b"ENVELOPE"][1] = b" ".join(items[b"ENVELOPE"][1].split())
+        if b"INTERNALDATE" in items:
+            items[b"INTERNALDATE"] = items[b"INTERNALDATE"].strip().rjust(26, b"0")
+        if b"MODSEQ" in items:
+            items[b"MODSEQ"] = "some"
+        return [said[0], kind, sorted(items.items(), key=repr)]
+    if kind == b"ESEARCH":
+        rest = [piece for piece in said[1:] if piece not in (b"UID",)]
+        pairs = dict(zip(rest[1::2], rest[2::2], strict=True))
+        if b"MODSEQ" in pairs:
+            pairs[b"MODSEQ"] = "some"
+        return [kind, b"UID" in said, sorted(pairs.items(), key=repr)]
+    return ["(MODSEQ)" if isinstance(piece, list) and piece[:1] == [b"MODSEQ"] else piece for piece in said]
+
+
+def lowered(found: Any) -> Any:
+    """Types, encodings and parameter names are told in any case (RFC 3501 section 7.4.2)."""
+    return [lowered(inner) for inner in found] if isinstance(found, list) else found.lower()
+
+
+def compare(pair: Pair, script: list[str]) -> None:
+    """Say each line to both."""
+    one, other = pair.lines()
+    try:
+        for line in script:
+            answers = []
+            for lines in (one, other):
+                untagged, tagged = lines.say(line)
+                told = [found for each in untagged if (found := comparable(each)) is not None]
+                code = re.match(
+                    rb"(OK|NO|BAD)(?: \[(MODIFIED|HIGHESTMODSEQ|READ-WRITE|READ-ONLY|BADCHARSET)( [0-9,:]+)?)?", tagged
+                )
+                assert code is not None, tagged
+                word = (
+                    None if line == "CLOSE" else code[2]
+                )  # HIGHESTMODSEQ is due there (RFC 7162 section 3.2.8), and Dovecot forgets it
+                answers.append((told, code[1], word, code[3] if code[2] == b"MODIFIED" else None))
+            for theirs, ours in zip(*[told for told, *_ in answers], strict=False):
+                assert ours == theirs, line
+            assert answers[1] == answers[0], line
+    finally:
+        one.close()
+        other.close()
+
+
+def test_search(pair: Pair) -> None:
+    """RFC 3501 section 6.4.4, RFC 4731, 5032, 5182: Catches keys that mean something else here than elsewhere."""
+    compare(
+        pair,
+        [
+            "EXAMINE INBOX",
+            *(f"SEARCH {key}" for key in (
+                "ALL", "UNSEEN", "FLAGGED NOT ANSWERED", "KEYWORD $Work", "UNKEYWORD $work", "1:10,110:*", "UID 5:7,200:*", "SUBJECT lunch",
+                'SUBJECT ""', "FROM bob", "TO alice@example.test", "CC zoe", 'HEADER References ""', 'HEADER In-Reply-To "@example"',
+                "BEFORE 10-Oct-2025", "ON 10-Oct-2025", "SINCE 20-Oct-2025", *(f'SENT{when}-Nov-2025 HEADER Date ""' for when in ("BEFORE 10", "ON 10", "SINCE 20")), "LARGER 700", "SMALLER 400", "OR SEEN (FLAGGED ANSWERED)", "NOT (OR 1:50 SEEN)", 'BODY "number 11"',
+                'TEXT "carl"', "OLDER 31536000000", "YOUNGER 1", "*",
+            )),
+            "SEARCH CHARSET UTF-8 SUBJECT {6+}\r\n\u00e4pfel",
+            "SEARCH CHARSET X-NONE SUBJECT x",
+            "UID SEARCH RETURN (MIN MAX COUNT ALL) UNSEEN",
+            "SEARCH RETURN () KEYWORD none",
+            "SEARCH RETURN (SAVE) FLAGGED",
+            "SEARCH RETURN (COUNT) $",
+            "FETCH $ UID",
+            "UID SEARCH RETURN (SAVE MIN) UID $ SEEN",
+            "SEARCH $",
+        ],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "order",
+    ["SUBJECT", "REVERSE SUBJECT", "DATE", "REVERSE DATE FROM", "ARRIVAL", "FROM DATE", "TO", "CC REVERSE SIZE", "SIZE REVERSE ARRIVAL", "SUBJECT REVERSE DATE",
+     "DISPLAYFROM", "DISPLAYTO REVERSE SUBJECT"],
+)  # fmt: skip
+def test_sort(pair: Pair, order: str) -> None:
+    """RFC 5256 section 3, RFC 5957."""
+    compare(
+        pair, ["EXAMINE INBOX", f"SORT ({order}) UTF-8 ALL", f"UID SORT RETURN (MIN MAX COUNT ALL) ({order}) US-ASCII UNSEEN"]
+    )
+
+
+def test_thread(pair: Pair) -> None:
+    """RFC 5256 section 3, on references that are incomplete, wrong and in rings."""
+    compare(
+        pair,
+        [
+            "EXAMINE INBOX",
+            "THREAD ORDEREDSUBJECT UTF-8 ALL",
+            "UID THREAD REFERENCES UTF-8 1:30",
+            "THREAD REFERENCES UTF-8 ALL",
+            "UID THREAD REFERENCES UTF-8 UNSEEN",
+        ],
+    )
+
+
+def test_fetch(pair: Pair) -> None:
+    """RFC 3501 section 6.4.5, RFC 8970."""
+    compare(
+        pair,
+        [
+            "EXAMINE INBOX",
+            "FETCH 1:* (UID FLAGS RFC822.SIZE INTERNALDATE ENVELOPE BODYSTRUCTURE)",
+            "FETCH 1:5 (BODY.PEEK[HEADER.FIELDS (SUBJECT FROM)] BODY.PEEK[1]<3.10> BODY.PEEK[TEXT])",
+            "FETCH 1:20 (PREVIEW)",
+            "UID FETCH 1:3,500 ALL",
+            "FETCH 1000 UID",
+        ],
+    )
+
+
+def test_condstore_and_qresync(pair: Pair) -> None:
+    """RFC 7162: Catches changes that a resynchronising client is told in another way, or not at all."""
+    compare(
+        pair,
+        [
+            "ENABLE QRESYNC",
+            "CREATE Work",
+            "EXAMINE INBOX",
+            "COPY 1:40 Work",
+            "SELECT Work (CONDSTORE)",
+            "STORE 1:3 +FLAGS.SILENT (\\Deleted)",
+            "STORE 4 (UNCHANGEDSINCE {highest}) FLAGS.SILENT (\\Draft)",
+            "NOOP",
+            "EXPUNGE",
+            "SELECT INBOX",
+            "SELECT Work",
+            "STORE 7 +FLAGS (\\Answered $New)",
+            "SEARCH MODSEQ {highest}",
+            "UID SEARCH RETURN (COUNT) NOT MODSEQ {highest}",
+            "UID FETCH 1:* (UID FLAGS) (CHANGEDSINCE {highest})",
+            "UID STORE 10:12 (UNCHANGEDSINCE 1) +FLAGS (\\Seen)",
+            "UID FETCH 1:20 (FLAGS) (CHANGEDSINCE {highest} VANISHED)",
+            "UNSELECT",
+            "SELECT Work (QRESYNC ({validity} {highest}))",
+            "UID STORE 20 +FLAGS.SILENT (\\Deleted)",
+            "UID EXPUNGE 20",
+            "UNSELECT",
+            "SELECT Work (QRESYNC ({validity} 1 1:40))",
+            "UID MOVE 21 INBOX",
+            "FETCH 1:5 (UID MODSEQ)",
+            "STORE 1 +FLAGS.SILENT (\\Deleted)",
+            "CLOSE",
+        ],
+    )
