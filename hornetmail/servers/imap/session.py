@@ -36,7 +36,7 @@ STRANGER = "IMAP4rev1 SASL-IR LITERAL- ID ENABLE IDLE"
 INSIDE = (
     "IMAP4rev1 LITERAL+ ID ENABLE IDLE NAMESPACE UIDPLUS MOVE UNSELECT CHILDREN SPECIAL-USE CREATE-SPECIAL-USE "
     "LIST-EXTENDED LIST-STATUS ESEARCH STATUS=SIZE CONDSTORE QRESYNC SEARCHRES WITHIN PARTIAL SORT SORT=DISPLAY ESORT "
-    "THREAD=ORDEREDSUBJECT THREAD=REFERENCES PREVIEW MULTIAPPEND REPLACE"
+    "THREAD=ORDEREDSUBJECT THREAD=REFERENCES PREVIEW MULTIAPPEND REPLACE BINARY"
 )
 REREAD_SECONDS = 30.0
 """NOOP looks at the folder anew without a hint when it did not for so long: hints may be lost, and other programs give none."""
@@ -56,9 +56,10 @@ class ImapSession(Session):
         self.person: Person | None = None
         self.mounts = Mounts(())
         self.view: View | None = None
-        self.enabled = Enabled()
         self.exchange: LogIn | None = None
         self.tries = 0
+        self._compressed = False
+        self.enabled = Enabled()
         self._broken = 0
         self._early = 0
         self.appending: Appending | None = None
@@ -125,7 +126,8 @@ class ImapSession(Session):
     def capabilities(self) -> str:
         """What is spoken in the present state."""
         if self.person is not None:
-            return f"{INSIDE} APPENDLIMIT={self.site.policy.append_bytes}"
+            more = "" if self._compressed else " COMPRESS=DEFLATE"
+            return f"{INSIDE} APPENDLIMIT={self.site.policy.append_bytes}{more}"
         policy = self.site.policy
         words = STRANGER
         if self.wire.tls is None and policy.starttls:
@@ -205,6 +207,17 @@ class ImapSession(Session):
             return b""
         self.enabled.condstore = True
         return self.view.highest() if self.view is not None else b""
+
+    def _compress(self, event: c.Compress) -> Result:
+        if event.algorithm != "DEFLATE":
+            return Tagged("NO", "Only DEFLATE is understood", "CANNOT")
+        if self._compressed:
+            return Tagged("NO", "What is compressed already gains nothing", "COMPRESSIONACTIVE")
+        self._compressed = True
+        return Tagged("OK", "DEFLATE from here on")
+
+    def _passed(self, event: c.Passed) -> Result:
+        return None
 
     def _namespace(self, event: c.Namespace) -> Result:
         own = b"".join(b'(%b "/")' % string(prefix.encode("ascii")) for prefix in self.mounts.prefixes)
@@ -361,6 +374,8 @@ _ON: dict[type[Event], Callable[[Any, Any], Any]] = {
     c.Authenticate: login.authenticate,
     c.Response: login.response,
     c.Enable: ImapSession._enable,
+    c.Compress: ImapSession._compress,
+    c.Passed: ImapSession._passed,
     c.Namespace: ImapSession._namespace,
     c.Idle: ImapSession._idle,
     c.Done: ImapSession._idle_done,

@@ -65,6 +65,18 @@ class Enable(Command, frozen=True, gc=False):
     capabilities: tuple[str, ...]
 
 
+class Compress(Command, frozen=True, gc=False):
+    """RFC 4978. ``OK`` begins it, in both directions."""
+
+    algorithm: str
+
+
+class Passed(Event, frozen=True, gc=False):
+    """Some of what has to be passed over was; there is more, for when others had their turn."""
+
+    answered = False
+
+
 class Namespace(Command, frozen=True, gc=False):
     """RFC 2342."""
 

@@ -15,7 +15,7 @@ from hornetmail.wire.imap.grammar import LIST_ITEMS, Bad, Cursor, mailbox, mailb
 Parser = Callable[[bytes, Cursor], c.Command]
 
 STATUS_ITEMS = frozenset(
-    {"MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN", "SIZE", "DELETED", "APPENDLIMIT", "HIGHESTMODSEQ"}
+    {"MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN", "SIZE", "HIGHESTMODSEQ", "DELETED", "APPENDLIMIT"}
 )
 SELECT_OPTIONS = frozenset({"SUBSCRIBED", "REMOTE", "RECURSIVEMATCH", "SPECIAL-USE"})
 RETURN_OPTIONS = frozenset({"SUBSCRIBED", "CHILDREN", "SPECIAL-USE"})
@@ -184,6 +184,11 @@ def _enable(tag: bytes, cursor: Cursor) -> c.Command:
     return c.Enable(tag, tuple(found))
 
 
+def _compress(tag: bytes, cursor: Cursor) -> c.Command:
+    cursor.space()
+    return c.Compress(tag, cursor.word())
+
+
 def _create(tag: bytes, cursor: Cursor) -> c.Command:
     cursor.space()
     name = mailbox(cursor)
@@ -317,6 +322,7 @@ PARSERS: dict[str, Parser] = {
     "LOGIN": _login,
     "ID": _id,
     "ENABLE": _enable,
+    "COMPRESS": _compress,
     "NAMESPACE": _bare(c.Namespace),
     "CREATE": _create,
     "DELETE": _named(c.Delete),

@@ -26,6 +26,7 @@ from hornetmail.wire.engine import (
 )
 from hornetmail.wire.imap import commands as c
 from hornetmail.wire.imap.answers import Bye, Continuation, Greeting, Tagged, Untagged
+from hornetmail.wire.imap.deflate import Deflate, NotDeflate
 from hornetmail.wire.imap.grammar import Bad
 from hornetmail.wire.imap.parse import (
     WRAPPING,
@@ -65,6 +66,7 @@ ALLOWED: dict[type[Event], frozenset[Phase]] = {
     c.Authenticate: _BEFORE,
     c.Login: _BEFORE,
     c.Enable: _INSIDE,
+    c.Compress: _INSIDE,
     c.Namespace: _INSIDE,
     c.Select: _INSIDE,
     c.Create: _INSIDE,
@@ -159,13 +161,14 @@ class ImapServerEngine(ServerSide[Phase]):
         self._left = 0
         self._tag = b"*"
         self._utf8 = False
+        self._deflate: Deflate | None = None
         self._append = Literal(0)
         self._replaces = False
 
     @property
     def buffered(self) -> int:
         """Bytes received and not yet consumed."""
-        return len(self._buffer)
+        return len(self._buffer) + (0 if self._deflate is None else self._deflate.waiting)
 
     @property
     def deadline(self) -> float:
@@ -183,6 +186,8 @@ class ImapServerEngine(ServerSide[Phase]):
         """Bytes from the peer, or ``b""`` at its end."""
         if not data:
             self._ended = True
+        elif self._deflate is not None:
+            self._deflate.receive(data)
         elif self.phase is not Phase.CLOSED:
             self._buffer += data
 
@@ -195,6 +200,21 @@ class ImapServerEngine(ServerSide[Phase]):
     # ---- in
 
     def _step(self) -> Step:
+        while True:
+            step = self._next()
+            if step is not NEED_DATA or self._deflate is None:
+                return step
+            try:
+                more = self._deflate.more()
+            except NotDeflate:
+                return self._fatal("what came is not compressed as was agreed")
+            if not more:
+                return NEED_DATA
+            self._buffer += more
+            if self._mode is _Mode.DISCARD:
+                return c.Passed()
+
+    def _next(self) -> Step:
         mode = self._mode
         if mode is _Mode.COMMAND:
             return self._gather()
@@ -223,6 +243,8 @@ class ImapServerEngine(ServerSide[Phase]):
     def _forget(self) -> None:
         self._buffer.clear()
         self._scanned = 0
+        if self._deflate is not None:
+            self._deflate.forget()
 
     def _take(self, count: int) -> bytes:
         data = bytes(memoryview(self._buffer)[:count])
@@ -401,6 +423,18 @@ class ImapServerEngine(ServerSide[Phase]):
 
     def send(self, out: Out) -> bytes:
         """The bytes for ``out``. Raises LocalProtocolError."""
+        begins = isinstance(self._pending, c.Compress) and isinstance(out, Tagged) and out.status == "OK"
+        data = self._said(out)
+        if self._deflate is not None:
+            return self._deflate.said(data) if data else data
+        if begins:
+            self._deflate = Deflate()
+            self._deflate.receive(bytes(self._buffer))
+            self._buffer.clear()
+            self._scanned = 0
+        return data
+
+    def _said(self, out: Out) -> bytes:
         if isinstance(out, Untagged):
             if self.phase in (Phase.GREETING, Phase.CLOSED):
                 raise LocalProtocolError(f"nothing can be said in phase {self.phase.value}")
@@ -424,7 +458,7 @@ class ImapServerEngine(ServerSide[Phase]):
     def _close(self) -> None:
         self.phase = Phase.CLOSED
         self._pending = None
-        self._buffer.clear()
+        self._forget()
 
     def _completion(self, out: Tagged) -> bytes:
         pending = self._pending
@@ -434,7 +468,7 @@ class ImapServerEngine(ServerSide[Phase]):
             raise LocalProtocolError("only BYE answers this")
         if isinstance(pending, c.Starttls) and out.status == "OK":
             if self._buffer:
-                return self.send(self._injected().suggested)
+                return self._said(self._injected().suggested)
             self.upgrade = True
         if isinstance(pending, (c.Append, c.Further)):
             size, waits = self._append.size, self._append.waits
