@@ -21,6 +21,7 @@ from hornetmail.db.engines import DatabaseError
 from hornetmail.directory.store import Credential, DirectoryStore
 from hornetmail.interfaces.access import IAccess
 from hornetmail.net.limits import network_of
+from hornetmail.wire.sasl import ScramKeys
 
 __all__ = ["Access", "AccessRefused", "NewSecret", "WeakPassword"]
 
@@ -78,22 +79,68 @@ class Access:
         """The person, by full address in any case (C22, C25). ``door`` names the entrance for the log (``etc/fail2ban`` reads that line); guesses
         count alike through every door. ``peer`` is an IP address or ``""``. Raises AccessRefused."""
         try:
-            mailbox = await self._verified(user, password, network_of(peer))
+            return self.person_of(await self._verified(user, password, network_of(peer)))
         except AccessRefused as refused:
-            self.log.info(
-                "login refused: user={user} peer={peer} door={door} reason={why}",
-                user=_shown(user),
-                peer=peer,
-                door=door,
-                why=refused.reason,
-            )
+            self._tell_refused(refused, user, door, peer)
             raise
-        return self.person_of(mailbox)
+
+    def _tell_refused(self, refused: AccessRefused, user: str, door: str, peer: str) -> None:
+        self.log.info(
+            "login refused: user={user} peer={peer} door={door} reason={why}",
+            user=_shown(user),
+            peer=peer,
+            door=door,
+            why=refused.reason,
+        )
+
+    # --- SCRAM: what the password is proved by, without it
+
+    def offers_scram(self) -> bool:
+        """See IAccess."""
+        return not self._directory.snapshot.without_scram
+
+    def scram_keys(self, user: str) -> ScramKeys:
+        """See IAccess. Names that are the same to the directory have the same keys, whoever exists."""
+        scram = self._passwords.scram
+        name = self._name(user[:320])
+        mailbox = self._directory.mailbox(user)
+        credential = self._directory.credential(mailbox.id) if mailbox is not None else None
+        decoy = scram.decoy(name)
+        return decoy if credential is None else scram.keys(credential.scram, credential.hash) or decoy
+
+    async def proved(self, user: str, keys: ScramKeys, right: bool, door: str, peer: str) -> Person:
+        """See IAccess. A wrong proof counts like a wrong password."""
+        try:
+            return self.person_of(self._proved(user, keys, right, network_of(peer)))
+        except AccessRefused as refused:
+            self._tell_refused(refused, user, door, peer)
+            raise
+
+    def _proved(self, user: str, keys: ScramKeys, right: bool, network: str) -> Mailbox:
+        mailbox = self._directory.mailbox(user)
+        charged = self._throttle_keys(self._name(user[:320]), mailbox, network)
+        self._need_patience(charged)
+        if not right or mailbox is None or self.scram_keys(user) != keys:
+            for key, free in charged.items():
+                self._throttle.charge(key, free)
+            raise _wrong()
+        self._throttle.clear(next(iter(charged)))
+        return self._admitted(mailbox.id, network)
+
+    def _need_patience(self, keys: dict[str, int]) -> None:
+        wait = self._throttle.wait(tuple(keys))
+        if wait > 0:
+            raise AccessRefused("throttled", f"too many failed log-ins, try again in {int(wait) + 1} s", wait)
+
+    def _name(self, user: str) -> str:
+        return self._directory.snapshot.key(user) or user.casefold()
+
+    # --- passwords that are told
 
     async def _verified(self, user: str, password: str, network: str) -> Mailbox:
         if len(user) > 320 or len(password) > MAX_LENGTH:
             raise _wrong()
-        name = self._directory.snapshot.key(user) or user.casefold()
+        name = self._name(user)
         mailbox = self._directory.mailbox(user)
         credential = self._directory.credential(mailbox.id) if mailbox is not None else None
         hashed = credential.hash if credential is not None else ""
@@ -107,7 +154,13 @@ class Access:
             right = await waiter
         if not right or mailbox is None or credential is None:
             raise _wrong()
-        mailbox = self._directory.mailbox_by_id(mailbox.id)
+        mailbox = self._admitted(mailbox.id, network)
+        await self._renew(mailbox, credential, password)
+        return mailbox
+
+    def _admitted(self, identifier: int, network: str) -> Mailbox:
+        """The mailbox of somebody whose password was right, as it is now. Raises AccessRefused."""
+        mailbox = self._directory.mailbox_by_id(identifier)
         if mailbox is None:
             raise _wrong()
         if not mailbox.enabled:
@@ -117,15 +170,12 @@ class Access:
             self._known.move_to_end((mailbox.id, network))
             if len(self._known) > MOST:
                 self._known.popitem(last=False)
-        await self._renew(mailbox, credential, password)
         return mailbox
 
     def _start(self, digest: bytes, hashed: str, password: str, keys: dict[str, int]) -> None:
         """Begin to verify, for everybody who waits for that pair. It goes on when a connection is lost, so that hanging up saves nobody the
         charge. Raises AccessRefused."""
-        wait = self._throttle.wait(tuple(keys))
-        if wait > 0:
-            raise AccessRefused("throttled", f"too many failed log-ins, try again in {int(wait) + 1} s", wait)
+        self._need_patience(keys)
         if self._passwords.busy:
             raise AccessRefused("throttled", "too many log-ins at once, try again in a moment", 2.0)
         for key, free in keys.items():
@@ -176,9 +226,10 @@ class Access:
         return seen.right
 
     async def _renew(self, mailbox: Mailbox, credential: Credential, password: str) -> None:
-        """Hash anew what was hashed with other parameters; the password stays as old as it is."""
-        if self._passwords.stale(credential.hash):
-            renewed = msgspec.structs.replace(credential, hash=await self._passwords.hash(password))
+        """Hash anew what was hashed with other parameters, or has no SCRAM keys; the password stays as old as it is."""
+        if self._passwords.stale(credential.hash, credential.scram):
+            hashed, scram = await self._passwords.secret(password)
+            renewed = msgspec.structs.replace(credential, hash=hashed, scram=scram)
             try:
                 await self._directory.set_credential(mailbox.id, renewed, instead_of=credential)
             except DatabaseError:
@@ -239,8 +290,8 @@ class Access:
         """A credential for the password, or for a one-time password made here. Raises WeakPassword."""
         shown = "" if password else one_time()
         check(password or shown)
-        hashed = await self._passwords.hash(password or shown)
-        return NewSecret(Credential(hashed, must_change=bool(shown), changed=self._clock.seconds()), shown)
+        hashed, scram = await self._passwords.secret(password or shown)
+        return NewSecret(Credential(hashed, must_change=bool(shown), changed=self._clock.seconds(), scram=scram), shown)
 
     async def set_password(self, identifier: int, password: str = "", *, suspended: Suspension | None = None) -> str:
         """By an administrator (C23): the one-time password made if none is given. All web sessions of that person end; with ``suspended``, the
@@ -256,7 +307,8 @@ class Access:
         await self.login(person.address, old, door, peer)
         if normal(old) == normal(new):
             raise WeakPassword("that is the present password")
-        credential = Credential(await self._passwords.hash(new), changed=self._clock.seconds())
+        hashed, scram = await self._passwords.secret(new)
+        credential = Credential(hashed, changed=self._clock.seconds(), scram=scram)
         await self._directory.set_credential(person.mailbox, credential)
         await self._sessions.revoke_all(person.mailbox, keep=keep)
 

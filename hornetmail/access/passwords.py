@@ -11,6 +11,8 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 
+from hornetmail.access.scram import ScramSecrets
+
 MEMORY_KIB = 19 * 1024
 TIME_COST = 2
 QUEUE = 64
@@ -54,11 +56,20 @@ def one_time() -> str:
 
 
 class Passwords:
-    """Hashes and verifies. ``pool`` is a started ``ThreadPool(1, 1)`` of its own; ``memory_kib`` and ``time_cost`` are argon2id's."""
+    """Hashes and verifies. ``pool`` is a started ``ThreadPool(1, 1)`` of its own; ``memory_kib`` and ``time_cost`` are argon2id's; ``scram`` keeps what SCRAM
+    needs of each password."""
 
     def __init__(
-        self, reactor: Any, pool: Any, *, memory_kib: int = MEMORY_KIB, time_cost: int = TIME_COST, queue: int = QUEUE
+        self,
+        reactor: Any,
+        pool: Any,
+        scram: ScramSecrets,
+        *,
+        memory_kib: int = MEMORY_KIB,
+        time_cost: int = TIME_COST,
+        queue: int = QUEUE,
     ) -> None:
+        self.scram = scram
         self._reactor = reactor
         self._pool = pool
         self._hasher = argon2.PasswordHasher(time_cost=time_cost, memory_cost=memory_kib, parallelism=1, type=argon2.Type.ID)
@@ -66,14 +77,18 @@ class Passwords:
         self._waiting = 0
         self._decoy = ""
 
-    async def hash(self, password: str) -> str:
-        """The PHC string of a password. Never Busy: only administrators and logged-in people come here."""
-        answer: str = await deferToThreadPool(self._reactor, self._pool, self._hasher.hash, normal(password).encode())
+    async def secret(self, password: str) -> tuple[str, str]:
+        """The PHC string of a password, and its sealed SCRAM keys. Never Busy: only administrators and logged-in people come here."""
+        answer: tuple[str, str] = await deferToThreadPool(self._reactor, self._pool, self._secret, password)
         return answer
 
-    def stale(self, hashed: str) -> bool:
-        """Whether a hash was made with other parameters."""
-        return self._hasher.check_needs_rehash(hashed)
+    def _secret(self, password: str) -> tuple[str, str]:
+        hashed = self._hasher.hash(normal(password).encode())
+        return hashed, self.scram.make(password, hashed)
+
+    def stale(self, hashed: str, scram: str) -> bool:
+        """Whether a hash was made with other parameters, or has no SCRAM keys that can be read beside it."""
+        return self._hasher.check_needs_rehash(hashed) or self.scram.keys(scram, hashed) is None
 
     @property
     def busy(self) -> bool:

@@ -267,10 +267,10 @@ def _addresses(snapshot: Snapshot, mailbox: Mailbox) -> list[Statement]:
 
 def _credential(mailbox: Mailbox, credential: Credential) -> Statement:
     sql = (
-        "INSERT INTO credentials (mailbox, tenant, hash, must_change, changed) VALUES (?, ?, ?, ?, ?) ON CONFLICT (mailbox)"
-        " DO UPDATE SET hash = excluded.hash, must_change = excluded.must_change, changed = excluded.changed"
+        "INSERT INTO credentials (mailbox, tenant, hash, must_change, changed, scram) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (mailbox)"
+        " DO UPDATE SET hash = excluded.hash, must_change = excluded.must_change, changed = excluded.changed, scram = excluded.scram"
     )
-    return sql, (mailbox.id, mailbox.tenant, credential.hash, int(credential.must_change), credential.changed)
+    return sql, (mailbox.id, mailbox.tenant, credential.hash, int(credential.must_change), credential.changed, credential.scram)
 
 
 def _json(value: msgspec.Struct) -> str:

@@ -20,11 +20,15 @@ from hornetmail.directory.requests import Request
 
 
 class Credential(msgspec.Struct, frozen=True, gc=False):
-    """A password as argon2id hash. ``must_change``: somebody else chose it. ``changed``: Unix seconds."""
+    """A password as argon2id hash. ``must_change``: somebody else chose it. ``changed``: Unix seconds. ``scram``: its sealed SCRAM keys, or ``""``."""
 
     hash: str
     must_change: bool = False
     changed: float = 0.0
+    scram: str = ""
+
+    def __repr__(self) -> str:
+        return "Credential()"
 
 
 class Members(Sequence[Mailbox]):
@@ -56,7 +60,7 @@ class Snapshot:
     """Domains, mailboxes, credentials, settings and open requests at ``version``; ``last_request`` is the highest number ever given.
 
     ``domains_changed`` and ``people_changed``: the domains that this one has otherwise, and those with other mailboxes or passwords in them,
-    than the snapshot in force has from which it was derived."""
+    than the snapshot in force has from which it was derived. ``without_scram``: how many credentials have no SCRAM keys."""
 
     def __init__(
         self,
@@ -79,6 +83,7 @@ class Snapshot:
         self._domains = PersistentMap.of(domains or {})
         self._mailboxes = PersistentMap.of(mailboxes or {})
         self._credentials = PersistentMap.of(credentials or {})
+        self.without_scram = sum(not one.scram for one in self._credentials.values())
         self._names = PersistentMap.of(
             {name: domain.name for domain in self._domains.values() for name in (domain.name, *domain.aliases)}
         )
@@ -162,7 +167,9 @@ class Snapshot:
         if old is None:
             return self
         twin = self._parted(old)
+        gone = self._credentials.get(identifier)
         twin._credentials = twin._credentials.without(identifier)
+        twin.without_scram -= gone is not None and not gone.scram
         return twin
 
     def _parted(self, mailbox: Mailbox) -> Snapshot:
@@ -197,6 +204,8 @@ class Snapshot:
         twin = self._copy()
         mailbox = twin._mailboxes.get(identifier)
         twin.people_changed |= {mailbox.domain} if mailbox is not None else set()
+        former = self._credentials.get(identifier)
+        twin.without_scram += (not credential.scram) - (former is not None and not former.scram)
         twin._credentials = twin._credentials.including(identifier, credential)
         return twin
 

@@ -272,8 +272,8 @@ def _read_all(cursor: Any, known: int) -> Snapshot | None:
     domains = [_DOMAIN.decode(value) for (value,) in cursor.fetchall()]
     cursor.execute("SELECT value FROM mailboxes", ())
     mailboxes = [_MAILBOX.decode(value) for (value,) in cursor.fetchall()]
-    cursor.execute("SELECT mailbox, hash, must_change, changed FROM credentials", ())
-    credentials = {int(row[0]): Credential(row[1], bool(row[2]), float(row[3])) for row in cursor.fetchall()}
+    cursor.execute("SELECT mailbox, hash, must_change, changed, scram FROM credentials", ())
+    credentials = {int(row[0]): Credential(row[1], bool(row[2]), float(row[3]), row[4]) for row in cursor.fetchall()}
     cursor.execute("SELECT tenant, name, value FROM settings", ())
     settings = {(int(tenant), str(name)): str(value) for tenant, name, value in cursor.fetchall()}
     open_ones = "SELECT number, value FROM requests WHERE number NOT IN (SELECT number FROM request_ends) ORDER BY number"

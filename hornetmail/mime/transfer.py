@@ -1,5 +1,5 @@
 """Content-Transfer-Encoding undone (RFC 2045 section 6), as mail has it: padding that is missing, several base64 runs behind one another, junk between
-them. Never raises. ``pieces`` and ``texts`` hold no more than a piece at a time, whatever the part's length (``tests/cost/test_mime.py``).
+them. Never raises. ``pieces``, ``texts`` and ``Decoder`` hold no more than a piece at a time, whatever the part's length (``tests/cost/test_mime.py``).
 """
 
 from __future__ import annotations
@@ -25,27 +25,47 @@ def decoded(raw: bytes, encoding: str) -> bytes:
 
 def pieces(raw: bytes, encoding: str) -> Iterator[bytes]:
     """The same, piece by piece."""
-    if encoding == "BASE64":
-        return _base64(raw)
-    if encoding == "QUOTED-PRINTABLE":
-        return _quoted(raw)
-    return (raw[at : at + PIECE_BYTES] for at in range(0, len(raw), PIECE_BYTES))
-
-
-def _base64(raw: bytes) -> Iterator[bytes]:
-    """Each run up to its padding by itself; a lone last sign of a run says nothing and is dropped."""
-    kept = b""
+    decoder = decoder_of(encoding)
     for at in range(0, len(raw), PIECE_BYTES):
-        kept += raw[at : at + PIECE_BYTES].translate(None, _JUNK)
-        *runs, kept = _PAD.split(kept)
-        found = b"".join(map(_run, runs))
-        whole = len(kept) & ~3
-        found += binascii.a2b_base64(kept[:whole])
-        kept = kept[whole:]
-        if found:
+        if found := decoder.feed(raw[at : at + PIECE_BYTES]):
             yield found
-    if kept:
-        yield _run(kept)
+    if found := decoder.end():
+        yield found
+
+
+class Decoder:
+    """Takes a part in pieces, cut anywhere, and gives what they say; this one what says itself."""
+
+    def feed(self, data: bytes) -> bytes:
+        """What is known with this piece."""
+        return data
+
+    def end(self) -> bytes:
+        """What was kept for what might have come."""
+        return b""
+
+
+def decoder_of(encoding: str) -> Decoder:
+    """``encoding`` in capitals; what is not known is taken as it is."""
+    if encoding == "BASE64":
+        return _Base64()
+    return _Quoted() if encoding == "QUOTED-PRINTABLE" else Decoder()
+
+
+class _Base64(Decoder):
+    """Each run up to its padding by itself; a lone last sign of a run says nothing and is dropped."""
+
+    def __init__(self) -> None:
+        self._kept = b""
+
+    def feed(self, data: bytes) -> bytes:
+        *runs, kept = _PAD.split(self._kept + data.translate(None, _JUNK))
+        whole = len(kept) & ~3
+        self._kept = kept[whole:]
+        return b"".join(map(_run, runs)) + binascii.a2b_base64(kept[:whole])
+
+    def end(self) -> bytes:
+        return _run(self._kept)
 
 
 def _run(run: bytes) -> bytes:
@@ -54,17 +74,23 @@ def _run(run: bytes) -> bytes:
     return binascii.a2b_base64(run + b"=" * (-len(run) % 4))
 
 
-def _quoted(raw: bytes) -> Iterator[bytes]:
+class _Quoted(Decoder):
     """Pieces end behind a line, or where no escape is under way."""
-    at = 0
-    while at < len(raw):
-        end = at + PIECE_BYTES
-        if end < len(raw):
-            line = raw.rfind(b"\n", at, end) + 1
-            sign = raw.rfind(b"=", end - 3, end)
-            end = line if line > at else sign if sign > at else end
-        yield binascii.a2b_qp(raw[at:end])
-        at = end
+
+    def __init__(self) -> None:
+        self._kept = b""
+
+    def feed(self, data: bytes) -> bytes:
+        data = self._kept + data
+        end = data.rfind(b"\n") + 1
+        if not end:
+            sign = data.rfind(b"=", max(0, len(data) - 3))
+            end = sign if sign >= 0 else len(data)
+        self._kept = data[end:]
+        return binascii.a2b_qp(data[:end])
+
+    def end(self) -> bytes:
+        return binascii.a2b_qp(self._kept)
 
 
 def texts(raw: bytes, encoding: str, label: str) -> Iterator[str]:

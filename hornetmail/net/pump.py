@@ -33,7 +33,7 @@ from hornetmail.net import prompt
 from hornetmail.net.deadline import Deadline
 from hornetmail.net.rota import Place, Rota
 from hornetmail.net.session import Answer, Result, Session, Wire
-from hornetmail.net.tls import tls_peer
+from hornetmail.net.tls import channel_binding, tls_peer
 from hornetmail.wire.engine import NEED_DATA, PAUSE_BYTES, WAITING, End, Engine, Event, LocalProtocolError, Lost, Out, TLSPeer
 
 __all__ = ["Answer", "Pump", "Result", "Session", "State", "Wire"]
@@ -176,6 +176,10 @@ class Pump(TwistedProtocol):
         self._full = True
 
     # ---- the session's side (Wire)
+
+    def binding(self, kind: str) -> bytes | None:
+        """See ``Wire.binding``."""
+        return channel_binding(self.transport.getHandle(), kind) if self.tls is not None else None
 
     def send(self, out: Out) -> None:
         """See ``Wire.send``. Raises LocalProtocolError when the engine does not allow it now."""

@@ -39,6 +39,10 @@ class Wire(Protocol):
     tls: TLSPeer | None
     """Set once TLS is up."""
 
+    def binding(self, kind: str) -> bytes | None:
+        """What the TLS channel is known by on both of its ends, by one of ``wire.sasl.BINDINGS``; None if that kind says nothing of it."""
+        ...
+
     def send(self, out: Out) -> None:
         """Say something that answers no event (untagged responses, late answers). Dropped when the connection is gone."""
         ...

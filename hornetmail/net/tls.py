@@ -6,10 +6,12 @@ subjectAltName pass (findings.md), so it is not used.
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
 from service_identity import CertificateError, VerificationError
 from service_identity.pyopenssl import verify_hostname, verify_ip_address
@@ -178,6 +180,25 @@ def _modern(context: SSL.Context) -> None:
     context.set_cipher_list(CIPHERS)
     context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+
+
+_EXPORTER = b"EXPORTER-Channel-Binding"
+_WEAK_HASHES = ("md5", "sha1")
+
+
+def channel_binding(connection: SSL.Connection, kind: str) -> bytes | None:
+    """``tls-exporter`` (RFC 9266), of TLS 1.3 alone, because of older versions it does not say which channel it is; or ``tls-server-end-point``, the hash of our
+    certificate (RFC 5929 section 4). None for others, and where the certificate's signature names no hash."""
+    if kind == "tls-exporter":
+        modern = connection.get_protocol_version_name() == "TLSv1.3"
+        return bytes(connection.export_keying_material(_EXPORTER, 32, b"")) if modern else None
+    if kind != "tls-server-end-point":
+        return None
+    certificate = connection.get_certificate(as_cryptography=True)
+    named = certificate.signature_hash_algorithm if certificate is not None else None
+    if certificate is None or named is None:
+        return None
+    return hashlib.new("sha256" if named.name in _WEAK_HASHES else named.name, certificate.public_bytes(Encoding.DER)).digest()
 
 
 def tls_peer(transport: Any) -> TLSPeer:

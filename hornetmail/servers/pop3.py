@@ -19,11 +19,13 @@ from twisted.python.failure import Failure
 
 from hornetmail.access.login import AccessRefused
 from hornetmail.core.folder import Entry, FolderError
+from hornetmail.core.served import Person
 from hornetmail.interfaces.access import IAccess
 from hornetmail.interfaces.body import IBody
 from hornetmail.interfaces.folders import IFolder
 from hornetmail.interfaces.portal import IPortal
 from hornetmail.net.pump import Answer, Result, Session, Wire
+from hornetmail.servers.sasl import LogIn, mechanisms
 from hornetmail.wire.engine import Broken, Event, Out
 from hornetmail.wire.pop3.events import (
     Auth,
@@ -54,9 +56,11 @@ from hornetmail.wire.pop3.events import (
     Welcome,
 )
 from hornetmail.wire.pop3.server import POP3Policy
-from hornetmail.wire.smtp.sasl import Credentials, Exchange, SASLError
+from hornetmail.wire.sasl import SASLError
 
 __all__ = ["POP3Policy", "POP3Session", "POP3Site"]
+
+DOOR = "pop3"
 
 WHOLE_BYTES = 1 << 18
 """Messages up to this size are answered in one piece."""
@@ -86,7 +90,7 @@ class POP3Session(Session):
     def __init__(self, site: POP3Site) -> None:
         self._site = site
         self._owner = f"pop3-{next(_owners)}"
-        self._exchange: Exchange | None = None
+        self._exchange: LogIn | None = None
         self._tries = 0
         self._mistakes = 0
         self._mailbox = 0
@@ -150,14 +154,13 @@ class POP3Session(Session):
             if self._early > self._site.early:
                 return Farewell("too many commands before log-in", "")
         if isinstance(event, Capa):
-            return Capabilities()
+            return Capabilities(mechanisms(self._site.access, self.wire))
         if isinstance(event, User):
             return Ok("and the password?")
         if isinstance(event, Pass):
             return self._login(event.user, event.password)
         if isinstance(event, Auth):
-            self._exchange = Exchange(event.mechanism)
-            return self._sasl(event.initial)
+            return self._begin(event)
         if isinstance(event, AuthResponse):
             return self._sasl(event.data)
         if isinstance(event, Stls):
@@ -171,29 +174,48 @@ class POP3Session(Session):
             return Farewell("too many mistakes", "")
         return event.suggested
 
-    def _sasl(self, response: bytes | None) -> Result:
-        if self._exchange is None:
+    def _begin(self, event: Auth) -> Result:
+        try:
+            self._exchange = LogIn(self._site.access, self.wire, DOOR, event.mechanism)
+        except SASLError as error:
+            return Err(str(error), "AUTH")
+        return self._sasl(event.initial)
+
+    async def _sasl(self, response: bytes | None) -> Answer:
+        exchange = self._exchange
+        if exchange is None:
             return Err("no exchange is under way")
         try:
-            step = self._exchange.step(response)
+            said = await exchange.step(response)
         except SASLError as error:
             self._exchange = None
             return Err(str(error), "AUTH")
-        if isinstance(step, Credentials):
+        except AccessRefused as refused:
             self._exchange = None
-            return self._login(step.user, step.password)
-        return Challenge(step)
+            return await self._refused(refused)
+        if isinstance(said, bytes):
+            return Challenge(said)
+        self._exchange = None
+        return await self._welcome(said)
 
     async def _login(self, user: str, password: str) -> Answer:
-        site = self._site
         try:
-            person = await site.access.login(user, password, "pop3", self.wire.peer[0])
+            person = await self._site.access.login(user, password, DOOR, self.wire.peer[0])
         except AccessRefused as refused:
-            self._tries += 1
-            await deferLater(site.reactor, site.login_delay * self._tries)
-            code = "SYS/TEMP" if refused.reason == "throttled" else "AUTH"
-            text = "too many attempts, come again later" if refused.reason == "throttled" else "name or password is wrong"
-            return Farewell(text, code) if self._tries >= site.login_tries else Err(text, code)
+            return await self._refused(refused)
+        return await self._welcome(person)
+
+    async def _refused(self, refused: AccessRefused) -> Answer:
+        site = self._site
+        self._tries += 1
+        await deferLater(site.reactor, site.login_delay * self._tries)
+        code = "SYS/TEMP" if refused.reason == "throttled" else "AUTH"
+        text = "too many attempts, come again later" if refused.reason == "throttled" else "name or password is wrong"
+        return Farewell(text, code) if self._tries >= site.login_tries else Err(text, code)
+
+    async def _welcome(self, person: Person) -> Answer:
+        """Lock and count the mailbox of whoever logged in."""
+        site = self._site
         self._mailbox = person.mailbox
         if not await site.portal.lock(person.mailbox, self._owner):
             return Err("the mailbox is in use by another POP3 session", "IN-USE")

@@ -20,8 +20,9 @@ from twisted.python.failure import Failure
 from hornetmail.access.login import AccessRefused
 from hornetmail.core.events import Alarm, MessageAccepted
 from hornetmail.core.mail.address import domain_of, key_of
+from hornetmail.core.mail.dates import rfc5322_date
 from hornetmail.core.mail.envelope import Direction, Door, Origin, Recipient
-from hornetmail.core.mail.received import Hop, received, rfc5322_date
+from hornetmail.core.mail.received import Hop, received
 from hornetmail.core.mail.reply import Reply
 from hornetmail.core.served import Domain, Person
 from hornetmail.interfaces.access import IAccess
@@ -33,9 +34,11 @@ from hornetmail.interfaces.recipients import IRecipients
 from hornetmail.net.pump import Answer, Result, Session, Wire
 from hornetmail.servers.guessing import Guesses
 from hornetmail.servers.relay import RelayNetworks
+from hornetmail.servers.sasl import LogIn, mechanisms
 from hornetmail.servers.smtp_policy import SMTPPolicy
 from hornetmail.servers.smtp_transaction import FAILED, Target, Transaction
 from hornetmail.wire.engine import Broken, Chunk, End, Event, Out
+from hornetmail.wire.sasl import SASLError
 from hornetmail.wire.smtp.events import (
     Accept,
     Auth,
@@ -58,7 +61,6 @@ from hornetmail.wire.smtp.events import (
     Verify,
     Welcome,
 )
-from hornetmail.wire.smtp.sasl import Credentials, Exchange, SASLError
 
 
 class Services(msgspec.Struct, frozen=True):
@@ -107,7 +109,7 @@ class SMTPSession(Session):
         self._services = services
         self._hello = Hello("", esmtp=False)
         self._person: Person | None = None
-        self._exchange: Exchange | None = None
+        self._exchange: LogIn | None = None
         self._transaction: Transaction | None = None
         self._sender_domain: Domain | None = None
         self._errors = 0
@@ -162,7 +164,7 @@ class SMTPSession(Session):
     def _on_hello(self, event: Hello) -> Result:
         self._drop()
         self._hello = event
-        return Welcome()
+        return Welcome(mechanisms(self._services.access, self.wire) if self._policy.auth else ())
 
     def _on_starttls(self, event: StartTLS) -> Result:
         self._drop()
@@ -171,38 +173,35 @@ class SMTPSession(Session):
         return accept(220, "2.0.0", "go ahead with TLS")
 
     def _on_auth(self, event: Auth) -> Result:
-        self._exchange = Exchange(event.mechanism)
+        try:
+            self._exchange = LogIn(self._services.access, self.wire, self._policy.door.value, event.mechanism)
+        except SASLError as error:
+            return self._count_error(refuse(504, "5.5.4", str(error)))
         return self._step(event.initial)
 
     def _on_auth_response(self, event: AuthResponse) -> Result:
         return self._step(event.data)
 
-    def _step(self, response: bytes | None) -> Result:
-        exchange = self._exchange
+    async def _step(self, response: bytes | None) -> Out:
+        exchange, self._exchange = self._exchange, None
         if exchange is None:
             return refuse(503, "5.5.1", "no exchange is under way")
         try:
-            claim = exchange.step(response)
+            said = await exchange.step(response)
         except SASLError as error:
-            self._exchange = None
             return self._count_error(refuse(501, "5.5.2", str(error)))
-        if isinstance(claim, Credentials):
-            self._exchange = None
-            return self._login(claim)
-        return Challenge(claim)
-
-    async def _login(self, claim: Credentials) -> Out:
-        services, door = self._services, self._policy.door.value
-        try:
-            self._person = await services.access.login(claim.user, claim.password, door, self.wire.peer[0])
         except AccessRefused as refused:
-            services.meters.count("smtp_logins_refused", reason=refused.reason)
+            self._services.meters.count("smtp_logins_refused", reason=refused.reason)
             if refused.reason == "throttled":
                 return self._count_error(refuse(454, "4.7.0", "too many attempts, come again later"))
             return self._count_error(refuse(535, "5.7.8", "name or password is wrong"))
         except Exception:  # noqa: BLE001
             self.log.failure("a log-in failed for a reason of ours")
             return refuse(454, "4.7.0", "log-in is not possible now")
+        if isinstance(said, bytes):
+            self._exchange = exchange
+            return Challenge(said)
+        self._person = said
         self._errors = 0
         return accept(235, "2.7.0", "welcome")
 
@@ -420,7 +419,7 @@ class SMTPSession(Session):
                 trace += f"Date: {rfc5322_date(hop.at)}\r\n".encode()
             if not scan.has(b"message-id"):
                 trace += f"Message-ID: <{identifier}@{self._policy.hostname}>\r\n".encode()
-        return trace + b"\r\n" if scan.headless else trace
+        return trace + scan.bridge
 
     # ---- the rest
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from hornetmail.core.mail.envelope import Door
+from hornetmail.wire.sasl import LOGIN, PLAIN, SCRAM, SCRAM_PLUS
 from hornetmail.wire.smtp.server import Policy
 
 
@@ -48,7 +49,7 @@ class SMTPPolicy(msgspec.Struct, frozen=True, gc=False):
         )
 
 
-MECHANISMS = ("PLAIN", "LOGIN")
+MECHANISMS = (SCRAM_PLUS, SCRAM, PLAIN, LOGIN)
 
 
 def mx(hostname: str) -> SMTPPolicy:

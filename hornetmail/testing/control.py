@@ -13,6 +13,7 @@ from zope.interface import implementer
 
 from hornetmail.access.login import Access
 from hornetmail.access.passwords import Passwords
+from hornetmail.access.scram import ScramSecrets
 from hornetmail.access.second import SecondPerson
 from hornetmail.access.sessions import Sessions
 from hornetmail.core.ids import IdSource
@@ -80,7 +81,7 @@ class Control:
         pool = ThreadPool(1, 1, name="passwords")
         pool.start()
         test.addCleanup(pool.stop)
-        self.passwords = Passwords(reactor, pool, memory_kib=16, time_cost=1, queue=queue)
+        self.passwords = Passwords(reactor, pool, ScramSecrets(bytes(32), 4096), memory_kib=16, time_cost=1, queue=queue)
         await self.reopen(test)
         return self
 

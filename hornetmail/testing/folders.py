@@ -8,6 +8,7 @@ from typing import Any
 from zope.interface import implementer
 
 from hornetmail.access.login import AccessRefused
+from hornetmail.access.scram import derive
 from hornetmail.core.events import FolderChanged
 from hornetmail.core.folder import Copied, Entry, FolderError, FolderInfo, FolderStatus
 from hornetmail.core.served import Person, Scope
@@ -16,6 +17,7 @@ from hornetmail.interfaces.body import IBody, IDeposit
 from hornetmail.interfaces.bus import IBus
 from hornetmail.interfaces.folders import IFolder, IFolderTree
 from hornetmail.mime.structure import Part, scan
+from hornetmail.wire.sasl import ScramKeys
 
 
 @implementer(IBus)
@@ -51,6 +53,18 @@ class MemoryAccess:
         if self.passwords.get(user.lower()) != password:
             raise AccessRefused("credentials", "wrong")
         return Person(list(self.passwords).index(user.lower()) + 1, user.lower(), 1)
+
+    def offers_scram(self) -> bool:
+        """Always."""
+        return True
+
+    def scram_keys(self, user: str) -> ScramKeys:
+        """Of the password, or of none."""
+        return derive(self.passwords.get(user.lower(), "no password of anybody's"), b"0123456789abcdef", 4096)
+
+    async def proved(self, user: str, keys: ScramKeys, right: bool, door: str, peer: str) -> Person:
+        """Raises AccessRefused."""
+        return await self.login(user, self.passwords.get(user.lower(), "") if right else "", door, peer)
 
     def scope(self, person: Person) -> Scope:
         """Own mail."""
@@ -277,6 +291,11 @@ class MemoryDeposit:
         """There."""
         await self._folder._tree.hop()
         self._open = False
+        tree = self._folder._tree
+        if tree.fails:
+            tree.fails -= 1
+            if not tree.fails:
+                raise FolderError("UNAVAILABLE", "the disk says no")
         return Copied(self._folder.info.uidvalidity, (), (self._folder.add(bytes(self._data), self._flags, self._date),))
 
     async def abort(self) -> None:
@@ -287,13 +306,15 @@ class MemoryDeposit:
 
 @implementer(IFolderTree)
 class MemoryTree:
-    """A mailbox. ``pause`` is awaited by every asynchronous step, so that tests can let other things happen in between."""
+    """A mailbox. ``pause`` is awaited by every asynchronous step, so that tests can let other things happen in between. ``fails``: the so many-th
+    message from now cannot be committed."""
 
     def __init__(self, mailbox: int, bus: IBus, *, readonly: bool = False, inbox: bool = True) -> None:
         self.mailbox = mailbox
         self.bus = bus
         self.readonly = readonly
         self.full = False
+        self.fails = 0
         self.pause: Callable[[], Awaitable[None]] | None = None
         self._validity = 1000
         self._folders: dict[str, MemoryFolder] = {}
@@ -377,6 +398,7 @@ class MemoryTree:
             info = folder.info
             folder.info = FolderInfo(new + name[len(old) :], info.uidvalidity, info.use, info.subscribed, info.selectable)
             self._folders[folder.info.name] = folder
+            self.bus.publish(FolderChanged(self.mailbox, name))
             folder.changed()
 
     async def subscribe(self, name: str, wanted: bool) -> None:

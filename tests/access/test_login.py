@@ -142,7 +142,7 @@ class TestLogin(LoginCase):
         old = control.directory.credential(self.alice.id)
         from hornetmail.access.passwords import Passwords
 
-        stronger = Passwords(control.reactor, control.passwords._pool, memory_kib=32, time_cost=1)
+        stronger = Passwords(control.reactor, control.passwords._pool, control.passwords.scram, memory_kib=32, time_cost=1)
         control.access._passwords = stronger
         await control.access.login("alice@example.test", "correct horse", "imap", "")
         new = control.directory.credential(self.alice.id)

@@ -6,11 +6,12 @@ import os
 import threading
 from typing import Any
 
+import pytest
 from twisted.trial.unittest import TestCase
 
 from hornetmail.core.folder import FolderError
 from hornetmail.mime.structure import scan
-from hornetmail.portal.maildir import files
+from hornetmail.portal.maildir import files, naming
 from tests.portal.ground import MAIL, TRACE, Bytes, Ground, message, row
 
 LINES = b"Subject: f\n\nline\nline\n"
@@ -187,6 +188,44 @@ class Served(TestCase):
             assert caught.exception.code == code, (old, new)
         assert [info.name for info in await tree.folders()] == ["INBOX", "Archive", "Drafts", "Junk", "Sent", "Trash"]
 
+    async def test_a_folder_says_what_the_tree_says(self) -> None:
+        """Would catch a folder that is subscribed in one answer and not in another."""
+        tree = self.ground.portal.tree(1)
+        await tree.create("a")
+        for on in (True, False):
+            await tree.subscribe("a", on)
+            (listed,) = [info for info in await tree.folders() if info.name == "a"]
+            assert (await tree.open("a")).info == listed
+            assert listed.subscribed is on
+
+    async def test_a_directory_by_another_name(self) -> None:
+        """Would catch a directory whose odd spelling stands for the name of another: both would be one folder, with the mail of one of them."""
+        for directory in (".Mine", ".&AE0-ine"):
+            for sub in ("new", "cur", "tmp"):
+                (self.ground.maildir() / directory / sub).mkdir(parents=True)
+        await self.ground.restart()
+        names = [info.name for info in await self.ground.portal.tree(1).folders()]
+        assert names.count("Mine") == 1
+        assert self.ground.maildir().joinpath(".&AE0-ine").is_dir()
+        (self.ground.maildir() / ".Mine").rename(self.ground.maildir() / ".Others")
+        await self.ground.restart()
+        names = [info.name for info in await self.ground.portal.tree(1).folders()]
+        assert "Mine" not in names
+        assert "Others" in names
+
+    async def test_what_lies_below_goes_along_or_nothing_goes(self) -> None:
+        """Would catch a folder that nobody can open any more, since it lies too deep, or has too long a name, below one that was renamed."""
+        tree = self.ground.portal.tree(1)
+        await tree.create("a/b")
+        deep, long = "/".join("x" * 20), "y" * 254
+        for new in (deep, long):
+            with self.assertRaises(FolderError) as caught:  # noqa: PT027
+                await tree.rename("a", new)
+            assert caught.exception.code == "CANNOT"
+        assert {"a", "a/b"} <= {info.name for info in await tree.folders()}
+        await tree.rename("a", deep[2:])
+        assert (await (await tree.open(f"{deep[2:]}/b")).status()).messages == 0
+
     async def test_who_has_mail_without_an_envelope(self) -> None:
         """Would catch foreign mail in INBOX that the drain's page does not show, mail of other folders that it does, and a mailbox that nobody opened yet."""
         portal = self.ground.portal
@@ -200,3 +239,40 @@ class Served(TestCase):
         assert await portal.holding([1], {1001}) == []
         self.drop("1.1_1.other:2,S", LINES, sub="cur")
         assert await portal.holding([2, 1, 99]) == [1]
+
+    async def test_into_the_folder_itself(self) -> None:
+        """RFC 6851 section 3.3: MOVE into the selected mailbox is allowed where COPY is. A copy that has its way home before it still drains (rule
+        10). Would catch a refusal, a message lost, or one that is there twice."""
+        await self.ground.portal.deliver(1, message(), row(), Bytes(MAIL))
+        inbox = await self.inbox()
+        before = (await inbox.entries())[0]
+        moved = await inbox.move([1], "INBOX")
+        assert (moved.sources, moved.targets) == ((1,), (2,))
+        (entry,) = await inbox.entries()
+        assert (entry.uid, entry.flags, entry.date, entry.size) == (2, before.flags, before.date, before.size)
+        assert naming.row_of(entry.name) == naming.row_of(before.name) != 0
+        assert (await self.whole(inbox, 2)).endswith(b"Bob\r\n")
+        await self.ground.restart()
+        assert [entry.uid for entry in await (await self.inbox()).entries()] == [2]
+
+    async def test_made_anew_while_a_message_arrives(self) -> None:
+        """Would catch an APPEND that lands in another folder of the same name, or tells the UIDVALIDITY of the one that has gone."""
+        tree = self.ground.portal.tree(1)
+        await tree.create("Work")
+        deposit = (await tree.open("Work")).append((), None)
+        await deposit.write(MAIL)
+        await tree.delete("Work")
+        await tree.create("Work")
+        with pytest.raises(FolderError) as caught:
+            await deposit.commit()
+        assert caught.value.code == "NONEXISTENT"
+        folder = await tree.open("Work")
+        assert not await folder.entries()
+        deposit = folder.append((), None)
+        await deposit.write(MAIL)
+        await tree.rename("Work", "Old")
+        await tree.create("Work")
+        copied = await deposit.commit()
+        old = await tree.open("Old")
+        assert (copied.uidvalidity, copied.targets) == (old.info.uidvalidity, (1,))
+        assert [entry.uid for entry in await old.entries()] == [1]

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from hornetmail.access.login import AccessRefused
+from hornetmail.access.scram import derive
 from hornetmail.core.delivery.queued import Message, Row, RowKind, RowState
 from hornetmail.core.mail.envelope import Direction, Envelope, Origin
 from hornetmail.core.mail.reply import Reply
@@ -26,6 +27,7 @@ from hornetmail.servers.guessing import Guesses
 from hornetmail.servers.relay import RelayNetworks
 from hornetmail.servers.smtp import Services, SMTPSession
 from hornetmail.servers.smtp_policy import SMTPPolicy
+from hornetmail.wire.sasl import ScramKeys
 from hornetmail.wire.smtp.server import ServerEngine
 
 
@@ -146,6 +148,15 @@ class FakeAccess:
         if password != "secret":
             raise AccessRefused("credentials", "wrong")
         return Person(1, user, 1, addresses=(user.lower(), "alias@example.test"))
+
+    def offers_scram(self) -> bool:
+        return True
+
+    def scram_keys(self, user: str) -> ScramKeys:
+        return derive("secret", b"0123456789abcdef", 4096)
+
+    async def proved(self, user: str, keys: ScramKeys, right: bool, door: str, peer: str) -> Person:
+        return await self.login(user, "secret" if right else "", door, peer)
 
 
 @implementer(IRecipients)

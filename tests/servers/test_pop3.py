@@ -20,6 +20,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
 from hornetmail.access.login import AccessRefused
+from hornetmail.access.scram import derive
 from hornetmail.compose.ground.certificate import self_signed
 from hornetmail.core.delivery.queued import Portal
 from hornetmail.core.served import Person, Scope
@@ -27,7 +28,9 @@ from hornetmail.interfaces.access import IAccess
 from hornetmail.net.listener import PumpFactory
 from hornetmail.net.tls import ServerTLS
 from hornetmail.servers.pop3 import POP3Policy, POP3Session, POP3Site, top, unique_id
+from hornetmail.testing.scram import ScramClient, b64, unb64
 from hornetmail.wire.pop3.server import POP3ServerEngine
+from hornetmail.wire.sasl import ScramKeys
 from tests.portal.ground import MAIL, TRACE, Bytes, Ground, message, row
 
 T = TypeVar("T")
@@ -42,6 +45,15 @@ class Doorman:
         if password != "pa ss":
             raise AccessRefused("credentials", "no")
         return Person(1, user, 1)
+
+    def offers_scram(self) -> bool:
+        return True
+
+    def scram_keys(self, user: str) -> ScramKeys:
+        return derive("pa ss", b"0123456789abcdef", 4096)
+
+    async def proved(self, user: str, keys: ScramKeys, right: bool, door: str, peer: str) -> Person:
+        return await self.login(user, "pa ss" if right else "", door, peer)
 
     def scope(self, person: Person) -> Scope:
         return Scope(1, frozenset())
@@ -82,6 +94,26 @@ class OverLoopback(TestCase):
                 client.close()
 
         return await deferToThread(run)
+
+    async def test_scram(self) -> None:
+        """RFC 5034: catches an exchange in other words."""
+
+        def work() -> None:
+            with socket.create_connection(("127.0.0.1", self.number), timeout=10) as link, link.makefile("rwb") as file:
+
+                def say(line: bytes) -> bytes:
+                    file.write(line + b"\r\n")
+                    file.flush()
+                    return file.readline()
+
+                file.readline()
+                client = ScramClient("bob@example.test", "pa ss")
+                challenge = unb64(say(b"AUTH SCRAM-SHA-256 " + b64(client.first)), b"+ ")
+                assert client.knows(unb64(say(b64(client.last(challenge))), b"+ "))
+                assert say(b"").startswith(b"+OK 0 messages")
+                assert say(b"QUIT").startswith(b"+OK")
+
+        await deferToThread(work)
 
     async def test_poplib(self) -> None:
         """All of RFC 1939 as a client of Python's library sees it, dots and all."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hornetmail.access.login import Access
 from hornetmail.access.passwords import Passwords
+from hornetmail.access.scram import ScramSecrets
 from hornetmail.access.second import SecondPerson
 from hornetmail.access.sessions import Sessions
 from hornetmail.compose.ground.foundations import Foundations
@@ -46,7 +47,8 @@ class People:
         base.start_pool(hashing)
         directory = await DirectoryStore.open(database, base.bus, base.ids)
         sessions = await Sessions.open(database, base.reactor)
-        access = Access(directory, Passwords(base.reactor, hashing), sessions, base.reactor)
+        passwords = Passwords(base.reactor, hashing, ScramSecrets(base.key.derive("SCRAM")))
+        access = Access(directory, passwords, sessions, base.reactor)
         base.jobs.append(Job("expired sessions", 600, sessions.expire, first=600))
         await base.alarms.open(database, lambda name: served.tenant if (served := directory.domain(name)) is not None else 1)
         base.at_close(base.alarms.write)

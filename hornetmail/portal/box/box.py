@@ -337,10 +337,10 @@ class Box:
             self._alive(source)
             if target not in self.rows:
                 raise FolderError("TRYCREATE", f"no folder {target}")
+            goal = await self.opened(target)
             wanted = sorted(uid for uid in set(uids) if uid in source.entries)
             if away:
                 self.unclaimed(source, wanted)
-            goal = await self.opened(target)
             if not wanted:
                 return Copied(goal.uidvalidity, (), ())
             try:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from zope.interface import implementer
 
-from hornetmail.core.folder import Copied
+from hornetmail.core.folder import Copied, FolderError
 from hornetmail.interfaces.body import IDeposit
 from hornetmail.portal.box.box import Arrival, Box
 from hornetmail.portal.box.reading import summed_up
@@ -115,12 +115,15 @@ class Append:
             path, kept = await inflow.finish(self._date, 0)
             letters = naming.letters_of(self._flags)
             place = Place(box.new_base(inflow.size), "cur" if letters else "new", letters, 0, False)
+            if snapshot.removed:  # while its message arrived; one of its name may have been made since, with UIDs of its own
+                raise FolderError("NONEXISTENT", f"the folder {snapshot.name} has gone")
             uid = await box.land(snapshot.name, Arrival(path, place, self._flags, inflow.size, self._date, kept))
         except BaseException:
             with contextlib.suppress(OSError):
                 await inflow.discard()
             raise
-        return Copied(snapshot.uidvalidity, (), (uid,))
+        row = box.rows.get(snapshot.name)
+        return Copied(snapshot.uidvalidity if row is None else row.uidvalidity, (), (uid,))
 
     async def abort(self) -> None:
         """See IDeposit."""

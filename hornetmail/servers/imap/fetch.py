@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twisted.internet.threads import deferToThreadPool
 
 from hornetmail.core.folder import Entry, FolderError
+from hornetmail.interfaces.body import IBody
 from hornetmail.mime.preview import preview, shown, wanted
 from hornetmail.mime.structure import Part
 from hornetmail.net.pump import Answer
+from hornetmail.servers.imap import binary
 from hornetmail.servers.imap.messages import NOWHERE, SOME_GONE
 from hornetmail.servers.imap.selecting import vanished
 from hornetmail.servers.imap.view import View
@@ -21,7 +23,7 @@ from hornetmail.wire.imap.dates import render_date_time
 from hornetmail.wire.imap.items import Section
 from hornetmail.wire.imap.render import nstring
 from hornetmail.wire.imap.sequences import SequenceSet
-from hornetmail.wire.imap.structure import body_structure, cut, envelope, outweighs, pick_fields, span
+from hornetmail.wire.imap.structure import KNOWN, body_structure, cut, encoding_of, envelope, outweighs, pick_fields, span
 
 if TYPE_CHECKING:
     from hornetmail.servers.imap.session import ImapSession
@@ -47,8 +49,17 @@ NUL = b"\x80"
 
 Renderer = Callable[[Entry, Any], bytes]
 Span = tuple[int, int]
-Half = tuple[bytes, Entry, list[Span | None], bytes]
-"""What is rendered of a message without its text, the message, where the pieces of its text lie (None: it is part of the header, or is none), its header."""
+
+
+class Half(NamedTuple):
+    """A message half answered. ``head``: what is rendered without its text; ``spans``: where the pieces of its text lie (None: it is part of the header,
+    or is none); ``encodings``: what has to be undone of each."""
+
+    head: bytes
+    entry: Entry
+    spans: list[Span | None]
+    header: bytes
+    encodings: list[str]
 
 
 async def fetch(session: ImapSession, command: c.Fetch) -> Answer:
@@ -64,6 +75,9 @@ async def fetch(session: ImapSession, command: c.Fetch) -> Answer:
     await run.narrow()
     await run.all()
     data = b"".join(run.out)
+    if run.unknown:
+        session.wire.send(Untagged(data))
+        return Tagged("NO", "The transfer encoding of a part is not known", "UNKNOWN-CTE")
     if run.missing and not command.uid:
         view.dirty = True
         session.wire.send(Untagged(data))
@@ -80,6 +94,7 @@ class _Fetch:
         self.out: list[bytes] = []
         self.held = 0
         self.missing = False
+        self.unknown = False
         self._spans = view.spans(command.wanted, command.uid)
         self._sections = command.items.sections
         plain = list(command.items.plain)
@@ -96,7 +111,7 @@ class _Fetch:
         self._render = [self._renderer(name) for name in plain]
         self._heads = any(of_header(section) for section in self._sections)
         self._trees = any(name in ("ENVELOPE", "BODY", "BODYSTRUCTURE", "PREVIEW") for name in plain) or any(
-            (section.path or section.kind) and not of_header(section) for section in self._sections
+            (section.path or section.kind or section.decoded) and not of_header(section) for section in self._sections
         )
 
     def _renderer(self, name: str) -> Renderer:
@@ -164,6 +179,10 @@ class _Fetch:
             if entry is None or (part is None and self._trees) or (self._heads and uid not in heads):
                 self.missing = True
                 continue
+            encodings = self._encodings(part)
+            if encodings is None:
+                self.unknown = True
+                continue
             pieces = await self._rendered(entry, part)
             if uid in seen and not self._tells_flags:
                 pieces.append(b"FLAGS " + self.view.flags(entry))
@@ -180,9 +199,9 @@ class _Fetch:
                 await self._read(group)
                 group, gathered = [], 0
             if size > STREAM_BYTES:
-                await self._stream(head, entry, spans, header)
+                await self._stream(Half(head, entry, spans, header, encodings))
             else:
-                group.append((head, entry, spans, header))
+                group.append(Half(head, entry, spans, header, encodings))
                 gathered += size
         if group:
             await self._read(group)
@@ -203,7 +222,7 @@ class _Fetch:
         """The first words of messages (RFC 8970); of one without text they are empty."""
         parts = {uid: shown(tree) for uid, tree in trees.items()}
         read = [(uid, part) for uid, part in parts.items() if part is not None]
-        texts = await self.view.folder.pieces([(uid, part.body, wanted(part)) for uid, part in read])
+        texts = await self.view.folder.pieces([(uid, part.body, wanted(part)) for uid, part in read]) if read else ()
         found = dict.fromkeys((uid for uid, part in parts.items() if part is None), b"")
         for (uid, part), text in zip(read, texts, strict=True):
             if text is not None:
@@ -233,42 +252,52 @@ class _Fetch:
             found: Span | None = (0, entry.size)
         else:
             found = span(part, section)
-        if found is None or section.fields:
+        if found is None or section.fields or section.decoded:
             return found
         return cut(section, *found)
 
+    def _encodings(self, part: Part | None) -> list[str] | None:
+        """What has to be undone for each section, ``""`` for nothing; None if one of them is unknown (RFC 3516 section 4.3)."""
+        found = [encoding_of(part, section) or "" if section.decoded and part is not None else "" for section in self._sections]
+        return None if any(name and name not in KNOWN for name in found) else found
+
     async def _read(self, group: list[Half]) -> None:
         """Read the pieces of some messages in one hop and render them."""
-        wanted = [(entry.uid, s[0], s[1] - s[0]) for _, entry, spans, _ in group for s in spans if s is not None]
+        wanted = [(half.entry.uid, s[0], s[1] - s[0]) for half in group for s in half.spans if s is not None]
         found = iter(await self.view.folder.pieces(wanted) if wanted else ())
-        for head, _, spans, header in group:
+        for half in group:
             if turn := self.session.wire.breathe():
                 await turn
-            texts = [None if s is None else next(found) for s in spans]
-            if any(text is None and s is not None for text, s in zip(texts, spans, strict=True)):
+            texts = [None if s is None else next(found) for s in half.spans]
+            if any(text is None and s is not None for text, s in zip(texts, half.spans, strict=True)):
                 self.missing = True
                 continue
             pieces = [
-                _labelled(section, _cut(section, header) if of_header(section) else text)
-                for section, text in zip(self._sections, texts, strict=True)
+                binary.answer(section, text, encoding)
+                if section.decoded
+                else _labelled(section, _cut(section, half.header) if of_header(section) else text)
+                for section, text, encoding in zip(self._sections, texts, half.encodings, strict=True)
             ]
-            self.put(b"%b%b%b)\r\n" % (head, _glue(head), b" ".join(pieces)))
+            self.put(b"%b%b%b)\r\n" % (half.head, _glue(half.head), b" ".join(pieces)))
         if self.held >= SEND_BYTES:
             await self.send()
 
-    async def _stream(self, head: bytes, entry: Entry, spans: list[Span | None], header: bytes) -> None:
+    async def _stream(self, half: Half) -> None:
         """A message too large to be held."""
         try:
-            body = await self.view.folder.body(entry.uid)
+            body = await self.view.folder.body(half.entry.uid)
         except FolderError:
             self.missing = True
             return
-        self.put(head + _glue(head))
-        for n, (section, found) in enumerate(zip(self._sections, spans, strict=True)):
+        self.put(half.head + _glue(half.head))
+        for n, (section, found) in enumerate(zip(self._sections, half.spans, strict=True)):
             if n:
                 self.put(b" ")
             if of_header(section):
-                self.put(_labelled(section, _cut(section, header)))
+                self.put(_labelled(section, _cut(section, half.header)))
+                continue
+            if section.decoded:
+                await self._stream_decoded(section, body, found, half.encodings[n])
                 continue
             if found is None or section.fields:
                 text = None if found is None else await body.read(found[0], found[1] - found[0])
@@ -285,6 +314,25 @@ class _Fetch:
                 self.put(text.replace(b"\0", NUL))
                 await self.send()
         self.put(b")\r\n")
+
+    async def _stream_decoded(self, section: Section, body: IBody, found: Span | None, encoding: str) -> None:
+        """A part with its encoding undone. Raises FolderError."""
+        if found is None:
+            self.put(binary.answer(section, None, encoding))
+            return
+        part = binary.Large(body, found, encoding, STREAM_BYTES, self.session.wire)
+        size, nul = await part.measured(section)
+        if section.decoded == "BINARY.SIZE":
+            self.put(b"%b %d" % (section.label, size))
+            return
+        self.put(binary.opening(section, size, nul))
+        try:
+            async for piece in part.data(section):
+                self.put(piece)
+                await self.send()
+        except FolderError:
+            self.session.wire.close()  # half of it is out
+            raise
 
     def put(self, data: bytes) -> None:
         """Rendered, to be sent soon."""

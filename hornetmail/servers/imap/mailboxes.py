@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from hornetmail.core.folder import FolderError, FolderStatus
+from hornetmail.interfaces.folders import IFolder
 from hornetmail.net.pump import Answer
 from hornetmail.servers.imap.mounts import Listed
 from hornetmail.wire.imap import commands as c
@@ -81,10 +82,11 @@ async def status(session: ImapSession, command: c.Status) -> Answer:
     if not folder.info.selectable:
         raise FolderError("NONEXISTENT", "This mailbox holds only others")
     told = session.condstore() if "HIGHESTMODSEQ" in command.items else b""
-    return await session.finish("Done", data=told + _status_line(command.mailbox, command.items, await folder.status()))
+    return await session.finish("Done", data=told + await _status_line(session, command.mailbox, command.items, folder))
 
 
-def _status_line(name: str, items: Sequence[str], figures: FolderStatus) -> bytes:
+async def _status_line(session: ImapSession, name: str, items: Sequence[str], folder: IFolder) -> bytes:
+    figures: FolderStatus = await folder.status()
     values = {
         "MESSAGES": figures.messages,
         "RECENT": figures.recent,
@@ -92,8 +94,11 @@ def _status_line(name: str, items: Sequence[str], figures: FolderStatus) -> byte
         "UIDVALIDITY": figures.uidvalidity,
         "UNSEEN": figures.unseen,
         "SIZE": figures.size,
+        "APPENDLIMIT": session.site.policy.append_bytes,
         "HIGHESTMODSEQ": figures.modseq,
     }
+    if "DELETED" in items:
+        values["DELETED"] = sum("\\Deleted" in entry.flags for entry in await folder.entries())
     told = " ".join(f"{item} {values[item]}" for item in items)
     return b"* STATUS %b (%b)\r\n" % (mailbox_name(name), told.encode("ascii"))
 
@@ -111,7 +116,7 @@ async def listing(session: ImapSession, command: c.Listing) -> Answer:
     lines: list[bytes] = []
     parents = _parents(folders)
     fitting = await _fitting(session, wanted, folders)
-    below = _above_chosen(folders, wanted, fitting) if wanted.recursive else frozenset()
+    below = _above_chosen(folders, wanted) if wanted.recursive else frozenset()
     for folder in folders:
         if folder.name not in fitting:
             continue
@@ -125,7 +130,7 @@ async def listing(session: ImapSession, command: c.Listing) -> Answer:
         if command.status and chosen and folder.selectable and folder.exists:
             try:
                 opened = await session.mounts.open(folder.name)
-                lines.append(_status_line(folder.name, command.status, await opened.status()))
+                lines.append(await _status_line(session, folder.name, command.status, opened))
             except FolderError:
                 continue
     return await session.finish("Done", data=b"".join(lines))
@@ -191,11 +196,11 @@ def _parents(folders: Iterable[Listed]) -> frozenset[str]:
     return frozenset(folder.name.rpartition(DELIMITER)[0] for folder in folders if folder.exists)
 
 
-def _above_chosen(folders: Iterable[Listed], wanted: _Wanted, fitting: frozenset[str]) -> frozenset[str]:
-    """Folders with a chosen one below them that the patterns do not match (RFC 5258 section 3.5)."""
+def _above_chosen(folders: Iterable[Listed], wanted: _Wanted) -> frozenset[str]:
+    """Levels with a chosen folder below them, whether or not the patterns match that one (RFC 5258 section 3.5, RFC 9051 section 6.3.9.1)."""
     found: set[str] = set()
     for folder in folders:
-        if wanted.selects(folder) and folder.name not in fitting:
+        if wanted.selects(folder):
             found.update(_levels_above(folder.name))
     return frozenset(found)
 

@@ -133,7 +133,7 @@ async def copy(session: ImapSession, command: c.Copy) -> Answer:
     except FolderError as error:
         raise trycreate(error) from None
     code = _copyuid(copied)
-    if view.name == command.mailbox:
+    if target == view.folder.info.name:
         view.dirty = True
     if not command.away:
         return await session.finish("Copied", code)

@@ -12,11 +12,10 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from hornetmail.access.login import AccessRefused
 from hornetmail.core.folder import FolderError
 from hornetmail.core.served import Person
 from hornetmail.net.pump import Answer, Result, Session, Wire
-from hornetmail.servers.imap import mailboxes, messages, selecting
+from hornetmail.servers.imap import append, login, mailboxes, messages, selecting
 from hornetmail.servers.imap.append import Appending
 from hornetmail.servers.imap.enabled import Enabled
 from hornetmail.servers.imap.fetch import fetch
@@ -25,16 +24,19 @@ from hornetmail.servers.imap.search import search
 from hornetmail.servers.imap.site import ImapSite
 from hornetmail.servers.imap.sort import sort, thread
 from hornetmail.servers.imap.view import View
+from hornetmail.servers.sasl import LogIn, mechanisms
 from hornetmail.wire.engine import Broken, Chunk, End, Event, Out
 from hornetmail.wire.imap import commands as c
 from hornetmail.wire.imap.answers import Bye, Continuation, Greeting, Tagged, Untagged
 from hornetmail.wire.imap.render import string
 
-STRANGER = "IMAP4rev1 SASL-IR LITERAL+ ID ENABLE IDLE"
+STRANGER = "IMAP4rev1 SASL-IR LITERAL- ID ENABLE IDLE"
+"""Before log-in no literal may be larger than LITERAL- lets it be."""
+
 INSIDE = (
     "IMAP4rev1 LITERAL+ ID ENABLE IDLE NAMESPACE UIDPLUS MOVE UNSELECT CHILDREN SPECIAL-USE CREATE-SPECIAL-USE "
     "LIST-EXTENDED LIST-STATUS ESEARCH STATUS=SIZE CONDSTORE QRESYNC SEARCHRES WITHIN PARTIAL SORT SORT=DISPLAY ESORT "
-    "THREAD=ORDEREDSUBJECT THREAD=REFERENCES PREVIEW"
+    "THREAD=ORDEREDSUBJECT THREAD=REFERENCES PREVIEW MULTIAPPEND REPLACE BINARY"
 )
 REREAD_SECONDS = 30.0
 """NOOP looks at the folder anew without a hint when it did not for so long: hints may be lost, and other programs give none."""
@@ -54,13 +56,13 @@ class ImapSession(Session):
         self.person: Person | None = None
         self.mounts = Mounts(())
         self.view: View | None = None
+        self.exchange: LogIn | None = None
+        self.tries = 0
+        self._compressed = False
         self.enabled = Enabled()
-        self._exchange: Callable[[bytes], Result] | None = None
-        self._user = b""
-        self._tries = 0
         self._broken = 0
         self._early = 0
-        self._appending: Appending | None = None
+        self.appending: Appending | None = None
         self._idle_read: Deferred[None] | None = None
         self._still: IDelayedCall | None = None
 
@@ -90,9 +92,9 @@ class ImapSession(Session):
 
     def failed(self, event: Event, failure: Failure) -> Answer:
         """Ours is the fault: the command may be tried again."""
-        if self._appending is not None:
-            self._appending.forget()
-            self._appending = None
+        if self.appending is not None:
+            self.appending.forget()
+            self.appending = None
         if isinstance(event, Chunk):
             return Bye("Internal error")
         return Tagged("NO", "Internal error, try again later", "UNAVAILABLE")
@@ -103,9 +105,9 @@ class ImapSession(Session):
         self.deselect()
         if self._idle_read is not None:
             self._idle_read.cancel()
-        if self._appending is not None:
-            self._appending.forget()
-            self._appending = None
+        if self.appending is not None:
+            self.appending.forget()
+            self.appending = None
 
     def timed_out(self) -> Answer:
         """RFC 3501 section 5.4."""
@@ -117,19 +119,22 @@ class ImapSession(Session):
 
     def busy(self) -> bool:
         """A message is arriving."""
-        return self._appending is not None
+        return self.appending is not None
 
     # ---- any state
 
     def capabilities(self) -> str:
         """What is spoken in the present state."""
         if self.person is not None:
-            return INSIDE
+            more = "" if self._compressed else " COMPRESS=DEFLATE"
+            return f"{INSIDE} APPENDLIMIT={self.site.policy.append_bytes}{more}"
         policy = self.site.policy
         words = STRANGER
         if self.wire.tls is None and policy.starttls:
             words += " STARTTLS"
-        return words + (" AUTH=PLAIN AUTH=LOGIN" if self._may_log_in() else " LOGINDISABLED")
+        if not self.may_log_in():
+            return words + " LOGINDISABLED"
+        return words + "".join(f" AUTH={name}" for name in mechanisms(self.site.access, self.wire))
 
     def _capability(self, event: c.Capability) -> Result:
         return Tagged("OK", "Done", data=f"* CAPABILITY {self.capabilities()}\r\n".encode("ascii"))
@@ -167,9 +172,9 @@ class ImapSession(Session):
         self._idle_ends()
         if self.view is not None:
             self.view.wake = None
-        if self._appending is not None:
-            self._appending.forget()
-            self._appending = None
+        if self.appending is not None:
+            self.appending.forget()
+            self.appending = None
         if event.fatal:
             return event.suggested
         self._broken += 1
@@ -179,67 +184,14 @@ class ImapSession(Session):
 
     # ---- log-in
 
-    def _may_log_in(self) -> bool:
+    def may_log_in(self) -> bool:
+        """Whether passwords are taken here and now."""
         return self.wire.tls is not None or self.site.policy.plaintext_login
 
     def _starttls(self, event: c.Starttls) -> Result:
         if not self.site.policy.starttls:
             return Tagged("NO", "There is no certificate")
         return Tagged("OK", "Begin TLS now")
-
-    def _login(self, event: c.Login) -> Result:
-        return self._log_in(event.user, event.password)
-
-    def _authenticate(self, event: c.Authenticate) -> Result:
-        if not self._may_log_in():
-            return Tagged("NO", "Log in over TLS only", "PRIVACYREQUIRED")
-        if event.mechanism == "PLAIN":
-            self._exchange = self._sasl_plain
-            return Continuation() if event.initial is None else self._sasl_plain(event.initial)
-        if event.mechanism == "LOGIN":
-            self._exchange = self._sasl_user
-            return Continuation("VXNlcm5hbWU6") if event.initial is None else self._sasl_user(event.initial)
-        return Tagged("NO", "Unknown mechanism", "CANNOT")
-
-    def _response(self, event: c.Response) -> Result:
-        step, self._exchange = self._exchange, None
-        if event.data is None or step is None:
-            return Tagged("BAD", "Cancelled")
-        return step(event.data)
-
-    def _sasl_plain(self, data: bytes) -> Result:
-        parts = data.split(b"\0")
-        if len(parts) != 3 or not parts[1] or (parts[0] and parts[0] != parts[1]):
-            return Tagged("NO", "Not possible", "AUTHENTICATIONFAILED")
-        return self._log_in(parts[1], parts[2])
-
-    def _sasl_user(self, data: bytes) -> Result:
-        self._user = data
-        self._exchange = self._sasl_password
-        return Continuation("UGFzc3dvcmQ6")
-
-    def _sasl_password(self, data: bytes) -> Result:
-        return self._log_in(self._user, data)
-
-    def _log_in(self, user: bytes, password: bytes) -> Result:
-        if not self._may_log_in():
-            return Tagged("NO", "Log in over TLS only", "PRIVACYREQUIRED")
-        return self._check_password(user, password)
-
-    async def _check_password(self, user: bytes, password: bytes) -> Answer:
-        try:
-            name, secret = user.decode(), password.decode()
-            person = await self.site.access.login(name, secret, "imap", self.wire.peer[0])
-        except (AccessRefused, UnicodeDecodeError):
-            self._tries += 1
-            policy = self.site.policy
-            await deferLater(self.site.reactor, policy.login_delay * self._tries)
-            if self._tries >= policy.login_tries:
-                return [Tagged("NO", "Log-in failed", "AUTHENTICATIONFAILED"), Bye("Too many failed log-ins")]
-            return Tagged("NO", "Log-in failed", "AUTHENTICATIONFAILED")
-        self.person = person
-        self.mounts = Mounts(self.site.trees(person))
-        return Tagged("OK", "Logged in", "CAPABILITY " + self.capabilities())
 
     def _enable(self, event: c.Enable) -> Result:
         before = self.enabled.condstore
@@ -255,6 +207,17 @@ class ImapSession(Session):
             return b""
         self.enabled.condstore = True
         return self.view.highest() if self.view is not None else b""
+
+    def _compress(self, event: c.Compress) -> Result:
+        if event.algorithm != "DEFLATE":
+            return Tagged("NO", "Only DEFLATE is understood", "CANNOT")
+        if self._compressed:
+            return Tagged("NO", "What is compressed already gains nothing", "COMPRESSIONACTIVE")
+        self._compressed = True
+        return Tagged("OK", "DEFLATE from here on")
+
+    def _passed(self, event: c.Passed) -> Result:
+        return None
 
     def _namespace(self, event: c.Namespace) -> Result:
         own = b"".join(b'(%b "/")' % string(prefix.encode("ascii")) for prefix in self.mounts.prefixes)
@@ -393,48 +356,6 @@ class ImapSession(Session):
         await waiting
         return await self.finish("IDLE done")
 
-    # ---- APPEND
-
-    def _append(self, event: c.Append) -> Result:
-        policy = self.site.policy
-        if event.size > policy.append_bytes:
-            return Tagged("NO", f"No message may be larger than {policy.append_bytes} bytes", "TOOBIG")
-        if not event.size:
-            return Tagged("NO", "The message is empty")
-        return self._begin_append(event)
-
-    async def _begin_append(self, event: c.Append) -> Answer:
-        view = self.view
-        try:
-            if view is not None and view.name == event.mailbox and view.stands(self.mounts):
-                folder = view.folder  # opening it again would wait for what others do to it
-            else:
-                folder = await self.mounts.open(event.mailbox)
-        except FolderError as error:
-            raise mailboxes.trycreate(error) from None
-        deposit = folder.append(messages.storable(event.flags), event.date)
-        self._appending = Appending(deposit, event.mailbox)
-        return Continuation()
-
-    def _chunk(self, event: Chunk) -> Result:
-        return None if self._appending is None else self._appending.take(event.data)
-
-    def _end(self, event: End) -> Result:
-        appending, self._appending = self._appending, None
-        if appending is None:
-            return Tagged("NO", "The message was not taken", "UNAVAILABLE")
-        return self._finish_append(appending)
-
-    async def _finish_append(self, appending: Appending) -> Answer:
-        try:
-            copied = await appending.commit()
-        except FolderError as error:
-            raise mailboxes.trycreate(error) from None
-        if self.view is not None and self.view.name == appending.mailbox:
-            self.view.dirty = True
-        code = f"APPENDUID {copied.uidvalidity} {copied.targets[0]}" if copied.uidvalidity and copied.targets else ""
-        return await self.finish("Appended", code)
-
 
 def refusal(error: FolderError) -> Tagged:
     """What a folder's error is on the wire."""
@@ -449,16 +370,20 @@ _ON: dict[type[Event], Callable[[Any, Any], Any]] = {
     c.Id: ImapSession._id,
     c.LiteralWanted: ImapSession._literal,
     c.Starttls: ImapSession._starttls,
-    c.Login: ImapSession._login,
-    c.Authenticate: ImapSession._authenticate,
-    c.Response: ImapSession._response,
+    c.Login: login.login,
+    c.Authenticate: login.authenticate,
+    c.Response: login.response,
     c.Enable: ImapSession._enable,
+    c.Compress: ImapSession._compress,
+    c.Passed: ImapSession._passed,
     c.Namespace: ImapSession._namespace,
     c.Idle: ImapSession._idle,
     c.Done: ImapSession._idle_done,
-    c.Append: ImapSession._append,
-    Chunk: ImapSession._chunk,
-    End: ImapSession._end,
+    c.Append: append.append,
+    c.Replace: append.append,
+    c.Further: append.further,
+    Chunk: append.chunk,
+    End: append.end,
     Broken: ImapSession._on_broken,
     c.Select: selecting.select,
     c.Close: selecting.close,

@@ -6,7 +6,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 
-from hornetmail.core.folder import Entry, FolderError
+from hornetmail.core.folder import Entry, FolderError, FolderInfo
 from hornetmail.interfaces.folders import IFolder, IFolderTree
 from hornetmail.servers.imap.enabled import Enabled
 from hornetmail.servers.imap.mounts import Mounts
@@ -146,9 +146,9 @@ class View:
         """Read what changed since the last time. Raises FolderError, NONEXISTENT when the folder has gone."""
         self.dirty = False
         top = self.uids[-1] if self.uids else 0
-        since = self.modseq
         if not self.folder.there:
             raise FolderError("NONEXISTENT", "The selected mailbox has gone")
+        since = self.modseq
         changes = await self.folder.changes(self.modseq)
         for entry in changes:
             uid = entry.uid
@@ -168,6 +168,11 @@ class View:
         if self.thorough or sum(entry.gone for entry in changes) >= REMEMBERED:
             self.thorough = False
             await self._compare(since)
+
+    def shows(self, info: FolderInfo) -> bool:
+        """Whether that is the folder looked at, by what both are called now."""
+        mine: FolderInfo = self.folder.info
+        return mine.name == info.name and mine.uidvalidity == info.uidvalidity
 
     def stands(self, mounts: Mounts) -> bool:
         """Whether the name by which it was selected is still this folder's: others may have renamed, deleted, or made it anew."""

@@ -65,6 +65,18 @@ class Enable(Command, frozen=True, gc=False):
     capabilities: tuple[str, ...]
 
 
+class Compress(Command, frozen=True, gc=False):
+    """RFC 4978. ``OK`` begins it, in both directions."""
+
+    algorithm: str
+
+
+class Passed(Event, frozen=True, gc=False):
+    """Some of what has to be passed over was; there is more, for when others had their turn."""
+
+    answered = False
+
+
 class Namespace(Command, frozen=True, gc=False):
     """RFC 2342."""
 
@@ -136,13 +148,31 @@ class Status(Command, frozen=True, gc=False):
 
 
 class Append(Command, frozen=True, gc=False):
-    """RFC 3501 section 6.3.11. Answered by a ``Continuation``, then ``Chunk`` … ``End`` follow (or ``Broken``), and ``End`` is
-    answered by ``Tagged``; or answered by ``Tagged`` at once, which refuses it. ``date``: Unix seconds."""
+    """RFC 3501 section 6.3.11. Answered by a ``Continuation``, then ``Chunk`` … ``End`` follow (or ``Broken``, or ``Further``), and ``End`` is
+    answered by ``Tagged``; or answered by ``Tagged`` at once, which refuses it. ``date``: Unix seconds. ``binary``: the message comes as
+    ``literal8`` (RFC 3516 section 4.4, RFC 6855 section 4) and may have NUL."""
 
     mailbox: str
     flags: tuple[str, ...]
     date: float | None
     size: int
+    binary: bool = False
+
+
+class Replace(Append, frozen=True, gc=False):
+    """RFC 8508: the same, in place of message ``replaced``, a sequence number or, with ``uid``, a UID."""
+
+    replaced: SequenceSet = SequenceSet(())
+    uid: bool = False
+
+
+class Further(Event, frozen=True, gc=False):
+    """Another message of the same APPEND (RFC 3502), answered like ``Append``."""
+
+    flags: tuple[str, ...]
+    date: float | None
+    size: int
+    binary: bool = False
 
 
 class Idle(Command, frozen=True, gc=False):

@@ -36,14 +36,15 @@ class Bad(Exception):
 
 
 class Cursor:
-    """Takes a command apart from left to right. All takers raise ``Bad`` and never anything else."""
+    """Takes a command apart from left to right. All takers raise ``Bad`` and never anything else. ``utf8``: RFC 6855 is in force."""
 
-    __slots__ = ("at", "data", "depth")
+    __slots__ = ("at", "data", "depth", "utf8")
 
-    def __init__(self, data: bytes, at: int = 0) -> None:
+    def __init__(self, data: bytes, at: int = 0, utf8: bool = False) -> None:
         self.data = data
         self.at = at
         self.depth = 0
+        self.utf8 = utf8
 
     def bad(self, what: str) -> Bad:
         """An error here."""
@@ -216,14 +217,16 @@ def flag_name(raw: bytes) -> str:
 def mailbox(cursor: Cursor) -> str:
     """A mailbox name; INBOX in any case is INBOX."""
     at = cursor.at
-    return mailbox_of(cursor.astring(), at)
+    return mailbox_of(cursor, cursor.astring(), at)
 
 
-def mailbox_of(raw: bytes, at: int) -> str:
-    """The name that ``raw``, found at byte ``at``, is."""
+def mailbox_of(cursor: Cursor, raw: bytes, at: int) -> str:
+    """The name that ``raw``, found at byte ``at``, is: modified UTF-7, or UTF-8 once that was enabled (RFC 6855 section 3)."""
     if len(raw) > NAME_BYTES:
         raise Bad("mailbox name too long", at)
     try:
-        return decode_name(raw)
+        return decode_name(raw, utf8=cursor.utf8)
     except ValueError:
+        if cursor.utf8:
+            raise Bad("mailbox name broken (UTF-8, RFC 6855 section 3)", at) from None
         raise Bad("mailbox name broken (modified UTF-7, RFC 3501 section 5.1.3)", at) from None

@@ -13,7 +13,8 @@ PATH_LEVELS = 100
 class Section(msgspec.Struct, frozen=True, gc=False):
     """``BODY[path.kind]<start.count>``. ``kind``: ``""`` (all), ``HEADER``, ``TEXT``, ``MIME``, ``HEADER.FIELDS``,
     ``HEADER.FIELDS.NOT``; ``fields`` in lower case. ``label``: how the answer names it, without the partial's origin.
-    ``start`` -1: not partial."""
+    ``start`` -1: not partial. ``decoded``: ``BINARY`` or ``BINARY.SIZE`` (RFC 3516): the transfer encoding is undone, and offsets and sizes are those of
+    what comes of it."""
 
     label: bytes
     path: tuple[int, ...] = ()
@@ -22,6 +23,7 @@ class Section(msgspec.Struct, frozen=True, gc=False):
     start: int = -1
     count: int = 0
     peek: bool = True
+    decoded: str = ""
 
 
 class Items(msgspec.Struct, frozen=True, gc=False):
@@ -92,6 +94,8 @@ def _item(cursor: Cursor, plain: dict[str, None], sections: dict[Section, None])
         sections[_section(cursor, peek=False)] = None
     elif name == "BODY.PEEK" and cursor.peek() == 0x5B:
         sections[_section(cursor, peek=True)] = None
+    elif name in ("BINARY", "BINARY.PEEK", "BINARY.SIZE") and cursor.peek() == 0x5B:
+        sections[_decoded(cursor, name)] = None
     elif name == "BODY":
         plain[name] = None
     elif name == "PREVIEW":
@@ -102,6 +106,16 @@ def _item(cursor: Cursor, plain: dict[str, None], sections: dict[Section, None])
             cursor.at += 7
     else:
         raise Bad("FETCH item expected", at)
+
+
+def _decoded(cursor: Cursor, name: str) -> Section:
+    """``section-binary`` of RFC 3516 section 7: a part's number, and a partial where data is asked for."""
+    at = cursor.at
+    section = _section(cursor, peek=name != "BINARY")
+    word = "BINARY.SIZE" if name == "BINARY.SIZE" else "BINARY"
+    if section.kind or (section.start >= 0 and word != "BINARY"):
+        raise Bad("part number expected", at)
+    return msgspec.structs.replace(section, label=word.encode("ascii") + section.label[4:], decoded=word)
 
 
 def _section(cursor: Cursor, peek: bool) -> Section:

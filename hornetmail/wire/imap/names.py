@@ -12,12 +12,15 @@ NAME_BYTES = 1000
 """No mailbox name is longer on the wire."""
 
 
-def decode_name(raw: bytes) -> str:
+def decode_name(raw: bytes, *, utf8: bool = False) -> str:
     """The text of a mailbox name. ``INBOX`` in any case becomes ``INBOX``, as a first level too.
 
-    Raises ValueError if it is no modified UTF-7. UTF-8 is understood as well: clients that send it mean it.
+    Raises ValueError if it is no modified UTF-7. UTF-8 is understood as well: clients that send it mean it. ``utf8``: it is UTF-8 and
+    nothing else (RFC 6855 section 3).
     """
-    if raw.isascii():
+    if utf8:
+        name = raw.decode("utf-8")
+    elif raw.isascii():
         name = _decode_utf7(raw) if b"&" in raw else raw.decode("ascii")
     else:
         name = raw.decode("utf-8")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import binascii
 from collections.abc import Callable
 
+import msgspec
+
 from hornetmail.wire.imap import commands as c
 from hornetmail.wire.imap import selected
 from hornetmail.wire.imap.dates import parse_date_time
@@ -12,9 +14,24 @@ from hornetmail.wire.imap.grammar import LIST_ITEMS, Bad, Cursor, mailbox, mailb
 
 Parser = Callable[[bytes, Cursor], c.Command]
 
-STATUS_ITEMS = frozenset({"MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN", "SIZE", "HIGHESTMODSEQ"})
+STATUS_ITEMS = frozenset(
+    {"MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN", "SIZE", "HIGHESTMODSEQ", "DELETED", "APPENDLIMIT"}
+)
 SELECT_OPTIONS = frozenset({"SUBSCRIBED", "REMOTE", "RECURSIVEMATCH", "SPECIAL-USE"})
 RETURN_OPTIONS = frozenset({"SUBSCRIBED", "CHILDREN", "SPECIAL-USE"})
+WRAPPING = b"UTF8 ("
+"""What stands before a message with UTF-8 in its header (RFC 6855 section 4)."""
+
+
+class Literal(msgspec.Struct, frozen=True, gc=False):
+    """A literal announced at the end of a line. ``waits``: it comes only when it is asked for. ``binary``: a ``literal8``. ``utf8``: UTF8=ACCEPT
+    is in force. ``wrapped``: a message within ``UTF8 (…)`` (RFC 6855 section 4)."""
+
+    size: int
+    waits: bool = True
+    binary: bool = False
+    utf8: bool = False
+    wrapped: bool = False
 
 
 def parse_head(line: bytes) -> tuple[bytes, str, int]:
@@ -42,24 +59,47 @@ def readable_tag(line: bytes) -> bytes:
     return tag if cursor.peek() in (0x20, -1) else b"*"
 
 
-def parse_command(data: bytes) -> c.Command:
-    """A whole command without its final CRLF. Raises ``Bad``."""
+def parse_command(data: bytes, *, utf8: bool = False) -> c.Command:
+    """A whole command without its final CRLF. ``utf8``: mailbox names are UTF-8 (RFC 6855 section 3). Raises ``Bad``."""
     tag, word, at = parse_head(data)
-    cursor = Cursor(data, at)
+    cursor = Cursor(data, at, utf8)
     command = PARSERS[word](tag, cursor)
     cursor.end()
     return command
 
 
-def parse_append(data: bytes, size: int) -> c.Append | None:
-    """APPEND up to its message literal (which is not in ``data``); None if the literal at this place is the mailbox's name."""
-    tag, _, at = parse_head(data)
-    cursor = Cursor(data, at)
+def parse_append(data: bytes, literal: Literal) -> c.Append | None:
+    """APPEND or REPLACE up to its message literal (which is not in ``data``); None if the literal at this place is the mailbox's name."""
+    tag, word, at = parse_head(data)
+    cursor = Cursor(data, at, literal.utf8)
     cursor.space()
+    replaced = None
+    if word != "APPEND":
+        where = cursor.at
+        replaced = cursor.sequence_set()
+        if not replaced.single:
+            raise Bad("one message expected", where)
+        cursor.space()
     if cursor.peek() < 0:
         return None
     name = mailbox(cursor)
     cursor.space()
+    flags, date = _message(cursor, literal)
+    if replaced is None:
+        return c.Append(tag, name, flags, date, literal.size, literal.binary)
+    return c.Replace(tag, name, flags, date, literal.size, literal.binary, replaced, word != "REPLACE")
+
+
+def parse_further(data: bytes, literal: Literal) -> c.Further:
+    """What stands between two messages of one APPEND (RFC 3502): a space, flags, a date."""
+    cursor = Cursor(data, 0, literal.utf8)
+    cursor.space()
+    flags, date = _message(cursor, literal)
+    return c.Further(flags, date, literal.size, literal.binary)
+
+
+def _message(cursor: Cursor, literal: Literal) -> tuple[tuple[str, ...], float | None]:
+    """Flags and date of a message, up to its literal."""
     flags: tuple[str, ...] = ()
     date: float | None = None
     if cursor.peek() == 0x28:
@@ -71,8 +111,9 @@ def parse_append(data: bytes, size: int) -> c.Append | None:
         if date is None:
             raise Bad("date-time expected", where)
         cursor.space()
-    cursor.end()
-    return c.Append(tag, name, flags, date, size)
+    if not (literal.wrapped and cursor.data[cursor.at :].upper() == WRAPPING):
+        cursor.end()
+    return flags, date
 
 
 def decode_base64(raw: bytes) -> bytes | None:
@@ -141,6 +182,11 @@ def _enable(tag: bytes, cursor: Cursor) -> c.Command:
         if len(found) > LIST_ITEMS:
             raise cursor.bad("too many capabilities")
     return c.Enable(tag, tuple(found))
+
+
+def _compress(tag: bytes, cursor: Cursor) -> c.Command:
+    cursor.space()
+    return c.Compress(tag, cursor.word())
 
 
 def _create(tag: bytes, cursor: Cursor) -> c.Command:
@@ -215,7 +261,7 @@ def _listing(tag: bytes, cursor: Cursor) -> c.Command:
 
 def _pattern(cursor: Cursor) -> str:
     at = cursor.at
-    return mailbox_of(cursor.list_mailbox(), at)
+    return mailbox_of(cursor, cursor.list_mailbox(), at)
 
 
 def _lsub(tag: bytes, cursor: Cursor) -> c.Command:
@@ -276,6 +322,7 @@ PARSERS: dict[str, Parser] = {
     "LOGIN": _login,
     "ID": _id,
     "ENABLE": _enable,
+    "COMPRESS": _compress,
     "NAMESPACE": _bare(c.Namespace),
     "CREATE": _create,
     "DELETE": _named(c.Delete),
@@ -286,6 +333,8 @@ PARSERS: dict[str, Parser] = {
     "LSUB": _lsub,
     "STATUS": _status,
     "APPEND": _append,
+    "REPLACE": _append,
+    "UID REPLACE": _append,
     "IDLE": _bare(c.Idle),
     "CHECK": _bare(c.Check),
     "CLOSE": _bare(lambda tag: c.Close(tag, True)),

@@ -36,9 +36,11 @@ def literal(raw: bytes) -> bytes:
     return b"{%d}\r\n%b" % (len(raw), raw)
 
 
-def mailbox_name(name: str) -> bytes:
-    """A mailbox name in modified UTF-7, as an atom where that is possible."""
-    raw = encode_name(name)
+def mailbox_name(name: str, *, utf8: bool = False) -> bytes:
+    """A mailbox name in modified UTF-7, as an atom where that is possible; with ``utf8`` in UTF-8, quoted (RFC 6855 section 3)."""
+    if utf8 and not name.isascii():
+        return b'"%b"' % name.encode("utf-8", "replace").replace(b"\\", b"\\\\").replace(b'"', b'\\"')
+    raw = name.encode("ascii") if utf8 and name.isprintable() else encode_name(name)
     if _ATOM.match(raw) and raw.upper() != b"NIL":
         return raw
     return string(raw)

@@ -34,6 +34,11 @@ class SequenceSet(msgspec.Struct, frozen=True, gc=False):
                 out.append((low, high))
         return out
 
+    @property
+    def single(self) -> bool:
+        """Whether it can name one message only."""
+        return len(self.ranges) == 1 and self.ranges[0][0] == self.ranges[0][1]
+
     def beyond(self, top: int) -> bool:
         """Whether a range without ``*`` reaches above ``top``: messages that do not exist (section 9, ``seq-number``). ``1:*`` in an
         empty folder is no mistake."""

@@ -1,7 +1,7 @@
 """The IMAP4rev1 server engine, sans-IO (RFC 3501; IDLE, UIDPLUS, MOVE, LITERAL+, SASL-IR, ENABLE and their kin in ``commands``).
 
-A command is gathered whole, its literals in place, then parsed at once. The exception is the message of an APPEND: the command
-is an event when its head is complete, its message follows as ``Chunk`` … ``End``. Every other synchronising literal is the event
+A command is gathered whole, its literals in place, then parsed at once. The exception is the message of an APPEND or REPLACE: the command
+is an event when its head is complete, its message follows as ``Chunk`` … ``End``, or ``Chunk`` … ``Further`` and so on (RFC 3502). Every other synchronising literal is the event
 ``LiteralWanted``; the session answers it with a ``Continuation``.
 """
 
@@ -26,8 +26,18 @@ from hornetmail.wire.engine import (
 )
 from hornetmail.wire.imap import commands as c
 from hornetmail.wire.imap.answers import Bye, Continuation, Greeting, Tagged, Untagged
+from hornetmail.wire.imap.deflate import Deflate, NotDeflate
 from hornetmail.wire.imap.grammar import Bad
-from hornetmail.wire.imap.parse import decode_base64, parse_append, parse_command, parse_head, readable_tag
+from hornetmail.wire.imap.parse import (
+    WRAPPING,
+    Literal,
+    decode_base64,
+    parse_append,
+    parse_command,
+    parse_further,
+    parse_head,
+    readable_tag,
+)
 from hornetmail.wire.server import ServerSide
 from hornetmail.wire.states import States
 
@@ -56,6 +66,7 @@ ALLOWED: dict[type[Event], frozenset[Phase]] = {
     c.Authenticate: _BEFORE,
     c.Login: _BEFORE,
     c.Enable: _INSIDE,
+    c.Compress: _INSIDE,
     c.Namespace: _INSIDE,
     c.Select: _INSIDE,
     c.Create: _INSIDE,
@@ -65,6 +76,7 @@ ALLOWED: dict[type[Event], frozenset[Phase]] = {
     c.Listing: _INSIDE,
     c.Status: _INSIDE,
     c.Append: _INSIDE,
+    c.Replace: _OPEN,
     c.Idle: _INSIDE,
     c.Check: _OPEN,
     c.Close: _OPEN,
@@ -89,7 +101,9 @@ FOLLOWS: dict[tuple[type[Event], str], Phase] = {
 }
 """The phase that an answer leads to; all others stay."""
 
-CONTINUES: frozenset[type[Event]] = frozenset({c.LiteralWanted, c.Idle, c.Authenticate, c.Response, c.Append})
+CONTINUES: frozenset[type[Event]] = frozenset(
+    {c.LiteralWanted, c.Idle, c.Authenticate, c.Response, c.Append, c.Replace, c.Further}
+)
 """Events that a ``Continuation`` may answer."""
 
 
@@ -120,8 +134,14 @@ class _Mode(enum.Enum):
     IDLE = "idle"
 
 
-_MARKER = re.compile(rb"\{([0-9]{1,20})(\+?)\}\Z")
+_MARKER = re.compile(rb"(?P<binary>~?)\{(?P<size>[0-9]{1,20})(?P<goes>\+?)\}\Z")
+_MARKER_BYTES = 25
 _CLEAN = re.compile(r"[\x00-\x1f\x7f]")
+
+
+_WITH_MESSAGE = frozenset({"APPEND", "REPLACE", "UID REPLACE"})
+_UTF8 = frozenset({"UTF8=ACCEPT", "IMAP4REV2"})
+"""What makes UTF-8 of mailbox names once it is enabled (RFC 6855 section 3, RFC 9051 section 5.1)."""
 
 
 class ImapServerEngine(ServerSide[Phase]):
@@ -140,12 +160,15 @@ class ImapServerEngine(ServerSide[Phase]):
         self._command = b""
         self._left = 0
         self._tag = b"*"
-        self._append: tuple[int, bool] = (0, False)
+        self._utf8 = False
+        self._deflate: Deflate | None = None
+        self._append = Literal(0)
+        self._replaces = False
 
     @property
     def buffered(self) -> int:
         """Bytes received and not yet consumed."""
-        return len(self._buffer)
+        return len(self._buffer) + (0 if self._deflate is None else self._deflate.waiting)
 
     @property
     def deadline(self) -> float:
@@ -163,6 +186,8 @@ class ImapServerEngine(ServerSide[Phase]):
         """Bytes from the peer, or ``b""`` at its end."""
         if not data:
             self._ended = True
+        elif self._deflate is not None:
+            self._deflate.receive(data)
         elif self.phase is not Phase.CLOSED:
             self._buffer += data
 
@@ -175,6 +200,21 @@ class ImapServerEngine(ServerSide[Phase]):
     # ---- in
 
     def _step(self) -> Step:
+        while True:
+            step = self._next()
+            if step is not NEED_DATA or self._deflate is None:
+                return step
+            try:
+                more = self._deflate.more()
+            except NotDeflate:
+                return self._fatal("what came is not compressed as was agreed")
+            if not more:
+                return NEED_DATA
+            self._buffer += more
+            if self._mode is _Mode.DISCARD:
+                return c.Passed()
+
+    def _next(self) -> Step:
         mode = self._mode
         if mode is _Mode.COMMAND:
             return self._gather()
@@ -195,9 +235,7 @@ class ImapServerEngine(ServerSide[Phase]):
             return self._exchange(line)
         self._mode = _Mode.COMMAND
         if mode is _Mode.AFTER_MESSAGE:
-            if line:
-                return self._broken("the command should end behind its message (one message a command)", line)
-            return End()
+            return self._after_message(line)
         if line.upper() == b"DONE":
             return c.Done()
         return self._broken("DONE expected", line)
@@ -205,6 +243,8 @@ class ImapServerEngine(ServerSide[Phase]):
     def _forget(self) -> None:
         self._buffer.clear()
         self._scanned = 0
+        if self._deflate is not None:
+            self._deflate.forget()
 
     def _take(self, count: int) -> bytes:
         data = bytes(memoryview(self._buffer)[:count])
@@ -233,13 +273,13 @@ class ImapServerEngine(ServerSide[Phase]):
         line = self._line()
         if not isinstance(line, bytes):
             return line
-        marker = _MARKER.search(line, max(0, len(line) - 24)) if line.endswith(b"}") else None
+        marker = _MARKER.search(line, max(0, len(line) - _MARKER_BYTES)) if line.endswith(b"}") else None
         if marker is not None:
             return self._literal(line, marker)
         data = self._command + line if self._command else line
         self._command = b""
         try:
-            command = parse_command(data)
+            command = parse_command(data, utf8=self._utf8)
         except Bad as why:
             return self._refuse(data, str(why))
         self._tag = command.tag
@@ -260,13 +300,22 @@ class ImapServerEngine(ServerSide[Phase]):
                 return self._injected()
         return command
 
+    def _announced(self, line: bytes, marker: re.Match[bytes]) -> Literal:
+        """The literal that ``marker`` announces."""
+        binary = bool(marker["binary"])
+        wrapped = binary and self._utf8 and line[: marker.start()].upper().endswith(b" " + WRAPPING)
+        return Literal(int(marker["size"]), not marker["goes"], binary, self._utf8, wrapped)
+
     def _literal(self, line: bytes, marker: re.Match[bytes]) -> Step:
         """A literal announced at the end of ``line``."""
-        size, waits = int(marker[1]), not marker[2]
+        literal = self._announced(line, marker)
+        size, waits = literal.size, literal.waits
         data = self._command + line[: marker.start()]
         try:
             tag, word, _ = parse_head(data)
-            append = parse_append(data, size) if word == "APPEND" else None
+            append = parse_append(data, literal) if word in _WITH_MESSAGE else None
+            if literal.binary and append is None:
+                raise Bad("a literal8 is for messages only", len(data))
         except Bad as why:
             return self._skip(self._refuse(data, str(why)), size, waits)
         self._tag = tag
@@ -275,17 +324,37 @@ class ImapServerEngine(ServerSide[Phase]):
             if isinstance(event, Broken):
                 return self._skip(event, size, waits)
             self._command = b""
-            self._append = (size, waits)
+            self._append = literal
+            self._replaces = isinstance(append, c.Replace)
             return event
         stranger = self.phase is Phase.NOT_AUTHENTICATED
         if size > (self._bounds.stranger_literal if stranger else self._bounds.literal):
             return self._skip(Broken("a literal is too long", Tagged("BAD", "A literal is too long", "TOOBIG")), size, waits)
         if len(data) + size > (self._bounds.stranger_command if stranger else self._bounds.command):
             return self._skip(Broken("the command is too long", Tagged("BAD", "The command is too long", "TOOBIG")), size, waits)
-        self._command = data + marker[0] + b"\r\n"
+        self._command = data + line[marker.start() :] + b"\r\n"
         self._left = size
         self._mode = _Mode.LITERAL
         return c.LiteralWanted(size) if waits else self._step()
+
+    def _after_message(self, line: bytes) -> Step:
+        """Behind a message the command ends, or another message follows."""
+        if self._append.wrapped:
+            if not line.startswith(b")"):
+                return self._broken("a parenthesis expected behind the message", line)
+            line = line[1:]
+        if not line:
+            return End()
+        marker = _MARKER.search(line, max(0, len(line) - _MARKER_BYTES)) if line.endswith(b"}") else None
+        if marker is None or self._replaces:
+            return self._broken("the command should end behind its message", line)
+        literal = self._announced(line, marker)
+        try:
+            further = parse_further(line[: marker.start()], literal)
+        except Bad as why:
+            return self._skip(Broken(str(why), Tagged("BAD", _sentence(str(why)))), literal.size, literal.waits)
+        self._append = literal
+        return further
 
     def _skip(self, broken: Broken, size: int, waits: bool) -> Broken:
         """The command is refused at its literal; one that does not wait comes all the same."""
@@ -311,11 +380,11 @@ class ImapServerEngine(ServerSide[Phase]):
             line = self._line()
             if not isinstance(line, bytes):
                 return line
-            marker = _MARKER.search(line, max(0, len(line) - 24)) if line.endswith(b"+}") else None
+            marker = _MARKER.search(line, max(0, len(line) - _MARKER_BYTES)) if line.endswith(b"+}") else None
             if marker is None:
                 self._mode = _Mode.COMMAND
                 return self._gather()
-            self._left = int(marker[1])
+            self._left = int(marker["size"])
             if self._left > self._bounds.discard:
                 return self._fatal("a literal is far too long")
 
@@ -341,8 +410,8 @@ class ImapServerEngine(ServerSide[Phase]):
         """A wrong line inside a command; that command is answered. What a literal at its end brings is passed over."""
         broken = Broken(why, Tagged("BAD", _sentence(why)))
         self._mode = _Mode.COMMAND
-        marker = _MARKER.search(line, max(0, len(line) - 24)) if line.endswith(b"+}") else None
-        return broken if marker is None else self._skip(broken, int(marker[1]), False)
+        marker = _MARKER.search(line, max(0, len(line) - _MARKER_BYTES)) if line.endswith(b"+}") else None
+        return broken if marker is None else self._skip(broken, int(marker["size"]), False)
 
     def _fatal(self, why: str) -> Broken:
         self._command = b""
@@ -354,6 +423,18 @@ class ImapServerEngine(ServerSide[Phase]):
 
     def send(self, out: Out) -> bytes:
         """The bytes for ``out``. Raises LocalProtocolError."""
+        begins = isinstance(self._pending, c.Compress) and isinstance(out, Tagged) and out.status == "OK"
+        data = self._said(out)
+        if self._deflate is not None:
+            return self._deflate.said(data) if data else data
+        if begins:
+            self._deflate = Deflate()
+            self._deflate.receive(bytes(self._buffer))
+            self._buffer.clear()
+            self._scanned = 0
+        return data
+
+    def _said(self, out: Out) -> bytes:
         if isinstance(out, Untagged):
             if self.phase in (Phase.GREETING, Phase.CLOSED):
                 raise LocalProtocolError(f"nothing can be said in phase {self.phase.value}")
@@ -377,7 +458,7 @@ class ImapServerEngine(ServerSide[Phase]):
     def _close(self) -> None:
         self.phase = Phase.CLOSED
         self._pending = None
-        self._buffer.clear()
+        self._forget()
 
     def _completion(self, out: Tagged) -> bytes:
         pending = self._pending
@@ -387,10 +468,10 @@ class ImapServerEngine(ServerSide[Phase]):
             raise LocalProtocolError("only BYE answers this")
         if isinstance(pending, c.Starttls) and out.status == "OK":
             if self._buffer:
-                return self.send(self._injected().suggested)
+                return self._said(self._injected().suggested)
             self.upgrade = True
-        if isinstance(pending, c.Append):
-            size, waits = self._append
+        if isinstance(pending, (c.Append, c.Further)):
+            size, waits = self._append.size, self._append.waits
             if not waits and size > self._bounds.discard:
                 self._close()
                 return b"* BYE The message is far too long\r\n"
@@ -399,6 +480,8 @@ class ImapServerEngine(ServerSide[Phase]):
         elif self._mode is _Mode.EXCHANGE:
             self._mode = _Mode.COMMAND
         self._pending = None
+        if isinstance(pending, c.Enable) and out.status == "OK":
+            self._utf8 = self._utf8 or not _UTF8.isdisjoint(pending.capabilities)
         self.phase = FOLLOWS.get((type(pending), out.status), self.phase)
         tag, self._tag = self._tag, b"*"
         return b"%b%b %b %b" % (out.data, tag, out.status.encode("ascii"), _text(out.code, out.text))
@@ -407,11 +490,11 @@ class ImapServerEngine(ServerSide[Phase]):
         pending = self._pending
         if type(pending) not in CONTINUES:
             raise LocalProtocolError("nothing waits for a continuation")
-        if isinstance(pending, c.Append):
-            self._left, waits = self._append
+        if isinstance(pending, (c.Append, c.Further)):
+            self._left = self._append.size
             self._mode = _Mode.MESSAGE
             self._pending = None
-            return b"+ Ready\r\n" if waits else b""
+            return b"+ Ready\r\n" if self._append.waits else b""
         if isinstance(pending, c.Idle):
             self._mode = _Mode.IDLE
         elif not isinstance(pending, c.LiteralWanted):

@@ -117,6 +117,17 @@ def span(root: Part, section: Section) -> tuple[int, int] | None:
     return (part.body, part.end) if kind == "TEXT" else (part.start, part.body)
 
 
+IDENTITY = frozenset({"7BIT", "8BIT", "BINARY"})
+KNOWN = IDENTITY | {"BASE64", "QUOTED-PRINTABLE"}
+
+
+def encoding_of(root: Part, section: Section) -> str | None:
+    """What has to be undone of a part for ``BINARY`` (RFC 3516 section 4.3), in capitals; what a whole message, or a part that holds parts, bears is none
+    (RFC 2045 section 6.4). None: there is no such part, and nothing to undo."""
+    part = _walk(root, section.path) if section.path else None
+    return None if part is None or part.parts or part.type == "MULTIPART" else part.encoding
+
+
 def _walk(message: Part, path: Sequence[int]) -> Part | None:
     """The part at a path. A message that is no multipart has one part, 1: its body (section 6.4.5)."""
     part, container = message, True

@@ -104,7 +104,9 @@ class Greeting(Out, frozen=True, gc=False):
 
 
 class Capabilities(Out, frozen=True, gc=False):
-    """The answer to CAPA; the engine knows it."""
+    """The answer to CAPA; the engine knows all of it but the mechanisms of AUTH."""
+
+    mechanisms: tuple[str, ...] = ()
 
 
 class Ok(Out, frozen=True, gc=False):

@@ -1,4 +1,4 @@
-"""The server's side of POP3, sans-IO: RFC 1939 without APOP, CAPA and response codes (2449, 3206), STLS (2595), AUTH PLAIN (5034).
+"""The server's side of POP3, sans-IO: RFC 1939 without APOP, CAPA and response codes (2449, 3206), STLS (2595), AUTH (5034).
 
 Its states are in ``state``: commands that do not fit the phase never reach the session as themselves but as ``Broken``.
 """
@@ -130,7 +130,7 @@ class POP3ServerEngine(LineServer[Phase]):
         if isinstance(out, Listing):
             return _ok(out.text) + out.data + b".\r\n"
         if isinstance(out, Capabilities):
-            return self._capabilities()
+            return self._capabilities(out.mechanisms)
         if isinstance(out, Farewell):
             return _err(Err(out.text, out.code))
         if isinstance(out, Greeting):
@@ -147,11 +147,11 @@ class POP3ServerEngine(LineServer[Phase]):
         self._tail = (self._tail + data[-2:])[-2:]
         return out
 
-    def _capabilities(self) -> bytes:
+    def _capabilities(self, mechanisms: tuple[str, ...]) -> bytes:
         words = ["TOP", "UIDL", "RESP-CODES", "AUTH-RESP-CODE", "PIPELINING", "EXPIRE NEVER"]
         if self.phase is Phase.AUTHORIZATION:
             if self._may_log_in():
-                words += ["USER", "SASL PLAIN"]
+                words += ["USER", " ".join(["SASL", *mechanisms])] if mechanisms else ["USER"]
             if self.policy.starttls and not self.tls:
                 words.append("STLS")
         words.append("IMPLEMENTATION HornetMail")
@@ -238,12 +238,11 @@ class POP3ServerEngine(LineServer[Phase]):
                 raise _Unfit("USER comes first")
             return Pass(self._user, text)
         mechanism, _, initial = text.strip().partition(" ")
-        if mechanism.upper() != "PLAIN":
-            raise _Unfit("PLAIN is the only mechanism")
+        mechanism = mechanism.upper()
         if not initial:
-            return Auth("PLAIN")
+            return Auth(mechanism)
         try:
-            return Auth("PLAIN", b"" if initial == "=" else binascii.a2b_base64(initial, strict_mode=True))
+            return Auth(mechanism, b"" if initial == "=" else binascii.a2b_base64(initial, strict_mode=True))
         except (binascii.Error, ValueError):
             raise _Unfit("that is no base64") from None
 

@@ -97,7 +97,9 @@ class Greeting(Out, frozen=True, gc=False):
 
 
 class Welcome(Out, frozen=True, gc=False):
-    """250 to ``Hello``: our name and, for EHLO, the extensions that the engine's policy offers now."""
+    """250 to ``Hello``: our name and, for EHLO, the extensions that the engine's policy offers now. ``mechanisms``: those of its policy that can be offered."""
+
+    mechanisms: tuple[str, ...] = ()
 
 
 class Accept(Out, frozen=True, gc=False):

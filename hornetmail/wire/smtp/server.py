@@ -200,16 +200,17 @@ class ServerEngine(LineServer[Phase]):
             return b"".join(map(grammar.render, out.replies))
         if isinstance(out, Farewell):
             return grammar.render(out.reply)
-        return self._welcome(isinstance(pending, Hello) and pending.esmtp)
+        mechanisms = out.mechanisms if isinstance(out, Welcome) else ()
+        return self._welcome(isinstance(pending, Hello) and pending.esmtp, mechanisms)
 
-    def _welcome(self, esmtp: bool) -> bytes:
+    def _welcome(self, esmtp: bool, mechanisms: tuple[str, ...]) -> bytes:
         if not esmtp:
             return grammar.render(Reply(250, "", self.policy.hostname))
         lines = [self.policy.hostname, "PIPELINING", f"SIZE {self.policy.max_size}"]
         if self.policy.starttls and not self.tls:
             lines.append("STARTTLS")
-        if self._auth_allowed():
-            lines.append("AUTH " + " ".join(self.policy.auth))
+        if self._auth_allowed() and mechanisms:
+            lines.append("AUTH " + " ".join(name for name in mechanisms if name in self.policy.auth))
         lines += ["ENHANCEDSTATUSCODES", "8BITMIME"]
         if self.policy.dsn:
             lines.append("DSN")

@@ -1,7 +1,7 @@
 """Dialogs with the IMAP door as data: ``*.txt`` beside this file.
 
-``C:`` the client says a line; ``S:`` the server says exactly this line, ``…`` standing for anything; ``@`` something happens elsewhere:
-``deliver [flags]``, ``remove UID``, ``delete FOLDER``, ``full``, ``claim UID``, ``seconds N``, ``end`` (the server closed). ``#`` explains. A dialog begins
+``C:`` the client says a line (``\\0`` is NUL); ``S:`` the server says exactly this line, ``…`` standing for anything; ``@`` something happens elsewhere:
+``deliver [flags]``, ``remove UID``, ``delete FOLDER``, ``full``, ``fails N`` (committing the Nth message from now), ``claim UID``, ``seconds N``, ``end`` (the server closed). ``#`` explains. A dialog begins
 after the greeting, not logged in; ``@ login`` and ``@ select`` shorten the way. INBOX holds two messages, the second one seen.
 """
 
@@ -51,6 +51,8 @@ class Stage:
             self.door.tree.drop(rest)
         elif word == "full":
             self.door.tree.full = True
+        elif word == "fails":
+            self.door.tree.fails = int(rest)
         elif word == "claim":
             self.door.inbox.inuse.add(int(rest))
         elif word == "seconds":
@@ -80,7 +82,7 @@ def test_dialog(path: Path) -> None:
             if kind == "@":
                 stage.happen(said)
             else:
-                stage.hear(stage.talk.say(said.encode()))
+                stage.hear(stage.talk.say(said.replace("\\0", "\0").encode()))
         else:
             assert not line or kind.startswith("#"), f"{where}: {line}"
     assert not stage.heard, f"{path.name}: came too: {stage.heard!r}"

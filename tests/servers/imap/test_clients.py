@@ -178,5 +178,5 @@ class Mbsync(OnLoopback):
             assert b"line 0 of 500" in kept[500].data
             files = [*(path / "INBOX" / "cur").iterdir(), *(path / "INBOX" / "new").iterdir()]
             assert len(files) == len(kept) == 150
-            again = await mbsync(self.number, path)
+            again = await mbsync(self.number, path, "SCRAM-SHA-256")
             assert "F: +0/1 *0/0 #0/0" not in again

@@ -62,11 +62,12 @@ def test_lost_while_a_message_arrives() -> None:
     talk = door.connect().login()
     talk.say(b"a APPEND INBOX {100}")
     talk.say(b"half of it")
-    appending = talk.session._appending
+    appending = talk.session.appending
     assert appending is not None
     assert talk.session.busy()
+    (deposit,) = appending._deposits
     talk.pump.connectionLost(Failure(ConnectionDone()))
-    assert not appending._deposit._open  # type: ignore[attr-defined]
+    assert not deposit._open  # type: ignore[attr-defined]
     assert not door.inbox.messages
 
 
@@ -89,8 +90,8 @@ def test_store_fails_while_a_message_arrives() -> None:
         raise OSError("the disk says no")
 
     talk.say(b"a APPEND INBOX {100}")
-    assert talk.session._appending is not None
-    talk.session._appending._deposit.write = broken  # type: ignore[method-assign]
+    assert talk.session.appending is not None
+    talk.session.appending._deposits[0].write = broken  # type: ignore[method-assign]
     assert talk.say(b"z" * 40, b"z" * 40) == b""
     assert talk.say(b"z" * 16, b"b NOOP") == b"a NO [UNAVAILABLE] The message cannot be stored now\r\nb OK Done\r\n"
     assert not door.inbox.messages
@@ -319,6 +320,28 @@ def test_append_goes_by_the_name_of_now() -> None:
     one.say(b"a SELECT work")
     other.say(b"e DELETE work")
     assert b"b NO [TRYCREATE]" in append(one, b"b", b"work")
+
+
+def test_names_that_change_meanwhile() -> None:
+    """Every place that keeps a name goes by what is called so now: a folder that is renamed under a view, an APPEND or an IDLE is looked at
+    further; COPY and MOVE go where the name leads when they come; and a folder that has only taken over the name is another one."""
+    door = Door()
+    one, other = door.connect().login(), door.connect().login()
+    one.say(b"a CREATE work", b"b SELECT work", b"c APPEND work {%d}" % len(SIMPLE))
+    other.say(b"a RENAME work old", b"b CREATE work")
+    assert one.say(SIMPLE).endswith(b"* 1 EXISTS\r\n* 1 RECENT\r\nc OK [APPENDUID 1002 1] Appended\r\n")
+    one.say(b"d COPY 1 work")
+    assert len(door.tree.found("work").messages) == 1
+    assert b"* 2 EXISTS" in one.say(b"e COPY 1 old"), "the selected folder is told of by its new name"
+    one.say(b"f IDLE")
+    other.say(b"c RENAME old older")
+    door.clock.advance(0)
+    door.tree.found("older").add(SIMPLE)
+    door.clock.advance(0)
+    assert one.heard() == b"* 3 EXISTS\r\n* 3 RECENT\r\n"
+    other.say(b"d DELETE older", b"e CREATE older")
+    door.clock.advance(0)
+    assert one.heard() == b"* BYE The selected mailbox is out of reach\r\n"
 
 
 def test_append_into_the_selected_folder_sees_itself() -> None:

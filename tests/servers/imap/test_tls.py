@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import imaplib
 import shutil
 import socket
@@ -18,6 +19,7 @@ from twisted.trial.unittest import TestCase
 
 from hornetmail.net.tls import ServerTLS
 from hornetmail.servers.imap.site import ImapPolicy
+from hornetmail.testing.scram import ScramClient, b64, unb64
 from tests.net.certificates import Authority
 from tests.servers.imap.door import SIMPLE, Door
 
@@ -85,3 +87,47 @@ class UnderTLS(TestCase):
                 return heard
 
         assert await self.client(work) == b"* BYE Plaintext behind STARTTLS\r\n"
+
+    async def test_plus(self) -> None:
+        """RFC 5802 section 6, RFC 5929 section 4: catches a proof that is good on another channel too, and a client that was told there is no binding."""
+        await self.start(implicit=True)
+
+        def exchange(port: int, context: ssl.SSLContext, mechanism: bytes, make: Callable[[bytes], ScramClient]) -> list[bytes]:
+            raw = socket.create_connection(("127.0.0.1", port), timeout=10)
+            with context.wrap_socket(raw, server_hostname="127.0.0.1") as link, link.makefile("rwb") as file:
+
+                def say(line: bytes) -> bytes:
+                    file.write(line + b"\r\n")
+                    file.flush()
+                    return file.readline()
+
+                greeting = file.readline()
+                certificate = link.getpeercert(True)
+                assert certificate is not None
+                client = make(certificate)
+                first = say(b"a AUTHENTICATE " + mechanism + b" " + b64(client.first))
+                if not first.startswith(b"+ "):
+                    return [greeting, first]
+                return [greeting, say(b64(client.last(unb64(first, b"+ ")))), say(b"")]
+
+        def work(port: int, context: ssl.SSLContext) -> None:
+            def good(certificate: bytes) -> ScramClient:
+                bound = hashlib.sha256(certificate).digest()
+                return ScramClient("alice@example.test", "secret", header="p=tls-server-end-point,,", bound=bound)
+
+            def elsewhere(certificate: bytes) -> ScramClient:
+                return ScramClient("alice@example.test", "secret", header="p=tls-server-end-point,,", bound=bytes(32))
+
+            said = exchange(port, context, b"SCRAM-SHA-256-PLUS", good)
+            assert b" AUTH=SCRAM-SHA-256-PLUS AUTH=SCRAM-SHA-256 " in said[0]
+            assert said[2].startswith(b"a OK ")
+            said = exchange(port, context, b"SCRAM-SHA-256-PLUS", elsewhere)
+            assert said[1].startswith(b"a NO [AUTHENTICATIONFAILED] Nonce or channel binding")
+            fooled = exchange(
+                port, context, b"SCRAM-SHA-256", lambda _: ScramClient("alice@example.test", "secret", header="y,,")
+            )
+            assert fooled[1].startswith(b"a NO [AUTHENTICATIONFAILED] Channel binding is offered here")
+            plain = exchange(port, context, b"SCRAM-SHA-256", lambda _: ScramClient("alice@example.test", "secret"))
+            assert plain[2].startswith(b"a OK ")
+
+        await self.client(work)

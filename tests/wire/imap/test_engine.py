@@ -12,6 +12,7 @@ from hornetmail.wire.engine import NEED_DATA, WAITING, Broken, Chunk, End, Event
 from hornetmail.wire.imap import commands as c
 from hornetmail.wire.imap.answers import Bye, Continuation, Greeting, Tagged, Untagged
 from hornetmail.wire.imap.server import ALLOWED, Bounds, ImapServerEngine, Phase
+from tests.strategies import any_bytes
 
 SMALL = Bounds(line=200, literal=100, command=400, stranger_line=120, stranger_literal=50, discard=1000)
 
@@ -48,7 +49,7 @@ def play(engine: ImapServerEngine, pieces: list[bytes]) -> list[object]:
                 return out
             if isinstance(event, Broken):
                 out.append(engine.send(event.suggested))
-            elif isinstance(event, c.LiteralWanted | c.Append | c.Idle):
+            elif isinstance(event, c.LiteralWanted | c.Append | c.Further | c.Idle):
                 out.append(engine.send(Continuation()))
             elif isinstance(event, c.Authenticate):
                 out.append(engine.send(Continuation("Zg==")))
@@ -68,6 +69,10 @@ LINES = st.sampled_from(
         b"a5 APPEND INBOX (\\Seen) {8+}\r\nabc\r\n{1}\r\n",
         b"a6 APPEND {5}\r\nINBOX {3}\r\nabc\r\n",
         b"a6 APPEND INBOX {3}\r\nabc too much {3+}\r\nxyz\r\n",
+        b"a6 APPEND INBOX {3+}\r\nabc (\\Seen) {2}\r\nde ~{4+}\r\n{3+}\r\n",
+        b"a6 APPEND INBOX {3+}\r\nabc (\\Seen {2+}\r\nde {3+}\r\nfgh\r\n",
+        b"a6 UID REPLACE 7 INBOX ~{3+}\r\na\0c\r\n",
+        b"a7 ENABLE UTF8=ACCEPT\r\na7 APPEND INBOX UTF8 (~{3+}\r\na\0c) UTF8 (~{2}\r\nde\r\n",
         b"a7 SEARCH SUBJECT {3+}\r\nabc FROM {2}\r\nde\r\n",
         b"a8 SEARCH SUBJECT {300+}\r\n" + b"z" * 300 + b" x {2+}\r\nab\r\n",
         b"a9 IDLE\r\nDONE\r\n",
@@ -105,7 +110,7 @@ TOKENS = st.sampled_from(
 
 
 @settings(max_examples=100)
-@given(st.lists(st.one_of(TOKENS, st.binary(max_size=6)), max_size=40).map(b"".join), st.booleans())
+@given(st.lists(st.one_of(TOKENS, any_bytes(6)), max_size=40).map(b"".join), st.booleans())
 def test_never_raises(data: bytes, inside: bool) -> None:
     """Catches whatever a peer may send that makes the engine raise instead of answer."""
     engine = greeted(inside=inside)

@@ -99,9 +99,9 @@ def test_no_login_without_tls() -> None:
     engine.tls_started(TLSPeer())
     assert not engine.upgrade
     ask(engine, b"CAPA")
-    words = engine.send(e.Capabilities())
+    words = engine.send(e.Capabilities(("SCRAM-SHA-256", "PLAIN")))
     assert b"\r\nSTLS\r\n" not in words
-    assert b"\r\nSASL PLAIN\r\n" in words
+    assert b"\r\nSASL SCRAM-SHA-256 PLAIN\r\n" in words
     assert b"active already" in refused(engine, b"STLS")
     assert ask(engine, b"USER a") == e.User("a")
 
