@@ -26,6 +26,7 @@ from hornetmail.compose.ground.logfile import LogFile, StreamLog, observer
 from hornetmail.compose.ground.readiness import notify
 from hornetmail.compose.setting_up.restoring import Restoring
 from hornetmail.compose.whole import Whole
+from hornetmail.config import Config
 from hornetmail.core.archive.archived import ArchiveError
 from hornetmail.db.engines import DatabaseError
 from hornetmail.disk.lock import AlreadyRunning
@@ -119,9 +120,18 @@ class HornetMail(Service):
         """Everything that runs is closed, the restore runs, and all is opened anew; again, as long as it was begun and is not done."""
         self.log.info("the service gives way to a restore")
         config = self.base.config
-        self.whole = None
+        whole, self.whole = self.whole, None
+        empty = True
+        if whole is not None:
+            # What was taken until the doors were shut is answered for.
+            await whole.doors.shut()
+            empty = await whole.still_empty()
         await self.base.close()
         if not self.running:
+            return
+        if not empty:
+            self.restoring.late()
+            await self._come_back(config)
             return
         self.base = Foundations(self.base.reactor, config, restoring=True)
         self.base.lock.write_pid()
@@ -136,8 +146,11 @@ class HornetMail(Service):
             # The page says why, and takes another try.
             return
         await self.base.close()
-        if not self.running:
-            return
+        if self.running:
+            await self._come_back(config)
+
+    async def _come_back(self, config: Config) -> None:
+        """The service anew, on what is there now."""
         self.base = Foundations(self.base.reactor, config)
         self.base.lock.write_pid()
         await self._open()

@@ -76,15 +76,17 @@ class Whole:
         await jobs.start()
         base.at_close(jobs.stop)
         if self.restoring is not None and self.playground is None:
-            self.restoring.offer(
-                base, lambda: self._empty(people, rooms), lambda: self._still_empty(people, rooms), pages.restore_page
-            )
+            self.restoring.offer(base, lambda: self._empty(people, rooms), self.still_empty, pages.restore_page)
 
     def _empty(self, people: People, rooms: MailRooms) -> bool:
         """Whether nobody has set anything up here, and no mail came: what is known at once."""
         return not people.directory.domains() and len(people.directory.mailboxes()) <= 1 and not rooms.queue.backlog().messages
 
-    async def _still_empty(self, people: People, rooms: MailRooms) -> bool:
+    async def still_empty(self) -> bool:
+        """The same, looked up."""
+        people, rooms = self.people, self.rooms
+        if people is None or rooms is None:
+            return False
         figures = await rooms.archive.figures()
         return self._empty(people, rooms) and not (figures.mails or figures.staged or figures.packs or figures.locked)
 

@@ -77,6 +77,7 @@ KINDS = {
         Kind("queue-broken", "The queue's journal failed"),
         Kind("queue-damage", "Damage in the queue's journal", Ends.SEEN),
         Kind("queue-index", "The queue's index is broken"),
+        Kind("queue-older", "An older copy of the queue was put back", Ends.SEEN),
         Kind("recipients-damaged", "What was known of recipients was damaged", Ends.SEEN),
         Kind("store-broken", "A database is broken"),
         Kind("store-renewed", "A damaged database was made anew", Ends.SEEN),

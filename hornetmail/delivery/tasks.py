@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Coroutine, Iterable
 from typing import Any, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred, gatherResults, succeed
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -96,19 +97,14 @@ class Tasks:
         return ended
 
     async def stop(self, grace: float) -> None:
-        """Wait ``grace`` seconds for all to end; cancel the rest and wait for that."""
+        """Wait ``grace`` seconds for all to end; cancel the rest. What does not end at once when it is cancelled is not waited for."""
         if self._running and grace > 0:
-            try:
+            with contextlib.suppress(TimeoutError):
                 await within(self._clock, grace, self._quiet())
-            except TimeoutError:
-                pass
         for each in list(self._running):
             each.cancel()
 
     async def _quiet(self) -> None:
-        if not self._running:
-            await succeed(None)
-            return
         waiting: Deferred[None] = Deferred(lambda d: self._idle.remove(d) if d in self._idle else None)
         self._idle.append(waiting)
         await waiting

@@ -72,5 +72,10 @@ CONTROL = (
         ),
     ),
     Migration(number=5, name="SCRAM keys", sql=("ALTER TABLE credentials ADD COLUMN scram TEXT NOT NULL DEFAULT ''",)),
+    Migration(
+        number=6,
+        name="queue marks",
+        sql=("CREATE TABLE queue_marks (node INTEGER NOT NULL PRIMARY KEY, tenant INTEGER NOT NULL, value TEXT NOT NULL)",),
+    ),
 )
 """All deltas of ``control.db``, in order; directory, access, audit and alarms share the one sequence."""

@@ -183,15 +183,40 @@ class RecordLog:
         place = next((place for place in self._places() if place.number == position.segment), None)
         if place is None or position.offset < HEADER_BYTES:
             return False
-        fd = self._disk.open(self.directory / place.name, os.O_RDONLY)
         try:
-            start = position.offset - 1
-            data = self._disk.read(fd, RECORD_BYTES + 1, start)
+            return self._begins(place, position.offset)
         except OSError:
             return False
+
+    def missing(self, name: str, position: Position) -> str:
+        """Why this is an older state of the log that had a record at that position (see ``holds``) of the file ``name``, or another log. ``""`` if the record is
+        there, if its file went when its time had come, and if the disk does not let it be read: that is damage. Before ``replay``, too."""
+        places = self._places()
+        if not places:
+            return "it is empty"
+        if position.segment > places[-1].number:
+            return f"it ends with {places[-1].name}, and had gone on to {name}"
+        place = next((place for place in places if place.number == position.segment), None)
+        if place is None:
+            return ""
+        if place.name != name:
+            return f"it has {place.name} and not {name}"
+        try:
+            size = (self.directory / name).stat().st_size
+            if size < position.offset:
+                return f"{name} ends at {size}, and had gone on to {position.offset - 1}"
+            return "" if self._begins(place, position.offset) else f"{name} has another record at {position.offset - 1}"
+        except OSError:
+            return ""
+
+    def _begins(self, place: Place, offset: int) -> bool:
+        """Whether a record begins there, or one byte before. Raises OSError."""
+        fd = self._disk.open(self.directory / place.name, os.O_RDONLY)
+        try:
+            data = self._disk.read(fd, RECORD_BYTES + 1, offset - 1)
         finally:
             self._disk.close(fd)
-        return any(header_at(data, skip, place, start + skip) is not None for skip in (0, 1))
+        return any(header_at(data, skip, place, offset - 1 + skip) is not None for skip in (0, 1))
 
     def _places(self) -> list[Place]:
         if not self.directory.is_dir():

@@ -48,7 +48,7 @@ class IRestoring(Interface):
     state = Attribute("a ``RestoreState``")
 
     def trusts(token: str) -> bool:
-        """Whether that is the token; after too many wrong ones none is, until a restart."""
+        """Whether that is the token, which is anew with each start."""
 
     async def look(source: RestoreSource) -> Found:
         """What is there. Raises RestoreRefused."""

@@ -13,8 +13,8 @@ import enum
 
 import msgspec
 
+from hornetmail.core.mail.fields import read_fields
 from hornetmail.mime.encode import Base64, Encoder, Plain, QuotedPrintable, Requoted, Rewrapped
-from hornetmail.mime.headers import read_fields
 from hornetmail.mime.structure import token
 from hornetmail.mime.walk import Entity, Kind, Piece, Walker
 from hornetmail.mime.words import MOST, Unwritable, folded, in_ascii

@@ -9,15 +9,11 @@ from __future__ import annotations
 import binascii
 import re
 from collections.abc import Iterable, Iterator
-from datetime import date
 
 import msgspec
 
-HEADER_BYTES = 1 << 20
-"""A header is searched no further; the rest counts as body."""
-
-FIELD_COUNT = 4_000
-"""No more fields are read from one header."""
+from hornetmail.core.mail.fields import read_fields, unfold
+from hornetmail.mime.charset import decode
 
 ADDRESS_COUNT = 4_000
 """No more addresses are read from one field."""
@@ -31,9 +27,6 @@ PARAMETER_TRIES = 4 * PARAMETER_COUNT
 VALUE_BYTES = 1 << 18
 """Decoded text, parameters and addresses come from the first so many bytes of a field."""
 
-_FIELD = re.compile(rb"([!-9;-~]++)[ \t]*+:((?:[^\n]*+\n(?=[ \t]))*+[^\n]*+(?:\n|\Z))")
-_MBOX_LINE = re.compile(rb">?From [^\n]*+\n")
-_FOLD = re.compile(rb"\r?\n(?=[ \t])")
 _CONTROLS = bytes(c for c in range(32) if c != 9) + b"\x7f"
 
 
@@ -69,30 +62,6 @@ def header_end(data: bytes, start: int = 0, end: int | None = None) -> tuple[int
     return stop, body
 
 
-def read_fields(data: bytes, start: int = 0, end: int | None = None) -> tuple[list[re.Match[bytes]], int, int]:
-    """Matches of all fields (group 1 the name, group 2 the raw value), where they end, and where the body begins."""
-    if end is None:
-        end = len(data)
-    limit = min(end, start + HEADER_BYTES)
-    found: list[re.Match[bytes]] = []
-    pos = start
-    match = _FIELD.match
-    line = _MBOX_LINE.match(data, pos, limit)
-    if line is not None:
-        pos = line.end()
-    while pos < limit and len(found) < FIELD_COUNT:
-        field = match(data, pos, limit)
-        if field is None:
-            if data.startswith(b"\r\n", pos):
-                return found, pos, min(pos + 2, end)
-            if data.startswith(b"\n", pos):
-                return found, pos, pos + 1
-            return found, pos, pos
-        found.append(field)
-        pos = field.end()
-    return found, pos, pos
-
-
 def fields(data: bytes, start: int = 0, end: int | None = None) -> Iterator[Field]:
     """The fields of the header that begins at ``start``, in order."""
     for found in read_fields(data, start, end)[0]:
@@ -112,12 +81,6 @@ def first(data: bytes, name: bytes, start: int = 0, end: int | None = None) -> b
         if found[1].lower() == wanted:
             return unfold(found[2])
     return None
-
-
-def unfold(raw: bytes) -> bytes:
-    """The value on one line, without white space around it (RFC 5322 section 2.2.3)."""
-    value = raw.strip(b" \t\r\n")
-    return _FOLD.sub(b"", value) if b"\n" in value else value
 
 
 def clean(raw: bytes) -> bytes:
@@ -150,20 +113,6 @@ def _decoded(charset: bytes, kind: bytes, content: bytes) -> tuple[str, bytes] |
     return charset.split(b"*")[0].decode("ascii").lower(), raw
 
 
-def decode_charset(raw: bytes, charset: str) -> str:
-    """Text in a named charset; unknown names and broken bytes give UTF-8 or Latin-1. Never raises."""
-    if charset in ("utf-8", "us-ascii", "utf8", "ascii", "unknown-8bit"):
-        return to_text(raw)
-    if charset in ("iso-8859-1", "latin1"):  # the web's reading of it, in which 0x80-0x9f are letters and quotes
-        charset = "cp1252"
-    elif charset in ("gb2312", "gb_2312-80"):
-        charset = "gb18030"
-    try:
-        return raw.decode(charset, "replace")
-    except (LookupError, ValueError, AssertionError):  # an unknown name, a codec that is no text encoding, NUL in the name
-        return to_text(raw)
-
-
 def decode_text(raw: bytes) -> str:
     """An unstructured value for people: unfolded, encoded words decoded (RFC 2047), control characters gone.
 
@@ -181,7 +130,7 @@ def decode_text(raw: bytes) -> str:
             continue
         between = value[pos : found.start()]
         if pending is not None and (between.strip() or pending[0] != word[0]):
-            out.append(decode_charset(pending[1], pending[0]))
+            out.append(decode(pending[1], pending[0]))
             pending = None
             if not between.strip():
                 between = b""
@@ -193,7 +142,7 @@ def decode_text(raw: bytes) -> str:
             pending = word
         pos = found.end()
     if pending is not None:
-        out.append(decode_charset(pending[1], pending[0]))
+        out.append(decode(pending[1], pending[0]))
     out.append(to_text(value[pos:]))
     return "".join(c if c >= " " or c == "\t" else " " for c in "".join(out))
 
@@ -258,13 +207,13 @@ def decode_parameters(found: Iterable[tuple[str, str]]) -> dict[str, str]:
         else:
             parts.setdefault(match[1], []).append((int(match[2] or 0), bool(match[3]), value))
     for name, sections in parts.items():
-        charset = "utf-8"
+        charset = ""
         joined = bytearray()
         for number, extended, value in sorted(sections):
             if extended and number == 0 and value.count("'") >= 2:
                 charset, _, value = value.split("'", 2)
             joined += _percent(value.encode()) if extended else value.encode()
-        text = decode_charset(bytes(joined), charset.lower() or "utf-8")
+        text = decode(bytes(joined), charset)
         plain[name] = "".join(c for c in text if c >= " ")
     return plain
 
@@ -276,42 +225,7 @@ def _percent(raw: bytes) -> bytes:
     return _PERCENT.sub(lambda found: bytes((int(found[1], 16),)), raw)
 
 
-# Dates ---------------------------------------------------------------------------------------------------------------------------
-
-_DATE = re.compile(
-    rb"(?:[A-Za-z]{2,10}\.?,?\s{1,5})?([0-9]{1,2})[\s-]{1,5}([A-Za-z]{3})[A-Za-z]{0,6}[\s-]{1,5}([0-9]{2,4})\s{1,5}"
-    rb"([0-9]{1,2})[:.]([0-9]{2})(?:[:.]([0-9]{2}))?(?:\.[0-9]{1,9})?\s{0,5}(?:([+-])([0-9]{2}):?([0-9]{2})|([A-Za-z]{1,5}))?"
-)
-_MONTHS = {name: number for number, name in enumerate(b"jan feb mar apr may jun jul aug sep oct nov dec".split(), 1)}
-_ZONES = {b"EST": -5, b"EDT": -4, b"CST": -6, b"CDT": -5, b"MST": -7, b"MDT": -6, b"PST": -8, b"PDT": -7, b"CET": 1, b"CEST": 2}
-_UNIX_DAY = date(1970, 1, 1).toordinal()
-
-
-def parse_date(raw: bytes) -> float | None:
-    """A Date field as Unix seconds (RFC 5322 section 3.3 with its obsolete forms), or None. An unknown zone counts as UTC."""
-    found = _DATE.match(raw[:200].strip())
-    if found is None:
-        return None
-    month = _MONTHS.get(found[2].lower())
-    year = int(found[3])
-    if month is None:
-        return None
-    if len(found[3]) < 4:
-        year += 2000 if year < 50 else 1900
-    try:
-        day = date(year, month, int(found[1])).toordinal() - _UNIX_DAY
-    except ValueError:
-        return None
-    hour, minute, second = int(found[4]), int(found[5]), int(found[6] or 0)
-    if hour > 24 or minute > 59 or second > 60:
-        return None
-    offset = 0
-    if found[7]:
-        offset = (int(found[8]) * 60 + int(found[9])) * (60 if found[7] == b"+" else -60)
-    elif found[10]:
-        offset = _ZONES.get(found[10].upper(), 0) * 3600
-    return float(day * 86_400 + hour * 3600 + minute * 60 + second - offset)
-
+# Message-IDs ------------------------------------------------------------------------------------------------------------------
 
 _MESSAGE_ID = re.compile(rb"<([^<>\s]{1,990})>")
 

@@ -1,16 +1,18 @@
 """The structure of a message with byte offsets: what IMAP's BODYSTRUCTURE, ENVELOPE and partial fetches are answered from (RFC 2045, 2046).
 
 ``scan`` is pure, takes time in proportion to the size, never raises and obeys bounds: ``DEPTH`` levels, ``PARTS`` parts in all,
-``DELIMITERS`` candidates for a boundary line. What lies deeper or beyond is shown as one APPLICATION/OCTET-STREAM.
+``DELIMITERS`` candidates for a boundary line, ``BOUNDARIES`` names of them. What lies deeper or beyond is shown as one APPLICATION/OCTET-STREAM.
 """
 
 from __future__ import annotations
 
 import re
+from itertools import islice
 
 import msgspec
 
-from hornetmail.mime.headers import Mailaddress, Parameters, addresses, clean, message_ids, parameters, read_fields, to_text
+from hornetmail.core.mail.fields import read_fields
+from hornetmail.mime.headers import Mailaddress, Parameters, addresses, clean, message_ids, parameters, to_text
 
 __all__ = ["DEPTH", "PARTS", "REFERENCES", "Mailaddress", "Part", "Summary", "boundary_of", "content_type", "scan", "token"]
 
@@ -18,6 +20,8 @@ DEPTH = 24
 PARTS = 1_000
 REFERENCES = 30
 DELIMITERS = 20_000
+BOUNDARIES = 2_000
+LONGER = 50
 
 
 class Summary(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -75,6 +79,7 @@ class Part(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 _ASCII: Parameters = (("charset", "us-ascii"),)
 _TYPE = re.compile(r"([!-.0-~]{1,100})\s*/\s*([!-.0-~]{1,100})")
+_BOUNDARY = re.compile(rb"""boundary\s{0,5}=\s{0,5}"?([^"\s;]{1,200})""", re.IGNORECASE)
 _OPAQUE = frozenset({"BASE64", "QUOTED-PRINTABLE"})
 _INTERESTING = frozenset(
     (
@@ -118,6 +123,7 @@ class _Scanner:
         self._data = data
         self._parts = PARTS
         self._delimiters = DELIMITERS
+        self._boundaries: set[bytes] | None = None
         self.cut = False
 
     def _fields(self, start: int, end: int) -> tuple[Fields, int]:
@@ -188,11 +194,13 @@ class _Scanner:
         return tuple(out)
 
     def _regions(self, body: int, end: int, boundary: bytes) -> list[tuple[int, int]]:
-        """Where the parts of a multipart lie (RFC 2046 section 5.1.1); a missing last boundary ends the last part where the parent ends."""
+        """Where the parts of a multipart lie (RFC 2046 section 5.1.1); a missing last boundary ends the last part where the parent ends. A line that
+        only begins with the boundary is one, too, unless it begins with a longer one of a part within."""
         data = self._data
         delimiter = b"--" + boundary
         needle = b"\n" + delimiter
         regions: list[tuple[int, int]] = []
+        longer: tuple[bytes, ...] | None = None
         open_at = -1
         hit = body if data.startswith(delimiter, body, end) else -1
         if hit < 0:
@@ -203,13 +211,15 @@ class _Scanner:
             stop = data.find(b"\n", behind, end)
             line_end = end if stop < 0 else stop + 1
             rest = data[behind : min(line_end, behind + 200)].rstrip(b" \t\r\n")
-            if rest in (b"", b"--"):
+            if rest not in (b"", b"--") and longer is None:
+                longer = self._longer(boundary)
+            if not longer or rest in (b"", b"--") or not (boundary + rest).startswith(longer):
                 if open_at >= 0:
                     cut = hit - 1 if hit > open_at else hit  # the line end belongs to the boundary
                     if cut > open_at and data[cut - 1] == 13:
                         cut -= 1
                     regions.append((open_at, max(cut, open_at)))
-                if rest:
+                if rest.startswith(b"--"):
                     return regions
                 open_at = line_end
             following = data.find(needle, line_end - 1, end)
@@ -218,6 +228,13 @@ class _Scanner:
             regions.append((open_at, end))
         self.cut = self.cut or hit >= 0
         return regions
+
+    def _longer(self, boundary: bytes) -> tuple[bytes, ...]:
+        """Boundaries named in the message that begin with this one."""
+        if self._boundaries is None:
+            self._boundaries = {found[1] for found in islice(_BOUNDARY.finditer(self._data), BOUNDARIES)}
+        longer = [each for each in self._boundaries if len(each) > len(boundary) and each.startswith(boundary)]
+        return tuple(longer[:LONGER])
 
 
 _JOINED = frozenset({b"to", b"cc", b"bcc"})

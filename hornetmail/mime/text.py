@@ -5,8 +5,6 @@ Nothing here raises on what a mail holds: what the fast parser refuses is read b
 
 from __future__ import annotations
 
-import email.header
-import email.utils
 import re
 from collections.abc import Iterable
 from itertools import islice
@@ -15,7 +13,10 @@ import fast_mail_parser
 import msgspec
 from selectolax.lexbor import LexborHTMLParser
 
+from hornetmail.core.mail.dates import parse_date
+from hornetmail.core.mail.fields import mbox_end, read_fields, unfold
 from hornetmail.mime.charset import decode
+from hornetmail.mime.headers import addresses, decode_text, first, to_text
 from hornetmail.mime.structure import deep
 
 MAX_TEXT = 256 << 10
@@ -67,6 +68,7 @@ class MailText(msgspec.Struct, frozen=True, gc=False):
 
 def read_mail(raw: bytes, *, lines: bool = False) -> MailText:
     """Read a mail. ``lines``: keep line breaks (for showing); the index does not need them. Bounded by ``MAX_TEXT``. Never raises."""
+    raw = raw[mbox_end(raw) :]
     if len(raw) <= MAX_PARSED and not _nested(raw):
         try:
             return _fast(raw, lines)
@@ -102,16 +104,15 @@ def _fast(raw: bytes, lines: bool) -> MailText:
         text = "\n".join(parts)[:MAX_TEXT]
     else:
         text = " ".join(_once(parts))[:MAX_TEXT]
-    date = mail.date_parsed
     headers = mail.headers
     return MailText(
         subject=clean(mail.subject),
-        sender=_named(mail.from_) if mail.from_ is not None else _raw_sender(headers),
+        sender=_named(mail.from_) if mail.from_ is not None else _sender(raw, headers),
         to=_addresses(mail.to),
         cc=_addresses(mail.cc),
         bcc=_addresses(mail.bcc),
         message_id=_message_id(_first(headers, "message-id")),
-        date=date.timestamp() if date is not None else None,
+        date=parse_date(_first(headers, "date").encode("utf-8", "replace")),
         text=clean(text, lines=lines),
         files=tuple(clean(a.filename or "") for a in mail.attachments[:1000]),
     )
@@ -150,7 +151,11 @@ def _first(headers: dict[str, list[str]], name: str) -> str:
     return ""
 
 
-def _raw_sender(headers: dict[str, list[str]]) -> Named | None:
+def _sender(raw: bytes, headers: dict[str, list[str]]) -> Named | None:
+    """Where the fast parser sees none: an address all the same, or the words that stand there."""
+    found = next(iter(_listed(first(raw, b"from") or b"")), None)
+    if found is not None and found.address:
+        return found
     value = clean(_first(headers, "from"))
     return Named(value, "") if value else None
 
@@ -221,60 +226,27 @@ def _laid_out(text: str, lines: bool) -> str:
 
 
 def _plain(raw: bytes) -> MailText:
-    """The fallback: header fields by a simple scan, and the rest as it is."""
-    head, body = _split(raw)
-    fields = dict(reversed(list(_fields(head))))
+    """The fallback: header fields, and the rest as it is."""
+    found, _, body = read_fields(raw, 0, min(len(raw), _MAX_HEAD))
+    values: dict[bytes, bytes] = {}
+    for field in found:
+        values.setdefault(field[1].lower(), unfold(field[2]))
     return MailText(
-        subject=clean(_words(fields.get("subject", b""))),
-        sender=next(iter(_listed(fields.get("from", b""))), None),
-        to=_listed(fields.get("to", b"")),
-        cc=_listed(fields.get("cc", b"")),
-        bcc=_listed(fields.get("bcc", b"")),
-        message_id=_message_id(decode(fields.get("message-id", b""))),
-        date=_date(decode(fields.get("date", b""))),
-        text=clean(decode(body[:MAX_TEXT])),
+        subject=clean(decode_text(values.get(b"subject", b""))),
+        sender=next(iter(_listed(values.get(b"from", b""))), None),
+        to=_listed(values.get(b"to", b"")),
+        cc=_listed(values.get(b"cc", b"")),
+        bcc=_listed(values.get(b"bcc", b"")),
+        message_id=_message_id(decode(values.get(b"message-id", b""))),
+        date=parse_date(values.get(b"date", b"")),
+        text=clean(decode(raw[body : body + MAX_TEXT])),
         whole=False,
     )
 
 
-def _split(raw: bytes) -> tuple[bytes, bytes]:
-    ends = [
-        (at, length) for mark in (b"\r\n\r\n", b"\n\n") if (at := raw.find(mark, 0, _MAX_HEAD)) >= 0 for length in (len(mark),)
-    ]
-    if not ends:
-        return raw[:_MAX_HEAD], raw[_MAX_HEAD:]
-    at, length = min(ends)
-    return raw[:at], raw[at + length :]
-
-
-def _fields(head: bytes) -> Iterable[tuple[str, bytes]]:
-    for line in re.sub(rb"\r?\n[ \t]+", b" ", head).splitlines():
-        name, colon, value = line.partition(b":")
-        if colon and 0 < len(name) <= 100:
-            yield name.strip().decode("ascii", "replace").lower(), value.strip()
-
-
-def _words(value: bytes) -> str:
-    """RFC 2047 words decoded, as far as that goes."""
-    text = decode(value[:16384])
-    try:
-        return str(email.header.make_header(email.header.decode_header(text)))
-    except Exception:  # noqa: BLE001  the standard library raises all sorts on crafted words
-        return text
-
-
 def _listed(value: bytes) -> tuple[Named, ...]:
-    try:
-        pairs = email.utils.getaddresses([decode(value[:65536])])
-    except Exception:  # noqa: BLE001  as above
-        return ()
     return tuple(
-        Named(clean(_words(name.encode())), clean(address)) for name, address in pairs[:_MAX_ADDRESSES] if name or address
+        Named(clean(decode_text(one.name or b"")), clean(to_text(one.mailbox + b"@" + one.host if one.host else one.mailbox)))
+        for one in addresses(value)[:_MAX_ADDRESSES]
+        if one.mailbox is not None and one.host is not None
     )
-
-
-def _date(value: str) -> float | None:
-    try:
-        return email.utils.parsedate_to_datetime(value).timestamp()
-    except Exception:  # noqa: BLE001  as above
-        return None

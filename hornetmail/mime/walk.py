@@ -7,11 +7,10 @@ never. ``refused`` says why the structure could not be followed to its end; then
 from __future__ import annotations
 
 import enum
-import re
 
 import msgspec
 
-from hornetmail.mime.headers import read_fields
+from hornetmail.core.mail.fields import begins_field, mbox_end, read_fields
 from hornetmail.mime.structure import boundary_of, content_type, token
 
 HEADER_BYTES = 1 << 18
@@ -21,9 +20,6 @@ PARTS = 2_000
 
 _BOUNDARY_LINE = 1_000
 """A boundary's line is no longer."""
-
-_FIELD = re.compile(rb"[!-9;-~]++[ \t]*+:")
-_MBOX = re.compile(rb">?From ")
 
 
 class Kind(enum.Enum):
@@ -128,8 +124,8 @@ class Walker:
     def _is_field(self, stop: int) -> bool:
         buffer, at = self._buffer, self._seen
         if at > self._at:
-            return buffer[at : at + 1] in (b" ", b"\t") or _FIELD.match(buffer, at, stop) is not None
-        return _FIELD.match(buffer, at, stop) is not None or _MBOX.match(buffer, at, stop) is not None
+            return buffer[at : at + 1] in (b" ", b"\t") or begins_field(buffer, at, stop)
+        return begins_field(buffer, at, stop) or mbox_end(buffer, at) > at
 
     def _header_ends(self, stop: int) -> None:
         block = self._buffer[self._at : stop]
@@ -194,8 +190,9 @@ class Walker:
     def _boundary(self, hit: int, stop: int) -> bool:
         text = self._buffer[hit + 2 : stop].rstrip(b" \t\r\n")
         level, last = self._levels.get(text), False
-        if level is None and text.endswith(b"--"):
-            level, last = self._levels.get(text[:-2]), True
+        if level is None and text.startswith(tuple(self._levels)):  # RFC 2046 section 5.1.1: it need only begin with the boundary
+            boundary = max((each for each in self._levels if text.startswith(each)), key=len)
+            level, last = self._levels[boundary], text.startswith(b"--", len(boundary))
         if level is None:
             return False
         self._content(self._before(hit))

@@ -9,7 +9,8 @@ from __future__ import annotations
 import binascii
 import re
 
-from hornetmail.mime.headers import VALUE_BYTES, read_fields
+from hornetmail.core.mail.fields import read_fields
+from hornetmail.mime.headers import VALUE_BYTES
 
 MOST = 998
 """A line has no more bytes (RFC 5322 section 2.1.1)."""

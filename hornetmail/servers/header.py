@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import re
-
-from hornetmail.core.mail.received import count, fields, own
-
-_FIELD = re.compile(rb"[!-9;-~]+[ \t]*:")
-"""How a field begins (RFC 5322 section 3.6.8; blanks before the colon as in section 4.5)."""
+from hornetmail.core.mail.fields import begins_field, each_field, mbox_end
+from hornetmail.core.mail.received import count, own
 
 HEADER_BYTES = 262_144
 """A header that has not ended by then is taken as it is: the rest is body."""
@@ -67,10 +63,17 @@ class HeaderScan:
         return lowered.startswith(name + b":") or b"\r\n" + name + b":" in lowered
 
     @property
-    def headless(self) -> bool:
-        """The message begins with text: what we put in front needs an empty line behind it, or that text would become header."""
+    def bridge(self) -> bytes:
+        """What must stand between the fields that we put in front and the message, so that its header stays header and its text text. A message that
+        begins with text needs an empty line; the line of an mbox before the first field, which some programs send along, becomes a field (its name
+        is Postfix's): the message itself stays as it came."""
         first = self.header.partition(b"\r\n")[0]
-        return bool(first) and _FIELD.match(first) is None
+        if not first or begins_field(first):
+            return b""
+        behind = mbox_end(self.header)
+        if behind and begins_field(self.header, behind):
+            return b"X-Mailbox-Line: "
+        return b"\r\n"
 
     def hops(self) -> int:
         """Received fields."""
@@ -85,5 +88,10 @@ def without_bcc(header: bytes) -> bytes:
     """A header block without Bcc and Resent-Bcc; every other byte as it was."""
     if b"bcc" not in header.lower():
         return header
-    kept = [f for f in fields(header) if f.partition(b":")[0].strip().lower() not in (b"bcc", b"resent-bcc")]
-    return b"".join(field + b"\r\n" for field in kept)
+    kept: list[bytes] = []
+    at = 0
+    for field in each_field(header):
+        if field[1].lower() in (b"bcc", b"resent-bcc"):
+            kept.append(header[at : field.start()])
+            at = field.end()
+    return b"".join([*kept, header[at:]])

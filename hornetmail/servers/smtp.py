@@ -20,8 +20,9 @@ from twisted.python.failure import Failure
 from hornetmail.access.login import AccessRefused
 from hornetmail.core.events import Alarm, MessageAccepted
 from hornetmail.core.mail.address import domain_of, key_of
+from hornetmail.core.mail.dates import rfc5322_date
 from hornetmail.core.mail.envelope import Direction, Door, Origin, Recipient
-from hornetmail.core.mail.received import Hop, received, rfc5322_date
+from hornetmail.core.mail.received import Hop, received
 from hornetmail.core.mail.reply import Reply
 from hornetmail.core.served import Domain, Person
 from hornetmail.interfaces.access import IAccess
@@ -418,7 +419,7 @@ class SMTPSession(Session):
                 trace += f"Date: {rfc5322_date(hop.at)}\r\n".encode()
             if not scan.has(b"message-id"):
                 trace += f"Message-ID: <{identifier}@{self._policy.hostname}>\r\n".encode()
-        return trace + b"\r\n" if scan.headless else trace
+        return trace + scan.bridge
 
     # ---- the rest
 

@@ -40,6 +40,7 @@ from hornetmail.spool.disk.journal import (
     Where,
     encode,
 )
+from hornetmail.spool.disk.marks import DOUBTED, KIND, Mark
 from hornetmail.spool.keeper import Keeper
 from hornetmail.spool.listing import Asked, Listing
 from hornetmail.spool.reading import Reading
@@ -398,6 +399,19 @@ class Queue:
         await self._clamp()
         self._waking.arm()
         self.keeper.started()
+
+    def mark(self) -> Mark | None:
+        """The newest record, for somebody to keep elsewhere; None if there is none."""
+        last = self.keeper.last
+        return Mark(self._journal.name(last.segment), *last, self._reactor.seconds()) if last.segment else None
+
+    async def doubt(self, why: str) -> int:
+        """Before anybody claims: hold all deliveries that are believed to be ahead, for they may have been made; how many."""
+        self._at_start = [(message, row) for message, row in self._at_start if row.kind is not KIND]
+        rows: list[int] = []
+        for state in DOUBTED:
+            rows += self.live.index.of(KIND, state).after(0)
+        return await self.change(rows, RowState.HELD, reason=why)
 
     def _check(self) -> None:
         if self._closed:

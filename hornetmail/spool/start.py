@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -29,6 +30,7 @@ from hornetmail.spool.disk.bodies import BodyFiles
 from hornetmail.spool.disk.earlier import understood
 from hornetmail.spool.disk.errors import SpoolError
 from hornetmail.spool.disk.journal import UnknownRecord, decode
+from hornetmail.spool.disk.marks import Mark, missing
 from hornetmail.spool.queue import Queue, Settings
 from hornetmail.spool.rows.index import MIGRATIONS, Index
 
@@ -74,12 +76,15 @@ async def open_queue(
     uptime: Callable[[], float] = monotonic,
     watch: Watch | None = None,
     open_database: OpenDatabase = Database.open,
+    mark: Mark | None = None,
 ) -> OpenedQueue:
     """The queue in ``directory`` (journal and bodies), with its index at ``database_url``.
 
     ``seal``: of the server key. ``node``, ``least_free``, ``recent_bytes``, ``longest``, ``unpacked``: see ``queue.Settings``. ``uptime``: seconds of a
     clock that nobody sets, from anywhere; give-up times count by it (rule 5). ``alarm(code, text)``: ``queue-broken`` (stop and restart),
-    ``queue-damage`` (a damaged place of the journal), ``queue-body-lost`` (a message's body cannot be read), ``queue-index``. ``watch``: of the index.
+    ``queue-damage`` (a damaged place of the journal), ``queue-body-lost`` (a message's body cannot be read), ``queue-index``,
+    ``queue-older``. ``watch``: of the index. ``mark``: what ``OpenedQueue.mark`` said last; a journal that is older than that, or than its index, is used,
+    but deliveries that it believes to be ahead are held (ADR 27).
     Raises NetworkFileSystem (rule 8), WrongKey, SpoolError (records of a newer version), OSError, the database's errors.
     """
     disk.make_directory(directory / "bodies")
@@ -112,7 +117,9 @@ async def open_queue(
             monotonic=uptime,
         )
         queue.use(thread, pool)
-        queue.replayed = await _fill(queue, reactor, journal, index, thread)
+        older = await thread.run(missing, journal, mark) if mark is not None else ""
+        lost, queue.replayed = await _fill(queue, reactor, journal, index, thread)
+        older = older or lost
         await thread.run(_hold, anchor)
         queue.anchor = anchor
     except BaseException:
@@ -121,6 +128,17 @@ async def open_queue(
         pool.stop()
         thread.stop()
         raise
+    try:
+        await _ready(queue, files, journal, alarm)
+        if older:
+            await _tell_older(queue, older, mark, alarm)
+    except BaseException:
+        await queue.close()
+        raise
+    return queue
+
+
+async def _ready(queue: OpenedQueue, files: BodyFiles, journal: RecordLog, alarm: Callable[[str, str], None]) -> None:
     live = queue.live
     newest = max(live.index.all.newest, live.messages.newest)
     queue.floor = (milliseconds_of(newest) + 1) / 1000 if newest else 0.0
@@ -129,7 +147,6 @@ async def open_queue(
         await queue.reading.lost(in_files[file], FileNotFoundError(f"{files.path(file).name} is missing"))
     _tell_damage(queue, journal, alarm)
     await queue.started(live.start())
-    return queue
 
 
 def _hold(anchor: Anchor) -> None:
@@ -151,6 +168,19 @@ def _tell_damage(queue: OpenedQueue, journal: RecordLog, alarm: Callable[[str, s
     alarm("queue-damage", f"damaged places in the queue's journal were left aside: {'; '.join(places)}{more}")
 
 
+async def _tell_older(queue: OpenedQueue, why: str, mark: Mark | None, alarm: Callable[[str, str], None]) -> None:
+    """Before anybody delivers: so that a start which is cut off here finds the same."""
+    held = await queue.doubt(f"the queue is an older copy, in which this is not delivered yet: it may have been since ({why})")
+    until = (
+        f" was written until {datetime.fromtimestamp(mark.at, UTC):%Y-%m-%d %H:%M} UTC at least and" if mark is not None else ""
+    )
+    alarm(
+        "queue-older",
+        f"the queue's journal{until} is an older copy now, or its disk lost what it had written ({why}). {held} deliveries in it may have been made since and are"
+        " held. Mail that was accepted since is not in it; portal copies of that are among the strays",
+    )
+
+
 async def _database(reactor: Any, url: str, key: bytes | None, disk: Disk, watch: Watch | None, opened: OpenDatabase) -> Database:
     """The index's database; a SQLite file that is damaged is put aside, for it can be made again."""
     try:
@@ -165,10 +195,12 @@ async def _database(reactor: Any, url: str, key: bytes | None, disk: Disk, watch
         return await opened(reactor, url, MIGRATIONS, key=key, synchronous="NORMAL", alone=True, watch=watch)
 
 
-async def _fill(queue: Queue, reactor: Any, journal: RecordLog, index: Index, thread: WriterThread) -> Replayed:
+async def _fill(queue: Queue, reactor: Any, journal: RecordLog, index: Index, thread: WriterThread) -> tuple[str, Replayed]:
+    """Why the journal is older than its index, ``""`` if it is not; and what was found in it."""
     since: Position | None = None
+    older = ""
     try:
-        since = await _load(queue, journal, index)
+        since, older = await _load(queue, journal, index)
     except (DatabaseError, msgspec.DecodeError, ValueError) as error:
         log.error("the queue's index cannot be read and is made again from the journal: {error}", error=error)
     if since is None:
@@ -182,16 +214,16 @@ async def _fill(queue: Queue, reactor: Any, journal: RecordLog, index: Index, th
             raise SpoolError(f"the journal has a record that this version cannot read: {error}") from error
         queue.keeper.replay(kind, record, position, stored_length(len(payload), True))
 
-    return await thread.run(journal.replay, take, since)
+    return older, await thread.run(journal.replay, take, since)
 
 
-async def _load(queue: Queue, journal: RecordLog, index: Index) -> Position | None:
+async def _load(queue: Queue, journal: RecordLog, index: Index) -> tuple[Position | None, str]:
     """What the index holds, and from where on the journal has to be replayed; None if it is not this journal's, or of a later state of it than
-    the disk has: a backup brought back, another installation's database, a journal that lost its end. Raises FileNotFoundError if there is no
-    journal at all: an empty mount point is not a queue that is empty."""
+    the disk has: a backup brought back, another installation's database, a journal that lost its end, of which it is said why. Raises FileNotFoundError
+    if there is no journal at all: an empty mount point is not a queue that is empty."""
     checkpoint = await index.checkpoint()
     if checkpoint is None:
-        return None
+        return None, ""
     place = checkpoint.place
     if journal.nothing():
         raise FileNotFoundError(
@@ -200,7 +232,9 @@ async def _load(queue: Queue, journal: RecordLog, index: Index) -> Position | No
         )
     if journal.locate(place.segment) != checkpoint.name or not journal.holds(place):
         log.error("the queue's index is not that of its journal ({name}) and is made again", name=checkpoint.name)
-        return None
+        # Of a segment that the journal does not have, another installation's index may speak.
+        known = journal.locate(place.segment) == checkpoint.name
+        return None, journal.missing(checkpoint.name, place) if known else ""
     queue.keeper.last = Position(place.segment, place.offset - 1)
     whole = not await index.more_than(queue.live.messages.most)
     page = await index.page(0, whole)
@@ -211,4 +245,4 @@ async def _load(queue: Queue, journal: RecordLog, index: Index) -> Position | No
         page = await following
     for space, key, position, value in await index.facts():
         queue.live.load_fact(space, key, value, position)
-    return place
+    return place, ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import email.utils
 import mimetypes
 import re
 from collections.abc import Iterable, Sequence
@@ -13,6 +12,7 @@ from email.policy import SMTP
 import msgspec
 
 from hornetmail.core.mail.address import AddressError, parse
+from hornetmail.core.mail.dates import rfc5322_date
 from hornetmail.mime import headers
 from hornetmail.web.mailview import Head, Named, Shown, named
 
@@ -98,7 +98,7 @@ def compose(draft: Draft, sender: Named, *, message_id: str, date: float, with_b
     """The message, CRLF line ends. Bcc only stands in it with ``with_bcc`` (the copies that the writer keeps). ``lenient``: fields that do not
     read as addresses are left out (drafts). Raises DraftError."""
     message = EmailMessage(policy=POLICY)
-    message["Date"] = email.utils.formatdate(date, localtime=False)
+    message["Date"] = rfc5322_date(date)
     message["From"] = _header([sender])
     for name, text in (("To", draft.to), ("Cc", draft.cc), *((("Bcc", draft.bcc),) if with_bcc else ())):
         try:

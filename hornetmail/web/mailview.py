@@ -12,7 +12,9 @@ from urllib.parse import quote
 
 import msgspec
 
+from hornetmail.core.mail.dates import parse_date
 from hornetmail.mime import headers
+from hornetmail.mime.charset import decode
 from hornetmail.mime.structure import Mailaddress, Part, Summary, scan
 from hornetmail.mime.text import html_to_text
 from hornetmail.mime.transfer import decoded
@@ -94,7 +96,7 @@ def head_of(summary: Summary | None) -> Head:
         to=named(summary.to),
         cc=named(summary.cc),
         bcc=named(summary.bcc),
-        date=headers.parse_date(summary.date) if summary.date else None,
+        date=parse_date(summary.date) if summary.date else None,
         message_id=headers.to_text(headers.message_id(summary.message_id) or b""),
         in_reply_to=headers.to_text(headers.message_id(summary.in_reply_to) or b""),
     )
@@ -291,11 +293,7 @@ def _decoded(data: bytes, leaf: Part) -> bytes:
 
 
 def _text(data: bytes, leaf: Part) -> str:
-    return (
-        headers.decode_charset(_decoded(data, leaf), (leaf.param("charset") or "utf-8").lower())
-        .replace("\r\n", "\n")
-        .replace("\x00", "")
-    )
+    return decode(_decoded(data, leaf), leaf.param("charset") or "").replace("\r\n", "\n").replace("\x00", "")
 
 
 def _size(leaf: Part) -> int:

@@ -267,3 +267,15 @@ def test_why_it_is_closed(cause: Cause, words: str) -> None:
     text = suspended_text("a@x.test", Suspension(cause, 1.0, (1,)))
     assert "a@x.test" in text
     assert words in text
+
+
+def test_a_success_gives_back_one_attempt() -> None:
+    """Would catch a success among guesses that makes all of them free again."""
+    counted = Throttle(Clock())
+    for _ in range(2):
+        counted.charge("network", 2)
+    assert counted.wait(["network"]) == 1.0
+    counted.give_back("network")
+    assert counted.wait(["network"]) == 0.0
+    counted.charge("network", 2)
+    assert counted.wait(["network"]) == 1.0

@@ -236,6 +236,9 @@ class OnSQLite(TestCase):
         assert request is not None
         await second.approve(self.who("otto"), request.number)
         assert control.access.own_scope(self.who("bob")).addresses == {"bob@example.test"}
+        assert [(one.entry, end.entry if end else None) for one, end in await second.history(1)] == [(0, 0), (0, 0)], (
+            "no audit entry"
+        )
 
     async def test_turning_on_and_off(self) -> None:
         """On needs two who could approve; off needs one of them, and not who asked. Each tenant for itself."""

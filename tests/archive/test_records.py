@@ -7,7 +7,6 @@ import hashlib
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from hornetmail.archive.keys.keyring import Keyring, KeyTrouble
 from hornetmail.archive.store.packs import Group, PackBroken, PackHead, SealedPack, build_pack, open_pack
@@ -26,6 +25,7 @@ from hornetmail.archive.store.records import (
     base64_lines,
     read_header,
 )
+from tests.strategies import any_bytes
 
 ROOT = bytes(range(32))
 RING = Keyring.create(ROOT).with_data([(1, 2026), (2, 2026)])
@@ -60,7 +60,7 @@ def no_part(record: bytes) -> bytes:
 
 
 @settings(max_examples=80)
-@given(body=st.binary(max_size=3000))
+@given(body=any_bytes(3000))
 def test_mail_round_trip(body: bytes) -> None:
     """Catches a byte or a fact that does not survive (L3)."""
     meta = meta_for(body)

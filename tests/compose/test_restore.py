@@ -126,7 +126,7 @@ class Cut:
         self.at = 0
         for name in ("write_durably", "rename", "unlink", "make_directory"):
             self._wrap(monkeypatch, Disk, name)
-        for name in ("copy_object", "_write", "load", "newest_backup"):
+        for name in ("put_copy", "_write", "load", "newest_backup"):
             self._wrap(monkeypatch, restoring, name)
 
     def _wrap(self, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> None:

@@ -14,6 +14,7 @@ from hornetmail.core.mail.dsn import HEAD_BYTES, Action, Fate, Notification, com
 from hornetmail.core.mail.envelope import Door, Envelope, Origin, Recipient
 from hornetmail.core.mail.reply import Reply
 from hornetmail.core.mail.spf import SPF, SPFVerdict
+from tests.strategies import any_bytes
 
 HEAD = b"From: a@x.test\r\nSubject: hello\r\nMessage-ID: <1@x.test>\r\n"
 
@@ -69,7 +70,7 @@ def test_beyond_ascii() -> None:
     assert "Final-Recipient: utf-8; jürgen@y.test".encode() in data
 
 
-@given(st.text(max_size=600), st.binary(max_size=400))
+@given(st.text(max_size=600), any_bytes(400))
 def test_anything_said(said: str, head: bytes) -> None:
     """What a remote server says, or an odd header, breaks the report's structure or its line length."""
     data = compose(note(Fate("bob@y.test", Reply(550, "5.0.0", said)), head=header_of(head)))

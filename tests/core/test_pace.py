@@ -92,3 +92,14 @@ def test_trouble_begins_anew() -> None:
     assert (pace.rate, pace.width) == (20.0, 1)
     second(pace, 4.5, 20, 0.05)
     assert pace.rate == 25.0
+
+
+def test_just_patient_enough() -> None:
+    """Would catch a server that is slowed down for answers that take what they may, and one that is not for those that take longer."""
+    for took, rate in ((1.0, 320.0), (1.01, 50.0)):
+        pace = Pace(Limits(), 0.0)
+        for at in range(4):
+            second(pace, float(at), 20 << at, 0.05)
+        assert pace.rate == 320.0
+        second(pace, 4.0, 100, took)
+        assert pace.rate == rate

@@ -57,3 +57,12 @@ def test_a_day_that_never_comes_is_refused() -> None:
     """30 February: would catch a job that is taken and never due."""
     with pytest.raises(ScheduleError, match="day-of-month"):
         parse_schedule("0 0 30 2 *")
+
+
+def test_the_longest_expression() -> None:
+    """Would catch a list of minutes that is refused unread, and a text without an end that is read."""
+    text = f"{','.join(['0'] * 96)} 1 * * *"
+    assert len(text) == 199
+    assert parse_schedule(f"0{text}").text == f"0{text}"
+    with pytest.raises(ScheduleError, match="hundreds of characters"):
+        parse_schedule(f"00{text}")

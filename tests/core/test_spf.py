@@ -67,7 +67,7 @@ def test_terms() -> None:
 @pytest.mark.parametrize(
     "term",
     [
-        "foo", "foo:bar.test", "all:x", "-", "+-all", "all/8", "a:", "a:/24", "a/33", "a/024", "a/", "mx//129", "a:x", "a:x.1", "a:x.-y",
+        "foo", "foo:bar.test", "all:x", "-", "+-all", "all/8", "a:", "a:/24", "a/33", "a/024", "a/", "a/x.test", "mx/x.test", "mx//129", "a:x", "a:x.1", "a:x.-y",
         "a:x.test:25", "a:%{z}.test", "a:%{d0}", "a:%{d", "a:%x.test", "a:%{c}.test", "include", "include:", "exists", "exists:x.test/24", "ptr/0", "ip4", "ip4:",
         "ip4:192.0.2.1/33", "ip4:192.0.2", "ip4:2001:db8::1", "ip4:192.0.2.1/", "ip6:192.0.2.1", "ip6:fe80::1%eth0", "ip6:::/129", "redirect=", "redirect:x.test",
         "redirect=x.test redirect=x.test", "exp=", "x=%", "1x=y", "\tall", "a:ü.test",

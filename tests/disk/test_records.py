@@ -24,14 +24,10 @@ from hornetmail.disk.seal import Seal
 from hornetmail.disk.segment import HEADER_BYTES, RECORD_MAGIC
 from hornetmail.disk.writer_thread import WriterThread
 from hornetmail.testing.faulty_disk import FaultyDisk
+from tests.strategies import any_bytes
 
 KEY = Seal(b"k" * 32)
 Seen = list[tuple[Position, int, bytes]]
-
-
-def blob(least: int, most: int) -> st.SearchStrategy[bytes]:
-    """Bytes; ``st.binary`` compares bytes with integers inside Hypothesis, which ``python -bb`` forbids."""
-    return st.lists(st.integers(0, 255), min_size=least, max_size=most).map(bytes)
 
 
 def opened(
@@ -103,7 +99,7 @@ def test_another_key_is_refused_and_nothing_is_cut(tmp_path: Path) -> None:
 
 
 @sized(max_examples=60, deadline=None)
-@given(st.lists(blob(0, 200), min_size=1, max_size=6), st.data(), st.booleans())
+@given(st.lists(any_bytes(200, 0), min_size=1, max_size=6), st.data(), st.booleans())
 def test_truncated_anywhere(payloads: list[bytes], data: st.DataObject, sealed: bool) -> None:
     """Would catch a torn tail that takes an intact record along, or that is not cut so that later appends are lost."""
     seal = KEY if sealed else None
@@ -129,7 +125,10 @@ def test_truncated_anywhere(payloads: list[bytes], data: st.DataObject, sealed: 
 
 @sized(max_examples=100, deadline=None)
 @given(
-    st.lists(blob(0, 100) | st.sampled_from([RECORD_MAGIC * 9]), min_size=1, max_size=6), st.data(), st.booleans(), st.booleans()
+    st.lists(any_bytes(100, 0) | st.sampled_from([RECORD_MAGIC * 9]), min_size=1, max_size=6),
+    st.data(),
+    st.booleans(),
+    st.booleans(),
 )
 def test_any_bit_flipped(payloads: list[bytes], data: st.DataObject, sealed: bool, more: bool) -> None:
     """Would catch damage that hides an intact record or is believed, is silent, or is appended to. Flips hit headers, lengths and bodies."""
@@ -162,7 +161,7 @@ def test_any_bit_flipped(payloads: list[bytes], data: st.DataObject, sealed: boo
 
 
 @sized(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 2000), blob(1, 60)), max_size=5))
+@given(st.lists(st.tuples(st.integers(0, 2000), any_bytes(60, 1)), max_size=5))
 def test_any_garbage_is_survived(patches: list[tuple[int, bytes]]) -> None:
     """Would catch a replay that raises, or yields a record that was never written."""
     payloads = [bytes([n]) * 90 for n in range(12)]

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hornetmail.mime.conversion import Conversion, Findings, Flaw, Survey
+from hornetmail.mime.structure import Part, scan
 from hornetmail.mime.walk import Kind, Walker
 from hornetmail.mime.words import MOST
 
@@ -361,3 +362,29 @@ def test_kinds() -> None:
     pieces = walker.feed(MIXED) + walker.finish()
     outside = b"".join(piece.data for piece in pieces if piece.kind is Kind.OUTSIDE)
     assert outside == b"preamble\r\nepilogue" or outside.replace(b"\r\n", b"") == b"preambleepilogue"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"Content-Type: multipart/mixed; boundary=xx\r\n\r\n--xx \t\r\n\r\na\r\n--xxz\r\n\r\nb\r\n--xx--z\r\nc\r\n",
+        b"Content-Type: multipart/mixed; boundary=xx\r\n\r\n--xx\r\nContent-Type: multipart/mixed; boundary=xxz\r\n\r\n--xxz\r\n\r\na\r\n"
+        b"--xxzz\r\n\r\nb\r\n--xxz--\r\n--xxy\r\n\r\nc\r\n--xx--\r\n",
+        b">From a@b Mon\r\nContent-Type: multipart/mixed; boundary=xx\r\n\r\n--xx\r\n\r\na\r\n--xx--\r\n",
+    ],
+)
+def test_the_walk_sees_the_parts_of_the_structure(data: bytes) -> None:
+    """Two readers of boundaries: a message is converted where nobody else sees a part, or not where everybody does."""
+
+    def leaves(part: Part) -> list[bytes]:
+        return [data[part.body : part.end]] if not part.parts else [body for child in part.parts for body in leaves(child)]
+
+    for cut in (1, 7, len(data)):
+        walker = Walker()
+        pieces = [piece for at in range(0, len(data), cut) for piece in walker.feed(data[at : at + cut])] + walker.finish()
+        assert b"".join(piece.data for piece in pieces) == data
+        bodies: dict[int, bytes] = {}
+        for piece in pieces:
+            if piece.kind is Kind.BODY:
+                bodies[piece.entity.number] = bodies.get(piece.entity.number, b"") + piece.data
+        assert list(bodies.values()) == leaves(scan(data))

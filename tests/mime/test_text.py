@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hornetmail.mime import text as text_module
 from hornetmail.mime.charset import codec_for, decode
 from hornetmail.mime.text import MAX_TEXT, MailText, Named, html_to_text, read_mail
+from tests.strategies import any_bytes
 
 RAW = (
     b'From: =?utf-8?q?M=C3=BCller?= <a@b.test>\r\nTo: x@y.test, "Z" <z@y.test>\r\nCc: c@y.test\r\nBcc: h@y.test\r\n'
@@ -63,7 +64,7 @@ def test_text_and_html_of_one_mail() -> None:
 
 
 @settings(max_examples=100)
-@given(st.binary(max_size=600))
+@given(any_bytes(600))
 def test_nothing_raises(data: bytes) -> None:
     """Catches a mail that stops the archive (findings: silent skips)."""
     for raw in (data, b"Subject: " + data, b"Content-Type: text/html\r\n\r\n" + data, b"From: " + data + b"\r\n\r\n" + data):
@@ -130,7 +131,7 @@ def test_charsets(data: bytes, label: str, wanted: str) -> None:
 
 
 @settings(max_examples=60)
-@given(st.binary(max_size=200), st.text(max_size=20))
+@given(any_bytes(200), st.text(max_size=20))
 @example(b"~", "UU")
 @example(b"~\xff", "hex")
 def test_decode_never_raises(data: bytes, label: str) -> None:
@@ -156,3 +157,22 @@ for names in ("%d", "b%dx"):
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout) == (0, "deep\ndeep\n"), done.stderr[-500:]
+
+
+@pytest.mark.parametrize("line", [b"From a@b Mon Nov 27 20:00:00 2026\r\n", b">From a@b Mon Nov 27\r\n"])
+def test_the_line_of_an_mbox(line: bytes) -> None:
+    """A mail that came with it had no subject in the index, and its header as text."""
+    mail = read_mail(line + b"Subject: kept\r\nFrom: <a@b>\r\n\r\nhello\r\n")
+    assert (mail.subject, mail.text) == ("kept", "hello")
+    sender = read_mail(b"From : =?utf-8?q?J=C3=B6rg?= <a@b>\r\nSubject: a blank before the colon\r\n\r\nhello\r\n").sender
+    assert sender == Named("Jörg", "a@b")
+
+
+def test_the_reading_of_last_resort() -> None:
+    """It read names, dates and charsets its own way."""
+    mail = text_module._plain(
+        b"From: =?iso-8859-1?q?J=F6rg?= <j@b>\r\nTo: team: x@y, z@y;\r\nDate: Mon, 3 Nov 25 10:00 UT\r\nSubject: caf\xe9\r\n\r\nb\xe4h\r\n"
+    )
+    assert mail.sender == Named("Jörg", "j@b")
+    assert [one.address for one in mail.to] == ["x@y", "z@y"]
+    assert (mail.subject, mail.text, mail.date) == ("café", "bäh", 1_762_164_000.0)

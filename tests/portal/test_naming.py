@@ -150,6 +150,10 @@ def test_lines_that_are_no_envelope() -> None:
     assert envelope.read(b"".join(parts[:3])) is None
     assert envelope.read(b"".join([parts[1], parts[0], *parts[2:]])) is None
     assert envelope.read(lines + b"Subject: x\r\n") is None
+    for sender, meant in ((b"<a@x.test>", "a@x.test"), (b"<>", ""), (b"a@x.test", "a@x.test"), (b"<a", "<a"), (b"a>", "a>")):
+        kept = envelope.read(b"".join([b"Return-Path: " + sender + b"\r\n", *parts[1:]]))
+        assert kept is not None
+        assert kept.envelope.sender == meant
 
 
 def entry(uid: int, modseq: int, *flags: str) -> Entry:
@@ -189,7 +193,8 @@ class TestFolderInMemory:
         folder = Snapshot(1, "INBOX", "", 1, 1, 1)
         folder.loaded()
         known = self.changed(folder, rounds)
-        for since in {0, 1, 2, rounds // 2, rounds - 2_100, rounds - 50, rounds, rounds + 1, rounds + 9}:
+        news = {folder._recent_from - 1, folder._recent_from, folder._recent_from + 1}
+        for since in {0, 1, 2, rounds // 2, rounds - 2_100, rounds - 50, rounds, rounds + 1, rounds + 9} | news:
             wanted = sorted((modseq, uid, gone) for uid, (modseq, gone) in known.items() if modseq > since)
             assert [(one.modseq, one.uid, one.gone) for one in folder.changes(since)] == wanted
         present = [uid for uid, (_, gone) in known.items() if not gone]

@@ -188,6 +188,44 @@ class Served(TestCase):
             assert caught.exception.code == code, (old, new)
         assert [info.name for info in await tree.folders()] == ["INBOX", "Archive", "Drafts", "Junk", "Sent", "Trash"]
 
+    async def test_a_folder_says_what_the_tree_says(self) -> None:
+        """Would catch a folder that is subscribed in one answer and not in another."""
+        tree = self.ground.portal.tree(1)
+        await tree.create("a")
+        for on in (True, False):
+            await tree.subscribe("a", on)
+            (listed,) = [info for info in await tree.folders() if info.name == "a"]
+            assert (await tree.open("a")).info == listed
+            assert listed.subscribed is on
+
+    async def test_a_directory_by_another_name(self) -> None:
+        """Would catch a directory whose odd spelling stands for the name of another: both would be one folder, with the mail of one of them."""
+        for directory in (".Mine", ".&AE0-ine"):
+            for sub in ("new", "cur", "tmp"):
+                (self.ground.maildir() / directory / sub).mkdir(parents=True)
+        await self.ground.restart()
+        names = [info.name for info in await self.ground.portal.tree(1).folders()]
+        assert names.count("Mine") == 1
+        assert self.ground.maildir().joinpath(".&AE0-ine").is_dir()
+        (self.ground.maildir() / ".Mine").rename(self.ground.maildir() / ".Others")
+        await self.ground.restart()
+        names = [info.name for info in await self.ground.portal.tree(1).folders()]
+        assert "Mine" not in names
+        assert "Others" in names
+
+    async def test_what_lies_below_goes_along_or_nothing_goes(self) -> None:
+        """Would catch a folder that nobody can open any more, since it lies too deep, or has too long a name, below one that was renamed."""
+        tree = self.ground.portal.tree(1)
+        await tree.create("a/b")
+        deep, long = "/".join("x" * 20), "y" * 254
+        for new in (deep, long):
+            with self.assertRaises(FolderError) as caught:  # noqa: PT027
+                await tree.rename("a", new)
+            assert caught.exception.code == "CANNOT"
+        assert {"a", "a/b"} <= {info.name for info in await tree.folders()}
+        await tree.rename("a", deep[2:])
+        assert (await (await tree.open(f"{deep[2:]}/b")).status()).messages == 0
+
     async def test_who_has_mail_without_an_envelope(self) -> None:
         """Would catch foreign mail in INBOX that the drain's page does not show, mail of other folders that it does, and a mailbox that nobody opened yet."""
         portal = self.ground.portal

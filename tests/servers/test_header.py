@@ -59,18 +59,29 @@ def test_facts() -> None:
     assert scan.eight_bit
 
 
-def test_headless() -> None:
-    """Catches trace lines that make a text without header into one, or an empty line that splits a header in two."""
-    for text, headless in (
-        (b"Hello there\r\nSubject: no\r\n", True),
-        (b"Subject: x\r\n\r\ntext\r\n", False),
-        (b"Subject : x\r\n\r\ntext\r\n", False),
-        (b"\r\ntext\r\n", False),
-        (b"", False),
-        (b"https: not\r\n", False),
-        (b" folded from nowhere\r\n", True),
+def test_bridge() -> None:
+    """Catches trace lines that make a text without header into one, or an empty line that splits a header in two: behind the line of an mbox it did."""
+    for text, bridge in (
+        (b"Hello there\r\nSubject: no\r\n", b"\r\n"),
+        (b"Subject: x\r\n\r\ntext\r\n", b""),
+        (b"Subject : x\r\n\r\ntext\r\n", b""),
+        (b"From : a@b\r\n\r\ntext\r\n", b""),
+        (b"\r\ntext\r\n", b""),
+        (b"", b""),
+        (b"https: not\r\n", b""),
+        (b" folded from nowhere\r\n", b"\r\n"),
+        (b"From a@b Mon Nov 27 20:00:00 2026\r\nSubject: x\r\n\r\ntext\r\n", b"X-Mailbox-Line: "),
+        (b">From a@b Mon Nov 27 20:00:00 2026\r\nSubject: x\r\n\r\ntext\r\n", b"X-Mailbox-Line: "),
+        (b"From now on there are no headers\r\nin this text\r\n", b"\r\n"),
+        (b"From now on\r\n\r\nthere are paragraphs\r\n", b"\r\n"),
     ):
         scan = HeaderScan(submission=False)
         scan.take(text)
         scan.finish()
-        assert scan.headless is headless, text
+        assert scan.bridge == bridge, text
+
+
+def test_bcc_behind_anything() -> None:
+    """A line that is no field ends the header for some and is passed over by others, and nobody reads the four thousandth field: a Bcc behind it was sent."""
+    for before in (b"From: a@b\r\nthis is no field\r\n", b"A: b\r\n" * 5_000, b">From x\r\n", b"X: y\r\n folded\r\n"):
+        assert without_bcc(before + b"Bcc : secret@c\r\n and@d\r\nTo: e@f\r\n") == before + b"To: e@f\r\n"

@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from hornetmail.core.events import Alarm, MessageAccepted
 from hornetmail.core.mail.envelope import Direction, Door
 from hornetmail.disk.files import DiskFull
+from hornetmail.mime.structure import scan
 from hornetmail.net.pump import Pump
 from hornetmail.servers import smtp_policy
 from hornetmail.servers.smtp import SMTPSession
@@ -234,6 +235,30 @@ def test_submission_without_a_body_or_header() -> None:
         client = Client(smtp_policy.submission(HOST, plaintext=True))
         assert client.mail("b@far.test", sender="alice@example.test", hello=LOGIN, body=body).startswith("250")
         assert client.world.queue.bodies == [body]
+
+
+@pytest.mark.parametrize("door", ["mx", "lmtp", "submission"])
+@pytest.mark.parametrize("line", [b"From a@b Mon Nov 27 20:00:00 2026\r\n", b">From a@b Mon Nov 27\r\n"])
+def test_the_line_of_an_mbox(door: str, line: bytes) -> None:
+    """A message that begins as in an mbox file lost its header at each door: an empty line was put in front of all of it."""
+    policy = {
+        "mx": smtp_policy.mx(HOST),
+        "lmtp": smtp_policy.lmtp(HOST),
+        "submission": smtp_policy.submission(HOST, plaintext=True),
+    }[door]
+    client = Client(policy)
+    body = line + b"Subject: kept\r\nFrom: <a@far.test>\r\nBcc: c@far.test\r\nContent-Type: text/html\r\n\r\ntext\r\n"
+    hello = {"mx": b"EHLO pc\r\n", "lmtp": b"LHLO pc\r\n", "submission": LOGIN}[door]
+    assert client.mail("alice@example.test", sender="alice@example.test", hello=hello, body=body).startswith("250")
+    queue = client.world.queue
+    whole = queue.messages[0].trace + queue.bodies[0]
+    part = scan(whole)
+    assert part.summary is not None
+    assert (part.summary.subject, part.subtype) == (b"kept", "HTML")
+    assert whole[part.body :] == b"text\r\n"
+    assert b"\r\nX-Mailbox-Line: " + line in whole
+    assert (b"Bcc" in whole) is (door != "submission")
+    assert queue.bodies[0].startswith(line), "what came is what is kept"
 
 
 def test_relay_door() -> None:

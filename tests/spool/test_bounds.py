@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from hornetmail.core.delivery.queued import Portal, RowState, Settled
 from hornetmail.core.mail.envelope import Direction, Envelope, Recipient
 from hornetmail.disk.files import Disk, DiskFull
+from hornetmail.disk.segment import Damage
 from hornetmail.spool.disk.deposit import SHORT
+from hornetmail.spool.disk.journal import Kind, Remembered
+from hornetmail.spool.start import _tell_damage
 from tests.spool.test_faults import FaultBase
 from tests.spool.test_queue import DELIVERED, ORIGIN
 
@@ -62,3 +67,46 @@ class Ends(FaultBase):
         async for again in self.lives(queue):
             assert await again.rows() == []
             assert again.backlog().messages == 0
+
+    async def test_only_what_lies_in_old_segments_is_copied_forward(self) -> None:
+        """Would catch a journal that writes all facts anew whenever one segment goes: a busy one would do little else."""
+        queue = await self.open(segment_bytes=40_000)
+        await queue.remember("s", "old", b"1")
+        await queue.remember("s", "forgotten", b"1")
+        for _ in range(3):
+            for _ in range(20):
+                await self.accept(queue, b"x" * 4000, archive=False)
+            await queue.change([row.id for _, row in await queue.rows()], RowState.REMOVED)
+        await queue.remember("s", "forgotten", None)
+        await queue.remember("s", "young", b"1")
+        copied: list[str] = []
+        submit = queue.tidying._submit
+
+        async def watched(kind: Kind, record: Any) -> None:
+            copied.extend([record.key] if isinstance(record, Remembered) and record.space == "s" else [])
+            await submit(kind, record)
+
+        queue.tidying._submit = watched
+        assert await queue.tidy() > 2
+        assert copied == ["old"]
+        async for again in self.lives(queue):
+            assert again.remembered("s") == {"old": b"1", "young": b"1"}
+
+
+@pytest.mark.parametrize(
+    ("count", "more"), [(1, ""), (5, ""), (6, "; and 1 more, see the log"), (900, "; and 895 more, see the log")]
+)
+def test_damage_that_is_named(count: int, more: str) -> None:
+    """Would catch an alarm that leaves a damaged place out, says that there are none more, or grows with the damage."""
+    damage = [Damage(7, 100 * number, 9, "checksum") for number in range(count)]
+    said: list[tuple[str, str]] = []
+    segments: set[int] = set()
+    queue: Any = SimpleNamespace(replayed=SimpleNamespace(damage=damage), reading=SimpleNamespace(damaged=segments))
+    journal: Any = SimpleNamespace(name=lambda segment: f"{segment}.log")
+    _tell_damage(queue, journal, lambda code, text: said.append((code, text)))
+    ((code, text),) = said
+    assert (code, segments) == ("queue-damage", {7})
+    assert [text.count(f"7.log at {100 * number}, 9 bytes: checksum") for number in range(6)] == [
+        int(number < min(5, count)) for number in range(6)
+    ]
+    assert text.endswith(more or "checksum")

@@ -16,7 +16,9 @@ from hornetmail.core.delivery.queued import Message, Portal, RowKind, RowState, 
 from hornetmail.disk.files import Disk, DiskFull
 from hornetmail.disk.records import Position
 from hornetmail.spool.disk.errors import BodyLost, SpoolError
+from hornetmail.spool.disk.marks import Mark
 from hornetmail.spool.start import OpenedQueue
+from hornetmail.testing.databases import fresh_url
 from hornetmail.testing.faulty_disk import FaultyDisk
 from tests.spool.test_queue import DELIVERED, LATER, A, Base, D, R, never
 
@@ -403,7 +405,9 @@ class BadDiskTests(FaultBase):
 
 
 class ForeignIndexTests(FaultBase):
-    """queue.db is believed only if it is this journal's, and not of its future."""
+    """queue.db is believed only if it is this journal's, and not of its future; neither is a journal believed that is older than it was."""
+
+    mark: Mark | None = None
 
     async def same_as_rebuilt(self, queue: OpenedQueue) -> None:
         """Its state is what the journal alone says."""
@@ -450,6 +454,112 @@ class ForeignIndexTests(FaultBase):
         queue = await self.open(segment_bytes=20_000)
         assert [message.id for message, _ in await queue.rows(kinds={D})] == [kept.id]
         await self.same_as_rebuilt(queue)
+
+    async def older(self, *, index: bool, held: str = "") -> OpenedQueue:
+        """A queue that was put back as it was before its two messages were delivered, and a third one came; the newest index too, or it is gone."""
+        queue = await self.open()
+        for number in range(3):
+            await self.accept(queue, b"x%d" % number, hold=held if number == 2 else "")
+        await self.copied(queue)
+        await queue.close()
+        shutil.copytree(self.directory, self.directory / "backup")
+        queue = await self.open()
+        rows = await self.claimed(queue, kinds={D})
+        await queue.settle([Settled(row.id, RowState.DELIVERED, DELIVERED) for row in rows])
+        await self.accept(queue)
+        self.mark = mark = queue.mark()
+        await queue.close()
+        shutil.rmtree(self.directory / "journal")
+        shutil.copytree(self.directory / "backup" / "journal", self.directory / "journal")
+        if not index:
+            self.url = self.enterContext(fresh_url(self.engine))
+        return await self.open(mark=mark)
+
+    async def copied(self, queue: OpenedQueue) -> None:
+        """One more message has failed over: its delivery is done, its copy has to get home."""
+        message = await self.accept(queue, b"portal")
+        [row] = [each for each in await self.claimed(queue, kinds={D}) if each.message == message.id]
+        await queue.settle([Settled(row.id, RowState.DELIVERED, DELIVERED, drain=Portal(1, "copy"))])
+        for _, other in await queue.rows(kinds={D}, states={RowState.CLAIMED}):
+            await queue.settle([Settled(other.id, RowState.QUEUED)])
+
+    async def test_an_older_copy_of_the_queue_is_put_back(self) -> None:
+        """What had been delivered since was delivered again, and nobody was told that what had come since was gone. Deliveries are held, which people
+        release or drop; copies in the portal go home, for one that is home already is not there any more; new mail flows."""
+        for index in (True, False):
+            queue = await self.older(index=index, held="loop")
+            reasons = sorted(row.reason for _, row in await queue.rows(kinds={D}, states={RowState.HELD}))
+            assert len(reasons) == 3
+            assert reasons[0] == "loop"
+            assert all("older copy" in reason for reason in reasons[1:])
+            assert [row.state for _, row in await queue.rows(kinds={R})] == [RowState.PARKED]
+            assert not await self.claimed(queue, kinds={D})
+            [(code, text)] = self.alarms
+            assert code == "queue-older"
+            assert "2 deliveries" in text
+            fresh = await self.accept(queue)
+            assert [row.message for row in await self.claimed(queue, kinds={D})] == [fresh.id]
+            mark = queue.mark()
+            queue = await self.reopen(queue, mark=mark)
+            assert len(self.alarms) == 1, "told once"
+            await queue.close()
+            self.setUp()
+
+    async def test_what_was_being_delivered_in_the_older_copy(self) -> None:
+        """Attempts that the copy saw under way were taken up again by the look at what a crash had cut off."""
+        queue = await self.open()
+        await self.accept(queue)
+        await self.claimed(queue, kinds={D})
+        shutil.copytree(self.directory, self.directory / "backup")
+        await self.accept(queue)
+        mark = queue.mark()
+        await queue.close()
+        shutil.rmtree(self.directory / "journal")
+        shutil.copytree(self.directory / "backup" / "journal", self.directory / "journal")
+        queue = await self.open(mark=mark)
+        assert queue.claimed_at_start() == []
+        assert [row.state for _, row in await queue.rows(kinds={D})] == [RowState.HELD]
+
+    async def test_a_start_that_is_cut_off_while_it_holds(self) -> None:
+        """The copy has grown by then, beyond where it had ended: its deliveries would be believed."""
+        whole = OpenedQueue.doubt
+
+        async def cut_off(queue: OpenedQueue, why: str) -> int:
+            await queue.remember("s", "k", bytes(5000))
+            raise SpoolError("the machine died here")
+
+        self.patch(OpenedQueue, "doubt", cut_off)
+        with pytest.raises(SpoolError, match="died here"):
+            await self.older(index=False)
+        self.patch(OpenedQueue, "doubt", whole)
+        queue = await self.open(mark=self.mark)
+        assert len(await queue.rows(kinds={D}, states={RowState.HELD})) == 3
+        assert not await self.claimed(queue, kinds={D})
+        assert [code for code, _ in self.alarms] == ["queue-older"]
+
+    async def test_marks_of_sound_queues(self) -> None:
+        """Would catch mail that is held though nothing was put back: after a clean end, a crash, segments that went when their time had come, a bad sector, and
+        the mark of a life before the last."""
+        disk = BadPlaces()
+        queue = await self.open(disk=disk, segment_bytes=20_000)
+        old = queue.mark()
+        assert old is None
+        await self.accept(queue)
+        old = queue.mark()
+        assert old is not None
+        queue = await self.reopen(queue, disk=disk, segment_bytes=20_000, mark=old)
+        await gatherResults([self.begun(self.accept(queue, b"x" * 3000, hold="x")) for _ in range(20)])
+        await queue.change([row.id for _, row in await queue.rows(states={RowState.HELD})], RowState.REMOVED)
+        assert await queue.tidy()
+        assert not any(path.name == old.name for path in (self.directory / "journal").iterdir())
+        queue = await self.crash(queue, disk=disk, segment_bytes=20_000, mark=old)
+        queue = await self.crash(queue, disk=disk, segment_bytes=20_000, mark=queue.mark())
+        mark = queue.mark()
+        assert mark is not None
+        disk.bad.add((mark.name, mark.offset))
+        assert queue._journal.missing(mark.name, Position(mark.segment, mark.offset + 1)) == ""
+        assert self.alarms == []
+        assert not await queue.rows(states={RowState.HELD})
 
     async def test_contents_that_cannot_be_read(self) -> None:
         """Would catch a start that fails because of a row of the index that means nothing."""

@@ -119,6 +119,8 @@ class Sets(SynchronousTestCase):
         assert [list(one.after(0)) for one in index.among(mailbox=7)] == [[3]]
         assert list(index.among(mailbox=8)) == list(index.among(domain="z.test")) == []
         assert list(after(index.among(states=(RowState.QUEUED,), kinds=(D, R)), 1)) == [2, 3, 5]
+        assert list(after(index.among(states=(RowState.WAITING,)), 0)) == [4], "no others are looked at"
+        assert list(after(index.among(kinds=(R,)), 0)) == [3]
         assert list(after(index.among(), 0)) == [1, 2, 3, 4, 5, 6]
         assert [index.opened(kind) for kind in (D, A, R)] == [3, 1, 1]
         index.set(rows[0], RowState.HELD)

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hornetmail.web import mailview
+from tests.strategies import any_bytes
 
 HEAD = b"From: =?utf-8?q?J=C3=B6rg?= <joerg@example.com>\r\nTo: a@example.test\r\nSubject: =?utf-8?b?R3LDvMOfZQ==?=\r\n"
 HTML = b"MIME-Version: 1.0\r\nContent-Type: text/html; charset=utf-8\r\n\r\n"
@@ -138,7 +139,7 @@ def test_plain_text_is_escaped_and_linked() -> None:
     assert '<span class="quoted">&gt; quoted &lt;i&gt;</span>' in made
 
 
-@given(st.binary(max_size=400))
+@given(any_bytes(400))
 @settings(max_examples=100, deadline=None)
 def test_nothing_that_arrives_raises(data: bytes) -> None:
     """Catches a mail that cannot be opened."""

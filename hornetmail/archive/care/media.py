@@ -19,7 +19,16 @@ from zope.interface import implementer
 
 from hornetmail.archive.care.watch import MediaWatch
 from hornetmail.archive.keys.keystore import KeyStore
-from hornetmail.archive.media.medium import IMedium, IPlace, Medium, MediumError, MediumMissing, PlaceTrouble, identity_at
+from hornetmail.archive.media.medium import (
+    IMedium,
+    IPlace,
+    Medium,
+    MediumError,
+    MediumMissing,
+    MediumUnread,
+    PlaceTrouble,
+    identity_at,
+)
 from hornetmail.archive.media.register import Entry, MediumRefused, Register
 from hornetmail.archive.media.roster import Media
 from hornetmail.archive.media.settings import settings_for
@@ -259,12 +268,20 @@ class MediaCare:
         self._copied[number] = 0
         # It may have been the active one a moment ago, and a pack for it be on its way.
         await self._parts.sealed()
+        unread: list[str] = []
         for folder in _MOVED:
             for name, _ in await self._parts.offload(source.names, folder):
                 if self._stopping:
                     return
-                await self._move_object(source, target, name)
+                try:
+                    await self._move_object(source, target, name)
+                except MediumUnread as error:
+                    # It alone stays behind; the others are out of danger.
+                    unread.append(str(error))
+                    continue
                 self._copied[number] += 1
+        if unread:
+            raise MediumError(f"{len(unread)} objects do not read, all others are moved; the first: {unread[0]}")
         left = await self._parts.index().read(_left, number)
         if left:
             raise MediumError(f"{left} packs that the index has on medium {number} are not there: see archive verify")

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from hornetmail.archive.keys.keyring import KEYRING_NAME, KeyReplaced, Keyring, KeyTrouble
-from hornetmail.archive.media.medium import IMedium, MediumError, MediumMissing
+from hornetmail.archive.media.medium import IMedium, MediumError, MediumMissing, MediumUnread
 from hornetmail.core.archive.archived import ArchiveError
 from hornetmail.disk.files import Disk
 
@@ -104,6 +104,9 @@ class KeyStore:
                     continue
                 except KeyReplaced:
                     raise
+                except MediumUnread as error:
+                    trouble = trouble or KeyTrouble(str(error))
+                    continue
                 except KeyTrouble as error:
                     trouble = trouble or error
                     continue

@@ -34,6 +34,9 @@ _AWAY = frozenset(
 )  # fmt: skip
 """What a share or disk says that went away."""
 
+_BAD = frozenset({errno.EIO, errno.EBADMSG, errno.EUCLEAN})
+"""What a disk says of a file with a bad sector, or one that its file system finds damaged; others may be sound."""
+
 
 def _trouble(error: OSError) -> PlaceTrouble:
     kind = PlaceAway if error.errno in _AWAY else PlaceTrouble
@@ -111,6 +114,10 @@ class _Visit:
                 return file.read(length)
         except FileNotFoundError:
             raise PlaceMissing(name) from None
+        except OSError as error:
+            if error.errno not in _BAD:
+                raise
+            raise PlaceTrouble(error.strerror or "it does not read") from error
 
     def names(self, prefix: str, after: str, limit: int) -> Sequence[tuple[str, int]]:
         """See IVisit."""

@@ -39,6 +39,10 @@ class MediumMissing(MediumError):
     """The medium is there, the object is not."""
 
 
+class MediumUnread(MediumError):
+    """The medium is there, and does not give this one object: a bad sector, a right that is missing, a storage class that has to be thawed. The others may read."""
+
+
 class MediumLocked(MediumError):
     """The store keeps the object for now; the message says until when."""
 
@@ -122,7 +126,8 @@ class IMedium(Interface):
         """Durable on return, all or nothing. Raises MediumError, DiskFull."""
 
     def get(name: str, start: int = 0, length: int = -1) -> bytes:
-        """A stretch of an object, shorter only at its end. Raises MediumMissing, MediumError."""
+        """A stretch of an object, shorter only at its end. Raises MediumMissing, MediumUnread (the medium is in reach, this stretch of the object does not read),
+        MediumError."""
 
     def names(prefix: str, after: str = "", limit: int = 0) -> Sequence[tuple[str, int]]:
         """Objects below a prefix that ends in ``/`` (or all, for ``""``), with their sizes, by name; those behind ``after``, and no more
@@ -199,7 +204,24 @@ class Medium:
             there.put(name, data)
 
     def get(self, name: str, start: int = 0, length: int = -1) -> bytes:
-        """See IMedium."""
+        """See IMedium. Whether one object does not read or the medium is no good at all is told by its identity; then it is read once more."""
+        try:
+            return self._get(name, start, length)
+        except (MediumMissing, MediumAway):
+            raise
+        except MediumError:
+            with self._visit() as there:
+                self._check(there)
+        try:
+            return self._get(name, start, length)
+        except (MediumMissing, MediumAway):
+            raise
+        except MediumError as error:
+            raise MediumUnread(
+                f"medium {self.number} ({self.where}) is there, but {name} does not read: {error.__cause__ or error}"
+            ) from error
+
+    def _get(self, name: str, start: int, length: int) -> bytes:
         with self._visit(name) as there:
             try:
                 data: bytes = there.get(name, start, length)
@@ -269,7 +291,14 @@ class Medium:
         """Read the identity anew. Raises PlaceMissing("medium"), PlaceTrouble."""
         self._seen = None
         mark = there.mark()
-        identity = _identity(there.get(IDENTITY, 0, LONGEST))
+        try:
+            raw = there.get(IDENTITY, 0, LONGEST)
+        except (PlaceMissing, PlaceAway):
+            raise
+        except PlaceTrouble as error:
+            # Where not even this reads, nothing can be said of anything else.
+            raise PlaceAway(str(error)) from error
+        identity = _identity(raw)
         if self._archive is not None and identity.archive != self._archive:
             raise PlaceTrouble(f"it holds another archive ({identity.archive})")
         if identity.format != FORMAT:

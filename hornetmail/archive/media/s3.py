@@ -244,7 +244,8 @@ class _Visit:
         }
         # The client takes no views; it holds this pack in memory while it is sent.
         version = self._place.ask("PUT", name, {}, headers, bytes(data)).headers[_VERSION]
-        if version not in ("", "null") and not name.startswith(_ONCE):
+        # "null": versions are not kept now, and those from when they were are still there.
+        if version and not name.startswith(_ONCE):
             # What was there before is wrapped keys under a root key that was replaced, say: it shall not be had again.
             for older, _ in self._versions(self._prefix + name):
                 if older != version:
@@ -326,7 +327,7 @@ class _Visit:
                     raise PlaceLocked(f"{name} is locked until {until[:10]}")
         with contextlib.suppress(PlaceMissing):
             version = self._place.ask("DELETE", name, {}, {}).headers[_VERSION]
-            if version not in ("", "null"):
+            if version:
                 self._delete_versions(name)
 
     def _delete_versions(self, name: str) -> None:

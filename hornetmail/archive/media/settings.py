@@ -37,8 +37,9 @@ class ShareSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
     @property
     def where(self) -> str:
         """For people."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
         port = "" if self.port == 445 else f":{self.port}"
-        return f"//{self.host}{port}/{self.share}" + (f"/{self.path}" if self.path else "")
+        return f"//{host}{port}/{self.share}" + (f"/{self.path}" if self.path else "")
 
 
 class BucketSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="s3"):
@@ -113,7 +114,7 @@ def _bucket(place: str) -> dict[str, object]:
     except ValueError as error:
         raise BadPlace(f"{place!r}: {error}") from None
     segments = [part for part in url.path.split("/") if part]
-    if url.scheme not in ("http", "https") or not url.hostname or url.username or url.query or not segments:
+    if url.scheme not in ("http", "https") or not url.hostname or url.username or url.query or not segments or port == 0:
         raise BadPlace(f"{place!r}: a bucket is written https://host/bucket or https://host/bucket/prefix")
     host = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
     endpoint = f"{url.scheme}://{host}" + (f":{port}" if port else "")

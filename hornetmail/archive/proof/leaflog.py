@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 
 import msgspec
 
-from hornetmail.archive.media.medium import IMedium, MediumMissing
+from hornetmail.archive.media.medium import IMedium, MediumMissing, MediumUnread
 from hornetmail.archive.proof.leafindex import LeafIndex
 from hornetmail.archive.proof.leaves import VOID, Frontier, decode_run, encode_run
 from hornetmail.core.archive.archived import ArchiveError
@@ -306,6 +306,13 @@ class LeafLog:
         self.append(run)
         return True
 
+    def goes_on(self, medium: IMedium) -> bool:
+        """Whether a medium has runs that begin behind this log's end. Raises MediumError."""
+        return any(
+            span_of(name, size)[1]
+            for name, size in medium.names(f"leaves/n{self._node}/", after=self.name_at(self.size), limit=1)
+        )
+
     def _merged_on(self, medium: IMedium) -> str:
         """The name of a merged run on a medium that begins before this log's end and goes on behind it. Only as many names are listed as can be its."""
         behind = self.name_at(max(0, self.size - MOST_MERGED - 1))
@@ -337,6 +344,6 @@ def runs_on(medium: IMedium, node: int, bad: Callable[[str, str], None], since: 
             if count and run[0] != first:
                 raise ValueError("another run than its name says")
             found.append(run)
-        except ValueError as error:
+        except (ValueError, MediumMissing, MediumUnread) as error:
             bad(f"medium {medium.number}: {name}", str(error))
     return sorted(found, key=lambda run: run[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 
-from hornetmail.archive.media.medium import IMedium, MediumError
+from hornetmail.archive.media.medium import IMedium, MediumError, MediumUnread
 from hornetmail.archive.proof.stamps import Stamp, StampBroken, read_stamp
 from hornetmail.archive.proof.stampsheets import SHEET, STAMP_SUFFIX, encode_sheet, number_in, sheet_of, stamps_of
 from hornetmail.archive.proof.stampsheets import SUFFIX as SHEET_SUFFIX
@@ -199,13 +199,13 @@ class StampLog:
             elif not full:
                 continue
             elif name in there:
-                if medium.get(name) != self._path(number).read_bytes():
-                    found.append((name, "the stamp was changed"))
+                if what := _otherwise(medium, name, self._path(number).read_bytes(), "the stamp was changed"):
+                    found.append((name, what))
             elif sheet not in sheets:
                 sheets.add(sheet)
                 mine = self._sheet(number - number % SHEET)
-                if mine is not None and medium.get(sheet) != mine:
-                    found.append((sheet, "a stamp in it was changed"))
+                if mine is not None and (what := _otherwise(medium, sheet, mine, "a stamp in it was changed")):
+                    found.append((sheet, what))
         return found
 
     @property
@@ -217,3 +217,11 @@ class StampLog:
 
     def _path(self, number: int) -> Path:
         return self._directory / f"{number:020d}{STAMP_SUFFIX}"
+
+
+def _otherwise(medium: IMedium, name: str, wanted: bytes, what: str) -> str:
+    """``what`` if a medium holds something else of that name, or that it does not read; ``""``: it is as wanted. Raises MediumError."""
+    try:
+        return "" if medium.get(name) == wanted else what
+    except MediumUnread as error:
+        return str(error)

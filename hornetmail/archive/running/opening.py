@@ -8,7 +8,7 @@ from pathlib import Path
 from twisted.internet.defer import DeferredLock
 from twisted.logger import Logger
 
-from hornetmail.archive.care.packs.rebuild import restore_leaves
+from hornetmail.archive.care.packs.leafrestore import restore_leaves
 from hornetmail.archive.care.packs.sealing import Sealer
 from hornetmail.archive.care.trust.stamping import Stamping
 from hornetmail.archive.index.files import IndexFiles
@@ -17,7 +17,7 @@ from hornetmail.archive.index.mails import Stored
 from hornetmail.archive.index.schema import MIGRATIONS
 from hornetmail.archive.keys.keyring import KeyTrouble
 from hornetmail.archive.keys.keystore import KeyStore
-from hornetmail.archive.media.medium import MediumError
+from hornetmail.archive.media.medium import IMedium, MediumError, MediumUnread
 from hornetmail.archive.media.roster import Media
 from hornetmail.archive.proof.leaflog import LeafLog
 from hornetmail.archive.running.footing import ArchiveSettings, Footing, OpenIndex, Standing, Surroundings, Threads, Voice
@@ -26,7 +26,7 @@ from hornetmail.archive.store.parts import find_part
 from hornetmail.archive.store.records import RecordCodec
 from hornetmail.archive.store.shelf import Shelf, locate_part
 from hornetmail.archive.store.staging import Staging, StagingEnds
-from hornetmail.core.archive.archived import ArchiveError
+from hornetmail.core.archive.archived import ArchiveError, Finding
 from hornetmail.db.engines import DatabaseBroken
 from hornetmail.db.migrate import SchemaError
 from hornetmail.db.pool import Database, Watch
@@ -89,17 +89,19 @@ class Opening:
         holdings.keys.publish(holdings.media.active)
         holdings.leaves.begin()
 
-    def restore(self) -> None:
+    def restore(self) -> Sequence[Finding]:
         """See ``Archive``."""
         if self._root is None:
             raise KeyTrouble("restoring needs the key")
         holdings = self._holdings
         if not holdings.keys.exists:
             holdings.keys.restore(holdings.media.all(), self._root)
+        else:
+            holdings.keys.open(self._root)
         holdings.leaves.replay()
         try:
-            restore_leaves(holdings.leaves, holdings.media, holdings.node)
-            self._stamping.restore()
+            found = list(self._stamping.restore())
+            return found + restore_leaves(holdings, self._stamping.stamped)
         finally:
             holdings.leaves.close()
 
@@ -143,8 +145,8 @@ class Opening:
         watch.look()
         for problem in self._unite():
             alarm("archive-keyring", problem)
-        self._open_leaves()
         self._stamping.open()
+        self._open_leaves()
         holdings.staging.replay(holdings.leaves.size)
         if damaged := holdings.staging.damaged:
             first = next(iter(damaged.values()))[0]
@@ -166,13 +168,27 @@ class Opening:
             self._voice.alarm("archive-leaves", f"the leaf log was damaged, and is restored from the media: {error}")
             leaves.set_aside(f"leaves-damaged-{int(self._holdings.seconds() * 1000)}")
             leaves.replay()
-        if not leaves.known:
-            restore_leaves(leaves, media, self._holdings.node)
-            return
         away = self._footing.watch.away()
         near = [medium for medium in media.all() if medium.number not in away]
-        while any(leaves.catch_up(medium) for medium in near):
-            pass
+        if leaves.known and self._catches_up(near):
+            return
+        if found := restore_leaves(self._holdings, self._stamping.stamped):
+            first = f"{found[0].where}: {found[0].what}"
+            self._voice.alarm("archive-leaves", f"the leaf log was lost, and the media do not have all of it; first: {first}")
+
+    def _catches_up(self, near: Sequence[IMedium]) -> bool:
+        """Take what these media have more; False: a run that comes next is damaged, or is missing while later ones are there."""
+        leaves = self._holdings.leaves
+        try:
+            while any(leaves.catch_up(medium) for medium in near):
+                pass
+        except MediumUnread:
+            return False
+        except MediumError:
+            raise
+        except ArchiveError:
+            return False
+        return not any(leaves.goes_on(medium) for medium in near)
 
     # -- index ----------------------------------------------------------------------------------------------------------------
 
@@ -243,6 +259,12 @@ class Opening:
             for problem in await holdings.in_thread(self._unite):
                 self._voice.here("archive-keyring", problem)
             await self._try_index()
+            return
+        try:
+            # What it waits for may have been the key.
+            await self.come_up()
+        except MediumError as error:
+            self.wait(error)
 
     async def _unlock_without_keyring(self, root: bytes) -> None:
         """It waits for its keyring, which only the key can take from a medium."""

@@ -87,7 +87,7 @@ class Reading:
 
     def _open(self, row: MailRow, pack: PackRow | None) -> bytes:
         shelf = self._holdings.shelf
-        return shelf.mail(shelf.record(pack, row.start, row.length))[1]
+        return shelf.mail(shelf.record(pack, row.start, row.length, row.record))[1]
 
     async def figures(self) -> ArchiveFigures:
         """See ``IArchive``."""

@@ -9,7 +9,7 @@ import msgspec
 from hornetmail.archive.media.medium import MediumMissing
 from hornetmail.archive.media.roster import Media
 from hornetmail.archive.store.packs import Group, PackHead, SealedPack
-from hornetmail.archive.store.records import Kind, MailMeta, RecordBroken, RecordCodec, assemble
+from hornetmail.archive.store.records import Kind, MailMeta, RecordBroken, RecordCodec, assemble, read_header
 from hornetmail.archive.store.staging import Staging
 from hornetmail.db.engines import Cursor
 from hornetmail.disk.records import BadRecord, Position
@@ -122,16 +122,22 @@ class Shelf:
         self._media = media
         self._codec = codec
 
-    def record(self, pack: PackRow | None, start: int, length: int) -> bytes:
-        """The bytes of a record. Raises KeyError (moved meanwhile), MediumError, RecordBroken."""
+    def record(self, pack: PackRow | None, start: int, length: int, wanted: bytes) -> bytes:
+        """The bytes of the record with the ID ``wanted``, which lies there. Raises KeyError (moved meanwhile), MediumError, RecordBroken (also if another one lies there: it may be
+        whole, and somebody else's)."""
         if pack is None:
+            where = f"staged record at {length}/{start}"
             try:
-                return self._staging.read(Position(length, start))
+                data = self._staging.read(Position(length, start))
             except BadRecord as error:
-                raise RecordBroken(f"staged record at {length}/{start}: {error}") from None
-        data = self._media.get(pack.medium).get(pack.name, start, length)
-        if len(data) != length:
-            raise RecordBroken(f"{pack.name} on medium {pack.medium} is cut off at {start + len(data)}")
+                raise RecordBroken(f"{where}: {error}") from None
+        else:
+            where = f"{pack.name} on medium {pack.medium}"
+            data = self._media.get(pack.medium).get(pack.name, start, length)
+            if len(data) != length:
+                raise RecordBroken(f"{where} is cut off at {start + len(data)}")
+        if (there := read_header(data).record) != wanted:
+            raise RecordBroken(f"{where}: record {there.hex()} lies where the index has {wanted.hex()}")
         return data
 
     def mail(self, data: bytes) -> tuple[MailMeta, bytes]:
@@ -147,7 +153,11 @@ class Shelf:
             if position is None and located is None:
                 break
             try:
-                data = self._staging.read(position) if position is not None else self.record(*located)  # type: ignore[misc]
+                if position is not None:
+                    data = self._staging.read(position)
+                else:
+                    assert located is not None
+                    data = self.record(*located, record)
             except KeyError:
                 continue
             except MediumMissing:

@@ -24,6 +24,7 @@ from hornetmail.archive.media.register import Means, Register
 from hornetmail.archive.media.roster import Media
 from hornetmail.compose.ground.foundations import Foundations
 from hornetmail.compose.rooms.delivery import House, Lines, Stores, delivery_of
+from hornetmail.compose.rooms.marks import EVERY, Marks
 from hornetmail.compose.rooms.people import People
 from hornetmail.compose.rooms.safety import Safety
 from hornetmail.compose.rooms.stores import renew
@@ -262,6 +263,7 @@ class MailRooms:
         config = base.config
         for store in ("queue", "portal", "recipients", "archive"):
             await renew(base, store)
+        marks = Marks(people.control, config.node)
         queue = await open_queue(
             base.reactor,
             base.directory("queue"),
@@ -275,8 +277,11 @@ class MailRooms:
             database_key=base.database_key("queue"),
             alarm=lambda code, text: _queue_alarm(base, code, text),
             watch=base.watch("queue"),
+            mark=await marks.last(),
         )
         base.at_close(queue.close)
+        base.at_close(lambda: marks.write(queue))
+        base.jobs.append(Job("queue mark", EVERY, lambda: marks.write(queue), first=EVERY))
         portal_database = await _portal_database(base)
         portal = PortalStore(
             base.reactor,

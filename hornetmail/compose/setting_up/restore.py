@@ -8,7 +8,7 @@ The file ``restoring`` in the data directory says that one was begun. No service
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,14 +25,26 @@ from hornetmail.archive.care.copies.backup import (
     read_manifest,
     read_pieces,
 )
-from hornetmail.archive.care.copies.mirror import NUMBER, copy_object
+from hornetmail.archive.care.copies.mirror import NUMBER, put_copy
 from hornetmail.archive.care.terms.retention import mark_rebuilt
 from hornetmail.archive.index.schema import MIGRATIONS
 from hornetmail.archive.keys import paper
 from hornetmail.archive.keys.keyring import Keyring
 from hornetmail.archive.keys.keystore import KeyStore
 from hornetmail.archive.keys.rootstore import RootStore
-from hornetmail.archive.media.medium import IDENTITY, Identity, IMedium, IPlace, Medium, PlaceTrouble, identity_at
+from hornetmail.archive.media.medium import (
+    IDENTITY,
+    Identity,
+    IMedium,
+    IPlace,
+    Medium,
+    MediumError,
+    MediumMissing,
+    MediumUnread,
+    PlaceTrouble,
+    identity_at,
+)
+from hornetmail.archive.media.readaround import read_around
 from hornetmail.archive.media.register import Means
 from hornetmail.archive.media.roster import Media
 from hornetmail.archive.media.settings import DirectorySettings, Settings, settings_for
@@ -197,13 +209,16 @@ class _Restore:
             await self._restore_control(dumped, manifest.secrets)
             control = name.stamp
         media, number = await self._restore_media(identity)
-        copied = await base.offload(self._copy, source, media.active) if identity.medium == NUMBER else 0
+        unread: list[Finding] = []
+        copied = await base.offload(self._copy, source, media.active, unread) if identity.medium == NUMBER else 0
         archive = archive_of(base, root, media)
-        await base.offload(archive.restore)
+        unread += await base.offload(archive.restore)
         quick = found is not None and await self._restore_index(
             source, found[1], ring, media, number if identity.medium == NUMBER else 0
         )
-        findings = [Finding("backup", flaw) for flaw in flaws] + await self._open(archive, rebuild=not quick)
+        findings = (
+            [Finding("backup", flaw) for flaw in flaws] + unread + await self._open(archive, rebuild=not quick or bool(unread))
+        )
         try:
             mails = (await archive.figures()).mails
         finally:
@@ -347,14 +362,14 @@ class _Restore:
         await base.offload(media.active.claim, archive)
         return media, number
 
-    def _copy(self, source: IMedium, target: IMedium) -> int:
-        """Keys first: without them the rest is nothing."""
+    def _copy(self, source: IMedium, target: IMedium, flaws: list[Finding]) -> int:
+        """Keys first: without them the rest is nothing. What does not read is told to ``flaws``, and costs nothing beside itself: of a pack all that reads is taken."""
         there = dict(target.names(""))
         names = [(name, size) for name, size in source.names("") if name != IDENTITY and not name.startswith("test/")]
         copied = 0
         for name, size in sorted(names, key=lambda one: ("/" in one[0], one[0])):
             if there.get(name) != size or "/" not in name:
-                copied += copy_object(source, target, name) > 0
+                copied += _copy_one(source, target, name, size, flaws)
                 if copied and copied % 100 == 0:
                     self._say(f"{copied} of {len(names)} objects copied")
         return copied
@@ -369,12 +384,20 @@ class _Restore:
             base.disk.unlink(path.with_name(path.name + suffix), missing_ok=True)
         if manifest.schema > len(MIGRATIONS):
             return False
-        names = {pack_id_of(name) for medium in media.all() for name, _ in await base.offload(medium.names, "")} - {b""}
+        names: set[bytes] = set()
+        away: list[int] = []
+        for medium in media.all():
+            try:
+                names |= {pack_id_of(name) for name, _ in await base.offload(medium.names, "")} - {b""}
+            except MediumError as error:
+                # What the backup says of it is believed: its mail is found, and says when it is opened where it lies.
+                self._say(f"{error}; its mail is known by the backup")
+                away.append(medium.number)
         try:
             await base.offload(_write, path, source, manifest)
             database = await base.open_database(base.reactor, f"sqlite://{path}", MIGRATIONS, key=ring.database_key())
             try:
-                whole = await database.read(_knows_all, names)
+                whole = await database.read(_knows_all, names, away)
                 if whole:
                     await database.run(_enter, united)
             finally:
@@ -420,6 +443,24 @@ def _backup_at(
     raise SetupError(f"there is no backup {stamp} on this medium")
 
 
+def _copy_one(source: IMedium, target: IMedium, name: str, size: int, flaws: list[Finding]) -> bool:
+    """Whether it was written. In a thread. Raises MediumError."""
+    try:
+        data = source.get(name)
+    except MediumMissing as error:
+        flaws.append(Finding(name, str(error)))
+        return False
+    except MediumUnread as error:
+        flaws.append(Finding(name, str(error)))
+        if not pack_id_of(name):
+            return False
+        try:
+            data = read_around(source, name, size).data
+        except MediumUnread:
+            return False
+    return put_copy(data, target, name) > 0
+
+
 def _write(path: Path, source: IMedium, manifest: Any) -> None:
     with path.open("xb") as file:
         path.chmod(0o600)
@@ -427,8 +468,9 @@ def _write(path: Path, source: IMedium, manifest: Any) -> None:
             file.write(piece)
 
 
-def _knows_all(cursor: Cursor, names: set[bytes]) -> bool:
-    known = {bytes(row[0]) for row in cursor.execute("SELECT pack FROM pack").fetchall()}
+def _knows_all(cursor: Cursor, names: set[bytes], away: Sequence[int]) -> bool:
+    """Whether it has just the packs that are there, but for those on media that are away."""
+    known = {bytes(pack) for pack, medium in cursor.execute("SELECT pack, medium FROM pack").fetchall() if medium not in away}
     (staged,) = cursor.execute("SELECT count(*) FROM mail WHERE pack IS NULL").fetchone()
     return known == names and not staged
 

@@ -20,9 +20,6 @@ from hornetmail.compose.setting_up.setup import SetupError
 from hornetmail.core.archive.archived import ArchiveError
 from hornetmail.interfaces.restoring import Found, IRestoring, RestoreRefused, RestoreSource, RestoreState
 
-GUESSES = 20
-"""Wrong tokens until none is taken any more."""
-
 _TROUBLE = (SetupError, ArchiveError, OSError, ValueError)
 
 
@@ -35,7 +32,6 @@ class Restoring:
     def __init__(self, give_way: Callable[[], None]) -> None:
         self._give_way = give_way
         self._token = secrets.token_hex(16)
-        self._guesses = 0
         self._base: Foundations | None = None
         self._empty: Callable[[], bool] = lambda: False
         self._still_empty: Callable[[], Awaitable[bool]] | None = None
@@ -61,11 +57,8 @@ class Restoring:
         return RestoreState(phase, tuple(self._lines), self._problem)
 
     def trusts(self, token: str) -> bool:
-        """See IRestoring."""
-        if self._guesses < GUESSES and hmac.compare_digest(token.strip().encode(), self._token.encode()):
-            return True
-        self._guesses += 1
-        return False
+        """See IRestoring. Nobody guesses 128 bits; if wrong ones shut the page, strangers could, and a page from before a restart that still asks how far it is."""
+        return hmac.compare_digest(token.strip().encode("utf-8", "replace"), self._token.encode())
 
     async def look(self, source: RestoreSource) -> Found:
         """See IRestoring."""
@@ -90,6 +83,8 @@ class Restoring:
             raise RestoreRefused("nothing was looked at yet")
         if not await self._open():
             raise RestoreRefused("this installation is not empty: nothing is restored over what it holds")
+        if self._phase == "running":
+            raise RestoreRefused("a restore is under way already")
         self._wanted = Wanted(wanted.source, wanted.text, wanted.password, backup, used=True)
         self._phase, self._problem = "running", ""
         self._lines = ["The service gives way."]
@@ -115,6 +110,14 @@ class Restoring:
         for line in self._lines:
             self.log.info("restore: {line}", line=line)
         return True
+
+    def late(self) -> None:
+        """Something came while the service gave way: it stays, and nothing is restored over it."""
+        self._phase, self._wanted = "", None
+        self._problem = (
+            "mail came, or somebody set something up here, just before the service had given way: nothing was restored"
+        )
+        self.log.error("the restore was not begun: {problem}", problem=self._problem)
 
     def over(self, done: bool, begun: bool) -> None:
         """After ``run``. ``begun``: something was changed already, so that no service can start here before it is ended."""

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import datetime
-import functools
-
 import msgspec
 
 from hornetmail.core.mail.address import in_a_labels, key_of
-
-_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+from hornetmail.core.mail.dates import rfc5322_date
+from hornetmail.core.mail.fields import each_field
 
 _SPECIAL = frozenset("()<>;\\")
 
@@ -32,18 +28,6 @@ class Hop(msgspec.Struct, frozen=True, gc=False):
     lmtp: bool = False
     smtputf8: bool = False
     cipher: str = ""
-
-
-def rfc5322_date(seconds: float) -> str:
-    """Unix seconds as a date-time of RFC 5322 section 3.3, in UTC."""
-    return _date(int(seconds // 1))
-
-
-@functools.lru_cache(maxsize=8)
-def _date(seconds: int) -> str:
-    """Messages of the same second share it."""
-    at = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
-    return f"{_DAYS[at.weekday()]}, {at.day} {_MONTHS[at.month - 1]} {at.year} {at:%H:%M:%S} +0000"
 
 
 def protocol(hop: Hop) -> str:
@@ -91,9 +75,9 @@ def own(header: bytes, by: str) -> list[str]:
     if token not in header:
         return []
     found: list[str] = []
-    for field in fields(header):
-        if field[:9].lower() == b"received:" and token in field:
-            _, mark, rest = field.partition(b" for <")
+    for field in each_field(header):
+        if field[1].lower() == b"received" and token in field[2]:
+            _, mark, rest = field[2].partition(b" for <")
             found.append(key_of(rest.partition(b">;")[0].decode("utf-8", "replace")) if mark else "")
     return found
 
@@ -101,15 +85,3 @@ def own(header: bytes, by: str) -> list[str]:
 def loops(lines: list[str], recipient: str) -> bool:
     """Whether ``own`` lines show that mail for this recipient comes round again. Lines that name nobody count from the third on."""
     return key_of(recipient) in lines or lines.count("") >= 3
-
-
-def fields(header: bytes) -> list[bytes]:
-    """A header block as its fields, folded lines kept together (still folded), without the last CRLF of each. Linear in its length
-    (``tests/cost/test_mime.py``)."""
-    out: list[list[bytes]] = []
-    for line in header.split(b"\r\n"):
-        if line[:1] in (b" ", b"\t") and out:
-            out[-1].append(line)
-        elif line:
-            out.append([line])
-    return [b"\r\n".join(lines) for lines in out]

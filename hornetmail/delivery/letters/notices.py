@@ -6,7 +6,6 @@ Each goes into the queue under a request ID made of what it is about, so that sa
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from email.utils import formatdate
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -17,6 +16,7 @@ from hornetmail.core.events import Alarm
 from hornetmail.core.failover.verdict import Verdict
 from hornetmail.core.mail.address import domain_of
 from hornetmail.core.mail.bounce import Bounce, answerable, by_spf, wants
+from hornetmail.core.mail.dates import rfc5322_date
 from hornetmail.core.mail.dsn import HEAD_BYTES, Action, Fate, Notification, compose, header_of, plain_notice
 from hornetmail.core.mail.envelope import Direction, Door, Envelope, Origin, Recipient
 from hornetmail.core.served import Domain, Mailbox, Role
@@ -101,7 +101,7 @@ class Notices:
         orcpt = next((each.orcpt for each in message.envelope.recipients if each.address == row.address), "")
         until = ""
         if delayed:
-            until = formatdate(self._clock.seconds() + max(0.0, self._backoff.give_up - row.worked))
+            until = rfc5322_date(self._clock.seconds() + max(0.0, self._backoff.give_up - row.worked))
         return Fate(row.address, verdict.reply, verdict.host, orcpt, until)
 
     async def _notify(self, action: Action, message: Message, fates: tuple[Fate, ...], request: str) -> None:
@@ -111,9 +111,9 @@ class Notices:
             action=action,
             hostname=self._hostname,
             to=message.envelope.sender,
-            date=formatdate(self._clock.seconds()),
+            date=rfc5322_date(self._clock.seconds()),
             unique=self._unique(),
-            arrived=formatdate(message.arrived),
+            arrived=rfc5322_date(message.arrived),
             fates=fates,
             head=head,
             envid=message.envelope.envid,
@@ -176,7 +176,7 @@ class Notices:
         for an address outside."""
         now = self._clock.seconds()
         data = plain_notice(
-            hostname=self._hostname, to=address, subject=subject, date=formatdate(now), unique=self._unique(), lines=lines
+            hostname=self._hostname, to=address, subject=subject, date=rfc5322_date(now), unique=self._unique(), lines=lines
         )
         await self._post(tenant, address, data, request, domain)
 

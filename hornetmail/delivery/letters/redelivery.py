@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from email.utils import formatdate
 
 import msgspec
 from twisted.internet.interfaces import IReactorTime
@@ -12,6 +11,7 @@ from zope.interface import implementer
 from hornetmail.core.archive.archived import ArchivedMail, Handed, Refused
 from hornetmail.core.delivery.queued import Message
 from hornetmail.core.mail.address import AddressError, key_of, parse
+from hornetmail.core.mail.dates import rfc5322_date
 from hornetmail.core.mail.envelope import Direction, Door, Envelope, Origin, Recipient
 from hornetmail.core.served import Mailbox, Person, Role, Scope
 from hornetmail.delivery.letters.enclosed import Cover, Fitness, Unfit, around
@@ -80,9 +80,9 @@ class Redelivery:
             mail.hit.id,
             target.address,
             target.domain,
-            formatdate(self._clock.seconds()),
+            rfc5322_date(self._clock.seconds()),
             self._unique(),
-            formatdate(mail.hit.received or mail.hit.date),
+            rfc5322_date(mail.hit.received or mail.hit.date),
             mail.sha256,
         )
 

@@ -68,6 +68,7 @@ class Snapshot:
         self.size = 0
         self.recent = 0
         self.unseen = 0
+        self.recent = 0
         self._recent: list[tuple[int, int]] = []
         self._recent_from = modseq
 

@@ -222,7 +222,7 @@ class _Fetch:
         """The first words of messages (RFC 8970); of one without text they are empty."""
         parts = {uid: shown(tree) for uid, tree in trees.items()}
         read = [(uid, part) for uid, part in parts.items() if part is not None]
-        texts = await self.view.folder.pieces([(uid, part.body, wanted(part)) for uid, part in read])
+        texts = await self.view.folder.pieces([(uid, part.body, wanted(part)) for uid, part in read]) if read else ()
         found = dict.fromkeys((uid for uid, part in parts.items() if part is None), b"")
         for (uid, part), text in zip(read, texts, strict=True):
             if text is not None:

@@ -94,8 +94,13 @@ async def _status_line(session: ImapSession, name: str, items: Sequence[str], fo
         "UIDVALIDITY": figures.uidvalidity,
         "UNSEEN": figures.unseen,
         "SIZE": figures.size,
+<<<<<<< HEAD
         "APPENDLIMIT": session.site.policy.append_bytes,
         "HIGHESTMODSEQ": figures.modseq,
+=======
+        "HIGHESTMODSEQ": figures.modseq,
+        "APPENDLIMIT": session.site.policy.append_bytes,
+>>>>>>> main
     }
     if "DELETED" in items:
         values["DELETED"] = sum("\\Deleted" in entry.flags for entry in await folder.entries())

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import enum
-import re
 import unicodedata
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 
 from hornetmail.core.folder import Entry
+from hornetmail.core.mail.dates import parse_day
 from hornetmail.mime.headers import Mailaddress, decode_text, every, fields
 from hornetmail.mime.structure import Part
 from hornetmail.mime.transfer import PIECE_BYTES, texts
 from hornetmail.servers.imap.view import View
 from hornetmail.wire.imap import search as keys
-from hornetmail.wire.imap.dates import day_of, parse_date
+from hornetmail.wire.imap.dates import day_of
 from hornetmail.wire.imap.sequences import SequenceSet
 
 
@@ -30,10 +30,6 @@ class Need(enum.IntEnum):
 
 _SUMMARISED = {"subject": "subject", "message-id": "message_id", "in-reply-to": "in_reply_to", "date": "date"}
 _ADDRESSES = {"from": "from_", "to": "to", "cc": "cc", "bcc": "bcc"}
-
-_SENT = re.compile(
-    rb"(?:[A-Za-z]{2,10}\.?,?\s{0,5})?([0-9]{1,2})[\s-]{1,5}([A-Za-z]{3})[A-Za-z]{0,6}[\s-]{1,5}([0-9]{2,4})(?![0-9])"
-)
 
 
 class Content:
@@ -64,11 +60,7 @@ class Content:
     def sent(self) -> int | None:
         """The day of the Date field as it is written there."""
         summary = self.root.summary
-        match = _SENT.match(summary.date.strip()) if summary is not None and summary.date else None
-        if match is None:
-            return None
-        day, month, year = match.groups()
-        return parse_date(b"%b-%b-%d" % (day, month, _year(year)))
+        return parse_day(summary.date) if summary is not None and summary.date else None
 
     def headers(self) -> str:
         """All fields of the message."""
@@ -81,12 +73,6 @@ class Content:
         if self._body is None:
             self._body = composed("\n".join("".join(pieces) for pieces in _texts(self.root, self.data, top=True)))
         return needle in self._body
-
-
-def _year(digits: bytes) -> int:
-    """RFC 5322 section 4.3: two digits below 50 are of this century, others and three digits count from 1900."""
-    year = int(digits)
-    return year if len(digits) == 4 else year + (2000 if len(digits) == 2 and year < 50 else 1900)
 
 
 def composed(text: str) -> str:

@@ -36,7 +36,11 @@ STRANGER = "IMAP4rev1 SASL-IR LITERAL- ID ENABLE IDLE"
 INSIDE = (
     "IMAP4rev1 LITERAL+ ID ENABLE IDLE NAMESPACE UIDPLUS MOVE UNSELECT CHILDREN SPECIAL-USE CREATE-SPECIAL-USE "
     "LIST-EXTENDED LIST-STATUS ESEARCH STATUS=SIZE CONDSTORE QRESYNC SEARCHRES WITHIN PARTIAL SORT SORT=DISPLAY ESORT "
+<<<<<<< HEAD
     "THREAD=ORDEREDSUBJECT THREAD=REFERENCES PREVIEW MULTIAPPEND REPLACE BINARY"
+=======
+    "THREAD=ORDEREDSUBJECT THREAD=REFERENCES PREVIEW MULTIAPPEND REPLACE"
+>>>>>>> main
 )
 REREAD_SECONDS = 30.0
 """NOOP looks at the folder anew without a hint when it did not for so long: hints may be lost, and other programs give none."""
@@ -56,10 +60,16 @@ class ImapSession(Session):
         self.person: Person | None = None
         self.mounts = Mounts(())
         self.view: View | None = None
+<<<<<<< HEAD
         self.exchange: LogIn | None = None
         self.tries = 0
         self._compressed = False
         self.enabled = Enabled()
+=======
+        self.enabled = Enabled()
+        self.exchange: LogIn | None = None
+        self.tries = 0
+>>>>>>> main
         self._broken = 0
         self._early = 0
         self.appending: Appending | None = None

@@ -7,7 +7,8 @@ from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hornetmail.core.folder import Entry, FolderError
-from hornetmail.mime.headers import Mailaddress, decode_text, message_ids, parse_date
+from hornetmail.core.mail.dates import parse_date
+from hornetmail.mime.headers import Mailaddress, decode_text, message_ids
 from hornetmail.mime.structure import Part, Summary
 from hornetmail.mime.subject import base_subject, casemapped
 from hornetmail.mime.threads import Threaded, by_references, in_order, ordered_subject, rendered

@@ -146,9 +146,9 @@ class View:
         """Read what changed since the last time. Raises FolderError, NONEXISTENT when the folder has gone."""
         self.dirty = False
         top = self.uids[-1] if self.uids else 0
-        since = self.modseq
         if not self.folder.there:
             raise FolderError("NONEXISTENT", "The selected mailbox has gone")
+        since = self.modseq
         changes = await self.folder.changes(self.modseq)
         for entry in changes:
             uid = entry.uid

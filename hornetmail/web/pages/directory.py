@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hornetmail.access.rights import Right
@@ -16,6 +17,9 @@ from hornetmail.web.render import Renderer, redirect
 from hornetmail.web.visit import Answer, Form, Route, Visit
 
 PAGE = 100
+
+SHOWN = 12
+"""Decisions about the mode, on a domain's page."""
 
 
 class DirectoryPages:
@@ -68,6 +72,7 @@ class DirectoryPages:
             typed=typed,
             problem=friendly(problem),
             boxes=boxes,
+            decisions=folded(domain.explanation.get("decisions", ()))[:SHOWN] if domain is not None else [],
         )
 
     async def add_domain(self, visit: Visit) -> Answer:
@@ -244,6 +249,17 @@ def _days(text: str) -> float:
 
 def _roles(form: Form) -> list[Role]:
     return [role for role in Role if role.value in form.all("role")]
+
+
+def folded(decisions: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Decisions about a mode, newest first; successive ones whose words differ by figures alone ("answers again (7 probes)") are the newest of them, with
+    their count, so that each next probe does not push away why the domain switched."""
+    found: list[dict[str, Any]] = []
+    for one in decisions:
+        words = re.sub(r"\d+", "", one["why"])
+        before = found.pop()["count"] if found and re.sub(r"\d+", "", found[-1]["why"]) == words else 0
+        found.append({**one, "count": one["count"] + before})
+    return found[::-1]
 
 
 _FIELDS = {

@@ -5,44 +5,29 @@ from __future__ import annotations
 import datetime
 import re
 
-MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_NUMBERS = {name.upper().encode("ascii"): n for n, name in enumerate(MONTHS, 1)}
+from hornetmail.core.mail.dates import MONTHS, ordinal
 
 _DATE_TIME = re.compile(rb"([ 0-9]?[0-9])-([A-Za-z]{3})-([0-9]{4}) ([0-9]{2}):([0-9]{2}):([0-9]{2}) ([+-])([0-9]{2})([0-9]{2})")
 _DATE = re.compile(rb"([0-9]{1,2})-([A-Za-z]{3})-([0-9]{4})")
-_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
 def parse_date_time(raw: bytes) -> float | None:
     """Unix seconds; None if it is no date."""
     match = _DATE_TIME.fullmatch(raw)
-    if match is None or match[2].upper() not in _NUMBERS:
+    day = ordinal(match[1], match[2], int(match[3])) if match is not None else None
+    if match is None or day is None:
+        return None
+    hour, minute, second = int(match[4]), int(match[5]), min(int(match[6]), 59)
+    if hour > 23 or minute > 59:
         return None
     offset = (int(match[8]) * 60 + int(match[9])) * (-60 if match[7] == b"-" else 60)
-    try:
-        local = datetime.datetime(
-            int(match[3]),
-            _NUMBERS[match[2].upper()],
-            int(match[1]),
-            int(match[4]),
-            int(match[5]),
-            min(int(match[6]), 59),
-            tzinfo=datetime.UTC,
-        )
-    except ValueError:
-        return None
-    return (local - _EPOCH).total_seconds() - offset
+    return float((day - _DAYS) * 86_400 + hour * 3600 + minute * 60 + second - offset)
 
 
 def parse_date(raw: bytes) -> int | None:
     """The day's ordinal (as ``datetime.date.toordinal``); None if it is no date."""
     match = _DATE.fullmatch(raw)
-    if match is None or match[2].upper() not in _NUMBERS:
-        return None
-    try:
-        return datetime.date(int(match[3]), _NUMBERS[match[2].upper()], int(match[1])).toordinal()
-    except ValueError:
-        return None
+    return ordinal(match[1], match[2], int(match[3])) if match is not None else None
 
 
 _DAYS: int = datetime.date(1970, 1, 1).toordinal()

@@ -188,7 +188,7 @@ class CorruptionCase(StampCase):
         archive = await self.begun()
         found = await archive.verify(full=True)
         for one in wrecks:
-            assert self.named(kind, one, found) or self.mended(kind, one), f"not named by verify: {found}"
+            assert self.named(kind, one, found) or self.mended(kept, kind, one), f"not named by verify: {found}"
         before = await self.readable(archive, kept)
         if not any(one.moved for one in wrecks):
             assert before >= everything - lost, f"lost {everything - lost - before}"
@@ -199,7 +199,7 @@ class CorruptionCase(StampCase):
         assert after >= everything - lost, f"lost with the rebuild: {everything - lost - after}"
         again = await archive.verify(full=True)
         for one in wrecks if kind not in MENDED else ():
-            assert self.named(kind, one, (*findings, *again)) or self.mended(kind, one), (
+            assert self.named(kind, one, (*findings, *again)) or self.mended(kept, kind, one), (
                 f"named no more after the rebuild: {(*findings, *again)}"
             )
         if kind == "keyring":
@@ -264,12 +264,12 @@ class CorruptionCase(StampCase):
             return told(found, "medium 1" if wreck.path.parent.name == "medium" else "medium 2")
         return told(found, name) or ("stamp" in kind and told(found, f"stamp {int(wreck.path.stem)}"))
 
-    def mended(self, kind: str, wreck: Wreck) -> bool:
+    def mended(self, kept: Kept, kind: str, wreck: Wreck) -> bool:
         """What needs no name: where no stamp here reads, the start takes all from the media; a label that says the same; bytes behind the last record of a log are what a
-        crash leaves, and are cut off."""
+        crash leaves, and are cut off; a pack of which nothing lives, and which is to go, is gone."""
         whole = (self.top.with_name("template") / wreck.path.relative_to(self.top)).read_bytes()
         if not wreck.path.exists():
-            return False
+            return kind == "pack" and not self.may_lose(kept, wreck)
         if kind == "identity":
             try:
                 return msgspec.json.decode(wreck.path.read_bytes(), type=Identity) == msgspec.json.decode(whole, type=Identity)

@@ -437,7 +437,7 @@ class _InStore(_Served):
         await self.refuses(MediumAway, medium.get, "packs/gone.pack")
         await self.refuses(MediumAway, medium.put, "packs/b.pack", b"y")
         await self.refuses(MediumAway, medium.delete, "packs/a.pack")
-        with self.place().visit() as there:
+        with place.visit() as there:
             left = await off(lambda: [name for name, _ in there.names("", "", 0)])
         assert left == ["packs/a.pack"], "nothing was written, and nothing removed"
 
@@ -461,7 +461,6 @@ class InSwift(_InStore, TestCase):
     """OpenStack Swift by its S3 face: a store that many run, and that shares no line with the other one of these tests."""
 
     many = 250  # its pages are made of 100
-    test_swapped_in_the_middle = None  # type: ignore[assignment]  # of the client alone: tried on the other store
 
     @classmethod
     def setUpClass(cls) -> None:

@@ -13,7 +13,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
 from hornetmail.archive.media import s3
-from hornetmail.archive.media.medium import Identity, Medium, MediumAway, MediumError
+from hornetmail.archive.media.medium import Identity, Medium, MediumAway, MediumError, MediumUnread
 from hornetmail.archive.media.s3 import BucketPlace
 from hornetmail.archive.media.settings import BucketSettings
 
@@ -151,3 +151,38 @@ class Lies(TestCase):
             return b"<Error><Code>RequestTimeTooSkewed</Code><Message>the difference is too large</Message></Error>"
 
         assert "RequestTimeTooSkewed" in await self.refuses(MediumAway, self.medium(skewed).put, "packs/a.pack", b"x")
+
+    async def test_one_object_in_cold_storage(self) -> None:
+        """Catches one object that was moved to a class which has to be thawed, by a rule of the bucket, taken for a store that is away or for a lost object."""
+
+        def cold(request: Request) -> bytes:
+            request.setResponseCode(403)
+            return b"<Error><Code>InvalidObjectState</Code><Message>not valid for the storage class</Message></Error>"
+
+        medium = self.medium(cold)
+        assert "packs/a.pack does not read" in await self.refuses(MediumUnread, medium.get, "packs/a.pack")
+
+    async def test_versions_from_before(self) -> None:
+        """Rule 23: catches deleted mail, and wrapped keys that were replaced, of which versions stay for good where the keeping of versions was suspended: such a store
+        calls what it writes then version ``null``, and still has those from before."""
+        kept = {"p/keyring": ["3f", "2e"], "p/packs/a.pack": ["1d"]}
+
+        def suspended(request: Request) -> bytes:
+            key = request.path.decode().removeprefix("/bucket/")
+            if request.method == b"GET":
+                named = request.args[b"prefix"][0].decode()
+                found = "".join(f"<Version><Key>{named}</Key><VersionId>{one}</VersionId></Version>" for one in kept[named])
+                return f"<ListVersionsResult><IsTruncated>false</IsTruncated>{found}</ListVersionsResult>".encode()
+            if b"versionId" in request.args:
+                kept[key].remove(request.args[b"versionId"][0].decode())
+                return b""
+            request.setHeader(b"x-amz-version-id", b"null")
+            if "null" not in kept[key]:
+                kept[key].insert(0, "null")
+            return b""
+
+        medium = self.medium(suspended)
+        await deferToThread(medium.put, "keyring", b"new keys")
+        assert kept["p/keyring"] == ["null"]
+        await deferToThread(medium.delete, "packs/a.pack")
+        assert kept["p/packs/a.pack"] == []

@@ -17,6 +17,7 @@ from hornetmail.wire.imap.names import Pattern, decode_name, encode_name
 from hornetmail.wire.imap.render import flag_list, mailbox_name, nstring, string
 from hornetmail.wire.imap.sequences import compressed, parse_sequence_set, spans_of_numbers, spans_of_uids
 from hornetmail.wire.imap.structure import body_structure, cut, envelope, pick_fields, span
+from tests.strategies import any_bytes
 
 NUMBER = st.integers(1, 30)
 SET = st.lists(
@@ -159,7 +160,7 @@ def test_dates_of_others() -> None:
 
 
 @settings(max_examples=100)
-@given(st.binary(max_size=40))
+@given(any_bytes(40))
 def test_strings_are_read_back(raw: bytes) -> None:
     """Catches quoting that changes a string, or 8-bit bytes in quotes."""
     out = string(raw)

@@ -26,7 +26,7 @@ from twisted.internet.defer import Deferred
 
 from hornetmail.archive.keys.keyring import Keyring
 from hornetmail.archive.keys.keystore import KeyStore
-from hornetmail.archive.media.medium import IMedium, MediumError, MediumMissing
+from hornetmail.archive.media.medium import IMedium, MediumError, MediumMissing, MediumUnread
 from hornetmail.archive.media.roster import Media
 from hornetmail.core.archive.archived import ArchiveError
 from hornetmail.db.dump import Dump, dump
@@ -272,8 +272,8 @@ class Made(msgspec.Struct, frozen=True):
 class Backups:
     """Makes them, lists them, drops old ones. One at a time: they share a lane of the jobs."""
 
-    WITHOUT = ("sessions", "schema_migrations")
-    """Tables of ``control.db`` that do not go along: who is logged in now."""
+    WITHOUT = ("sessions", "queue_marks", "schema_migrations")
+    """Tables of ``control.db`` that do not go along: who is logged in now, and how far a queue had come that does not go along either (rule 26)."""
 
     def __init__(self, sources: Sources, keep: Keep = Keep()) -> None:
         self._sources = sources
@@ -348,7 +348,7 @@ class Backups:
         name = listing.whole[-1]
         try:
             manifest: Manifest = await self._sources.offload(read_manifest, medium, name, seal)
-        except BackupBroken:
+        except (BackupBroken, MediumUnread):
             return None
         there = {one: size for parts in listing.objects.values() for one, size in parts.items()}
         whole = all(piece.start + piece.length <= there.get(manifest.objects[piece.number], 0) for piece in manifest.pieces)
@@ -452,6 +452,6 @@ def newest_backup(
         try:
             manifest = read_manifest(medium, name, seal)
             return name, manifest, read_control(medium, manifest, seal)
-        except (BackupBroken, MediumMissing) as error:
+        except (BackupBroken, MediumMissing, MediumUnread) as error:
             flawed(str(error))
     return None

@@ -74,6 +74,7 @@ class _Mail(msgspec.Struct, frozen=True):
     pack: int
     start: int
     length: int
+    record: bytes
 
 
 class Drill:
@@ -170,7 +171,7 @@ class Drill:
         return True
 
     def _raw(self, mail: _Mail, pack: PackRow) -> bytes:
-        return self._sources.shelf.mail(self._sources.shelf.record(pack, mail.start, mail.length))[1]
+        return self._sources.shelf.mail(self._sources.shelf.record(pack, mail.start, mail.length, mail.record))[1]
 
 
 def _quick_check(cursor: Cursor) -> str:
@@ -185,7 +186,7 @@ def _sample(cursor: Cursor, most: int) -> tuple[int, list[_Mail]]:
     for number in range(min(most, packed)):
         at = number * packed // min(most, packed)
         row = cursor.execute(
-            "SELECT id, sha256, pack, start, length FROM mail WHERE pack IS NOT NULL ORDER BY place LIMIT 1 OFFSET ?",
+            "SELECT id, sha256, pack, start, length, record FROM mail WHERE pack IS NOT NULL ORDER BY place LIMIT 1 OFFSET ?",
             (at,),
         ).fetchone()
         found.append(_Mail(*row))

@@ -27,6 +27,7 @@ from hornetmail.archive.media.medium import (
     MediumAway,
     MediumError,
     MediumMissing,
+    MediumUnread,
     identity_at,
 )
 from hornetmail.archive.media.register import MediumRefused
@@ -52,7 +53,11 @@ MOST_NAMED = 5
 
 
 class _Damaged(ArchiveError):
-    """What a medium has of an object is not whole, and the mirror has another one."""
+    """What a medium has of an object is not whole, and the mirror has another one; or it does not read."""
+
+
+class _SourceAway(ArchiveError):
+    """A medium that is mirrored went out of reach."""
 
 
 class Mirrored(msgspec.Struct, frozen=True):
@@ -111,15 +116,20 @@ class Mirror:
         wanted, away = await self._wanted()
         copied = size = 0
         damaged: list[str] = []
+        gone: set[int] = set()
         for name, (length, medium) in wanted.items():
             if self._halted:
                 raise Halted("the mirror was asked to end")
-            if name.startswith(FIXED) and there.get(name) == length:
+            if medium.number in gone or (name.startswith(FIXED) and there.get(name) == length):
                 continue
             try:
                 count: int = await offload(self._bring, medium, target, name)
             except _Damaged as error:
                 damaged.append(str(error))
+                continue
+            except _SourceAway as error:
+                away.append(str(error))
+                gone.add(medium.number)
                 continue
             except MediumMissing:
                 continue  # purged, moved or dropped meanwhile
@@ -149,19 +159,27 @@ class Mirror:
         try:
             if all(not flaw_of(target, name, target.get(name), keyring) for name in sorted(covers)):
                 return gone
-        except MediumMissing:
+        except (MediumMissing, MediumUnread):
             pass
         return [name for name in gone if not name.startswith(("leaves/", "stamps/"))]
 
     def _bring(self, source: IMedium, target: IMedium, name: str) -> int:
-        """In a thread. Raises _Damaged and what ``copy_object`` does."""
+        """In a thread. Raises _Damaged, _SourceAway, MediumMissing (the source has it no more), MediumError (the mirror)."""
         keyring = self._sources.keys.current()
+        try:
+            data = source.get(name)
+        except MediumMissing:
+            raise
+        except MediumUnread as error:
+            raise _Damaged(str(error)) from error
+        except MediumError as error:
+            raise _SourceAway(str(error)) from error
 
         def sound(data: bytes) -> None:
             if flaw := flaw_of(source, name, data, keyring):
                 raise _Damaged(f"medium {source.number}: {name}: {flaw}")
 
-        return copy_object(source, target, name, sound)
+        return put_copy(data, target, name, sound)
 
     async def _wanted(self) -> tuple[dict[str, tuple[int, IMedium]], list[str]]:
         """What the media in use hold, and why others could not be read. Where two hold a name, the active one's counts."""
@@ -241,15 +259,14 @@ def _covered(low: int, high: int, spans: Sequence[tuple[int, int]]) -> bool:
     return False
 
 
-def copy_object(source: IMedium, target: IMedium, name: str, sound: Callable[[bytes], None] = lambda data: None) -> int:
-    """The bytes that were written: 0 if the target had just those. ``sound``: raises if what the source has may not take the place of another copy. In a
-    thread. Raises MediumMissing (the source has it no more), MediumError."""
-    data = source.get(name)
+def put_copy(data: bytes, target: IMedium, name: str, sound: Callable[[bytes], None] = lambda data: None) -> int:
+    """The bytes that were written: 0 if the target had just those. ``sound``: raises if they may not take the place of another copy. In a thread. Raises MediumError."""
     try:
         if target.get(name) == data:
             return 0
         sound(data)
-    except MediumMissing:
+    except (MediumMissing, MediumUnread):
+        # There is no other copy of it.
         pass
     target.put(name, data)
     if target.get(name) != data:

@@ -21,7 +21,7 @@ from hornetmail.archive.care.packs.plans import MergeSettings, plan_group
 from hornetmail.archive.care.packs.sealing import ROWS, Sealer
 from hornetmail.archive.care.packs.writing import SourceDamaged, Writer
 from hornetmail.archive.index.uses import wake_parts
-from hornetmail.archive.media.medium import IMedium, MediumAway, MediumError, MediumLocked, MediumMissing
+from hornetmail.archive.media.medium import IMedium, MediumAway, MediumError, MediumLocked, MediumMissing, MediumUnread
 from hornetmail.archive.store.holdings import Holdings
 from hornetmail.archive.store.packs import Group, Member, PackBroken, PackHead, SealedPack, end_of, name_of_records
 from hornetmail.archive.store.records import Kind
@@ -119,7 +119,7 @@ class Merger:
                 else:
                     await self._in_thread(medium.delete, note.name)
                     await self._database.run(moves.forget_note, note.pack)
-            except PackBroken as error:
+            except (PackBroken, MediumUnread) as error:
                 self._damaged[-1 - len(self._damaged)] = f"medium {note.medium}: {note.name}: {error}"
                 await self._move_back(note)
             except MediumError as error:
@@ -213,7 +213,7 @@ class Merger:
             return None
         try:
             pack: SealedPack = await self._in_thread(self._writer.read_back, medium, known)
-        except (PackBroken, MediumMissing):
+        except (PackBroken, MediumMissing, MediumUnread):
             return None
         return pack
 
@@ -261,6 +261,8 @@ class Merger:
             if event.copy is not None:
                 return bool(await self._database.read(moves.leaf_is_gone, event.copy.node, event.copy.leaf))
             return bool(event.records) and not await self._database.read(moves.any_mail, event.records)
+        except MediumUnread as error:
+            raise SourceDamaged(pack, str(error)) from None
         except (SourceDamaged, MediumError):
             raise
         except ArchiveError:

@@ -21,9 +21,8 @@ from hornetmail.archive.index.mails import Prepared, died_in
 from hornetmail.archive.index.poison import plain_text_of, store_each, text_of
 from hornetmail.archive.index.removal import mail_went
 from hornetmail.archive.index.uses import leave_gone
-from hornetmail.archive.media.medium import IMedium, MediumError
-from hornetmail.archive.media.roster import Media
-from hornetmail.archive.proof.leaflog import LeafLog, runs_on
+from hornetmail.archive.media.medium import IMedium, MediumError, MediumMissing, MediumUnread
+from hornetmail.archive.media.readaround import read_around
 from hornetmail.archive.store.holdings import Holdings
 from hornetmail.archive.store.packs import (
     HEADER,
@@ -88,6 +87,7 @@ class Rebuild:
         self._staging = holdings.staging
         self._before = before
         self._shelf = Shelf(holdings.staging, holdings.media, holdings.codec, self._locate)
+        self._sizes: dict[tuple[int, str], int] = {}
         self._entered: dict[bytes, int] = {}
         self._damaged: list[tuple[IMedium, str, str]] = []
         self._with_facts: list[tuple[int, int, Place]] = []
@@ -131,7 +131,9 @@ class Rebuild:
         for medium in self._media.every():
             try:
                 for folder, into in (("journal/", journals), ("packs/", packs)):
-                    into += [(self._made(medium, name), medium, name) for name, _ in medium.names(folder) if pack_id_of(name)]
+                    named = [(name, size) for name, size in medium.names(folder) if pack_id_of(name)]
+                    self._sizes |= {(medium.number, name): size for name, size in named}
+                    into += [(self._made(medium, name), medium, name) for name, _ in named]
             except MediumError as error:
                 self._bad(
                     f"medium {medium.number}",
@@ -143,7 +145,8 @@ class Rebuild:
     def _made(self, medium: IMedium, name: str) -> float:
         try:
             return read_pack_head(medium.get(name, 0, HEADER.size)).made
-        except PackBroken:
+        except (PackBroken, MediumMissing, MediumUnread):
+            # This one alone; it is named when its turn comes.
             return 0.0
 
     def _open(self, medium: IMedium, name: str) -> SealedPack:
@@ -156,13 +159,24 @@ class Rebuild:
     def _salvage(self, medium: IMedium, name: str) -> SealedPack | None:
         where = f"medium {medium.number}: {name}"
         try:
-            salvaged = salvage_pack(name, medium.get(name), self._keys.current())
+            data, unread = self._what_reads(medium, name)
+            salvaged = salvage_pack(name, data, self._keys.current())
         except ArchiveError as error:
             self._bad(where, error)
             return None
+        for start, end in unread:
+            self._bad(where, f"bytes {start} to {end} do not read")
         for one in salvaged.damage:
             self._bad(where, one)
         return salvaged.pack
+
+    def _what_reads(self, medium: IMedium, name: str) -> tuple[bytes, Sequence[tuple[int, int]]]:
+        """An object, with zeros for stretches of it that do not read; and which they are. Raises ArchiveError."""
+        try:
+            return medium.get(name), ()
+        except MediumUnread:
+            found = read_around(medium, name, self._sizes[medium.number, name])
+            return found.data, found.unread
 
     def _name_missing(self) -> None:
         reach = {medium.number for medium in self._media.every()}
@@ -329,7 +343,7 @@ class Rebuild:
 
     def _fact_members(self, medium: IMedium, name: str) -> list[tuple[Member, EventMeta]]:
         """Facts of a pack that was taken before; damage of it was told then. Raises ArchiveError."""
-        data = medium.get(name)
+        data, _ = self._what_reads(medium, name)
         found = []
         for member in salvage_pack(name, data, self._keys.current()).pack.members:
             if member.kind == Kind.EVENT:
@@ -341,9 +355,9 @@ class Rebuild:
                 found.append((member, event))
         return found
 
-    def _text_again(self, record: bytes, pack: PackRow | None, start: int, length: int) -> Any:
+    def _text_again(self, record: bytes, pack: PackRow | None, start: int, length: int, twin: bytes) -> Any:
         try:
-            return text_of(record, self._shelf.mail(self._shelf.record(pack, start, length))[1], self._poisoned)
+            return text_of(record, self._shelf.mail(self._shelf.record(pack, start, length, twin))[1], self._poisoned)
         except (ArchiveError, KeyError):
             # Told of when the mail itself was taken.
             return plain_text_of(b"")
@@ -375,24 +389,6 @@ def _roomy(cursor: Cursor) -> None:
 
 def _in_order(found: list[tuple[float, IMedium, str]]) -> list[Place]:
     return [(medium, name) for _, medium, name in sorted(found, key=lambda each: (each[0], each[2], each[1].number))]
-
-
-def restore_leaves(leaves: LeafLog, media: Media, node: int) -> None:
-    """The local leaf log from the runs on the media, where it lacks them. Blocking. Raises ArchiveError: damaged, or a gap."""
-    problems: list[str] = []
-    runs: dict[int, list[bytes]] = {}
-    for medium in media.all():
-        for first, hashes in runs_on(medium, node, lambda name, what: problems.append(f"{name}: {what}"), leaves.size):
-            if len(hashes) > len(runs.get(first, ())):
-                runs[first] = hashes
-    for first in sorted(runs):
-        if first > leaves.size:
-            problems.append(f"leaves {leaves.size} to {first - 1} are missing")
-        run = leaves.run_for(dict(enumerate(runs[first], first)))
-        if run is not None:
-            leaves.append(run)
-    if problems:
-        raise ArchiveError(f"the leaf log on the media is damaged: {problems[0]}")
 
 
 def _remember(cursor: Cursor, tenant: int, event: EventMeta) -> None:
@@ -433,6 +429,8 @@ def _went_with_its_mail(cursor: Cursor, event: EventMeta, pack: int) -> None:
     died_in(cursor, pack)
 
 
-def _twin(cursor: Cursor, tenant: int, sha256: bytes) -> tuple[PackRow | None, int, int] | None:
-    row = cursor.execute("SELECT pack, start, length FROM mail WHERE tenant = ? AND sha256 = ?", (tenant, sha256)).fetchone()
-    return (pack_row(cursor, row[0]), row[1], row[2]) if row else None
+def _twin(cursor: Cursor, tenant: int, sha256: bytes) -> tuple[PackRow | None, int, int, bytes] | None:
+    row = cursor.execute(
+        "SELECT pack, start, length, record FROM mail WHERE tenant = ? AND sha256 = ?", (tenant, sha256)
+    ).fetchone()
+    return (pack_row(cursor, row[0]), *row[1:]) if row else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hornetmail.archive.media.medium import IMedium, MediumError
+from hornetmail.archive.media.medium import IMedium, MediumError, MediumUnread
 from hornetmail.archive.proof.leaflog import MOST_MERGED, span_of
 from hornetmail.archive.proof.leaves import decode_run, encode_run
 
@@ -74,5 +74,5 @@ def _merge(medium: IMedium, group: Sequence[Span]) -> int:
 def _decoded(medium: IMedium, name: str) -> tuple[int, list[bytes]]:
     try:
         return decode_run(medium.get(name))
-    except ValueError as error:
+    except (ValueError, MediumUnread) as error:
         raise ValueError(f"{name}: {error}") from None

@@ -16,7 +16,7 @@ from hornetmail.archive.index.leaves import enter_audit_leaf
 from hornetmail.archive.index.matching import by_month
 from hornetmail.archive.keys.keyring import KeyTrouble
 from hornetmail.archive.keys.keystore import KeyStore
-from hornetmail.archive.media.medium import IMedium, MediumError, MediumMissing
+from hornetmail.archive.media.medium import IMedium, MediumError, MediumMissing, MediumUnread
 from hornetmail.archive.store.holdings import Holdings
 from hornetmail.archive.store.packs import Group, Member, PackBroken, PackHead, SealedPack, build_pack, name_of_records, open_pack
 from hornetmail.archive.store.records import (
@@ -197,7 +197,7 @@ class Sealer:
         """The pack of the same records that a seal which failed later has put there: a backup of the index may know it already, so it stays as it is."""
         try:
             there = open_pack(medium.get(pack.head.name), self._keys.current())
-        except (MediumMissing, PackBroken, KeyTrouble):
+        except (MediumMissing, MediumUnread, PackBroken, KeyTrouble):
             return None
         if [member.record for member in there.members] != [member.record for member in pack.members]:
             return None

@@ -197,7 +197,7 @@ class Verification:
         """What of a damaged pack still opens."""
         for record, (start, length) in mails.items():
             try:
-                data = self._shelf.record(pack, start, length)
+                data = self._shelf.record(pack, start, length, record)
             except (ArchiveError, KeyError) as error:
                 self._bad(f"{where}: record {record.hex()}", str(error))
             else:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from hornetmail.archive.care.packs.sealing import trailer_key
-from hornetmail.archive.media.medium import IMedium, MediumError, MediumMissing
+from hornetmail.archive.media.medium import IMedium, MediumError, MediumMissing, MediumUnread
 from hornetmail.archive.store.holdings import Holdings
 from hornetmail.archive.store.packs import Group, Member, PackBroken, PackHead, PackWriter, SealedPack, members_of
 from hornetmail.archive.store.shelf import PackRow
@@ -45,7 +45,7 @@ class Writer:
         """In a thread."""
         try:
             head, members = members_of(lambda at, length: medium.get(pack.name, at, length), pack.size, self._keys.current())
-        except (PackBroken, MediumMissing) as error:
+        except (PackBroken, MediumMissing, MediumUnread) as error:
             raise SourceDamaged(pack, str(error)) from None
         if (head.group, head.pack) != (Group(pack.tenant, pack.month), pack.pack):
             raise SourceDamaged(pack, "it is another pack")
@@ -116,7 +116,10 @@ def _records(medium: IMedium, pack: PackRow, members: Sequence[Member]) -> Itera
         while end < len(members) and members[end].offset + members[end].length - first.offset <= SPAN:
             end += 1
         last = members[end - 1]
-        data = medium.get(pack.name, first.offset, last.offset + last.length - first.offset)
+        try:
+            data = medium.get(pack.name, first.offset, last.offset + last.length - first.offset)
+        except MediumUnread as error:
+            raise SourceDamaged(pack, str(error)) from None
         for member in members[at:end]:
             begin = member.offset - first.offset
             record = data[begin : begin + member.length]

@@ -91,7 +91,7 @@ class Evidence:
         return found
 
     def _open(self, row: search.MailRow, pack: PackRow | None) -> tuple[MailMeta, bytes]:
-        return self._shelf.mail(self._shelf.record(pack, row.start, row.length))
+        return self._shelf.mail(self._shelf.record(pack, row.start, row.length, row.record))
 
     def _write(self, meta: MailMeta, raw: bytes, further: Sequence[MailMeta], left_out: int) -> bytes:
         remark = ""

@@ -126,6 +126,12 @@ class Stamping:
         self.stamps.restore(self._holdings.media.all(), every, lambda where, what: found.append(Finding(where, what)))
         return found
 
+    @property
+    def stamped(self) -> int:
+        """Leaves that the newest stamp is over."""
+        newest = self.stamps.newest
+        return newest.head.size if newest else 0
+
     def unstamped(self) -> int:
         """Leaves that no stamp holds, those included that wait to be sealed."""
         newest = self.stamps.newest
