@@ -94,18 +94,13 @@ async def _status_line(session: ImapSession, name: str, items: Sequence[str], fo
         "UIDVALIDITY": figures.uidvalidity,
         "UNSEEN": figures.unseen,
         "SIZE": figures.size,
-<<<<<<< HEAD
         "APPENDLIMIT": session.site.policy.append_bytes,
         "HIGHESTMODSEQ": figures.modseq,
-=======
-        "HIGHESTMODSEQ": figures.modseq,
-        "APPENDLIMIT": session.site.policy.append_bytes,
->>>>>>> main
     }
     if "DELETED" in items:
         values["DELETED"] = sum("\\Deleted" in entry.flags for entry in await folder.entries())
     told = " ".join(f"{item} {values[item]}" for item in items)
-    return b"* STATUS %b (%b)\r\n" % (mailbox_name(name), told.encode("ascii"))
+    return b"* STATUS %b (%b)\r\n" % (mailbox_name(name, utf8=session.enabled.utf8), told.encode("ascii"))
 
 
 async def listing(session: ImapSession, command: c.Listing) -> Answer:
@@ -114,7 +109,7 @@ async def listing(session: ImapSession, command: c.Listing) -> Answer:
         return await session.finish("Done", data=await _lsub(session, command))
     if command.patterns == ("",) and not command.extended:
         return await session.finish("Done", data=b'* LIST (\\Noselect) "/" ""\r\n')
-    wanted = _Wanted(command)
+    wanted = _Wanted(command, session.enabled.utf8)
     folders = await session.mounts.folders()
     if wanted.subscriptions:
         folders = _with_subscriptions(folders, await session.mounts.subscriptions())
@@ -141,6 +136,14 @@ async def listing(session: ImapSession, command: c.Listing) -> Answer:
     return await session.finish("Done", data=b"".join(lines))
 
 
+async def listed(session: ImapSession, name: str) -> bytes:
+    """The LIST line of a mailbox that was selected (RFC 9051 section 6.3.2)."""
+    folders = await session.mounts.folders()
+    wanted = _Wanted(c.Listing(b"", "", (name,)), session.enabled.utf8)
+    parents = _parents(folders)
+    return b"".join(wanted.line(folder, folder.name in parents, False) for folder in folders if folder.name == name)
+
+
 async def _fitting(session: ImapSession, wanted: _Wanted, folders: Sequence[Listed]) -> frozenset[str]:
     """The names that the patterns match."""
     found = []
@@ -155,8 +158,9 @@ async def _fitting(session: ImapSession, wanted: _Wanted, folders: Sequence[List
 class _Wanted:
     """The question of a LIST."""
 
-    def __init__(self, command: c.Listing) -> None:
+    def __init__(self, command: c.Listing, utf8: bool) -> None:
         select = command.select
+        self.utf8 = utf8
         self.patterns = [
             Pattern(_joined(command.reference, pattern)) for pattern in command.patterns if pattern or not command.extended
         ]
@@ -189,7 +193,7 @@ class _Wanted:
         if child:
             names = [b'"SUBSCRIBED"'] * self.only_subscribed + [b'"SPECIAL-USE"'] * self.only_special
             info = b' ("CHILDINFO" (%b))' % b" ".join(names)
-        return b'* LIST (%b) "/" %b%b\r\n' % (b" ".join(words), mailbox_name(folder.name), info)
+        return b'* LIST (%b) "/" %b%b\r\n' % (b" ".join(words), mailbox_name(folder.name, utf8=self.utf8), info)
 
 
 def _joined(reference: str, pattern: str) -> str:
@@ -243,4 +247,6 @@ async def _lsub(session: ImapSession, command: c.Listing) -> bytes:
                 if level not in asked and pattern.matches(level):
                     shown.setdefault(level, b"\\Noselect")
                 asked.add(level)
-    return b"".join(b'* LSUB (%b) "/" %b\r\n' % (words, mailbox_name(name)) for name, words in shown.items())
+    return b"".join(
+        b'* LSUB (%b) "/" %b\r\n' % (words, mailbox_name(name, utf8=session.enabled.utf8)) for name, words in shown.items()
+    )

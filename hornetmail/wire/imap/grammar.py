@@ -221,11 +221,7 @@ def mailbox(cursor: Cursor) -> str:
 
 
 def mailbox_of(cursor: Cursor, raw: bytes, at: int) -> str:
-<<<<<<< HEAD
-    """The name that ``raw``, found at byte ``at``, is."""
-=======
     """The name that ``raw``, found at byte ``at``, is: modified UTF-7, or UTF-8 once that was enabled (RFC 6855 section 3)."""
->>>>>>> main
     if len(raw) > NAME_BYTES:
         raise Bad("mailbox name too long", at)
     try:

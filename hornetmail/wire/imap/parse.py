@@ -15,11 +15,7 @@ from hornetmail.wire.imap.grammar import LIST_ITEMS, Bad, Cursor, mailbox, mailb
 Parser = Callable[[bytes, Cursor], c.Command]
 
 STATUS_ITEMS = frozenset(
-<<<<<<< HEAD
     {"MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN", "SIZE", "HIGHESTMODSEQ", "DELETED", "APPENDLIMIT"}
-=======
-    {"MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN", "SIZE", "DELETED", "APPENDLIMIT", "HIGHESTMODSEQ"}
->>>>>>> main
 )
 SELECT_OPTIONS = frozenset({"SUBSCRIBED", "REMOTE", "RECURSIVEMATCH", "SPECIAL-USE"})
 RETURN_OPTIONS = frozenset({"SUBSCRIBED", "CHILDREN", "SPECIAL-USE"})
