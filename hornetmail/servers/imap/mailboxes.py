@@ -44,7 +44,8 @@ async def create(session: ImapSession, command: c.Create) -> Answer:
         await tree.create(inner, USES[command.use[0].upper()])
     else:
         await tree.create(inner)
-    return await session.finish("Created")
+    known = (await tree.open(inner)).info.object
+    return await session.finish("Created", f"MAILBOXID ({known})" if known else "")
 
 
 async def delete(session: ImapSession, command: c.Delete) -> Answer:
@@ -87,7 +88,7 @@ async def status(session: ImapSession, command: c.Status) -> Answer:
 
 async def _status_line(session: ImapSession, name: str, items: Sequence[str], folder: IFolder) -> bytes:
     figures: FolderStatus = await folder.status()
-    values = {
+    values: dict[str, int | str] = {
         "MESSAGES": figures.messages,
         "RECENT": figures.recent,
         "UIDNEXT": figures.uidnext,
@@ -99,7 +100,9 @@ async def _status_line(session: ImapSession, name: str, items: Sequence[str], fo
     }
     if "DELETED" in items:
         values["DELETED"] = sum("\\Deleted" in entry.flags for entry in await folder.entries())
-    told = " ".join(f"{item} {values[item]}" for item in items)
+    if folder.info.object:
+        values["MAILBOXID"] = f"({folder.info.object})"
+    told = " ".join(f"{item} {values[item]}" for item in items if item in values)
     return b"* STATUS %b (%b)\r\n" % (mailbox_name(name, utf8=session.enabled.utf8), told.encode("ascii"))
 
 

@@ -70,6 +70,9 @@ async def _selected(session: ImapSession, view: View, figures: FolderStatus, ent
             b"* OK [UNSEEN %d] First unseen\r\n" % unseen if unseen and not view.enabled.rev2 else b"",
             b"* OK [UIDVALIDITY %d] UIDs valid\r\n* OK [UIDNEXT %d] Next UID\r\n" % (figures.uidvalidity, uidnext),
             view.highest(),
+            b"* OK [MAILBOXID (%b)] Known by this\r\n" % view.folder.info.object.encode("ascii")
+            if view.folder.info.object
+            else b"",
             await listed(session, view.name) if view.enabled.rev2 else b"",
         )
     )
