@@ -66,7 +66,6 @@ class Snapshot:
         self.looked: tuple[int, int, float] = (0, 0, 0.0)
         """Modification times (ns) of ``new`` and ``cur`` when they were last listed, and when that was."""
         self.size = 0
-        self.recent = 0
         self.unseen = 0
         self.recent = 0
         self._recent: list[tuple[int, int]] = []
