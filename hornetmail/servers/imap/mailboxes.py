@@ -119,14 +119,15 @@ async def listing(session: ImapSession, command: c.Listing) -> Answer:
     lines: list[bytes] = []
     parents = _parents(folders)
     fitting = await _fitting(session, wanted, folders)
-    below = _above_chosen(folders, wanted) if wanted.recursive else frozenset()
+    above = _above_chosen(folders, wanted, frozenset()) if wanted.recursive else frozenset()
+    unseen = _above_chosen(folders, wanted, fitting) if wanted.recursive else frozenset()
     for folder in folders:
         if folder.name not in fitting:
             continue
         if turn := session.wire.breathe():
             await turn
         chosen = wanted.selects(folder)
-        child = wanted.recursive and folder.name in below
+        child = folder.name in (above if chosen else unseen)
         if not chosen and not child:
             continue
         lines.append(wanted.line(folder, folder.name in parents, child))
@@ -208,11 +209,12 @@ def _parents(folders: Iterable[Listed]) -> frozenset[str]:
     return frozenset(folder.name.rpartition(DELIMITER)[0] for folder in folders if folder.exists)
 
 
-def _above_chosen(folders: Iterable[Listed], wanted: _Wanted) -> frozenset[str]:
-    """Levels with a chosen folder below them, whether or not the patterns match that one (RFC 5258 section 3.5, RFC 9051 section 6.3.9.1)."""
+def _above_chosen(folders: Iterable[Listed], wanted: _Wanted, shown: frozenset[str]) -> frozenset[str]:
+    """Levels with a chosen folder below them that is not ``shown``. A level that is chosen itself is told to have any; one that is not is told of only
+    for what the answer does not show (RFC 5258 section 3.5)."""
     found: set[str] = set()
     for folder in folders:
-        if wanted.selects(folder):
+        if wanted.selects(folder) and folder.name not in shown:
             found.update(_levels_above(folder.name))
     return frozenset(found)
 
