@@ -75,7 +75,7 @@ class ImapSession(Session):
 
     def on(self, event: Event) -> Result:
         """The answer to an event."""
-        if self.person is None and isinstance(event, c.Command) and not isinstance(event, (c.Login, c.Authenticate)):
+        if self.person is None and isinstance(event, c.Command):
             self._early += 1
             if self._early > self.site.policy.early:
                 return Bye("Too many commands before log-in")
