@@ -72,7 +72,8 @@ WHOLE_BYTES = 1 << 18
 
 class POP3Site(msgspec.Struct, frozen=True):
     """What all sessions of a door share. After ``login_tries`` failed log-ins or ``mistakes`` broken commands the connection ends;
-    each failed log-in is answered ``login_delay`` seconds later than the one before. ``early``: commands before log-in that are none.
+    each failed log-in is answered ``login_delay`` seconds later than the one before. ``early``: commands before log-in, exchanges that were given up
+    included.
     ``expire``: what CAPA may promise of how long mail stays (RFC 2449 section 6.7), ``""`` for nothing."""
 
     reactor: Any
@@ -156,7 +157,7 @@ class POP3Session(Session):
     # ---- before log-in
 
     def _before(self, event: Event) -> Result:
-        if isinstance(event, (Capa, User, Stls, Utf8, Lang)) and self._folder is None:
+        if isinstance(event, (Capa, User, Stls, Auth, Utf8, Lang)) and self._folder is None:
             self._early += 1
             if self._early > self._site.early:
                 return Farewell("too many commands before log-in", "")
