@@ -45,8 +45,8 @@ async def structures(box: Box, snapshot: Snapshot, uids: Sequence[int]) -> dict[
 async def headers(box: Box, snapshot: Snapshot, uids: Sequence[int]) -> dict[int, bytes]:
     """See IFolder. Messages that are gone are left out."""
     found: dict[int, bytes] = {}
-    for at in range(0, len(uids), index.TREES):
-        some = uids[at : at + index.TREES]
+    for at in range(0, len(uids), index.HEADS):
+        some = uids[at : at + index.HEADS]
         found.update(await box.ground.database.read(index.heads, snapshot.id, some))
         missing = [uid for uid in some if uid not in found]
         made = await _made(box, snapshot, missing)

@@ -12,7 +12,10 @@ from hornetmail.portal.maildir import naming
 from hornetmail.portal.maildir.snapshot import GONE_KEPT, Gone, Place, Snapshot
 
 TREES = 64
-"""Structures or headers read in one hop."""
+"""Structures read in one hop."""
+
+HEADS = 256
+"""Headers read in one hop."""
 
 GONE_LOOKED_AT = 64
 """The rows of what has gone are counted at each so many changes only."""

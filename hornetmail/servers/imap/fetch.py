@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 LIGHT_BATCH = 1000
 """Messages a hop when only figures are asked for."""
 
+HEAD_BATCH = 256
+"""Messages a hop when headers are asked for, and no text."""
+
 BATCH = 64
 """Messages a hop when structures or bodies are asked for."""
 
@@ -162,7 +165,7 @@ class _Fetch:
     async def all(self) -> None:
         """Every message; what is left in ``out`` goes with the completion."""
         numbered = self._numbered()
-        size = BATCH if self._trees or self._sections else LIGHT_BATCH
+        size = BATCH if self._trees or not all(map(of_header, self._sections)) else HEAD_BATCH if self._heads else LIGHT_BATCH
         while batch := list(islice(numbered, size)):
             await self._batch(batch)
 
