@@ -262,6 +262,7 @@ def main():
     for name, action, default in (("--paper", "append", []), ("--root", "append", []), ("--into", "store", Path("mails"))):
         parser.add_argument(name, type=Path, action=action, default=default)
     chosen = parser.parse_args()
+    _ = chosen.paper or chosen.root or parser.error("the archive's key is missing: --paper key.txt, or --root archive-root.key")
     try:
         text = "\n".join(path.read_text(errors="replace") for path in chosen.paper or chosen.root)
     except OSError as error:
