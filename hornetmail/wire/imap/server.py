@@ -2,7 +2,7 @@
 
 A command is gathered whole, its literals in place, then parsed at once. The exception is the message of an APPEND or REPLACE: the command
 is an event when its head is complete, its message follows as ``Chunk`` … ``End``, or ``Chunk`` … ``Further`` and so on (RFC 3502). Every other synchronising literal is the event
-``LiteralWanted``; the session answers it with a ``Continuation``.
+``LiteralWanted``; the session answers it with a ``Continuation``. Its states are in ``state``.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from hornetmail.wire.imap.parse import (
     parse_head,
     readable_tag,
 )
-from hornetmail.wire.imap.state import ALLOWED, CONTINUES, FOLLOWS, Phase
+from hornetmail.wire.imap.state import STATES, Phase
 from hornetmail.wire.server import ServerSide
-from hornetmail.wire.states import States
+from hornetmail.wire.states import Cause
 
 
 class Bounds(msgspec.Struct, frozen=True, gc=False):
@@ -83,7 +83,7 @@ _UTF8 = frozenset({"UTF8=ACCEPT", "IMAP4REV2"})
 class ImapServerEngine(ServerSide[Phase]):
     """See ``wire/engine.py``. ``tls``: the connection is encrypted from its start."""
 
-    STATES = States(Phase.GREETING, Phase.CLOSED, (), ())
+    STATES = STATES
     INJECTED = Broken("plaintext behind STARTTLS", Bye("Plaintext behind STARTTLS"), fatal=True)
 
     def __init__(self, *, tls: bool = False, bounds: Bounds = Bounds()) -> None:
@@ -226,7 +226,7 @@ class ImapServerEngine(ServerSide[Phase]):
         return Broken(why, Tagged("BAD", _sentence(why)))
 
     def _admit(self, command: c.Command) -> Event:
-        if self.phase not in ALLOWED[type(command)]:
+        if not self._understood(type(command)):
             why = f"not possible while {self.phase.value}"
             return Broken(why, Tagged("BAD", _sentence(why)))
         if isinstance(command, c.Starttls):
@@ -380,9 +380,7 @@ class ImapServerEngine(ServerSide[Phase]):
         if isinstance(out, Continuation):
             return self._continuation(out)
         if isinstance(out, Greeting):
-            if self.phase is not Phase.GREETING:
-                raise LocalProtocolError("greeted already")
-            self.phase = Phase.NOT_AUTHENTICATED
+            self._answered(None, Greeting)
             return b"* OK " + _text(out.code, out.text)
         if isinstance(out, Bye):
             if self.phase is Phase.CLOSED:
@@ -392,7 +390,7 @@ class ImapServerEngine(ServerSide[Phase]):
         raise LocalProtocolError(f"{type(out).__name__} is not spoken here")
 
     def _close(self) -> None:
-        self.phase = Phase.CLOSED
+        self._befell(Cause.FAREWELL)
         self._pending = None
         self._forget()
 
@@ -402,6 +400,8 @@ class ImapServerEngine(ServerSide[Phase]):
             raise LocalProtocolError("no command waits for its completion")
         if isinstance(pending, Broken) and pending.fatal:
             raise LocalProtocolError("only BYE answers this")
+        if not isinstance(pending, Broken):
+            self._leads(type(pending), out.status)
         if isinstance(pending, c.Starttls) and out.status == "OK":
             if self._buffer:
                 return self._said(self._injected().suggested)
@@ -418,14 +418,16 @@ class ImapServerEngine(ServerSide[Phase]):
         self._pending = None
         if isinstance(pending, c.Enable) and out.status == "OK":
             self._utf8 = self._utf8 or not _UTF8.isdisjoint(pending.capabilities)
-        self.phase = FOLLOWS.get((type(pending), out.status), self.phase)
+        if not isinstance(pending, Broken):
+            self._answered(type(pending), out.status)
         tag, self._tag = self._tag, b"*"
         return b"%b%b %b %b" % (out.data, tag, out.status.encode("ascii"), _text(out.code, out.text))
 
     def _continuation(self, out: Continuation) -> bytes:
         pending = self._pending
-        if type(pending) not in CONTINUES:
+        if pending is None:
             raise LocalProtocolError("nothing waits for a continuation")
+        self._leads(type(pending), Continuation)
         if isinstance(pending, (c.Append, c.Further)):
             self._left = self._append.size
             self._mode = _Mode.MESSAGE
