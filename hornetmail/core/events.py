@@ -108,6 +108,15 @@ class StoreBroken(msgspec.Struct, frozen=True, gc=False):
     corrupt: bool
 
 
+class QuotaNear(msgspec.Struct, frozen=True, gc=False):
+    """A mailbox holds more than 90 % of what it may. Published again until ``IPortal.quota_told`` says that its owner knows. ``since``: Unix seconds."""
+
+    mailbox: int
+    size: int
+    messages: int
+    since: float
+
+
 class WentHome(msgspec.Struct, frozen=True, gc=False):
     """A portal copy was settled with the primary: it took it (``home``), or refused it for good."""
 

@@ -45,6 +45,15 @@ class FolderStatus(msgspec.Struct, frozen=True, gc=False):
     recent: int = 0
 
 
+class Usage(msgspec.Struct, frozen=True, gc=False):
+    """What all folders of a mailbox hold, and may hold: bytes and messages (RFC 9208 section 5); a limit of 0 is none."""
+
+    size: int
+    messages: int
+    size_limit: int
+    messages_limit: int
+
+
 class Copied(msgspec.Struct, frozen=True, gc=False):
     """COPYUID or APPENDUID of RFC 4315; ``uidvalidity`` 0 means that there is none to tell (rule 27)."""
 

@@ -22,6 +22,26 @@ class PortalOn(enum.StrEnum):
     OUTAGE = "outage"
 
 
+class OverQuota(enum.StrEnum):
+    """What becomes of mail for a mailbox that is full: it waits in the queue and is tried again, or its sender is told at once."""
+
+    DEFER = "defer"
+    REFUSE = "refuse"
+
+
+class Quota(msgspec.Struct, frozen=True, gc=False):
+    """How much a mailbox may hold in all its folders; 0: as much as comes."""
+
+    size: int = 0
+    messages: int = 0
+
+    def full(self, size: int, messages: int, percent: int = 100) -> bool:
+        """Whether so much is more than that share of what it may hold."""
+        return bool(
+            (self.size and size * 100 > self.size * percent) or (self.messages and messages * 100 > self.messages * percent)
+        )
+
+
 class Coverage(enum.StrEnum):
     """All users of the domain, or picked mailboxes (C12)."""
 
@@ -69,7 +89,8 @@ class Domain(msgspec.Struct, frozen=True, gc=False):
     """A served domain. No ``primaries``: the portal is its mail server for good. ``relay_from``: networks whose hosts may send
     for it through the relay door. ``archive``: mail is archived (C8). ``retention_days``: kept that long (C1). ``portal_on``: what
     sends a single mail to the portal (C20). ``portal_days``: what an emergency left in the portal's folders stays that many days after it
-    (rule 24); 0: for good. ``tell_people``: those who have a second address on file are told there when an emergency begins and ends."""
+    (rule 24); 0: for good. ``tell_people``: those who have a second address on file are told there when an emergency begins and ends.
+    ``quota_bytes`` and ``quota_messages``: what each mailbox may hold in the portal, 0 without limit; ``over_quota``: what becomes of mail for a full one."""
 
     name: str
     tenant: int = 1
@@ -86,6 +107,9 @@ class Domain(msgspec.Struct, frozen=True, gc=False):
     portal_on: PortalOn = PortalOn.ANY
     portal_days: float = 90.0
     tell_people: bool = False
+    quota_bytes: int = 0
+    quota_messages: int = 0
+    over_quota: OverQuota = OverQuota.DEFER
 
 
 class Cause(enum.StrEnum):
@@ -112,7 +136,7 @@ class Mailbox(msgspec.Struct, frozen=True, gc=False):
     """A registered mailbox. ``address`` in the case it was registered in (C25); ``aliases`` are further addresses of it alone.
     ``picked``: covered in a domain with picked coverage. ``archive``: false exempts it from archiving, on the record (rule 24).
     ``suspended``: its person may not use the archive for now; mail goes on working. ``second``: where its person can be reached when this
-    mailbox cannot, an address outside the served domains, or ``""``."""
+    mailbox cannot, an address outside the served domains, or ``""``. ``quota_bytes`` and ``quota_messages``: instead of the domain's, None: as it has them."""
 
     id: int
     address: str
@@ -126,6 +150,16 @@ class Mailbox(msgspec.Struct, frozen=True, gc=False):
     archive: bool = True
     suspended: Suspension | None = None
     second: str = ""
+    quota_bytes: int | None = None
+    quota_messages: int | None = None
+
+    def quota(self, domain: Domain | None) -> Quota:
+        """What it may hold, in its domain."""
+        size, messages = (domain.quota_bytes, domain.quota_messages) if domain is not None else (0, 0)
+        return Quota(
+            size if self.quota_bytes is None else self.quota_bytes,
+            messages if self.quota_messages is None else self.quota_messages,
+        )
 
 
 class Person(msgspec.Struct, frozen=True, gc=False):

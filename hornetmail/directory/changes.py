@@ -12,6 +12,7 @@ from hornetmail.directory.checks import (
     DirectoryConflict,
     DirectoryError,
     DirectoryMissing,
+    check_quota,
     checked_domain,
     display_name,
     mailbox_address,
@@ -46,6 +47,8 @@ class NewMailbox(msgspec.Struct, frozen=True, kw_only=True):
     suspended: Suspension | None = None
     role_waits: bool = False
     second: str = ""
+    quota_bytes: int | None = None
+    quota_messages: int | None = None
 
 
 # --- tenants and settings
@@ -169,6 +172,8 @@ def added_mailbox(snapshot: Snapshot, identifier: int, new: NewMailbox) -> Chang
         archive=new.archive,
         suspended=new.suspended,
         second=new.second,
+        quota_bytes=new.quota_bytes,
+        quota_messages=new.quota_messages,
     )
     mailbox = _checked_mailbox(snapshot, mailbox)
     sql = "INSERT INTO mailboxes (id, tenant, domain, value) VALUES (?, ?, ?, ?)"
@@ -236,6 +241,7 @@ def _checked_mailbox(snapshot: Snapshot, mailbox: Mailbox) -> Mailbox:
         if served is None or served.tenant != mailbox.tenant:
             raise DirectoryMissing(f'mailbox "{mailbox.address}": alias "{alias}": domain "{alias.domain}" is not served here')
         aliases.append(str(alias))
+    check_quota(mailbox)
     own = snapshot.key(mailbox.address)
     aliases = [alias for key, alias in {snapshot.key(alias): alias for alias in aliases}.items() if key != own]
     for text in (mailbox.address, *aliases):

@@ -7,8 +7,12 @@ import ipaddress
 import msgspec
 
 from hornetmail.core.mail.address import Address, AddressError, fold_domain, parse
-from hornetmail.core.served import Domain, Host
+from hornetmail.core.served import Domain, Host, Mailbox
 from hornetmail.core.text import unseen
+
+MOST_BYTES = 1 << 50
+MOST_MESSAGES = 1 << 31
+"""Quotas above are typing errors."""
 
 
 class DirectoryError(ValueError):
@@ -102,10 +106,23 @@ def checked_domain(domain: Domain) -> Domain:
         raise DirectoryError(f'domain "{name}": kept {domain.retention_days} days: from 1 to 36525')
     if not 0 <= domain.portal_days <= 36_525:
         raise DirectoryError(f'domain "{name}": portal folders kept {domain.portal_days:g} days: from 1 to 36525, or 0 for good')
+    _check_quota(f'domain "{name}"', domain.quota_bytes, domain.quota_messages)
     networks = tuple(parse_network(network, f'domain "{name}": relay_from') for network in domain.relay_from)
     if len(set(domain.primaries)) != len(domain.primaries):
         raise DirectoryError(f'domain "{name}": the same primary twice')
     return msgspec.structs.replace(domain, name=name, aliases=aliases, relay_from=networks)
+
+
+def _check_quota(where: str, size: int | None, messages: int | None) -> None:
+    if not 0 <= (size or 0) <= MOST_BYTES:
+        raise DirectoryError(f"{where}: quota of {size} bytes: from 1 to {MOST_BYTES}, or 0 for none")
+    if not 0 <= (messages or 0) <= MOST_MESSAGES:
+        raise DirectoryError(f"{where}: quota of {messages} messages: from 1 to {MOST_MESSAGES}, or 0 for none")
+
+
+def check_quota(mailbox: Mailbox) -> None:
+    """Of a mailbox of its own. Raises DirectoryError."""
+    _check_quota(f'mailbox "{mailbox.address}"', mailbox.quota_bytes, mailbox.quota_messages)
 
 
 def _shown(text: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from zope.interface import Attribute, Interface
 
-from hornetmail.core.folder import Copied, Entry, FolderInfo, FolderStatus
+from hornetmail.core.folder import Copied, Entry, FolderInfo, FolderStatus, Usage
 from hornetmail.interfaces.body import IBody, IDeposit
 
 
@@ -34,6 +34,9 @@ class IFolderTree(Interface):
 
     async def subscriptions() -> Sequence[str]:
         """Names, folders that are gone included."""
+
+    async def usage() -> Usage | None:
+        """What the mailbox holds and may hold; None where there is no such thing."""
 
 
 class IFolder(Interface):

@@ -19,8 +19,11 @@ class IPortal(Interface):
     def tree(mailbox: int) -> IFolderTree:
         """The folders of a mailbox; INBOX is made on first use."""
 
+    async def quota_told(mailbox: int, since: float) -> None:
+        """Its owner knows of ``QuotaNear``; nothing is said again until it has held less."""
+
     async def deliver(mailbox: int, message: Message, row: Row, body: IBody, *, uncertain: bool = False) -> Portal:
-        """Into INBOX, with the envelope in its first lines (rule 9); the file's name holds the row's ID, so twice is once."""
+        """Into INBOX; FolderError OVERQUOTA if the mailbox is full and the portal is its domain's mail server, with the envelope in its first lines (rule 9); the file's name holds the row's ID, so twice is once."""
 
     async def lock(mailbox: int, owner: str) -> bool:
         """The POP lock (RFC 1939 section 4); drain waits for it."""

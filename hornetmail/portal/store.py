@@ -202,6 +202,10 @@ class PortalStore:
         owner = self._directory.mailbox_by_id(mailbox)
         lines = envelope.write(message, row, owner.address if owner is not None else row.address, uncertain=uncertain)
         size = len(message.trace) + message.size
+        domain = self._directory.domain(owner.domain) if owner is not None else None
+        bound = domain is not None and not domain.primaries
+        if bound:
+            box.usage.admit(1, size)
         base = naming.delivered_base(message.arrived, row.id, row.number, self._ground.host, len(lines) + size, len(lines))
         inflow = Inflow(box, naming.INBOX, base)
         try:
@@ -217,12 +221,16 @@ class PortalStore:
                 )
             path, kept = await inflow.finish(message.arrived, len(lines))
             place = Place(base, "new", "", len(lines), False)
-            await box.land(naming.INBOX, Arrival(path, place, frozenset(), size, message.arrived, kept))
+            await box.land(naming.INBOX, Arrival(path, place, frozenset(), size, message.arrived, kept, bound=bound))
         except BaseException:
             with contextlib.suppress(OSError):
                 await inflow.discard()
             raise
         return Portal(mailbox, base, uncertain)
+
+    async def quota_told(self, mailbox: int, since: float) -> None:
+        """See IPortal."""
+        await (await self._box(mailbox)).told(since)
 
     # The POP lock
 

@@ -38,6 +38,7 @@ class MemoryPortal:
     def __init__(self) -> None:
         self.copies: dict[str, Copy] = {}
         self.locks: dict[int, str] = {}
+        self.quotas_told: list[tuple[int, float]] = []
         self.fail: Exception | None = None
         self.stall: Deferred[None] | None = None
 
@@ -55,6 +56,10 @@ class MemoryPortal:
             data = message.trace + await body.read()
             self.copies[name] = Copy(portal, replace(message.envelope, recipients=(Recipient(row.address),)), data)
         return portal
+
+    async def quota_told(self, mailbox: int, since: float) -> None:
+        """See IPortal."""
+        self.quotas_told.append((mailbox, since))
 
     async def lock(self, mailbox: int, owner: str) -> bool:
         """See IPortal."""

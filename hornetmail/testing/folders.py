@@ -11,7 +11,7 @@ from zope.interface import implementer
 from hornetmail.access.login import AccessRefused
 from hornetmail.access.scram import derive
 from hornetmail.core.events import FolderChanged
-from hornetmail.core.folder import Copied, Entry, FolderError, FolderInfo, FolderStatus
+from hornetmail.core.folder import Copied, Entry, FolderError, FolderInfo, FolderStatus, Usage
 from hornetmail.core.served import Person, Scope
 from hornetmail.interfaces.access import IAccess
 from hornetmail.interfaces.body import IBody, IDeposit
@@ -317,6 +317,7 @@ class MemoryTree:
         self.bus = bus
         self.readonly = readonly
         self.full = False
+        self.held: Usage | None = None
         self.objects = False
         self.saved = 0.0
         self.fails = 0
@@ -414,6 +415,10 @@ class MemoryTree:
             self._subscribed[name] = None
         else:
             self._subscribed.pop(name, None)
+
+    async def usage(self) -> Usage | None:
+        """As it is set."""
+        return self.held
 
     async def subscriptions(self) -> Sequence[str]:
         """Names."""

@@ -137,6 +137,13 @@ class TestCommands(CliCase):
         await self.cli("domain", "change", "new.test", "--portal-days", "0")
         assert "portal folders  for good" in (await self.cli("domain", "show", "new.test")).out
         assert "portal folders kept" in await self.refused("domain", "change", "new.test", "--portal-days", "-1")
+        await self.cli(
+            "domain", "change", "new.test", "--quota-bytes", "5000000", "--quota-messages", "9", "--over-quota", "refuse"
+        )
+        assert "5000000 bytes, 9 messages, then refuse" in (await self.cli("domain", "show", "new.test")).out
+        assert "quota of -1 bytes" in await self.refused("domain", "change", "new.test", "--quota-bytes", "-1")
+        await self.cli("domain", "change", "new.test", "--quota-bytes", "0", "--quota-messages", "0")
+        assert "refuse" not in (await self.cli("domain", "show", "new.test")).out
         assert 'domain "x y": not a domain' in await self.refused("domain", "add", "x y")
         assert "served already" in await self.refused("domain", "add", "example.test")
         rooms.modes.primary = {"host": "[::1]:25", "up": False, "since": 1.0, "seen": 2.0, "reason": "connect: 451 refused"}

@@ -56,8 +56,10 @@ class People:
             2: Mailbox(2, "carol@example.test", "example.test", tenant=7),
         }
 
+    served: Domain | None = None
+
     def domain(self, name: str) -> Domain | None:
-        return None
+        return self.served
 
     def domains(self) -> Sequence[Domain]:
         return ()

@@ -254,6 +254,17 @@ def test_the_days_of_portal_folders_are_on_the_domain_page() -> None:
         assert directory._domain_fields(Form([("portal_days", typed)]))["portal_days"] == days
 
 
+def test_quotas_are_on_the_pages() -> None:
+    """Catches a quota that is shown and not saved, one in bytes where MB are asked for, and an empty field of a mailbox taken for no limit at all."""
+    admin = House().browser("admin@example.test")
+    assert 'name="quota_mb" type="number" min="0" step="any" value="0"' in admin.get("/domains/example.test").text
+    fields = directory._domain_fields(Form([("quota_mb", "12.5"), ("quota_messages", "700"), ("over_quota", "refuse")]))
+    assert (fields["quota_bytes"], fields["quota_messages"], fields["over_quota"].value) == (12_500_000, 700, "refuse")
+    assert directory._domain_fields(Form([]))["quota_bytes"] == 0
+    assert [directory._megabytes(text) for text in ("", "much", "0", "2", "1e400")] == [None, None, 0, 2_000_000, None]
+    assert 'name="quota_mb" type="number" min="0" step="any" value=""' in admin.get("/mailboxes/bob@example.test").text
+
+
 def test_the_account_page_says_what_a_mail_program_needs() -> None:
     """Catches a page for people whose mail program asks for a port and an encryption that they have to guess (C25)."""
     page = House().browser("alice@example.test").get("/account").text

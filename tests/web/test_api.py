@@ -231,6 +231,14 @@ class TestDirectory(ApiCase):
             "out.test:587",
             Coverage.PICKED,
         )
+        assert (shown.quota_bytes, shown.quota_messages, shown.over_quota) == (0, 0, "defer")
+        shown = await self.call("admin", "domain.change", name="new.test", quota_bytes=5_000_000, over_quota="refuse")
+        assert (shown.quota_bytes, shown.quota_messages, shown.over_quota) == (5_000_000, 0, "refuse")
+        added = await self.call("admin", "mailbox.add", address="full@new.test", quota_messages=9)
+        assert (added.mailbox.quota_bytes, added.mailbox.quota_messages) == (None, 9)
+        box = await self.call("admin", "mailbox.change", address="full@new.test", quota_bytes=0, quota_messages=None)
+        assert (box.quota_bytes, box.quota_messages) == (0, None)
+        await self.call("admin", "mailbox.remove", address="full@new.test")
         shown = await self.call("admin", "domain.change", name="new.example", smarthost="", primaries=[])
         assert (shown.name, shown.smarthost, shown.primaries, shown.retention_days) == ("new.test", "", [], 365)
         shown = await self.call("admin", "domain.mode", name="new.test", mode="emergency", reason="drill")

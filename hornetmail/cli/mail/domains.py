@@ -49,6 +49,15 @@ def _settings(command: Any) -> Any:
             default=None,
             help="Whether people with a second address are told there when an emergency begins and ends.",
         ),
+        click.option(
+            "--quota-bytes", type=int, metavar="BYTES", help="What each mailbox may hold in the portal; 0: without limit."
+        ),
+        click.option("--quota-messages", type=int, metavar="NUMBER", help="The same, in messages."),
+        click.option(
+            "--over-quota",
+            type=click.Choice(["defer", "refuse"]),
+            help="What becomes of mail for a full mailbox where the portal is the mail server: it waits, or its sender is told at once.",
+        ),
         click.option("--active/--inactive", default=None, help="Whether the service is on."),
     )
     for option in reversed(options):
@@ -154,6 +163,7 @@ def domain_show(client: Client, name: str, as_json: bool) -> None:
             ("archive", f"{answer['retention_days']} days" if answer["archive"] else "no"),
             ("portal folders", f"{answer['portal_days']:g} days after an emergency" if answer["portal_days"] else "for good"),
             ("tells people", said(answer["tell_people"])),
+            ("quota", quota(answer, answer["over_quota"])),
             ("relay from", " ".join(answer["relay_from"]) or "-"),
             ("smarthost", answer["smarthost"] or "-"),
             ("mailboxes", answer["mailboxes"]),
@@ -167,3 +177,10 @@ def _health(host: dict[str, Any]) -> str:
     if host["up"] is None:
         return str(host["reason"])
     return f"up{since}" if host["up"] else f"DOWN{since}: {host['reason']}"
+
+
+def quota(answer: dict[str, Any], over: str) -> str:
+    """What a mailbox may hold, as people read it."""
+    said = [f"{answer['quota_bytes']} bytes"] if answer["quota_bytes"] else []
+    said += [f"{answer['quota_messages']} messages"] if answer["quota_messages"] else []
+    return f"{', '.join(said)}, then {over}" if said else "none"

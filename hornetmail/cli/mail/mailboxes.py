@@ -30,6 +30,13 @@ def mailbox() -> None:
 @click.option("--alias", "aliases", multiple=True, metavar="ADDRESS", help="A further address of it alone; repeatable.")
 @click.option("--name", default="", help="The person's name.")
 @click.option("--second", default="", metavar="ADDRESS", help="An address outside, for alarms and emergencies.")
+@click.option(
+    "--quota-bytes",
+    type=int,
+    metavar="BYTES",
+    help="What it may hold in the portal, instead of as its domain says; 0: without limit.",
+)
+@click.option("--quota-messages", type=int, metavar="NUMBER", help="The same, in messages.")
 @json_option
 @with_client
 def mailbox_add(client: Client, /, address: str, password_stdin: bool, as_json: bool, **settings: Any) -> None:
@@ -64,13 +71,24 @@ def mailbox_add(client: Client, /, address: str, password_stdin: bool, as_json: 
 @click.option("--picked/--not-picked", default=None, help="Whether it is covered where the domain's scope is picked.")
 @click.option("--archive/--no-archive", default=None, help="Whether its mail is archived.")
 @click.option("--second", metavar="ADDRESS", help="An address outside, for alarms and emergencies; empty: none.")
+@click.option(
+    "--quota-bytes",
+    type=int,
+    metavar="BYTES",
+    help="What it may hold in the portal, instead of as its domain says; 0: without limit.",
+)
+@click.option("--quota-messages", type=int, metavar="NUMBER", help="The same, in messages.")
+@click.option("--domain-quota", is_flag=True, help="Have the domain's quota again.")
 @json_option
 @with_client
-def mailbox_change(client: Client, /, address: str, no_roles: bool, no_aliases: bool, as_json: bool, **settings: Any) -> None:
+def mailbox_change(
+    client: Client, /, address: str, no_roles: bool, no_aliases: bool, domain_quota: bool, as_json: bool, **settings: Any
+) -> None:
     """Change settings of a mailbox; what is not named stays."""
     named = given(settings)
     named |= {"roles": []} if no_roles else {}
     named |= {"aliases": []} if no_aliases else {}
+    named |= {"quota_bytes": None, "quota_messages": None} if domain_quota else {}
     answer = client.call("PATCH", "mailboxes", address, **named)
     tell(answer, f"{answer['address']} is changed", as_json)
 

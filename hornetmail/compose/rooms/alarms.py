@@ -18,6 +18,7 @@ from hornetmail.core.failover.mode import Mode
 from hornetmail.core.mail.address import domain_of
 from hornetmail.delivery.letters.alarms import AlarmLetters
 from hornetmail.delivery.letters.emergencies import Emergencies
+from hornetmail.delivery.letters.quotas import QuotaLetters
 from hornetmail.delivery.outage.silence import Silence
 from hornetmail.delivery.tasks import together
 from hornetmail.runtime.alarms import AlarmBook
@@ -60,6 +61,7 @@ class Alarms:
         self._emergencies = Emergencies(
             reactor, rooms.queue, people.directory, delivery.modes, delivery.notices, base.bus, ways_in(config)
         )
+        self._quotas = QuotaLetters(reactor, people.directory, rooms.portal, delivery.notices, base.bus)
         self._silence = Silence(reactor, rooms.queue, people.directory, base.bus, monotonic)
         anchors = {"queue": rooms.queue.anchor, "portal": rooms.portal.anchor}
         self._disks = Disks(base.bus, base.offload, lambda: places(config), config.limits.disk_percent / 100, anchors)
@@ -76,6 +78,7 @@ class Alarms:
     def start(self) -> None:
         """Modes are loaded, the queue runs."""
         self._emergencies.start()
+        self._quotas.start()
         self._silence.start()
 
     async def stop(self) -> None:
@@ -83,6 +86,7 @@ class Alarms:
         for teller in self._tellers:
             await teller.stop()
         await self._emergencies.stop()
+        await self._quotas.stop()
         await self._silence.stop()
 
     def addresses(self, tenant: int) -> Sequence[str]:

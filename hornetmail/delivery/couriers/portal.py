@@ -12,7 +12,9 @@ from zope.interface import implementer
 from hornetmail.core.delivery.queued import Message, Portal, Row
 from hornetmail.core.delivery.route import PORTAL
 from hornetmail.core.failover.verdict import Outcome, Stage, Verdict
+from hornetmail.core.folder import FolderError
 from hornetmail.core.mail.reply import Reply
+from hornetmail.core.served import Mailbox, OverQuota
 from hornetmail.delivery.tasks import together
 from hornetmail.interfaces.body import IBody
 from hornetmail.interfaces.courier import ICourier
@@ -58,13 +60,25 @@ class PortalCourier:
             copy = await self._portal.deliver(mailbox.id, message, row, body, uncertain=uncertain)
         except CancelledError:
             raise
+        except FolderError as error:
+            return self._full(mailbox) if error.code == "OVERQUOTA" else await self._failed(mailbox.id, row, uncertain)
         except Exception:  # noqa: BLE001 - whatever is wrong with our store, the message stays in the queue
-            self.log.failure("portal delivery of row {row} failed", row=row.id)
-            found = await self._placed_all_the_same(mailbox.id, row)
-            if found is not None:
-                return self._placed(msgspec.structs.replace(found, uncertain=uncertain))
-            return Verdict(Outcome.DEFERRED, Reply(451, "4.3.0", "our portal store failed"), PORTAL)
+            return await self._failed(mailbox.id, row, uncertain)
         return self._placed(copy)
+
+    def _full(self, mailbox: Mailbox) -> Verdict:
+        """As the domain wants it. Only where the portal is its mail server (``portal/box/usage.py``): nothing is lost for a quota in an emergency."""
+        domain = self._directory.domain(mailbox.domain)
+        if domain is not None and domain.over_quota is OverQuota.REFUSE:
+            return Verdict(Outcome.FAILED, Reply(552, "5.2.2", "the mailbox is full"), PORTAL)
+        return Verdict(Outcome.DEFERRED, Reply(452, "4.2.2", "the mailbox is full"), PORTAL)
+
+    async def _failed(self, mailbox: int, row: Row, uncertain: bool) -> Verdict:
+        self.log.failure("portal delivery of row {row} failed", row=row.id)
+        found = await self._placed_all_the_same(mailbox, row)
+        if found is not None:
+            return self._placed(msgspec.structs.replace(found, uncertain=uncertain))
+        return Verdict(Outcome.DEFERRED, Reply(451, "4.3.0", "our portal store failed"), PORTAL)
 
     def _placed(self, copy: Portal) -> Placed:
         return Placed(Outcome.DELIVERED, Reply(250, "2.0.0", "in the portal"), PORTAL, Stage.LOCAL, copy=copy)

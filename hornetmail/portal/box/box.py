@@ -17,9 +17,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from hornetmail.core.folder import Copied, Entry, FolderError
+from hornetmail.core.served import Quota
 from hornetmail.db.engines import DatabaseError
 from hornetmail.portal.box.batch import Batch
-from hornetmail.portal.box.usage import Usage
+from hornetmail.portal.box.usage import Counted
 from hornetmail.portal.maildir import naming
 from hornetmail.portal.maildir.files import Listing, Maildir
 from hornetmail.portal.maildir.ground import Ground
@@ -43,6 +44,8 @@ class Arrival(msgspec.Struct, frozen=True):
     size: int
     date: float
     kept: Kept | None
+    bound: bool = False
+    """By the quota."""
 
 
 class Turn(msgspec.Struct, frozen=True):
@@ -67,7 +70,7 @@ class Box:
         self.lock = DeferredLock()
         self.rows: dict[str, FolderRow] = {}
         self.subscribed: set[str] = set()
-        self.usage = Usage()
+        self.usage = Counted(mailbox, self._quota)
         self._snapshots: WeakValueDictionary[str, Snapshot] = WeakValueDictionary()
         self._opens: WeakValueDictionary[str, Batch[None, Snapshot]] = WeakValueDictionary()
         self._arrivals: WeakValueDictionary[str, Batch[Arrival, int]] = WeakValueDictionary()
@@ -88,8 +91,33 @@ class Box:
             _, made = await ground.database.run(index.make_folders, self.tenant, self.mailbox, missing, int(ground.now()), 1)
             rows.update({row.name: row for row in made})
         self.rows = {name: rows[name] for name in present}
-        self.usage = Usage(*await ground.database.read(index.usage, self.mailbox))
+        held = await ground.database.read(index.usage, self.mailbox)
+        self.usage = Counted(self.mailbox, self._quota, *held, *await ground.database.read(index.near, self.mailbox))
+        await self.weigh()
         self.subscribed = subscribed if subscribed is not None else set(self.rows)
+
+    def _quota(self) -> Quota:
+        directory = self.ground.directory
+        owner = directory.mailbox_by_id(self.mailbox)
+        return owner.quota(directory.domain(owner.domain)) if owner is not None else Quota()
+
+    async def weigh(self) -> None:
+        """Have its owner told if it is nearly full; said again each time until that is done (``told``). Raises nothing: what was done is done."""
+        if self.usage.turned(self.ground.now()):
+            try:
+                await self.ground.database.run(index.set_near, self.mailbox, self.usage.since, False)
+            except DatabaseError as error:
+                self.log.warn(
+                    "that mailbox {mailbox} is nearly full is not on record: {error}", mailbox=self.mailbox, error=error
+                )
+        if (news := self.usage.news) is not None:
+            self.ground.bus.publish(news)
+
+    async def told(self, since: float) -> None:
+        """Its owner knows, of what began then."""
+        if since == self.usage.since:
+            self.usage.told = True
+            await self.ground.database.run(index.set_near, self.mailbox, since, True)
 
     def snapshot_in_memory(self, name: str) -> Snapshot | None:
         """The folder, if it is in memory."""
@@ -245,6 +273,8 @@ class Box:
             self.usage.grew(len(snapshot.entries) - before[0], snapshot.size - before[1])
         for turn in turns:
             self.ground.changed(self.mailbox, turn.snapshot.name)
+        if any(turn.added or turn.gone for turn in turns):
+            await self.weigh()
 
     def _change(self, turn: Turn) -> Change:
         snapshot = turn.snapshot
@@ -260,15 +290,15 @@ class Box:
         batch = self._arrivals.get(name)
         if batch is None:
 
-            async def land(arrivals: Sequence[Arrival]) -> list[int]:
+            async def land(arrivals: Sequence[Arrival]) -> list[int | Exception]:
                 return await self._land(self._snapshots.get(name) or await self.opened(name), arrivals)
 
             batch = self._arrivals[name] = Batch(self.lock, land)
         return await batch.join(arrival)
 
-    async def _land(self, snapshot: Snapshot, batch: Sequence[Arrival]) -> list[int]:
-        """UIDs of a batch. A name that is there already is the same message again: its new file is dropped."""
-        uids: list[int] = []
+    async def _land(self, snapshot: Snapshot, batch: Sequence[Arrival]) -> list[int | Exception]:
+        """UIDs of a batch, or OVERQUOTA. A name that is there already is the same message again: its new file is dropped."""
+        uids: list[int | Exception] = []
         fresh: list[Arrival] = []
         stored: list[Stored] = []
         modseq, uid, now = snapshot.modseq + 1, snapshot.uidnext, self.ground.now()
@@ -280,6 +310,12 @@ class Box:
                 await self.ground.thread(self.maildir.discard, arrival.tmp)
                 uids.append(known)
                 continue
+            if arrival.bound:
+                try:
+                    self.usage.admit(len(fresh) + 1, sum(one.size for one in fresh) + arrival.size)
+                except FolderError as full:
+                    uids.append(full)
+                    continue
             entry = Entry(uid, modseq, arrival.flags, arrival.size, arrival.date, base, saved=now)
             stored.append(Stored(entry, arrival.place, arrival.kept, now if naming.row_of(base) else 0.0, now))
             fresh.append(arrival)
@@ -376,6 +412,8 @@ class Box:
             wanted = sorted(uid for uid in set(uids) if uid in source.entries)
             if away:
                 self.unclaimed(source, wanted)
+            elif wanted:
+                self.usage.admit(len(wanted), sum(source.entries[uid].size for uid in wanted))
             if not wanted:
                 return Copied(goal.uidvalidity, (), ())
             try:

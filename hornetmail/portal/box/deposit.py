@@ -98,6 +98,7 @@ class Append:
                 data = (b"\n" if opening else b"") + body.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
         self._last = data[-1:]
         self.size += len(data)
+        self._box.usage.admit(1, self.size)
         with told():
             await shielded(self._inflow.write(data))
 
@@ -117,7 +118,7 @@ class Append:
             place = Place(box.new_base(inflow.size), "cur" if letters else "new", letters, 0, False)
             if snapshot.removed:  # while its message arrived; one of its name may have been made since, with UIDs of its own
                 raise FolderError("NONEXISTENT", f"the folder {snapshot.name} has gone")
-            uid = await box.land(snapshot.name, Arrival(path, place, self._flags, inflow.size, self._date, kept))
+            uid = await box.land(snapshot.name, Arrival(path, place, self._flags, inflow.size, self._date, kept, bound=True))
         except BaseException:
             with contextlib.suppress(OSError):
                 await inflow.discard()

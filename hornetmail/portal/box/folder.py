@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from hornetmail.core.folder import Copied, Entry, FolderError, FolderInfo, FolderStatus
+from hornetmail.core.folder import Copied, Entry, FolderError, FolderInfo, FolderStatus, Usage
 from hornetmail.interfaces.folders import IFolder, IFolderTree
 from hornetmail.mime.structure import Part
 from hornetmail.portal.box import reading, reshaping
@@ -222,6 +222,12 @@ class Tree:
         box = await self._box()
         with told():
             await shielded(reshaping.subscribe(box, naming.fold_inbox(name), wanted))
+
+    async def usage(self) -> Usage:
+        """See IFolderTree."""
+        counted = (await self._box()).usage
+        quota = counted.quota()
+        return Usage(counted.size, counted.messages, quota.size, quota.messages)
 
     async def subscriptions(self) -> Sequence[str]:
         """See IFolderTree."""

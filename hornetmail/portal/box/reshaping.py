@@ -41,6 +41,7 @@ async def drop(box: Box, name: str) -> None:
         held = await box.ground.database.run(index.drop_folders, [row.id])
         box.forget(name)
         box.usage.grew(-held[0], -held[1])
+        await box.weigh()
     box.ground.changed(box.mailbox, name)
 
 

@@ -347,6 +347,21 @@ def keep(cursor: Cursor, tenant: int, folder: int, found: Sequence[tuple[int, Ke
     keep_heads(cursor, tenant, folder, [(uid, kept.head) for uid, kept in found if kept.head is not None])
 
 
+def near(cursor: Cursor, mailbox: int) -> tuple[float, bool]:
+    """Since when a mailbox is nearly full, 0 if it is not, and whether its owner was told."""
+    cursor.execute("SELECT value FROM portal_facts WHERE tenant = 0 AND name = ?", (f"near {mailbox}",))
+    row = cursor.fetchone()
+    if row is None or not row[0]:
+        return 0.0, False
+    since, _, told = str(row[0]).partition(" ")
+    return float(since), told == "told"
+
+
+def set_near(cursor: Cursor, mailbox: int, since: float, told: bool) -> None:
+    """Remember it."""
+    _fact(cursor, f"near {mailbox}", f"{since!r}{' told' if told else ''}" if since else "")
+
+
 def usage(cursor: Cursor, mailbox: int) -> tuple[int, int]:
     """Messages and bytes of a mailbox, in all its folders."""
     cursor.execute(

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from hornetmail.core.folder import FolderError
 from hornetmail.core.served import Person
 from hornetmail.net.pump import Answer, Result, Session, Wire
-from hornetmail.servers.imap import append, login, mailboxes, messages, selecting
+from hornetmail.servers.imap import append, login, mailboxes, messages, quotas, selecting
 from hornetmail.servers.imap.append import Appending
 from hornetmail.servers.imap.enabled import Enabled
 from hornetmail.servers.imap.fetch import fetch
@@ -36,7 +36,8 @@ STRANGER = "IMAP4rev2 IMAP4rev1 SASL-IR LITERAL- ID ENABLE IDLE"
 INSIDE = (
     "IMAP4rev2 IMAP4rev1 LITERAL+ ID ENABLE IDLE NAMESPACE UIDPLUS MOVE UNSELECT CHILDREN SPECIAL-USE CREATE-SPECIAL-USE "
     "LIST-EXTENDED LIST-STATUS ESEARCH STATUS=SIZE CONDSTORE QRESYNC SEARCHRES WITHIN PARTIAL SORT SORT=DISPLAY ESORT "
-    "THREAD=ORDEREDSUBJECT THREAD=REFERENCES PREVIEW MULTIAPPEND REPLACE BINARY UTF8=ACCEPT OBJECTID SAVEDATE"
+    "THREAD=ORDEREDSUBJECT THREAD=REFERENCES PREVIEW QUOTA QUOTA=RES-STORAGE QUOTA=RES-MESSAGE MULTIAPPEND REPLACE BINARY "
+    "UTF8=ACCEPT OBJECTID SAVEDATE"
 )
 REREAD_SECONDS = 30.0
 """NOOP looks at the folder anew without a hint when it did not for so long: hints may be lost, and other programs give none."""
@@ -377,6 +378,8 @@ _ON: dict[type[Event], Callable[[Any, Any], Any]] = {
     c.Compress: ImapSession._compress,
     c.Passed: ImapSession._passed,
     c.Namespace: ImapSession._namespace,
+    c.GetQuota: quotas.of_root,
+    c.GetQuotaRoot: quotas.of_mailbox,
     c.Idle: ImapSession._idle,
     c.Done: ImapSession._idle_done,
     c.Append: append.append,

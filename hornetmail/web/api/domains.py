@@ -8,7 +8,7 @@ import msgspec
 
 from hornetmail.access.rights import Right
 from hornetmail.core.failover.mode import Mode
-from hornetmail.core.served import Coverage, Domain, Failover, PortalOn, TLSPolicy
+from hornetmail.core.served import Coverage, Domain, Failover, OverQuota, PortalOn, TLSPolicy
 from hornetmail.directory.checks import domain_name, parse_host, parse_network
 from hornetmail.web.api.approvals import ask_names, held_names, waits_for
 from hornetmail.web.api.operations import ApiError, Caller, Done, MayWait, Nothing, Operation, missing, need
@@ -26,7 +26,8 @@ class DomainView(MayWait, frozen=True, kw_only=True):
     """A domain with its mode. ``primaries`` are ``HOST:PORT``; ``scope``: all users or picked mailboxes (C12). ``portal_on``: whether
     any trouble sends a single mail to the portal (C20), or an outage only; greylisting and a full mailbox are none (L6). ``portal_days``: what
     an emergency left in the portal's folders goes that many days after it, 0 never (rule 24). ``tell_people``: whether people with a second address
-    on file are told there when an emergency begins and ends. ``waits``: changes that wait for a second
+    on file are told there when an emergency begins and ends. ``quota_bytes`` and ``quota_messages``: what each mailbox may hold in the portal, 0 without
+    limit; ``over_quota``: whether mail for a full one waits or is refused, where the portal is the mail server. ``waits``: changes that wait for a second
     person (rule 15)."""
 
     name: str
@@ -43,6 +44,9 @@ class DomainView(MayWait, frozen=True, kw_only=True):
     retention_days: int
     portal_days: float
     tell_people: bool
+    quota_bytes: int
+    quota_messages: int
+    over_quota: OverQuota
     relay_from: list[str]
     smarthost: str
     aliases: list[str]
@@ -76,6 +80,9 @@ class DomainAdd(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     retention_days: int = 90
     portal_days: float = 90.0
     tell_people: bool = False
+    quota_bytes: int = 0
+    quota_messages: int = 0
+    over_quota: OverQuota = OverQuota.DEFER
     relay_from: list[str] = []
     smarthost: str = ""
     aliases: list[str] = []
@@ -96,6 +103,9 @@ class DomainChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     retention_days: int | msgspec.UnsetType = msgspec.UNSET
     portal_days: float | msgspec.UnsetType = msgspec.UNSET
     tell_people: bool | msgspec.UnsetType = msgspec.UNSET
+    quota_bytes: int | msgspec.UnsetType = msgspec.UNSET
+    quota_messages: int | msgspec.UnsetType = msgspec.UNSET
+    over_quota: OverQuota | msgspec.UnsetType = msgspec.UNSET
     relay_from: list[str] | msgspec.UnsetType = msgspec.UNSET
     smarthost: str | msgspec.UnsetType = msgspec.UNSET
     aliases: list[str] | msgspec.UnsetType = msgspec.UNSET
@@ -140,6 +150,9 @@ def view(rooms: Rooms, domain: Domain, **more: Any) -> DomainView:
         retention_days=domain.retention_days,
         portal_days=domain.portal_days,
         tell_people=domain.tell_people,
+        quota_bytes=domain.quota_bytes,
+        quota_messages=domain.quota_messages,
+        over_quota=domain.over_quota,
         relay_from=list(domain.relay_from),
         smarthost=str(domain.smarthost) if domain.smarthost else "",
         aliases=list(domain.aliases),
@@ -182,6 +195,9 @@ async def add(rooms: Rooms, caller: Caller, request: DomainAdd) -> DomainView:
             retention_days=request.retention_days,
             portal_days=request.portal_days,
             tell_people=request.tell_people,
+            quota_bytes=request.quota_bytes,
+            quota_messages=request.quota_messages,
+            over_quota=request.over_quota,
             relay_from=tuple(parse_network(text, f"$.relay_from[{place}]") for place, text in enumerate(request.relay_from)),
             smarthost=parse_host(request.smarthost, "$.smarthost") if request.smarthost else None,
             aliases=names["aliases"],

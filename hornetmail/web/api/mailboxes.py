@@ -22,7 +22,8 @@ ON_MAILBOX = ("roles", "addresses", "enable", "archive_access")
 class MailboxView(MayWait, frozen=True, kw_only=True):
     """A mailbox. ``served``: its domain is; without that it is only a log-in. ``picked``: covered where the domain's scope is picked (C12).
     ``folders_expire``: the announced date on which what an emergency left in its portal folders goes, in Unix seconds, or 0 (rule 24).
-    ``second``: an address outside where its person is told of alarms and emergencies. ``archive_closed``: why its person may not use the archive for now, or ``""``; ``waits``: changes that wait for a second person (rule 15)."""
+    ``second``: an address outside where its person is told of alarms and emergencies. ``quota_bytes`` and ``quota_messages``: what it may hold in the portal,
+    0 without limit, null: as its domain has it. ``archive_closed``: why its person may not use the archive for now, or ``""``; ``waits``: changes that wait for a second person (rule 15)."""
 
     id: str
     address: str
@@ -35,6 +36,8 @@ class MailboxView(MayWait, frozen=True, kw_only=True):
     picked: bool
     archive: bool
     second: str
+    quota_bytes: int | None
+    quota_messages: int | None
     served: bool
     password_set: bool
     must_change: bool
@@ -71,6 +74,8 @@ class MailboxAdd(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     picked: bool = True
     archive: bool = True
     second: str = ""
+    quota_bytes: int | None = None
+    quota_messages: int | None = None
 
 
 class MailboxAdded(MayWait, frozen=True):
@@ -91,6 +96,8 @@ class MailboxChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     picked: bool | msgspec.UnsetType = msgspec.UNSET
     archive: bool | msgspec.UnsetType = msgspec.UNSET
     second: str | msgspec.UnsetType = msgspec.UNSET
+    quota_bytes: int | msgspec.UnsetType | None = msgspec.UNSET
+    quota_messages: int | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class MailboxPassword(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -122,6 +129,8 @@ def view(rooms: Rooms, mailbox: Mailbox) -> MailboxView:
         picked=mailbox.picked,
         archive=mailbox.archive,
         second=mailbox.second,
+        quota_bytes=mailbox.quota_bytes,
+        quota_messages=mailbox.quota_messages,
         served=rooms.directory.domain(mailbox.domain) is not None,
         password_set=credential is not None,
         must_change=credential is not None and credential.must_change,
@@ -177,6 +186,8 @@ async def add(rooms: Rooms, caller: Caller, request: MailboxAdd) -> MailboxAdded
         picked=request.picked,
         archive=request.archive,
         second=request.second,
+        quota_bytes=request.quota_bytes,
+        quota_messages=request.quota_messages,
         suspended=suspended,
         role_waits=second is not None and bool(roles),
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hornetmail.access.rights import Right
-from hornetmail.core.served import Coverage, Failover, PortalOn, Role, TLSPolicy
+from hornetmail.core.served import Coverage, Failover, OverQuota, PortalOn, Role, TLSPolicy
 from hornetmail.web.api.api import Api
 from hornetmail.web.api.domains import DomainAdd, DomainChange, DomainName
 from hornetmail.web.api.mailboxes import MailboxAdd, MailboxChange, MailboxFilter, MailboxName, MailboxPassword
@@ -164,6 +164,8 @@ class DirectoryPages:
             picked=form.ticked("picked"),
             archive=form.ticked("archive"),
             second=form.text("second"),
+            quota_bytes=_megabytes(form.text("quota_mb")),
+            quota_messages=form.number("quota_messages", 0) if form.text("quota_messages") else None,
         )
         try:
             added = await self._api.call(visit.caller, "mailbox.add", wanted)
@@ -190,6 +192,8 @@ class DirectoryPages:
             picked=form.ticked("picked"),
             archive=form.ticked("archive"),
             second=form.text("second"),
+            quota_bytes=_megabytes(form.text("quota_mb")),
+            quota_messages=form.number("quota_messages", 0) if form.text("quota_messages") else None,
         )
         try:
             changed = await self._api.call(visit.caller, "mailbox.change", wanted)
@@ -233,6 +237,9 @@ def _domain_fields(form: Form) -> dict[str, Any]:
         "retention_days": form.number("retention_days", 90),
         "portal_days": _days(form.text("portal_days")),
         "tell_people": form.ticked("tell_people"),
+        "quota_bytes": _megabytes(form.text("quota_mb")) or 0,
+        "quota_messages": form.number("quota_messages", 0),
+        "over_quota": OverQuota.REFUSE if form.get("over_quota") == "refuse" else OverQuota.DEFER,
         "relay_from": form.lines("relay_from"),
         "smarthost": form.text("smarthost"),
         "aliases": form.lines("aliases"),
@@ -245,6 +252,14 @@ def _days(text: str) -> float:
         return float(text)
     except ValueError:
         return 90.0
+
+
+def _megabytes(text: str) -> int | None:
+    """Bytes of MB as typed; None if nothing was, or no number."""
+    try:
+        return round(float(text) * 1e6)
+    except (ValueError, OverflowError):
+        return None
 
 
 def _roles(form: Form) -> list[Role]:

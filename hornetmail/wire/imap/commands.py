@@ -140,6 +140,18 @@ class Listing(Command, frozen=True, gc=False):
     status: tuple[str, ...] = ()
 
 
+class GetQuota(Command, frozen=True, gc=False):
+    """RFC 9208 section 4.2: of a quota root."""
+
+    root: str
+
+
+class GetQuotaRoot(Command, frozen=True, gc=False):
+    """RFC 9208 section 4.3: the quota roots of a mailbox, and what they say."""
+
+    mailbox: str
+
+
 class Status(Command, frozen=True, gc=False):
     """RFC 3501 section 6.3.10, with SIZE of RFC 8438."""
 

@@ -308,6 +308,11 @@ def _status(tag: bytes, cursor: Cursor) -> c.Command:
     return c.Status(tag, name, _status_items(cursor))
 
 
+def _get_quota(tag: bytes, cursor: Cursor) -> c.Command:
+    cursor.space()
+    return c.GetQuota(tag, cursor.astring().decode("utf-8", "replace"))
+
+
 def _append(tag: bytes, cursor: Cursor) -> c.Command:
     raise cursor.bad("message literal expected")
 
@@ -332,6 +337,8 @@ PARSERS: dict[str, Parser] = {
     "LIST": _listing,
     "LSUB": _lsub,
     "STATUS": _status,
+    "GETQUOTA": _get_quota,
+    "GETQUOTAROOT": _named(c.GetQuotaRoot),
     "APPEND": _append,
     "REPLACE": _append,
     "UID REPLACE": _append,
