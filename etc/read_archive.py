@@ -3,7 +3,7 @@
 
     read_archive.py list|check|extract MEDIUM… --paper key.txt [--into DIR]
 
-MEDIUM: a directory with ``keyring``, ``packs/`` and ``journal/`` (copies of shares and buckets too). A key in parts: ``--paper`` for as many as are needed; its password is asked for, or taken from
+MEDIUM: a directory with ``keyring``, ``packs/`` and ``journal/`` (copies of shares and buckets too; of a disk with bad sectors a copy that ddrescue made). A key in parts: ``--paper`` for as many as are needed; its password is asked for, or taken from
 HORNETMAIL_KEY_PASSWORD. ``--root FILE``: the service's archive-root.key instead. Needs Python 3.11, ``cryptography`` (44 or newer) and ``zstandard``. Written from docs/formats/archive.rst. Exit code 1: something is damaged or missing, was named, and the rest read.
 """
 
@@ -176,18 +176,19 @@ class Archive:
         for medium in media:
             for where in ("journal/**/*.pack", "packs/**/*.pack", "leaves/n[0-9]*/*.run"):
                 for path in sorted(medium.glob(where)):
+                    take = self._run if path.suffix == ".run" else self._pack
                     try:
-                        (self._run if path.suffix == ".run" else self._pack)(path)
+                        take(path) if path.is_file() else problem(path, "it is no file")
                     except OSError as error:
                         problem(path, error)
 
     def _run(self, path):
-        data = path.read_bytes()
+        data, node = path.read_bytes(), path.parent.name[1:]
         first, count = struct.unpack_from(">QQ", data.ljust(24), 8)
-        if hashlib.sha256(data[:-32]).digest() != data[-32:]:
-            return problem(path, "a run of leaves is damaged")
-        node = int(path.parent.name[1:])
-        self.leaves.update(((node, first + n), data[24 + 32 * n : 56 + 32 * n]) for n in range(count))
+        whole = hashlib.sha256(data[:-32]).digest() == data[-32:] and len(data) == 56 + 32 * count
+        if not whole or not node.isdecimal():
+            return problem(path, "a run of leaves is damaged, or lies in no node's folder")
+        self.leaves.update(((int(node), first + n), data[24 + 32 * n : 56 + 32 * n]) for n in range(count))
 
     def _pack(self, path):
         data = path.read_bytes()
@@ -261,6 +262,7 @@ def main():
     for name, action, default in (("--paper", "append", []), ("--root", "append", []), ("--into", "store", Path("mails"))):
         parser.add_argument(name, type=Path, action=action, default=default)
     chosen = parser.parse_args()
+    _ = chosen.paper or chosen.root or parser.error("the archive's key is missing: --paper key.txt, or --root archive-root.key")
     try:
         text = "\n".join(path.read_text(errors="replace") for path in chosen.paper or chosen.root)
     except OSError as error:

@@ -125,10 +125,11 @@ class Archive:
         """A new archive: its keyring, and the active medium claimed. Blocking. Raises KeyTrouble (there is one), MediumError."""
         self._opening.create()
 
-    def restore(self) -> Sequence[Finding]:
-        """Take keyring, stamps and leaf log from the media into an empty directory; ``start`` and ``rebuild`` come next. What could not be taken as it was is told. Blocking.
+    def restore(self, leaves: int = 0) -> Sequence[Finding]:
+        """Take keyring, stamps and leaf log from the media into an empty directory; ``start`` and ``rebuild`` come next. ``leaves``: as many as there were at least, by what else is
+        known. What could not be taken as it was is told. Blocking.
         Raises KeyTrouble (another key), MediumError, ArchiveError."""
-        return self._opening.restore()
+        return self._opening.restore(leaves)
 
     async def start(self) -> None:
         """Replay, open the index, go on with what is staged. What lies on media that are out of reach waits until they are back; where the archive

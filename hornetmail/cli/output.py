@@ -12,6 +12,12 @@ import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+WHOLE = 40
+"""Cells of a table's first column that no terminal is too narrow for."""
+
+NARROW = 8
+"""Cells that a folded column keeps."""
+
 
 def json_option(command: F) -> F:
     """``--json`` on a command that prints, as the argument ``as_json``."""
@@ -29,21 +35,38 @@ def clean(value: Any) -> str:
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Columns: by rich on a terminal, else plain text with two spaces between, cut nowhere."""
+    """Columns, cut nowhere: by rich on a terminal, where the first one, which further commands take, stays in one piece, and the others are folded;
+    else plain text with two spaces between."""
     cells = [[clean(value) for value in row] for row in rows]
     if sys.stdout.isatty():
+        from rich.cells import cell_len
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text
 
-        shown = Table(*headings, box=None, pad_edge=False, header_style="bold")
+        console = Console()
+        natural = [max(map(cell_len, column)) for column in zip(headings, *cells, strict=True)]
+        shown = Table(box=None, pad_edge=False, header_style="bold")
+        for heading, width in zip(headings, fitted(natural, console.width - 2 * (len(headings) - 1)), strict=True):
+            shown.add_column(heading, overflow="fold", width=width)
         for row in cells:
             shown.add_row(*(Text(cell) for cell in row))
-        Console().print(shown)
+        console.print(shown)
         return
     widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
     for row in ([heading.upper() for heading in headings], *cells):
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def fitted(natural: Sequence[int], room: int) -> list[int]:
+    """Widths of columns that fit into ``room``: the widest gives first, the first column nothing up to ``WHOLE``. Wider than ``room`` only if all are as narrow
+    as may be."""
+    least = [min(natural[0], WHOLE), *(min(width, NARROW) for width in natural[1:])]
+    widths = list(natural)
+    while sum(widths) > room and widths != least:
+        widest = max((width, number) for number, width in enumerate(widths) if width > least[number])[1]
+        widths[widest] -= 1
+    return widths
 
 
 def pairs(values: Iterable[tuple[str, Any]]) -> None:

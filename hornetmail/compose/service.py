@@ -180,6 +180,8 @@ class HornetMail(Service):
         """SIGHUP: certificates and log file anew."""
         self.log.info("reloading certificates and log file")
         self.tls.reload()
+        if self.whole is not None:
+            self.whole.certificate.tell()
         if self._log is not None:
             try:
                 self._log.reopen()

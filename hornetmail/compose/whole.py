@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hornetmail.compose.doors import mail, mailboxes, site
+from hornetmail.compose.doors.certificate import Certificate
 from hornetmail.compose.doors.doors import Doors
 from hornetmail.compose.ground.foundations import Foundations
 from hornetmail.compose.ground.zone import local_zone
@@ -40,6 +41,7 @@ class Whole:
         self.tls = tls
         self.roles = roles
         self.doors = Doors(base)
+        self.certificate = Certificate(base.reactor, base.bus, tls)
         self.people: People | None = None
         self.rooms: MailRooms | None = None
         self.timetable: Timetable | None = None
@@ -70,6 +72,7 @@ class Whole:
         if "web" in self.roles:
             await pages.listen(self.tls, self.doors)
         base.at_close(self.doors.shut)
+        base.jobs += self.certificate.jobs()
         self.timetable = Timetable(base.reactor, base.jobs)
         self.timetable.startService()
         base.at_close(self._stop_timetable)

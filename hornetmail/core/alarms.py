@@ -50,6 +50,7 @@ KINDS = {
         Kind("archive-stamp-lost", "A time stamp does not read any more", Ends.SEEN),
         Kind("archive-waits", "The archive takes no mail yet"),
         Kind("archive-unreadable", "Mail is in the index by its headers only", Ends.SEEN),
+        Kind("certificate", "The certificate of our doors ends or cannot be used"),
         Kind("bounce-held", "Bounces are held"),
         Kind("disk-away", "A disk or medium cannot be reached"),
         Kind("disk-full", "A disk is nearly full"),

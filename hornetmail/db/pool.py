@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from hornetmail.db.commit import GroupCommit
 from hornetmail.db.engines import Cursor, DatabaseBroken, Engine, engine_for
 from hornetmail.db.migrate import Migration, migrate
-from hornetmail.disk.threads import BringsThreads
+from hornetmail.disk.threads import thread_pool
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -55,11 +55,23 @@ class OpenDatabase(Protocol):
 class _Pool(adbapi.ConnectionPool):
     """Transactions are ended by ``commit.py`` alone, so nothing is committed or rolled back here."""
 
+    _ours = False
+
+    def __init__(self, *args: Any, **kw: Any) -> None:
+        """See ConnectionPool, which may start already."""
+        super().__init__(*args, **kw)  # type: ignore[no-untyped-call]
+        self._take_threads()
+
+    def _take_threads(self) -> None:
+        """Threads of ``disk.threads`` instead of Twisted's, before anything can wait for these."""
+        if not self._ours:
+            self._ours = True
+            self.threadpool = thread_pool(self._reactor, self.min, self.max, self.name or "")
+
     def start(self) -> None:
-        """With the reactor's threads if it brings some (``disk.threads``): such a one runs from the beginning, so that nothing waits yet."""
+        """See ConnectionPool."""
         if not self.running:
-            if isinstance(self._reactor, BringsThreads):
-                self.threadpool = self._reactor.thread_pool(self.min, self.max, self.name or "")
+            self._take_threads()
             super().start()  # type: ignore[no-untyped-call]
 
     def _runWithConnection(self, func: Callable[..., T], *args: Any, **kw: Any) -> T:
@@ -159,7 +171,7 @@ class Database:
             connection.close()
 
     def _pool(self, size: int, *, writer: bool) -> _Pool:
-        pool = _Pool(  # type: ignore[no-untyped-call]
+        pool = _Pool(
             self.engine.module,
             cp_reactor=self._reactor,
             cp_min=1 if writer else 0,

@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import blockingCallFromThread
 from twisted.python.threadpool import ThreadPool
 
+from hornetmail.disk.lean_pool import LeanPool
 from hornetmail.disk.writer_thread import WriterThread
 
 T = TypeVar("T")
@@ -32,7 +33,7 @@ class BringsThreads(Protocol):
 
 def thread_pool(reactor: Any, least: int, most: int, name: str) -> ThreadPool:
     """A pool, not yet started."""
-    return reactor.thread_pool(least, most, name) if isinstance(reactor, BringsThreads) else ThreadPool(least, most, name)
+    return reactor.thread_pool(least, most, name) if isinstance(reactor, BringsThreads) else LeanPool(least, most, name)
 
 
 def writer_thread(reactor: Any, name: str) -> WriterThread:

@@ -18,7 +18,7 @@ class RestoreState(msgspec.Struct, frozen=True, gc=False):
 
 
 class RestoreSource(msgspec.Struct, frozen=True):
-    """A medium or mirror as it was typed, with the key's paper. ``options`` and ``secret``: see ``archive.media.settings``."""
+    """A medium or mirror as it was typed, with the key's paper. ``options`` and ``secret``: see ``archive.media.settings``; ``without``: numbers of media that are lost."""
 
     kind: str
     place: str
@@ -26,6 +26,7 @@ class RestoreSource(msgspec.Struct, frozen=True):
     secret: str = ""
     text: str = ""
     password: str = ""
+    without: tuple[int, ...] = ()
 
 
 class Found(msgspec.Struct, frozen=True):

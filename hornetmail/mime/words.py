@@ -71,6 +71,16 @@ def in_ascii(block: bytes) -> bytes:
     return b"".join([*out, block[at:]]).translate(_ASCII)
 
 
+def for_old_readers(start: bytes) -> bytes:
+    """The start of a message for a program that takes no UTF-8 in headers (RFC 6856 section 2): a header in UTF-8 is written in ASCII, all else stays. One
+    that is no UTF-8 stays, too: nobody declared it, and such programs have their own guesses. Raises Unwritable."""
+    _, stop, _ = read_fields(start)
+    header = start[:stop]
+    if header.isascii() or _charset(header) != b"utf-8":
+        return start
+    return in_ascii(header) + start[stop:]
+
+
 def _value(name: bytes, value: bytes) -> bytes:
     text = value.rstrip(b"\r\n")
     end = value[len(text) :]

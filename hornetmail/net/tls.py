@@ -37,7 +37,7 @@ class ServerTLS:
     """Our certificate, from PEM files. Give it as ``tls_context_factory``.
 
     Raises OpenSSL.SSL.Error or OSError when the files are no matching pair. ``reload`` reads them anew (SIGHUP); connections that are
-    up keep what they have. A broken pair on reload is logged and changes nothing.
+    up keep what they have. A broken pair on reload is logged and changes nothing; ``trouble`` says what is wrong with it then, and is ``""`` otherwise.
     """
 
     log = Logger()
@@ -46,14 +46,25 @@ class ServerTLS:
         self._certificate = certificate
         self._key = key
         self._context = self._load()
+        self.trouble = ""
+
+    @property
+    def ends(self) -> float:
+        """When the certificate in force is not valid any more, Unix seconds."""
+        certificate = SSL.Connection(self._context, None).get_certificate()
+        assert certificate is not None
+        return certificate.to_cryptography().not_valid_after_utc.timestamp()
 
     def reload(self) -> bool:
         """Whether the new pair is in force."""
         try:
             self._context = self._load()
-        except (SSL.Error, OSError):
+        except (SSL.Error, OSError) as error:
             self.log.failure("the certificate in {path} cannot be used, the old one stays", path=str(self._certificate))
+            reasons = str(error) if isinstance(error, OSError) else "; ".join(str(one[-1]) for one in error.args[0] or ())
+            self.trouble = f"{self._certificate} and its key cannot be used: {reasons or 'they are no pair of PEM files'}"
             return False
+        self.trouble = ""
         return True
 
     def serverConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:

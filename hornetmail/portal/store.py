@@ -92,6 +92,7 @@ class PortalStore:
         except BaseException:
             self._pool.stop()
             raise
+        self._ground.watching.start()
         if await self._ground.database.run(index.start, self._boot):
             self.log.warn("the machine went down under the portal: every folder skips {count} UIDs", count=index.SKIPPED_UIDS)
 
@@ -115,6 +116,7 @@ class PortalStore:
         for box in list(self._boxes.values()):
             await box.lock.acquire()
             box.lock.release()
+        self._ground.watching.close()
         await self._ground.database.run(index.stop)
         self._ground.forget()
         self._kept.clear()

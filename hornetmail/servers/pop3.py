@@ -1,14 +1,15 @@
 """One POP3 conversation: INBOX of whoever logged in, locked for as long as it lasts (RFC 1939). Runs in ``net/pump``.
 
 Messages are numbered once, at log-in. DELE becomes real at QUIT, durably before the answer, and counts as removal (C6). A message that is
-being handed over to the primary at that moment stays with that hand-over: QUIT then answers -ERR [SYS/TEMP].
+being handed over to the primary at that moment stays with that hand-over: QUIT then answers -ERR [SYS/TEMP]. A client that has not said UTF8 gets headers
+that are in UTF-8 as encoded words; what cannot be written so (an address) is -ERR [UTF8] (RFC 6856). Sizes are those of messages as they are.
 """
 
 from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -24,6 +25,7 @@ from hornetmail.interfaces.access import IAccess
 from hornetmail.interfaces.body import IBody
 from hornetmail.interfaces.folders import IFolder
 from hornetmail.interfaces.portal import IPortal
+from hornetmail.mime.words import Unwritable, for_old_readers
 from hornetmail.net.pump import Answer, Result, Session, Wire
 from hornetmail.servers.sasl import LogIn, mechanisms
 from hornetmail.wire.engine import Broken, Event, Out
@@ -40,6 +42,7 @@ from hornetmail.wire.pop3.events import (
     Farewell,
     Finish,
     Greeting,
+    Lang,
     List,
     Listing,
     Noop,
@@ -53,6 +56,7 @@ from hornetmail.wire.pop3.events import (
     Top,
     Uidl,
     User,
+    Utf8,
     Welcome,
 )
 from hornetmail.wire.pop3.server import POP3Policy
@@ -68,7 +72,9 @@ WHOLE_BYTES = 1 << 18
 
 class POP3Site(msgspec.Struct, frozen=True):
     """What all sessions of a door share. After ``login_tries`` failed log-ins or ``mistakes`` broken commands the connection ends;
-    each failed log-in is answered ``login_delay`` seconds later than the one before. ``early``: commands before log-in that are none."""
+    each failed log-in is answered ``login_delay`` seconds later than the one before. ``early``: commands before log-in, exchanges that were given up
+    included.
+    ``expire``: what CAPA may promise of how long mail stays (RFC 2449 section 6.7), ``""`` for nothing."""
 
     reactor: Any
     access: IAccess
@@ -77,6 +83,7 @@ class POP3Site(msgspec.Struct, frozen=True):
     login_delay: float = 1.0
     mistakes: int = 20
     early: int = 50
+    expire: Callable[[], str] = lambda: ""
 
 
 _owners = itertools.count(1)
@@ -102,6 +109,7 @@ class POP3Session(Session):
         self._octets = 0
         self._listings: dict[type[Event], Listing] = {}
         self._early = 0
+        self._utf8 = False
 
     # ---- the pump's side
 
@@ -149,12 +157,17 @@ class POP3Session(Session):
     # ---- before log-in
 
     def _before(self, event: Event) -> Result:
-        if isinstance(event, (Capa, User, Stls)) and self._folder is None:
+        if isinstance(event, (Capa, User, Stls, Auth, Utf8, Lang)) and self._folder is None:
             self._early += 1
             if self._early > self._site.early:
                 return Farewell("too many commands before log-in", "")
         if isinstance(event, Capa):
-            return Capabilities(mechanisms(self._site.access, self.wire))
+            return Capabilities(mechanisms(self._site.access, self.wire), self._site.expire())
+        if isinstance(event, Utf8):
+            self._utf8 = True
+            return Ok("UTF-8 it is")
+        if isinstance(event, Lang):
+            return _language(event.tag)
         if isinstance(event, User):
             return Ok("and the password?")
         if isinstance(event, Pass):
@@ -164,6 +177,7 @@ class POP3Session(Session):
         if isinstance(event, AuthResponse):
             return self._sasl(event.data)
         if isinstance(event, Stls):
+            self._utf8 = False
             return Ok("begin TLS")
         raise TypeError(type(event).__name__)
 
@@ -291,16 +305,26 @@ class POP3Session(Session):
             return body
         if body.size <= WHOLE_BYTES:
             try:
-                return [Begin(f"{body.size} octets"), Body(await body.read()), Finish()]
+                data = await body.read()
+                return [Begin(f"{body.size} octets"), Body(data if self._utf8 else for_old_readers(data)), Finish()]
             except FolderError as error:
                 return Err(error.text, "SYS/TEMP")
-        return await self._stream(f"{body.size} octets", body.chunks())
+            except Unwritable as why:
+                return Err(f"{why}: say UTF8 before log-in", "UTF8")
+        return await self._stream(f"{body.size} octets", self._readable(body))
 
     async def _top(self, event: Top) -> Answer:
         body = await self._body(event.number)
         if isinstance(body, Err):
             return body
-        return await self._stream("the top of it follows", top(body, event.lines))
+        return await self._stream("the top of it follows", top(self._readable(body), event.lines))
+
+    async def _readable(self, body: IBody) -> AsyncIterator[bytes]:
+        """The message, its header as the client takes it. Raises Unwritable before the first piece."""
+        begun = self._utf8
+        async for piece in body.chunks():
+            yield piece if begun else for_old_readers(piece)
+            begun = True
 
     async def _stream(self, text: str, pieces: AsyncIterator[bytes]) -> Answer:
         """A message in pieces, no faster than the peer takes them. Raises FolderError if it goes away meanwhile: the connection ends then."""
@@ -316,6 +340,8 @@ class POP3Session(Session):
             if begun:
                 raise
             return Err(error.text, "SYS/TEMP")
+        except Unwritable as why:
+            return Err(f"{why}: say UTF8 before log-in", "UTF8")
         return Finish() if begun else [Begin(text), Finish()]
 
     async def _update(self) -> Answer:
@@ -362,11 +388,11 @@ class POP3Session(Session):
         return kept
 
 
-async def top(body: IBody, lines: int) -> AsyncIterator[bytes]:
+async def top(pieces: AsyncIterator[bytes], lines: int) -> AsyncIterator[bytes]:
     """The header, the blank line, and so many lines of the body (RFC 1939 section 7)."""
     tail = b"\r\n"
     header = True
-    async for piece in body.chunks():
+    async for piece in pieces:
         at = 0
         if header:
             joined = tail + piece
@@ -395,6 +421,15 @@ def unique_id(name: str) -> str:
     if 0 < len(name) <= 70 and all("!" <= c <= "~" for c in name):
         return name
     return hashlib.sha256(name.encode()).hexdigest()[:48]
+
+
+def _language(tag: str) -> Out:
+    """There is one."""
+    if not tag:
+        return Listing("languages", b"en English\r\ni-default Default language\r\n")
+    if tag in ("en", "i-default", "*"):
+        return Ok(f"{'en' if tag == '*' else tag} English it is")
+    return Err("that language is not spoken here")
 
 
 def _no_such(number: int) -> Err:

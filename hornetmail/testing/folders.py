@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from typing import Any
 
+import msgspec
 from zope.interface import implementer
 
 from hornetmail.access.login import AccessRefused
@@ -115,7 +116,9 @@ class MemoryFolder:
         uid = self.uidnext
         self.uidnext += 1
         self.modseq += 1
-        self.messages[uid] = _Kept(Entry(uid, self.modseq, frozenset(flags), len(data), date, f"n{uid}"), data)
+        self.messages[uid] = _Kept(
+            Entry(uid, self.modseq, frozenset(flags), len(data), date, f"n{uid}", saved=self._tree.saved), data
+        )
         self.changed()
         return uid
 
@@ -227,7 +230,7 @@ class MemoryFolder:
             e = kept.entry
             flags = frozenset(replace) if replace is not None else (e.flags | frozenset(add)) - frozenset(remove)
             if flags != e.flags:
-                kept.entry = Entry(uid, self.modseq, flags, e.size, e.date, e.name)
+                kept.entry = msgspec.structs.replace(e, modseq=self.modseq, flags=flags)
             out.append(kept.entry)
         self.changed()
         return out
@@ -307,13 +310,15 @@ class MemoryDeposit:
 @implementer(IFolderTree)
 class MemoryTree:
     """A mailbox. ``pause`` is awaited by every asynchronous step, so that tests can let other things happen in between. ``fails``: the so many-th
-    message from now cannot be committed."""
+    message from now cannot be committed. ``objects``: folders have MAILBOXIDs from now on; ``saved``: the SAVEDATE of what comes from now on."""
 
     def __init__(self, mailbox: int, bus: IBus, *, readonly: bool = False, inbox: bool = True) -> None:
         self.mailbox = mailbox
         self.bus = bus
         self.readonly = readonly
         self.full = False
+        self.objects = False
+        self.saved = 0.0
         self.fails = 0
         self.pause: Callable[[], Awaitable[None]] | None = None
         self._validity = 1000
@@ -330,7 +335,8 @@ class MemoryTree:
     def make(self, name: str, use: str = "", selectable: bool = True) -> MemoryFolder:
         """A folder, at once."""
         self._validity += 1
-        folder = MemoryFolder(self, FolderInfo(name, self._validity, use, False, selectable, self.readonly))
+        known = f"F{self._validity}" if self.objects else ""
+        folder = MemoryFolder(self, FolderInfo(name, self._validity, use, False, selectable, self.readonly, known))
         self._folders[name] = folder
         return folder
 
@@ -350,7 +356,7 @@ class MemoryTree:
         await self.hop()
         names = sorted(self._folders, key=lambda n: (n != "INBOX", n))
         infos = [self._folders[n].info for n in names]
-        return [FolderInfo(i.name, i.uidvalidity, i.use, i.name in self._subscribed, i.selectable, i.readonly) for i in infos]
+        return [msgspec.structs.replace(i, subscribed=i.name in self._subscribed) for i in infos]
 
     async def open(self, name: str) -> IFolder:
         """Raises FolderError."""
@@ -396,7 +402,7 @@ class MemoryTree:
         for name in [n for n in self._folders if n == old or n.startswith(old + "/")]:
             folder = self._folders.pop(name)
             info = folder.info
-            folder.info = FolderInfo(new + name[len(old) :], info.uidvalidity, info.use, info.subscribed, info.selectable)
+            folder.info = msgspec.structs.replace(info, name=new + name[len(old) :])
             self._folders[folder.info.name] = folder
             self.bus.publish(FolderChanged(self.mailbox, name))
             folder.changed()

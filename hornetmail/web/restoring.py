@@ -60,9 +60,7 @@ class RestorePages:
 
     async def _take(self, request: Any) -> bytes:
         if not self._may_send(request):
-            return self._shown(
-                request, "Passwords are taken over an encrypted connection only: use the https:// address.", status=403
-            )
+            return self._shown(request, status=403)
         body = request.content.read(LARGEST + 1)
         try:
             if len(body) > LARGEST:
@@ -88,7 +86,10 @@ class RestorePages:
         state = self._restoring.state
         if form is None and not self._knows(request):
             state = RestoreState(state.phase)
+        host = (request.getHeader(b"host") or b"").decode("latin-1")
         text = self._page.render(
+            open=self._may_send(request),
+            encrypted=security.encrypted_address(host, "/restore"),
             state=state,
             problem=problem or state.problem,
             given=form or Form(),
@@ -122,6 +123,7 @@ class RestorePages:
         for name, value in security.safe_headers(security.PAGE_POLICY, secure=self._secure(request)):
             request.setHeader(name.encode(), value.encode())
         request.setHeader(b"Content-Type", content_type.encode())
+        request.setHeader(b"Content-Length", b"%d" % len(body))
         return b"" if request.method == b"HEAD" else body
 
 
@@ -134,4 +136,8 @@ def _source(form: Form) -> RestoreSource:
         options = {"key_id": user, "region": form.text("region"), "style": "virtual" if form.get("style") == "virtual" else ""}
     given = {name: value for name, value in options.items() if value}
     secret = form.get("secret") if kind != "directory" else ""
-    return RestoreSource(kind, form.text("place"), given, secret, form.get("text"), form.get("password"))
+    numbers = form.text("without").replace(",", " ").split()
+    if not all(number.isascii() and number.isdigit() for number in numbers):
+        raise RestoreRefused("media to leave out are told by their numbers, as in 1, 3")
+    without = tuple(int(number) for number in numbers)
+    return RestoreSource(kind, form.text("place"), given, secret, form.get("text"), form.get("password"), without)

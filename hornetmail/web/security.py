@@ -89,3 +89,12 @@ def local_target(wanted: str) -> str:
     if odd or split.scheme or split.netloc or not wanted.startswith("/") or wanted.startswith("//"):
         return "/"
     return wanted
+
+
+def encrypted_address(host: str, path: str) -> str:
+    """Where ``path`` is over TLS, by the request's Host; ``""`` if it names another port than HTTP's own, so that nobody can know."""
+    try:
+        parts = urlsplit(f"//{host}")
+        return f"https://{parts.netloc.removesuffix(':80')}{path}" if parts.hostname and parts.port in (None, 80) else ""
+    except ValueError:
+        return ""

@@ -73,16 +73,22 @@ class SignIn:
         after = security.local_target(visit.query.get("next") or visit.form.get("next") or "/")
         restorable = self._restorable()
         page = self._renderer.page(
-            visit, "login.html", status=status, problem=problem, user=user, wait=wait, after=after, restorable=restorable
+            visit,
+            "login.html",
+            status=status,
+            problem=problem,
+            user=user,
+            wait=wait,
+            after=after,
+            restorable=restorable,
+            encrypted=security.encrypted_address(visit.headers["host"], f"{visit.prefix}/login"),
         )
         return Answer(page.body, page.status, cookies=(*page.cookies, *cookies))
 
     async def login(self, visit: Visit) -> Answer:
         """Full address and password. The same answer for an unknown address and a wrong password."""
         if not visit.may_send_password:
-            return self._page(
-                visit, status=403, problem="Passwords are taken over an encrypted connection only: use the https:// address."
-            )
+            return self._page(visit, status=403)
         user = visit.form.text("user")[:320]
         password = visit.form.get("password")
         if not user or not password:

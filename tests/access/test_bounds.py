@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from hornetmail.access import login, passwords, throttle
 from hornetmail.access.login import AccessRefused
-from hornetmail.access.passwords import MAX_LENGTH, MIN_CHOSEN, WeakPassword, check, normal
+from hornetmail.access.passwords import MAX_LENGTH, MIN_CHOSEN, Passwords, WeakPassword, check, normal
 from hornetmail.access.rights import Right, may, suspended_text
 from hornetmail.access.sessions import IDLE, LIFETIME, csrf_token
 from hornetmail.access.throttle import Throttle
@@ -279,3 +281,35 @@ def test_a_success_gives_back_one_attempt() -> None:
     assert counted.wait(["network"]) == 0.0
     counted.charge("network", 2)
     assert counted.wait(["network"]) == 1.0
+
+
+class CountingHasher:
+    """How often it hashed."""
+
+    def __init__(self, hasher: Any) -> None:
+        self.hasher, self.made, self.verified = hasher, 0, 0
+
+    def hash(self, password: str) -> str:
+        self.made += 1
+        return str(self.hasher.hash(password))
+
+    def verify(self, hashed: str, password: bytes) -> bool:
+        self.verified += 1
+        return bool(self.hasher.verify(hashed, password))
+
+
+def test_whoever_does_not_exist_takes_as_long() -> None:
+    """Would catch a stranger who learns by the clock which addresses there are; and parameters that differ from what was reckoned with."""
+    unused: Any = None
+    made = Passwords(None, None, unused, memory_kib=16, time_cost=1)
+    own = made._hasher.hash("right")
+    assert own.startswith("$argon2id$v=19$m=16,t=1,p=1$")
+    hasher: Any = CountingHasher(made._hasher)
+    made._hasher = hasher
+    assert made._verify(own, b"right")
+    assert not made._verify(own, b"wrong")
+    assert (hasher.made, hasher.verified) == (0, 2)
+    for number in range(3):
+        assert not made._verify("", b"right")
+        assert (hasher.made, hasher.verified) == (1, 3 + number), "one verification each, and nothing else but once"
+    assert not made._verify("no hash", b"right")

@@ -295,6 +295,9 @@ class OnSQLite(TestCase):
         ((_, end),) = await second.history(2)
         assert end is not None
         assert (end.state, end.entry, end.at, end.reason) == (EndState.WITHDRAWN, 0, control.clock.seconds(), "")
+        further = await second.ask(self.who("stranger"), "admin@other.test", 2, SwitchOff(tenant=2))
+        await second.refuse(self.who("stranger"), "admin@other.test", further.number, reason="no" * 300)
+        assert [end.reason for _, end in await second.history(2, 1) if end is not None] == ["no" * 250]
 
     async def test_the_audit_log_tells_the_story(self) -> None:
         """From the asking one must find approval and action, and back, by numbers; the chain holds."""

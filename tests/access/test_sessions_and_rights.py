@@ -29,6 +29,17 @@ class SessionsOnSQLite(TestCase):
         assert found is not None
         assert (found.id, found.mailbox, found.peer, found.agent) == (session.id, person.mailbox, "192.0.2.1", "Browser/1.0")
 
+    async def test_nothing_of_it_changes_by_a_restart(self) -> None:
+        """Would catch a session that is told as newer, or lives longer, than it is."""
+        control, person = await self.open()
+        token, session = await control.sessions.create(person, "192.0.2.1", "Browser/1.0")
+        control.clock.advance(3600.0)
+        before = await control.sessions.find(token)
+        assert before is not None
+        assert (before.created, before.seen, before.expires) == (session.created, session.created + 3600.0, session.expires)
+        await control.reopen(self)
+        assert await control.sessions.find(token) == before
+
     async def test_only_a_hash_is_stored(self) -> None:
         """Whoever reads a backup of control.db must not be able to take sessions over."""
         control, person = await self.open()

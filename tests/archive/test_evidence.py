@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from hornetmail.archive.proof import evidence
@@ -246,3 +248,57 @@ def test_the_command(bundle: bytes, authority: StampAuthority, tmp_path: Path) -
     other.write_text("no certificate")
     assert runner.invoke(cli, ["verify-evidence", str(file), "--ca", str(other)]).exit_code == 1
     assert runner.invoke(cli, ["verify-evidence", str(tmp_path / "none.zip")]).exit_code == 2
+
+
+def test_a_readme_that_tells_another_story(bundle: bytes, authority: StampAuthority, tmp_path: Path) -> None:
+    """L2: catches a bundle of which all that is proved holds, and whose text for people says something else, without a word: no stamp is over that text."""
+    assert verify_bundle(bundle).readme
+    one = Proof(LEAF, NUMBER, len(LEAVES), audit_path(NUMBER, LEAVES), [stamp(authority, 3, LEAVES, NONE)])
+    for count in (1, 2, 1_000):
+        assert verify_bundle(write_bundle(MAIL, one, left_out=count)).readme
+    members = members_of(bundle)
+    readme = members["README.txt"]
+    file = tmp_path / "evidence.zip"
+    for lie in (
+        readme.replace(b"<bob@example.test>", b"<eve@example.test>"),
+        readme.replace(b"2026-05-28", b"2016-05-28"),
+        readme.replace(b"arrival-2/: the same bytes", b"arrival-2/: other bytes"),
+        readme + b"The sender has admitted it.\n",
+        b"",
+    ):
+        assert lie != readme
+        verdict = verify_bundle(packed({**members, "README.txt": lie}))
+        assert (verdict.proved, verdict.readme) == (True, False)
+        file.write_bytes(packed({**members, "README.txt": lie}))
+        done = CliRunner().invoke(cli, ["verify-evidence", str(file)])
+        assert "README.txt is not what this program writes" in done.output
+        assert "All of it holds" not in done.output
+
+
+def test_certificates_and_tokens_that_do_not_read(bundle: bytes) -> None:
+    """L2: catches a bundle packed by somebody else that ends the command with a traceback, wherever its certificates and tokens are damaged; and one that is proved by another root than its own."""
+    members = members_of(bundle)
+    (root,) = x509.load_pem_x509_certificates(members["stamp-1.pem"])
+    whole = root.public_bytes(Encoding.DER)
+    for at in range(0, len(whole), 2):
+        changed = bytearray(whole)
+        changed[at] ^= 1 << at // 2 % 8
+        pem = b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(changed) + b"-----END CERTIFICATE-----\n"
+        assert verify_bundle(packed({**members, "stamp-1.pem": pem})).flaws, at
+    token = members["arrival-2/stamp-1.token"]
+    for at in range(0, len(token), 7):
+        for damaged in (token[:at], token[:at] + token[at + 1 :], token[:at] + b"\x30\x84\xff\xff\xff\xff" + token[at:]):
+            assert verify_bundle(packed({**members, "arrival-2/stamp-1.token": damaged})).flaws, at
+
+
+def test_a_zip_in_which_one_member_is_many(bundle: bytes) -> None:
+    """Cost: catches a small zip that holds the same bytes thousands of times over, and is read for hours."""
+    out = BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("mail.eml", bytes(1 << 20))
+        (info,) = archive.infolist()
+        archive.filelist.extend([info] * 3000)
+    began = time.process_time()
+    (flaw,) = verify_bundle(out.getvalue()).flaws
+    assert "the zip was changed" in flaw.what
+    assert time.process_time() - began < 2.0

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from twisted.internet.defer import Deferred
 
 from hornetmail.archive.archive import Archive, ArchiveSettings
 from hornetmail.archive.care.terms.keeping import Copies
@@ -87,6 +89,11 @@ class TestRules:
         ):
             with pytest.raises(ValueError, match=words):
                 checked(rules)
+
+
+def all_mails(cursor: Any) -> list[int]:
+    """IDs of all mail, marked or not."""
+    return [int(row[0]) for row in cursor.execute("SELECT id FROM mail").fetchall()]
 
 
 class KeepingCase(ArchiveCase):
@@ -330,6 +337,45 @@ def pages(path: Path, key: bytes) -> Iterator[bytes]:
         first = 16 if start == 0 else 0
         decryptor = Cipher(algorithms.AES(key[:32]), modes.CBC(page[-80:-64])).decryptor()
         yield decryptor.update(page[first:-80]) + decryptor.finalize()
+
+
+class Races(KeepingCase):
+    async def test_a_hold_and_a_purge_at_once(self) -> None:
+        """Catches mail that is said to be held, or kept, and went meanwhile: found by the hold, gone with the purge, then put under the hold."""
+        for way in ("hold", "keep"):
+            archive = await self.fresh()
+            for number in range(3):
+                await self.put(archive, mail(f"of the case {number}"))
+            await archive.flush(seal=True)
+            await archive.confirm_purge()
+            self.clock.now = NOW + 100 * DAY
+            await archive.confirm_purge()
+            assert await archive.mark(self.clock.seconds()) == 3
+            self.clock.now += DAY + 4200.0
+            found = await archive.index().read(all_mails)
+            staging: Any = archive.holdings.staging
+            add_event, purging = staging.add_event, []
+
+            async def late(*more: Any, archive: Archive = archive, add_event: Any = add_event, purging: Any = purging) -> Any:
+                """The purge begins when what is to be held is found, and is not held yet; it gets all the time that it takes, unless it has to wait."""
+                if not purging:
+                    purging.append(Deferred.fromCoroutine(archive.purge(self.clock.seconds())))
+                    while not purging[0].called and not archive.moving.waiting:
+                        await archive.index().read(all_mails)
+                return await add_event(*more)
+
+            staging.add_event = late
+            if way == "hold":
+                count = await archive.keeping.hold(1, "case", "an auditor", query="of the case", content=True)
+            else:
+                count = await archive.keeping.keep(1, found, self.clock.seconds() + 1000 * DAY, "an auditor")
+            staging.add_event = add_event
+            await purging[0]
+            assert count == 3
+            assert len(await archive.index().read(all_mails)) == 3, way
+            await archive.stop()
+            shutil.rmtree(self.top)
+            self.top.mkdir()
 
 
 class Nothing(KeepingCase):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -9,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from hornetmail.archive.keys import paper
+from hornetmail.archive.keys import paper, sealedroot
 from hornetmail.archive.keys.keyring import NODE_BITS, Keyring, KeyTrouble, RootFile, new_root
 from hornetmail.archive.keys.paper import backup, restore
 from hornetmail.disk.files import Disk
@@ -119,6 +121,47 @@ def test_paper_lines_missing_or_swapped() -> None:
         restore("\n".join(cut), "correct horse")
     with pytest.raises(KeyTrouble, match="no key in this text"):
         restore("hello", "correct horse")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        str.lower,
+        lambda text: "> " + text.replace("\n", "\n> "),
+        lambda text: text.replace("-----", ""),
+        lambda text: text.replace("-----", "\u2014"),
+        lambda text: re.sub(r"^( *\d+) ", r"\1. ", text, flags=re.MULTILINE),
+        lambda text: text.replace("1", "l").replace("0", "o"),
+        lambda text: text.translate({ord("0") + n: 0xFF10 + n for n in range(10)}),
+        lambda text: text.replace(" ", "\u00a0"),
+        lambda text: "\ufeff" + text.replace(" ", "\u200b ").replace("\n", "\r\n"),
+    ],
+    ids=[
+        "lower case",
+        "quoted",
+        "no dashes",
+        "long dashes",
+        "numbers with dots",
+        "look-alikes",
+        "wide digits",
+        "fixed spaces",
+        "unseen characters",
+    ],
+)
+def test_paper_typed_in_anyhow(change: Callable[[str], str]) -> None:
+    """L12: catches a paper that is refused on the day on which nothing else is left, because it was typed, scanned or sent in another way than it was printed."""
+    assert paper.restore(change(paper.backup(ROOT, "Käse 1", 0.0, **CHEAP)), "Ka\u0308se 1 ") == ROOT
+
+
+@pytest.mark.parametrize(
+    ("at", "value"), [(9, b"\0\0\0\0"), (13, b"\0\0\0\0"), (17, b"\0"), (17, b"\xff"), (9, b"\xff\xff\xff\xff")]
+)
+def test_paper_that_asks_for_the_impossible(at: int, value: bytes) -> None:
+    """Catches a paper, or a sealed key, made by somebody else that ends in a traceback where it is read in, or takes all memory."""
+    sealed = bytearray(sealedroot.close(ROOT, b"password", **CHEAP))
+    sealed[at : at + len(value)] = value
+    with pytest.raises(KeyTrouble, match="asks for"):
+        sealedroot.open_with(bytes(sealed), [b"password"])
 
 
 def test_paper_wrong_password() -> None:

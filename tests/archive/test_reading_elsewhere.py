@@ -7,6 +7,7 @@ import os
 import re
 import runpy
 import shutil
+import struct
 import subprocess
 import sys
 import zlib
@@ -121,6 +122,27 @@ class Reading(ArchiveCase):
         done = read("extract", self.medium, "--root", self.root(), "--into", self.top / "file")
         assert "PROBLEM mail" in done.stderr
         assert "Traceback" not in done.stderr
+
+    async def test_hostile_media(self) -> None:
+        """Catches a medium made by somebody without the key that makes the reader wait for ever, fill the memory, or end with a traceback, before it has read the mails."""
+        archive = await self.fresh()
+        await self.put(archive, mail("One"))
+        await archive.flush(seal=True)
+        (pack,) = self.packs()
+        os.mkfifo(pack.with_name(f"{'ab' * 16}.pack"))
+        run = b"HMLEAF1\n" + struct.pack(">QQ", 1 << 63, 1 << 60)
+        for folder in ("n0", "n1 (copy)", "n9" * 50, "n\u0663"):
+            place = self.medium / "leaves" / folder / "00000000000000000007.run"
+            place.parent.mkdir(exist_ok=True)
+            place.write_bytes(run + hashlib.sha256(run).digest())
+        os.mkfifo(self.medium / "leaves" / "n0" / "00000000000000000008.run")
+        for command in ("list", "check", "extract"):
+            done = read(command, self.medium, "--root", self.root(), "--into", self.top / "out")
+            assert done.returncode == 1
+            assert "Traceback" not in done.stderr
+            assert "it is no file" in done.stderr
+            assert done.stderr.count("a run of leaves is damaged") >= 2
+        assert [path.read_bytes() for path in (self.top / "out").rglob("*.eml")] == [mail("One")]
 
     async def test_odd_papers(self) -> None:
         """Catches a paper that lacks its last line and is called a wrong password, one of another encoding, no paper at all, and a machine without the libraries."""

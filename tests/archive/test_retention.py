@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
 import msgspec
 import pytest
 
@@ -9,6 +13,7 @@ from hornetmail.archive.archive import Archive, ArchiveSettings
 from hornetmail.archive.care.terms.retention import RetentionSettings
 from hornetmail.archive.media.medium import MediumLocked
 from hornetmail.core.archive.archived import ArchiveError
+from hornetmail.core.schedule import parse_schedule
 from hornetmail.testing.archives import AUDITOR, NOW, BytesBody, item, mail
 from tests.archive.cases import ArchiveCase
 from tests.archive.test_media_away import Bus
@@ -267,3 +272,62 @@ class Refusing(RetentionCase):
         await self.steady(archive, 0)
         with pytest.raises(ArchiveError, match="1 of 41"):
             await self.night(archive, 2)
+
+
+class Calendar(RetentionCase):
+    async def test_nights_in_which_the_clocks_change_and_leap_days(self) -> None:
+        """A57, A58, rule 19: catches mail that goes an hour or a day early, or lies there for a night too long, around the nights in which the clocks change and around 29 February:
+        both jobs run when their schedules say so in Berlin."""
+        zone = ZoneInfo("Europe/Berlin")
+        marking, purging = parse_schedule("30 2 * * *"), parse_schedule("40 3 * * *")
+        for number, (year, month, day, keep) in enumerate(
+            (
+                (2026, 10, 22, 1),
+                (2026, 10, 23, 2),
+                (2027, 3, 25, 1),
+                (2027, 3, 27, 1),
+                (2028, 2, 27, 1),
+                (2028, 2, 28, 1),
+                (2028, 2, 29, 365),
+            )
+        ):
+            begun = datetime(year, month, day, 2, 29, 59, tzinfo=zone).timestamp()
+            top, self.top = self.top, self.top / f"case{number}"
+            self.top.mkdir()
+            self.clock.now = begun
+            archive = await self.fresh(settings=ArchiveSettings(retention=RetentionSettings(share=1.0)))
+            for hour in range(0, 48, 3):
+                await self.put(archive, mail(f"Mail{hour}"), received=begun - hour * 3600.0, retention_days=keep)
+            await archive.flush(seal=True)
+            expires = dict(await archive.index().read(_expiries))
+            assert expires == {f"Mail{hour}": begun - hour * 3600.0 + keep * DAY for hour in range(0, 48, 3)}, (
+                "days have 24 hours"
+            )
+            self.clock.now = min(expires.values()) - DAY / 2
+            await archive.confirm_purge()
+            marked: dict[str, float] = {}
+            runs = 0
+            while expires:
+                mark_at, purge_at = (one.after(self.clock.now, zone) for one in (marking, purging))
+                self.clock.now = min(mark_at, purge_at)
+                there = expires.keys() & (await archive.index().read(_expiries)).keys()
+                if mark_at <= purge_at:
+                    await archive.mark(self.clock.now)
+                    due = {one for one in there if expires[one] < self.clock.now} - marked.keys()
+                    marked |= dict.fromkeys(due, self.clock.now)
+                    assert (await archive.figures()).marked == len(marked.keys() & there)
+                else:
+                    await archive.purge(self.clock.now)
+                    left = (await archive.index().read(_expiries)).keys()
+                    went = {one for one in there if one not in left}
+                    assert went == {one for one in there if self.clock.now - marked.get(one, self.clock.now) >= DAY}
+                    for one in went:
+                        assert self.clock.now - expires.pop(one) < 3.2 * DAY, "not a night too long"
+                runs += 1
+                assert runs < 20
+            await archive.stop()
+            self.top = top
+
+
+def _expiries(cursor: Any) -> dict[str, float]:
+    return {str(subject): float(expires) for subject, expires in cursor.execute("SELECT subject, expires FROM mail").fetchall()}

@@ -172,6 +172,21 @@ def test_newer_keyring_on_a_medium_is_not_replaced(place: Place) -> None:
     assert (place.top / "medium1" / KEYRING_NAME).read_bytes() == newest
 
 
+def test_a_keyring_of_the_same_age_under_another_root_key(place: Place) -> None:
+    """Catches a medium that takes no keys any more because it has those of a twin: a change of the root key that was made twice, on two copies of one directory."""
+    shutil.copytree(place.top / "archive", place.top / "twin")
+    now_done(place.change.confirm(now_done(place.change.begin(PASSWORD)), PASSWORD))
+    ours = place.keys.current()
+    twin = KeyStore(place.top / "twin", Disk())
+    twin.open(OLD)
+    while twin.current().serial < ours.serial:
+        twin.ensure([(1, 2030 + twin.current().serial)])
+    assert (twin.current().serial, twin.current().root != ours.root) == (ours.serial, True)
+    theirs = (place.top / "medium1" / KEYRING_NAME).read_bytes()
+    twin.publish(place.all[0])
+    assert (place.top / "medium1" / PREVIOUS_NAME).read_bytes() == theirs, "either is kept"
+
+
 def test_restoring_looks_at_every_medium(place: Place) -> None:
     """Catches an old paper that restores the keys of a medium that was away: mail of later keys would be unreadable, and be reported as damaged."""
     text = now_done(place.change.begin(PASSWORD))

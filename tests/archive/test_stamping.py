@@ -487,6 +487,20 @@ class TestAuditLog(StampCase):
         await archive.stamps.stamp()
         assert len(await archive.index().read(audit_leaves)) == 1
 
+    async def test_after_an_older_one_was_restored(self) -> None:
+        """L14: catches an audit log that nobody stamps for weeks after a restore: its rows have the numbers of rows that were lost, and count as stamped by them."""
+        self.audit.hashes = [bytes([n]) * 32 for n in range(1, 6)]
+        archive = await self.stamped()
+        self.audit.hashes = [*self.audit.hashes[:2], b"n" * 32]
+        await self.put(archive, mail("second"))
+        await archive.stamps.stamp()
+        leaves = await archive.index().read(audit_leaves)
+        assert [(one.number, one.digest) for one in leaves] == [(5, b"\5" * 32), (3, b"n" * 32)]
+        found = [one.what for one in await archive.stamps.check_audit(True)]
+        assert len(found) == 1
+        assert found[0].startswith("row 5 is missing"), "what was lost stays named"
+        assert archive.stamps.state().stamped == archive.holdings.leaves.size
+
 
 class TestRenewal(StampCase):
     async def test_before_the_certificate_ends(self) -> None:

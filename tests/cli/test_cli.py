@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import re
 import subprocess
 import sys
@@ -394,6 +395,29 @@ def test_init_refuses(tmp_path: Path, arguments: tuple[str, ...], words: str) ->
     done = run(tmp_path, "init", *arguments)
     assert (done.code, words in done.err) == (2, True), done.err
     assert [path.name for path in tmp_path.iterdir()] == ["full"]
+
+
+def test_a_narrow_terminal_cuts_nothing() -> None:
+    """Catches an ID that is shown as ``38479388095…`` on a terminal of 60 columns: nobody could acknowledge that alarm."""
+    row = (
+        "384793880952193024",
+        "primary-unknown",
+        "a-domain-with-a-long-name.example.test",
+        "there is no host of the primary's name",
+    )
+    script = f"from hornetmail.cli.output import table; table(('ID', 'Code', 'Subject', 'What'), [{row!r}])"
+    near, far = pty.openpty()
+    environment = {**os.environ, "COLUMNS": "60", "TERM": "xterm", "NO_COLOR": "1"}
+    subprocess.run([sys.executable, "-c", script], stdout=far, env=environment, check=True, timeout=60)
+    os.close(far)
+    shown = os.read(near, 65536).decode()
+    os.close(near)
+    assert row[0] in shown
+    assert "…" not in shown
+    lines = [line for line in re.sub(r"\x1b\[[0-9;]*m", "", shown).splitlines() if line.strip()][1:]
+    assert len(lines) > 1
+    assert max(map(len, lines)) <= 60
+    assert sorted("".join("".join(lines).split())) == sorted("".join("".join(row).split()))
 
 
 @pytest.fixture(scope="module")

@@ -122,6 +122,37 @@ def test_cut_off_at_each_mail(tmp_path: Path, form: str, monkeypatch: pytest.Mon
         assert not list(top.rglob("*.tmp"))
 
 
+@pytest.mark.parametrize("form", FORMATS)
+def test_cut_off_before_the_manifest(tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches mails that are in the directory twice, because what holds them was on disk and their lines were not: a whole volume of a thousand, where zip files are made."""
+    monkeypatch.setattr(exporting, "VOLUME_MAILS", 2)
+    service, top, put = Service(mails()), tmp_path / "out", exporting._put
+    left = 3
+
+    def killed(manifest: Any, lines: list[dict[str, Any]]) -> None:
+        nonlocal left
+        left -= bool(lines)
+        if not left:
+            raise KeyboardInterrupt
+        put(manifest, lines)
+
+    monkeypatch.setattr(exporting, "_put", killed)
+    with pytest.raises(KeyboardInterrupt):
+        exported(service, top, form)
+    monkeypatch.setattr(exporting, "_put", put)
+    exported(service, top, form)
+    assert entries(top).keys() == service.mails.keys()
+    if form == "zip":
+        held = [name for path in top.glob("*.zip") for name in zipfile.ZipFile(path).namelist()]
+        assert sorted(held) == sorted(f"{name}.eml" for name in service.mails)
+    elif form == "mbox":
+        read = mailbox.mbox(top / "mail.mbox")
+        assert len(read) == 5
+        read.close()
+    else:
+        assert len([path for path in top.rglob("*") if path.is_file()]) == 6
+
+
 def test_what_cannot_be_opened_is_named_and_comes_later(tmp_path: Path) -> None:
     """Catches silent skips: an export that calls itself done without a mail on a medium that is away."""
     service = Service(mails())

@@ -17,7 +17,9 @@ from hornetmail.archive.care.copies.backup import Sources as BackupSources
 from hornetmail.archive.care.copies.mirror import Mirror, mirror_at
 from hornetmail.archive.care.copies.mirror import Sources as MirrorSources
 from hornetmail.archive.index.schema import MIGRATIONS
+from hornetmail.archive.media import register
 from hornetmail.archive.media.directory import DirectoryPlace
+from hornetmail.archive.media.settings import DirectorySettings
 from hornetmail.compose.ground.foundations import RESTORING, SERVER_KEY, Foundations
 from hornetmail.compose.rooms.people import People
 from hornetmail.compose.rooms.rooms import archive_of, register_of, root_of
@@ -30,6 +32,7 @@ from hornetmail.core.served import Domain
 from hornetmail.directory.schema import CONTROL
 from hornetmail.disk.files import Disk
 from hornetmail.testing.archives import AUDITOR, BytesBody, item, mail
+from tests.archive.test_bad_sectors import BadSectors
 
 PORTS = 23_000
 
@@ -126,7 +129,7 @@ class Cut:
         self.at = 0
         for name in ("write_durably", "rename", "unlink", "make_directory"):
             self._wrap(monkeypatch, Disk, name)
-        for name in ("put_copy", "_write", "load", "newest_backup"):
+        for name in ("bring_back", "_write", "load", "newest_backup"):
             self._wrap(monkeypatch, restoring, name)
 
     def _wrap(self, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> None:
@@ -242,3 +245,94 @@ def test_wrong_sources_change_nothing(source: tuple[Path, Path], places: Iterato
         with pytest.raises((SetupError, ArchiveError)):
             restore(place.config, Source("directory", str(wrong)))
     assert sorted(path.relative_to(place.dir).as_posix() for path in place.dir.rglob("*")) == before
+
+
+def test_bad_sectors_on_the_mirror(
+    source: tuple[Path, Path], places: Iterator[Place], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L3: catches a restore that ends at the first object which does not read, at each try, on the day on which only the mirror is left."""
+    original, mirror = source
+    (pack,) = (path for path in (mirror / "packs").rglob("*.pack"))
+    name = pack.relative_to(mirror).as_posix()
+    run_name = next(iter(sorted(mirror.rglob("*.run")))).relative_to(mirror).as_posix()
+    middle = pack.stat().st_size // 2
+    for bad in ({name: (middle, middle + 1)}, {run_name: (0, 1)}):
+
+        class Worn(BadSectors):
+            def __init__(self, path: Path, disk: Disk) -> None:
+                super().__init__(path)
+                self.bad = bad if path == mirror else {}  # noqa: B023
+
+        monkeypatch.setattr(register, "DirectoryPlace", Worn)
+        place = next(places)
+        done = run(place, mirror, original)
+        assert done.findings[0].where in bad
+        assert "does not read" in done.findings[0].what
+        assert (done.mails == 5) == (run_name in bad)
+        assert not (place.dir / RESTORING).exists()
+
+
+def test_without_a_medium_that_is_lost(places: Iterator[Place], tmp_path: Path) -> None:
+    """A15, L3: catches a restore that one lost medium of two prevents for good; mail of it that nobody knows of any more; and leaf numbers that are given again."""
+    old, second = next(places), tmp_path / "second"
+
+    async def fill(base: Foundations) -> None:
+        people = await People.open(base)
+        books = register_of(base, people.control)
+        media = await books.open()
+        archive = archive_of(base, await root_of(base), media)
+        await archive.start()
+        await archive.stage(item(1, received=base.reactor.seconds()), BytesBody(mail("Number of the first")))
+        await archive.flush(seal=True)
+        await books.add(DirectorySettings(str(second)), "", "", 2)
+        await books.change(2, ready=True)
+        books.refresh(media)
+        await base.offload(media.any(2).claim, archive.keys.current().archive)
+        await books.activate(2)
+        books.refresh(media)
+        await archive.stage(item(2, received=base.reactor.seconds()), BytesBody(mail("Number of the second")))
+        await archive.flush(seal=True)
+
+        async def offload(call: Any, *args: Any) -> Any:
+            return await deferToThreadPool(base.reactor, base.threads, call, *args)
+
+        async def settle() -> None:
+            await archive.flush(seal=True)
+
+        sources = BackupSources(
+            base.reactor, archive.media, archive.keys, archive.index, len(MIGRATIONS), people.control, CONTROL, settle,
+            lambda: {SERVER_KEY: base.directory(SERVER_KEY).read_bytes()}, offload,
+        )  # fmt: skip
+        await Backups(sources).make(base.reactor.seconds(), full=True)
+        await archive.stop()
+
+    with_foundations(old.config, fill)
+    shutil.rmtree(old.dir / "archive" / "medium")
+    place = next(places)
+    shutil.copy(old.dir / "keys" / "archive-root.key", place.dir / "keys" / "archive-root.key")
+    (place.dir / "archive" / "medium").rename(tmp_path / "init's")
+    for words, without in (("--without NUMBER", ()), ("none of this archive", (7,)), ("where all is restored to", (2,))):
+        with pytest.raises(SetupError, match=words):
+            restore(place.config, Source("directory", str(second)), without=without)
+    done = restore(place.config, Source("directory", str(second)), without=(1,))
+    assert (done.mails, done.medium, done.rebuilt) == (2, 2, False)
+    assert any("told by none and are void now" in one.what for one in done.findings)
+
+    async def look(base: Foundations) -> None:
+        people = await People.open(base)
+        archive = archive_of(base, await root_of(base), await register_of(base, people.control).open())
+        await archive.start()
+        try:
+            assert archive.holdings.leaves.size == 2
+            page = await archive.search(AUDITOR, "Number")
+            assert page.total == 2
+            for hit in page.results:
+                if "first" in hit.subject:
+                    with pytest.raises(ArchiveError, match="medium 1 is out of use"):
+                        await archive.read(AUDITOR, hit.id)
+                else:
+                    assert b"second" in await archive.read(AUDITOR, hit.id)
+        finally:
+            await archive.stop()
+
+    with_foundations(place.config, look)

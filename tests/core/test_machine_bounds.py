@@ -211,3 +211,13 @@ def test_the_end_of_draining() -> None:
     assert normal.actions == (m.Switch(Mode.NORMAL, "ada", "everything went home"),)
     for state in (EMERGENCY, m.State()):
         assert step(state, m.Drained(), T).actions == ()
+
+
+@pytest.mark.parametrize(("answered", "failed", "fields"), [(0, 2, {}), (0, 0, {"nameless": True}), (0, 0, {"dns": True}), (2, 0, {}), (0, 0, {})])  # fmt: skip
+def test_the_newest_sign_is_told(answered: int, failed: int, fields: dict[str, object]) -> None:
+    """Would catch an alarm, or the reason of an emergency, that says what was wrong some minutes ago and not what is wrong now."""
+    signs = [sign(T - 20, **fields), sign(T - 10, "b", **fields), sign(T, "c", **fields)]
+    evidence = tuple(msgspec.structs.replace(each, text=f"said at {each.key}") for each in signs)
+    decision = step(m.State(evidence=evidence), m.Surveyed(answered, failed, m.Own.SILENT), T)
+    assert decision.actions
+    assert decision.why.endswith(": said at c")

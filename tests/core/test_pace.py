@@ -103,3 +103,11 @@ def test_just_patient_enough() -> None:
         assert pace.rate == 320.0
         second(pace, 4.0, 100, took)
         assert pace.rate == rate
+
+
+def test_half_of_the_pace_is_enough() -> None:
+    """Would catch a pace that stays behind what a server takes because it is asked for a little less than it may be."""
+    for count, rate in ((10, 40.0), (9, 20.0)):
+        pace = Pace(Limits(), 0.0)
+        second(pace, 0.0, count, 0.05)
+        assert pace.rate == rate

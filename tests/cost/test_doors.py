@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import zlib
 from typing import Any
 
 import pytest
@@ -43,16 +45,21 @@ class Doorman:
     async def login(self, user: str, password: str, door: str, peer: str) -> Person:
         return Person(1, user, 1)
 
+    def offers_scram(self) -> bool:
+        return False
+
     def scope(self, person: Person) -> Scope:
         return Scope(1, frozenset())
 
 
-def imap(messages: int = MESSAGES, folders: int = 0) -> Line:
-    """Logged in, INBOX selected."""
+def imap(messages: int = MESSAGES, folders: int = 0, last: bytes = b"") -> Line:
+    """Logged in, INBOX selected; ``last``: a message behind the others."""
     reactor = MeasuredReactor()
     door = Door(reactor)
     for _ in range(messages):
         door.inbox.add(SIMPLE)
+    if last:
+        door.inbox.add(last)
     for number in range(folders):
         door.tree.make(f"Folder {number} " + "a" * 200)
     session = ImapSession(door.site)
@@ -117,6 +124,45 @@ def test_imap(said: bytes, times: int) -> None:
         line = imap()
         answers = line.say(said * times)
         assert answers.count(b"a OK") == times, answers[-200:]
+        return line.reactor.longest
+
+    assert calm(longest) < MOST
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"a FETCH 2001 (BINARY.SIZE[1] BINARY.PEEK[1])\r\n" * 3,
+        b"a FETCH 2001 (" + b" ".join(b"BINARY.PEEK[1]<%d.9>" % (n * 1000) for n in range(30)) + b")\r\n",
+        b"a STATUS INBOX (DELETED)\r\n" * 200,
+        b"a APPEND INBOX {20+}\r\n" + SIMPLE[:20] + b" {20+}\r\n".join([b"", *[SIMPLE[:20]] * 255]) + b"\r\n",
+    ],
+)
+def test_parts_and_messages(said: bytes) -> None:
+    """A part of 8 MB is decoded in slices, and many messages of one APPEND come one after the other."""
+
+    def longest() -> float:
+        large = base64.encodebytes(bytes(range(256)) * 32_000).replace(b"\n", b"\r\n")
+        line = imap(last=b"Content-Type: image/png\r\nContent-Transfer-Encoding: base64\r\n\r\n" + large)
+        answers = line.say(said)
+        assert answers.endswith(b"\r\n")
+        assert b"a NO" not in answers
+        assert b"a BAD" not in answers
+        return line.reactor.longest
+
+    assert calm(longest) < MOST
+
+
+@pytest.mark.parametrize("opening", [b"", b"a APPEND INBOX {62914560+}\r\n", b"a SEARCH SUBJECT {62914560+}\r\n"])
+def test_a_bomb(opening: bytes) -> None:
+    """60 MiB out of 60 KiB (RFC 4978) were inflated in one turn, wherever much may come: a message, what is passed over, a line."""
+
+    def longest() -> float:
+        line = imap(1)
+        deflater = zlib.compressobj(9, zlib.DEFLATED, -15)
+        assert line.say(b"c COMPRESS DEFLATE\r\n").startswith(b"c OK")
+        line.reactor.longest = 0.0
+        line.say(deflater.compress(opening + b"z" * (60 << 20)) + deflater.flush(zlib.Z_SYNC_FLUSH))
         return line.reactor.longest
 
     assert calm(longest) < MOST

@@ -87,7 +87,7 @@ class Stepper:
 class Server:
     """The primary, and everybody outside: ``got`` is what was taken, by address, ``at`` when. ``people``: whom it knows when asked; ``up``: it answers; ``takes``: it takes mail then;
     ``dot``: what it says to each text, if that is not
-    250; ``indigestible``: a text that it defers; ``greylists``: seconds for which it does not know a new pair of sender and recipient;
+    250; ``mute``: it keeps each text and closes instead of saying so; ``indigestible``: a text that it defers; ``greylists``: seconds for which it does not know a new pair of sender and recipient;
     ``barred``: what it says to a sender."""
 
     def __init__(self) -> None:
@@ -95,6 +95,7 @@ class Server:
         self.takes = True
         self.people = {"alice", "bob"}
         self.dot: Reply | None = None
+        self.mute = False
         self.indigestible = b""
         self.greylists = 0.0
         self.barred: dict[str, Reply] = {}
@@ -140,6 +141,9 @@ class Line:
                 if reply is None and dot is None:
                     self._server.got.setdefault(each.address, []).append(data)
                     self._server.at.setdefault(each.address, []).append(self._clock.seconds())
+            if self._server.mute:
+                self.alive = False
+                raise Broken(Stage.DOT, Reply(421, "4.4.2", "connection lost"), certain=False)
             self.used += 1
             return [
                 Answer(Stage.RCPT, reply) if reply is not None else Answer(Stage.DOT, dot or Reply(250, "2.0.0", "ok"))

@@ -15,7 +15,7 @@ from twisted.logger import globalLogPublisher
 
 from hornetmail.testing.faults.reactor import ProcessDied, Stuck
 from hornetmail.testing.faults.steps import DEATHS, ENDINGS, WHILE, Ending, Plan, Step
-from tests.faults.house import WHOLE, House
+from tests.faults.house import House
 from tests.faults.judge import judge
 from tests.faults.ledger import Ledger
 from tests.faults.restoring import judge_restored
@@ -79,9 +79,9 @@ class _Life:
             self.house.notes.append(f"the stop failed: {error!r}")
 
 
-def run(scenario: Scenario, template: Path, plan: Plan | None, unpacked: int = WHOLE) -> Run:
-    """One run with one fault, a restart, and the verdict. ``unpacked``: messages that the queue keeps whole in memory."""
-    house = House(template, unpacked)
+def run(scenario: Scenario, template: Path, plan: Plan | None) -> Run:
+    """One run with one fault, a restart, and the verdict."""
+    house = House(template, scenario.unpacked)
     house.planned = scenario.planned
     ledger = Ledger(house)
     life = _Life(scenario, house, ledger)

@@ -8,7 +8,7 @@ from hornetmail.archive.media.settings import DirectorySettings
 from hornetmail.compose.ground.foundations import RESTORING
 from hornetmail.compose.rooms.people import control_database
 from hornetmail.compose.rooms.rooms import archive_of, root_store
-from hornetmail.compose.setting_up.restore import Restored, _Restore
+from hornetmail.compose.setting_up.restore import Restored, Source, Wanted, _Restore
 from hornetmail.compose.setting_up.setup import SetupError
 from hornetmail.directory.store import DirectoryStore
 from hornetmail.testing.archives import AUDITOR
@@ -25,8 +25,9 @@ async def restored(house: House) -> Restored:
     base = house.ground(house.home / RESTORED, restoring=True)
     try:
         settings = DirectorySettings(str(house.home / "medium"))
+        wanted = Wanted(Source("directory", settings.path))
         return await _Restore(base, settings, "", house.place(), ROOT, lambda line: None, root_store(base.config, base.disk)).run(
-            "", used=False
+            wanted
         )
     finally:
         await base.close()

@@ -9,7 +9,7 @@ from hornetmail.core.delivery.queued import RowKind, RowState
 from hornetmail.core.failover.mode import Mode
 from hornetmail.delivery.tasks import together
 from tests.faults.ground import prepare
-from tests.faults.house import House
+from tests.faults.house import PACKED, WHOLE, House
 from tests.faults.ledger import Ledger
 from tests.faults.restoring import RESTORED, restored
 
@@ -19,7 +19,8 @@ DAY = 86_400.0
 
 class Scenario(NamedTuple):
     """``starting``: the steps of the start are counted too. ``before``: what the life before did, without faults, until it died. ``planned``: jobs
-    that run at their times. ``opens``: the service runs. ``restores``: the verdict is on what a restore from the medium brings back, too."""
+    that run at their times. ``opens``: the service runs. ``restores``: the verdict is on what a restore from the medium brings back, too. ``unpacked``: messages that
+    the queue keeps whole in memory."""
 
     name: str
     play: Callable[[House, Ledger], Awaitable[None]]
@@ -28,6 +29,7 @@ class Scenario(NamedTuple):
     planned: frozenset[str] = frozenset()
     opens: bool = True
     restores: bool = False
+    unpacked: int = WHOLE
 
 
 async def deliver(house: House, ledger: Ledger) -> None:
@@ -251,5 +253,8 @@ SCENARIOS = (
     Scenario("merge", merge),
     Scenario("nights", nights, planned=frozenset({"mark", "purge", "merge"})),
     Scenario("backups", backups, planned=BACKUPS, restores=True),
+    Scenario("packed deliveries", deliver, unpacked=PACKED),
+    Scenario("packed outage", outage, unpacked=PACKED),
+    Scenario("packed drain", drain, unpacked=PACKED),
     Scenario("restore", restore, before=before_restore, planned=BACKUPS, opens=False, restores=True),
 )

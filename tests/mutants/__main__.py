@@ -1,6 +1,7 @@
 """Draws changes of the source, makes each alone, and runs the tests of its room that pass over the changed line.
 
-``python -m tests.mutants [--seed 1] [--count 300] [--rooms core,spool,…] [--jobs 2] [--quick] [--report FILE]``. Ends with the counts by room; exit
+``python -m tests.mutants [--seed 1] [--count 300] [--rooms core,spool,…] [--jobs 2] [--quick] [--report FILE]``. An inner room may be named
+(``archive/keys``): then only those of the room's test files count that import from it. Ends with the counts by room; exit
 code 1 if fewer than ``--least`` per cent were noticed. The room's tests are run once unchanged, to learn which of them run which lines and how long each
 takes. For each change those that run the line go first, quick ones before slow ones, and the first that fails ends it; only if none does, the files
 follow of which the map does not say all, since they start processes or share what they set up (not with ``--quick``). The room's other tests do not
@@ -96,12 +97,14 @@ class Map:
 def _measured(tree: Path, room: str) -> Map:
     """The map of a room. Raises SystemExit if its tests do not pass unchanged; one may fail once, on a busy machine."""
     options = (f"--cov=hornetmail/{room}", "--cov-context=test", "--cov-report=", "-p", "tests.mutants.durations")
-    ended = _pytest(tree, f"tests/{room}", *options, first=True)
+    inner = [str(path.relative_to(tree)) for path in (tree / "hornetmail" / room).rglob("*.py")] if "/" in room else []
+    tests = sorted({file for path in inner for file in _files_naming(tree, path)}) or [f"tests/{room}"]
+    ended = _pytest(tree, *tests, *options, first=True)
     if ended.status and (ended.status != 1 or _pytest(tree, *ended.failed).status):
         raise SystemExit(
             f"the tests of {room} do not pass as they are (pytest ended with {ended.status}): {' '.join(ended.failed)}"
         )
-    data = tree / f".coverage-{room}"
+    data = tree / f".coverage-{room.replace('/', '-')}"
     (tree / ".coverage").rename(data)
     read = coverage.CoverageData(str(data))
     read.read()
@@ -142,7 +145,8 @@ def _files_beyond(tree: Path, room: str) -> set[str]:
     return {str(file.relative_to(tree)) for file in files if _BEYOND.search(file.read_text())}
 
 
-def _answered() -> list[tuple[str, str]]:
+def answers() -> list[tuple[str, str]]:
+    """Of changes that nobody can notice: path, and a part of what is told of them."""
     path = Path(__file__).with_name("answered.txt")
     lines = path.read_text().splitlines() if path.exists() else []
     return [(parts[0], parts[1]) for line in lines if line and not line.startswith("#") for parts in [line.split(" | ")]]
@@ -251,13 +255,13 @@ def main() -> int:
                 whole.lines.update(part.lines)
                 whole.seconds.update(part.seconds)
             run = Run(trees, whole, sources, quick=chosen.quick)
-            answered = _answered()
+            answered = answers()
             counts: Counter[tuple[str, str]] = Counter()
             for change, came, by in pool.map(run.ended, sorted(drawn)):
                 text = change.told(sources[change.path])
                 if came != "noticed" and any(change.path == path and part in text for path, part in answered):
                     came = "answered"
-                counts[change.path.split("/")[1], came] += 1
+                counts[next(room for room in rooms if change.path.startswith(f"hornetmail/{room}/")), came] += 1
                 line = f"{came:9} {text}" + (f"   ({by})" if by else "")
                 if came != "noticed":
                     print(line, flush=True)

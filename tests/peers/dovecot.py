@@ -22,6 +22,10 @@ log_path = {root}/log
 protocols = imap
 listen = 127.0.0.1
 ssl = no
+namespace inbox {{
+  inbox = yes
+  separator = /
+}}
 first_valid_uid = 1
 service imap-login {{
   inet_listener imap {{

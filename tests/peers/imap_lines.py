@@ -6,7 +6,9 @@ import re
 import socket
 from typing import Any
 
-_TOKEN = re.compile(rb'\s*(?:(BODY\[[^\]]*\](?:<\d+>)?|[()\[\]])|"((?:[^"\\]|\\.)*)"|\{(\d+)\}\r\n|([^\s()\[\]"]+))')
+_TOKEN = re.compile(
+    rb'\s*(?:((?:BODY|BINARY|BINARY\.SIZE)\[[^\]]*\](?:<\d+>)?|[()\[\]])|"((?:[^"\\]|\\.)*)"|~?\{(\d+)\}\r\n|([^\s()\[\]"]+))'
+)
 
 
 def parsed(line: bytes) -> list[Any]:

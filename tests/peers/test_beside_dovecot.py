@@ -15,7 +15,7 @@ from tests.peers.mails import mails
 
 USER, PASSWORD = "alice@example.test", "alice-secret-1"
 
-TOLD = (b"FETCH", b"EXPUNGE", b"EXISTS", b"SEARCH", b"ESEARCH", b"SORT", b"THREAD", b"VANISHED")
+TOLD = (b"LIST", b"LSUB", b"STATUS", b"FETCH", b"EXPUNGE", b"EXISTS", b"SEARCH", b"ESEARCH", b"SORT", b"THREAD", b"VANISHED")
 """Untagged answers that are compared."""
 
 
@@ -60,6 +60,10 @@ def comparable(line: bytes) -> Any:
     kind = said[1] if said[0].isdigit() else said[0]
     if kind not in TOLD:
         return None
+    if kind == b"LIST":
+        return [kind, sorted(flag.lower() for flag in said[1]), *said[2:]]
+    if kind == b"STATUS":
+        return [kind, said[1], dict(zip(said[2][::2], said[2][1::2], strict=True))]
     if kind == b"FETCH":
         items: dict[bytes, Any] = dict(zip(said[2][::2], said[2][1::2], strict=True))
         if b"FLAGS" in items:
@@ -96,6 +100,12 @@ def compare(pair: Pair, script: list[str]) -> None:
             for lines in (one, other):
                 untagged, tagged = lines.say(line)
                 told = [found for each in untagged if (found := comparable(each)) is not None]
+                if line.startswith(("LIST", "LSUB")):
+                    told.sort(key=repr)  # in any order
+                if line.startswith("LIST (") or "RETURN (STATUS" in line:  # children need not be told of there, and may be
+                    for found in told:
+                        if found[0] == b"LIST":
+                            found[1] = [flag for flag in found[1] if b"children" not in flag]
                 code = re.match(
                     rb"(OK|NO|BAD)(?: \[(MODIFIED|HIGHESTMODSEQ|READ-WRITE|READ-ONLY|BADCHARSET)( [0-9,:]+)?)?", tagged
                 )
@@ -210,5 +220,57 @@ def test_condstore_and_qresync(pair: Pair) -> None:
             "FETCH 1:5 (UID MODSEQ)",
             "STORE 1 +FLAGS.SILENT (\\Deleted)",
             "CLOSE",
+        ],
+    )
+
+
+def test_mailboxes(pair: Pair) -> None:
+    """RFC 3501 section 6.3, RFC 5258, 3348, 5819, 8438, 3502, 6851: Catches a mailbox that is listed in another way, or not at all."""
+    compare(
+        pair,
+        [
+            "CREATE Tree",
+            "CREATE Tree/Branch",
+            "CREATE Tree/Branch/Leaf",
+            "CREATE Tree/Twig",
+            "SUBSCRIBE Tree/Branch/Leaf",
+            "SUBSCRIBE Tree/Twig",
+            'LIST "" Tree/*',
+            'LIST "" Tree/%',
+            "LIST Tree/ *",
+            'LIST "" (Tree/Twig Tree/B*) RETURN (CHILDREN SUBSCRIBED)',
+            'LIST (SUBSCRIBED) "" Tree/*',
+            'LIST (SUBSCRIBED RECURSIVEMATCH) "" Tree/%',
+            'LIST (SUBSCRIBED RECURSIVEMATCH) "" Tree/*',
+            'LIST (SUBSCRIBED RECURSIVEMATCH) "" Tree/Bra*ch',
+            "SUBSCRIBE Tree/Branch",
+            'LIST (SUBSCRIBED RECURSIVEMATCH) "" Tree/*',
+            'LSUB "" Tree/*',
+            "EXAMINE INBOX",
+            "COPY 1:9 Tree/Twig",
+            'LIST "" Tree/Tw* RETURN (STATUS (MESSAGES UNSEEN SIZE))',
+            "STATUS Tree/Twig (MESSAGES UNSEEN UIDNEXT SIZE)",
+            "SELECT Tree/Twig",
+            "MOVE 2:3 Tree/Twig",
+            "UID FETCH 1:* FLAGS",
+            "APPEND Tree/Twig (\\Seen) {3+}\r\nabc (\\Flagged) {3+}\r\ndef",
+            "FETCH 10:11 (UID FLAGS BODY.PEEK[])",
+            "RENAME Tree/Twig Tree/Other",
+            "UNSELECT",
+            "DELETE Tree/Other",
+            "STATUS Tree/Other (MESSAGES)",
+            'LIST "" Tree/*',
+        ],
+    )
+
+
+def test_binary(pair: Pair) -> None:
+    """RFC 3516: Catches parts that are decoded to other bytes than elsewhere."""
+    compare(
+        pair,
+        [
+            "EXAMINE INBOX",
+            "FETCH 1:* (BINARY.SIZE[1] BINARY.PEEK[1])",
+            "FETCH 1:30 (BINARY.PEEK[1]<3.7>)",
         ],
     )

@@ -146,6 +146,7 @@ class Ground:
 
     async def crash(self) -> None:
         """End without the orderly end."""
+        self.portal._ground.watching.close()  # as the machine does with what a process had open
         self.portal._pool.stop()
         await self.database.close()
 

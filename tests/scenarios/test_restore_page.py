@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from urllib.error import HTTPError
+from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
@@ -53,9 +53,13 @@ class Browser:
         return self.post(kind="directory", place=str(place), text=text, password=password)
 
     def state(self, token: str) -> dict[str, object]:
-        with urlopen(Request(f"{self.url}/state", headers={"Cookie": f"hornetmail-restore={token}"}), timeout=60) as answer:
-            said: dict[str, object] = json.loads(answer.read())
-            return said
+        """Phase, lines and problem; nothing while the doors change hands."""
+        try:
+            with urlopen(Request(f"{self.url}/state", headers={"Cookie": f"hornetmail-restore={token}"}), timeout=60) as answer:
+                said: dict[str, object] = json.loads(answer.read())
+                return said
+        except (URLError, ConnectionError):
+            return {}
 
 
 def test_under_attack(houses: ExitStack) -> None:
@@ -108,7 +112,7 @@ def test_under_attack(houses: ExitStack) -> None:
     client.call("POST", "domains", name="new.test")
     until(lambda: "the restore was not begun" in there.log(), "it is not restored", seconds=60)
     until(there.healthy, "the service is back", seconds=60)
-    assert [one["name"] for one in there.json("domain", "list")] == ["new.test"]
+    assert [one["name"] for one in there.json("domain", "list")["domains"]] == ["new.test"]
     assert browser.state(browser.token)["phase"] == "closed"
     there.command("domain", "remove", "new.test")
 
@@ -117,7 +121,7 @@ def test_under_attack(houses: ExitStack) -> None:
     with ThreadPoolExecutor(2) as pool:
         answers = sorted(one.result()[0] for one in [pool.submit(browser.post, action="begin") for _ in range(2)])
     assert answers == [200, 409]
-    until(lambda: browser.state(browser.token)["phase"] == "done", "it is restored", seconds=120)
+    until(lambda: browser.state(browser.token).get("phase") == "done", "it is restored", seconds=120)
     until(there.healthy, "the service is back", seconds=60)
     assert there.log().count("the service gives way to a restore") == 2
     assert found(there, "early") == before

@@ -9,8 +9,10 @@ import shutil
 import socket
 import ssl
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
 import pytest
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -25,6 +27,7 @@ from hornetmail.compose.ground.certificate import self_signed
 from hornetmail.core.delivery.queued import Portal
 from hornetmail.core.served import Person, Scope
 from hornetmail.interfaces.access import IAccess
+from hornetmail.mime.headers import decode_text, first
 from hornetmail.net.listener import PumpFactory
 from hornetmail.net.tls import ServerTLS
 from hornetmail.servers.pop3 import POP3Policy, POP3Session, POP3Site, top, unique_id
@@ -142,12 +145,95 @@ class OverLoopback(TestCase):
             client.rset()
             assert client.stat()[0] == 2
             client.dele(2)
-            assert set(client.capa()) >= {"TOP", "UIDL", "RESP-CODES", "PIPELINING", "EXPIRE"}
+            assert set(client.capa()) >= {"TOP", "UIDL", "RESP-CODES", "PIPELINING", "UTF8", "LANG"}
             assert client.quit().startswith(b"+OK")
 
         await self.do(work)
         inbox = await self.ground.portal.folder(1, "INBOX")
         assert [entry.name for entry in await inbox.entries()] == [copy.name]
+
+    async def test_headers_in_utf_8(self) -> None:
+        """A client that knows nothing of UTF-8 in headers got it raw, and one that does could not say so (RFC 6856). What is no UTF-8 stays as it came, and an
+        address that cannot be written otherwise is a refusal with its code, not half a message."""
+        mails = [
+            "Subject: Grüße\r\nFrom: Jörg <j@b.test>\r\n\r\ntext ü\r\n".encode(),
+            "Subject: Grüße\r\n\r\n".encode() + b"x" * 60 + b"\r\n" * 200_000,
+            b"Subject: Gr\xfc\xdfe\r\n\r\ntext\r\n",
+            "From: <jörg@büro.test>\r\n\r\ntext\r\n".encode(),
+        ]
+        for number, mail in enumerate(mails, 1):
+            await self.delivered(number, mail)
+
+        def taken(client: poplib.POP3, number: int) -> bytes:
+            return b"\r\n".join(client.retr(number)[1]) + b"\r\n"
+
+        def plain(client: poplib.POP3) -> None:
+            for number in (1, 2):
+                header, _, text = taken(client, number).partition(b"\r\n\r\n")
+                assert header.isascii()
+                assert decode_text(first(header, b"subject") or b"") == "Grüße"
+                assert text == mails[number - 1].partition(b"\r\n\r\n")[2]
+                assert b"\r\n".join(client.top(number, 0)[1]).isascii()
+            assert taken(client, 3) == TRACE + mails[2]
+            for call in (lambda: client.retr(4), lambda: client.top(4, 1)):
+                with pytest.raises(poplib.error_proto) as caught:
+                    call()
+                assert "[UTF8]" in repr(caught.value.args)
+            assert client.stat()[0] == 4
+
+        def modern() -> None:
+            client = poplib.POP3("127.0.0.1", self.number, timeout=10)
+            try:
+                assert client.utf8().startswith(b"+OK")
+                assert client._shortcmd("LANG en").startswith(b"+OK en ")  # type: ignore[attr-defined]
+                assert client._longcmd("LANG")[1] == [b"en English", b"i-default Default language"]  # type: ignore[attr-defined]
+                with pytest.raises(poplib.error_proto):
+                    client._shortcmd("LANG tlh")  # type: ignore[attr-defined]
+                client.user("bob@example.test")
+                client.pass_("pa ss")
+                for number, mail in enumerate(mails, 1):
+                    assert taken(client, number) == TRACE + mail
+            finally:
+                client.close()
+
+        await self.do(plain)
+        await deferToThread(modern)
+
+    async def test_identifiers_stay(self) -> None:
+        """A client that leaves mail on the server fetches all of it again, if a message is called otherwise after flags, a restart, or the loss of ``portal.db``
+        (RFC 1939 section 7: never reused, never changed)."""
+        for number in range(1, 4):
+            await self.delivered(number)
+        before = await self.do(lambda client: client.uidl()[1])
+        assert len({line.split()[1] for line in before}) == 3
+        inbox = await self.ground.portal.folder(1, "INBOX")
+        await inbox.store([1, 2], add=["\\Seen", "\\Flagged"])
+        await inbox.store([3], add=["kept"])
+        assert await self.do(lambda client: client.uidl()[1]) == before
+        await self.ground.stop()
+        database = Path(self.ground.url.removeprefix("sqlite:"))
+        assert database.exists()
+        for path in database.parent.glob(database.name + "*"):
+            path.unlink()
+        assert not database.exists()
+        await self.ground.start()
+        self.site = msgspec.structs.replace(self.site, portal=self.ground.portal)
+        after = await self.do(lambda client: client.uidl()[1])
+        assert {line.split()[1] for line in after} == {line.split()[1] for line in before}
+
+    async def test_promises(self) -> None:
+        """EXPIRE NEVER was promised where mail goes home, or goes some day (RFC 2449 section 6.7); LOGIN-DELAY, which there is not, never."""
+
+        def asked() -> dict[str, list[str]]:
+            client = poplib.POP3("127.0.0.1", self.number, timeout=10)
+            try:
+                return client.capa()
+            finally:
+                client.close()
+
+        assert not {"EXPIRE", "LOGIN-DELAY"} & set(await deferToThread(asked))
+        self.site = msgspec.structs.replace(self.site, expire=lambda: "NEVER")
+        assert (await deferToThread(asked))["EXPIRE"] == ["NEVER"]
 
     async def test_big(self) -> None:
         """More than is answered in one piece, and more than the client reads at once, comes whole."""
@@ -353,7 +439,7 @@ def test_top_at_every_edge(cut: int) -> None:
                 yield self.data[at : at + cut]
 
     async def collect(body: Cut, lines: int) -> bytes:
-        return b"".join([piece async for piece in top(body, lines)])
+        return b"".join([piece async for piece in top(body.chunks(), lines)])
 
     def now(body: Cut, lines: int) -> bytes:
         found: list[bytes] = []

@@ -41,6 +41,15 @@ def test_imap() -> None:
     assert talk.say(b"d AUTHENTICATE SCRAM-SHA-256-PLUS") == b"d NO [CANNOT] Unknown mechanism\r\n"
 
 
+def test_exchanges_that_are_given_up() -> None:
+    """A stranger who begins and gives up, again and again, was never sent away: only passwords that were wrong counted."""
+    talk = Door().connect()
+    answers = [talk.say(b"a AUTHENTICATE SCRAM-SHA-256 " + b64(b"n,,n=a,r=b"), b"*") for _ in range(60)]
+    assert answers[0].endswith(b"a BAD Cancelled\r\n")
+    assert b"* BYE Too many commands before log-in\r\n" in answers
+    assert talk.transport.disconnecting
+
+
 def test_submission() -> None:
     """RFC 4954: catches an exchange in other words, or one that goes on after it was over."""
     world = World(Clock(), submission("mx.hornet.test", plaintext=True))

@@ -496,7 +496,7 @@ class ForeignIndexTests(FaultBase):
             assert not await self.claimed(queue, kinds={D})
             [(code, text)] = self.alarms
             assert code == "queue-older"
-            assert "2 deliveries" in text
+            assert "2 of its deliveries" in text
             fresh = await self.accept(queue)
             assert [row.message for row in await self.claimed(queue, kinds={D})] == [fresh.id]
             mark = queue.mark()

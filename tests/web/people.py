@@ -96,6 +96,10 @@ class Access:
     def must_change(self, person: Person) -> bool:
         return person.address in self.to_change
 
+    async def change_password(self, person: Person, old: str, new: str, *, door: str, peer: str, keep: str = "") -> None:
+        await self.login(person.address, old, door, peer)
+        self.to_change.discard(person.address)
+
     def scope(self, person: Person) -> Scope:
         return rights.scope(person)
 
@@ -153,7 +157,7 @@ class Play:
 class House:
     """The whole site with people in it; ``browser(address)`` is somebody logged in."""
 
-    def __init__(self, *, prefix: str = "", playground: bool = False, send: bool = True) -> None:
+    def __init__(self, *, prefix: str = "", playground: bool = False, send: bool = True, plain: bool = True) -> None:
         self.bus = MemoryBus()
         self.clock = Clock()
         self.clock.advance(NOW)
@@ -205,7 +209,7 @@ class House:
         self.api = Api(rooms)
         self.resource = Site(
             self.api,
-            Visitors(*people, plain_ok=lambda peer: True),
+            Visitors(*people, plain_ok=lambda peer: plain),
             now=self.clock.seconds,
             offload=self._offload,
             submit=self._submit if send else None,

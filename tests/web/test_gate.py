@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from hornetmail.interfaces.restoring import RestoreState
 from hornetmail.web.api.visitors import COOKIE
-from hornetmail.web.security import local_target
+from hornetmail.web.restoring import RestorePages
+from hornetmail.web.security import encrypted_address, local_target
 
-from .people import PASSWORD, House
+from .people import ORIGIN, PASSWORD, House
 
 ADMIN_ONLY = [
     "/dashboard",
@@ -19,6 +21,7 @@ ADMIN_ONLY = [
     "/mailboxes/new",
     "/archive-key",
 ]
+HOST = ORIGIN.partition("//")[2]
 EVERYBODY = ["/mail", "/mail/write", "/archive", "/account"]
 
 
@@ -138,12 +141,50 @@ def test_pages_have_no_inline_script_or_style(path: str) -> None:
 
 
 def test_a_given_password_must_be_changed_first() -> None:
-    """Catches a one-time password that lasts for ever."""
+    """Catches a one-time password that lasts for ever, and a change that does not lead on to where somebody wanted to go in."""
     house = House()
     house.access.to_change.add("alice@example.test")
     browser = house.browser("alice@example.test")
     assert browser.get("/mail").header("location") == "/account"
     assert browser.get("/account").status == 200
+    answer = browser.post("/account/password", {"old": PASSWORD, "new": "a secret of my own", "again": "a secret of my own"})
+    assert answer.header("location") == "/", answer.text
+    answer = browser.post("/account/password", {"old": PASSWORD, "new": "another of my own", "again": "another of my own"})
+    assert answer.header("location") == "/account"
+
+
+class NobodysRestoring:
+    """A restore that is open, and that nobody may begin here."""
+
+    state = RestoreState("open")
+
+    def trusts(self, token: str) -> bool:
+        raise AssertionError(token)
+
+
+def test_no_password_is_asked_for_in_the_clear() -> None:
+    """Catches a form that sends a password or the key's paper over the wire only to hear that it must not; it is not there, and the way to the other address is."""
+    house = House(plain=False)
+    restoring = RestorePages(NobodysRestoring(), lambda request: False, lambda request: False)
+    there = House()
+    there.resource = restoring.resource(alone=True)
+    for path, browser in (("/login", house.browser()), ("/restore", there.browser())):
+        asked = browser.get(path)
+        fields = {"user": "alice@example.test", "password": PASSWORD, "token": "0", "csrf": asked.token}
+        for page in (asked, browser.post(path, fields)):
+            assert "Passwords are taken over an encrypted connection only" in page.text
+            assert 'type="password"' not in page.text
+            assert "<textarea" not in page.text
+            assert f'href="https://{HOST}{path}"' in page.text
+        assert page.status == 403
+
+
+def test_the_address_over_tls() -> None:
+    """Catches a link to a port that does not speak TLS, and a Host that makes the page fail or leads elsewhere than to that host."""
+    assert encrypted_address("mx.example.org", "/login") == "https://mx.example.org/login"
+    assert encrypted_address("[2001:db8::1]:80", "/login") == "https://[2001:db8::1]/login"
+    for host in ("mx.example.org:20080", "", "[", "a:b", ":80"):
+        assert encrypted_address(host, "/login") == "", host
 
 
 def test_logging_out_ends_the_session_itself() -> None:

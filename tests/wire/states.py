@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from hornetmail.wire.imap import state as imap
 from hornetmail.wire.pop3 import state as pop3
 from hornetmail.wire.smtp import client_state as smtp_client
 from hornetmail.wire.smtp import state as smtp
@@ -20,6 +21,7 @@ PROTOCOLS: dict[str, ModuleType] = {
     "SMTP and LMTP, the server's side": smtp,
     "SMTP, the client's side": smtp_client,
     "POP3": pop3,
+    "IMAP": imap,
 }
 
 HEAD = """\

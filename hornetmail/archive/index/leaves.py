@@ -82,10 +82,10 @@ def audit_leaves(cursor: Cursor) -> list[AuditLeaf]:
     return [AuditLeaf(*row) for row in rows]
 
 
-def audited_until(cursor: Cursor, node: int) -> int:
-    """The newest row of the audit log that a leaf of this node holds; 0: none."""
-    (number,) = cursor.execute("SELECT coalesce(max(number), 0) FROM audit_leaf WHERE node = ?", (node,)).fetchone()
-    return int(number)
+def is_audited(cursor: Cursor, node: int, number: int, digest: bytes) -> bool:
+    """Whether a leaf of this node holds that row of the audit log, with that hash: one of another hash is of a row that is lost."""
+    query = "SELECT 1 FROM audit_leaf WHERE node = ? AND number = ? AND digest = ?"
+    return cursor.execute(query, (node, number, digest)).fetchone() is not None
 
 
 def leaves_of(cursor: Cursor, place: int) -> list[Leaf]:

@@ -27,6 +27,9 @@ MOST_PARTS = 20
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _VALUES = {c: v for v, c in enumerate(_ALPHABET)} | {"O": 0, "I": 1, "L": 1}
+_DIGITS = str.maketrans("OIL", "011")
+_QUOTING = " \t>|"
+"""What mail programs put before lines."""
 _TITLES = {1: "HORNETMAIL ARCHIVE KEY", 2: "HORNETMAIL ARCHIVE KEY PART"}
 """By the version that the content begins with."""
 _LINE = 24
@@ -242,11 +245,13 @@ def _blocks(text: str) -> list[list[list[str]]]:
     found: list[list[list[str]]] = []
     body: list[list[str]] | None = None
     for line in text.splitlines():
-        plain = _undashed(line)
-        stripped = plain.strip()
-        if stripped.startswith("BEGIN HORNETMAIL") or (plain != line and stripped.startswith("BEGIN")):
+        shown = unicodedata.normalize("NFKC", line)
+        plain = _undashed(shown)
+        stripped = plain.strip(_QUOTING)
+        marker = stripped.upper()
+        if marker.startswith("BEGIN HORNETMAIL") or (plain != shown and marker.startswith("BEGIN")):
             body = []
-        elif plain != line and stripped.startswith("END"):
+        elif marker.startswith("END HORNETMAIL") or (plain != shown and marker.startswith("END")):
             if body:
                 found.append(body)
             body = None
@@ -268,8 +273,8 @@ def _undashed(line: str) -> str:
 
 
 def _content(number: int, words: list[str]) -> str:
-    """The letters of one line, checked."""
-    if words[0] != str(number):
+    """The letters of one line, checked. Its number may be written as people number lines, and with the look-alikes of the alphabet."""
+    if words[0].rstrip(".:)").upper().translate(_DIGITS) != str(number):
         raise KeyTrouble(f"line {number}: it is numbered {words[0]!r}; a line is missing, doubled or out of order")
     letters = []
     for c in "".join(words[1:]).upper():

@@ -7,6 +7,7 @@ import secrets
 import struct
 from collections.abc import Iterable
 
+from argon2.exceptions import HashingError
 from argon2.low_level import Type, hash_secret_raw
 
 from hornetmail.archive.keys.keyring import ROOT_BYTES, KeyTrouble, root_id
@@ -42,6 +43,10 @@ def open_with(sealed: bytes, tried: Iterable[bytes]) -> bytes | None:
             return Seal(_stretch(secret, salt, memory_kib, rounds, lanes)).open(sealed[_HEAD.size : SIZE], sealed[: _HEAD.size])
         except BrokenSeal:
             continue
+        except HashingError as error:
+            raise KeyTrouble(
+                f"the key text asks for what argon2 does not do ({error}): nothing that was made here does"
+            ) from None
     return None
 
 

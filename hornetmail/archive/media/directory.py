@@ -38,9 +38,16 @@ _BAD = frozenset({errno.EIO, errno.EBADMSG, errno.EUCLEAN})
 """What a disk says of a file with a bad sector, or one that its file system finds damaged; others may be sound."""
 
 
+_CLOSED = {
+    errno.EACCES: " (to the service's user)",
+    errno.EROFS: " (for the service: under systemd, ReadWritePaths= opens it)",
+}
+"""What somebody who may write there himself could not guess."""
+
+
 def _trouble(error: OSError) -> PlaceTrouble:
     kind = PlaceAway if error.errno in _AWAY else PlaceTrouble
-    return kind(error.strerror or errno.errorcode.get(error.errno or 0, "error"))
+    return kind((error.strerror or errno.errorcode.get(error.errno or 0, "error")) + _CLOSED.get(error.errno or 0, ""))
 
 
 @implementer(IPlace)

@@ -22,6 +22,7 @@ Without a stamp there are no ``stamp-`` members: such a bundle proves no time.
 from __future__ import annotations
 
 import hashlib
+import re
 import struct
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -34,7 +35,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from hornetmail.archive.proof.leaves import Statement, leaf_hash, read_leaf_input, root_from_path
 from hornetmail.archive.proof.stamps import HEAD_BYTES, LINK_BYTES, Head, Stamp, StampBroken, link_of, read_head
-from hornetmail.archive.proof.tokens import Token, TokenWrong, chain, check, fingerprint, good_until
+from hornetmail.archive.proof.tokens import Token, TokenWrong, chain, check, fingerprint, good_until, loaded, read_certificates
 
 MANIFEST = "MANIFEST.txt"
 MAX_BUNDLE = 1 << 30
@@ -68,11 +69,13 @@ class Arrival(msgspec.Struct, frozen=True, gc=False):
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):
-    """What a bundle proves, if there are no ``flaws``: ``first``, and the ``further`` arrivals of the same bytes that it speaks of."""
+    """What a bundle proves, if there are no ``flaws``: ``first``, and the ``further`` arrivals of the same bytes that it speaks of. ``readme``: its README says just that; no stamp
+    is over it, so one that says anything else (somebody's, or another version's) proves nothing."""
 
     flaws: tuple[Flaw, ...] = ()
     first: Arrival = Arrival()
     further: tuple[Arrival, ...] = ()
+    readme: bool = False
 
     @property
     def statement(self) -> Statement | None:
@@ -112,16 +115,17 @@ class Proof(msgspec.Struct, frozen=True):
         for place, stamp in enumerate(self.stamps, 1):
             members[f"{prefix}stamp-{place}.head"] = stamp.head.to_bytes()
             members[f"{prefix}stamp-{place}.token"] = stamp.token
-            loaded = [x509.load_der_x509_certificate(one) for one in stamp.certificates]
-            members[f"{prefix}stamp-{place}.pem"] = b"".join(one.public_bytes(Encoding.PEM) for one in loaded)
+            known = [one for raw in stamp.certificates if (one := loaded(raw))]
+            members[f"{prefix}stamp-{place}.pem"] = b"".join(one.public_bytes(Encoding.PEM) for one in known)
         if self.links:
             members[f"{prefix}links.bin"] = self.links
         return members
 
 
-def write_bundle(mail: bytes, first: Proof, further: Sequence[Proof] = (), remark: str = "") -> bytes:
-    """The zip. ``further``: later arrivals of the same bytes. ``remark``: a line for people."""
-    members = {"README.txt": _readme(len(mail), first, further, remark).encode(), "mail.eml": mail, **first.members("")}
+def write_bundle(mail: bytes, first: Proof, further: Sequence[Proof] = (), left_out: int = 0) -> bytes:
+    """The zip. ``further``: later arrivals of the same bytes; ``left_out``: how many more there were, of which it does not speak."""
+    told = [(proof.leaf, bool(proof.stamps)) for proof in (first, *further)]
+    members = {"README.txt": _readme(len(mail), told, left_out).encode(), "mail.eml": mail, **first.members("")}
     for place, proof in enumerate(further, 2):
         members |= proof.members(_folder(place))
     members[MANIFEST] = _manifest(members)
@@ -158,7 +162,8 @@ def verify_bundle(data: bytes, trusted: Sequence[x509.Certificate] = ()) -> Verd
         return Verdict(tuple(flaws))
     _check_manifest(members, flaws)
     first, *further = [_Reading(members, folder, trusted, flaws).arrival() for folder in folders]
-    return Verdict(tuple(flaws), first, tuple(further))
+    readme = not flaws and _is_readme(members, folders)
+    return Verdict(tuple(flaws), first, tuple(further), readme)
 
 
 def _stamps_in(members: Mapping[str, bytes], folder: str) -> int:
@@ -255,7 +260,7 @@ class _Reading:
             name = f"stamp-{place}.token"
             token = self._members[name]
             try:
-                certificates = x509.load_pem_x509_certificates(self._members[f"stamp-{place}.pem"])
+                certificates = read_certificates(self._members[f"stamp-{place}.pem"])
             except ValueError as error:
                 self._bad(f"stamp-{place}.pem", f"no certificates: {error}")
                 continue
@@ -315,9 +320,11 @@ def _unpack(data: bytes, flaws: list[Flaw]) -> dict[str, bytes]:
     name = "bundle"
     try:
         with zipfile.ZipFile(BytesIO(data)) as archive:
+            held = 0
             for info in archive.infolist():
                 name = f"bundle, at {info.filename[:60]!r}"
-                if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1 or info.file_size > len(data):
+                held += info.file_size
+                if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1 or held > len(data):
                     raise zipfile.BadZipFile("a member that is not stored as it is")
                 members[info.filename] = archive.read(info)
         name = "bundle"
@@ -404,7 +411,7 @@ With HornetMail, anywhere, without server, database, key or network:
 
     hornetmail verify-evidence THIS-FILE.zip [--ca ROOT.pem]
 
-It finds and names every change. --ca says which root certificate you trust; without it, compare the fingerprint that is printed with the one that the
+It finds and names every change, says what is proved, and whether this text says the same: no stamp is over this text itself. --ca says which root certificate you trust; without it, compare the fingerprint that is printed with the one that the
 authority publishes.
 
 By hand, with sha256sum and OpenSSL, in the unpacked folder:
@@ -422,16 +429,33 @@ A folder arrival-N speaks in the same way of a further arrival of the same bytes
 """
 
 
-def _readme(size: int, first: Proof, further: Sequence[Proof], remark: str) -> str:
+_LEFT_OUT = re.compile(r"^The same bytes arrived (\d{1,9}) more times?, of which this does not speak", re.MULTILINE)
+
+
+def _readme(size: int, told: Sequence[tuple[bytes, bool]], left_out: int) -> str:
+    """Of each arrival its leaf input, and whether it is stamped. All of it follows from what the stamps are over, but for ``left_out``."""
+    remark = ""
+    if left_out:
+        remark = (
+            f"\nThe same bytes arrived {left_out} more time{'s' if left_out > 1 else ''}, of which this does not speak: not on a medium yet, not"
+            " readable just now, or not for whoever asked to see."
+        )
+    (first, stamped), *further = told
     what = f"mail.eml ({size} bytes) {_came(first)}"
-    for place, proof in enumerate(further, 2):
-        again = f"{_folder(place)}: the same bytes {_came(proof)}\n{_time(proof)}"
-        remark = f"{remark}\n{again}\n"
-    return _README.format(what=what, time=_time(first), remark=f"{remark}\n" if remark else "")
+    for place, (leaf, again) in enumerate(further, 2):
+        remark = f"{remark}\n{_folder(place)}: the same bytes {_came(leaf)}\n{_time(again)}\n"
+    return _README.format(what=what, time=_time(stamped), remark=f"{remark}\n" if remark else "")
 
 
-def _came(proof: Proof) -> str:
-    statement = read_leaf_input(proof.leaf)
+def _is_readme(members: Mapping[str, bytes], folders: Sequence[str]) -> bool:
+    given = members["README.txt"].decode("utf-8", "replace")
+    left_out = _LEFT_OUT.search(given)
+    told = [(members[f"{folder}leaf.bin"], bool(_stamps_in(members, folder))) for folder in folders]
+    return given == _readme(len(members["mail.eml"]), told, int(left_out[1]) if left_out else 0)
+
+
+def _came(leaf: bytes) -> str:
+    statement = read_leaf_input(leaf)
     received = moment(statement.received / 1000)
     recipients = ", ".join(f"<{clean(one)}>" for one in statement.recipients) or "nobody"
     login = f", logged in as {clean(statement.login)}" if statement.login else ""
@@ -441,7 +465,7 @@ def _came(proof: Proof) -> str:
     )
 
 
-def _time(proof: Proof) -> str:
-    if proof.stamps:
-        return f"A time stamp authority ({clean(proof.stamps[0].authority)}) has stamped that this was so; its token says when."
+def _time(stamped: bool) -> str:
+    if stamped:
+        return "A time stamp authority has stamped that this was so; its token says who, and when."
     return "THIS IS NOT STAMPED YET. It proves no time: ask for the bundle again when a stamp has been made."

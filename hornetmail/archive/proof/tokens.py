@@ -136,7 +136,7 @@ def good_until(stated: Token, certificates: Sequence[x509.Certificate]) -> float
 
 def chain(stated: Token, certificates: Sequence[x509.Certificate]) -> list[x509.Certificate]:
     """The signer's certificate and those above it, as far as they are known."""
-    pool = [*certificates, *(one for raw in stated.certificates if (one := _loaded(raw)))]
+    pool = [*certificates, *(one for raw in stated.certificates if (one := loaded(raw)))]
     found = [one for one in pool if one.serial_number == stated.serial and one.issuer.public_bytes() == stated.issuer][:1]
     while found and not self_signed(found[-1]):
         above = [one for one in pool if one.subject == found[-1].issuer and one not in found]
@@ -146,13 +146,17 @@ def chain(stated: Token, certificates: Sequence[x509.Certificate]) -> list[x509.
     return found
 
 
-def _loaded(raw: bytes) -> x509.Certificate | None:
-    """None: what a token brings along need not be a certificate."""
+def loaded(raw: bytes) -> x509.Certificate | None:
+    """A certificate (DER) as far as it is one; None: what a token or a stamp brings along need not be."""
     try:
-        certificate = x509.load_der_x509_certificate(raw)
-        certificate.issuer.public_bytes(), certificate.subject.public_bytes()
-    except ValueError:
+        return _whole(x509.load_der_x509_certificate(raw))
+    except (ValueError, x509.InvalidVersion):
         return None
+
+
+def _whole(certificate: x509.Certificate) -> x509.Certificate:
+    """With all of it read that is asked for later. Raises ValueError, InvalidVersion, which is none."""
+    certificate.issuer.public_bytes(), certificate.subject.public_bytes()
     return certificate
 
 
@@ -167,9 +171,12 @@ def self_signed(certificate: x509.Certificate) -> bool:
     return True
 
 
-def read_certificates(pem: str) -> list[x509.Certificate]:
+def read_certificates(pem: str | bytes) -> list[x509.Certificate]:
     """All in a PEM text. Raises ValueError."""
-    return x509.load_pem_x509_certificates(pem.encode())
+    try:
+        return [_whole(one) for one in x509.load_pem_x509_certificates(pem.encode() if isinstance(pem, str) else pem)]
+    except x509.InvalidVersion as error:
+        raise ValueError(str(error)) from None
 
 
 def fingerprint(certificate: x509.Certificate) -> str:

@@ -89,7 +89,7 @@ class Opening:
         holdings.keys.publish(holdings.media.active)
         holdings.leaves.begin()
 
-    def restore(self) -> Sequence[Finding]:
+    def restore(self, known: int) -> Sequence[Finding]:
         """See ``Archive``."""
         if self._root is None:
             raise KeyTrouble("restoring needs the key")
@@ -101,7 +101,7 @@ class Opening:
         holdings.leaves.replay()
         try:
             found = list(self._stamping.restore())
-            return found + restore_leaves(holdings, self._stamping.stamped)
+            return found + restore_leaves(holdings, max(known, self._stamping.stamped))
         finally:
             holdings.leaves.close()
 

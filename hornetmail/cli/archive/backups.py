@@ -133,6 +133,13 @@ def mirror_off(client: Client) -> None:
     metavar="STAMP",
     help="The backup of people, settings and index; the newest unless told otherwise.",
 )
+@click.option(
+    "--without",
+    multiple=True,
+    type=int,
+    metavar="NUMBER",
+    help="A medium that is lost: its mail is known by the backup, and cannot be opened. Repeatable.",
+)
 @json_option
 @click.pass_obj
 def restore(
@@ -143,6 +150,7 @@ def restore(
     key: tuple[Path, ...],
     password_stdin: bool,
     stamp: str,
+    without: tuple[int, ...],
     as_json: bool,
     **given: Any,
 ) -> None:
@@ -160,7 +168,7 @@ def restore(
     kind = kind_of(source)
     place = source if kind != "directory" else str(Path(source).absolute())
     wanted = Source(kind, place, {name: value for name, value in given.items() if value}, secret)
-    done = offline(run, config, wanted, text, password, lambda line: None if as_json else click.echo(clean(line)), stamp)
+    done = offline(run, config, wanted, text, password, lambda line: None if as_json else click.echo(clean(line)), stamp, without)
     if as_json:
         emit(msgspec.to_builtins(done))
     else:

@@ -70,6 +70,7 @@ def verify_evidence(file: Path, ca: Path | None, as_json: bool) -> None:
         emit(
             {
                 "proved": verdict.proved,
+                "readme": verdict.readme,
                 "flaws": [{"where": one.where, "what": one.what} for one in verdict.flaws],
                 "sha256": said.sha256.hex() if said else "",
                 **_told(verdict.first),
@@ -94,5 +95,9 @@ def verify_evidence(file: Path, ca: Path | None, as_json: bool) -> None:
         raise Failure(f"{file}: {verdict.flaws[0].where}: {verdict.flaws[0].what}")
     if not verdict.stamps:
         raise Failure(f"{file}: it holds together, and is not stamped: it proves no time")
-    if not as_json:
+    if not as_json and not verdict.readme:
+        click.echo(
+            "README.txt is not what this program writes of it, and no stamp is over it: it proves nothing. All else holds."
+        )
+    elif not as_json:
         click.echo("All of it holds.")

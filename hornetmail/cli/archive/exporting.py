@@ -117,10 +117,15 @@ class _Mbox:
 
 
 class _Zip:
-    """Zip files of some size each, ``mail-00001.zip`` and on."""
+    """Zip files of some size each, ``mail-00001.zip`` and on. One that no entry of ``known`` names was closed by a run that ended before its entries were on disk: its mails are exported
+    again, so it goes."""
 
-    def __init__(self, top: Path) -> None:
+    def __init__(self, top: Path, known: list[dict[str, Any]]) -> None:
         self._top = top
+        named = {one["file"] for one in known}
+        for path in top.glob("mail-*.zip"):
+            if path.stem[5:].isdigit() and path.name not in named:
+                path.unlink()
         self._number = max((int(path.stem[5:]) for path in top.glob("mail-*.zip") if path.stem[5:].isdigit()), default=0)
         self._entries: list[dict[str, Any]] = []
         self._bytes = 0
@@ -162,7 +167,7 @@ def _form(top: Path, form: str, known: list[dict[str, Any]]) -> Form:
     if form == "mbox":
         return _Mbox(top, known)
     if form == "zip":
-        return _Zip(top)
+        return _Zip(top, known)
     return _Maildir(top) if form == "maildir" else _Files(top)
 
 

@@ -56,7 +56,12 @@ def _pop3(base: Foundations, people: People, rooms: MailRooms, tls: ServerTLS, *
     config = base.config
     policy = POP3Policy(hostname=config.hostname, starttls=not implicit)
     plain = msgspec.structs.replace(policy, plaintext_login=True)
-    site = POP3Site(base.reactor, people.access, rooms.portal)
+
+    def expire() -> str:
+        """Mail stays for good where it is at home; elsewhere it goes home, and what an emergency left goes some day."""
+        return "" if any(domain.primaries for domain in people.directory.domains()) else "NEVER"
+
+    site = POP3Site(base.reactor, people.access, rooms.portal, expire=expire)
     return PumpFactory(
         lambda peer: POP3ServerEngine(plain if config.may_login_plainly(peer) else policy),
         lambda peer: POP3Session(site),

@@ -25,7 +25,7 @@ from hornetmail.archive.care.copies.backup import (
     read_manifest,
     read_pieces,
 )
-from hornetmail.archive.care.copies.mirror import NUMBER, put_copy
+from hornetmail.archive.care.copies.mirror import NUMBER, bring_back
 from hornetmail.archive.care.terms.retention import mark_rebuilt
 from hornetmail.archive.index.schema import MIGRATIONS
 from hornetmail.archive.keys import paper
@@ -38,13 +38,11 @@ from hornetmail.archive.media.medium import (
     IMedium,
     IPlace,
     Medium,
+    MediumAway,
     MediumError,
-    MediumMissing,
-    MediumUnread,
     PlaceTrouble,
     identity_at,
 )
-from hornetmail.archive.media.readaround import read_around
 from hornetmail.archive.media.register import Means
 from hornetmail.archive.media.roster import Media
 from hornetmail.archive.media.settings import DirectorySettings, Settings, settings_for
@@ -92,13 +90,14 @@ class Restored(msgspec.Struct, frozen=True):
 class Wanted(msgspec.Struct, frozen=True):
     """What shall be restored. ``source``; ``text`` and ``password``: the paper of the root key, or enough of its parts, ``""``: the key that is here.
     ``backup``: the stamp of the backup that people, settings and index come from, ``""``: the newest that opens. ``used``: the service ran here already
-    and took nothing; what it made is put aside."""
+    and took nothing; what it made is put aside. ``without``: media that are lost, or away for long: they are out of use then, and their mail is known by the backup."""
 
     source: Source
     text: str = ""
     password: str = ""
     backup: str = ""
     used: bool = False
+    without: tuple[int, ...] = ()
 
 
 class Looked(msgspec.Struct, frozen=True):
@@ -118,9 +117,10 @@ def restore(
     password: str = "",
     progress: Callable[[str], None] = lambda line: None,
     backup: str = "",
+    without: Sequence[int] = (),
 ) -> Restored:
     """Where no service runs. Raises SetupError, ArchiveError, ValueError (a place that cannot be understood)."""
-    wanted = Wanted(source, text, password, backup)
+    wanted = Wanted(source, text, password, backup, without=tuple(without))
     settings_for(source.kind, source.place, source.options)
     root = read_paper(text, password) if text else None
     return with_foundations(config, lambda base: restore_into(base, wanted, progress, root), restoring=True)
@@ -130,7 +130,7 @@ async def restore_into(
     base: Foundations, wanted: Wanted, progress: Callable[[str], None] = lambda line: None, root: bytes | None = None
 ) -> Restored:
     """On foundations that nothing else stands on. ``root``: if the paper was read already. Raises the same."""
-    return await _at(base, wanted, progress, root, lambda one: one.run(wanted.backup, wanted.used))
+    return await _at(base, wanted, progress, root, lambda one: one.run(wanted))
 
 
 async def look(base: Foundations, wanted: Wanted) -> Looked:
@@ -190,16 +190,16 @@ class _Restore:
         stamps = [name.stamp for name in reversed((await base.offload(backups_on, source)).whole)]
         return Looked(self._settings.where, identity.archive, ring.root.hex(), identity.medium, tuple(stamps))
 
-    async def run(self, backup: str, used: bool) -> Restored:
+    async def run(self, wanted: Wanted) -> Restored:
         """All of it."""
         base = self._base
         identity, source = await base.offload(self._open_source)
         ring, root = await base.offload(self._keyring, source, identity)
         flaws: list[str] = []
-        found = await base.offload(_backup_at, source, ring, backup, flaws.append)
+        found = await base.offload(_backup_at, source, ring, wanted.backup, flaws.append)
         for flaw in flaws:
             self._say(f"an older backup is taken: {flaw}" if found else f"a backup is of no use: {flaw}")
-        if await base.offload(self._begin, identity, used):
+        if await base.offload(self._begin, identity, wanted.used):
             await base.offload(self._put_used_aside)
         await base.offload(self._put_aside, identity)
         await base.offload(self._roots.write, root)
@@ -208,17 +208,22 @@ class _Restore:
             name, manifest, dumped = found
             await self._restore_control(dumped, manifest.secrets)
             control = name.stamp
-        media, number = await self._restore_media(identity)
+        media, number = await self._restore_media(identity, wanted.without)
         unread: list[Finding] = []
         copied = await base.offload(self._copy, source, media.active, unread) if identity.medium == NUMBER else 0
         archive = archive_of(base, root, media)
-        unread += await base.offload(archive.restore)
-        quick = found is not None and await self._restore_index(
-            source, found[1], ring, media, number if identity.medium == NUMBER else 0
-        )
-        findings = (
-            [Finding("backup", flaw) for flaw in flaws] + unread + await self._open(archive, rebuild=not quick or bool(unread))
-        )
+        quick, leaves = False, 0
+        if found is not None:
+            united = number if identity.medium == NUMBER else 0
+            quick, leaves = await self._restore_index(source, found[1], ring, media, united)
+        try:
+            told = await base.offload(archive.restore, leaves)
+        except MediumAway as error:
+            raise SetupError(
+                f"{error}: bring it back; or leave it out (--without NUMBER), and its mail is only known by the backup"
+            ) from error
+        rebuilt = await self._open(archive, rebuild=not quick or bool(unread))
+        findings = [*(Finding("backup", flaw) for flaw in flaws), *unread, *told, *rebuilt]
         try:
             mails = (await archive.figures()).mails
         finally:
@@ -338,8 +343,8 @@ class _Restore:
 
     # -- media
 
-    async def _restore_media(self, identity: Identity) -> tuple[Media, int]:
-        """From a medium: it takes part where it is, under its number. From the mirror: all is copied to the directory that the configuration names, and every other number leads there."""
+    async def _restore_media(self, identity: Identity, without: Sequence[int]) -> tuple[Media, int]:
+        """From a medium: it takes part where it is, under its number, and those ``without`` which it is to be are out of use. From the mirror: all is copied to the directory that the configuration names, and every other number leads there."""
         base = self._base
         register = register_of(base, await control_database(base))
         media = await register.open()
@@ -356,6 +361,12 @@ class _Restore:
             for entry in tuple(register.entries.values()):
                 if entry.number != number and not entry.removed:
                     await register.change(entry.number, used=False, moving=0, moved=number)
+        for lost in without:
+            if lost not in register.entries or lost == number:
+                raise SetupError(
+                    f"medium {lost} cannot be left out: it is {'where all is restored to' if lost == number else 'none of this archive'}"
+                )
+            await register.change(lost, used=False)
         register.refresh(media)
         archive = bytes.fromhex(identity.archive)
         media.expect(archive)
@@ -369,24 +380,27 @@ class _Restore:
         copied = 0
         for name, size in sorted(names, key=lambda one: ("/" in one[0], one[0])):
             if there.get(name) != size or "/" not in name:
-                copied += _copy_one(source, target, name, size, flaws)
+                copied += bring_back(source, target, name, size, flaws)
                 if copied and copied % 100 == 0:
                     self._say(f"{copied} of {len(names)} objects copied")
         return copied
 
     # -- the index
 
-    async def _restore_index(self, source: IMedium, manifest: Any, ring: Keyring, media: Media, united: int) -> bool:
-        """From the backup, if it knows just the packs that are there and nothing was staged; else False, and it is to be made anew. ``united``: the medium on which all lies now."""
+    async def _restore_index(self, source: IMedium, manifest: Any, ring: Keyring, media: Media, united: int) -> tuple[bool, int]:
+        """From the backup, if it knows just the packs that are there and nothing was staged; else False, and it is to be made anew; and how many leaves it knows of in packs.
+        ``united``: the medium on which all lies now."""
         base = self._base
         path = base.directory("archive") / "archive.db"
+        base.disk.make_directory(path.parent)
         for suffix in ("-wal", "-shm", ""):
             base.disk.unlink(path.with_name(path.name + suffix), missing_ok=True)
         if manifest.schema > len(MIGRATIONS):
-            return False
+            return False, 0
+        leaves = 0
         names: set[bytes] = set()
         away: list[int] = []
-        for medium in media.all():
+        for medium in media.every():
             try:
                 names |= {pack_id_of(name) for name, _ in await base.offload(medium.names, "")} - {b""}
             except MediumError as error:
@@ -398,6 +412,7 @@ class _Restore:
             database = await base.open_database(base.reactor, f"sqlite://{path}", MIGRATIONS, key=ring.database_key())
             try:
                 whole = await database.read(_knows_all, names, away)
+                leaves = await database.read(_leaves_known, base.config.node)
                 if whole:
                     await database.run(_enter, united)
             finally:
@@ -408,7 +423,7 @@ class _Restore:
         if not whole:
             for suffix in ("-wal", "-shm", ""):
                 base.disk.unlink(path.with_name(path.name + suffix), missing_ok=True)
-        return whole
+        return whole, leaves
 
     async def _open(self, archive: Archive, rebuild: bool) -> list[Finding]:
         await archive.start()
@@ -443,24 +458,6 @@ def _backup_at(
     raise SetupError(f"there is no backup {stamp} on this medium")
 
 
-def _copy_one(source: IMedium, target: IMedium, name: str, size: int, flaws: list[Finding]) -> bool:
-    """Whether it was written. In a thread. Raises MediumError."""
-    try:
-        data = source.get(name)
-    except MediumMissing as error:
-        flaws.append(Finding(name, str(error)))
-        return False
-    except MediumUnread as error:
-        flaws.append(Finding(name, str(error)))
-        if not pack_id_of(name):
-            return False
-        try:
-            data = read_around(source, name, size).data
-        except MediumUnread:
-            return False
-    return put_copy(data, target, name) > 0
-
-
 def _write(path: Path, source: IMedium, manifest: Any) -> None:
     with path.open("xb") as file:
         path.chmod(0o600)
@@ -473,6 +470,12 @@ def _knows_all(cursor: Cursor, names: set[bytes], away: Sequence[int]) -> bool:
     known = {bytes(pack) for pack, medium in cursor.execute("SELECT pack, medium FROM pack").fetchall() if medium not in away}
     (staged,) = cursor.execute("SELECT count(*) FROM mail WHERE pack IS NULL").fetchone()
     return known == names and not staged
+
+
+def _leaves_known(cursor: Cursor, node: int) -> int:
+    """As many leaves as were sealed at least, on media that may be lost too."""
+    (newest,) = cursor.execute("SELECT coalesce(max(leaf), -1) FROM mail WHERE node = ? AND pack IS NOT NULL", (node,)).fetchone()
+    return int(newest) + 1
 
 
 def _enter(cursor: Cursor, united: int) -> None:

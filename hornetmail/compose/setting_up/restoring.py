@@ -10,6 +10,7 @@ import hmac
 import secrets
 from collections.abc import Awaitable, Callable
 
+import msgspec
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -68,7 +69,13 @@ class Restoring:
             raise RestoreRefused("this installation is not empty: nothing is restored over what it holds")
         if not source.text.strip():
             raise RestoreRefused("the text of the key's paper is missing")
-        wanted = Wanted(Source(source.kind, source.place, source.options, source.secret), source.text, source.password, used=True)
+        wanted = Wanted(
+            Source(source.kind, source.place, source.options, source.secret),
+            source.text,
+            source.password,
+            used=True,
+            without=source.without,
+        )
         try:
             found = await restores.look(base, wanted)
         except _TROUBLE as error:
@@ -85,7 +92,7 @@ class Restoring:
             raise RestoreRefused("this installation is not empty: nothing is restored over what it holds")
         if self._phase == "running":
             raise RestoreRefused("a restore is under way already")
-        self._wanted = Wanted(wanted.source, wanted.text, wanted.password, backup, used=True)
+        self._wanted = msgspec.structs.replace(wanted, backup=backup)
         self._phase, self._problem = "running", ""
         self._lines = ["The service gives way."]
         self._give_way()

@@ -184,8 +184,10 @@ class HandOver:
                 self._ground.bus.publish(WentHome(self._ground.name(domain_of(row.address)), copy.mailbox, True))
 
             return self._record.put([Settled(row.id, RowState.HOME, verdict, delay_told=told)], home), Result.HOME
-        if verdict.outcome is Outcome.FAILED:
+        if verdict.outcome is Outcome.FAILED or self._is_hopeless(row, verdict):
             reason = f"the primary refused it: {verdict.reply}"
+            if verdict.outcome is Outcome.UNCERTAIN:
+                reason = f"the primary may have it, {row.attempts} times by now, but never says so: {verdict.reply}"
 
             def stuck() -> None:
                 self._copies.let_go(copy, KEYWORD, reason)
@@ -206,6 +208,11 @@ class HandOver:
         if wide:
             return put, Result.UNAVAILABLE
         return put, Result.DEFERRED if breadth is outage.Breadth.RECIPIENT else Result.LATER
+
+    def _is_hopeless(self, row: Row, verdict: Verdict) -> bool:
+        """Time and again a primary that takes the final dot and does not answer it: each further attempt is one more copy in somebody's mailbox (rule 11)."""
+        again = row.last is not None and row.last.outcome is Outcome.UNCERTAIN
+        return again and verdict.outcome is Outcome.UNCERTAIN and row.attempts >= self._suspect
 
     def _back(self, row: Row, verdict: Verdict) -> Settled:
         return Settled(row.id, RowState.QUEUED, verdict, self._retry.again(row), delay_told=row.delay_told)

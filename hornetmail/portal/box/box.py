@@ -9,19 +9,22 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, ref
 
 import msgspec
-from twisted.internet.defer import DeferredLock
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from hornetmail.core.folder import Copied, Entry, FolderError
+from hornetmail.db.engines import DatabaseError
 from hornetmail.portal.box.batch import Batch
 from hornetmail.portal.box.usage import Usage
 from hornetmail.portal.maildir import naming
 from hornetmail.portal.maildir.files import Listing, Maildir
 from hornetmail.portal.maildir.ground import Ground
 from hornetmail.portal.maildir.snapshot import Gone, Place, Snapshot
+from hornetmail.portal.maildir.watching import TRUSTED_SECONDS
 from hornetmail.portal.rows import index
 from hornetmail.portal.rows.index import Change, FolderRow, Kept, Stored
 
@@ -66,6 +69,7 @@ class Box:
         self.subscribed: set[str] = set()
         self.usage = Usage()
         self._snapshots: WeakValueDictionary[str, Snapshot] = WeakValueDictionary()
+        self._opens: WeakValueDictionary[str, Batch[None, Snapshot]] = WeakValueDictionary()
         self._arrivals: WeakValueDictionary[str, Batch[Arrival, int]] = WeakValueDictionary()
 
     # Loading
@@ -107,9 +111,16 @@ class Box:
             self._snapshots[new] = snapshot
 
     async def open(self, name: str) -> Snapshot:
-        """The folder as it is now, other programs' changes included. Raises FolderError NONEXISTENT. Takes the lock."""
-        async with self.lock:
-            return await self.opened(name)
+        """The folder as it is now, other programs' changes included. Raises FolderError NONEXISTENT. Takes the lock; those who wait for the same folder
+        are answered together, not each from within the one before."""
+        batch = self._opens.get(name)
+        if batch is None:
+
+            async def opened(waiting: Sequence[None]) -> list[Snapshot]:
+                return [await self.opened(name)] * len(waiting)
+
+            batch = self._opens[name] = Batch(self.lock, opened)
+        return await batch.join(None)
 
     async def opened(self, name: str) -> Snapshot:
         """The same, for who has the lock."""
@@ -119,6 +130,7 @@ class Box:
         snapshot = self._snapshots.get(name)
         if snapshot is None:
             snapshot = await self.ground.database.read(index.load, row)
+            await self._watch(snapshot)
             await self._look(snapshot)
             self._snapshots[name] = snapshot
         else:
@@ -140,9 +152,32 @@ class Box:
         async with self.lock:
             await self._look(snapshot)
 
+    async def _watch(self, snapshot: Snapshot) -> None:
+        """Be told what other programs do to it, where that can be."""
+        numbers = await self.ground.thread(self.ground.watching.add, self.maildir.directories(snapshot.name))
+        if numbers is not None:
+            mine, known = ref(self), ref(snapshot)
+
+            def news() -> None:
+                box, folder = mine(), known()
+                if box is not None and folder is not None and not folder.removed:
+                    Deferred.fromCoroutine(box.look(folder)).addErrback(box._unseen)
+
+            snapshot.watch = self.ground.watching.watch(snapshot, numbers, news)
+
+    def _unseen(self, failure: Failure) -> None:
+        if not failure.check(FolderError, OSError, DatabaseError):
+            self.log.failure("mailbox {mailbox} could not be looked at", failure, mailbox=self.mailbox)
+
     async def _look(self, snapshot: Snapshot) -> None:
         if snapshot.removed:
             raise FolderError("NONEXISTENT", f"no folder {snapshot.name}")
+        watch = snapshot.watch
+        if watch is not None:
+            if 0 <= self.ground.now() - snapshot.looked[2] < TRUSTED_SECONDS and watch.quiet(snapshot):
+                self.maildir.anchor.look()
+                return
+            watch.listed()
         try:
             listing = await self.ground.thread(
                 self.maildir.look, snapshot.name, snapshot.places.values(), snapshot.looked, self.ground.now()

@@ -85,6 +85,11 @@ class Maildir:
         """A folder's directory."""
         return self.path / naming.directory_of(name)
 
+    def directories(self, name: str) -> tuple[str, str]:
+        """Where a folder's messages lie."""
+        folder = str(self.folder(name))
+        return f"{folder}/new", f"{folder}/cur"
+
     # Folders
 
     @anchored

@@ -20,6 +20,7 @@ from hornetmail.interfaces.bus import IBus
 from hornetmail.interfaces.directory import IDirectory
 from hornetmail.portal.maildir import naming
 from hornetmail.portal.maildir.snapshot import Snapshot
+from hornetmail.portal.maildir.watching import Watching
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -42,6 +43,7 @@ class Ground:
         self.bus = bus
         self.directory = directory
         self.host = naming.safe_host(host)
+        self.watching = Watching(reactor)
         self._pool = pool
         self._number = 0
         self._kept: OrderedDict[int, Snapshot] = OrderedDict()

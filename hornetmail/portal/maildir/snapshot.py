@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from typing import Protocol
 
 import msgspec
 
@@ -44,6 +45,13 @@ class Gone(msgspec.Struct, frozen=True, gc=False):
     base: str
 
 
+class IWatch(Protocol):
+    """What tells of changes to the files (``watching.FolderWatch``)."""
+
+    def listed(self) -> None: ...
+    def quiet(self, snapshot: Snapshot) -> bool: ...
+
+
 class Snapshot:
     """One folder. ``entries`` and ``places`` are in order of UID."""
 
@@ -61,6 +69,7 @@ class Snapshot:
         self.claimed: set[int] = set()
         self.gone: list[Gone] = []
         self.removed = False
+        self.watch: IWatch | None = None
         self.recent_from = 1
         r"""The first UID that no session was told of: \Recent to the next one."""
         self.looked: tuple[int, int, float] = (0, 0, 0.0)

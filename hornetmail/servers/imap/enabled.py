@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-KNOWN = ("CONDSTORE", "QRESYNC")
-"""What ENABLE understands."""
+KNOWN = {name.upper(): name for name in ("CONDSTORE", "QRESYNC", "UTF8=ACCEPT", "IMAP4rev2")}
+"""What ENABLE understands, as it is written."""
 
 
 class Enabled:
-    """``condstore``: answers about flags bear mod-sequences. ``qresync``: VANISHED is said instead of EXPUNGE. Never switched off again."""
+    r"""``condstore``: answers about flags bear mod-sequences. ``qresync``: VANISHED is said instead of EXPUNGE. ``utf8``: mailbox names are UTF-8, and strings may
+    be (RFC 6855, RFC 9051 section 5.1); ``accept``: by UTF8=ACCEPT, which has rules for SEARCH too. ``rev2``: nothing is said of ``\Recent``, SELECT tells
+    of the mailbox as LIST does, and SEARCH answers with ESEARCH (RFC 9051 appendix E). Never switched off again."""
 
-    __slots__ = ("condstore", "qresync")
+    __slots__ = ("accept", "condstore", "qresync", "rev2", "utf8")
 
     def __init__(self) -> None:
+        self.accept = False
         self.condstore = False
         self.qresync = False
+        self.rev2 = False
+        self.utf8 = False
 
-    def add(self, name: str) -> bool:
-        """ENABLE of a capability in capitals; whether there is such a one."""
+    def add(self, name: str) -> str:
+        """ENABLE of a capability in capitals; how it is written, ``""`` if there is no such one."""
         if name not in KNOWN:
-            return False
-        self.condstore = True
+            return ""
         self.qresync = self.qresync or name == "QRESYNC"
-        return True
+        self.condstore = self.condstore or name in ("CONDSTORE", "QRESYNC")
+        self.accept = self.accept or name == "UTF8=ACCEPT"
+        self.rev2 = self.rev2 or name == "IMAP4REV2"
+        self.utf8 = self.accept or self.rev2
+        return KNOWN[name]

@@ -118,6 +118,13 @@ class _Fetch:
         match name:
             case "PREVIEW":
                 return lambda entry, part: b"PREVIEW " + nstring(self._previews.get(entry.uid))
+            case "EMAILID":
+                email_id = self.view.folder.email_id
+                return lambda entry, part: b"EMAILID (M%b)" % email_id(entry).encode("ascii")
+            case "THREADID":
+                return lambda entry, part: b"THREADID NIL"  # RFC 8474 section 5.2: threads are what clients make of them
+            case "SAVEDATE":
+                return lambda entry, part: b"SAVEDATE " + (render_date_time(entry.saved) if entry.saved else b"NIL")
             case "MODSEQ":
                 return lambda entry, part: b"MODSEQ (%d)" % entry.modseq
             case "UID":

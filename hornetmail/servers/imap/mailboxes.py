@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from hornetmail.core.folder import FolderError, FolderStatus
+from hornetmail.core.folder import Entry, FolderError, FolderStatus
 from hornetmail.interfaces.folders import IFolder
 from hornetmail.net.pump import Answer
 from hornetmail.servers.imap.mounts import Listed
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from hornetmail.servers.imap.session import ImapSession
 
 USES = {u.upper(): u for u in ("\\All", "\\Archive", "\\Drafts", "\\Flagged", "\\Junk", "\\Sent", "\\Trash")}
+COUNTED = 5_000
+"""Messages looked at before others may have their turn."""
+
 LEVELS = 50
 """No name has more."""
 
@@ -44,7 +47,8 @@ async def create(session: ImapSession, command: c.Create) -> Answer:
         await tree.create(inner, USES[command.use[0].upper()])
     else:
         await tree.create(inner)
-    return await session.finish("Created")
+    known = (await tree.open(inner)).info.object
+    return await session.finish("Created", f"MAILBOXID ({known})" if known else "")
 
 
 async def delete(session: ImapSession, command: c.Delete) -> Answer:
@@ -87,7 +91,7 @@ async def status(session: ImapSession, command: c.Status) -> Answer:
 
 async def _status_line(session: ImapSession, name: str, items: Sequence[str], folder: IFolder) -> bytes:
     figures: FolderStatus = await folder.status()
-    values = {
+    values: dict[str, int | str] = {
         "MESSAGES": figures.messages,
         "RECENT": figures.recent,
         "UIDNEXT": figures.uidnext,
@@ -98,9 +102,21 @@ async def _status_line(session: ImapSession, name: str, items: Sequence[str], fo
         "HIGHESTMODSEQ": figures.modseq,
     }
     if "DELETED" in items:
-        values["DELETED"] = sum("\\Deleted" in entry.flags for entry in await folder.entries())
-    told = " ".join(f"{item} {values[item]}" for item in items)
-    return b"* STATUS %b (%b)\r\n" % (mailbox_name(name), told.encode("ascii"))
+        values["DELETED"] = await _deleted(session, await folder.entries())
+    if folder.info.object:
+        values["MAILBOXID"] = f"({folder.info.object})"
+    told = " ".join(f"{item} {values[item]}" for item in items if item in values)
+    return b"* STATUS %b (%b)\r\n" % (mailbox_name(name, utf8=session.enabled.utf8), told.encode("ascii"))
+
+
+async def _deleted(session: ImapSession, entries: Sequence[Entry]) -> int:
+    """How many are marked; counted a slice at a time (``tests/cost/test_doors.py``)."""
+    count = 0
+    for start in range(0, len(entries), COUNTED):
+        count += sum("\\Deleted" in entry.flags for entry in entries[start : start + COUNTED])
+        if turn := session.wire.breathe():
+            await turn
+    return count
 
 
 async def listing(session: ImapSession, command: c.Listing) -> Answer:
@@ -109,21 +125,22 @@ async def listing(session: ImapSession, command: c.Listing) -> Answer:
         return await session.finish("Done", data=await _lsub(session, command))
     if command.patterns == ("",) and not command.extended:
         return await session.finish("Done", data=b'* LIST (\\Noselect) "/" ""\r\n')
-    wanted = _Wanted(command)
+    wanted = _Wanted(command, session.enabled.utf8)
     folders = await session.mounts.folders()
     if wanted.subscriptions:
         folders = _with_subscriptions(folders, await session.mounts.subscriptions())
     lines: list[bytes] = []
     parents = _parents(folders)
     fitting = await _fitting(session, wanted, folders)
-    below = _above_chosen(folders, wanted) if wanted.recursive else frozenset()
+    above = _above_chosen(folders, wanted, frozenset()) if wanted.recursive else frozenset()
+    unseen = _above_chosen(folders, wanted, fitting) if wanted.recursive else frozenset()
     for folder in folders:
         if folder.name not in fitting:
             continue
         if turn := session.wire.breathe():
             await turn
         chosen = wanted.selects(folder)
-        child = wanted.recursive and folder.name in below
+        child = folder.name in (above if chosen else unseen)
         if not chosen and not child:
             continue
         lines.append(wanted.line(folder, folder.name in parents, child))
@@ -134,6 +151,14 @@ async def listing(session: ImapSession, command: c.Listing) -> Answer:
             except FolderError:
                 continue
     return await session.finish("Done", data=b"".join(lines))
+
+
+async def listed(session: ImapSession, name: str) -> bytes:
+    """The LIST line of a mailbox that was selected (RFC 9051 section 6.3.2)."""
+    folders = await session.mounts.folders()
+    wanted = _Wanted(c.Listing(b"", "", (name,)), session.enabled.utf8)
+    parents = _parents(folders)
+    return b"".join(wanted.line(folder, folder.name in parents, False) for folder in folders if folder.name == name)
 
 
 async def _fitting(session: ImapSession, wanted: _Wanted, folders: Sequence[Listed]) -> frozenset[str]:
@@ -150,8 +175,9 @@ async def _fitting(session: ImapSession, wanted: _Wanted, folders: Sequence[List
 class _Wanted:
     """The question of a LIST."""
 
-    def __init__(self, command: c.Listing) -> None:
+    def __init__(self, command: c.Listing, utf8: bool) -> None:
         select = command.select
+        self.utf8 = utf8
         self.patterns = [
             Pattern(_joined(command.reference, pattern)) for pattern in command.patterns if pattern or not command.extended
         ]
@@ -184,7 +210,7 @@ class _Wanted:
         if child:
             names = [b'"SUBSCRIBED"'] * self.only_subscribed + [b'"SPECIAL-USE"'] * self.only_special
             info = b' ("CHILDINFO" (%b))' % b" ".join(names)
-        return b'* LIST (%b) "/" %b%b\r\n' % (b" ".join(words), mailbox_name(folder.name), info)
+        return b'* LIST (%b) "/" %b%b\r\n' % (b" ".join(words), mailbox_name(folder.name, utf8=self.utf8), info)
 
 
 def _joined(reference: str, pattern: str) -> str:
@@ -196,11 +222,12 @@ def _parents(folders: Iterable[Listed]) -> frozenset[str]:
     return frozenset(folder.name.rpartition(DELIMITER)[0] for folder in folders if folder.exists)
 
 
-def _above_chosen(folders: Iterable[Listed], wanted: _Wanted) -> frozenset[str]:
-    """Levels with a chosen folder below them, whether or not the patterns match that one (RFC 5258 section 3.5, RFC 9051 section 6.3.9.1)."""
+def _above_chosen(folders: Iterable[Listed], wanted: _Wanted, shown: frozenset[str]) -> frozenset[str]:
+    """Levels with a chosen folder below them that is not ``shown``. A level that is chosen itself is told to have any; one that is not is told of only
+    for what the answer does not show (RFC 5258 section 3.5)."""
     found: set[str] = set()
     for folder in folders:
-        if wanted.selects(folder):
+        if wanted.selects(folder) and folder.name not in shown:
             found.update(_levels_above(folder.name))
     return frozenset(found)
 
@@ -238,4 +265,6 @@ async def _lsub(session: ImapSession, command: c.Listing) -> bytes:
                 if level not in asked and pattern.matches(level):
                     shown.setdefault(level, b"\\Noselect")
                 asked.add(level)
-    return b"".join(b'* LSUB (%b) "/" %b\r\n' % (words, mailbox_name(name)) for name, words in shown.items())
+    return b"".join(
+        b'* LSUB (%b) "/" %b\r\n' % (words, mailbox_name(name, utf8=session.enabled.utf8)) for name, words in shown.items()
+    )

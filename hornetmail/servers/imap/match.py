@@ -213,8 +213,13 @@ class Matcher:
             case keys.Size():
                 octets = key.octets
                 return (lambda entry: entry.size > octets) if key.op == ">" else (lambda entry: entry.size < octets)
+            case keys.Day(saved=True):  # RFC 8514 section 4.3: what has no save date has its internal date
+                return lambda entry: _compared(day_of(entry.saved or entry.date), key)
             case keys.Day():
                 return lambda entry: _compared(day_of(entry.date), key)
+            case keys.EmailId():
+                email_id, named = self._view.folder.email_id, key.id
+                return lambda entry: bool(f"M{email_id(entry)}" == named)
             case keys.Numbers():
                 return self._numbers(key.wanted, key.uid)
             case keys.Changed():

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import msgspec
 from twisted.internet.threads import deferToThreadPool
 
 from hornetmail.core.folder import Entry, FolderError
@@ -26,12 +27,19 @@ BATCH = 64
 HELD_BYTES = 4 << 20
 """Message text held at a time; larger messages are read in slices."""
 
+ALL = Returns(frozenset({"ALL"}))
+"""What IMAP4rev2 answers where nothing else was asked for (RFC 9051 section 6.4.4)."""
+
 BADCHARSET = Tagged("NO", "Search in UTF-8", "BADCHARSET (US-ASCII UTF-8)")
 
 
 async def search(session: ImapSession, command: c.Search) -> Answer:
     """SEARCH and UID SEARCH."""
     view = session.selected
+    if session.enabled.accept and command.charset:
+        return Tagged("BAD", "With UTF8=ACCEPT searches are in UTF-8 (RFC 6855 section 3)")
+    if session.enabled.rev2 and command.returns is None:
+        command = msgspec.structs.replace(command, returns=ALL)
     saves = command.returns is not None and "SAVE" in command.returns.words
     try:
         uids = await found(session, view, command)

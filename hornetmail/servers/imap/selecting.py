@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from hornetmail.core.folder import Entry, FolderError, FolderStatus
 from hornetmail.net.pump import Answer, Result
+from hornetmail.servers.imap.mailboxes import listed
 from hornetmail.servers.imap.view import REMEMBERED, SYSTEM_FLAGS, View
 from hornetmail.wire.imap import commands as c
 from hornetmail.wire.imap.answers import Tagged, Untagged
@@ -46,7 +47,7 @@ async def _select(session: ImapSession, command: c.Select) -> Answer:
         view.recent_from = await folder.recent(take=not readonly)
         view.modseq = figures.modseq
         view.uids.extend([entry.uid for entry in entries])
-        data = _selected(view, figures, entries)
+        data = await _selected(session, view, figures, entries)
         if command.known is not None and command.known.uidvalidity == figures.uidvalidity:
             session.wire.send(Untagged(data))
             data = await _resynchronised(session, view, command.known, figures.uidnext)
@@ -56,7 +57,7 @@ async def _select(session: ImapSession, command: c.Select) -> Answer:
     return Tagged("OK", "Selected", "READ-ONLY" if readonly else "READ-WRITE", data)
 
 
-def _selected(view: View, figures: FolderStatus, entries: Sequence[Entry]) -> bytes:
+async def _selected(session: ImapSession, view: View, figures: FolderStatus, entries: Sequence[Entry]) -> bytes:
     uidnext = max(figures.uidnext, view.uids[-1] + 1 if view.uids else 1)
     view.keywords = frozenset().union(*{entry.flags for entry in entries}) - SYSTEM_FLAGS
     flags = flag_list(SYSTEM_FLAGS | view.keywords)
@@ -66,9 +67,13 @@ def _selected(view: View, figures: FolderStatus, entries: Sequence[Entry]) -> by
         (
             b"* FLAGS %b\r\n* OK [PERMANENTFLAGS %b] Flags that stay\r\n" % (flags, permanent),
             view.counts(),
-            b"* OK [UNSEEN %d] First unseen\r\n" % unseen if unseen else b"",
+            b"* OK [UNSEEN %d] First unseen\r\n" % unseen if unseen and not view.enabled.rev2 else b"",
             b"* OK [UIDVALIDITY %d] UIDs valid\r\n* OK [UIDNEXT %d] Next UID\r\n" % (figures.uidvalidity, uidnext),
             view.highest(),
+            b"* OK [MAILBOXID (%b)] Known by this\r\n" % view.folder.info.object.encode("ascii")
+            if view.folder.info.object
+            else b"",
+            await listed(session, view.name) if view.enabled.rev2 else b"",
         )
     )
 

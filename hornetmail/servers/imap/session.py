@@ -30,13 +30,13 @@ from hornetmail.wire.imap import commands as c
 from hornetmail.wire.imap.answers import Bye, Continuation, Greeting, Tagged, Untagged
 from hornetmail.wire.imap.render import string
 
-STRANGER = "IMAP4rev1 SASL-IR LITERAL- ID ENABLE IDLE"
+STRANGER = "IMAP4rev2 IMAP4rev1 SASL-IR LITERAL- ID ENABLE IDLE"
 """Before log-in no literal may be larger than LITERAL- lets it be."""
 
 INSIDE = (
-    "IMAP4rev1 LITERAL+ ID ENABLE IDLE NAMESPACE UIDPLUS MOVE UNSELECT CHILDREN SPECIAL-USE CREATE-SPECIAL-USE "
+    "IMAP4rev2 IMAP4rev1 LITERAL+ ID ENABLE IDLE NAMESPACE UIDPLUS MOVE UNSELECT CHILDREN SPECIAL-USE CREATE-SPECIAL-USE "
     "LIST-EXTENDED LIST-STATUS ESEARCH STATUS=SIZE CONDSTORE QRESYNC SEARCHRES WITHIN PARTIAL SORT SORT=DISPLAY ESORT "
-    "THREAD=ORDEREDSUBJECT THREAD=REFERENCES PREVIEW MULTIAPPEND REPLACE BINARY"
+    "THREAD=ORDEREDSUBJECT THREAD=REFERENCES PREVIEW MULTIAPPEND REPLACE BINARY UTF8=ACCEPT OBJECTID SAVEDATE"
 )
 REREAD_SECONDS = 30.0
 """NOOP looks at the folder anew without a hint when it did not for so long: hints may be lost, and other programs give none."""
@@ -75,7 +75,7 @@ class ImapSession(Session):
 
     def on(self, event: Event) -> Result:
         """The answer to an event."""
-        if self.person is None and isinstance(event, c.Command) and not isinstance(event, (c.Login, c.Authenticate)):
+        if self.person is None and isinstance(event, c.Command):
             self._early += 1
             if self._early > self.site.policy.early:
                 return Bye("Too many commands before log-in")
@@ -195,7 +195,7 @@ class ImapSession(Session):
 
     def _enable(self, event: c.Enable) -> Result:
         before = self.enabled.condstore
-        known = [name for name in event.capabilities if self.enabled.add(name)]
+        known = [name for word in event.capabilities if (name := self.enabled.add(word))]
         data = f"* {' '.join(['ENABLED', *known])}\r\n".encode("ascii")
         if self.enabled.condstore and not before and self.view is not None:
             data += self.view.highest()

@@ -26,7 +26,7 @@ READERS = 2
 class ImapPolicy(msgspec.Struct, frozen=True, gc=False):
     """``plaintext_login``: passwords are taken without TLS (loopback only). ``starttls``: a certificate is there. ``append_bytes``: no
     larger message is taken. ``login_tries``: then the connection ends. ``login_delay``: seconds, times the number of tries.
-    ``broken_commands``: before log-in, then the connection ends; ten times as many after it. ``early``: commands before log-in that are none."""
+    ``broken_commands``: before log-in, then the connection ends; ten times as many after it. ``early``: commands before log-in, exchanges that were given up included."""
 
     plaintext_login: bool = False
     starttls: bool = True

@@ -90,7 +90,8 @@ class View:
 
     def flags(self, entry: Entry) -> bytes:
         r"""The flag list of a message, \Recent included."""
-        return flag_list(entry.flags if entry.uid < self.recent_from else entry.flags | RECENT)
+        recent = entry.uid >= self.recent_from and not self.enabled.rev2
+        return flag_list(entry.flags | RECENT if recent else entry.flags)
 
     def learned(self, entries: Iterable[Entry]) -> bytes:
         """FLAGS, if there are keywords among these that the client was not told of (RFC 3501 section 7.2.6)."""
@@ -214,7 +215,9 @@ class View:
         return b"".join(pieces)
 
     def counts(self) -> bytes:
-        """EXISTS and RECENT."""
+        """EXISTS and RECENT; of that IMAP4rev2 knows nothing."""
+        if self.enabled.rev2:
+            return b"* %d EXISTS\r\n" % len(self.uids)
         recent = len(self.uids) - bisect_left(self.uids, self.recent_from)
         return b"* %d EXISTS\r\n* %d RECENT\r\n" % (len(self.uids), recent)
 

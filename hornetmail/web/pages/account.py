@@ -72,9 +72,8 @@ class AccountPages:
         except ApiError as error:
             text = "The present password is wrong." if error.code == "credentials" else error.text
             return await self._account(visit, problem=text, status=400)
-        return redirect(
-            visit, "/account", say="Your new password is in force, for mail programs too. Other browsers are logged out."
-        )
+        text = "Your new password is in force, for mail programs too. Other browsers are logged out."
+        return redirect(visit, "/" if visit.must_change else "/account", say=text)
 
     async def end_session(self, visit: Visit) -> Answer:
         """Log out another browser."""

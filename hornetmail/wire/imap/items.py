@@ -27,13 +27,15 @@ class Section(msgspec.Struct, frozen=True, gc=False):
 
 
 class Items(msgspec.Struct, frozen=True, gc=False):
-    """``plain``: of FLAGS, UID, INTERNALDATE, RFC822.SIZE, ENVELOPE, BODY, BODYSTRUCTURE, MODSEQ, PREVIEW, in the order asked, each once."""
+    """``plain``: of FLAGS, UID, INTERNALDATE, RFC822.SIZE, ENVELOPE, BODY, BODYSTRUCTURE, MODSEQ, PREVIEW, EMAILID, THREADID, SAVEDATE, in the order asked, each once."""
 
     plain: tuple[str, ...]
     sections: tuple[Section, ...]
 
 
-_PLAIN = frozenset({"FLAGS", "UID", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE", "BODYSTRUCTURE", "MODSEQ"})
+_PLAIN = frozenset(
+    {"FLAGS", "UID", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE", "BODYSTRUCTURE", "MODSEQ", "EMAILID", "THREADID", "SAVEDATE"}
+)
 _MACROS = {
     "FAST": ("FLAGS", "INTERNALDATE", "RFC822.SIZE"),
     "ALL": ("FLAGS", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE"),

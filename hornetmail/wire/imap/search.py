@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast
 
 import msgspec
 
@@ -30,11 +30,19 @@ class Flagged(Key, frozen=True, gc=False):
 
 
 class Day(Key, frozen=True, gc=False):
-    """INTERNALDATE or, with ``sent``, the Date header: ``<``, ``=`` or ``>=`` a day's ordinal, zones disregarded."""
+    """INTERNALDATE or, with ``sent``, the Date header, or, with ``saved``, SAVEDATE (RFC 8514): ``<``, ``=`` or ``>=`` a day's ordinal, zones
+    disregarded."""
 
     op: Literal["<", "=", ">="]
     day: int
     sent: bool = False
+    saved: bool = False
+
+
+class EmailId(Key, frozen=True, gc=False):
+    """The message of that EMAILID (RFC 8474)."""
+
+    id: str
 
 
 class Size(Key, frozen=True, gc=False):
@@ -113,6 +121,7 @@ _PLAIN: dict[str, Key] = {
     "NEW": And((Flagged("\\Recent"), Flagged("\\Seen", False))),
     "OLD": Flagged("\\Recent", False),
     "RECENT": Flagged("\\Recent"),
+    "SAVEDATESUPPORTED": All(),
     "SEEN": Flagged("\\Seen"),
     "UNANSWERED": Flagged("\\Answered", False),
     "UNDELETED": Flagged("\\Deleted", False),
@@ -120,13 +129,10 @@ _PLAIN: dict[str, Key] = {
     "UNFLAGGED": Flagged("\\Flagged", False),
     "UNSEEN": Flagged("\\Seen", False),
 }
-_DAYS: dict[str, tuple[Literal["<", "=", ">="], bool]] = {
-    "BEFORE": ("<", False),
-    "ON": ("=", False),
-    "SINCE": (">=", False),
-    "SENTBEFORE": ("<", True),
-    "SENTON": ("=", True),
-    "SENTSINCE": (">=", True),
+_DAYS: dict[str, tuple[Literal["<", "=", ">="], str]] = {
+    f"{kind}{word}": (op, kind)
+    for kind in ("", "SENT", "SAVED")
+    for word, op in cast(tuple[tuple[str, Literal["<", "=", ">="]], ...], (("BEFORE", "<"), ("ON", "="), ("SINCE", ">=")))
 }
 _FIELDS = {"BCC": "bcc", "CC": "cc", "FROM": "from", "SUBJECT": "subject", "TO": "to"}
 
@@ -179,17 +185,21 @@ class _Parser:
             cursor.space()
             return Header(_FIELDS[word], cursor.astring())
         if word in _DAYS:
-            op, sent = _DAYS[word]
+            op, kind = _DAYS[word]
             cursor.space()
             at = cursor.at
             day = parse_date(cursor.astring())
             if day is None:
                 raise Bad("date expected", at)
-            return Day(op, day, sent)
+            return Day(op, day, kind == "SENT", kind == "SAVED")
         match word:
             case "BODY" | "TEXT":
                 cursor.space()
                 return Text(cursor.astring(), headers=word == "TEXT")
+            case "EMAILID" | "THREADID":
+                cursor.space()
+                found = cursor.atom().decode("ascii")
+                return EmailId(found) if word == "EMAILID" else Not(All())
             case "HEADER":
                 cursor.space()
                 name = cursor.astring().decode("latin-1").lower()

@@ -2,7 +2,7 @@
 
 A command is gathered whole, its literals in place, then parsed at once. The exception is the message of an APPEND or REPLACE: the command
 is an event when its head is complete, its message follows as ``Chunk`` … ``End``, or ``Chunk`` … ``Further`` and so on (RFC 3502). Every other synchronising literal is the event
-``LiteralWanted``; the session answers it with a ``Continuation``.
+``LiteralWanted``; the session answers it with a ``Continuation``. Its states are in ``state``.
 """
 
 from __future__ import annotations
@@ -38,73 +38,9 @@ from hornetmail.wire.imap.parse import (
     parse_head,
     readable_tag,
 )
+from hornetmail.wire.imap.state import STATES, Phase
 from hornetmail.wire.server import ServerSide
-from hornetmail.wire.states import States
-
-
-class Phase(enum.Enum):
-    """The states of RFC 3501 section 3, and the greeting before them."""
-
-    GREETING = "greeting"
-    NOT_AUTHENTICATED = "not authenticated"
-    AUTHENTICATED = "authenticated"
-    SELECTED = "selected"
-    CLOSED = "closed"
-
-
-_ANY = frozenset({Phase.NOT_AUTHENTICATED, Phase.AUTHENTICATED, Phase.SELECTED})
-_BEFORE = frozenset({Phase.NOT_AUTHENTICATED})
-_INSIDE = frozenset({Phase.AUTHENTICATED, Phase.SELECTED})
-_OPEN = frozenset({Phase.SELECTED})
-
-ALLOWED: dict[type[Event], frozenset[Phase]] = {
-    c.Capability: _ANY,
-    c.Noop: _ANY,
-    c.Logout: _ANY,
-    c.Id: _ANY,
-    c.Starttls: _BEFORE,
-    c.Authenticate: _BEFORE,
-    c.Login: _BEFORE,
-    c.Enable: _INSIDE,
-    c.Compress: _INSIDE,
-    c.Namespace: _INSIDE,
-    c.Select: _INSIDE,
-    c.Create: _INSIDE,
-    c.Delete: _INSIDE,
-    c.Rename: _INSIDE,
-    c.Subscribe: _INSIDE,
-    c.Listing: _INSIDE,
-    c.Status: _INSIDE,
-    c.Append: _INSIDE,
-    c.Replace: _OPEN,
-    c.Idle: _INSIDE,
-    c.Check: _OPEN,
-    c.Close: _OPEN,
-    c.Expunge: _OPEN,
-    c.Search: _OPEN,
-    c.Sort: _OPEN,
-    c.Thread: _OPEN,
-    c.Fetch: _OPEN,
-    c.Store: _OPEN,
-    c.Copy: _OPEN,
-}
-"""In which phases a command is understood."""
-
-FOLLOWS: dict[tuple[type[Event], str], Phase] = {
-    (c.Login, "OK"): Phase.AUTHENTICATED,
-    (c.Authenticate, "OK"): Phase.AUTHENTICATED,
-    (c.Response, "OK"): Phase.AUTHENTICATED,
-    (c.Select, "OK"): Phase.SELECTED,
-    (c.Select, "NO"): Phase.AUTHENTICATED,
-    (c.Close, "OK"): Phase.AUTHENTICATED,
-    (c.Logout, "OK"): Phase.CLOSED,
-}
-"""The phase that an answer leads to; all others stay."""
-
-CONTINUES: frozenset[type[Event]] = frozenset(
-    {c.LiteralWanted, c.Idle, c.Authenticate, c.Response, c.Append, c.Replace, c.Further}
-)
-"""Events that a ``Continuation`` may answer."""
+from hornetmail.wire.states import Cause
 
 
 class Bounds(msgspec.Struct, frozen=True, gc=False):
@@ -147,7 +83,7 @@ _UTF8 = frozenset({"UTF8=ACCEPT", "IMAP4REV2"})
 class ImapServerEngine(ServerSide[Phase]):
     """See ``wire/engine.py``. ``tls``: the connection is encrypted from its start."""
 
-    STATES = States(Phase.GREETING, Phase.CLOSED, (), ())
+    STATES = STATES
     INJECTED = Broken("plaintext behind STARTTLS", Bye("Plaintext behind STARTTLS"), fatal=True)
 
     def __init__(self, *, tls: bool = False, bounds: Bounds = Bounds()) -> None:
@@ -290,7 +226,7 @@ class ImapServerEngine(ServerSide[Phase]):
         return Broken(why, Tagged("BAD", _sentence(why)))
 
     def _admit(self, command: c.Command) -> Event:
-        if self.phase not in ALLOWED[type(command)]:
+        if not self._understood(type(command)):
             why = f"not possible while {self.phase.value}"
             return Broken(why, Tagged("BAD", _sentence(why)))
         if isinstance(command, c.Starttls):
@@ -444,9 +380,7 @@ class ImapServerEngine(ServerSide[Phase]):
         if isinstance(out, Continuation):
             return self._continuation(out)
         if isinstance(out, Greeting):
-            if self.phase is not Phase.GREETING:
-                raise LocalProtocolError("greeted already")
-            self.phase = Phase.NOT_AUTHENTICATED
+            self._answered(None, Greeting)
             return b"* OK " + _text(out.code, out.text)
         if isinstance(out, Bye):
             if self.phase is Phase.CLOSED:
@@ -456,7 +390,7 @@ class ImapServerEngine(ServerSide[Phase]):
         raise LocalProtocolError(f"{type(out).__name__} is not spoken here")
 
     def _close(self) -> None:
-        self.phase = Phase.CLOSED
+        self._befell(Cause.FAREWELL)
         self._pending = None
         self._forget()
 
@@ -466,6 +400,8 @@ class ImapServerEngine(ServerSide[Phase]):
             raise LocalProtocolError("no command waits for its completion")
         if isinstance(pending, Broken) and pending.fatal:
             raise LocalProtocolError("only BYE answers this")
+        if not isinstance(pending, Broken):
+            self._leads(type(pending), out.status)
         if isinstance(pending, c.Starttls) and out.status == "OK":
             if self._buffer:
                 return self._said(self._injected().suggested)
@@ -482,14 +418,16 @@ class ImapServerEngine(ServerSide[Phase]):
         self._pending = None
         if isinstance(pending, c.Enable) and out.status == "OK":
             self._utf8 = self._utf8 or not _UTF8.isdisjoint(pending.capabilities)
-        self.phase = FOLLOWS.get((type(pending), out.status), self.phase)
+        if not isinstance(pending, Broken):
+            self._answered(type(pending), out.status)
         tag, self._tag = self._tag, b"*"
         return b"%b%b %b %b" % (out.data, tag, out.status.encode("ascii"), _text(out.code, out.text))
 
     def _continuation(self, out: Continuation) -> bytes:
         pending = self._pending
-        if type(pending) not in CONTINUES:
+        if pending is None:
             raise LocalProtocolError("nothing waits for a continuation")
+        self._leads(type(pending), Continuation)
         if isinstance(pending, (c.Append, c.Further)):
             self._left = self._append.size
             self._mode = _Mode.MESSAGE

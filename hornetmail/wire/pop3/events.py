@@ -1,4 +1,4 @@
-"""What a POP3 client does, and what we say to it (RFC 1939, 2449, 5034)."""
+"""What a POP3 client does, and what we say to it (RFC 1939, 2449, 5034, 6856)."""
 
 from __future__ import annotations
 
@@ -48,6 +48,16 @@ class AuthResponse(Event, frozen=True, gc=False):
 
 class Stls(Event, frozen=True, gc=False):
     """STLS (RFC 2595)."""
+
+
+class Utf8(Event, frozen=True, gc=False):
+    """UTF8: the client takes messages with UTF-8 in their headers (RFC 6856 section 2)."""
+
+
+class Lang(Event, frozen=True, gc=False):
+    """LANG: the language of what we say (RFC 6856 section 3). ``tag``: in lower case; ``*`` the preferred one, ``""`` which are there."""
+
+    tag: str = ""
 
 
 class Stat(Event, frozen=True, gc=False):
@@ -104,9 +114,11 @@ class Greeting(Out, frozen=True, gc=False):
 
 
 class Capabilities(Out, frozen=True, gc=False):
-    """The answer to CAPA; the engine knows all of it but the mechanisms of AUTH."""
+    """The answer to CAPA; the engine knows all of it but the mechanisms of AUTH, and what ``expire`` says behind EXPIRE (RFC 2449
+    section 6.7), ``""`` for no promise."""
 
     mechanisms: tuple[str, ...] = ()
+    expire: str = ""
 
 
 class Ok(Out, frozen=True, gc=False):

@@ -1,4 +1,4 @@
-"""The server's side of POP3, sans-IO: RFC 1939 without APOP, CAPA and response codes (2449, 3206), STLS (2595), AUTH (5034).
+"""The server's side of POP3, sans-IO: RFC 1939 without APOP, CAPA and response codes (2449, 3206), STLS (2595), AUTH (5034), UTF8 and LANG (6856).
 
 Its states are in ``state``: commands that do not fit the phase never reach the session as themselves but as ``Broken``.
 """
@@ -24,6 +24,7 @@ from hornetmail.wire.pop3.events import (
     Farewell,
     Finish,
     Greeting,
+    Lang,
     List,
     Listing,
     Noop,
@@ -37,6 +38,7 @@ from hornetmail.wire.pop3.events import (
     Top,
     Uidl,
     User,
+    Utf8,
     Welcome,
 )
 from hornetmail.wire.pop3.state import STATES, Phase
@@ -62,7 +64,8 @@ class POP3Policy(msgspec.Struct, frozen=True, gc=False):
 
 
 _VERBS: dict[str, type[Event]] = {
-    event.__name__.upper(): event for event in (Capa, User, Pass, Auth, Stls, Stat, List, Uidl, Retr, Top, Dele, Rset, Noop, Quit)
+    event.__name__.upper(): event
+    for event in (Capa, User, Pass, Auth, Stls, Utf8, Lang, Stat, List, Uidl, Retr, Top, Dele, Rset, Noop, Quit)
 }
 _FOREIGN = frozenset({"GET", "POST", "PUT", "HEAD", "CONNECT", "OPTIONS", "HELO", "EHLO"})
 
@@ -87,6 +90,7 @@ class POP3ServerEngine(LineServer[Phase]):
     def __init__(self, policy: POP3Policy) -> None:
         super().__init__()
         self.policy = policy
+        self.utf8 = False
         self._user = ""
         self._tail = b"\r\n"
 
@@ -97,6 +101,7 @@ class POP3ServerEngine(LineServer[Phase]):
     def tls_started(self, peer: TLSPeer) -> None:
         """See ``Engine``."""
         super().tls_started(peer)
+        self.utf8 = False
         self._user = ""
 
     # ---- answers
@@ -104,7 +109,9 @@ class POP3ServerEngine(LineServer[Phase]):
     def _moved(self, pending: Event | None, out: Out) -> None:
         if isinstance(out, (Begin, Body)):
             self._pending = pending  # it is met by all that follows, up to Finish
-        if isinstance(pending, User):
+        if isinstance(pending, Utf8):
+            self.utf8 = isinstance(out, Ok)
+        elif isinstance(pending, User):
             self._user = pending.name if isinstance(out, Ok) else ""
         elif isinstance(pending, (Pass, Auth, AuthResponse)):
             self._user = ""
@@ -130,7 +137,7 @@ class POP3ServerEngine(LineServer[Phase]):
         if isinstance(out, Listing):
             return _ok(out.text) + out.data + b".\r\n"
         if isinstance(out, Capabilities):
-            return self._capabilities(out.mechanisms)
+            return self._capabilities(out)
         if isinstance(out, Farewell):
             return _err(Err(out.text, out.code))
         if isinstance(out, Greeting):
@@ -147,11 +154,14 @@ class POP3ServerEngine(LineServer[Phase]):
         self._tail = (self._tail + data[-2:])[-2:]
         return out
 
-    def _capabilities(self, mechanisms: tuple[str, ...]) -> bytes:
-        words = ["TOP", "UIDL", "RESP-CODES", "AUTH-RESP-CODE", "PIPELINING", "EXPIRE NEVER"]
+    def _capabilities(self, out: Capabilities) -> bytes:
+        words = ["TOP", "UIDL", "RESP-CODES", "AUTH-RESP-CODE", "PIPELINING", "LANG"]
+        words.append("UTF8 USER" if self._may_log_in() else "UTF8")
+        if out.expire:
+            words.append(f"EXPIRE {out.expire}")
         if self.phase is Phase.AUTHORIZATION:
             if self._may_log_in():
-                words += ["USER", " ".join(["SASL", *mechanisms])] if mechanisms else ["USER"]
+                words += ["USER", " ".join(["SASL", *out.mechanisms])] if out.mechanisms else ["USER"]
             if self.policy.starttls and not self.tls:
                 words.append("STLS")
         words.append("IMPLEMENTATION HornetMail")
@@ -218,8 +228,10 @@ class POP3ServerEngine(LineServer[Phase]):
             if len(words) != 2:
                 raise _Unfit("two numbers are wanted")
             return Top(_number(words[0]), _number(words[1], least=0))
+        if kind is Lang and len(words) < 2:
+            return Lang(words[0].lower() if words else "")
         if words:
-            raise _Unfit("no arguments are wanted")
+            raise _Unfit("at most one language" if kind is Lang else "no arguments are wanted")
         if kind is Stls and (self.tls or not self.policy.starttls):
             raise _Unfit("TLS is active already" if self.tls else "no TLS here")
         return Quit(update=self.phase is Phase.TRANSACTION) if kind is Quit else kind()

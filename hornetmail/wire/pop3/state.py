@@ -22,6 +22,7 @@ from hornetmail.wire.pop3.events import (
     Err,
     Finish,
     Greeting,
+    Lang,
     List,
     Listing,
     Noop,
@@ -35,6 +36,7 @@ from hornetmail.wire.pop3.events import (
     Top,
     Uidl,
     User,
+    Utf8,
     Welcome,
 )
 from hornetmail.wire.states import Cause, Exceptions, States, Table
@@ -63,6 +65,8 @@ TABLE: Table[Phase] = (
     (_BEFORE, Auth, {Challenge: Phase.SASL, Welcome: Phase.TRANSACTION, Err: None}),
     ((Phase.SASL,), AuthResponse, {Challenge: Phase.SASL, Welcome: Phase.TRANSACTION, Err: Phase.AUTHORIZATION}),
     (_BEFORE, Stls, {Ok: Phase.TLS, Err: None}),
+    (_BEFORE, Utf8, {Ok: None, Err: None}),
+    (_BEFORE + _AFTER, Lang, {Ok: None, Listing: None, Err: None}),
     (_AFTER, Stat, {Ok: None, Err: None}),
     (_AFTER, List, {Ok: None, Listing: None, Err: None}),
     (_AFTER, Uidl, {Ok: None, Listing: None, Err: None}),

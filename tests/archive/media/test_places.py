@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from pathlib import Path
+
 import pytest
 
+from hornetmail.archive.media.directory import DirectoryPlace
+from hornetmail.archive.media.medium import PlaceTrouble
 from hornetmail.archive.media.settings import (
     BadPlace,
     BucketSettings,
@@ -12,6 +18,7 @@ from hornetmail.archive.media.settings import (
     ShareSettings,
     settings_for,
 )
+from hornetmail.disk.files import Disk
 
 
 @pytest.mark.parametrize(
@@ -84,3 +91,22 @@ def test_options() -> None:
         with pytest.raises(BadPlace):
             settings_for(kind, place, options)
     assert settings_for("smb", f"//{'n' * 1000}/mail", {})
+
+
+class ClosedDisk(Disk):
+    """Makes no directory, and says why."""
+
+    def __init__(self, why: int) -> None:
+        self._why = why
+
+    def make_directory(self, path: Path) -> None:
+        raise OSError(self._why, os.strerror(self._why), str(path))
+
+
+@pytest.mark.parametrize(
+    ("why", "hint"), [(errno.EACCES, "service's user"), (errno.EROFS, "ReadWritePaths"), (errno.ENOTDIR, "Not a directory")]
+)
+def test_a_closed_place_says_to_whom(why: int, hint: str) -> None:
+    """Catches *Permission denied* told to root, who may write there: it is the service's user who may not, or systemd that does not let it."""
+    with pytest.raises(PlaceTrouble, match=hint):
+        DirectoryPlace(Path("/srv/archive"), ClosedDisk(why)).make()

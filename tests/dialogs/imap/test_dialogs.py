@@ -1,7 +1,7 @@
 """Dialogs with the IMAP door as data: ``*.txt`` beside this file.
 
 ``C:`` the client says a line (``\\0`` is NUL); ``S:`` the server says exactly this line, ``…`` standing for anything; ``@`` something happens elsewhere:
-``deliver [flags]``, ``remove UID``, ``delete FOLDER``, ``full``, ``fails N`` (committing the Nth message from now), ``claim UID``, ``seconds N``, ``end`` (the server closed). ``#`` explains. A dialog begins
+``deliver [flags]``, ``remove UID``, ``delete FOLDER``, ``full``, ``fails N`` (committing the Nth message from now), ``objects`` (what comes has MAILBOXID and SAVEDATE), ``claim UID``, ``seconds N``, ``end`` (the server closed). ``#`` explains. A dialog begins
 after the greeting, not logged in; ``@ login`` and ``@ select`` shorten the way. INBOX holds two messages, the second one seen.
 """
 
@@ -53,6 +53,8 @@ class Stage:
             self.door.tree.full = True
         elif word == "fails":
             self.door.tree.fails = int(rest)
+        elif word == "objects":
+            self.door.tree.objects, self.door.tree.saved = True, 1.7e9 + 86_400
         elif word == "claim":
             self.door.inbox.inuse.add(int(rest))
         elif word == "seconds":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import email
 import email.message
 import os
@@ -98,6 +99,53 @@ class OverThePortal(TestCase):
 
         await self.client(work)
         await self.drained
+
+    async def test_extensions_at_the_store(self) -> None:
+        """What the mailbox in memory only pretends: IDs and dates that outlive renaming, moving and a restart (RFC 8474, RFC 8514), several messages with one
+        APPEND (RFC 3502), parts decoded (RFC 3516), REPLACE (RFC 8508), and MOVE into the folder itself (RFC 6851)."""
+        await self.start()
+        png = bytes(range(1, 256)) * 2_000
+        parts = (
+            b"Subject: a picture\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: text/plain\r\n\r\nHere\r\n"
+            b"--b\r\nContent-Type: image/png\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+            + base64.encodebytes(png).replace(b"\n", b"\r\n")
+            + b"--b--\r\n"
+        )
+        seen: list[Any] = []
+
+        def status(client: imapclient.IMAPClient, name: str) -> Any:
+            return client.folder_status(name, ["MAILBOXID"])[b"MAILBOXID"]
+
+        def work(client: imapclient.IMAPClient) -> None:
+            client.create_folder("Bilder")
+            said = client.multiappend("Bilder", [parts, {"msg": numbered(7), "flags": [b"\\Flagged"]}])
+            assert "1:2" in repr(said)
+            client.select_folder("Bilder")
+            found = client.fetch([1], ["BINARY.SIZE[2]", "BINARY.PEEK[2]", "EMAILID", "SAVEDATE"])[1]
+            assert (found[b"BINARY.SIZE[2]"], found[b"BINARY[2]"]) == (len(png), png)
+            seen.append(found[b"EMAILID"])
+            seen.append(status(client, "Bilder"))
+            client.rename_folder("Bilder", "Photos")
+            assert status(client, "Photos") == seen[1]
+            client.select_folder("Photos")
+            client.move([1], "Photos")
+            assert client.search() == [2, 3]
+            client.move([3], "INBOX")
+            client.select_folder("INBOX")
+            moved = client.fetch([1], ["EMAILID", "BODY.PEEK[]"])[1]
+            assert (moved[b"EMAILID"], moved[b"BODY[]"]) == (seen[0], parts)
+            assert client.search(["EMAILID", seen[0][0].decode()]) == [1]
+            assert client.search(["SAVEDSINCE", "1-Jan-2020"]) == [1]
+
+        await self.client(work)
+        await self.ground.restart()
+
+        def again(client: imapclient.IMAPClient) -> None:
+            assert status(client, "Photos") == seen[1]
+            client.select_folder("INBOX")
+            assert client.fetch([1], ["EMAILID"])[1][b"EMAILID"] == seen[0]
+
+        await self.client(again)
 
     async def test_the_corpus(self) -> None:
         """Catches mail that changes between APPEND and FETCH, structures that a client cannot read or that differ from ``email``'s, and

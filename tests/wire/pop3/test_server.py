@@ -167,6 +167,27 @@ def test_commands() -> None:
     assert engine.closing
 
 
+def test_utf8_and_languages() -> None:
+    """RFC 6856: UTF8 before log-in only, forgotten with TLS like all that was said in the clear; LANG at any time."""
+    engine = begun(POP3Policy(starttls=True, plaintext_login=True))
+    assert ask(engine, b"UTF8") == e.Utf8()
+    engine.send(e.Ok())
+    assert engine.utf8
+    assert ask(engine, b"LANG") == e.Lang()
+    assert engine.send(e.Listing("", b"en English\r\n")) == b"+OK\r\nen English\r\n.\r\n"
+    assert ask(engine, b"lang EN") == e.Lang("en")
+    engine.send(e.Ok())
+    assert b"one language" in refused(engine, b"LANG en de")
+    assert b"arguments" in refused(engine, b"UTF8 now")
+    ask(engine, b"STLS")
+    engine.send(e.Ok())
+    engine.tls_started(TLSPeer())
+    assert not engine.utf8
+    engine = inside()
+    assert b"not now" in refused(engine, b"UTF8")
+    assert ask(engine, b"LANG *") == e.Lang("*")
+
+
 def test_another_protocol() -> None:
     """A browser that is made to speak to us is sent away at once."""
     engine = begun()

@@ -30,13 +30,14 @@ from hornetmail.archive.media.medium import (
     MediumUnread,
     identity_at,
 )
+from hornetmail.archive.media.readaround import read_around
 from hornetmail.archive.media.register import MediumRefused
 from hornetmail.archive.media.roster import Media
 from hornetmail.archive.proof.leaflog import span_of
 from hornetmail.archive.proof.stampsheets import sheet_of
 from hornetmail.archive.store.packs import pack_id_of
 from hornetmail.archive.store.shelf import pack_rows
-from hornetmail.core.archive.archived import ArchiveError
+from hornetmail.core.archive.archived import ArchiveError, Finding
 from hornetmail.db.pool import Database
 
 NUMBER = 0
@@ -272,3 +273,22 @@ def put_copy(data: bytes, target: IMedium, name: str, sound: Callable[[bytes], N
     if target.get(name) != data:
         raise MediumError(f"medium {target.number} did not keep {name} as it was written")
     return len(data)
+
+
+def bring_back(source: IMedium, target: IMedium, name: str, size: int, flaws: list[Finding]) -> bool:
+    """Copy an object to where there is none, as far as it reads; whether it was written. Of a pack all that reads is taken. What does not is told to ``flaws``. In a thread.
+    Raises MediumError."""
+    try:
+        data = source.get(name)
+    except MediumMissing as error:
+        flaws.append(Finding(name, str(error)))
+        return False
+    except MediumUnread as error:
+        flaws.append(Finding(name, str(error)))
+        if not pack_id_of(name):
+            return False
+        try:
+            data = read_around(source, name, size).data
+        except MediumUnread:
+            return False
+    return put_copy(data, target, name) > 0

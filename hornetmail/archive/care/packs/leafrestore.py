@@ -22,12 +22,12 @@ Runs = Mapping[int, list[bytes]]
 """Leaves by the number of the first."""
 
 
-def restore_leaves(holdings: Holdings, stamped: int = 0) -> list[Finding]:
-    """What could not be restored as it was. ``stamped``: so many leaves the newest stamp is over. Blocking. Raises MediumError: a medium is away, or the key is needed first, since runs
+def restore_leaves(holdings: Holdings, known: int = 0) -> list[Finding]:
+    """What could not be restored as it was. ``known``: as many as there were at least, by the newest stamp or a backup of the index. Blocking. Raises MediumError: a medium is away, or the key is needed first, since runs
     are damaged or missing."""
     found: list[Finding] = []
     runs = _runs(holdings, found)
-    wanted = max(stamped, _end(runs))
+    wanted = max(known, _end(runs))
     broken = bool(found) or bool(_gaps(runs, holdings.leaves.size, wanted))
     if holdings.keys.current().locked:
         if broken:

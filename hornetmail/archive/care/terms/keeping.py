@@ -170,10 +170,15 @@ class Keeping:
             raise ValueError("a hold needs a query, or IDs of mails")
         await self._parts.flush(False)
         wanted = Hold(name, 0.0, by, query.strip(), content, reason)
-        records = [one[1] for one in (await self._found(tenant, identifiers)).values()]
-        if wanted.query:
-            records += await self._parts.index().read(matching, tenant, wanted)
-        return await self._hold(tenant, wanted, list(dict.fromkeys(records)))
+        # Nothing goes between being found and being held: what is said to be held is there.
+        await self._parts.moving.acquire()
+        try:
+            records = [one[1] for one in (await self._found(tenant, identifiers)).values()]
+            if wanted.query:
+                records += await self._parts.index().read(matching, tenant, wanted)
+            return await self._hold(tenant, wanted, list(dict.fromkeys(records)))
+        finally:
+            self._parts.moving.release()
 
     async def _hold(self, tenant: int, hold: Hold, records: Sequence[bytes]) -> int:
         for at in range(0, max(1, len(records)), BATCH):
@@ -215,11 +220,16 @@ class Keeping:
             raise ValueError(f"mail is kept until a day to come, within {MOST_DAYS} days")
         # What is staged has to have a pack of its month, in which the fact lies beside it.
         await parts.flush(True)
-        records = [one[1] for one in (await self._found(tenant, identifiers)).values()]
-        for _, these in sorted((await parts.index().read(by_month, records)).items()):
-            event = EventMeta(What.KEEP_UNTIL, parts.holdings.seconds(), tuple(these), by=by, reason=reason, until=until)
-            await parts.holdings.staging.add_event(tenant, event)
-            await parts.index().run(remember, tenant, event)
+        # As for a hold.
+        await parts.moving.acquire()
+        try:
+            records = [one[1] for one in (await self._found(tenant, identifiers)).values()]
+            for _, these in sorted((await parts.index().read(by_month, records)).items()):
+                event = EventMeta(What.KEEP_UNTIL, parts.holdings.seconds(), tuple(these), by=by, reason=reason, until=until)
+                await parts.holdings.staging.add_event(tenant, event)
+                await parts.index().run(remember, tenant, event)
+        finally:
+            parts.moving.release()
         return len(records)
 
     # -- removal --------------------------------------------------------------------------------------------------------------

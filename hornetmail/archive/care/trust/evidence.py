@@ -94,13 +94,7 @@ class Evidence:
         return self._shelf.mail(self._shelf.record(pack, row.start, row.length, row.record))
 
     def _write(self, meta: MailMeta, raw: bytes, further: Sequence[MailMeta], left_out: int) -> bytes:
-        remark = ""
-        if left_out:
-            remark = (
-                f"\nThe same bytes arrived {left_out} more time{'s' if left_out > 1 else ''}, of which this does not speak: not on a medium yet, not"
-                " readable just now, or not for whoever asked to see."
-            )
-        return write_bundle(raw, self._proof(meta), [self._proof(one) for one in further], remark)
+        return write_bundle(raw, self._proof(meta), [self._proof(one) for one in further], left_out)
 
     def _proof(self, meta: MailMeta) -> Proof:
         if meta.node != self._holdings.node:

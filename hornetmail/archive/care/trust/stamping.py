@@ -11,20 +11,28 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, NoReturn
 
 import msgspec
-from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from hornetmail.archive.index.leaves import audit_leaves, audited_until
+from hornetmail.archive.index.leaves import audit_leaves, is_audited
 from hornetmail.archive.media.medium import MediumError
 from hornetmail.archive.media.roster import Media
 from hornetmail.archive.proof.leaflog import LeafLog
 from hornetmail.archive.proof.leaves import EMPTY_ROOT, audit_input, leaf_hash, milliseconds
 from hornetmail.archive.proof.stamplog import StampLog
 from hornetmail.archive.proof.stamps import NONE, Head, Stamp, StampBroken
-from hornetmail.archive.proof.tokens import TokenWrong, ask_for, check, good_until, read_certificates, read_token, token_in
+from hornetmail.archive.proof.tokens import (
+    TokenWrong,
+    ask_for,
+    check,
+    good_until,
+    loaded,
+    read_certificates,
+    read_token,
+    token_in,
+)
 from hornetmail.archive.store.holdings import Holdings
 from hornetmail.archive.store.records import EventMeta, What
 from hornetmail.core.archive.archived import ArchiveError, Finding, NoAuthority
@@ -260,7 +268,7 @@ class Stamping:
 
     async def _audit_leaf(self, outside: Outside) -> None:
         number, digest = await outside.audit.newest()
-        if number <= await self._inside.index().read(audited_until, self._holdings.node):
+        if not number or await self._inside.index().read(is_audited, self._holdings.node, number, digest):
             return
         now = milliseconds(self._holdings.seconds()) / 1000
         event = EventMeta(What.AUDIT, now, text=f"{number} {digest.hex()}")
@@ -382,7 +390,7 @@ def times_of(stamp: Stamp) -> tuple[float, float]:
         stated = read_token(stamp.token)
     except TokenWrong:
         return 0.0, 0.0
-    return stated.at, good_until(stated, [x509.load_der_x509_certificate(one) for one in stamp.certificates])
+    return stated.at, good_until(stated, [one for raw in stamp.certificates if (one := loaded(raw))])
 
 
 QUICK = 8
@@ -424,7 +432,7 @@ def _wrong(stamp: Stamp, leaves: LeafLog, before: bytes, size: int, whole: bool)
         found.append(f"its root is not that of the first {head.size} leaves of the log: the log was changed since")
     if whole:
         try:
-            check(stamp.token, head.to_bytes(), [x509.load_der_x509_certificate(one) for one in stamp.certificates])
+            check(stamp.token, head.to_bytes(), [one for raw in stamp.certificates if (one := loaded(raw))])
         except (TokenWrong, ValueError) as error:
             found.append(f"its token is not good: {error}")
     return found
