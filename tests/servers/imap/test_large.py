@@ -13,10 +13,10 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
-from hornetmail.servers.imap import search
-from hornetmail.servers.imap.large import SLICE_BYTES
-from hornetmail.servers.imap.match import Seeker
-from hornetmail.servers.imap.search import HELD_BYTES
+from hornetmail.servers.imap.finding import search
+from hornetmail.servers.imap.finding.large import SLICE_BYTES
+from hornetmail.servers.imap.finding.match import Seeker
+from hornetmail.servers.imap.finding.search import HELD_BYTES
 from tests.servers.imap.door import SIMPLE, Door, Talk
 
 HAY = b"hay and straw of the last year\r\n"

@@ -12,8 +12,8 @@ from twisted.internet.threads import deferToThreadPool
 from hornetmail.core.folder import Entry, FolderError
 from hornetmail.mime.structure import Part
 from hornetmail.net.pump import Answer
-from hornetmail.servers.imap import large
-from hornetmail.servers.imap.match import Content, Match, Matcher, Need, bare
+from hornetmail.servers.imap.finding import large
+from hornetmail.servers.imap.finding.match import Content, Match, Matcher, Need, bare
 from hornetmail.servers.imap.view import View
 from hornetmail.wire.imap import commands as c
 from hornetmail.wire.imap.answers import Tagged

@@ -13,7 +13,7 @@ from hornetmail.core.folder import FolderError
 from hornetmail.interfaces.body import IBody
 from hornetmail.mime.structure import Part
 from hornetmail.mime.transfer import Decoder, Fitting, decoder_of
-from hornetmail.servers.imap.match import Seeker, header_text
+from hornetmail.servers.imap.finding.match import Seeker, header_text
 
 if TYPE_CHECKING:
     from hornetmail.servers.imap.session import ImapSession
