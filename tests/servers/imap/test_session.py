@@ -16,7 +16,7 @@ from twisted.trial.unittest import TestCase
 from hornetmail.core.folder import FolderError
 from hornetmail.mime.structure import scan
 from hornetmail.servers.imap.fetch import HELD_BYTES, STREAM_BYTES
-from hornetmail.servers.imap.match import Content, Matcher
+from hornetmail.servers.imap.finding.match import Content, Matcher
 from hornetmail.servers.imap.site import ImapPolicy
 from hornetmail.servers.imap.view import View
 from hornetmail.testing.folders import MemoryBus, MemoryTree
