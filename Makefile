@@ -43,6 +43,8 @@ bench: packages $(VENV)/.test
 	$(BIN)/python bench/accept.py
 	$(BIN)/python bench/relay.py
 	$(BIN)/python bench/outage.py
+	$(BIN)/python bench/imap.py
+	$(BIN)/python bench/pop.py
 
 # What the tests need from Debian: installed when we may, named when we may not.
 packages:
