@@ -32,7 +32,7 @@ try:
 except ImportError as missing:
     raise SystemExit(f"{missing.name} is missing: python3 -m pip install 'cryptography>=44' zstandard") from None
 
-ALPHABET, VOID = "0123456789ABCDEFGHJKMNPQRSTVWXYZ", hashlib.sha256(b"\0").digest()
+ALPHABET, ALIKE, VOID = "0123456789ABCDEFGHJKMNPQRSTVWXYZ", str.maketrans("OIL", "011"), hashlib.sha256(b"\0").digest()
 problems = []
 
 
@@ -92,11 +92,10 @@ def joined(parts):
 def blob_of(body, where):
     """The bytes of one paper, each line checked."""
     letters = ""
-    for number, words in enumerate((line.split() for line in body.splitlines() if line.strip()), 1):
+    for number, words in enumerate((line.split() for line in body.translate(ALIKE).splitlines() if line.strip()), 1):
         content, check = "".join(words[1:])[:-4], "".join(words[1:])[-4:]
-        content, check = (part.upper().replace("O", "0").replace("I", "1").replace("L", "1") for part in (content, check))
         bits = int.from_bytes(hashlib.sha256(f"{number}:{content}".encode()).digest()[:3], "big") >> 4
-        if words[0] != str(number) or check != "".join(ALPHABET[bits >> shift & 31] for shift in (15, 10, 5, 0)):
+        if words[0].rstrip(".:)") != str(number) or check != "".join(ALPHABET[bits >> shift & 31] for shift in (15, 10, 5, 0)):
             raise SystemExit(f"{where}: line {number} is missing or mistyped: {' '.join(words)}")
         letters += content
     bits = functools.reduce(lambda bits, letter: bits << 5 | ALPHABET.index(letter), letters, 0)
@@ -108,8 +107,9 @@ def blob_of(body, where):
 
 
 def root_from_paper(text):
-    bodies = re.findall(r"-+BEGIN HORNETMAIL[^\n]*\n(.*?)(?:-+END|\Z)", re.sub("[\u2010-\u2015\u2212]", "-", text), re.S)
-    bodies = bodies or sys.exit("there is no key in this text: it begins with -----BEGIN HORNETMAIL ARCHIVE KEY-----")
+    shown = unicodedata.normalize("NFKC", text).upper()
+    text = re.sub("(?m)^[>| \t]+|[\u00ad\u200b-\u200d\ufeff\u2010-\u2015\u2212-]", "", shown)
+    bodies = re.findall(r"(?m)^BEGIN HORNETMAIL[^\n]*\n(.*?)(?:^END|\Z)", text, re.S) or sys.exit("there is no key in this text")
     blobs = [blob_of(body, f"paper {number} of {len(bodies)}") for number, body in enumerate(bodies, 1)]
     blob = next((blob for blob in blobs if blob[0] == 1), None) or joined(blobs)
     password = os.environ.get("HORNETMAIL_KEY_PASSWORD") or getpass.getpass("Password of the key paper: ")

@@ -282,6 +282,10 @@ def _problems(config: Config) -> list[tuple[str, str]]:
         except ValueError as error:
             found.append((f"$.dns.servers[{place}]", str(error)))
     found += _key_problems(config.archive.key)
+    delivery = config.delivery
+    for name in ("retry_most", "give_up"):
+        if getattr(delivery, name) < delivery.retry:
+            found.append((f"$.delivery.{name}", f"{getattr(delivery, name):g} s are less than retry, {delivery.retry:g} s"))
     for database in ("control", "queue", "portal", "recipients"):
         url = getattr(config.databases, database)
         if url and not url.startswith(("sqlite:///", "postgresql://")):

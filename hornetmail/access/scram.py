@@ -1,4 +1,4 @@
-"""What is kept of passwords for SCRAM-SHA-256 (RFC 5802, RFC 7677), sealed under the server key; and the same for those who do not exist (ADR 27).
+"""What is kept of passwords for SCRAM-SHA-256 (RFC 5802, RFC 7677), sealed under the server key; and the same for those who do not exist (ADR 28).
 
 A credential's text is ``base64(seal(salt(16) + iterations(4, big-endian) + stored key(32) + server key(32)))``; the password's argon2id hash is the seal's
 context, so that keys of one password never stand beside another's.

@@ -98,26 +98,40 @@ def texts(raw: bytes, encoding: str, label: str) -> Iterator[str]:
     if len(raw) <= PIECE_BYTES:
         yield charset.decode(decoded(raw, encoding), label)
         return
-    reader = codecs.getincrementaldecoder(_codec(raw, encoding, label))("replace")
+    fitting = Fitting(label)
+    for piece in pieces(raw, encoding):
+        fitting.feed(piece)
+    reader = fitting.reader()
     for piece in pieces(raw, encoding):
         yield reader.decode(piece)
     yield reader.decode(b"", True)
 
 
-def _codec(raw: bytes, encoding: str, label: str) -> str:
-    declared = charset.codec_for(label) if label else None
-    for codec in (declared, "utf-8"):
-        if codec is not None and codec != "cp1252" and _fits(raw, encoding, codec):
-            return codec
-    return "cp1252" if declared == "cp1252" else charset.guess(next(pieces(raw, encoding), b""))
+class Fitting:
+    """Which charset a text is in that comes in pieces: the declared one or UTF-8, if all of it fits, else a guess by its beginning."""
 
+    def __init__(self, label: str) -> None:
+        self._declared = charset.codec_for(label) if label else None
+        self._first = b""
+        self._readers: dict[str, codecs.IncrementalDecoder] = {}
+        for codec in (self._declared, "utf-8"):
+            if codec is not None and codec != "cp1252":
+                try:
+                    self._readers[codec] = codecs.getincrementaldecoder(codec)("strict")
+                except LookupError:
+                    continue
 
-def _fits(raw: bytes, encoding: str, codec: str) -> bool:
-    try:
-        reader = codecs.getincrementaldecoder(codec)("strict")
-        for piece in pieces(raw, encoding):
-            reader.decode(piece)
-        reader.decode(b"", True)
-    except (UnicodeError, ValueError, LookupError, AttributeError):
-        return False
-    return True
+    def feed(self, data: bytes, *, final: bool = False) -> None:
+        """The next piece, decoded from its transfer encoding."""
+        self._first = self._first or data
+        for codec, reader in list(self._readers.items()):
+            try:
+                reader.decode(data, final)
+            except (UnicodeError, ValueError, AttributeError):
+                del self._readers[codec]
+
+    def reader(self) -> codecs.IncrementalDecoder:
+        """What reads it from its beginning, once all was fed."""
+        self.feed(b"", final=True)
+        codec = next(iter(self._readers), "") or ("cp1252" if self._declared == "cp1252" else charset.guess(self._first))
+        return codecs.getincrementaldecoder(codec)("replace")

@@ -31,7 +31,7 @@ from zope.interface import implementer
 
 from hornetmail.net import prompt
 from hornetmail.net.deadline import Deadline
-from hornetmail.net.rota import Place, Rota
+from hornetmail.net.rota import Place, Rota, Shift
 from hornetmail.net.session import Answer, Result, Session, Wire
 from hornetmail.net.tls import channel_binding, tls_peer
 from hornetmail.wire.engine import NEED_DATA, PAUSE_BYTES, WAITING, End, Engine, Event, LocalProtocolError, Lost, Out, TLSPeer
@@ -89,12 +89,11 @@ class Pump(TwistedProtocol):
         self._stopping = False
         self._session_factory = session_factory
         self._session: Session | None = None
-        self._clock = clock
         self._context = tls_context_factory
         self._on_closed = on_closed
-        self._rota = Rota(clock) if rota is None else rota
+        self._outbox = None if rota is None else rota.outbox
+        self._shift = Shift(Rota(clock) if rota is None else rota, clock)
         self._place: Place | None = None
-        self._until = 0.0
         self._deadline = Deadline(clock, self._passed)
         self._out: list[bytes] = []
         self._out_bytes = 0
@@ -136,7 +135,7 @@ class Pump(TwistedProtocol):
         self._state = State.LOST
         self._deadline.stop()
         if self._place is not None:
-            self._rota.leave(self._place)
+            self._shift.leave(self._place)
         running = self._running
         if running is not None and not isinstance(self._event, End):
             running.cancel()
@@ -211,15 +210,15 @@ class Pump(TwistedProtocol):
 
     def breathe(self) -> Awaitable[None] | None:
         """See ``Wire.breathe``."""
-        if self._clock.seconds() < self._until:
+        if not self._shift.over():
             return None
-        turn: Deferred[None] = Deferred(lambda _: self._rota.leave(place))
+        turn: Deferred[None] = Deferred(lambda _: self._shift.leave(place))
 
         def work() -> None:
-            self._until = self._rota.begin()
+            self._shift.begin()
             turn.callback(None)
 
-        place = self._rota.enter(work, heavy=True)
+        place = self._shift.later(work)
         return turn
 
     def close(self) -> None:
@@ -273,25 +272,24 @@ class Pump(TwistedProtocol):
         """Take events to the session until the engine needs data, an answer is open, the peer must read first, or others have their turn."""
         session = self._session
         if session is not None and self._state is State.RESTING and not self._full:
-            self._until = self._rota.begin()
-            if self._until:
+            if self._shift.begin():
                 self._state = State.DRIVING
                 if self._take_events(session):
                     self._touch()
                 if self._driving():
                     self._state = State.RESTING
             else:
-                self._queue(heavy=False)
+                self._queue()
         if self._out:
-            if self._rota.outbox is None:
+            if self._outbox is None:
                 self.flush()
             else:
-                self._rota.outbox.add(self)
+                self._outbox.add(self)
         self._settle()
 
     def _take_events(self, session: Session) -> bool:
         """One after the other; whether there was one."""
-        engine, on, seconds = self.engine, session.on, self._clock.seconds
+        engine, on, over = self.engine, session.on, self._shift.over
         some = False
         while True:
             step = engine.next_event()
@@ -309,14 +307,14 @@ class Pump(TwistedProtocol):
                 break
             if engine.closing or self._full:
                 break
-            if seconds() >= self._until:
-                self._queue(heavy=True)
+            if over():
+                self._queue()
                 break
         return some
 
-    def _queue(self, *, heavy: bool) -> None:
+    def _queue(self) -> None:
         self._state = State.QUEUED
-        self._place = self._rota.enter(self._called, heavy=heavy)
+        self._place = self._shift.later(self._called)
 
     def _called(self) -> None:
         """Others had their turn."""
@@ -359,7 +357,7 @@ class Pump(TwistedProtocol):
     def _resume(self, result: object, coroutine: Coroutine[Any, Any, Answer], event: Event | None) -> None:
         """What a coroutine waits for is there. Coroutines are driven by hand: most wait once, and a Deferred around each costs more than all the rest
         of it."""
-        self._until = self._rota.begin()
+        self._shift.begin()
         try:
             try:
                 if isinstance(result, Failure):

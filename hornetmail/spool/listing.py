@@ -39,8 +39,10 @@ class Listing:
 
     async def page(self, asked: Asked, limit: int, after: int, envelopes: bool) -> Sequence[tuple[Message, Row]]:
         """In order of row ID. Looks at the rows of the domain, mailbox or states only, whichever are the fewest. Lets the reactor breathe every
-        ``SCAN`` rows. Goes on for those that left while their messages were read: a page that is short is the last one."""
+        ``SCAN`` rows, and before a further page: whoever goes through all of them holds nobody (rule 8d). Goes on for those that left while their messages were read: a page that is short is the last one."""
         found: list[tuple[Message, Row]] = []
+        if after:
+            await deferLater(self._reactor, 0)
         while True:
             rows = (
                 self._of_message(asked, after, envelopes)

@@ -176,7 +176,7 @@ async def _tell_older(queue: OpenedQueue, why: str, mark: Mark | None, alarm: Ca
     )
     alarm(
         "queue-older",
-        f"the queue's journal{until} is an older copy now, or its disk lost what it had written ({why}). {held} deliveries in it may have been made since and are"
+        f"the queue's journal{until} is an older copy now, or its disk lost what it had written ({why}). {held} of its deliveries may have been made since and are"
         " held. Mail that was accepted since is not in it; portal copies of that are among the strays",
     )
 

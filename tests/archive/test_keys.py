@@ -123,19 +123,23 @@ def test_paper_lines_missing_or_swapped() -> None:
         restore("hello", "correct horse")
 
 
+TYPED: list[Callable[[str], str]] = [
+    str.lower,
+    lambda text: "> " + text.replace("\n", "\n> "),
+    lambda text: text.replace("-----", ""),
+    lambda text: text.replace("-----", "\u2014"),
+    lambda text: re.sub(r"^( *\d+) ", r"\1. ", text, flags=re.MULTILINE),
+    lambda text: text.replace("1", "l").replace("0", "o"),
+    lambda text: text.translate({ord("0") + n: 0xFF10 + n for n in range(10)}),
+    lambda text: text.replace(" ", "\u00a0"),
+    lambda text: "\ufeff" + text.replace(" ", "\u200b ").replace("\n", "\r\n"),
+]
+"""What people, word processors and mail programs make of a paper."""
+
+
 @pytest.mark.parametrize(
     "change",
-    [
-        str.lower,
-        lambda text: "> " + text.replace("\n", "\n> "),
-        lambda text: text.replace("-----", ""),
-        lambda text: text.replace("-----", "\u2014"),
-        lambda text: re.sub(r"^( *\d+) ", r"\1. ", text, flags=re.MULTILINE),
-        lambda text: text.replace("1", "l").replace("0", "o"),
-        lambda text: text.translate({ord("0") + n: 0xFF10 + n for n in range(10)}),
-        lambda text: text.replace(" ", "\u00a0"),
-        lambda text: "\ufeff" + text.replace(" ", "\u200b ").replace("\n", "\r\n"),
-    ],
+    TYPED,
     ids=[
         "lower case",
         "quoted",

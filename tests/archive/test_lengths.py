@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from hornetmail.archive.proof.leaves import decode_run, encode_run
-from hornetmail.archive.store.packs import FOOTER, HEADER, PackBroken, open_pack, read_pack_head, salvage_pack
+from hornetmail.archive.store.packs import FOOTER, HEADER, PackBroken, keys_of, open_pack, read_pack_head, salvage_pack
 from hornetmail.archive.store.records import HEADER as RECORD_HEADER
-from hornetmail.archive.store.records import Kind, RecordBroken, read_header
+from hornetmail.archive.store.records import AuditLeaf, EventMeta, Kind, RecordBroken, What, audit_leaf_of, read_header
 from hornetmail.core.archive.archived import ArchiveError
 from tests.archive.test_leaf_index import LEAVES, filled, opened
 from tests.archive.test_records import CODEC, RING, meta_for, pack_of
@@ -95,3 +95,38 @@ def test_a_pack_is_salvaged_by_its_trailer() -> None:
     by_headers = salvage_pack(pack.head.name, bytes(data), RING)
     assert {first.record, last.record} <= {member.record for member in by_headers.pack.members}
     assert "its trailer is of no use" in by_headers.damage[-1]
+
+
+def test_the_keys_that_a_pack_needs() -> None:
+    """Would catch a pack that is called readable, or locked, by the keys of other bytes than its own."""
+    pack = pack_of(3)
+    needed = {read_header(pack.data[one.offset : one.offset + one.length]).key for one in pack.members}
+    needed.add(FOOTER.unpack_from(pack.data, len(pack.data) - FOOTER.size)[1])
+    assert keys_of(pack.data, pack.members) == needed
+    assert keys_of(pack.data, ()) <= needed
+
+
+def test_what_says_something_of_the_audit_log() -> None:
+    """L14: would catch an event of another kind, or a damaged one, that stands for a leaf of the audit log, or ends a rebuild by an error of ours."""
+    digest = "ab" * 32
+    good = EventMeta(What.AUDIT, 5.0, leaves=((1, 9),), text=f"17 {digest}")
+    assert audit_leaf_of(good) == AuditLeaf(1, 9, 17, bytes.fromhex(digest), 5.0)
+    for wrong in (
+        EventMeta(What.NOTE, 5.0, leaves=((1, 9),), text=f"17 {digest}"),
+        EventMeta(What.AUDIT, 5.0, text=f"17 {digest}"),
+        EventMeta(What.AUDIT, 5.0, leaves=((1, 9), (1, 10)), text=f"17 {digest}"),
+        *(
+            EventMeta(What.AUDIT, 5.0, leaves=((1, 9),), text=text)
+            for text in (
+                "",
+                "17",
+                f"x {digest}",
+                f"\u0664 {digest}",
+                f"-1 {digest}",
+                f"17 {digest}0",
+                f"17 {digest[1:]}",
+                f"17 {'zz' * 32}",
+            )
+        ),
+    ):
+        assert audit_leaf_of(wrong) is None

@@ -22,6 +22,7 @@ from hornetmail.archive.store.packs import Group, PackHead, build_pack, name_of_
 from hornetmail.archive.store.records import EventMeta, MailMeta, RecordCodec, What
 from hornetmail.testing.archives import NOW, ROOT, item, mail
 from tests.archive.cases import ArchiveCase
+from tests.archive.test_keys import TYPED
 
 READER = Path(__file__).parents[2] / "etc" / "read_archive.py"
 EARLIER = Path(__file__).parent / "earlier"
@@ -167,6 +168,19 @@ class Reading(ArchiveCase):
         bare = [sys.executable, "-I", "-S", READER, "check", self.medium, "--root", self.root()]
         done = subprocess.run(bare, capture_output=True, text=True, timeout=60, check=False)
         assert "zstandard is missing" in done.stderr
+
+    async def test_papers_typed_in_anyhow(self) -> None:
+        """L12: catches a paper that the service reads, and the program for the day on which nothing else is left does not."""
+        text = paper.backup(ROOT, "secret", 0.0, memory_kib=64, time=1)
+        namespace = runpy.run_path(str(READER))
+        for change in TYPED:
+            os.environ["HORNETMAIL_KEY_PASSWORD"] = "secret"
+            try:
+                assert namespace["root_from_paper"](change(text)) == ROOT
+                parts = paper.backup(ROOT, "secret", 0.0, parts=3, need=2, memory_kib=64, time=1).split(paper.PAGE)
+                assert namespace["root_from_paper"](change(parts[2] + parts[0])) == ROOT
+            finally:
+                del os.environ["HORNETMAIL_KEY_PASSWORD"]
 
     async def test_keys_of_several_nodes_and_a_key_in_parts(self) -> None:
         """Catches mail that another node sealed, whose keys lie in a keyring of its own, and parts of the paper that only we can join."""

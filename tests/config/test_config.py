@@ -31,6 +31,8 @@ def load(tmp_path: Path, text: str) -> config.Config:
         ('hostname = "mx.example.test"\n[databases]\nqueue = "mysql://x"', "$.databases.queue: "),
         ('hostname = "mx.example.test"\n[portal]\nannounce_days = []', "$.portal.announce_days: "),
         ('hostname = "mx.example.test"\n[portal]\nannounce_days = [0]', "$.portal.announce_days["),
+        ('hostname = "mx.example.test"\n[delivery]\nretry_most = 30', "$.delivery.retry_most: 30 s are less than retry, 60 s"),
+        ('hostname = "mx.example.test"\n[delivery]\ngive_up = 5', "$.delivery.give_up: 5 s are less than retry, 60 s"),
         ('hostname = "a b"', "$.hostname: not a domain"),
         ("directory = '.'", "$: Object missing required field `hostname`"),
         ("hostname = ", "Invalid value"),

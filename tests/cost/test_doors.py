@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import random
 import zlib
 from typing import Any
 
@@ -163,6 +164,24 @@ def test_a_bomb(opening: bytes) -> None:
         assert line.say(b"c COMPRESS DEFLATE\r\n").startswith(b"c OK")
         line.reactor.longest = 0.0
         line.say(deflater.compress(opening + b"z" * (60 << 20)) + deflater.flush(zlib.Z_SYNC_FLUSH))
+        return line.reactor.longest
+
+    assert calm(longest) < MOST
+
+
+def test_what_is_sent_compressed() -> None:
+    """A MiB of text that is rendered in one go is also compressed in one go."""
+
+    def longest() -> float:
+        words = random.Random(7).choices(
+            [b"every", b"sentence", b"of", b"this", b"one", b"is", b"unlike", b"another\r\n"], k=40_000
+        )
+        line = imap(0, last=b"Subject: long\r\n\r\n" + b" ".join(words)[:250_000])
+        line.say(b"p COPY 1 INBOX\r\n" * 8 + b"c COMPRESS DEFLATE\r\n")
+        line.reactor.longest = 0.0
+        deflater, inflater = zlib.compressobj(6, zlib.DEFLATED, -15), zlib.decompressobj(-15)
+        said = line.say(deflater.compress(b"a FETCH 1:* BODY.PEEK[]\r\n") + deflater.flush(zlib.Z_SYNC_FLUSH))
+        assert inflater.decompress(said).endswith(b"a OK Fetched\r\n")
         return line.reactor.longest
 
     assert calm(longest) < MOST

@@ -13,7 +13,7 @@ from hornetmail.core.mail.fields import each_field
 from hornetmail.mime import text
 from hornetmail.mime.structure import scan
 from hornetmail.mime.transfer import decoded, texts
-from hornetmail.servers.imap.match import Content, occurs
+from hornetmail.servers.imap.finding.match import Content, occurs
 from hornetmail.wire.imap.structure import body_structure, envelope, outweighs
 from tests.cost.turns import grows
 

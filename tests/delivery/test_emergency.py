@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from hornetmail.core.delivery.backoff import Backoff
 from hornetmail.core.delivery.queued import RowKind, RowState
 from hornetmail.core.events import DirectoryChanged
+from hornetmail.core.failover import machine
 from hornetmail.core.failover.mode import Mode
 from hornetmail.core.failover.verdict import Outcome
 from hornetmail.core.served import Domain, Failover, Host, Mailbox
@@ -215,6 +216,10 @@ class Outage(WorldCase):
         assert explained["decisions"]
         reasons = [each["why"] for each in explained["decisions"]]
         assert all(one != other for one, other in itertools.pairwise(reasons)), "what is decided again is counted"
+        for _ in range(60):
+            self.delivery.modes.observe("example.test", machine.ProbeAnswered("mx.example"))
+        reasons = [each["why"] for each in self.delivery.modes.explain("example.test")["decisions"]]
+        assert any("moving" in reason for reason in reasons), "probes pushed away why the domain switched"
         with pytest.raises(ValueError, match="draining"):
             await self.delivery.modes.switch("example.test", Mode.DRAINING, "admin")
         with pytest.raises(KeyError):

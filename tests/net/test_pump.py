@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from hornetmail.net.limits import ConnectionCount, Limits, network_of
 from hornetmail.net.listener import PumpFactory
 from hornetmail.net.pump import Pump, Session
-from hornetmail.net.rota import Rota
+from hornetmail.net.rota import Rota, Shift
 from hornetmail.wire.engine import NEED_DATA, WAITING, End, Event, LocalProtocolError, Out, Step, TLSPeer
 
 
@@ -492,3 +492,28 @@ def test_a_handshake_after_the_goodbye(monkeypatch: pytest.MonkeyPatch) -> None:
     assert transport.aborted
     pump.handshakeCompleted()
     assert made == []
+
+
+def test_whoever_hardly_worked_comes_first() -> None:
+    """Somebody whose first step came at the end of a turn stood in line behind all that had used up theirs."""
+    clock = Clock()
+    rota = Rota(clock)
+    called: list[str] = []
+    for name in "ab":
+        busy = Shift(rota, clock)
+        assert busy.begin()
+        clock.rightNow += 0.004_95
+        busy.later(lambda name=name: called.append(name))  # type: ignore[misc]
+    late = Shift(rota, clock)
+    assert late.begin()
+    clock.rightNow += 0.000_11
+    assert late.over()
+    late.later(lambda: called.append("late"))
+    for name in "cd":
+        idle = Shift(rota, clock)
+        assert not idle.begin()
+        idle.later(lambda name=name: called.append(name))  # type: ignore[misc]
+    gone = late.later(lambda: called.append("gone"))
+    late.leave(gone)
+    a_turn(clock)
+    assert called == ["late", "c", "d", "a", "b"]

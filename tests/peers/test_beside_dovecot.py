@@ -274,3 +274,32 @@ def test_binary(pair: Pair) -> None:
             "FETCH 1:30 (BINARY.PEEK[1]<3.7>)",
         ],
     )
+
+
+def test_a_restart_between(pair: Pair) -> None:
+    """RFC 7162: the service is stopped and started while a client is away: UIDVALIDITY, UIDs and modseqs are what they were, and what changed and went before is
+    told. Catches state that lives in memory only, and a client that downloads everything anew."""
+    line = Lines(pair.hornet.port(143), USER, PASSWORD)
+    line.say("CREATE Kept")
+    line.say("SELECT INBOX")
+    line.say("COPY 1:9 Kept")
+    line.say("SELECT Kept")
+    validity, highest = line.validity, line.highest
+    line.say("STORE 2 +FLAGS.SILENT ($Kept)")
+    line.say("STORE 5 +FLAGS.SILENT (\\Deleted)")
+    line.say("EXPUNGE")
+    before = line.say("FETCH 1:* (UID FLAGS MODSEQ)")[0]
+    line.close()
+    pair.hornet.stop()
+    pair.hornet.start()
+    line = Lines(pair.hornet.port(143), USER, PASSWORD)
+    line.say("ENABLE QRESYNC")
+    told = line.say(f"SELECT Kept (QRESYNC ({validity} {highest}))")[0]
+    assert line.validity == validity
+    assert b"VANISHED (EARLIER) 5" in told
+    assert [one.split()[3] for one in told if b" FETCH (" in one] == [b"2"]
+    after = [one for one in line.say("FETCH 1:* (UID FLAGS MODSEQ)")[0] if b" FETCH (" in one]
+    assert [one.replace(b" \\Recent", b"").replace(b"\\Recent", b"") for one in after] == [
+        one.replace(b" \\Recent", b"").replace(b"\\Recent", b"") for one in before if b" FETCH (" in one
+    ]
+    line.close()

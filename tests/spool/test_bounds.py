@@ -68,6 +68,14 @@ class Ends(FaultBase):
             assert await again.rows() == []
             assert again.backlog().messages == 0
 
+    async def test_how_much_the_index_has(self) -> None:
+        """Would catch a start that takes a small index for a large one, or the other way round."""
+        queue = await self.open()
+        for _ in range(2):
+            await self.accept(queue)
+        await queue.keeper.write(everything=True)
+        assert [await queue.keeper._index.more_than(most) for most in (0, 1, 2, 3)] == [True, True, False, False]
+
     async def test_only_what_lies_in_old_segments_is_copied_forward(self) -> None:
         """Would catch a journal that writes all facts anew whenever one segment goes: a busy one would do little else."""
         queue = await self.open(segment_bytes=40_000)

@@ -239,6 +239,24 @@ class PackedQueueTests(FaultBase):
         assert [message.id for message, _ in await queue.rows(message=mail.id, kinds={D}, envelopes=False)] == [mail.id]
         assert not await queue.rows(message=12345, envelopes=False)
 
+    async def test_a_page_in_a_turn_of_its_own(self) -> None:
+        """Whoever went through all rows, page by page, did so in one turn of the reactor: a second for some thousands, while nobody was served (rule 8d)."""
+        self.unpacked = 0
+        queue = await self.open()
+        await gatherResults([self.begun(self.accept(queue)) for _ in range(30)])
+        pages: list[int] = []
+
+        async def all_of_them() -> None:
+            after = 0
+            while page := await queue.rows(kinds={D}, limit=10, after=after, envelopes=False):
+                pages.append(len(page))
+                after = page[-1][1].id
+
+        going = self.begun(all_of_them())
+        assert pages == [10]
+        await going
+        assert pages == [10, 10, 10]
+
     async def test_many_rows_at_a_time(self) -> None:
         """Would catch an adoption, a change or a page that passes over packed rows, and an index that falls behind for good."""
         queue = await self.open()

@@ -37,6 +37,9 @@ DISK_THREADS = 8
 SERVER_KEY = "keys/server.key"
 """Below the data directory."""
 
+FULL = 0.001
+"""The share of a disk with less than which free a database may not even open."""
+
 RESTORING = "restoring"
 """The file that says that a restore was begun and not ended."""
 
@@ -95,14 +98,16 @@ class Foundations:
     async def database(self, name: str, migrations: Sequence[Migration], **options: Any) -> Database:
         """``control`` or ``portal``: opened now, closed with the rest; should it break, the bus says so. Raises DatabaseError that names it."""
 
+        url = self.config.database_url(name)
         try:
-            url = self.config.database_url(name)
             key = self.database_key(name)
             watch = self.watch(name)
             database = await self.open_database(self.reactor, url, migrations, key=key, alone=True, watch=watch, **options)
         except Exception as error:
-            # Drivers say "file is not a database", and not which one.
-            raise DatabaseError(f"the {name} database cannot be opened: {error}") from error
+            # Drivers say "file is not a database", and not which one; and "disk I/O error" where no file can be made.
+            full = url.startswith("sqlite:") and self.disk.free_fraction(self.config.root) < FULL
+            why = f"; its disk is full ({self.config.root})" if full else ""
+            raise DatabaseError(f"the {name} database cannot be opened: {error}{why}") from error
         self.closing.push_async_callback(database.close)
         return database
 

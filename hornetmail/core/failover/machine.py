@@ -351,7 +351,8 @@ def _answered(state: State, event: ProbeAnswered, now: float, automatic: bool, p
     if state.streak < needed:
         return Decision(state, (), f"probe {state.streak} of {needed} answered by {event.host}")
     if state.by != HEALTH or not automatic:
-        text = f"the primary answers again ({state.streak} probes); this emergency ends by hand only"
+        # without a count: each further probe would be a decision of its own, and push away why the domain switched
+        text = "the primary answers again; this emergency ends by hand only"
         if state.back_told:
             return Decision(state, (), text)
         return Decision(_change(state, back_told=True), (Warn("primary-back", text),), text)

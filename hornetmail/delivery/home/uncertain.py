@@ -18,6 +18,9 @@ LOOKS = 6
 """So many looks to one step of the back-off, while a domain has copies that wait for their turn."""
 
 
+WAITING = (RowState.QUEUED, RowState.PARKED, RowState.CLAIMED)
+
+
 class UncertainTurns:
     """Makes uncertain copies due when their turn comes. Lost in a crash, it starts anew from the queue."""
 
@@ -67,7 +70,7 @@ class UncertainTurns:
         if self._modes.mode(domain) is Mode.EMERGENCY:
             # The drain that ends it takes them last.
             return
-        copies = [row for row in await self._copies() if self._domain_of(row) == domain]
+        copies = [row for row in await self._copies(domain) if self._domain_of(row) == domain]
         now = self._clock.seconds()
         going = ripe(copies, self._modes.answering(domain), self._step, now)
         ahead = self._stalled(domain, copies, now) if going else []
@@ -86,15 +89,13 @@ class UncertainTurns:
         tried.update(ahead)
         return ahead
 
-    async def _copies(self) -> list[Row]:
+    async def _copies(self, domain: str = "") -> list[Row]:
         found: list[Row] = []
         if not self._queue.backlog().drain:
             return found
         after = 0
         while True:
-            page = await self._queue.rows(
-                kinds=(RowKind.DRAIN,), states=(RowState.QUEUED, RowState.PARKED, RowState.CLAIMED), after=after, envelopes=False
-            )
+            page = await self._queue.rows(domain=domain, kinds=(RowKind.DRAIN,), states=WAITING, after=after, envelopes=False)
             found.extend(row for _, row in page)
             if len(page) < 500:
                 return found

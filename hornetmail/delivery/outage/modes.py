@@ -276,7 +276,8 @@ class Modes:
             made = self._decisions.setdefault(domain.name, deque(maxlen=50))
             count = made.pop().count + 1 if made and made[-1].why == decision.why else 1
             made.append(Made(now, decision.why, count))
-            self.log.info("{domain}: {why}", domain=domain.name, why=decision.why)
+            if count == 1:
+                self.log.info("{domain}: {why}", domain=domain.name, why=decision.why)
         return decision
 
     # -- consequences

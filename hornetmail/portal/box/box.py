@@ -281,7 +281,7 @@ class Box:
         modseq = snapshot.modseq + 1
         uidnext = max([snapshot.uidnext, *(one.entry.uid + 1 for one in turn.added)])
         gone = [Gone(uid, modseq, snapshot.places[uid].base) for uid in turn.gone]
-        return Change(snapshot.id, uidnext, modseq, turn.added, [entry for entry, _ in turn.changed], gone)
+        return Change(snapshot.id, uidnext, modseq, snapshot.recent_from, turn.added, [entry for entry, _ in turn.changed], gone)
 
     # Arrivals
 

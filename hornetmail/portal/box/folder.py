@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
 
-from twisted.logger import Logger
 from zope.interface import implementer
 
 from hornetmail.core.folder import Copied, Entry, FolderError, FolderInfo, FolderStatus, Usage
@@ -18,7 +17,6 @@ from hornetmail.portal.maildir import naming
 from hornetmail.portal.maildir.ground import shielded
 from hornetmail.portal.maildir.snapshot import Snapshot
 from hornetmail.portal.maildir.trouble import told
-from hornetmail.portal.rows import index
 from hornetmail.portal.rows.index import FolderRow
 
 DELETED = "\\Deleted"
@@ -39,8 +37,6 @@ def clean_flags(flags: Collection[str]) -> frozenset[str]:
 @implementer(IFolder)
 class Folder:
     """One folder, in memory as long as somebody has it."""
-
-    _log = Logger()
 
     def __init__(self, box: Box, snapshot: Snapshot) -> None:
         self._box = box
@@ -97,15 +93,11 @@ class Folder:
         return FileBody(self._box, self._snapshot, uid)
 
     async def recent(self, take: bool) -> int:
-        """See IFolder. What cannot be written down now is recent once more after a restart, which is allowed."""
-        snapshot = self._snapshot
-        first = snapshot.recent_from
-        if take and first < snapshot.uidnext:
-            snapshot.told_of()
-            try:
-                await self._box.ground.database.run(index.told_of, snapshot.id, snapshot.recent_from)
-            except Exception:  # noqa: BLE001  reading mail must not depend on it; a broken database is told by the pool
-                self._log.failure("what is recent in {folder} could not be written down", folder=snapshot.name)
+        """See IFolder. It is written down with the folder's next change, so that looking costs nothing; until then a restart makes it recent once more, which
+        RFC 3501 section 2.3.2 wants where nobody knows."""
+        first = self._snapshot.recent_from
+        if take:
+            self._snapshot.told_of()
         return first
 
     async def store(

@@ -55,11 +55,12 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):
-    """What becomes of one folder: messages that came, changed, went."""
+    """What becomes of one folder: messages that came, changed, went. ``recent``: the first UID that nobody was told of."""
 
     folder: int
     uidnext: int
     modseq: int
+    recent: int
     added: Sequence[Stored] = ()
     changed: Sequence[Entry] = ()
     gone: Sequence[Gone] = ()
@@ -210,7 +211,10 @@ def store(cursor: Cursor, tenant: int, mailbox: int, changes: Sequence[Change]) 
 
 def _store(cursor: Cursor, tenant: int, mailbox: int, change: Change) -> None:
     folder = change.folder
-    cursor.execute("UPDATE portal_folders SET uidnext = ?, modseq = ? WHERE id = ?", (change.uidnext, change.modseq, folder))
+    cursor.execute(
+        "UPDATE portal_folders SET uidnext = ?, modseq = ?, recent = ? WHERE id = ?",
+        (change.uidnext, change.modseq, change.recent, folder),
+    )
     if change.gone:
         _bury(cursor, tenant, folder, change.gone)
     if change.changed:
@@ -266,11 +270,6 @@ def _add(cursor: Cursor, tenant: int, mailbox: int, folder: int, added: Sequence
                 " ON CONFLICT (entry, mailbox) DO NOTHING",
                 (row, mailbox, tenant, one.place.base, one.at),
             )
-
-
-def told_of(cursor: Cursor, folder: int, uid: int) -> None:
-    """Messages below this UID are no longer recent."""
-    cursor.execute("UPDATE portal_folders SET recent = ? WHERE id = ? AND recent < ?", (uid, folder, uid))
 
 
 def _forget_gone(cursor: Cursor, folder: int) -> None:

@@ -129,7 +129,7 @@ async def listing(session: ImapSession, command: c.Listing) -> Answer:
     folders = await session.mounts.folders()
     if wanted.subscriptions:
         folders = _with_subscriptions(folders, await session.mounts.subscriptions())
-    lines: list[bytes] = []
+    lines = [session.condstore()] if "HIGHESTMODSEQ" in command.status else []
     parents = _parents(folders)
     fitting = await _fitting(session, wanted, folders)
     above = _above_chosen(folders, wanted, frozenset()) if wanted.recursive else frozenset()

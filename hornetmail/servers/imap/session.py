@@ -19,10 +19,10 @@ from hornetmail.servers.imap import append, login, mailboxes, messages, quotas, 
 from hornetmail.servers.imap.append import Appending
 from hornetmail.servers.imap.enabled import Enabled
 from hornetmail.servers.imap.fetch import fetch
+from hornetmail.servers.imap.finding.search import search
+from hornetmail.servers.imap.finding.sort import sort, thread
 from hornetmail.servers.imap.mounts import Mounts
-from hornetmail.servers.imap.search import search
 from hornetmail.servers.imap.site import ImapSite
-from hornetmail.servers.imap.sort import sort, thread
 from hornetmail.servers.imap.view import View
 from hornetmail.servers.sasl import LogIn, mechanisms
 from hornetmail.wire.engine import Broken, Chunk, End, Event, Out

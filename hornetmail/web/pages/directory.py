@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from hornetmail.access.rights import Right
@@ -72,7 +71,7 @@ class DirectoryPages:
             typed=typed,
             problem=friendly(problem),
             boxes=boxes,
-            decisions=folded(domain.explanation.get("decisions", ()))[:SHOWN] if domain is not None else [],
+            decisions=domain.explanation.get("decisions", ())[: -SHOWN - 1 : -1] if domain is not None else [],
         )
 
     async def add_domain(self, visit: Visit) -> Answer:
@@ -264,17 +263,6 @@ def _megabytes(text: str) -> int | None:
 
 def _roles(form: Form) -> list[Role]:
     return [role for role in Role if role.value in form.all("role")]
-
-
-def folded(decisions: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Decisions about a mode, newest first; successive ones whose words differ by figures alone ("answers again (7 probes)") are the newest of them, with
-    their count, so that each next probe does not push away why the domain switched."""
-    found: list[dict[str, Any]] = []
-    for one in decisions:
-        words = re.sub(r"\d+", "", one["why"])
-        before = found.pop()["count"] if found and re.sub(r"\d+", "", found[-1]["why"]) == words else 0
-        found.append({**one, "count": one["count"] + before})
-    return found[::-1]
 
 
 _FIELDS = {

@@ -64,6 +64,8 @@ def test_places(kind: str, place: str, settings: Settings, where: str) -> None:
         ("s3", "https:///mail"),
         ("s3", "https://me@store.test/mail"),
         ("s3", "https://store.test/mail?versioning"),
+        ("s3", "https://me:secret@store.test/mail"),
+        ("s3", "https://store.test:x/mail"),
         ("s3", "https://store.test:0/mail"),
         ("s3", "https://store.test:65536/mail"),
         ("s3", "https://[store/mail"),

@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from hornetmail.core.folder import FolderError
 from hornetmail.mime.preview import CHARACTERS
 from hornetmail.servers.imap.fetch import sliced
-from hornetmail.servers.imap.search import part
+from hornetmail.servers.imap.finding.search import part
 from hornetmail.wire.imap.search import ORDERS
 from hornetmail.wire.imap.sequences import SequenceSet, agreed, compressed, missing, parse_sequence_set, rendered
 from tests.servers.imap.door import SIMPLE, Door, Talk

@@ -16,7 +16,7 @@ from twisted.trial.unittest import TestCase
 from hornetmail.core.folder import FolderError
 from hornetmail.mime.structure import scan
 from hornetmail.servers.imap.fetch import HELD_BYTES, STREAM_BYTES
-from hornetmail.servers.imap.match import Content, Matcher
+from hornetmail.servers.imap.finding.match import Content, Matcher
 from hornetmail.servers.imap.site import ImapPolicy
 from hornetmail.servers.imap.view import View
 from hornetmail.testing.folders import MemoryBus, MemoryTree
@@ -465,3 +465,15 @@ def test_sent_on_dates_as_they_come(date: bytes, found: bool) -> None:
     matcher = Matcher(parse_search(Cursor(b"SENTON 3-Nov-2025")), view)
     entry = door.inbox.messages[door.inbox.add(data)].entry
     assert matcher.match(entry, Content(scan(data), data)) is found
+
+
+def test_append_of_a_message_from_an_mbox() -> None:
+    """The line before the first field took the header along: no subject, and all of it text. The bytes stay as the client gave them."""
+    door = Door()
+    talk = door.connect().login()
+    data = b"From a@b Mon Nov 27 20:00:00 2026\r\nSubject: kept\r\n\r\ntext\r\n"
+    assert b"a OK" in append(talk, b"a", b"INBOX", data)
+    said = talk.say(b"s SELECT INBOX", b"f FETCH 1 (ENVELOPE BODY.PEEK[TEXT] BODY.PEEK[])")
+    assert b'"kept"' in said
+    assert b"BODY[TEXT] {6}\r\ntext\r\n" in said
+    assert data in said

@@ -106,6 +106,7 @@ def test_any_split_gives_the_same(lines: list[bytes], cuts: list[int], inside: b
 
 TOKENS = st.sampled_from(
     b'a1 |UID |FETCH |SEARCH |STORE |LIST |APPEND |LOGIN |AUTHENTICATE |RETURN |BODY|[|]|(|)|{3}\r\n|{3+}\r\n|"|\\|*|%|1|:|,|.|<|>| |NIL|\0|\xff|\r\n|'
+    b"~{3+}\r\n|~{2}\r\n|REPLACE |UID REPLACE 1 |APPEND x |UTF8 (|ENABLE UTF8=ACCEPT\r\n|COMPRESS DEFLATE\r\n|BINARY|.SIZE|"
     b"HEADER.FIELDS|FLAGS|+FLAGS|OR |NOT |CHARSET |UTF-8|&-|&|~|STATUS|MESSAGES|DONE|=|=\r\n".split(b"|")
 )
 

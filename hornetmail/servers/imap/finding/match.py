@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from hornetmail.core.folder import Entry
 from hornetmail.core.mail.dates import parse_day
@@ -33,14 +33,16 @@ _ADDRESSES = {"from": "from_", "to": "to", "cc": "cc", "bcc": "bcc"}
 
 
 class Content:
-    """The text of a message: ``data`` begins at its first byte and goes as far as it was needed."""
+    """The text of a message: ``data`` begins at its first byte and goes as far as it was needed. ``found``: of a message too large to be held, which of
+    the needles its body has (``large``)."""
 
-    __slots__ = ("_body", "data", "root")
+    __slots__ = ("_body", "_found", "data", "root")
 
-    def __init__(self, root: Part, data: bytes) -> None:
+    def __init__(self, root: Part, data: bytes, found: frozenset[str] | None = None) -> None:
         self.root = root
         self.data = data
         self._body: str | None = None
+        self._found = found
 
     def header(self, name: str) -> Iterator[str]:
         """Values of a field, folded in case."""
@@ -64,10 +66,12 @@ class Content:
 
     def headers(self) -> str:
         """All fields of the message."""
-        return _header_text(self.data, self.root.start, self.root.body)
+        return header_text(self.data, self.root.start, self.root.body)
 
     def body_has(self, needle: str) -> bool:
         """Whether the text parts, decoded, or the headers of parts have it. A short body is decoded once for all needles."""
+        if self._found is not None:
+            return needle in self._found
         if len(self.data) > PIECE_BYTES:
             return any(occurs(needle, pieces) for pieces in _texts(self.root, self.data, top=True))
         if self._body is None:
@@ -90,7 +94,8 @@ def _address(found: Mailaddress) -> str:
     return folded(f"{name} <{decode_text(found.mailbox or b'')}@{decode_text(found.host or b'')}>")
 
 
-def _header_text(data: bytes, start: int, end: int) -> str:
+def header_text(data: bytes, start: int, end: int) -> str:
+    """All fields of a header, decoded and folded in case."""
     lines = [
         f"{field.name.decode('latin-1')}: {decode_text(data[field.value : field.end])}" for field in fields(data, start, end)
     ]
@@ -100,7 +105,7 @@ def _header_text(data: bytes, start: int, end: int) -> str:
 def _texts(part: Part, data: bytes, top: bool) -> Iterator[Iterator[str]]:
     """The header of each part below the top, and each text: every one in pieces."""
     if not top:
-        yield iter((_header_text(data, part.start, part.body),))
+        yield iter((header_text(data, part.start, part.body),))
     if part.parts:
         for child in part.parts:
             yield from _texts(child, data, top=False)
@@ -110,14 +115,34 @@ def _texts(part: Part, data: bytes, top: bool) -> Iterator[Iterator[str]]:
 
 
 def occurs(needle: str, pieces: Iterator[str]) -> bool:
-    """Whether a text has it, also across the ends of pieces. Holds a piece and the needle's length."""
-    tail = ""
+    """Whether a text, folded in case, has it. Holds a piece and the needle's length."""
+    seeker = Seeker((needle,))
     for piece in pieces:
-        text = composed(tail + piece)
-        if needle in text:
+        seeker.feed(piece)
+        if not seeker.left:
             return True
-        tail = text[-(len(needle) - 1) :] if len(needle) > 1 else ""
     return False
+
+
+class Seeker:
+    """Looks for needles in texts that come in pieces, also across the ends of pieces. ``left``: those not found yet."""
+
+    __slots__ = ("_keep", "_tail", "left")
+
+    def __init__(self, needles: Iterable[str]) -> None:
+        self.left = set(needles)
+        self._keep = max(map(len, self.left), default=0)
+        self._tail = ""
+
+    def feed(self, piece: str) -> None:
+        """A piece, folded in case."""
+        text = composed(self._tail + piece)
+        self.left = {needle for needle in self.left if needle not in text}
+        self._tail = text[-self._keep :] if self._keep else ""
+
+    def ends(self) -> None:
+        """Another text follows."""
+        self._tail = ""
 
 
 Light = Callable[[Entry], bool | None]
@@ -136,6 +161,10 @@ class Matcher:
         self.need = _need(key)
         self.light = self._light(key)
         self.match = self._match(key)
+
+    def needles(self) -> frozenset[str]:
+        """What is looked for in bodies."""
+        return frozenset(_needles(self._key))
 
     def candidates(self) -> list[int]:
         """UIDs that can match at all, by the first set of numbers that must hold."""
@@ -245,6 +274,20 @@ def _text_match(needle: str, headers: bool) -> Match:
     if not headers:
         return lambda entry, content: content.body_has(needle)
     return lambda entry, content: needle in content.headers() or content.body_has(needle)
+
+
+def _needles(key: keys.Key) -> Iterator[str]:
+    match key:
+        case keys.Text():
+            yield _needle(key.text)
+        case keys.Not():
+            yield from _needles(key.key)
+        case keys.Or():
+            yield from _needles(key.left)
+            yield from _needles(key.right)
+        case keys.And():
+            for inner in key.keys:
+                yield from _needles(inner)
 
 
 def bare(uid: int) -> Entry:

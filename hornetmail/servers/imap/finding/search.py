@@ -12,7 +12,8 @@ from twisted.internet.threads import deferToThreadPool
 from hornetmail.core.folder import Entry, FolderError
 from hornetmail.mime.structure import Part
 from hornetmail.net.pump import Answer
-from hornetmail.servers.imap.match import Content, Match, Matcher, Need, bare
+from hornetmail.servers.imap.finding import large
+from hornetmail.servers.imap.finding.match import Content, Match, Matcher, Need, bare
 from hornetmail.servers.imap.view import View
 from hornetmail.wire.imap import commands as c
 from hornetmail.wire.imap.answers import Tagged
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 BATCH = 64
 HELD_BYTES = 4 << 20
-"""Message text held at a time, a single larger message aside."""
+"""Message text held at a time; larger messages are read in slices."""
 
 ALL = Returns(frozenset({"ALL"}))
 """What IMAP4rev2 answers where nothing else was asked for (RFC 9051 section 6.4.4)."""
@@ -156,6 +157,11 @@ async def _deep(session: ImapSession, view: View, matcher: Matcher, batch: list[
         contents = [(entry, Content(trees[entry.uid], b"")) for entry in batch]
         return await _judged(session, matcher, contents)
     found: list[int] = []
+    if matcher.need is Need.BODY:
+        found += await _large(
+            session, view, matcher, [(entry, trees[entry.uid]) for entry in batch if trees[entry.uid].end > HELD_BYTES]
+        )
+        batch = [entry for entry in batch if trees[entry.uid].end <= HELD_BYTES]
     group: list[tuple[int, int, int]] = []
     members: list[Entry] = []
     held = 0
@@ -172,6 +178,21 @@ async def _deep(session: ImapSession, view: View, matcher: Matcher, batch: list[
             members.append(entry)
             held += size
     return found
+
+
+async def _large(session: ImapSession, view: View, matcher: Matcher, some: list[tuple[Entry, Part]]) -> list[int]:
+    """Of messages that are not held, those that match."""
+    contents: list[tuple[Entry, Content]] = []
+    needles = matcher.needles()
+    for entry, tree in some:
+        try:
+            body = await view.folder.body(entry.uid)
+            header = await body.read(0, tree.body)
+            contents.append((entry, Content(tree, header, await large.found(session, body, tree, needles))))
+        except FolderError as error:
+            if error.code != "EXPUNGEISSUED":
+                raise
+    return await _judged(session, matcher, contents) if contents else []
 
 
 async def _judged(session: ImapSession, matcher: Matcher, contents: list[tuple[Entry, Content]]) -> list[int]:

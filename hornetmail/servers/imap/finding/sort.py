@@ -13,7 +13,7 @@ from hornetmail.mime.structure import Part, Summary
 from hornetmail.mime.subject import base_subject, casemapped
 from hornetmail.mime.threads import Threaded, by_references, in_order, ordered_subject, rendered
 from hornetmail.net.pump import Answer
-from hornetmail.servers.imap.search import BADCHARSET, answered, found
+from hornetmail.servers.imap.finding.search import BADCHARSET, answered, found
 from hornetmail.servers.imap.view import View
 from hornetmail.wire.imap import commands as c
 from hornetmail.wire.imap.search import watches
