@@ -406,7 +406,8 @@ class RecordLog:
     def drop(self, segment: int) -> None:
         """Remove a segment, durable on return, so that what was dropped first cannot outlive what was dropped later.
 
-        Dropping the one that is written to rolls. Raises KeyError, ValueError (records in it wait for their sync).
+        Dropping the one that is written to rolls. Called again after it failed, it goes on where it was. Raises KeyError, ValueError (records in it
+        wait for their sync), OSError.
         """
         one = self._segments[segment]
         if one.end != max(one.durable, HEADER_BYTES):
@@ -420,7 +421,8 @@ class RecordLog:
         del self._segments[segment]
 
     def set_aside(self, segment: int, place: Path) -> Path:
-        """Move a segment out of the log, into the directory ``place``, as it is; durable on return. It is not replayed any more. Raises as ``drop``."""
+        """Move a segment out of the log, into the directory ``place``, as it is; durable on return. It is not replayed any more. May be called again
+        when it failed, as ``drop``. Raises as that."""
         one = self._segments[segment]
         if one.end != max(one.durable, HEADER_BYTES):
             raise ValueError(f"segment {segment} has records that are not yet synced")
@@ -428,9 +430,14 @@ class RecordLog:
             self._active = None
         self._close(one)
         self._disk.make_directory(place)
-        self._disk.rename(self.directory / one.place.name, place / one.place.name)
+        before, after = self.directory / one.place.name, place / one.place.name
+        if after.exists() and not before.exists():
+            self._disk.sync_directory(place)
+            self._disk.sync_directory(self.directory)
+        else:
+            self._disk.rename(before, after)
         del self._segments[segment]
-        return place / one.place.name
+        return after
 
     def close(self) -> None:
         """Close files. What was not synced is forgotten."""

@@ -302,6 +302,33 @@ def test_drop_and_roll(tmp_path: Path) -> None:
     assert [payload for _, _, payload in seen] == [b"three"]
 
 
+@pytest.mark.parametrize("after", [0, 1])
+def test_what_went_and_could_not_be_synced_goes_again(tmp_path: Path, after: int) -> None:
+    """Would catch a segment that is gone, whose removal failed behind that: nobody could remove it again, or read it."""
+    disk = FaultyDisk()
+    log, _, _ = opened(tmp_path / "log", disk)
+    dropped = log.append(1, b"one").segment
+    log.sync()
+    log.roll()
+    aside = log.append(1, b"two").segment
+    log.sync()
+    name = log.name(aside)
+    log.roll()
+    disk.fail("sync_file", errno.EIO, times=1)
+    with pytest.raises(OSError):
+        log.drop(dropped)
+    log.drop(dropped)
+    # making the directory syncs first, then a rename syncs where it leads to and where it comes from
+    disk.fail("sync_file", errno.EIO, after=1 + after, times=1)
+    with pytest.raises(OSError):
+        log.set_aside(aside, tmp_path / "aside")
+    assert log.set_aside(aside, tmp_path / "aside") == tmp_path / "aside" / name
+    assert log.segments() == []
+    assert (tmp_path / "aside" / name).stat().st_size > HEADER_BYTES
+    log.close()
+    assert opened(tmp_path / "log")[1] == []
+
+
 class GroupSyncTests(TestCase):
     """Many callers, one sync."""
 

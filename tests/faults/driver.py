@@ -72,11 +72,14 @@ class _Life:
                 self.found.append(f"the scenario failed: {traceback.format_exc(limit=-3)}")
 
     async def end(self) -> None:
-        self.cut = self.house.network.dialled()
+        network = self.house.network
+        self.cut, before = network.dialled(), network.unheard
         try:
             await self.house.shut()
         except Exception as error:  # noqa: BLE001  the process ends with a message
             self.house.notes.append(f"the stop failed: {error!r}")
+        # What was under way may have dialled meanwhile, and then been given up, or be left to the end of the process.
+        self.cut = max(self.cut, network.unheard - before + network.dialled())
 
 
 def run(scenario: Scenario, template: Path, plan: Plan | None) -> Run:
@@ -171,8 +174,10 @@ def _second_copies(house: House, plan: Plan | None, cut: int) -> int:
     met = house.steps.met
     if plan is None or met is None:
         return 0
-    if plan.ending in DEATHS or plan.ending is Ending.CANCELLED:
+    if plan.ending in DEATHS:
         return house.steps.connections
+    if plan.ending is Ending.CANCELLED:
+        return max(house.steps.connections, cut)
     if house.queue_broken():
         # What was claimed before goes on, and may dial only now.
         return max(house.steps.connections, 1)

@@ -32,6 +32,8 @@ class Network:
         self._next = 40_000
         self._process: Process | None = None
         self.open: list[_Pair] = []
+        self.unheard = 0
+        """How many connections a process gave up with a peer's reply on the way."""
 
     def process(self, process: Process) -> None:
         """From now on this one lives."""
@@ -203,6 +205,8 @@ class End:
 
     def abortConnection(self) -> None:
         if not self.lost:
+            if self is self._pair.ends[0] and not self._pair.inside:
+                self._pair.network.unheard += bool(self.other.waiting)
             self.waiting.clear()
             self._closing = True
             self._pair.network.later(0, self._end, ConnectionLost())

@@ -60,6 +60,9 @@ class Sealer:
         self._leaves = holdings.leaves
         self._database = database
         self._lock = DeferredLock()
+        self._unleft: dict[int, int] = {}
+        """Segments whose packs, rows and leaves are where they belong, and which could not be removed: how many packs each became. Their records may be
+        gone already, so only the removal is tried again."""
 
     async def seal(self) -> int:
         """Seal every segment whose records are all indexed; the number of packs made. Raises MediumError, DiskFull, ArchiveError.
@@ -87,6 +90,9 @@ class Sealer:
         packs = 0
         for segment in segments:
             entries = self._staging.segments[segment]
+            if segment in self._unleft:
+                packs += await self._leave(segment)
+                continue
             if any(entry.outcome is None and entry.kind != Kind.EVENT for entry in entries):
                 return packs, True
             packs += await self._seal_segment(segment, list(entries))
@@ -116,9 +122,14 @@ class Sealer:
         run = self._run(entries)
         if run is not None:
             await self._in_thread(self._log_leaves, medium, run)
+        self._unleft[segment] = len(packs)
+        return await self._leave(segment)
+
+    async def _leave(self, segment: int) -> int:
+        """Remove a segment that has gone to the medium; how many packs it became."""
         await self._staging.alone(lambda: self._staging.leave(segment))
         self._staging.sealed(segment)
-        return len(packs)
+        return self._unleft.pop(segment)
 
     def _put(self, medium: IMedium, entries: Sequence[Staged], originals: dict[bytes, bytes]) -> list[SealedPack]:
         """In a thread: build, put, read back."""
