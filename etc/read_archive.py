@@ -261,10 +261,13 @@ def main():
     parser.add_argument("media", type=Path, nargs="+")
     for name, action, default in (("--paper", "append", []), ("--root", "append", []), ("--into", "store", Path("mails"))):
         parser.add_argument(name, type=Path, action=action, default=default)
-    chosen = parser.parse_args()
-    _ = chosen.paper or chosen.root or parser.error("the archive's key is missing: --paper key.txt, or --root archive-root.key")
+    keys = (
+        (chosen := parser.parse_args()).paper
+        or chosen.root
+        or parser.error("the key is missing: --paper key.txt, or --root FILE")
+    )
     try:
-        text = "\n".join(path.read_text(errors="replace") for path in chosen.paper or chosen.root)
+        text = "\n".join(path.read_text(errors="replace") for path in keys)
     except OSError as error:
         raise SystemExit(f"{error.filename}: {error.strerror}") from None
     plain = re.match(r"hornetmail-root-1 ([0-9a-f]{64}) ", text)

@@ -181,6 +181,7 @@ def test_paper_tells_nothing() -> None:
 
 @settings(max_examples=60)
 @example("¹")
+@example("\x1f")
 @given(st.text(max_size=400))
 def test_paper_takes_any_text(text: str) -> None:
     """Catches other exceptions than KeyTrouble on what people paste."""

@@ -255,8 +255,8 @@ def _blocks(text: str) -> list[list[list[str]]]:
             if body:
                 found.append(body)
             body = None
-        elif body is not None and stripped:
-            body.append(stripped.split())
+        elif body is not None and (words := stripped.split()):
+            body.append(words)
     if body:
         # It was cut off before its end; what is missing is said by whoever reads its lines.
         found.append(body)
