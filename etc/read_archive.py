@@ -261,9 +261,7 @@ def main():
     parser.add_argument("media", type=Path, nargs="+")
     for name, action, default in (("--paper", "append", []), ("--root", "append", []), ("--into", "store", Path("mails"))):
         parser.add_argument(name, type=Path, action=action, default=default)
-    keys = (
-        (chosen := parser.parse_args()).paper or chosen.root or parser.error("the key is missing: --paper FILE, or --root FILE")
-    )
+    keys = (chosen := parser.parse_args()).paper or chosen.root or parser.error("the key is missing: --paper or --root FILE")
     try:
         text = "\n".join(path.read_text(errors="replace") for path in keys)
     except OSError as error:
