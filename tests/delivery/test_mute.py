@@ -45,6 +45,26 @@ class Mute(TestCase):
         self.steps.quiet(3600)
         assert not self.steps.unfinished()
 
+    def test_what_never_came_so_far(self) -> None:
+        """Would catch attempts that did not reach the primary and count as silence of it: a copy that was in flight twice, after an outage of hours,
+        stayed in INBOX although the primary answers."""
+        domain = self.steps.directory.served[0]
+        self.steps.directory.served[0] = msgspec.structs.replace(domain, failover=Failover.MANUAL)
+        self.steps.start()
+        self.steps.send("alice", archive=False)
+        self.steps.pass_by(1)
+        self.steps.server.up = False
+        self.steps.pass_by(DAY, 60.0)
+        assert max(row.attempts for row in self.steps.queue.all(RowKind.DRAIN)) > 5
+        before = self.copies()
+        self.steps.server.up = True
+        while self.copies() < before + 4:
+            self.steps.pass_by(60)
+        self.steps.server.mute = False
+        self.steps.quiet(DAY)
+        assert not self.steps.queue.all(RowKind.DRAIN, RowState.STUCK)
+        assert not self.steps.unfinished()
+
     def test_in_an_outage(self) -> None:
         """The same of the messages that a primary in an emergency is offered, one after the other, to see whether it is well."""
         self.steps.start()

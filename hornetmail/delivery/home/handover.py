@@ -76,6 +76,9 @@ class HandOver:
         self._copies = copies
         self._returned = returned
         self._suspect = suspect
+        self._unheard: dict[int, int] = {}
+        """How often the primary took a copy's final dot and did not answer it, by row, in the life of this process. Attempts that our own end cut off,
+        or that never came so far, say nothing of the primary."""
 
     async def hand(self, message: Message, row: Row, *, sweeping: bool, trial: bool = False) -> Result:
         """One claimed copy. What became of it is known to ``Record`` on return; cancelled, it stays claimed, and is taken back as after a crash.
@@ -96,6 +99,7 @@ class HandOver:
         except Exception as error:  # noqa: BLE001 - a fault of ours: the copy stays and is tried again
             return await self._not_begun(row, error)
         if found is None:
+            self._unheard.pop(row.id, None)
             reason = "removed from INBOX before it was drained (C6)"
             await self._record.put([Settled(row.id, RowState.REMOVED, row.last, reason=reason)])
             return Result.GONE
@@ -176,6 +180,10 @@ class HandOver:
     ) -> tuple[Deferred[None], Result]:
         """Puts it on record; the answer fires as ``Record.put``'s does."""
         told = row.delay_told
+        if verdict.outcome is Outcome.UNCERTAIN:
+            self._unheard[row.id] = self._unheard.get(row.id, 0) + 1
+        elif verdict.outcome is not Outcome.DEFERRED:
+            self._unheard.pop(row.id, None)
         if verdict.outcome is Outcome.DELIVERED:
 
             def home() -> None:
@@ -184,10 +192,12 @@ class HandOver:
                 self._ground.bus.publish(WentHome(self._ground.name(domain_of(row.address)), copy.mailbox, True))
 
             return self._record.put([Settled(row.id, RowState.HOME, verdict, delay_told=told)], home), Result.HOME
-        if verdict.outcome is Outcome.FAILED or self._is_hopeless(row, verdict):
+        # Time and again a primary that takes the final dot and does not answer it: each further attempt is one more copy in somebody's mailbox (rule 11).
+        hopeless = verdict.outcome is Outcome.UNCERTAIN and self._unheard[row.id] >= self._suspect
+        if verdict.outcome is Outcome.FAILED or hopeless:
             reason = f"the primary refused it: {verdict.reply}"
-            if verdict.outcome is Outcome.UNCERTAIN:
-                reason = f"the primary may have it, {row.attempts} times by now, but never says so: {verdict.reply}"
+            if hopeless:
+                reason = f"the primary may have it, {self._unheard[row.id]} times by now, but never says so: {verdict.reply}"
 
             def stuck() -> None:
                 self._copies.let_go(copy, KEYWORD, reason)
@@ -208,11 +218,6 @@ class HandOver:
         if wide:
             return put, Result.UNAVAILABLE
         return put, Result.DEFERRED if breadth is outage.Breadth.RECIPIENT else Result.LATER
-
-    def _is_hopeless(self, row: Row, verdict: Verdict) -> bool:
-        """Time and again a primary that takes the final dot and does not answer it: each further attempt is one more copy in somebody's mailbox (rule 11)."""
-        again = row.last is not None and row.last.outcome is Outcome.UNCERTAIN
-        return again and verdict.outcome is Outcome.UNCERTAIN and row.attempts >= self._suspect
 
     def _back(self, row: Row, verdict: Verdict) -> Settled:
         return Settled(row.id, RowState.QUEUED, verdict, self._retry.again(row), delay_told=row.delay_told)
