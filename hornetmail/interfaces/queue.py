@@ -20,6 +20,9 @@ class IShare(Interface):
     def room(destination: str, taking: Mapping[str, int] = ...) -> int:
         """How many messages more it may have under way, if these, by destination, are taken besides."""
 
+    def kept_waiting() -> None:
+        """A claim left rows that are due, for lack of room: whoever claims looks again when an attempt ends."""
+
 
 class IQueue(Interface):
     """The spool: a message is in it from its 250 until all its rows are done and it is archived."""

@@ -140,6 +140,10 @@ class _Share:
 
     def __init__(self, rooms: dict[str, int]) -> None:
         self.rooms = rooms
+        self.waits = False
+
+    def kept_waiting(self) -> None:
+        self.waits = True
 
     def destination(self, domain: str, address: str) -> str:
         return address.partition("@")[2]
@@ -227,6 +231,18 @@ class ByTime(SynchronousTestCase):
         assert self.pop(10.0, 1, share=share) == ([2], False)
         assert self.pop(10.0, share=share) == ([3], False)
         assert self.dues._aside == {}
+
+    def test_who_waits_for_room_is_told_of(self) -> None:
+        """Would catch rows that nobody comes back for: what came back found exactly the room there was, so nothing was refused in that claim, others
+        still waited, and the attempts that ended before it was recorded were the last. A burst to one primary came to rest with a part of it queued."""
+        share = _Share({"slow.test": 0})
+        self.queue(*(row(number, number, address="a@slow.test") for number in range(1, 6)))
+        assert self.pop(10.0, share=share) == ([], False)
+        share.rooms["slow.test"] = 2
+        for left in (True, True, False):
+            share.waits = False
+            assert self.pop(10.0, share=share)[0]
+            assert share.waits is left
 
     def test_nothing_is_left_of_what_was_put_off(self) -> None:
         """Would catch a set that grows with each back-off, and a row that is told of at a time that it had before."""

@@ -44,6 +44,8 @@ class Share:
     def destination(self, domain: str, address: str) -> str:
         return address.rpartition("@")[2]
 
+    def kept_waiting(self) -> None: ...
+
     def room(self, destination: str, taking: Any = MappingProxyType({})) -> int:
         return 0 if destination == self._full else 3 - int(taking.get(destination, 0))
 

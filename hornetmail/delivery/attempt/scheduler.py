@@ -50,6 +50,10 @@ class Share:
         self.denied = self.denied or left <= 0
         return left
 
+    def kept_waiting(self) -> None:
+        """See IShare."""
+        self.denied = True
+
     def take(self, goal: str) -> None:
         """A message goes under way there."""
         self._busy[goal] = self._busy.get(goal, 0) + 1

@@ -111,6 +111,9 @@ class Dues:
                         self.drop(other)
             for goal in [goal for goal, fits in goals.items() if fits]:
                 used[goal] = used.get(goal, 0) + 1
+        if share is not None and self._aside:
+            # Also when all that came back found room: attempts that end before these begin would be the last that anybody hears of.
+            share.kept_waiting()
         return list(taken.values()), cut or passes <= 0
 
     def _fits(self, share: IShare, row: LiveRow, used: dict[str, int], goals: dict[str, bool]) -> bool:
