@@ -100,6 +100,8 @@ class Finer(KeptCase):
 
     async def test_uncertain_is_never_kept(self) -> None:
         """Rule 1: the primary may have it, and the recipient's mailbox is full by now: a marked copy, not another hand-over later."""
+        # The next attempt must not come before the primary was told that the mailbox is full.
+        self.settings = msgspec.structs.replace(SLOW_MACHINE, backoff=Backoff(first=2, ceiling=2))
         await self.build(portal_on=PortalOn.OUTAGE)
         self.primary.script.drop = {"DOT"}
         self.portal.fail = OSError("disk")
