@@ -106,8 +106,9 @@ class Finer(KeptCase):
         self.primary.script.drop = {"DOT"}
         self.portal.fail = OSError("disk")
         await self.send("bob@example.test")
-        await self.until(lambda: any(s.state is RowState.QUEUED for s in self.queue.settled), "it was deferred")
+        await self.until(lambda: self.primary.accepted, "the primary has it")
         self.primary.script.full, self.primary.script.drop = {"bob@example.test"}, set()
+        await self.until(lambda: any(s.state is RowState.QUEUED for s in self.queue.settled), "it was deferred")
         self.portal.fail = None
         await self.until(lambda: self.portal.inbox(2), "a copy is in the portal")
         self.flushLoggedErrors(OSError)

@@ -146,7 +146,10 @@ class Recipients(WorldCase):
 class Tarpit(WorldCase):
     """A primary that keeps back its answer about unknown recipients (Exchange: 5 s; here 0.4 s, and 0.1 s of patience), and answers its probes."""
 
-    settings = msgspec.structs.replace(QUICK, patience=Patience(quick=0.1, long=2.0), sweep=0.1)
+    # A busy machine needs more than a third of a second to connect: that would be a sign of an outage.
+    settings = msgspec.structs.replace(
+        QUICK, patience=Patience(quick=0.1, long=2.0), sweep=0.1, timeouts=msgspec.structs.replace(QUICK.timeouts, connect=5.0)
+    )
 
     async def ready(self, **domain: object) -> None:
         await self.build(**domain)  # type: ignore[arg-type]
