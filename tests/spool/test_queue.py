@@ -290,6 +290,10 @@ class QueueTests(Base):
 
         class Two:
             rooms = {"slow.test": 2}
+            waits = False
+
+            def kept_waiting(self) -> None:
+                self.waits = True
 
             def destination(self, domain: str, address: str) -> str:
                 return address.rpartition("@")[2]
@@ -311,8 +315,10 @@ class QueueTests(Base):
         share.rooms["slow.test"] = 0
         assert not await queue.claim(LATER, 100, never, (D,), share)
         share.rooms["slow.test"] = 3
+        share.waits = False
         again = await queue.claim(LATER - 1, 100, never, (D,), share)
         assert [claim.message.id for claim in again] == [message.id for message in slow[2:5]]
+        assert share.waits, "all that came back found room, and others wait on"
         last = await queue.claim(LATER - 1, 100, never, (D,), share)
         assert [claim.message.id for claim in last] == [slow[5].id, mixed.id]
 
