@@ -1,4 +1,4 @@
-"""Where threads come from: Twisted's and our own, unless the reactor that is handed in brings its own kind.
+"""Where threads come from: Twisted's pools and writers of our own, unless the reactor that is handed in brings its own kind.
 
 Every room that blocks has threads of its own, and asks for them here. A reactor with the methods of ``BringsThreads`` runs what blocks itself, in
 an order that it decides; the product's never does.
@@ -15,7 +15,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import blockingCallFromThread
 from twisted.python.threadpool import ThreadPool
 
-from hornetmail.disk.lean_pool import LeanPool
 from hornetmail.disk.writer_thread import WriterThread
 
 T = TypeVar("T")
@@ -33,7 +32,7 @@ class BringsThreads(Protocol):
 
 def thread_pool(reactor: Any, least: int, most: int, name: str) -> ThreadPool:
     """A pool, not yet started."""
-    return reactor.thread_pool(least, most, name) if isinstance(reactor, BringsThreads) else LeanPool(least, most, name)
+    return reactor.thread_pool(least, most, name) if isinstance(reactor, BringsThreads) else ThreadPool(least, most, name)
 
 
 def writer_thread(reactor: Any, name: str) -> WriterThread:
