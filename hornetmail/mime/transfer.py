@@ -16,6 +16,8 @@ PIECE_BYTES = 65_536
 
 _JUNK = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="))
 _PAD = re.compile(b"=+")
+_SOFT = re.compile(rb"=[ \t\r]++\n")
+"""A soft line end with what transports put behind it (RFC 2045 section 6.7, rule 3)."""
 
 
 def decoded(raw: bytes, encoding: str) -> bytes:
@@ -87,7 +89,7 @@ class _Quoted(Decoder):
             sign = data.rfind(b"=", max(0, len(data) - 3))
             end = sign if sign >= 0 else len(data)
         self._kept = data[end:]
-        return binascii.a2b_qp(data[:end])
+        return binascii.a2b_qp(_SOFT.sub(b"=\n", data[:end]))
 
     def end(self) -> bytes:
         return binascii.a2b_qp(self._kept)

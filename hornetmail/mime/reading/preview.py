@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from hornetmail.mime.charset import decode
+from hornetmail.mime.charset import decode, html_label
 from hornetmail.mime.structure import Part
-from hornetmail.mime.text import html_to_text
+from hornetmail.mime.reading.html import html_to_text
 from hornetmail.mime.transfer import decoded
 
 CHARACTERS = 200
@@ -41,7 +41,8 @@ def preview(part: Part, raw: bytes) -> str:
     data = decoded(raw, part.encoding)
     if len(raw) < part.end - part.body:
         data = _CUT.sub(b"", data)
-    text = decode(data, part.param("charset") or "")
+    label = part.param("charset") or ""
+    text = decode(data, html_label(data, label) if part.subtype == "HTML" else label)
     if part.subtype == "HTML":
         text = html_to_text(text)
     words = " ".join(text.split())
