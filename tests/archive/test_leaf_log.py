@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from hornetmail.archive.media.medium import Medium
@@ -102,6 +104,21 @@ def test_a_run_that_is_missing_in_the_middle(tmp_path: Path) -> None:
             opened(top)
 
 
+@pytest.mark.parametrize("field", ["size", "offset", "first"])
+def test_a_checkpoint_of_another_state(tmp_path: Path, field: str) -> None:
+    """Rule 17: would catch a tree that goes on from a checkpoint which says another thing than the run it names."""
+    filled(tmp_path, 300).close()
+    checkpoint = tmp_path / "leaves-checkpoint"
+    data = checkpoint.read_bytes()
+    names = ["size", "peaks", "segment", "number", "offset", "first"]
+    values = msgspec.msgpack.decode(data[8:-32])
+    values[names.index(field)] += -1 if field == "offset" else 1
+    changed = data[:8] + msgspec.msgpack.encode(values)
+    checkpoint.write_bytes(changed + hashlib.sha256(changed).digest())
+    with pytest.raises(ArchiveError, match="another run than that of leaf"):
+        opened(tmp_path)
+
+
 def test_set_aside(tmp_path: Path) -> None:
     """L3: would catch a log that is put aside and still believed, its index with it; or that is not there any more for whoever wants to look."""
     log = filled(tmp_path, 300)
@@ -113,9 +130,10 @@ def test_set_aside(tmp_path: Path) -> None:
     log.append(encode_run(0, LEAVES[50:60]))
     assert log.leaf(7) == LEAVES[57]
     assert log.hashes() == LEAVES[50:60]
-    log.set_aside("leaves-lost-too")
-    log.replay()
-    assert log.size == 0
+    for name in ("leaves-lost-too", "leaves-lost-thrice"):
+        log.set_aside(name)
+        log.replay()
+        assert log.size == 0, "and there is no checkpoint either"
 
 
 # -- what comes next
