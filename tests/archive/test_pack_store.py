@@ -6,7 +6,9 @@ import calendar
 import hashlib
 import time
 
+import msgspec
 import pytest
+import zstandard
 
 from hornetmail.archive.keys.keyring import KeyTrouble
 from hornetmail.archive.store.packs import (
@@ -152,6 +154,19 @@ def test_an_end_that_points_elsewhere() -> None:
             open_pack(resealed(pack.data, FOOTER.pack(near, key, digest, magic)), RING)
     with pytest.raises(KeyTrouble):
         open_pack(resealed(pack.data, FOOTER.pack(at, 999, digest, magic)), RING)
+
+
+@pytest.mark.parametrize("stated", [0, 2, 4])
+def test_a_trailer_of_other_records(stated: int) -> None:
+    """Rule 21: would catch a record put into a pack, or taken out of it, by somebody who has the key but not the index; or an error of ours in place of the pack being named as broken."""
+    pack = mixed(Group(1, 202702))
+    at, key, _, magic = FOOTER.unpack_from(pack.data, pack.size - FOOTER.size)
+    members = {"members": (*pack.members, pack.members[-1])[:stated]}
+    plain = zstandard.ZstdCompressor().compress(msgspec.msgpack.encode(members))
+    sealed = RING.seal(key).close(plain, b"hornetmail pack trailer 1" + pack.data[: HEADER.size])
+    data = resealed(pack.data[:at] + sealed + bytes(FOOTER.size), FOOTER.pack(at, key, bytes(32), magic))
+    with pytest.raises(PackBroken, match="holds other records"):
+        open_pack(data, RING)
 
 
 def test_a_pack_of_nothing() -> None:
