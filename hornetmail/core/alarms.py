@@ -52,6 +52,7 @@ KINDS = {
         Kind("archive-unreadable", "Mail is in the index by its headers only", Ends.SEEN),
         Kind("certificate", "The certificate of our doors ends or cannot be used"),
         Kind("bounce-held", "Bounces are held"),
+        Kind("delivery-unanswered", "A server takes mail and never says so"),
         Kind("disk-away", "A disk or medium cannot be reached"),
         Kind("disk-full", "A disk is nearly full"),
         Kind("dns-down", "A primary's name cannot be looked up"),
