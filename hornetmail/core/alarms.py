@@ -82,6 +82,7 @@ KINDS = {
         Kind("queue-older", "An older copy of the queue was put back", Ends.SEEN),
         Kind("recipients-damaged", "What was known of recipients was damaged", Ends.SEEN),
         Kind("store-broken", "A database is broken"),
+        Kind("store-locked", "Another program holds a database locked"),
         Kind("store-renewed", "A damaged database was made anew", Ends.SEEN),
         Kind("test", "A test", Ends.SEEN),
         Kind("verdict-unrecorded", "What became of deliveries cannot be recorded"),
