@@ -31,6 +31,7 @@ class MemorySafety:
 
     def __init__(self) -> None:
         self.set: list[tuple[str, str, dict[str, object], str]] = []
+        self.trouble = ""
         self.repaired: list[bool] = []
 
     async def backups(self) -> Sequence[BackupState]:
@@ -40,7 +41,7 @@ class MemorySafety:
         return now + 35 * DAY
 
     async def mirror(self) -> MirrorState | None:
-        return MirrorState(self.set[-1][0], self.set[-1][1], 0.0, "") if self.set else None
+        return MirrorState(self.set[-1][0], self.set[-1][1], 0.0, "", self.trouble) if self.set else None
 
     async def set_mirror(self, kind: str, place: str, options: Mapping[str, object], secret: str) -> None:
         if place == "/full":
@@ -77,7 +78,7 @@ class BackupsTest(TestCase):
         house.rooms_with(jobs=jobs, safety=self.safety)
 
     def test_page(self) -> None:
-        """Catches a mirror that cannot be set up from the panel, a secret that is shown, and a page for everybody."""
+        """Catches a mirror that cannot be set up from the panel, one that is not followed and nobody sees why, a secret that is shown, and a page for everybody."""
         browser = self.house.browser("admin@example.test")
         page = browser.get("/archive/backups")
         assert "No mirror is set up" in page.text
@@ -87,6 +88,9 @@ class BackupsTest(TestCase):
         page = browser.get("/archive/backups")
         assert "//nas/mirror" in page.text
         assert "pass-word-7" not in page.text
+        assert "does not follow" not in page.text
+        self.safety.trouble = "another installation follows into //nas/mirror"
+        assert "another installation follows into //nas/mirror" in browser.get("/archive/backups").text
         browser.post("/archive/backups", {"csrf": page.token, "action": "mirror"})
         assert "done so" in browser.get("/archive/backups").text
         browser.post("/archive/backups", {"csrf": page.token, "action": "mirror-unset"})
