@@ -15,6 +15,7 @@ from zope.interface.verify import verifyObject
 from hornetmail.core.archive.archived import ArchiveError, BackupState, Finding, MirrorState
 from hornetmail.core.archive.statistics import DAY, DayOf, Sender, Statistics, Sum
 from hornetmail.core.served import Person, Role
+from hornetmail.disk.files import DiskFull
 from hornetmail.interfaces.safety import ISafety
 from hornetmail.runtime.jobs import Jobs, PlannedJob
 from hornetmail.web.api.archive import VerifyRequest
@@ -46,6 +47,8 @@ class MemorySafety:
     async def set_mirror(self, kind: str, place: str, options: Mapping[str, object], secret: str) -> None:
         if place == "/full":
             raise ArchiveError("it is medium 2 of this archive")
+        if place == "/no-room":
+            raise DiskFull(28, "medium 0 is full (/no-room)")
         if place == "relative":
             raise ValueError("an absolute path is needed")
         self.set.append((kind, place, dict(options), secret))
@@ -108,11 +111,12 @@ class BackupsTest(TestCase):
         assert self.house.browser("alice@example.test").get("/statistics").status == 403
 
     async def test_operations(self) -> None:
-        """Catches refusals that become a 500, and another tenant that sees or moves everybody's backups (rule 25)."""
-        for wrong, place in ((400, "relative"), (409, "/full")):
+        """Catches refusals, and a medium without room, that become a 500 or a number of the system's in place of which one it is, and another tenant that sees or moves everybody's backups (rule 25)."""
+        for wrong, place in ((400, "relative"), (409, "/full"), (503, "/no-room")):
             with pytest.raises(ApiError) as caught:
                 await self.house.api.call(ROOT, "mirror.set", MirrorPlace(place=place, kind="directory"))
             assert caught.value.status == wrong
+            assert place != "/no-room" or caught.value.text == "medium 0 is full (/no-room)"
         other = Caller(Person(9, "zoe@other.test", 2, (Role.ADMIN,), ("zoe@other.test",), "Zoe"))
         for name, request in (("backup.list", None), ("mirror.unset", None)):
             with pytest.raises(ApiError) as caught:

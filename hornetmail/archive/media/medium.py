@@ -10,6 +10,7 @@ All calls block and belong in threads. Names use ``/`` and only what every file 
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
 from collections.abc import Iterator, Sequence
 
@@ -17,6 +18,7 @@ import msgspec
 from zope.interface import Attribute, Interface, implementer
 
 from hornetmail.core.archive.archived import ArchiveError
+from hornetmail.disk.files import DiskFull
 
 IDENTITY = "medium"
 FORMAT = 1
@@ -342,6 +344,8 @@ class Medium:
             raise MediumTaken(f"another installation follows into {self.where} (its mark: {str(error)[:8]})") from None
         except PlaceAway as error:
             raise MediumAway(f"medium {self.number} is out of reach: {self.where}: {error}") from error
+        except DiskFull as error:
+            raise DiskFull(errno.ENOSPC, f"medium {self.number} is full ({self.where})") from error
         except PlaceLocked as error:
             raise MediumLocked(f"medium {self.number}: {error}") from None
         except PlaceTrouble as error:
