@@ -27,7 +27,7 @@ class Connection(Protocol):
         self.alive = True
         self.why = ""
         self.on_lost: Callable[[], None] | None = None
-        self._reactor = reactor
+        self.clock = reactor
         self._paused = False
         self._drain: Deferred[None] | None = None
         self._handshake: Deferred[None] | None = None
@@ -81,7 +81,7 @@ class Connection(Protocol):
             raise self._gone()
         if self._paused:
             self._drain = Deferred()
-            timer = self._reactor.callLater(timeout, lambda: self.fail(f"the text was not taken within {timeout:g} s"))
+            timer = self.clock.callLater(timeout, lambda: self.fail(f"the text was not taken within {timeout:g} s"))
             try:
                 await self._drain
             finally:
@@ -105,7 +105,7 @@ class Connection(Protocol):
     async def start_tls(self, creator: Any, timeout: float) -> None:
         """Handshake. Raises what ``_gone`` says."""
         self._handshake = Deferred()
-        timer = self._reactor.callLater(timeout, lambda: self.fail("the TLS handshake took too long"))
+        timer = self.clock.callLater(timeout, lambda: self.fail("the TLS handshake took too long"))
         self.transport.startTLS(creator)
         try:
             await self._handshake

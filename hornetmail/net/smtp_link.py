@@ -127,7 +127,7 @@ class Link(Connection):
             self._need = count
             self._timeout = timeout
             self._wait = Deferred(lambda _: self.fail("cancelled"))
-            self._timer = self._reactor.callLater(timeout, self._slow)
+            self._timer = self.clock.callLater(timeout, self._slow)
             await self._wait
         replies, self._replies = self._replies[:count], self._replies[count:]
         return replies

@@ -106,11 +106,6 @@ class ClientExchange:
             return b""
         raise SASLError("a challenge that nobody expects")
 
-    def confirm(self, data: bytes) -> None:
-        """What came along with the OK, which some servers make their last challenge. Raises SASLError."""
-        if not self.proved:
-            self.step(data)
-
     def _server_first(self, challenge: bytes) -> Derive:
         match = _SERVER_FIRST.fullmatch(challenge)
         if match is None or not match["nonce"].startswith(self._nonce) or len(match["nonce"]) == len(self._nonce):
