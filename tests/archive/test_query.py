@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from hornetmail.archive.index.query import All, Any, Marked, Not, Query, Words, parse_query, tokens
 from hornetmail.core.archive.archived import QueryError
 
-
 NOW = 1_795_867_200.0
 """2026-11-28 12:00 UTC, a Saturday."""
 
@@ -25,7 +24,10 @@ MIDNIGHT = NOW - DAY / 2
         ('"a b" c*', Query((Words("a b"), Words("c", prefix=True)))),
         ("from:bob@x.test", Query((Words("bob@x.test", "from"),))),
         ('subject:"a b"', Query((Words("a b", "subject"),))),
-        ("Betreff:a von:b an:c Anhang:d", Query((Words("a", "subject"), Words("b", "from"), Words("c", "to"), Words("d", "attachment")))),
+        (
+            "Betreff:a von:b an:c Anhang:d",
+            Query((Words("a", "subject"), Words("b", "from"), Words("c", "to"), Words("d", "attachment"))),
+        ),
         ("-a to:b", Query((Not(Words("a")), Words("b", "to")))),
         ("a OR b c", Query((Any((Words("a"), Words("b"))), Words("c")))),
         ("a OR b OR -c", Query((Any((Words("a"), Words("b"), Not(Words("c")))),))),

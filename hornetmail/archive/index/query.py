@@ -50,7 +50,9 @@ NAMES: dict[str, str] = {
 
 _OR = frozenset({"OR", "ODER", "|", "||"})
 _AND = frozenset({"AND", "UND", "&&"})
-_PIECE = re.compile(r'\s*(?:(?P<open>-?\()|(?P<close>\))|(?P<minus>-?)(?:(?P<name>\w+)(?P<sign>[:<>]))?(?P<value>"[^"]*"\*?|"[^"]*$|[^\s"()]+)?)')
+_PIECE = re.compile(
+    r'\s*(?:(?P<open>-?\()|(?P<close>\))|(?P<minus>-?)(?:(?P<name>\w+)(?P<sign>[:<>]))?(?P<value>"[^"]*"\*?|"[^"]*$|[^\s"()]+)?)'
+)
 _SIZE = re.compile(r"(\d{1,15})\s*([kKmMgG]?)[bB]?")
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _YES = frozenset({"yes", "true", "1", "ja", "oui", "si", "sí"})
@@ -202,7 +204,7 @@ class _Reader:
             whole = term.removeprefix("-") if excluded else term
             # a name that is none and quoted words behind it are both words
             return _words(term, "", whole if not value.startswith('"') or not sign else f"{found['name']} {value.strip(chr(34))}")
-        if value.startswith('"') and not value.rstrip("*").endswith('"') or value == '"':
+        if (value.startswith('"') and not value.rstrip("*").endswith('"')) or value == '"':
             raise QueryError(f"{term}: the quotation mark is not closed")
         if name in FIELDS:
             if not tokens(value):
@@ -263,7 +265,7 @@ def _all(nodes: Sequence[Node]) -> Node | None:
 
 
 def _words(term: str, field: str, value: str) -> Node | None:
-    if value.startswith('"') and not value.rstrip("*").endswith('"') or value == '"':
+    if (value.startswith('"') and not value.rstrip("*").endswith('"')) or value == '"':
         raise QueryError(f"{term}: the quotation mark is not closed")
     prefix = value.endswith("*")
     bare = value.strip('"*')

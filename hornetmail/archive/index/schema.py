@@ -11,10 +11,10 @@ import hashlib
 
 import msgspec
 
+from hornetmail.core.archive.words import for_index
 from hornetmail.core.mail.address import key_of
 from hornetmail.db.engines import Cursor
 from hornetmail.db.migrate import Migration
-from hornetmail.core.archive.words import for_index
 from hornetmail.mime.reading.files import extension
 from hornetmail.mime.reading.mail import MailText, Named
 
@@ -348,7 +348,9 @@ def rights_of(tenant: int, text: MailText, people: People, direction: str, *, sp
     return " ".join(tokens)
 
 
-def put_text(cursor: Cursor, month: int, place: int, tenant: int, text: MailText, people: People, direction: str, *, spam: bool) -> None:
+def put_text(
+    cursor: Cursor, month: int, place: int, tenant: int, text: MailText, people: People, direction: str, *, spam: bool
+) -> None:
     """Put a mail's full text into its month's table, which is made if need be."""
     form = make_month(cursor, month)
     names = FORMS[form]

@@ -7,21 +7,83 @@ from hornetmail.mime.structure import Part
 
 _TEXTS = frozenset(
     (
-        *("txt", "text", "csv", "tsv", "log", "md", "rst", "ics", "vcs", "vcf", "json", "xml", "yaml", "yml", "ini", "conf", "cfg", "sql"),
+        *(
+            "txt",
+            "text",
+            "csv",
+            "tsv",
+            "log",
+            "md",
+            "rst",
+            "ics",
+            "vcs",
+            "vcf",
+            "json",
+            "xml",
+            "yaml",
+            "yml",
+            "ini",
+            "conf",
+            "cfg",
+            "sql",
+        ),
         *("tex", "srt", "diff", "patch", "ldif", "asc", "py", "c", "h", "java", "js", "sh", "bat", "css", "htm", "html", "xhtml"),
     )
 )
 _TEXT_TYPES = frozenset(
     (
-        *("APPLICATION/JSON", "APPLICATION/XML", "APPLICATION/XHTML+XML", "APPLICATION/ICS", "APPLICATION/CSV", "APPLICATION/X-CSV"),
+        *(
+            "APPLICATION/JSON",
+            "APPLICATION/XML",
+            "APPLICATION/XHTML+XML",
+            "APPLICATION/ICS",
+            "APPLICATION/CSV",
+            "APPLICATION/X-CSV",
+        ),
         *("APPLICATION/SQL", "APPLICATION/YAML", "APPLICATION/X-YAML", "MESSAGE/DELIVERY-STATUS", "MESSAGE/FEEDBACK-REPORT"),
         *("MESSAGE/DISPOSITION-NOTIFICATION", "MESSAGE/PARTIAL", "MESSAGE/EXTERNAL-BODY", "MESSAGE/GLOBAL-DELIVERY-STATUS"),
     )
 )
 _HELD = frozenset(
     (
-        *("pdf", "doc", "docx", "docm", "dot", "dotx", "xls", "xlsx", "xlsm", "xlsb", "ppt", "pptx", "pps", "ppsx", "odt", "ods", "odp"),
-        *("rtf", "epub", "msg", "pst", "zip", "tar", "gz", "tgz", "7z", "rar", "pages", "numbers", "key", "xps", "djvu", "vsd", "vsdx"),
+        *(
+            "pdf",
+            "doc",
+            "docx",
+            "docm",
+            "dot",
+            "dotx",
+            "xls",
+            "xlsx",
+            "xlsm",
+            "xlsb",
+            "ppt",
+            "pptx",
+            "pps",
+            "ppsx",
+            "odt",
+            "ods",
+            "odp",
+        ),
+        *(
+            "rtf",
+            "epub",
+            "msg",
+            "pst",
+            "zip",
+            "tar",
+            "gz",
+            "tgz",
+            "7z",
+            "rar",
+            "pages",
+            "numbers",
+            "key",
+            "xps",
+            "djvu",
+            "vsd",
+            "vsdx",
+        ),
     )
 )
 """Names of files whose words lie in them in another form."""
@@ -56,12 +118,16 @@ def is_text(part: Part, name: str) -> bool:
 
 def is_message(part: Part, name: str) -> bool:
     """Whether the bytes of this leaf are a mail."""
-    return (part.type, part.subtype) in (("MESSAGE", "RFC822"), ("MESSAGE", "GLOBAL"), ("MESSAGE", "NEWS")) or extension(name) == "eml"
+    return (part.type, part.subtype) in (("MESSAGE", "RFC822"), ("MESSAGE", "GLOBAL"), ("MESSAGE", "NEWS")) or extension(
+        name
+    ) == "eml"
 
 
 def holds_words(part: Part, name: str) -> bool:
     """Whether people would expect to find what is in it, though it is no text."""
     kind = f"{part.type}/{part.subtype}"
-    return kind in _HELD_TYPES or kind.startswith(("APPLICATION/VND.OPENXML", "APPLICATION/VND.OASIS", "APPLICATION/VND.MS-")) or (
-        extension(name) in _HELD
+    return (
+        kind in _HELD_TYPES
+        or kind.startswith(("APPLICATION/VND.OPENXML", "APPLICATION/VND.OASIS", "APPLICATION/VND.MS-"))
+        or (extension(name) in _HELD)
     )

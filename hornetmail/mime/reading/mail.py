@@ -35,7 +35,19 @@ _MAX_ADDRESSES = 5_000
 _MAX_OVERFLOW = 1 << 20
 _WANTED = frozenset(
     (
-        *(b"subject", b"from", b"sender", b"reply-to", b"to", b"cc", b"bcc", b"date", b"message-id", b"in-reply-to", b"references"),
+        *(
+            b"subject",
+            b"from",
+            b"sender",
+            b"reply-to",
+            b"to",
+            b"cc",
+            b"bcc",
+            b"date",
+            b"message-id",
+            b"in-reply-to",
+            b"references",
+        ),
         *(b"resent-from", b"resent-sender", b"resent-to", b"resent-cc", b"resent-bcc", b"resent-message-id"),
         *(b"list-id", b"list-post", b"keywords", b"comments", b"organization", b"thread-topic", b"apparently-to"),
     )
@@ -96,7 +108,10 @@ def read_mail(raw: bytes, *, lines: bool = False) -> MailText:
     label = reading.label
     subjects = [clean(decode_text(value, label)) for value in head.get(b"subject", ())]
     senders = _all(head, (b"from", *_SENDERS), label)
-    to, cc, bcc = (_all(head, names, label) for names in ((b"to", b"resent-to", b"apparently-to"), (b"cc", b"resent-cc"), (b"bcc", b"resent-bcc")))
+    to, cc, bcc = (
+        _all(head, names, label)
+        for names in ((b"to", b"resent-to", b"apparently-to"), (b"cc", b"resent-cc"), (b"bcc", b"resent-bcc"))
+    )
     text, attached = reading.done()
     return MailText(
         subject=subjects[0] if subjects else "",
@@ -187,7 +202,9 @@ class _Reading:
         """The text of a part, what it says if ``into`` is None."""
         label = part.param("charset") or ""
         text = decode(data, html_label(data, label) if part.subtype == "HTML" else label)
-        if part.subtype == "HTML" or (part.type != "TEXT" and text[:200].lstrip().lower().startswith(("<!doctype html", "<html"))):
+        if part.subtype == "HTML" or (
+            part.type != "TEXT" and text[:200].lstrip().lower().startswith(("<!doctype html", "<html"))
+        ):
             said = html_to_text(text, lines=self._lines)
             (self._html if into is None else into).append(said)
             if not self._lines:
@@ -295,7 +312,9 @@ def _all(head: Head, names: tuple[bytes, ...], label: str) -> tuple[Named, ...]:
 
 def _listed(value: bytes, label: str) -> list[Named]:
     return [
-        Named(clean(decode_text(one.name or b"", label)), clean(to_text(one.mailbox + b"@" + one.host if one.host else one.mailbox)))
+        Named(
+            clean(decode_text(one.name or b"", label)), clean(to_text(one.mailbox + b"@" + one.host if one.host else one.mailbox))
+        )
         for one in addresses(value)
         if one.mailbox is not None and one.host is not None
     ]
