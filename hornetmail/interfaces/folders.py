@@ -98,3 +98,23 @@ class IFolder(Interface):
 
     def append(flags: Collection[str], date: float | None) -> IDeposit:
         """A new message; ``commit()`` answers ``Copied``."""
+
+
+class IMountedTree(IFolderTree):
+    """A tree beside the own folders, which may be out of reach while they are not."""
+
+    def word() -> str:
+        """Why nothing is shown, to be told once; ``""`` for nothing new."""
+
+
+class IIndexedFolder(IFolder):
+    """A folder of any size that an index answers for, and that nobody can change: all its messages are read, and bear no other flags."""
+
+    async def uids() -> Sequence[int]:
+        """Of all messages, in order, without their entries."""
+
+    async def narrowed(key: Any, now: float) -> Any:
+        """A ``hornetmail.wire.imap.search.Key`` with the UIDs in place of all that the index answers. ``now``: Unix seconds."""
+
+    def trouble() -> str:
+        """What could not be read since this was asked last, and why; ``""`` for nothing."""

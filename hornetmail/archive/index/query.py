@@ -24,7 +24,8 @@ _FIELDS = frozenset({"from", "to", "subject"})
 
 
 class Words(msgspec.Struct, frozen=True, gc=False):
-    """Words that stand one after the other, as written. ``field``: ``""`` (anywhere), from, to or subject. ``prefix``: the last is a
+    """Words that stand one after the other, as written. ``field``: ``""`` (anywhere), from, to or subject; mail programs
+    ask for the body alone too. ``prefix``: the last is a
     beginning."""
 
     text: str

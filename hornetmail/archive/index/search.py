@@ -65,21 +65,21 @@ def _any(found: Sequence[str]) -> str:
     return f"rights : ({' OR '.join(quoted(token) for token in found)})"
 
 
-def rights_expression(scope: Scope) -> str | None:
-    """What restricts a search to a scope; None if the scope sees nothing."""
+def rights_expression(scope: Scope, ways: str = "sro") -> str | None:
+    """What restricts a search to a scope; None if the scope sees nothing. ``ways``: of the own mail what one sent, received, or owns (``right_token``)."""
     terms = []
     if scope.tenant:
         terms.append(_any([right_token("t", str(scope.tenant))]))
     if scope.addresses is not None:
         if not scope.addresses:
             return None
-        terms.append(_any([right_token(letter, key) for key in sorted(scope.addresses) for letter in "sro"]))
+        terms.append(_any([right_token(letter, key) for key in sorted(scope.addresses) for letter in ways]))
     return " AND ".join(f"({term})" for term in terms) if terms else _any([ANY])
 
 
-def expression(scope: Scope, query: Query) -> str | None:
-    """The whole FTS5 expression of a query within a scope; None if the scope sees nothing. Raises QueryError."""
-    rights = rights_expression(scope)
+def expression(scope: Scope, query: Query, ways: str = "sro") -> str | None:
+    """The whole FTS5 expression of a query within a scope (``ways``: see ``rights_expression``); None if the scope sees nothing. Raises QueryError."""
+    rights = rights_expression(scope, ways)
     if rights is None:
         return None
     needed = [rights]
@@ -97,13 +97,13 @@ def expression(scope: Scope, query: Query) -> str | None:
 
 def _term(scope: Scope, words: Words) -> str:
     phrase = quoted(words.text, prefix=words.prefix)
-    columns = {"": ["sender", "recipients"], "from": ["sender"], "to": ["recipients"], "subject": []}[words.field]
+    columns = {"": ["sender", "recipients"], "from": ["sender"], "to": ["recipients"], "subject": [], "body": []}[words.field]
     if words.field in ("", "subject"):
         if scope.subjects or scope.content:
             columns.append("subject")
         elif words.field:
             raise QueryError("subject: subjects are not searchable with these rights")
-    if not words.field and scope.content:
+    if words.field in ("", "body") and scope.content:
         columns.append("body")
     reaches_recipients = "recipients" in columns
     if reaches_recipients and scope.all_recipients:

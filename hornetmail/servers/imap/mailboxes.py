@@ -42,7 +42,7 @@ async def create(session: ImapSession, command: c.Create) -> Answer:
     """CREATE, with USE."""
     if len(command.use) > 1 or any(use.upper() not in USES for use in command.use):
         raise FolderError("USEATTR", "No mailbox can be made for this use")
-    tree, inner = session.mounts.locate(_checked(command.mailbox))
+    tree, inner = session.mounts.locate_new(_checked(command.mailbox))
     if command.use:
         await tree.create(inner, USES[command.use[0].upper()])
     else:
@@ -63,7 +63,7 @@ async def delete(session: ImapSession, command: c.Delete) -> Answer:
 async def rename(session: ImapSession, command: c.Rename) -> Answer:
     """RENAME."""
     tree, old = session.mounts.locate(command.old)
-    target, new = session.mounts.locate(_checked(command.new))
+    target, new = session.mounts.locate_new(_checked(command.new))
     if target is not tree:
         raise FolderError("CANNOT", "Mailboxes cannot be moved there")
     if new.startswith(old + DELIMITER):
@@ -102,7 +102,7 @@ async def _status_line(session: ImapSession, name: str, items: Sequence[str], fo
         "HIGHESTMODSEQ": figures.modseq,
     }
     if "DELETED" in items:
-        values["DELETED"] = await _deleted(session, await folder.entries())
+        values["DELETED"] = 0 if folder.info.readonly else await _deleted(session, await folder.entries())
     if folder.info.object:
         values["MAILBOXID"] = f"({folder.info.object})"
     told = " ".join(f"{item} {values[item]}" for item in items if item in values)
@@ -129,7 +129,8 @@ async def listing(session: ImapSession, command: c.Listing) -> Answer:
     folders = await session.mounts.folders()
     if wanted.subscriptions:
         folders = _with_subscriptions(folders, await session.mounts.subscriptions())
-    lines = [session.condstore()] if "HIGHESTMODSEQ" in command.status else []
+    lines = [b"* NO [UNAVAILABLE] %b\r\n" % word.encode("ascii", "replace") for word in session.mounts.words()]
+    lines += [session.condstore()] if "HIGHESTMODSEQ" in command.status else []
     parents = _parents(folders)
     fitting = await _fitting(session, wanted, folders)
     above = _above_chosen(folders, wanted, frozenset()) if wanted.recursive else frozenset()
