@@ -305,11 +305,14 @@ def seen_since(cursor: Cursor, mailbox: int, tree: str) -> tuple[bytes, int] | N
 
 
 def see(cursor: Cursor, mailbox: int, tree: str, tenant: int, rights: bytes, now: float) -> int:
-    """Since when these are that person's rights. Others than before: from now, and later than before."""
+    """Since when these are that person's rights. Others than before: from now, and later than any UIDVALIDITY that was told before."""
     known = seen_since(cursor, mailbox, tree)
     if known is not None and known[0] == rights:
         return known[1]
-    since = max(int(now), known[1] + 1) if known is not None else 0
+    since = 0
+    if known is not None:
+        (anew,) = cursor.execute("SELECT coalesce(sum(anew), 0) FROM folder").fetchone()
+        since = max(int(now), max(begin_uids(cursor, now), known[1]) + anew + 1)
     cursor.execute(
         "INSERT INTO viewer (mailbox, tree, tenant, rights, since) VALUES (?, ?, ?, ?, ?)"
         " ON CONFLICT (mailbox, tree) DO UPDATE SET tenant = excluded.tenant, rights = excluded.rights, since = excluded.since",

@@ -69,33 +69,20 @@ class Copying:
         return Copied(0, (), ())
 
     async def _kept(self, rows: Sequence[Row], folder: IFolder) -> Copied:
-        done: list[Copied] = []
+        deposits: list[IDeposit] = []
         try:
             for row in rows:
-                done.append(await self._one(row, folder))
-        except BaseException:
-            uids = [uid for copied in done for uid in copied.targets]
-            if uids:
-                await folder.store(uids, add=("\\Deleted",))
-                await folder.expunge(uids)
-            raise
-        if not done or not done[0].uidvalidity:
-            return Copied(0, (), ())
-        targets = tuple(uid for copied in done for uid in copied.targets)
-        return Copied(done[0].uidvalidity, tuple(row.uid for row in rows), targets)
-
-    async def _one(self, row: Row, folder: IFolder) -> Copied:
-        deposit: IDeposit = folder.append(("\\Seen",), row.received)
-        try:
-            body: IBody = await self._site.texts.body(self._scope, row)
-            async for piece in body.chunks():
-                await deposit.write(piece)
-            copied: Copied = await deposit.commit()
+                deposits.append(folder.append(("\\Seen",), row.received))
+                body: IBody = await self._site.texts.body(self._scope, row)
+                async for piece in body.chunks():
+                    await deposits[-1].write(piece)
         except BaseException as error:
-            await deposit.abort()
+            for deposit in deposits:
+                await deposit.abort()
             if isinstance(error, (ArchiveError, Refused)):
                 raise reason(error) from error
             if isinstance(error, KeyError):
                 raise FolderError("EXPUNGEISSUED", "Some of the messages have gone") from None
             raise
-        return copied
+        copied: Copied = await folder.commit(deposits)
+        return Copied(copied.uidvalidity, tuple(row.uid for row in rows), copied.targets)

@@ -20,7 +20,7 @@ from hornetmail.core.folder import Copied, Entry, FolderError, FolderInfo, Folde
 from hornetmail.core.served import Scope
 from hornetmail.db.engines import DatabaseError
 from hornetmail.interfaces.body import IBody, IDeposit
-from hornetmail.interfaces.folders import IFolderTree, IIndexedFolder
+from hornetmail.interfaces.folders import IFolder, IFolderTree, IIndexedFolder
 from hornetmail.mime.structure import Part
 from hornetmail.wire.imap.search import Key
 
@@ -247,7 +247,11 @@ class ArchiveFolder:
         """See IFolder. Raises FolderError NOPERM."""
         _refuse()
 
-    def append(self, flags: Collection[str], date: float | None) -> IDeposit:
+    def append(self, flags: Collection[str], date: float | None, frees: int = 0) -> IDeposit:
+        """See IFolder. Raises FolderError NOPERM."""
+        _refuse()
+
+    async def commit(self, deposits: Sequence[IDeposit], instead: tuple[IFolder, int] | None = None) -> Copied:
         """See IFolder. Raises FolderError NOPERM."""
         _refuse()
 
