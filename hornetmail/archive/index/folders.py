@@ -21,6 +21,7 @@ from hornetmail.archive.index.search import expression
 from hornetmail.core.mail.address import key_of
 from hornetmail.core.served import Scope
 from hornetmail.db.engines import Cursor
+from hornetmail.mime.text import Named
 
 RECEIVED = ("in", "internal")
 SENT = ("internal", "out")
@@ -79,7 +80,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
 
 class Wanted(msgspec.Struct, frozen=True, gc=False):
     """What is looked for in a folder. ``since`` (included), ``until``: of receipt; ``sent_since``, ``sent_until``: of the Date field, or of receipt where there is none; Unix seconds.
-    ``field``: the words must stand in the header's ``to`` or ``cc``, which the index does not tell apart."""
+    ``field``: the words must stand in the header's ``from``, ``to`` or ``cc``: the index puts the envelope's sender to the first, and does not tell the others apart."""
 
     words: Words | None = None
     since: float | None = None
@@ -247,9 +248,15 @@ def _named(cursor: Cursor, found: dict[int, int], field: str, words: Words) -> d
         some = places[at : at + 500]
         marks = ",".join("?" * len(some))
         for place, people in cursor.execute(f"SELECT place, people FROM mail WHERE place IN ({marks})", some).fetchall():
-            if any(_has(str(named), words) for named in getattr(people_decoder.decode(people), field)):
+            if any(_has(str(named), words) for named in _field(people_decoder.decode(people), field)):
                 kept[place] = found[place]
     return kept
+
+
+def _field(people: People, field: str) -> Sequence[Named]:
+    if field == "from":
+        return (people.sender,) if people.sender is not None else ()
+    return people.to if field == "to" else people.cc
 
 
 def _has(text: str, words: Words) -> bool:

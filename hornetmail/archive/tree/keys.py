@@ -1,4 +1,5 @@
-"""SEARCH keys answered by the archive's index, as the archive page answers the same words; what is left over is judged message by message.
+"""SEARCH keys answered by the archive's index, as the archive page answers the same words; what is left over is judged message by message. Keys that name a field
+look into that field of the header alone, where the page looks into the envelope too.
 
 The index knows words, not letters: a text is found where its words stand one after the other. SENT keys go by the Date field, where it is certain that its time zone
 does not matter; only mails near the edge are looked at. A mail without a Date counts by when it was received.
@@ -58,10 +59,10 @@ class Narrowing:
                 )
             case keys.Text():
                 return await self._words(key, Words(_text(key.text), "" if key.headers else "body"))
-            case keys.Header(name="subject" | "from"):
-                return await self._words(key, Words(_text(key.text), key.name))
-            case keys.Header(name="to" | "cc"):
-                return await self._words(key, Words(_text(key.text), "to"), key.name)
+            case keys.Header(name="subject"):
+                return await self._words(key, Words(_text(key.text), "subject"))
+            case keys.Header(name="from" | "to" | "cc"):
+                return await self._words(key, Words(_text(key.text), "from" if key.name == "from" else "to"), key.name)
         return key
 
     async def _words(self, key: keys.Key, words: Words, field: str = "") -> keys.Key:
