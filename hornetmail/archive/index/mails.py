@@ -113,9 +113,13 @@ def _arrive(cursor: Cursor, one: Prepared, place: int, outcome: Outcome) -> None
     )
 
 
+def _arrival(meta: MailMeta) -> Arrival:
+    return Arrival(meta.feed, meta.received, meta.sender, meta.login, meta.recipients, meta.owners, meta.leaf)
+
+
 def _insert(cursor: Cursor, one: Prepared) -> Stored:
     meta, text = one.meta, one.text
-    arrival = Arrival(meta.feed, meta.received, meta.sender, meta.login, meta.recipients, meta.owners)
+    arrival = _arrival(meta)
     people = People(text.sender, text.to, text.cc, text.bcc, (arrival,))
     place = _free_place(cursor, meta)
     cursor.execute(
@@ -169,7 +173,7 @@ def _unite(cursor: Cursor, one: Prepared, place: int, month: int, people: bytes,
     """Another arrival of the same bytes: its recipients gain their right, its retention counts if it is longer."""
     meta = one.meta
     old = people_decoder.decode(people)
-    arrival = Arrival(meta.feed, meta.received, meta.sender, meta.login, meta.recipients, meta.owners)
+    arrival = _arrival(meta)
     new = msgspec.structs.replace(old, arrivals=(*old.arrivals, arrival))
     spam = min(spam, int(meta.spam))
     base = max(base, meta.expires)

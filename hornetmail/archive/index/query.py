@@ -75,7 +75,7 @@ _PERIODS = {
 
 
 class Words(msgspec.Struct, frozen=True, gc=False):
-    """Words that stand one after the other, as written. ``field``: ``""`` (anywhere) or one of ``FIELDS``. ``prefix``: the last is a beginning."""
+    """Words that stand one after the other, as written. ``field``: ``""`` (anywhere), one of ``FIELDS``, ``headers``, or ``content`` (all but the header). ``prefix``: the last is a beginning."""
 
     text: str
     field: str = ""

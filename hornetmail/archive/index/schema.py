@@ -24,6 +24,20 @@ UNKNOWN_LEAVES = "leaves from before"
 UNKNOWN_USES = "part uses from before"
 """Fact: the index was begun by a version that did not note which mail uses which part, so that no part may be taken for unused."""
 
+UNNUMBERED = "arrivals without numbers"
+"""Fact: the index was begun by a version that did not note which arrival of a mail brought whom: a rebuild may number folders of people anew."""
+
+UID_BASE = "uids since"
+"""Fact: what the UIDVALIDITY of all folders begins at, Unix seconds."""
+
+
+def month_of(place: str) -> str:
+    """SQL: the month of receipt of a place, as YYYYMM in UTC."""
+    return f"CAST(strftime('%Y%m', ({place} >> 18) / 1000, 'unixepoch') AS INTEGER)"
+
+
+FOLDER_OF = "tenant = {row}.tenant AND direction = {row}.direction AND month = " + month_of("{row}.place")
+
 MIGRATIONS = (
     Migration(
         1,
@@ -213,6 +227,60 @@ MIGRATIONS = (
     ),
     Migration(
         7,
+        "the archive in mail programs: what lies in which month, kept by the database itself",
+        (
+            "CREATE INDEX mail_folder ON mail (tenant, place, direction, node, leaf, size)",
+            "CREATE INDEX arrival_copy ON arrival (place) WHERE outcome = 'copy'",
+            # top: the highest UID that there ever was; change: of the last change, as a modseq; anew: times that the UIDs had to be begun anew
+            """CREATE TABLE folder (
+                tenant INTEGER NOT NULL,
+                month INTEGER NOT NULL,
+                direction TEXT NOT NULL,
+                mails INTEGER NOT NULL,
+                size INTEGER NOT NULL,
+                top INTEGER NOT NULL,
+                change INTEGER NOT NULL,
+                anew INTEGER NOT NULL DEFAULT 0,
+                PRIMARY KEY (tenant, month, direction)
+            ) WITHOUT ROWID""",
+            f"""INSERT INTO folder (tenant, month, direction, mails, size, top, change)
+                SELECT tenant, {month_of("place")}, direction, sum(marked IS NULL), sum(iif(marked IS NULL, size, 0)), max(leaf) + 1,
+                    (max(leaf) + 1) << 24 FROM mail GROUP BY 1, 2, 3""",
+            f"""CREATE TRIGGER folder_gains AFTER INSERT ON mail BEGIN
+                INSERT INTO folder (tenant, month, direction, mails, size, top, change)
+                    VALUES (new.tenant, {month_of("new.place")}, new.direction, 1, new.size, new.leaf + 1, (new.leaf + 1) << 24)
+                    ON CONFLICT DO UPDATE SET mails = mails + 1, size = size + excluded.size, anew = anew + (excluded.top <= top),
+                        change = max(change + 1, excluded.change), top = max(top, excluded.top);
+            END""",
+            f"""CREATE TRIGGER folder_gains_people AFTER INSERT ON arrival WHEN new.outcome = 'copy' BEGIN
+                UPDATE folder SET anew = anew + (new.leaf + 1 <= top), change = max(change + 1, (new.leaf + 1) << 24), top = max(top, new.leaf + 1)
+                    FROM (SELECT tenant AS t, direction AS d, {month_of("place")} AS m FROM mail WHERE place = new.place)
+                    WHERE tenant = t AND direction = d AND month = m;
+            END""",
+            f"""CREATE TRIGGER folder_loses AFTER DELETE ON mail WHEN old.marked IS NULL BEGIN
+                UPDATE folder SET mails = mails - 1, size = size - old.size, change = change + 1 WHERE {FOLDER_OF.format(row="old")};
+            END""",
+            f"""CREATE TRIGGER folder_hides AFTER UPDATE OF marked ON mail WHEN old.marked IS NULL AND new.marked IS NOT NULL BEGIN
+                UPDATE folder SET mails = mails - 1, size = size - old.size, change = change + 1 WHERE {FOLDER_OF.format(row="old")};
+            END""",
+            # what comes back would do so under a UID that was gone already
+            f"""CREATE TRIGGER folder_regains AFTER UPDATE OF marked ON mail WHEN old.marked IS NOT NULL AND new.marked IS NULL BEGIN
+                UPDATE folder SET mails = mails + 1, size = size + old.size, change = change + 1, anew = anew + 1 WHERE {FOLDER_OF.format(row="old")};
+            END""",
+            # since when a person's folders show what they show, by what the rights are: another right is another numbering
+            """CREATE TABLE viewer (
+                mailbox INTEGER NOT NULL,
+                tree TEXT NOT NULL,
+                tenant INTEGER NOT NULL,
+                rights BLOB NOT NULL,
+                since INTEGER NOT NULL,
+                PRIMARY KEY (mailbox, tree)
+            ) WITHOUT ROWID""",
+            f"INSERT INTO fact (name, value) SELECT '{UNNUMBERED}', 'yes' WHERE EXISTS (SELECT 1 FROM arrival WHERE outcome = 'copy')",
+        ),
+    ),
+    Migration(
+        8,
         "full text has forms, a later one with more columns; a mail knows what of it is not searched",
         (
             "ALTER TABLE month ADD COLUMN form INTEGER NOT NULL DEFAULT 1",
@@ -232,7 +300,7 @@ FORMS: dict[int, tuple[str, ...]] = {
 
 
 class Arrival(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """One time that a mail came: by which feed, when, to whom (rule 13)."""
+    """One time that a mail came: by which feed, when, to whom (rule 13). ``leaf``: the number of its leaf, -1 in an index from before it was noted."""
 
     feed: str
     received: float
@@ -240,6 +308,7 @@ class Arrival(msgspec.Struct, frozen=True, gc=False, array_like=True):
     login: str
     recipients: tuple[str, ...]
     owners: tuple[str, ...] = ()
+    leaf: int = -1
 
 
 class People(msgspec.Struct, frozen=True, gc=False, array_like=True):

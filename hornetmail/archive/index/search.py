@@ -79,21 +79,21 @@ def _any(found: Sequence[str]) -> str:
     return f"rights : ({' OR '.join(quoted(token) for token in found)})"
 
 
-def rights_expression(scope: Scope) -> str | None:
-    """What restricts a search to a scope; None if the scope sees nothing."""
+def rights_expression(scope: Scope, ways: str = "sro") -> str | None:
+    """What restricts a search to a scope; None if the scope sees nothing. ``ways``: of the own mail what one sent, received, or owns (``right_token``)."""
     terms = []
     if scope.tenant:
         terms.append(_any([right_token("t", str(scope.tenant))]))
     if scope.addresses is not None:
         if not scope.addresses:
             return None
-        terms.append(_any([right_token(letter, key) for key in sorted(scope.addresses) for letter in "sro"]))
+        terms.append(_any([right_token(letter, key) for key in sorted(scope.addresses) for letter in ways]))
     return " AND ".join(f"({term})" for term in terms) if terms else _any([ANY])
 
 
-def expression(scope: Scope, query: Query, form: int) -> str | None:
-    """The whole FTS5 expression of a query within a scope, for tables of that form; None if the scope sees nothing. Raises QueryError."""
-    rights = rights_expression(scope)
+def expression(scope: Scope, query: Query, form: int, ways: str = "sro") -> str | None:
+    """The whole FTS5 expression of a query within a scope, for tables of that form (``ways``: see ``rights_expression``); None if the scope sees nothing. Raises QueryError."""
+    rights = rights_expression(scope, ways)
     if rights is None:
         return None
     return _together(scope, query.wanted, form, [rights])
@@ -135,6 +135,7 @@ _PLACES = {
     "bcc": (),
     "subject": ("subject",),
     "body": ("body",),
+    "content": ("body", "attached", "files"),
     "attachment": ("attached", "files"),
     "filename": ("files",),
     "list": ("headers",),
@@ -157,7 +158,7 @@ def _term(scope: Scope, words: Words, form: int) -> str:
         columns += _OF_CONTENT if scope.content else []
     elif words.field == "subject" and not (scope.subjects or scope.content):
         raise QueryError("subject: subjects are not searchable with these rights")
-    elif not scope.content and words.field in ("body", "attachment", "filename", "list", "headers"):
+    elif not scope.content and words.field in ("body", "content", "attachment", "filename", "list", "headers"):
         raise QueryError(f"{words.field}: what mail says is not searchable with these rights")
     reaches_recipients = words.field in ("", "to", "bcc")
     if reaches_recipients and scope.all_recipients:

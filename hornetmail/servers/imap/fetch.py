@@ -10,6 +10,7 @@ from twisted.internet.threads import deferToThreadPool
 
 from hornetmail.core.folder import Entry, FolderError
 from hornetmail.interfaces.body import IBody
+from hornetmail.interfaces.folders import IIndexedFolder
 from hornetmail.mime.reading.preview import preview, shown, wanted
 from hornetmail.mime.structure import Part
 from hornetmail.net.pump import Answer
@@ -81,6 +82,9 @@ async def fetch(session: ImapSession, command: c.Fetch) -> Answer:
     if run.unknown:
         session.wire.send(Untagged(data))
         return Tagged("NO", "The transfer encoding of a part is not known", "UNKNOWN-CTE")
+    if trouble := view.folder.trouble() if IIndexedFolder.providedBy(view.folder) else "":
+        session.wire.send(Untagged(data))
+        return Tagged("NO", trouble, "UNAVAILABLE")
     if run.missing and not command.uid:
         view.dirty = True
         session.wire.send(Untagged(data))
