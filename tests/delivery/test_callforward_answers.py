@@ -250,6 +250,13 @@ class Answers(CallForwardCase):
         assert not self.callforward._turns
         assert not self.callforward._late
 
+    def test_stopped(self) -> None:
+        """Would catch a stop that waits for a primary which says nothing."""
+        self.primary.says = None
+        waiting = Deferred.fromCoroutine(self.callforward.verify(NOBODY))
+        self.successResultOf(Deferred.fromCoroutine(self.callforward.stop()))
+        assert self.successResultOf(waiting) is LATER
+
     def test_sick(self) -> None:
         """Rule 4: would catch 550 for known recipients of a primary that has lost its directory, and one that nobody hears of."""
         people = [f"known{number}@{DOMAIN}" for number in range(3)]
