@@ -83,6 +83,16 @@ class Folder:
         with told():
             return await reading.headers(self._box, self._snapshot, uids)
 
+    async def summaries(self, uids: Sequence[int]) -> dict[int, tuple[bytes, bytes]]:
+        """See IFolder."""
+        with told():
+            return await reading.summaries(self._box, self._snapshot, uids)
+
+    async def fields(self, uids: Sequence[int]) -> dict[int, tuple[int, bytes]]:
+        """See IFolder."""
+        with told():
+            return await reading.fields(self._box, self._snapshot, uids)
+
     async def pieces(self, wanted: Sequence[tuple[int, int, int]]) -> Sequence[bytes | None]:
         """See IFolder."""
         with told():

@@ -96,7 +96,10 @@ class View:
     def learned(self, entries: Iterable[Entry]) -> bytes:
         """FLAGS, if there are keywords among these that the client was not told of (RFC 3501 section 7.2.6)."""
         new = frozenset(
-            flag for entry in entries for flag in entry.flags if flag not in self.keywords and not flag.startswith("\\")
+            flag
+            for flags in {entry.flags for entry in entries}
+            for flag in flags
+            if flag not in self.keywords and not flag.startswith("\\")
         )
         if not new:
             return b""
