@@ -86,8 +86,7 @@ class Columns:
             case "UID":
                 return lambda found, entries: [entry.uid for entry in entries]
             case "FLAGS":
-                flags = self._view.flags
-                return lambda found, entries: map(flags, entries)
+                return lambda found, entries: self._view.flag_lists(entries)
             case "MODSEQ":
                 return lambda found, entries: [entry.modseq for entry in entries]
             case "RFC822.SIZE":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
@@ -131,13 +132,11 @@ class _Fetch:
     async def all(self) -> None:
         """Every message; what is left in ``out`` goes with the completion."""
         former: Gathered | None = None
-        for places in self._places():
-            uids = [self.view.uids[at] for at in places]
+        for uids, numbers in self._batches():
             entries = await self.view.folder.entries(uids)
-            numbers: Sequence[int] = [at + 1 for at in places]
             if len(entries) < len(uids):
                 self.missing = True
-                numbers = [number for entry in entries if (number := self.view.number(entry.uid))]
+                numbers = [self.view.number(entry.uid) for entry in entries]
             for start, end in self._weighed(entries):
                 found = Gathered(numbers[start:end], entries[start:end])
                 if former is None:
@@ -147,20 +146,21 @@ class _Fetch:
         if former is not None:
             await self._tell(former)
 
-    def _places(self) -> Iterator[Sequence[int]]:
-        """Indexes of messages, so many at a time as are gathered together at most."""
-        most = self._most
-        some: list[int] = []
+    def _batches(self) -> Iterator[tuple[Sequence[int], Sequence[int]]]:
+        """UIDs and numbers of messages, so many at a time as are gathered together at most."""
+        view, most = self.view, self._most
+        uids, numbers = array("I"), array("I")
         for start, end in self._spans:
             while start < end:
-                stop = min(end, start + most - len(some))
-                some += range(start, stop)
+                stop = min(end, start + most - len(uids))
+                uids += view.uids[start:stop]
+                numbers.extend(range(start + 1, stop + 1))
                 start = stop
-                if len(some) == most:
-                    yield some
-                    some = []
-        if some:
-            yield some
+                if len(uids) == most:
+                    yield uids, numbers
+                    uids, numbers = array("I"), array("I")
+        if uids:
+            yield uids, numbers
 
     def _weighed(self, entries: Sequence[Entry]) -> Iterator[Span]:
         """Of those the ones whose texts are held at the same time."""
