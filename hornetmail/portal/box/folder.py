@@ -180,8 +180,10 @@ class Tree:
     async def open(self, name: str) -> Folder:
         """See IFolderTree. What other programs did to the folder is seen from now on."""
         box = await self._box()
+        name = naming.fold_inbox(name)
         with told():
-            return Folder(box, await shielded(box.open(naming.fold_inbox(name))))
+            known = box.open_already(name)
+            return Folder(box, await shielded(box.open(name)) if known is None else known)
 
     async def create(self, name: str, use: str = "") -> None:
         """See IFolderTree. Raises FolderError ALREADYEXISTS, CANNOT."""

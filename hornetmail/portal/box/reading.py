@@ -63,19 +63,27 @@ async def headers(box: Box, snapshot: Snapshot, uids: Sequence[int]) -> dict[int
 
 async def summaries(box: Box, snapshot: Snapshot, uids: Sequence[int]) -> dict[int, tuple[bytes, bytes]]:
     """See IFolder."""
-    found = {row[0]: row[1:] for row in await box.ground.database.read(index.summaries, snapshot.id, uids)}
-    if len(found) < len(uids):
-        made = await _readied(box, snapshot, [uid for uid in uids if uid not in found])
-        found.update((uid, (one.envelope, one.structure)) for uid, one in made.items())
+    lately = box.ground.lately.summaries
+    found = lately.all_of(snapshot.id, uids)
+    if found is None:
+        found = {row[0]: row[1:] for row in await box.ground.database.read(index.summaries, snapshot.id, uids)}
+        if len(found) < len(uids):
+            made = await _readied(box, snapshot, [uid for uid in uids if uid not in found])
+            found.update((uid, (one.envelope, one.structure)) for uid, one in made.items())
+        lately.put_all(snapshot.id, found)
     return found
 
 
 async def fields(box: Box, snapshot: Snapshot, uids: Sequence[int]) -> dict[int, tuple[int, bytes]]:
     """See IFolder."""
-    found = {row[0]: row[1:] for row in await box.ground.database.read(index.fields, snapshot.id, uids)}
-    if len(found) < len(uids):
-        made = await _readied(box, snapshot, [uid for uid in uids if uid not in found])
-        found.update((uid, (one.bits, one.fields)) for uid, one in made.items())
+    lately = box.ground.lately.fields
+    found = lately.all_of(snapshot.id, uids)
+    if found is None:
+        found = {row[0]: row[1:] for row in await box.ground.database.read(index.fields, snapshot.id, uids)}
+        if len(found) < len(uids):
+            made = await _readied(box, snapshot, [uid for uid in uids if uid not in found])
+            found.update((uid, (one.bits, one.fields)) for uid, one in made.items())
+        lately.put_all(snapshot.id, found)
     return found
 
 
