@@ -96,5 +96,9 @@ class IFolder(Interface):
     async def move(uids: Collection[int], target: str) -> Copied:
         """The same, and away from here (RFC 6851)."""
 
-    def append(flags: Collection[str], date: float | None) -> IDeposit:
-        """A new message; ``commit()`` answers ``Copied``."""
+    def append(flags: Collection[str], date: float | None, frees: int = 0) -> IDeposit:
+        """A new message; ``commit()`` answers ``Copied``. ``frees``: bytes of a message that goes with ``instead``."""
+
+    async def commit(deposits: Sequence[IDeposit], instead: tuple[IFolder, int] | None = None) -> Copied:
+        """The messages of deposits of ``append``, all of them or none, whatever fails meanwhile (RFC 3502); in the same step the message with that UID
+        of a folder of the same tree goes (RFC 8508), if it is still there. The deposits are aborted if it fails. A claimed drain copy: FolderError INUSE."""

@@ -101,12 +101,12 @@ class _Fetch:
         self._spans = view.spans(command.wanted, command.uid)
         self._sections = command.items.sections
         plain = list(command.items.plain)
-        if command.uid and "UID" not in plain:
-            plain.insert(0, "UID")
+        self._marks = not view.readonly and any(not section.peek for section in self._sections)
+        if (command.uid or (self._marks and session.enabled.qresync)) and "UID" not in plain:
+            plain.insert(0, "UID")  # RFC 7162 section 3.2.4: with each change of flags
         if command.since is not None and "MODSEQ" not in plain:
             plain.append("MODSEQ")
         self._command = command
-        self._marks = not view.readonly and any(not section.peek for section in self._sections)
         self._previewing = "PREVIEW" in plain
         self._previews: dict[int, bytes] = {}
         self._tells_flags = "FLAGS" in plain

@@ -101,10 +101,10 @@ async def expunge(session: ImapSession, command: c.Expunge) -> Answer:
     else:
         uids = view.picked(command.wanted, uid=True)
         gone = await view.folder.expunge(uids) if uids else ()
-    return await _removed(session, view, "Expunged", view.expunged(gone), bool(gone))
+    return await removed(session, view, "Expunged", view.expunged(gone), bool(gone))
 
 
-async def _removed(session: ImapSession, view: View, text: str, data: bytes, some: bool) -> Answer:
+async def removed(session: ImapSession, view: View, text: str, data: bytes, some: bool) -> Answer:
     """Done; who resynchronises is told the modseq that this made (RFC 7162 sections 3.2.7 and 3.2.9, RFC 6851 section 4.4)."""
     if some and session.enabled.qresync:
         view.dirty = True
@@ -139,7 +139,7 @@ async def copy(session: ImapSession, command: c.Copy) -> Answer:
         return await session.finish("Copied", code)
     told = b"* OK [%b] Moved\r\n" % code.encode("ascii") if code else b""
     gone = copied.sources or uids
-    return await _removed(session, view, "Moved", told + view.expunged(gone), bool(gone))
+    return await removed(session, view, "Moved", told + view.expunged(gone), bool(gone))
 
 
 def _copyuid(copied: Copied) -> str:

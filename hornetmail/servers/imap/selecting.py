@@ -126,13 +126,8 @@ def close(session: ImapSession, command: c.Close) -> Result:
 
 
 async def _close(session: ImapSession, view: View) -> Answer:
-    """A folder that could not be expunged stays selected: the client is told NO, and can try again. Who resynchronises is told the modseq of it, if
-    nothing that it was not told of lies below (RFC 7162 section 3.2.8)."""
-    gone = await view.folder.expunge()
-    code = ""
-    if gone and session.enabled.qresync:
-        changes = await view.folder.changes(view.modseq)
-        if frozenset(gone) >= {entry.uid for entry in changes} and changes:
-            code = f"HIGHESTMODSEQ {changes[-1].modseq}"
+    """A folder that could not be expunged stays selected: the client is told NO, and can try again. Of what went it is told nothing, nor of the modseq that
+    this made: it might take others' changes below for known (RFC 7162 section 3.2.8)."""
+    await view.folder.expunge()
     session.deselect()
-    return Tagged("OK", "Closed", code)
+    return Tagged("OK", "Closed")

@@ -17,7 +17,7 @@ from hornetmail.servers.imap.finding.match import Content, Match, Matcher, Need,
 from hornetmail.servers.imap.view import View
 from hornetmail.wire.imap import commands as c
 from hornetmail.wire.imap.answers import Tagged
-from hornetmail.wire.imap.search import Returns, watches
+from hornetmail.wire.imap.search import Returns, counts, watches
 from hornetmail.wire.imap.sequences import compressed, runs
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ async def search(session: ImapSession, command: c.Search) -> Answer:
         return BADCHARSET
     told = session.condstore() if watches(command.key) else b""
     data = told + await answered(view, command, uids, b"SEARCH")
-    return await session.finish("Searched", data=data, expunge=command.uid)
+    return await session.finish("Searched", data=data, expunge=command.uid and not counts(command.key))
 
 
 async def found(session: ImapSession, view: View, command: c.Search) -> list[int] | None:
