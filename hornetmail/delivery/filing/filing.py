@@ -8,7 +8,7 @@ stands (``take``). Trash stays: what is there was taken out (C6).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import msgspec
@@ -18,7 +18,7 @@ from twisted.logger import Logger
 
 from hornetmail.core.delivery.filing import STAYS, Filed, Standing, marked, newest_first
 from hornetmail.core.delivery.queued import Portal
-from hornetmail.core.events import Alarm, AlarmEnded, ModeChanged, PrimarySeen
+from hornetmail.core.events import Alarm, ModeChanged, PrimarySeen
 from hornetmail.core.failover.mode import Mode
 from hornetmail.core.folder import Entry, FolderError
 from hornetmail.core.served import Mailbox
@@ -93,7 +93,9 @@ class Filing:
         self._running = False
         self._ends: list[Callable[[], None]] = []
         self._troubles: dict[int, str] = {}
+        self._well: set[int] = set()
         self._since: dict[str, float] = {}
+        self._missing: dict[int, frozenset[str]] = {}
 
     # -- life
 
@@ -102,18 +104,28 @@ class Filing:
         self._running = True
         bus = self._house.bus
         self._ends = [bus.subscribe(ModeChanged, self._changed), bus.subscribe(PrimarySeen, self._seen)]
-        self.sweep()
+        for domain in self.ways.domains():
+            self.kick(domain)
 
     async def stop(self, grace: float) -> None:
         """Begin nothing new; what is under way is cut off after ``grace`` s and looked for next time."""
+        self.end()
+        await self._tasks.stop(grace)
+        await self._connections.stop()
+
+    def end(self) -> None:
+        """Begin nothing new: passes end behind the message that is under way."""
         self._running = False
         for end in self._ends:
             end()
         self._ends = []
-        await self._tasks.stop(grace)
-        await self._connections.stop()
 
-    def sweep(self) -> None:
+    @property
+    def busy(self) -> bool:
+        """Whether a pass is under way."""
+        return bool(self._passes)
+
+    async def sweep(self) -> None:
         """A pass over every domain that has a way."""
         for domain in self.ways.domains():
             self.kick(domain)
@@ -193,7 +205,9 @@ class Filing:
             if left:
                 found.append((Place(info.name, info.use), newest_first(left)))
             await pause(self._clock, 0)
-        gone = [name for name in known if name not in seen]
+        # Twice in a row: what its owner moves while the folders are read is in none of them for once.
+        missing = frozenset(name for name in known if name not in seen)
+        gone, self._missing[mailbox.id] = missing & self._missing.pop(mailbox.id, frozenset()), missing
         if gone:
             await self.ledger.forget(mailbox.id, gone)
         found.sort(key=lambda each: -each[1][0].date)
@@ -228,7 +242,7 @@ class Filing:
 
     # -- INBOX
 
-    async def take(self, copy: Portal, size: int, body: IBody) -> Filed | None:
+    async def take(self, copy: Portal, size: int, chunks: Callable[[], AsyncIterator[bytes]]) -> Filed | None:
         """A claimed copy of INBOX, if it goes by IMAP: what the ledger says of it then. None: it goes by SMTP. Raises Later: it waits; Broken, with
         ``certain`` false if the primary may have it."""
         mailbox = self._house.directory.mailbox_by_id(copy.mailbox)
@@ -243,22 +257,25 @@ class Filing:
             return known  # it was in a folder, and went home from there
         if known is None and not marked(entry):
             return None
-        letter = await letter_of(entry, size, body.chunks)
+        letter = await letter_of(entry, size, chunks)
         try:
             filed = await self._connections.use(mailbox, way, lambda at: self._filer.file(at, mailbox, INBOX, letter))
         except Closed as closed:
-            return self._instead(mailbox, known, closed.text, closed.lasting)
+            self._wait_for(mailbox, closed.text, closed.lasting)
+            return None
         except Broken as error:
             if not error.certain:
                 raise
-            return self._instead(mailbox, known, error.text, error.trouble is Trouble.OURS)
+            self._wait_for(mailbox, error.text, error.trouble is Trouble.OURS)
+            return None
         except Refused as refused:
-            return self._instead(mailbox, known, str(refused), True)
+            self._wait_for(mailbox, str(refused), True)
+            return None
         self._since.pop(mailbox.domain, None)
         return filed if filed.standing is Standing.HOME else None
 
-    def _instead(self, mailbox: Mailbox, known: Filed | None, text: str, lasting: bool) -> None:
-        """By SMTP, if waiting is of no use. Raises Later."""
+    def _wait_for(self, mailbox: Mailbox, text: str, lasting: bool) -> None:
+        """Raises Later, as long as waiting for its IMAP may be of use; then it goes by SMTP."""
         now = self._clock.seconds()
         since = self._since.setdefault(mailbox.domain, now)
         if not lasting and now - since < PATIENCE_SECONDS:
@@ -269,24 +286,27 @@ class Filing:
 
     def _told(self, mailbox: Mailbox, text: str, lasting: bool) -> None:
         """What is in the way of a mailbox; ``""``: nothing any more. What lasts is an alarm."""
-        before = self._troubles.pop(mailbox.id, "")
-        if text:
+        self._troubles.pop(mailbox.id, None)
+        if not text:
+            self._well.add(mailbox.id)
+        else:
+            self._well.discard(mailbox.id)
             self._troubles[mailbox.id] = text
             self.log.warn("{address}: no way home by IMAP now: {text}", address=mailbox.address, text=text)
         if lasting:
             told = f"<{mailbox.address}>: mail of the portal's folders does not go home: {text}"
             self._house.bus.publish(Alarm(ALARM, told, mailbox.domain, mailbox.address))
-        elif before and not text:
-            self._house.bus.publish(AlarmEnded(ALARM, mailbox.address, "mail of its folders goes home again"))
 
     def _stuck(self, mailbox: Mailbox, filed: Filed) -> None:
         text = f"<{mailbox.address}>: mail in the portal's folder for {filed.folder or 'the primary'} stays: {filed.reason}"
         self._house.bus.publish(Alarm("filing-refused", text, mailbox.domain, mailbox.address))
 
-    def trouble(self, address: str) -> str:
-        """What is in the way of somebody's mail, ``""`` if nothing is known to be."""
+    def over(self, address: str) -> str:
+        """Why nothing is in the way of somebody's mail any more; ``""``: that is not known."""
         mailbox = self._house.directory.mailbox(address)
-        return self._troubles.get(mailbox.id, "") if mailbox is not None and self.ways.way(mailbox) is not None else ""
+        if mailbox is None or self.ways.way(mailbox) is None:
+            return "there is no way home by IMAP any more"
+        return "mail of its folders goes home again" if mailbox.id in self._well else ""
 
     async def progress(self, mailbox: int) -> Progress:
         """For people."""
