@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 
-from hornetmail.core.delivery.filing import Form, HomeServer, Standing
+from hornetmail.core.delivery.filing import Closed, Form, HomeServer, Standing, WayRefused
 from hornetmail.core.delivery.queued import RowKind
 from hornetmail.core.served import Host, TLSPolicy
-from hornetmail.delivery.filing.connections import DOUBTS, Closed
-from hornetmail.delivery.filing.ways import WayRefused
+from hornetmail.delivery.filing.connections import DOUBTS
 from tests.delivery.filing import ALICE, BOB, FilingCase, letter
 
 

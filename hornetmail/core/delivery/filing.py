@@ -14,6 +14,19 @@ Encoder = Callable[[str], bytes]
 """A folder's name as it goes over the wire."""
 
 
+class Closed(Exception):
+    """There is no way now. ``lasting``: not before somebody changes something, for the password is wrong."""
+
+    def __init__(self, text: str, *, lasting: bool = False) -> None:
+        super().__init__(text)
+        self.text = text
+        self.lasting = lasting
+
+
+class WayRefused(Exception):
+    """It cannot be set so; the message says why."""
+
+
 class Form(enum.StrEnum):
     """How a service account says whose mailbox it wants: as SASL's authorization identity (RFC 4616), or in the name, as Dovecot's master users do (``user*master``)."""
 
@@ -29,6 +42,15 @@ class HomeServer(msgspec.Struct, frozen=True, gc=False):
     service: str = ""
     form: Form = Form.AUTHZID
     own: bool = True
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """Of one mailbox: what the ledger counts, what is in the way now, and what does not go, name and reason."""
+
+    home: int
+    going: int
+    stuck: tuple[tuple[str, str], ...]
+    trouble: str
 
 
 class Standing(enum.StrEnum):

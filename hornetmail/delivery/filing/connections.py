@@ -10,6 +10,7 @@ from twisted.internet.defer import DeferredLock, DeferredSemaphore
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
+from hornetmail.core.delivery.filing import Closed
 from hornetmail.core.served import Mailbox
 from hornetmail.delivery.filing.conversation import AtPrimary
 from hornetmail.delivery.filing.ways import Way, Ways
@@ -35,15 +36,6 @@ AWAY_SECONDS = (60.0, 3600.0)
 
 Connect = Callable[..., Awaitable[IMAPClient]]
 """``IMAPClient.connect``, or a test's."""
-
-
-class Closed(Exception):
-    """There is no way now. ``lasting``: not before somebody changes something, for the password is wrong."""
-
-    def __init__(self, text: str, *, lasting: bool = False) -> None:
-        super().__init__(text)
-        self.text = text
-        self.lasting = lasting
 
 
 class _Refusal(msgspec.Struct, frozen=True):

@@ -15,22 +15,24 @@ import msgspec
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
+from zope.interface import implementer
 
-from hornetmail.core.delivery.filing import STAYS, Filed, Standing, marked, newest_first
+from hornetmail.core.delivery.filing import STAYS, Closed, Filed, Progress, Standing, marked, newest_first
 from hornetmail.core.delivery.queued import Portal
 from hornetmail.core.events import Alarm, ModeChanged, PrimarySeen
 from hornetmail.core.failover.mode import Mode
 from hornetmail.core.folder import Entry, FolderError
 from hornetmail.core.served import Mailbox
-from hornetmail.delivery.filing.connections import Closed, Connect, Connections
+from hornetmail.delivery.filing.connections import Connect, Connections
 from hornetmail.delivery.filing.conversation import AtPrimary, letter_of
 from hornetmail.delivery.filing.filer import Filer, Later, Place
 from hornetmail.delivery.filing.ledger import Ledger
-from hornetmail.delivery.filing.ways import Way, Ways
+from hornetmail.delivery.filing.ways import Ways
 from hornetmail.delivery.tasks import Tasks, pause
 from hornetmail.interfaces.body import IBody
 from hornetmail.interfaces.bus import IBus
 from hornetmail.interfaces.directory import IDirectory
+from hornetmail.interfaces.filing import IFiling
 from hornetmail.interfaces.modes import IModes
 from hornetmail.interfaces.portal import IPortal
 from hornetmail.net.imap import Broken, IMAPClient, Refused, Timeouts, Trouble
@@ -59,15 +61,7 @@ class Surroundings(msgspec.Struct, frozen=True):
     bus: IBus
 
 
-class Progress(msgspec.Struct, frozen=True):
-    """Of one mailbox: what the ledger counts, what is in the way now, and what does not go, name and reason."""
-
-    home: int
-    going: int
-    stuck: tuple[tuple[str, str], ...]
-    trouble: str
-
-
+@implementer(IFiling)
 class Filing:
     """See the module."""
 
@@ -321,9 +315,9 @@ class Filing:
         self.kick(mailbox.domain)
         return count
 
-    async def test(self, mailbox: Mailbox, way: Way | None = None) -> tuple[str, ...]:
-        """Log in now and list the folders, whatever was refused before; what is there, as on the wire. Raises Closed."""
-        way = way or self.ways.way(mailbox)
+    async def test(self, mailbox: Mailbox, user: str = "", password: str = "") -> tuple[str, ...]:
+        """See IFiling."""
+        way = self.ways.offered(mailbox, user, password) if user else self.ways.way(mailbox)
         if way is None:
             raise Closed("there is no way: neither a service account nor a password of one's own")
         try:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from hornetmail.core.delivery.filing import Form, HomeServer
+from hornetmail.core.delivery.filing import Form, HomeServer, WayRefused
 from hornetmail.core.served import Mailbox
 from hornetmail.db.pool import Database
 from hornetmail.disk.seal import BrokenSeal, Seal
@@ -16,10 +16,6 @@ from hornetmail.wire.sasl_client import Account
 
 _NAME = re.compile(r"[^\0-\x1f\x7f]{1,320}")
 _PASSWORD_BYTES = 8192
-
-
-class WayRefused(Exception):
-    """It cannot be set so; the message says why."""
 
 
 class Way(msgspec.Struct, frozen=True):
@@ -70,7 +66,7 @@ class Ways:
         own = self._logins.get(mailbox.id)
         try:
             if own is not None and server.own:
-                return Way(server, Account(own[0], self._opened(own[1], f"login {mailbox.id}")), False)
+                return Way(server, Account(own[0], self._opened(own[1], _login(mailbox.id, server))), False)
             if server.service:
                 password = self._opened(secret, f"server {mailbox.domain}")
                 if server.form is Form.STAR:
@@ -91,8 +87,13 @@ class Ways:
         before = self._servers.get(domain)
         if server.service:
             _check(server.service, password)
-        if server.service and password is None and (before is None or before[0].service != server.service):
-            raise WayRefused("a service account needs its password")
+        same = before is not None and (before[0].service, before[0].host, before[0].tls) == (
+            server.service,
+            server.host,
+            server.tls,
+        )
+        if server.service and password is None and not same:
+            raise WayRefused("the password of the service account is needed, for another account, host or encryption too")
         secret = b""
         if server.service:
             secret = before[1] if password is None and before is not None else self._sealed(password or "", f"server {domain}")
@@ -108,13 +109,18 @@ class Ways:
         self._servers.pop(domain, None)
         self.version += 1
 
-    async def set_login(self, mailbox: Mailbox, user: str, password: str) -> None:
-        """Somebody's own. Raises WayRefused where the domain does not want that."""
+    def offered(self, mailbox: Mailbox, user: str, password: str) -> Way:
+        """The way that somebody's own password would be. Raises WayRefused where the domain does not want that."""
         server = self.server(mailbox.domain)
         if server is None or not server.own:
             raise WayRefused(f"{mailbox.domain} takes no passwords of people's own for its mail server")
         _check(user, password)
-        secret = self._sealed(password, f"login {mailbox.id}")
+        return Way(server, Account(user, password), False)
+
+    async def set_login(self, mailbox: Mailbox, user: str, password: str) -> None:
+        """Somebody's own. Raises WayRefused where the domain does not want that."""
+        server = self.offered(mailbox, user, password).server
+        secret = self._sealed(password, _login(mailbox.id, server))
         sql = "INSERT INTO home_logins (mailbox, tenant, login, secret) VALUES (?, ?, ?, ?) ON CONFLICT (mailbox) DO UPDATE SET login = excluded.login, secret = excluded.secret"
         await self._database.run(_execute, sql, (mailbox.id, mailbox.tenant, user, secret))
         self._logins[mailbox.id] = (user, secret)
@@ -125,6 +131,11 @@ class Ways:
         await self._database.run(_execute, "DELETE FROM home_logins WHERE mailbox = ?", (mailbox,))
         self._logins.pop(mailbox, None)
         self.version += 1
+
+
+def _login(mailbox: int, server: HomeServer) -> str:
+    """A password is for the host that it was given for: whoever names another one to the domain does not get it sent there."""
+    return f"login {mailbox} {server.host} {server.tls.value}"
 
 
 def _check(user: str, password: str | None) -> None:
