@@ -17,6 +17,7 @@ from zope.interface import implementer
 from hornetmail.core.delivery.queued import Message, Portal, Row
 from hornetmail.core.folder import Entry, FolderError
 from hornetmail.core.mail.envelope import Envelope
+from hornetmail.core.served import Quota
 from hornetmail.db.engines import DatabaseError
 from hornetmail.db.pool import Database
 from hornetmail.disk.anchor import Anchor, DiskAway
@@ -191,6 +192,17 @@ class PortalStore:
         former = await self._ground.database.read(index.received, row.id, mailbox)
         return Portal(mailbox, former) if former else None
 
+    async def room(self, mailbox: int, size: int) -> bool:
+        """See IPortal. A mailbox without a quota is not opened for it."""
+        quota = self._bound(mailbox)
+        return not (quota.size or quota.messages) or not (await self._box(mailbox)).usage.would_fill(quota, 1, size)
+
+    def _bound(self, mailbox: int) -> Quota:
+        """What binds mail for it: nothing where its domain has a primary."""
+        owner = self._directory.mailbox_by_id(mailbox)
+        domain = self._directory.domain(owner.domain) if owner is not None else None
+        return Quota() if owner is None or domain is None or domain.primaries else owner.quota(domain)
+
     async def deliver(self, mailbox: int, message: Message, row: Row, body: IBody, *, uncertain: bool = False) -> Portal:
         """See IPortal. Durable on return. Raises DiskFull, OSError, DatabaseError, FolderError: nothing was delivered, try again."""
         return await shielded(self._deliver(mailbox, message, row, body, uncertain))
@@ -203,8 +215,7 @@ class PortalStore:
         owner = self._directory.mailbox_by_id(mailbox)
         lines = envelope.write(message, row, owner.address if owner is not None else row.address, uncertain=uncertain)
         size = len(message.trace) + message.size
-        domain = self._directory.domain(owner.domain) if owner is not None else None
-        bound = domain is not None and not domain.primaries
+        bound = self._bound(mailbox) != Quota()
         if bound:
             box.usage.admit(1, size)
         base = naming.delivered_base(message.arrived, row.id, row.number, self._ground.host, len(lines) + size, len(lines))

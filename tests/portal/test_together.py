@@ -160,7 +160,8 @@ class Together(TestCase):
             this = b"number %d" % self.turn
             assert this in left + new or b"number 1000" in left, (left, new)
             if done:
-                assert this in left + new and b"number 1000" not in left
+                assert this in left + new
+                assert b"number 1000" not in left
             await inbox.store([entry.uid for entry in await inbox.entries()], add=["\\Deleted"])
             await inbox.expunge()
             await inbox.commit(await self.deposits(inbox, 1000))
