@@ -108,6 +108,14 @@ class StoreBroken(msgspec.Struct, frozen=True, gc=False):
     corrupt: bool
 
 
+class StoreHeld(msgspec.Struct, frozen=True, gc=False):
+    """Another program keeps a database from being written, or does not any more (``held``). Nothing is wrong with it. ``file`` as in StoreBroken."""
+
+    store: str
+    file: str
+    held: bool
+
+
 class QuotaNear(msgspec.Struct, frozen=True, gc=False):
     """A mailbox holds more than 90 % of what it may. Published again until ``IPortal.quota_told`` says that its owner knows. ``since``: Unix seconds."""
 

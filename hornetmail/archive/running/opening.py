@@ -220,7 +220,7 @@ class Opening:
         """From now on it is searched and written."""
         standing, holdings = self._standing, self._holdings
         standing.broken, standing.again = "", False
-        watch = Watch(self._voice.broke, self._footing.settings.glance_seconds)
+        watch = Watch(self._voice.broke, self._footing.settings.glance_seconds, self._voice.held)
         key = holdings.keys.current().database_key()
         url = f"sqlite://{self.files.database}"
         database = await self._footing.around.open_database(holdings.reactor, url, MIGRATIONS, key=key, readers=2, watch=watch)

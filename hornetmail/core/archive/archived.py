@@ -196,9 +196,10 @@ class BackupState(msgspec.Struct, frozen=True, gc=False):
 
 
 class MirrorState(msgspec.Struct, frozen=True, gc=False):
-    """The mirror. ``done``: when it last followed, Unix seconds, 0 for never; ``text``: what it did then."""
+    """The mirror. ``done``: when it last followed, Unix seconds, 0 for never; ``text``: what it did then; ``trouble``: why it did not since, ``""`` if it did."""
 
     kind: str
     where: str
     done: float
     text: str
+    trouble: str = ""

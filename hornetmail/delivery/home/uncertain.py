@@ -10,6 +10,7 @@ from hornetmail.core.delivery.turn import is_held_back, is_stalled, ripe
 from hornetmail.core.failover.mode import Mode
 from hornetmail.core.mail.address import domain_of
 from hornetmail.delivery.outage.modes import Modes
+from hornetmail.delivery.pages import pages
 from hornetmail.delivery.tasks import Tasks
 from hornetmail.interfaces.directory import IDirectory
 from hornetmail.interfaces.queue import IQueue
@@ -93,13 +94,9 @@ class UncertainTurns:
         found: list[Row] = []
         if not self._queue.backlog().drain:
             return found
-        after = 0
-        while True:
-            page = await self._queue.rows(domain=domain, kinds=(RowKind.DRAIN,), states=WAITING, after=after, envelopes=False)
+        async for page in pages(self._clock, self._queue, (RowKind.DRAIN,), WAITING, domain=domain):
             found.extend(row for _, row in page)
-            if len(page) < 500:
-                return found
-            after = page[-1][1].id
+        return found
 
     def _domain_of(self, row: Row) -> str:
         name = domain_of(row.address)
