@@ -32,6 +32,7 @@ from hornetmail.portal.box.box import Arrival, Box
 from hornetmail.portal.box.deposit import Inflow
 from hornetmail.portal.box.folder import DELETED, Folder, Tree
 from hornetmail.portal.box.landing import land
+from hornetmail.portal.box.survey import survey
 from hornetmail.portal.maildir import envelope, naming
 from hornetmail.portal.maildir.files import Maildir
 from hornetmail.portal.maildir.ground import Ground, shielded
@@ -99,7 +100,8 @@ class PortalStore:
             self.log.warn("the machine went down under the portal: every folder skips {count} UIDs", count=index.SKIPPED_UIDS)
 
     async def _recognise(self) -> None:
-        """The directory is the one that the index knows. A new index believes what is there."""
+        """The directory is the one that the index knows. A new index believes what is there. One that knows an earlier start than the last is an older copy, or
+        lost its last moments: it may give UIDs to other messages than it did then, so clients have to forget what they know."""
         ground = self._ground
         tokens = await ground.thread(self.anchor.tokens)
         known = await ground.database.read(index.token)
@@ -110,6 +112,11 @@ class PortalStore:
             raise FileNotFoundError(
                 f"the portal's directory {self._root} is {what}, and its database knows it: is the disk not mounted, or another one?{kept} If the"
                 " mail is lost, remove portal.db to begin with an empty portal"
+            )
+        if known and known != tokens[0]:
+            count = await ground.database.run(index.renumber, int(ground.now()))
+            self.log.warn(
+                "portal.db is older than {path}: all {count} folders have new UIDVALIDITYs", path=str(self._root), count=count
             )
         await ground.database.run(index.set_token, await ground.thread(self.anchor.renew))
 
@@ -410,6 +417,8 @@ class PortalStore:
         if await self._is_away():
             return
         for box in list(self._boxes.values()):
+            if any(box.snapshot_in_memory(name) is not None for name in box.rows):
+                await shielded(survey(box))
             for name in list(box.rows):
                 snapshot = box.snapshot_in_memory(name)
                 if snapshot is not None:

@@ -97,7 +97,9 @@ class RootStore:
             if secret is None:
                 raise KeyTrouble(f"{self._chosen.name} was not chosen yet: archive key passphrase, or the page Archive key")
             if self._chosen.secret() != secret:
-                raise KeyTrouble(f"{self._chosen.name} gives something else each time it is asked: nothing opens what is sealed under that")
+                raise KeyTrouble(
+                    f"{self._chosen.name} gives something else each time it is asked: nothing opens what is sealed under that"
+                )
             self._write_sealed(root, secret)
             self._remove(self._plain.path)
         self._elsewhere = False
