@@ -47,6 +47,9 @@ STREAM_BYTES = 262_144
 HEAVY = 2000
 """Parts, parameters and addresses of a message that are rendered at once: about 5 ms."""
 
+UNREADABLE = 8
+"""Messages of one command that cannot be read before it is given up."""
+
 NUL = b"\x80"
 """What a NUL is in a literal, which cannot have one (RFC 3501 section 9, CHAR8); of the same length, as other servers do it."""
 
@@ -78,6 +81,9 @@ async def fetch(session: ImapSession, command: c.Fetch) -> Answer:
     await run.narrow()
     await run.all()
     data = b"".join(run.out)
+    if run.unreadable:
+        session.wire.send(Untagged(data))
+        return Tagged("NO", f"{run.unreadable} messages cannot be read now", "UNAVAILABLE")
     if run.unknown:
         session.wire.send(Untagged(data))
         return Tagged("NO", "The transfer encoding of a part is not known", "UNKNOWN-CTE")
@@ -98,6 +104,7 @@ class _Fetch:
         self.held = 0
         self.missing = False
         self.unknown = False
+        self.unreadable = 0
         self._spans = view.spans(command.wanted, command.uid)
         self._sections = command.items.sections
         plain = list(command.items.plain)
@@ -274,7 +281,13 @@ class _Fetch:
     async def _read(self, group: list[Half]) -> None:
         """Read the pieces of some messages in one hop and render them."""
         wanted = [(half.entry.uid, s[0], s[1] - s[0]) for half in group for s in half.spans if s is not None]
-        found = iter(await self.view.folder.pieces(wanted) if wanted else ())
+        try:
+            found = iter(await self.view.folder.pieces(wanted) if wanted else ())
+        except FolderError as error:
+            if error.code != "UNAVAILABLE":
+                raise
+            await self._read_singly(group, error)
+            return
         for half in group:
             if turn := self.session.wire.breathe():
                 await turn
@@ -291,6 +304,16 @@ class _Fetch:
             self.put(b"%b%b%b)\r\n" % (half.head, _glue(half.head), b" ".join(pieces)))
         if self.held >= SEND_BYTES:
             await self.send()
+
+    async def _read_singly(self, group: list[Half], error: FolderError) -> None:
+        """One of them cannot be read: the others are told all the same. After ``UNREADABLE`` of them it is the disk, and an end. Raises FolderError."""
+        if len(group) > 1:
+            for half in group:
+                await self._read([half])
+            return
+        self.unreadable += 1
+        if self.unreadable > UNREADABLE:
+            raise error
 
     async def _stream(self, half: Half) -> None:
         """A message too large to be held."""
@@ -316,14 +339,23 @@ class _Fetch:
             start, end = found
             self.put(b"%b {%d}\r\n" % (_label(section), end - start))
             while start < end:
-                text = await body.read(start, min(STREAM_BYTES, end - start))
-                if not text:
-                    self.session.wire.close()
-                    raise FolderError("UNAVAILABLE", "The message ends too early")
+                text = await self._slice(body, start, min(STREAM_BYTES, end - start))
                 start += len(text)
                 self.put(text.replace(b"\0", NUL))
                 await self.send()
         self.put(b")\r\n")
+
+    async def _slice(self, body: IBody, start: int, length: int) -> bytes:
+        """Some of a literal whose length is out. Raises FolderError; the connection ends with it: what comes next would be taken for the message."""
+        try:
+            text: bytes = await body.read(start, length)
+        except FolderError:
+            self.session.wire.close()
+            raise
+        if not text:
+            self.session.wire.close()
+            raise FolderError("UNAVAILABLE", "The message ends too early")
+        return text
 
     async def _stream_decoded(self, section: Section, body: IBody, found: Span | None, encoding: str) -> None:
         """A part with its encoding undone. Raises FolderError."""
