@@ -239,6 +239,7 @@ class MemoryQueue:
                 delay_told=told,
                 waits_for=WaitsFor.NOTHING if one.drain is not None else one.waits_for,
                 staged=one.staged or row.staged,
+                unheard=max(row.unheard, one.unheard),
             )
             if one.state is RowState.QUEUED and not one.due:
                 self.held[row.id] = replace(self.held[row.id], due=self._seconds())
@@ -258,6 +259,7 @@ class MemoryQueue:
                         now,
                         portal=one.drain,
                         waits_for=one.waits_for,
+                        unheard=max(row.unheard, one.unheard),
                     )
                 )
             if row.kind is RowKind.DELIVER:

@@ -6,9 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
+
 from hornetmail.core.delivery.queued import Row, RowKind, RowState, WaitsFor
 from hornetmail.core.failover import outage
-from hornetmail.core.failover.verdict import Outcome
+from hornetmail.core.failover.verdict import Outcome, Verdict
 
 _WAITING = frozenset({RowState.QUEUED, RowState.PARKED, RowState.CLAIMED})
 
@@ -18,6 +20,11 @@ def is_uncertain(row: Row) -> bool:
     if row.portal is not None and row.portal.uncertain:
         return True
     return row.last is not None and row.last.outcome is Outcome.UNCERTAIN
+
+
+def counted(row: Row, verdict: Verdict) -> Row:
+    """The row after an attempt that came to this verdict: with one silence more, if its final dot was taken and not answered."""
+    return msgspec.structs.replace(row, unheard=row.unheard + 1) if verdict.outcome is Outcome.UNCERTAIN else row
 
 
 def is_held_back(row: Row) -> bool:
