@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_NO_SYNC = frozenset({errno.EINVAL, errno.EOPNOTSUPP})
 _VECTORS = 1024
 """As many pieces as one system call takes (Linux: UIO_MAXIOV)."""
 
@@ -114,10 +115,13 @@ class Disk:
             os.fdatasync(fd)
 
     def sync_directory(self, path: Path) -> None:
-        """Make creations, renames and removals in a directory durable."""
+        """Make creations, renames and removals in a directory durable. Mounted shares (CIFS, sshfs) know no sync of a directory, and their server keeps it: that is no failure."""
         fd = self.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             self.sync_file(fd)
+        except OSError as error:
+            if error.errno not in _NO_SYNC:
+                raise
         finally:
             self.close(fd)
 
