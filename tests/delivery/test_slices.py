@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -47,9 +47,7 @@ class ManyRows:
     def backlog(self) -> Backlog:
         return Backlog(self.count, self.count, self.count)
 
-    async def rows(
-        self, *, domain: str, kinds: Collection[RowKind], states: Collection[RowState], limit: int, after: int, envelopes: bool
-    ) -> Sequence[tuple[Message, Row]]:
+    async def rows(self, *, limit: int, after: int, envelopes: bool, **which: Any) -> Sequence[tuple[Message, Row]]:
         assert not envelopes
         self.pages += 1
         return [(MESSAGE, self.made(number)) for number in range(after + 1, min(after + limit, self.count) + 1)]
