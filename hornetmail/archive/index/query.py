@@ -63,7 +63,7 @@ def parse_query(text: str) -> Query:
     limits: dict[str, float | int | bool] = {}
     at = 0
     count = 0
-    while at < len(text) and text[at:].strip():
+    while text[at:].strip():
         found = _PIECE.match(text, at)
         if found is None or found.end() == at:
             raise QueryError(f"cannot read the query at {text[at : at + 20]!r}")
@@ -116,8 +116,6 @@ def _add_words(term: str, excluded: bool, field: str, value: str, words: list[Wo
     if not tokens(value):
         if field:
             raise QueryError(f"{term}: what is missing after {field}:")
-        if any(c.isalnum() for c in value):
-            raise QueryError(f"{term}: nothing in it can be searched for")
         return
     words.append(Words(value.strip('"*'), field, prefix, excluded))
 
