@@ -23,11 +23,12 @@ from hornetmail.archive.index.leaves import (
     settle_unknown,
 )
 from hornetmail.archive.index.removal import last_removal, mail_went
+from hornetmail.archive.index.rules import RulesRow, rules_of, rules_row, set_rules, tenants_to_walk
 from hornetmail.archive.index.schema import MIGRATIONS, UNKNOWN_LEAVES, UNKNOWN_USES
 from hornetmail.archive.index.uses import GONE, leave_gone, leave_parts, use_parts, wake_parts
 from hornetmail.archive.proof.leaves import VOID
 from hornetmail.archive.store.records import AuditLeaf
-from hornetmail.core.archive.retention import Hold
+from hornetmail.core.archive.retention import Hold, Rule
 from hornetmail.db.engines import Cursor
 from tests.archive.test_leaf_index import LEAVES
 
@@ -47,6 +48,11 @@ def gone(cursor: Cursor, node: int = 0) -> list[tuple[int, int]]:
     return [(first, last) for first, last in rows]
 
 
+def test_migrations_are_counted() -> None:
+    """Would catch a step that no index would take after the one before it."""
+    assert [migration.number for migration in MIGRATIONS] == [*range(1, len(MIGRATIONS) + 1)]
+
+
 # -- leaves
 
 
@@ -64,6 +70,7 @@ def test_ranges_of_what_went(cursor: Cursor) -> None:
         (0, [(0, 0), (2, 2), (4, 8)]),
         (1, [(0, 2), (4, 8)]),
         (-1, [(0, 2), (4, 8)]),
+        (8, [(0, 2), (4, 8)]),
         (10, [(0, 2), (4, 8), (10, 10)]),
     ):
         leaf_went(cursor, 0, leaf)
@@ -113,6 +120,15 @@ def test_every_leaf_has_an_owner(cursor: Cursor, monkeypatch: pytest.MonkeyPatch
     assert owners(cursor, Ledger(0, 9, hashes[9:13])) == ()
     assert owners(cursor, Ledger(0, 17, hashes[17:])) == ((17, 18),)
     assert owners(cursor, Ledger(1, 14, hashes[14:17])) == ((14, 14), (16, 16))
+
+
+def test_owners_beyond_the_stretch() -> None:
+    """Staged mail is owned whatever is looked at: would catch a look that ends in an error of ours because of a mail that came meanwhile."""
+    ledger = Ledger(0, 4, LEAVES[:2])
+    ledger.own([3, 6, 7, 100])
+    assert bytes(ledger._owned) == bytes(2)
+    ledger.own([4, 5])
+    assert bytes(ledger._owned) == b"\1\1"
 
 
 def test_those_without_are_told() -> None:
@@ -166,6 +182,24 @@ def test_when_mail_last_went(cursor: Cursor) -> None:
     for at in (5.0, 9.0, 7.0):
         mail_went(cursor, 1, at)
     assert (last_removal(cursor, 1), last_removal(cursor, 2)) == (9.0, 0.0)
+
+
+def test_rules_by_their_time(cursor: Cursor) -> None:
+    """A57: would catch an older rule that takes the place of a newer one when a rebuild reads it later, and rules that are not applied to what is there."""
+    assert rules_row(cursor, 1) is None
+    assert rules_of(cursor, 1) == ()
+    first, second = (Rule(365),), (Rule(730), Rule(30))
+    set_rules(cursor, 1, 5.0, "anna", first)
+    cursor.execute("UPDATE rules SET walked = NULL")
+    assert tenants_to_walk(cursor) == []
+    set_rules(cursor, 1, 4.0, "eve", second)
+    assert rules_row(cursor, 1) == RulesRow(1, 5.0, "anna", first, None)
+    set_rules(cursor, 1, 5.0, "bert", second)
+    assert rules_row(cursor, 1) == RulesRow(1, 5.0, "bert", second, -1)
+    assert rules_of(cursor, 1) == second
+    assert rules_of(cursor, 2) == ()
+    set_rules(cursor, 3, 1.0, "", first)
+    assert tenants_to_walk(cursor) == [1, 3]
 
 
 # -- parts
