@@ -7,6 +7,8 @@ import datetime
 import pytest
 
 from hornetmail.archive.care.copies.backup import BackupName, Keep, backup_named, kept, listed
+from hornetmail.testing.archives import NOW, mail
+from tests.archive import test_backup
 
 DAY = 86400.0
 
@@ -92,3 +94,22 @@ def test_what_lies_there() -> None:
     assert backup_named("backup/other") is None
     assert (whole.full, part.full) == (True, False)
     assert (whole.made, part.made) == (10 * DAY, 11 * DAY)
+
+
+class Counted(test_backup.BackupCase):
+    async def test_what_a_backup_added(self) -> None:
+        """Would catch a number of bytes for people, and for the room that is watched, which leaves a part of a backup out; and a count of what was dropped that is another."""
+        archive = await self.begin()
+        before = 0
+        for number in range(5):
+            await self.put(archive, mail(f"Number {number}"))
+            made = await self.backups.make(NOW + number * DAY, full=number % 2 == 0)
+            files = [path for path in self.objects() if f"/{made.name.stamp}/" in path.as_posix()]
+            assert made.bytes == sum(path.stat().st_size for path in files)
+            assert made.medium == 1
+            whole = len([path for path in self.objects() if path.name == "manifest"])
+            assert made.dropped == before + 1 - whole
+            before = whole
+            assert made.words.startswith(
+                f"{'full' if number % 2 == 0 else 'incremental'} backup on medium 1, {made.bytes} bytes; "
+            )
