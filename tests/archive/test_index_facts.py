@@ -7,6 +7,7 @@ from typing import cast
 
 import pytest
 
+from hornetmail.archive.care.trust.evidence import _packs_with_facts
 from hornetmail.archive.index import leaves
 from hornetmail.archive.index.holds import begin_hold, end_hold, holds_of, holds_on, is_held, running_queries
 from hornetmail.archive.index.leaves import (
@@ -254,6 +255,19 @@ def test_parts_of_which_nobody_knows_who_uses_them(cursor: Cursor) -> None:
     use_parts(cursor, 1, 6, [b"b"])
     leave_gone(cursor)
     assert state(cursor) == ([1, 0], (1, 1))
+
+
+def test_packs_that_say_more_of_a_mail(cursor: Cursor) -> None:
+    """Rule 25: would catch evidence for which other tenants' packs are opened, or all there are."""
+    for number, (tenant, month, shared, merged) in enumerate(
+        [(1, 202702, 2, 0), (1, 202702, 0, 0), (1, 202702, 2, 1), (1, 202703, 2, 0), (2, 202702, 2, 0)], 1
+    ):
+        cursor.execute(
+            "INSERT INTO pack (number, tenant, pack, medium, month, size, sha256, members, shared, made, checked, merged)"
+            " VALUES (?, ?, ?, 1, ?, 1, x'', 2, ?, 0, 0, ?)",
+            (number, tenant, bytes([number]), month, shared, merged),
+        )
+    assert [pack.number for pack in _packs_with_facts(cursor, 1, 202702)] == [1]
 
 
 # -- holds
