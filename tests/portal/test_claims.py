@@ -1,15 +1,31 @@
-"""Copies that are handed over just now: what becomes of the claim if it fails, and of a look that does."""
+"""Copies that are handed over just now: what becomes of the claim if it fails, and of a look that does; and one that arrives in a folder that left memory."""
 
 from __future__ import annotations
 
+import gc
 import os
+from collections.abc import AsyncIterator
 
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 from hornetmail.core.delivery.queued import Portal
 from hornetmail.core.folder import FolderError
-from tests.portal.ground import MAIL, Bytes, Ground, message, row
+from tests.portal.ground import MAIL, TRACE, Bytes, Ground, message, row
+
+
+class Slow(Bytes):
+    """A long body that takes so long that its folder has left memory before its end."""
+
+    def __init__(self, data: bytes, ground: Ground) -> None:
+        super().__init__(data)
+        self._ground = ground
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        async for piece in super().chunks():
+            self._ground.portal._ground.forget()
+            gc.collect()
+            yield piece
 
 
 class Claims(TestCase):
@@ -53,3 +69,13 @@ class Claims(TestCase):
             box._unseen(Failure(error))
             assert len(self.flushLoggedErrors(ZeroDivisionError)) == told
         assert self.flushLoggedErrors() == []
+
+    async def test_a_folder_that_left_memory(self) -> None:
+        """Would catch a delivery that fails for being slow, on a portal so large that folders do not stay in memory."""
+        long = MAIL + b"x" * (1 << 20)
+        for number in (1, 2):
+            box = await self.ground.portal._box(1)
+            await self.ground.portal.deliver(1, message(long, number), row(number), Slow(long, self.ground))
+            assert box.snapshot_in_memory("INBOX") is not None
+        inbox = await self.ground.portal.tree(1).open("INBOX")
+        assert [entry.size for entry in await inbox.entries()] == [len(TRACE + long)] * 2
