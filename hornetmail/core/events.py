@@ -69,7 +69,7 @@ class DirectoryChanged(msgspec.Struct, frozen=True, gc=False):
 
 
 class ArchiveGrew(msgspec.Struct, frozen=True, gc=False):
-    """Mails became searchable."""
+    """Mails became searchable; 0: some may have left the search."""
 
     mails: int
 
@@ -106,6 +106,14 @@ class StoreBroken(msgspec.Struct, frozen=True, gc=False):
     file: str
     text: str
     corrupt: bool
+
+
+class StoreHeld(msgspec.Struct, frozen=True, gc=False):
+    """Another program keeps a database from being written, or does not any more (``held``). Nothing is wrong with it. ``file`` as in StoreBroken."""
+
+    store: str
+    file: str
+    held: bool
 
 
 class QuotaNear(msgspec.Struct, frozen=True, gc=False):

@@ -45,16 +45,22 @@ class Failed:
 
 class GroupCommit:
     """``hop(fn, *args)`` runs ``fn(connection, *args)`` in the one writer thread and answers a Deferred. ``told(error)`` is called, in that thread,
-    with what breaks the database."""
+    with what breaks the database, ``held(whether)`` when somebody else keeps it from being written, and when that is over."""
 
     log = Logger()
 
     def __init__(
-        self, engine: Engine, hop: Callable[..., Deferred[Any]], told: Callable[[DatabaseBroken], None] = lambda error: None
+        self,
+        engine: Engine,
+        hop: Callable[..., Deferred[Any]],
+        told: Callable[[DatabaseBroken], None] = lambda error: None,
+        held: Callable[[bool], None] = lambda whether: None,
     ) -> None:
         self._engine = engine
         self._hop = hop
         self._tell = told
+        self._tell_held = held
+        self._held = False
         self._waiting: deque[Call] = deque()
         self._busy = False
         self._broken: BaseException | None = None
@@ -143,6 +149,10 @@ class GroupCommit:
         except Exception as error:  # noqa: BLE001  each caller is told
             lost = self._roll_back(connection)
             told = self._told(error)
+            if self._engine.locked(error):
+                # It was waited for as long as a lock is: the others of the batch would each wait as long again.
+                self._holds(True)
+                return [Failed(told)] * len(batch)
             if isinstance(told, (DatabaseBroken, DatabaseFull)):
                 return [Failed(told)] * len(batch)
             if lost or engine.retriable(error) or not (apart or len(batch) == 1):
@@ -159,7 +169,13 @@ class GroupCommit:
                 uncertain.__cause__ = error
                 return [Failed(uncertain)] * len(batch)
             return [Failed(self._told(error))] * len(batch)
+        self._holds(False)
         return results
+
+    def _holds(self, held: bool) -> None:
+        if held is not self._held:
+            self._held = held
+            self._tell_held(held)
 
     def _apart(self, connection: Any, call: Call) -> Any:
         """One call in a savepoint: its error is its own, unless it took the whole transaction with it."""

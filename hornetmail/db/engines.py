@@ -47,6 +47,10 @@ class DatabaseHeld(DatabaseError):
     """Another process has this database open, and the two would destroy each other's work. Nothing was changed."""
 
 
+class DatabaseLocked(DatabaseError):
+    """Another program holds a lock on this database: a shell, a backup. It may let go at any time; nothing is wrong with the database."""
+
+
 class Cursor(Protocol):
     """A DB-API cursor, as far as both drivers go. ``lastrowid`` must not be used."""
 
@@ -119,6 +123,10 @@ class Engine:
 
     def retriable(self, error: BaseException) -> bool:
         """The same transaction may succeed when it runs again."""
+        return False
+
+    def locked(self, error: BaseException) -> bool:
+        """It failed because somebody else holds a lock, for longer than the 5 s that are waited for it."""
         return False
 
     def glance(self, connection: Any) -> None:
@@ -199,6 +207,11 @@ class SQLite(Engine):
 
     def in_transaction(self, connection: Any) -> bool:
         return bool(connection.in_transaction)
+
+    def locked(self, error: BaseException) -> bool:
+        driver: type[BaseException] = sqlite.Error
+        name = str(getattr(error, "sqlite_errorname", "") or "")
+        return isinstance(error, driver) and (name.startswith("SQLITE_BUSY") or "database is locked" in str(error))
 
     def glance(self, connection: Any) -> None:
         """The first pages of every table: cheap at any size, and enough for a file that was overwritten, replaced, or lost its disk."""
@@ -293,6 +306,9 @@ class PostgreSQL(Engine):
 
     def retriable(self, error: BaseException) -> bool:
         return isinstance(error, (self._errors.SerializationFailure, self._errors.DeadlockDetected))
+
+    def locked(self, error: BaseException) -> bool:
+        return isinstance(error, self._errors.LockNotAvailable)
 
     def verdict(self, error: BaseException) -> BaseException:
         if isinstance(error, self._errors.DiskFull):

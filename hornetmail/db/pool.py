@@ -12,7 +12,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from hornetmail.db.commit import GroupCommit
-from hornetmail.db.engines import Cursor, DatabaseBroken, Engine, engine_for
+from hornetmail.db.engines import Cursor, DatabaseBroken, DatabaseLocked, Engine, engine_for
 from hornetmail.db.migrate import Migration, migrate
 from hornetmail.disk.threads import thread_pool
 
@@ -23,12 +23,24 @@ Broken = Callable[[str, DatabaseBroken], None]
 """What is called, once, in the reactor thread, when a database breaks: its place for people, and why."""
 
 
+Held = Callable[[str, bool], None]
+"""What is called, in the reactor thread, when another program keeps a database from being written, with its place for people, and when it does not any more."""
+
+HELD_SECONDS = 5.0
+"""Between two tries to write, once it is held."""
+
+
+def _nobody(where: str, held: bool) -> None:
+    """Nobody hears of a database that is held."""
+
+
 class Watch(msgspec.Struct, frozen=True):
-    """Who hears of a database that breaks, whoever met it and whatever became of that: callers may well pass it on as a refusal, and nobody else
-    would know. One that nobody uses is glanced at every ``seconds``, or never for 0."""
+    """Who hears of a database that breaks, or is held by another program, whoever met it and whatever became of that: callers may well pass it on as a
+    refusal, and nobody else would know. One that nobody uses is glanced at every ``seconds``, or never for 0."""
 
     broken: Broken
     seconds: float = 600.0
+    held: Held = _nobody
 
 
 SLOW_READ = 2.0
@@ -100,7 +112,8 @@ class Database:
         self._closed = False
         self._writer = self._pool(1, writer=True)
         self._readers = self._pool(readers, writer=False)
-        self._commits = GroupCommit(engine, self._writer.hop, self._broke)
+        self._trying: Any = None
+        self._commits = GroupCommit(engine, self._writer.hop, self._broke, self._held)
 
     @classmethod
     async def open(
@@ -118,8 +131,8 @@ class Database:
         """Create what is missing, migrate, and serve. ``alone``: the database is this one's until ``close``; on PostgreSQL DatabaseHeld after some
         seconds if another process has it (SQLite files are held by the data directory's lock).
 
-        ``url``: ``sqlite:///absolute/path`` or ``postgresql://…``. Raises SchemaError (newer schema), DatabaseError, the driver's
-        errors, ValueError. ``synchronous``: NORMAL only for what can be rebuilt. ``watch`` hears of the first DatabaseBroken once it is open.
+        ``url``: ``sqlite:///absolute/path`` or ``postgresql://…``. Raises SchemaError (newer schema), DatabaseError (DatabaseLocked: nothing is wrong
+        with it), the driver's errors, ValueError. ``synchronous``: NORMAL only for what can be rebuilt. ``watch`` hears of the first DatabaseBroken once it is open.
         """
         engine = engine_for(url, key, synchronous)
         self = cls(reactor, engine, readers, alone)
@@ -128,6 +141,8 @@ class Database:
             await self._writer.hop(migrate, engine, migrations, reactor.seconds())
         except BaseException as error:
             await self.close()
+            if engine.locked(error):
+                raise DatabaseLocked(f"{engine.where} is locked by another program") from error
             told = engine.verdict(error)
             if told is error:
                 raise
@@ -146,6 +161,28 @@ class Database:
     def _say(self, error: DatabaseBroken) -> None:
         if self._watch is not None:
             self._watch.broken(self.engine.where, error)
+
+    def _held(self, held: bool) -> None:
+        """In the writer's thread."""
+        self._reactor.callFromThread(self._say_held, held)
+
+    def _say_held(self, held: bool) -> None:
+        if self._trying is not None:
+            self._trying.cancel()
+            self._trying = None
+        if self._watch is not None:
+            self._watch.held(self.engine.where, held)
+        if held:
+            self._try_soon()
+
+    def _try_soon(self) -> None:
+        if not self._closed:
+            self._trying = self._reactor.callLater(HELD_SECONDS, self._try)
+
+    def _try(self) -> None:
+        """Whether it can be written again: nobody else may want to for a long time."""
+        self._trying = None
+        Deferred.fromCoroutine(self.run(_nothing)).addCallbacks(lambda _: None, lambda _: self._try_soon())
 
     def _ring(self) -> None:
         self._timer = None
@@ -266,9 +303,16 @@ class Database:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._trying is not None:
+            self._trying.cancel()
+            self._trying = None
         await self._commits.idle()
         for pool in (self._readers, self._writer):
             if pool.running or pool.startID:
                 drained: Deferred[None] = deferToThreadPool(self._reactor, pool.threadpool, lambda: None)
                 await drained
                 pool.close()  # type: ignore[no-untyped-call]
+
+
+def _nothing(cursor: Cursor) -> None:
+    """A transaction without a word."""

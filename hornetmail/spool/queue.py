@@ -213,7 +213,7 @@ class Queue:
         due = (one.due or now) if one.state is RowState.QUEUED else one.due
         settled = SettledRow(
             one.row, one.state, due, self.live.worked(row), one.verdict, one.reason, one.delay_told,
-            waits_for=one.waits_for, staged=one.staged,
+            waits_for=one.waits_for, staged=one.staged, unheard=one.unheard,
         )  # fmt: skip
         if one.drain is not None:
             settled.born, settled.portal = self.ids.next(), one.drain

@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
 from hornetmail.core.ids import milliseconds_of
-from hornetmail.db.engines import DatabaseError
+from hornetmail.db.engines import DatabaseError, DatabaseFull, DatabaseLocked
 from hornetmail.db.pool import Database, OpenDatabase, Watch
 from hornetmail.disk.anchor import Anchor
 from hornetmail.disk.files import Disk
@@ -185,6 +185,8 @@ async def _database(reactor: Any, url: str, key: bytes | None, disk: Disk, watch
     """The index's database; a SQLite file that is damaged is put aside, for it can be made again."""
     try:
         return await opened(reactor, url, MIGRATIONS, key=key, synchronous="NORMAL", alone=True, watch=watch)
+    except (DatabaseFull, DatabaseLocked):
+        raise
     except DatabaseError as error:
         path = Path(unquote(urlsplit(url).path))
         if not url.startswith("sqlite:") or not path.exists():

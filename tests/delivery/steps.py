@@ -219,7 +219,8 @@ class Steps:
         stores = Stores(self.queue, MemoryRecipients(), self.portal, self.archive)  # type: ignore[arg-type]
         lines = Lines(None, Resolver(), senders, HOSTNAME, self._connect)  # type: ignore[arg-type]
         chosen = settings or Settings(timeouts=Timeouts(dot=60))
-        self.delivery = delivery_of(house, stores, lines, chosen, Chance(jitter=lambda: 0.5))
+        self._build = lambda: delivery_of(house, stores, lines, chosen, Chance(jitter=lambda: 0.5))
+        self.delivery = self._build()
 
     async def _connect(self, dialer: Any, host: Host, **_: Any) -> Line:
         server = self.outside if host == OUTSIDE else self.server
@@ -233,10 +234,18 @@ class Steps:
         self.begun = len(self.stepper.names)
 
     def stop(self) -> None:
+        assert not self.queue.read_whole, "delivery reads a hundred thousand envelopes from disk to look at rows"
         stopping = Deferred.fromCoroutine(self.delivery.stop(0.0))
         stopping.addErrback(lambda failure: None)
         for _ in range(30):
             self.clock.advance(1.0)
+
+    def restart(self) -> None:
+        """The process ends and comes back."""
+        self.stop()
+        self.queue.restart()
+        self.delivery = self._build()
+        self.start()
 
     def order(self, coroutine: Any) -> bool:
         """An administrator's order; whether it was carried out."""

@@ -14,6 +14,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from hornetmail.core.served import Domain, Mailbox
+from hornetmail.db.engines import DatabaseError, DatabaseFull, DatabaseLocked
 from hornetmail.db.pool import Database
 from hornetmail.delivery.recipients.accepted import DAY, SPACE, AcceptedRecipients, Gaps, RecipientLimits
 from hornetmail.delivery.recipients.store import MIGRATIONS, Fact, RecipientDatabase
@@ -105,6 +106,21 @@ class Known(TestCase):
         )
         self.queue = MemoryQueue(self.clock.seconds)
         self.known = AcceptedRecipients(self.clock, self.store, self.directory, RecipientLimits(**limits))
+
+    async def test_no_damage(self) -> None:
+        """Would catch a file that is put aside, with all that was known of recipients, because the disk was full for a moment or another program had it
+        locked: an emergency right after that answers 550 to people who exist."""
+        home = Path(tempfile.mkdtemp(prefix="hm-recipients-"))
+        self.addCleanup(shutil.rmtree, home)
+        (home / "recipients.db").write_bytes(b"what is known")
+        for error in (DatabaseFull("database or disk is full"), DatabaseLocked("recipients.db is locked by another program")):
+
+            async def refused(*_: Any, error: Exception = error, **__: Any) -> Any:
+                raise error
+
+            with pytest.raises(DatabaseError, match=str(error)):
+                await RecipientDatabase.open(reactor, f"sqlite:///{home}/recipients.db", Disk(), self.fail, refused)
+            assert (home / "recipients.db").read_bytes() == b"what is known"
 
     async def test_one_tenant_does_not_forget_for_another(self) -> None:
         """At 100,000 addresses over all tenants an address accepted seconds ago was forgotten, and refused for good in an emergency."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import hmac
 import http.client
@@ -254,3 +255,36 @@ def test_a_broken_store_is_told_and_ends_the_process(house: House, store: str) -
     until(lambda: house.alarm("store-renewed"), "the new index is told of")
     hornet.send("sender@outside.test", ["bob@example.test"], MAIL % 999)
     until(lambda: hornet.status()["queue"]["deliver"] == 0, "mail flows")
+
+
+WRITERS_BYTE = 120
+"""Of a SQLite database's -shm file: whoever writes to it has locked this."""
+
+
+@pytest.mark.parametrize("store", ["queue", "control"])
+def test_a_store_that_another_program_holds_is_told_and_mail_goes_on(house: House, store: str) -> None:
+    """Would catch a database that a backup or a shell keeps locked, and nobody hears of before it is looked for; or mail that waits for it."""
+    hornet = house.hornet
+    hornet.command("domain", "mode", "example.test", "emergency")
+    with (hornet.dir / f"{store}.db-shm").open("r+b") as shared:
+        until(lambda: taken(shared), "the other program has the lock", every=0.01)
+        began = time.monotonic()
+        for number in range(5):
+            hornet.send("sender@outside.test", ["alice@example.test"], MAIL % number)
+        until(lambda: hornet.status()["queue"]["drain"] >= 5, "all of it is in the portal")
+        stir(house, store)
+        until(lambda: ("began", "store-locked") in house.hook.events(), "it is told")
+        assert time.monotonic() - began < 30, "within seconds, if the machine has them"
+        assert house.alarm("store-locked")["subject"] == store
+    until(lambda: house.hook.events("store-locked")[-1] == ("ended", "store-locked"), "it is over", seconds=60)
+    hornet.command("domain", "mode", "example.test", "normal")
+    until(lambda: len(house.primary.to("alice@example.test")) == 5, "all of it is home", seconds=60)
+
+
+def taken(shared: Any) -> bool:
+    """Whether the lock could be had now."""
+    try:
+        fcntl.lockf(shared, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, WRITERS_BYTE)
+    except OSError:
+        return False
+    return True

@@ -36,7 +36,7 @@ ROWS = st.lists(
         st.sampled_from(["", "a@x.test", "B@X.test", "a@sub.x.test", "postmaster", "b@y.test", "@x.test", "ü@x.test"]), st.integers(0, 999),
         TIMES, st.integers(0, 99), TIMES, TIMES, VERDICTS, st.none() | st.builds(Portal, st.integers(1, 9), st.text(max_size=5), st.booleans()),
         st.text(max_size=5), st.booleans(), TIMES, st.booleans(), st.none() | st.sampled_from(WaitsFor),
-        st.lists(st.integers(1, 1 << 62), max_size=2).map(tuple),
+        st.lists(st.integers(1, 1 << 62), max_size=2).map(tuple), st.integers(0, 9),
     ),
     min_size=1, max_size=4,
 )  # fmt: skip

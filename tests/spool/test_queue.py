@@ -388,6 +388,31 @@ class QueueTests(Base):
         [row] = await self.claimed(queue, kinds={D})
         assert row.waits_for is WaitsFor.NOTHING
 
+    async def test_silences_are_counted_on_disk(self) -> None:
+        """Would catch a count of unanswered final dots that a restart, a crash, or an older record forgets: five copies more each time (rule 11)."""
+        queue = await self.open()
+        message = await self.accept(queue)
+        [row] = [each for each in await self.claimed(queue) if each.kind is D]
+        later = reactor.seconds() + 900
+        for count in (1, 3):
+            await queue.settle([Settled(row.id, RowState.QUEUED, due=later, unheard=count)])
+            await queue.claim_rows([row.id], later, never)
+        await queue.settle([Settled(row.id, RowState.QUEUED, due=later)])
+        queue = await self.reopen(queue)
+        await queue.claim_rows([row.id], later, never)
+        await queue.settle([Settled(row.id, RowState.DELIVERED, drain=Portal(1, "copy", True), due=later, unheard=4)])
+        other = await self.accept(queue)
+        [held] = [each for each in await self.claimed(queue) if each.message == other.id and each.kind is D]
+        await queue.settle([Settled(held.id, RowState.HELD, reason="never answered", unheard=5)])
+        async for life in self.lives(queue, await self.crash(queue, index=False)):
+            [(_, born)] = await life.rows(message=message.id, kinds={R})
+            assert born.unheard == 4, "a copy goes on from what its delivery had come to"
+            [(_, found)] = await life.rows(message=other.id, kinds={D})
+            assert found.unheard == 5
+            await life.change([found.id], RowState.HELD, reason="by hand")
+            [(_, found)] = await life.rows(message=other.id, kinds={D})
+            assert found.unheard == 5, "nobody's order is an answer"
+
     async def test_hold_release_park_and_delete(self) -> None:
         """Would catch held mail that is delivered, parked time that counts towards giving up (rule 5), or an archive row that is freed by hand."""
         queue = await self.open()

@@ -18,7 +18,7 @@ from hornetmail.archive.index.mails import Stored, known_rows
 from hornetmail.archive.store.holdings import Holdings
 from hornetmail.archive.store.records import Outcome
 from hornetmail.core.archive.archived import ArchiveError
-from hornetmail.core.events import Alarm, AlarmEnded, ArchiveGrew, StoreBroken
+from hornetmail.core.events import Alarm, AlarmEnded, ArchiveGrew, StoreBroken, StoreHeld
 from hornetmail.core.ids import IdSource
 from hornetmail.db.engines import Cursor, DatabaseBroken
 from hornetmail.db.pool import Database, OpenDatabase
@@ -122,13 +122,18 @@ class Voice:
         if self._bus is not None:
             self._bus.publish(StoreBroken("archive", file, str(error), error.corrupt))
 
+    def held(self, file: str, held: bool) -> None:
+        """Another program keeps the index from being written, or does not any more."""
+        if self._bus is not None:
+            self._bus.publish(StoreHeld("archive", file, held))
+
     def log_broke(self, directory: str) -> None:
         """A log takes nothing more in this process."""
         if self._bus is not None:
             self._bus.publish(StoreBroken("archive", directory, "writing or syncing it failed", False))
 
     def grew(self, mails: int) -> None:
-        """So many mails can be found now that could not before."""
+        """So many mails can be found now that could not before; 0: some may not be found any more."""
         if self._bus is not None:
             self._bus.publish(ArchiveGrew(mails))
 

@@ -13,7 +13,7 @@ from twisted.python.threadpool import ThreadPool
 
 from hornetmail.compose.ground.keys import ServerKey
 from hornetmail.config import Config
-from hornetmail.core.events import StoreBroken
+from hornetmail.core.events import StoreBroken, StoreHeld
 from hornetmail.core.ids import IdSource
 from hornetmail.db.engines import DatabaseBroken, DatabaseError
 from hornetmail.db.migrate import Migration
@@ -112,12 +112,15 @@ class Foundations:
         return database
 
     def watch(self, store: str) -> Watch:
-        """The bus hears when a database breaks."""
+        """The bus hears when a database breaks, or is locked by somebody else."""
 
         def broken(file: str, error: DatabaseBroken) -> None:
             self.bus.publish(StoreBroken(store, file, str(error), error.corrupt))
 
-        return Watch(broken, 20 * self.config.alarms.look)
+        def held(file: str, whether: bool) -> None:
+            self.bus.publish(StoreHeld(store, file, whether))
+
+        return Watch(broken, 20 * self.config.alarms.look, held)
 
     def at_close(self, close: Callable[[], Awaitable[object]]) -> None:
         """Call it when the service stops, before whatever was opened earlier."""

@@ -15,6 +15,7 @@ from hornetmail.core.alarms import AlarmRecord, Stage, Way
 from hornetmail.core.delivery.queued import RowKind, RowState
 from hornetmail.core.events import Alarm, AlarmEnded
 from hornetmail.core.failover.mode import Mode
+from hornetmail.core.failover.verdict import Outcome
 from hornetmail.core.mail.address import domain_of
 from hornetmail.delivery.letters.alarms import AlarmLetters
 from hornetmail.delivery.letters.emergencies import Emergencies
@@ -138,11 +139,16 @@ class Alarms:
             watch(code, self._reached)
         watch("primary-back", self._back)
         watch("accept-all", self._picky)
-        for code in ("bounce-held", "loop", "drain-refused"):
+        for code in ("bounce-held", "loop", "delivery-unanswered", "drain-refused"):
             watch(code, self._gone)
         for code in ("disk-full", "disk-away"):
             watch(code, lambda alarm: self._disks.over(alarm.code, alarm.subject))
+        watch("filing", self._filing)
         watch("outbound-silence", lambda alarm: self._silence.over(alarm.domain))
+
+    def _filing(self, alarm: AlarmRecord) -> str:
+        filing = self._rooms.delivery.filing
+        return "there is no way home by IMAP any more" if filing is None else filing.over(alarm.subject)
 
     def _served(self, alarm: AlarmRecord) -> bool:
         served = self._directory.domain(alarm.domain)
@@ -182,18 +188,26 @@ class Alarms:
             held = await self._domains((RowState.HELD,), ())
             if held is not None:
                 self._lying |= {"bounce-held": held, "loop": held}
+        if "delivery-unanswered" in codes:
+            unanswered = await self._domains((RowState.HELD,), (RowKind.DELIVER,), Outcome.UNCERTAIN)
+            if unanswered is not None:
+                self._lying["delivery-unanswered"] = unanswered
         if "drain-refused" in codes:
             stuck = await self._domains((RowState.STUCK,), (RowKind.DRAIN,))
             if stuck is not None:
                 self._lying["drain-refused"] = stuck
 
-    async def _domains(self, states: tuple[RowState, ...], kinds: tuple[RowKind, ...]) -> frozenset[str] | None:
+    async def _domains(
+        self, states: tuple[RowState, ...], kinds: tuple[RowKind, ...], outcome: Outcome | None = None
+    ) -> frozenset[str] | None:
+        """Whose rows there are, of those with that newest verdict if one is given."""
         found: set[str] = set()
         after = 0
         for _ in range(PAGES):
             page = await self._rooms.queue.rows(states=states, kinds=kinds, after=after, envelopes=False)
             for message, row in page:
-                found |= {message.domain, domain_of(row.address)}
+                if outcome is None or (row.last is not None and row.last.outcome is outcome):
+                    found |= {message.domain, domain_of(row.address)}
             if len(page) < 500:
                 return frozenset(found)
             after = page[-1][1].id

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from hornetmail.compose.ground.foundations import Foundations
-from hornetmail.core.events import Alarm, StoreBroken
+from hornetmail.core.events import Alarm, AlarmEnded, StoreBroken, StoreHeld
 from hornetmail.delivery.tasks import pause, within
 
 LAST_WORDS = 5.0
@@ -45,10 +45,20 @@ class BrokenStores:
         self.tell: Callable[[], Awaitable[object]] | None = None
         self.end: Callable[[], None] = lambda: None
         base.bus.subscribe(StoreBroken, self._broken)
+        base.bus.subscribe(StoreHeld, self._held)
 
     def troubles(self) -> dict[str, str]:
         """By role, for ``/healthz``."""
         return {role: why for store, why in self._why.items() for role in NEEDED.get(store, ())}
+
+    def _held(self, event: StoreHeld) -> None:
+        """It is told and nothing more: whoever holds it lets go, and until then journal, Maildirs and staging have what it would have."""
+        if event.held:
+            text = f"another program holds {event.file} locked: nothing is written there until it lets go, which is tried again and again"
+            self.log.error("{text}", text=text)
+            self._base.bus.publish(Alarm("store-locked", text, subject=event.store))
+        else:
+            self._base.bus.publish(AlarmEnded("store-locked", event.store, "it can be written again"))
 
     def _broken(self, event: StoreBroken) -> None:
         if event.store in self._why:

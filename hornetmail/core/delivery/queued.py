@@ -91,7 +91,8 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     ``address``: the recipient as accepted; ``number``: its place in the envelope. ``due``: Unix seconds of the next attempt.
     ``attempts`` counts claims. ``queued``: when the row came to be; ``worked``: seconds of service uptime that count
     towards giving up (rule 5). ``last``: the newest verdict. ``portal`` is set on drain rows. ``reason`` says, for people only, why
-    it is held, parked or stuck. ``staged``: of an archive row, the rows of the recipients that are in the archive already.
+    it is held, parked or stuck. ``staged``: of an archive row, the rows of the recipients that are in the archive already. ``unheard``: how often somebody
+    took the final dot and did not answer it (rule 11); a drain row goes on from what its delivery had come to.
     """
 
     id: int
@@ -110,6 +111,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     delay_told: bool = False
     waits_for: WaitsFor = WaitsFor.NOTHING
     staged: tuple[int, ...] = ()
+    unheard: int = 0
 
 
 class Claim(msgspec.Struct, frozen=True, gc=False):
@@ -122,7 +124,7 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
 class Settled(msgspec.Struct, frozen=True, gc=False):
     """What becomes of a claimed row: its new state, when it is due again (0 = never by itself), the verdict,
     and the drain row that is born with it when failover put a copy into the portal: ``due``, ``reason`` and ``waits_for`` are that row's then.
-    ``staged`` as in Row; none leaves it as it was."""
+    ``staged`` as in Row; none leaves it as it was. ``unheard`` as in Row; it never becomes less."""
 
     row: int
     state: RowState
@@ -133,6 +135,7 @@ class Settled(msgspec.Struct, frozen=True, gc=False):
     delay_told: bool = False
     waits_for: WaitsFor = WaitsFor.NOTHING
     staged: tuple[int, ...] = ()
+    unheard: int = 0
 
 
 class Backlog(msgspec.Struct, frozen=True, gc=False):

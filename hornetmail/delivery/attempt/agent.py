@@ -9,8 +9,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
 from hornetmail.core.delivery.queued import Claim, Message, Row, RowKind, RowState, Settled, WaitsFor
-from hornetmail.core.delivery.route import PRIMARY, Last, Route, route, waits_for_primary
-from hornetmail.core.delivery.turn import is_uncertain
+from hornetmail.core.delivery.route import PORTAL, PRIMARY, Last, Route, route, waits_for_primary
+from hornetmail.core.delivery.turn import counted, is_uncertain
 from hornetmail.core.events import Alarm, RecipientSettled
 from hornetmail.core.failover import outage
 from hornetmail.core.failover.mode import Mode
@@ -31,6 +31,8 @@ from hornetmail.interfaces.courier import ICourier
 from hornetmail.spool.disk.errors import BodyLost
 
 OUR_TROUBLE = "trouble of our own"
+
+UNANSWERED = "delivery-unanswered"
 
 Ended = tuple[Row, Verdict]
 
@@ -136,6 +138,9 @@ class Agent:
             registered = directory.mailbox(row.address) if domain else None
             covered = directory.covered(row.address) if domain else None
             way = route(domain, registered, covered, mode, notice=message.origin.door is Door.NOTICE)
+            if self._retry.is_hopeless(row) and PORTAL in way.couriers:
+                # The primary never says that it has it, and the portal did not take it so far: whatever comes next comes from there (rule 11).
+                way = msgspec.structs.replace(way, couriers=(PORTAL,))
             found.setdefault((name, way.couriers[0] if way.couriers else ""), []).append((row, way))
         return [
             Group(name, tuple(row for row, _ in members), {row.id: way for row, way in members})
@@ -152,7 +157,11 @@ class Agent:
         except Exception:  # noqa: BLE001 - see run
             self.log.failure("attempt for message {message} to {domain} failed", message=message.id, domain=group.domain)
             for row in list(walk.left.values()):
-                walk.end(row, walk.heard.get(row.id) or self._unanswered(row, ""))
+                if row.id in walk.heard:
+                    walk.end(row, walk.heard[row.id])
+                else:
+                    verdict = self._unanswered(row, "")
+                    walk.end(counted(row, verdict), verdict)
         ours = [each for each in walk.ended if each[1].courier and _is_ours(each[1])]
         if not ours:
             await self._conclude(message, group, walk.ended)
@@ -217,7 +226,7 @@ class Agent:
             for row in rows:
                 walk.left.pop(row.id)
                 if row.id in verdicts:
-                    walk.end(row, verdicts[row.id])
+                    walk.end(counted(row, verdicts[row.id]), verdicts[row.id])
             raise
         for _, verdict in tried:
             self._ground.meters.count("delivery_attempts", courier=name, outcome=str(verdict.outcome))
@@ -225,10 +234,10 @@ class Agent:
 
     async def _weighed(self, name: str, message: Message, row: Row, verdict: Verdict | None) -> Ended:
         if verdict is None:
-            return row, self._unanswered(row, name)
-        if name == PRIMARY:
-            return row, await self._evidence.weigh(row.address, message, verdict)
-        return row, verdict
+            verdict = self._unanswered(row, name)
+        elif name == PRIMARY:
+            verdict = await self._evidence.weigh(row.address, message, verdict)
+        return counted(row, verdict), verdict
 
     def _unanswered(self, row: Row, courier: str) -> Verdict:
         """For a row of which a fault of ours left no answer: it may have arrived, if the final dot was on its way (rules 1 and 11)."""
@@ -239,7 +248,7 @@ class Agent:
 
     # -- what becomes of them
 
-    def _sorted(self, group: Group, ended: Sequence[Ended]) -> tuple[list[Ended], list[Ended], list[Ended]]:
+    def _sorted(self, message: Message, group: Group, ended: Sequence[Ended]) -> tuple[list[Ended], list[Ended], list[Ended]]:
         """Those of whom nobody is told, those who failed, and those who are late."""
         backoff = self._retry.backoff
         silent: list[Ended] = []
@@ -251,14 +260,22 @@ class Agent:
                 failed.append((row, verdict))
             elif retried and backoff.over(row.worked):
                 failed.append((row, self._given_up(verdict)))
+            elif self._stays_silent(row, verdict) and message.origin.door is Door.NOTICE:
+                failed.append((row, self._unanswered_so_often(row, verdict)))  # a letter of ours that was there, most likely
+            elif self._stays_silent(row, verdict):
+                silent.append((row, verdict))  # whether it is late, or was there five times, nobody can tell its sender
             elif retried and backoff.is_late(row.worked, row.delay_told):
                 late.append((row, verdict))
             else:
                 silent.append((row, verdict))
         return silent, failed, late
 
+    def _stays_silent(self, row: Row, verdict: Verdict) -> bool:
+        """Time and again the final dot was taken and not answered: each further attempt is one more copy in somebody's mailbox (rule 11)."""
+        return verdict.outcome is Outcome.UNCERTAIN and self._retry.is_hopeless(row)
+
     async def _conclude(self, message: Message, group: Group, ended: Sequence[Ended]) -> None:
-        silent, failed, late = self._sorted(group, ended)
+        silent, failed, late = self._sorted(message, group, ended)
         tried = self._put(message, group, silent, [self._outcome(group, row, verdict) for row, verdict in silent])
         if failed or late:
             # It may take a while to find out whether a sender may be told. Nobody got these: no second copies, if we die over it.
@@ -295,7 +312,7 @@ class Agent:
 
     def _put_without_telling(self, message: Message, group: Group, ended: Sequence[Ended]) -> None:
         """What is known is recorded though there is no time to tell anybody: whoever has to be told is told after the next attempt."""
-        silent, failed, late = self._sorted(group, ended)
+        silent, failed, late = self._sorted(message, group, ended)
         settled = [self._outcome(group, row, verdict) for row, verdict in (*silent, *late)]
         settled += [self._failure(row, verdict, Bounce.LATER, OUR_TROUBLE) for row, verdict in failed]
         self._put(message, group, (*silent, *late, *failed), settled)
@@ -328,6 +345,11 @@ class Agent:
                 courier=verdict.courier or "nobody",
                 reply=str(verdict.reply),
             )
+        silenced = {one.row: one.reason for one in settled if one.state is RowState.HELD}
+        for row, verdict in ended:
+            if row.id in silenced and self._stays_silent(row, verdict):
+                text = f"message {message.id} for <{row.address}> is held: {silenced[row.id]}"
+                self._ground.bus.publish(Alarm(UNANSWERED, text, message.domain))
 
     def _given_up(self, verdict: Verdict) -> Verdict:
         days = self._retry.backoff.give_up / 86400
@@ -336,10 +358,14 @@ class Agent:
         )
         return Verdict(Outcome.FAILED, reply, verdict.courier, verdict.stage, verdict.host)
 
+    def _unanswered_so_often(self, row: Row, verdict: Verdict) -> Verdict:
+        reply = Reply(554, "5.4.7", f"given up after {row.unheard} final dots without an answer; the last: {verdict.reply}")
+        return Verdict(Outcome.FAILED, reply, verdict.courier, verdict.stage, verdict.host)
+
     def _failure(self, row: Row, verdict: Verdict, bounce: Bounce, why: str) -> Settled:
         if bounce is Bounce.HOLD:
             reason = f"failed ({verdict.reply}), and no bounce: {why}"
-            return Settled(row.id, RowState.HELD, verdict, reason=reason, delay_told=row.delay_told)
+            return Settled(row.id, RowState.HELD, verdict, reason=reason, delay_told=row.delay_told, unheard=row.unheard)
         if bounce is Bounce.LATER:
             reason = f"failed ({verdict.reply}), and not yet known whether a bounce may go out: {why}"
             due, told = self._retry.again(row), row.delay_told
@@ -359,17 +385,23 @@ class Agent:
                 due = self._ground.clock.seconds() + wait
                 # The primary's verdict was the row's last, on the way here.
                 why = WaitsFor.OUTAGE if row.last is not None and _is_wide(row.last) else why
-            return Settled(row.id, RowState.DELIVERED, _plain(verdict), due, copy, delay_told=row.delay_told, waits_for=why)
+            told, said = row.delay_told, _plain(verdict)
+            return Settled(row.id, RowState.DELIVERED, said, due, copy, delay_told=told, waits_for=why, unheard=row.unheard)
         if way.last is Last.PARK:
             return Settled(
                 row.id, RowState.PARKED, verdict, reason=way.why, delay_told=row.delay_told, waits_for=WaitsFor.MAILBOX
             )
+        if self._stays_silent(row, verdict):
+            reason = f"{verdict.host or 'the server'} may have it, {row.unheard} times by now, but never says so: {verdict.reply}"
+            return Settled(row.id, RowState.HELD, verdict, reason=reason, delay_told=row.delay_told, unheard=row.unheard)
         reason = waits_for_primary(way, verdict, row.last)
         waits_for = WaitsFor.PRIMARY if reason else WaitsFor.NOTHING
         if is_uncertain(row) and verdict.outcome is Outcome.DEFERRED and row.last is not None:
             verdict = row.last
-        told, due = told or row.delay_told, self._retry.again(row)
-        return Settled(row.id, RowState.QUEUED, verdict, due, reason=reason, delay_told=told, waits_for=waits_for)
+        told, due, unheard = told or row.delay_told, self._retry.again(row), row.unheard
+        return Settled(
+            row.id, RowState.QUEUED, verdict, due, reason=reason, delay_told=told, waits_for=waits_for, unheard=unheard
+        )
 
     # -- a message that cannot be read, and orders
 

@@ -43,11 +43,17 @@ class Ground(msgspec.Struct, frozen=True):
 
 
 class Retry(msgspec.Struct, frozen=True):
-    """When to try again: the back-off, the clock, and ``jitter``, which draws from [0, 1)."""
+    """When to try again: the back-off, the clock, and ``jitter``, which draws from [0, 1). ``silences``: so often a recipient's message goes to a server
+    that takes its final dot and never answers; each further time would be one more copy in somebody's mailbox (rule 11)."""
 
     clock: IReactorTime
     backoff: Backoff
     jitter: Callable[[], float]
+    silences: int = 5
+
+    def is_hopeless(self, row: Row) -> bool:
+        """Nobody hands this row's message over any more unless somebody says so."""
+        return row.unheard >= self.silences
 
     def next_due(self, row: Row) -> float:
         """When the attempt after the one about to start is due, which ``row`` counts already; durable before anybody is dialled."""

@@ -20,6 +20,7 @@ from hornetmail.core.events import Alarm, AlarmEnded
 from hornetmail.core.folder import FolderError
 from hornetmail.delivery.attempt.ground import Ground
 from hornetmail.delivery.attempt.record import Record
+from hornetmail.delivery.pages import pages
 from hornetmail.delivery.tasks import Tasks, pause, within
 from hornetmail.interfaces.portal import IPortal
 
@@ -88,16 +89,13 @@ class Copies:
 
     async def sweep(self) -> int:
         """Take up what a death or a fault left in INBOX though the primary has it; how many."""
-        found, after = 0, 0
-        while True:
-            page = await self._ground.queue.rows(kinds=(RowKind.DRAIN,), states=(RowState.HOME,), after=after, envelopes=False)
+        found = 0
+        async for page in pages(self._ground.clock, self._ground.queue, (RowKind.DRAIN,), (RowState.HOME,)):
             for _, row in page:
                 if not self._record.holds(row.id):
                     self.remove(row, claimed=False)
             found += len(page)
-            if len(page) < 500:
-                return found
-            after = page[-1][1].id
+        return found
 
     def _start(self, name: str, step: Coroutine[Any, Any, None], what: str) -> None:
         if name in self._busy:

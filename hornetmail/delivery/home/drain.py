@@ -26,7 +26,8 @@ from hornetmail.delivery.attempt.ground import Ground, Retry
 from hornetmail.delivery.attempt.underway import Underway
 from hornetmail.delivery.home.handover import HandOver, Result
 from hornetmail.delivery.home.throttle import Throttle, Throttles
-from hornetmail.delivery.tasks import Tasks, pause, within
+from hornetmail.delivery.pages import pages
+from hornetmail.delivery.tasks import Tasks, within
 from hornetmail.interfaces.portal import IPortal
 
 OWNER = "drain"
@@ -182,14 +183,8 @@ class Drain:
 
     async def _pages(self, domain: str) -> AsyncIterator[list[Row]]:
         """The copies of a domain that have to get home, oldest row first."""
-        after = 0
-        while True:
-            page = await self._queue.rows(domain=domain, kinds=(RowKind.DRAIN,), states=WAITING, after=after, envelopes=False)
+        async for page in pages(self._clock, self._queue, (RowKind.DRAIN,), WAITING, domain=domain):
             yield [row for _, row in page if self._ground.domain(row) == domain]
-            if len(page) < 500:
-                return
-            after = page[-1][1].id
-            await pause(self._clock, 0)
 
     async def anything(self, domain: str) -> bool:
         """Whether a pass would have something to do; looks no further than the page on which it finds that."""

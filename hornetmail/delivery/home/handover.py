@@ -15,6 +15,7 @@ from twisted.logger import Logger
 
 from hornetmail.core.delivery.queued import Message, Portal, Row, RowState, Settled
 from hornetmail.core.delivery.route import PRIMARY
+from hornetmail.core.delivery.turn import counted
 from hornetmail.core.events import Alarm, WentHome
 from hornetmail.core.failover import outage
 from hornetmail.core.failover.verdict import Outcome, Stage, Verdict
@@ -26,7 +27,7 @@ from hornetmail.delivery.attempt.evidence import Evidence
 from hornetmail.delivery.attempt.ground import Ground, Retry
 from hornetmail.delivery.attempt.record import Record
 from hornetmail.delivery.couriers.exchange import Load
-from hornetmail.delivery.couriers.primary import PrimaryCourier
+from hornetmail.delivery.home.bystate import ByState
 from hornetmail.delivery.home.copies import Copies
 from hornetmail.delivery.home.returned import Returned
 from hornetmail.interfaces.body import IBody
@@ -61,7 +62,7 @@ class HandOver:
         record: Record,
         retry: Retry,
         portal: IPortal,
-        primary: PrimaryCourier,
+        way: ByState,
         evidence: Evidence,
         copies: Copies,
         returned: Returned,
@@ -71,14 +72,11 @@ class HandOver:
         self._record = record
         self._retry = retry
         self._portal = portal
-        self._primary = primary
+        self._way = way
         self._evidence = evidence
         self._copies = copies
         self._returned = returned
         self._suspect = suspect
-        self._unheard: dict[int, int] = {}
-        """How often the primary took a copy's final dot and did not answer it, by row, in the life of this process. Attempts that our own end cut off,
-        or that never came so far, say nothing of the primary."""
 
     async def hand(self, message: Message, row: Row, *, sweeping: bool, trial: bool = False) -> Result:
         """One claimed copy. What became of it is known to ``Record`` on return; cancelled, it stays claimed, and is taken back as after a crash.
@@ -99,7 +97,6 @@ class HandOver:
         except Exception as error:  # noqa: BLE001 - a fault of ours: the copy stays and is tried again
             return await self._not_begun(row, error)
         if found is None:
-            self._unheard.pop(row.id, None)
             reason = "removed from INBOX before it was drained (C6)"
             await self._record.put([Settled(row.id, RowState.REMOVED, row.last, reason=reason)])
             return Result.GONE
@@ -162,7 +159,8 @@ class HandOver:
             message.envelope.ret,
             message.envelope.envid,
         )
-        await self._primary.hand_over(domain_of(row.address), load, said)
+        assert row.portal is not None
+        await self._way.hand_over(domain_of(row.address), load, row.portal, said)
         said[row.id] = await self._evidence.weigh(recipient.address, message, said[row.id])
 
     def _recipient(self, message: Message, row: Row, copy: Portal, envelope: Envelope) -> Recipient:
@@ -178,12 +176,9 @@ class HandOver:
     def _conclude(
         self, row: Row, copy: Portal, recipient: Recipient, verdict: Verdict, *, sweeping: bool
     ) -> tuple[Deferred[None], Result]:
-        """Puts it on record; the answer fires as ``Record.put``'s does."""
-        told = row.delay_told
-        if verdict.outcome is Outcome.UNCERTAIN:
-            self._unheard[row.id] = self._unheard.get(row.id, 0) + 1
-        elif verdict.outcome is not Outcome.DEFERRED:
-            self._unheard.pop(row.id, None)
+        """Puts it on record; the answer fires as ``Record.put``'s does. Attempts that our own end cut off, or that never came so far, say nothing of the
+        primary and do not count as silences."""
+        told, row = row.delay_told, counted(row, verdict)
         if verdict.outcome is Outcome.DELIVERED:
 
             def home() -> None:
@@ -193,11 +188,11 @@ class HandOver:
 
             return self._record.put([Settled(row.id, RowState.HOME, verdict, delay_told=told)], home), Result.HOME
         # Time and again a primary that takes the final dot and does not answer it: each further attempt is one more copy in somebody's mailbox (rule 11).
-        hopeless = verdict.outcome is Outcome.UNCERTAIN and self._unheard[row.id] >= self._suspect
+        hopeless = verdict.outcome is Outcome.UNCERTAIN and self._retry.is_hopeless(row)
         if verdict.outcome is Outcome.FAILED or hopeless:
             reason = f"the primary refused it: {verdict.reply}"
             if hopeless:
-                reason = f"the primary may have it, {self._unheard[row.id]} times by now, but never says so: {verdict.reply}"
+                reason = f"the primary may have it, {row.unheard} times by now, but never says so: {verdict.reply}"
 
             def stuck() -> None:
                 self._copies.let_go(copy, KEYWORD, reason)
@@ -205,7 +200,7 @@ class HandOver:
                 self._ground.bus.publish(WentHome(self._ground.name(domain_of(row.address)), copy.mailbox, False))
                 self._ground.bus.publish(Alarm("drain-refused", text, domain_of(row.address)))
 
-            settled = Settled(row.id, RowState.STUCK, verdict, reason=reason, delay_told=told)
+            settled = Settled(row.id, RowState.STUCK, verdict, reason=reason, delay_told=told, unheard=row.unheard)
             return self._record.put([settled], stuck), Result.STUCK
         breadth = outage.read(verdict).breadth
         wide = breadth.wide
@@ -220,4 +215,5 @@ class HandOver:
         return put, Result.DEFERRED if breadth is outage.Breadth.RECIPIENT else Result.LATER
 
     def _back(self, row: Row, verdict: Verdict) -> Settled:
-        return Settled(row.id, RowState.QUEUED, verdict, self._retry.again(row), delay_told=row.delay_told)
+        due, told = self._retry.again(row), row.delay_told
+        return Settled(row.id, RowState.QUEUED, verdict, due, delay_told=told, unheard=row.unheard)

@@ -16,7 +16,7 @@ from hornetmail.core.served import Domain
 from hornetmail.delivery.attempt.ground import Ground
 from hornetmail.delivery.home.drain import DrainLimits
 from hornetmail.delivery.letters.notices import Notices
-from hornetmail.delivery.tasks import pause
+from hornetmail.delivery.pages import pages
 
 UNSETTLED = (RowState.PARKED, RowState.QUEUED, RowState.STUCK, RowState.CLAIMED)
 WAITING = (RowState.PARKED, RowState.QUEUED, RowState.CLAIMED)
@@ -82,19 +82,14 @@ class Undrained:
     async def _look(self) -> dict[str, _Copies]:
         found: dict[str, _Copies] = {}
         since = self._ground.clock.seconds() - self._limits.undrained
-        after = 0
-        while True:
-            page = await self._ground.queue.rows(kinds=(RowKind.DRAIN,), states=UNSETTLED, after=after, envelopes=False)
+        async for page in pages(self._ground.clock, self._ground.queue, (RowKind.DRAIN,), UNSETTLED):
             for message, row in page:
                 name = self._ground.domain(row)
                 copies = found.get(name)
                 if copies is None:
                     copies = found[name] = _Copies(not self._has_primary(name))
                 copies.add(row, late=row.state in WAITING and row.queued <= since and message.origin.door is not Door.NOTICE)
-            if len(page) < 500:
-                return found
-            after = page[-1][1].id
-            await pause(self._ground.clock, 0)
+        return found
 
     def _has_primary(self, name: str) -> bool:
         domain = self._ground.directory.domain(name)

@@ -20,6 +20,7 @@ from hornetmail.core.failover.verdict import Outcome, Verdict
 from hornetmail.core.mail.address import domain_of, key_of
 from hornetmail.core.served import Domain, Failover
 from hornetmail.delivery.outage.health import Health
+from hornetmail.delivery.pages import pages
 from hornetmail.delivery.tasks import Tasks, pause
 from hornetmail.interfaces.bus import IBus
 from hornetmail.interfaces.directory import IDirectory
@@ -381,17 +382,12 @@ class Modes:
     async def release(self, domain: str = "") -> int:
         """Let recipients that were parked for want of a mailbox go again, if their domain is back or a mailbox is there now; of one domain,
         or of all."""
-        released = after = 0
-        while True:
-            page = await self._queue.rows(
-                domain=domain, kinds=(RowKind.DELIVER,), states=(RowState.PARKED,), after=after, envelopes=False
-            )
+        released = 0
+        async for page in pages(self._clock, self._queue, (RowKind.DELIVER,), (RowState.PARKED,), domain=domain):
             free = [row.id for _, row in page if row.waits_for is WaitsFor.MAILBOX and self._free(row.address)]
             if free:
                 released += await self._queue.change(free, RowState.QUEUED, due=self._clock.seconds())
-            if len(page) < 500:
-                return released
-            after = page[-1][1].id
+        return released
 
     def _free(self, address: str) -> bool:
         return self.mode(domain_of(address)) is not Mode.EMERGENCY or self._directory.covered(address) is not None

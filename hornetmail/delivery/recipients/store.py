@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from hornetmail.db.engines import Cursor, DatabaseError
+from hornetmail.db.engines import Cursor, DatabaseError, DatabaseFull, DatabaseLocked
 from hornetmail.db.migrate import Migration
 from hornetmail.db.pool import Database, OpenDatabase, Watch
 from hornetmail.disk.files import Disk
@@ -98,6 +98,9 @@ class RecipientDatabase:
         Raises DatabaseError, SchemaError."""
         try:
             return cls(await open_database(reactor, url, MIGRATIONS, key=key, synchronous="NORMAL", watch=watch))
+        except (DatabaseFull, DatabaseLocked) as error:
+            # What is known is known: a moment without room, or with somebody else's lock, is no damage.
+            raise DatabaseError(f"the recipients database cannot be opened: {error}") from error
         except DatabaseError as error:
             path = Path(unquote(urlsplit(url).path))
             if not url.startswith("sqlite:") or not path.exists():

@@ -70,10 +70,14 @@ class Box:
         self.lock = DeferredLock()
         self.rows: dict[str, FolderRow] = {}
         self.subscribed: set[str] = set()
+        self.missing: dict[str, float] = {}
+        """Folders whose directories other programs took away, and since when."""
+        self.surveyed: tuple[int, float] = (0, 0.0)
+        """When the Maildir was changed (ns) at the last survey, and when that was."""
         self.usage = Counted(mailbox, self._quota)
         self._snapshots: WeakValueDictionary[str, Snapshot] = WeakValueDictionary()
         self._opens: WeakValueDictionary[str, Batch[None, Snapshot]] = WeakValueDictionary()
-        self._arrivals: WeakValueDictionary[str, Batch[Arrival, int]] = WeakValueDictionary()
+        self.arrivals: WeakValueDictionary[str, Batch[Arrival, int]] = WeakValueDictionary()
 
     # Loading
 
@@ -81,8 +85,12 @@ class Box:
         """Read the folders, make what a new mailbox has, and settle what a crash left. Called once, before anything else."""
         ground, maildir = self.ground, self.maildir
         known = await ground.database.read(index.box, self.mailbox)
-        present, subscribed = await ground.thread(maildir.prepare, tuple(naming.SPECIAL_USE))
         rows = {row.name: row for row in known[1]} if known is not None else {}
+        renamed = await ground.thread(maildir.finish_renaming, [(row.id, row.name) for row in rows.values()])
+        if renamed:
+            await ground.database.run(index.rename_folders, [(one.row, one.new) for one in renamed])
+            rows.update({one.new: msgspec.structs.replace(rows.pop(one.old), name=one.new) for one in renamed})
+        present, subscribed = await ground.thread(maildir.prepare, tuple(naming.SPECIAL_USE))
         gone = [row for name, row in rows.items() if name not in present]
         if gone:
             await ground.database.run(index.drop_folders, [row.id for row in gone])
@@ -150,6 +158,23 @@ class Box:
             batch = self._opens[name] = Batch(self.lock, opened)
         return await batch.join(None)
 
+    def open_already(self, name: str) -> Snapshot | None:
+        """The same, if it is in memory, nobody changes anything just now, and nothing happened to its files: without waiting, which for SELECT and STATUS
+        is most of what they cost."""
+        snapshot = self._snapshots.get(name)
+        if snapshot is None or snapshot.removed or self.lock.locked or not self._trusted(snapshot):
+            return None
+        self.ground.keep(snapshot)
+        return snapshot
+
+    def _trusted(self, snapshot: Snapshot) -> bool:
+        """Whether what memory has is what lies on the disk. Nobody changes anything meanwhile."""
+        watch = snapshot.watch
+        if watch is None or not 0 <= self.ground.now() - snapshot.looked[2] < TRUSTED_SECONDS or not watch.quiet(snapshot):
+            return False
+        self.maildir.anchor.look()
+        return True
+
     async def opened(self, name: str) -> Snapshot:
         """The same, for who has the lock."""
         row = self.rows.get(name)
@@ -200,11 +225,10 @@ class Box:
     async def _look(self, snapshot: Snapshot) -> None:
         if snapshot.removed:
             raise FolderError("NONEXISTENT", f"no folder {snapshot.name}")
+        if self._trusted(snapshot):
+            return
         watch = snapshot.watch
         if watch is not None:
-            if 0 <= self.ground.now() - snapshot.looked[2] < TRUSTED_SECONDS and watch.quiet(snapshot):
-                self.maildir.anchor.look()
-                return
             watch.listed()
         try:
             listing = await self.ground.thread(
@@ -268,6 +292,8 @@ class Box:
                 snapshot.put(entry, place)
             for stored in turn.added:
                 snapshot.put(stored.entry, stored.place)
+                if stored.kept is not None:
+                    self.ground.lately.came(snapshot.id, stored.entry.uid, stored.kept.ready)
             for one in change.gone:
                 snapshot.remove(one.uid, change.modseq)
             self.usage.grew(len(snapshot.entries) - before[0], snapshot.size - before[1])
@@ -282,56 +308,6 @@ class Box:
         uidnext = max([snapshot.uidnext, *(one.entry.uid + 1 for one in turn.added)])
         gone = [Gone(uid, modseq, snapshot.places[uid].base) for uid in turn.gone]
         return Change(snapshot.id, uidnext, modseq, snapshot.recent_from, turn.added, [entry for entry, _ in turn.changed], gone)
-
-    # Arrivals
-
-    async def land(self, name: str, arrival: Arrival) -> int:
-        """Give a finished file its name and a UID; arrivals that wait share one sync and one transaction. Raises FolderError, OSError."""
-        batch = self._arrivals.get(name)
-        if batch is None:
-
-            async def land(arrivals: Sequence[Arrival]) -> list[int | Exception]:
-                return await self._land(self._snapshots.get(name) or await self.opened(name), arrivals)
-
-            batch = self._arrivals[name] = Batch(self.lock, land)
-        return await batch.join(arrival)
-
-    async def _land(self, snapshot: Snapshot, batch: Sequence[Arrival]) -> list[int | Exception]:
-        """UIDs of a batch, or OVERQUOTA. A name that is there already is the same message again: its new file is dropped."""
-        uids: list[int | Exception] = []
-        fresh: list[Arrival] = []
-        stored: list[Stored] = []
-        modseq, uid, now = snapshot.modseq + 1, snapshot.uidnext, self.ground.now()
-        given: dict[str, int] = {}
-        for arrival in batch:
-            base = arrival.place.base
-            known = snapshot.uids.get(base) or given.get(base)
-            if known is not None:
-                await self.ground.thread(self.maildir.discard, arrival.tmp)
-                uids.append(known)
-                continue
-            if arrival.bound:
-                try:
-                    self.usage.admit(len(fresh) + 1, sum(one.size for one in fresh) + arrival.size)
-                except FolderError as full:
-                    uids.append(full)
-                    continue
-            entry = Entry(uid, modseq, arrival.flags, arrival.size, arrival.date, base, saved=now)
-            stored.append(Stored(entry, arrival.place, arrival.kept, now if naming.row_of(base) else 0.0, now))
-            fresh.append(arrival)
-            uids.append(uid)
-            given[base] = uid
-            uid += 1
-        if fresh:
-            try:
-                await self.ground.thread(self.maildir.land, snapshot.name, [(one.tmp, one.place) for one in fresh])
-                await self.commit(Turn(snapshot, stored))
-            except BaseException:
-                # said to have failed, so it must not show up at the next look
-                with contextlib.suppress(OSError):
-                    await self.ground.thread(self.maildir.unlink, snapshot.name, [one.place for one in fresh])
-                raise
-        return uids
 
     # Changes. All take the lock; all raise FolderError NONEXISTENT when the folder has gone.
 
@@ -448,10 +424,19 @@ class Box:
             twins.append((uid, goal.uidnext + number))
         files = self.maildir
         await self.ground.thread(files.move if away else files.link, source.name, goal.name, pairs)
-        if away and goal is source:
-            await self.commit(Turn(source, added, gone=uids))
-        else:
-            await self.commit(Turn(goal, added), *([Turn(source, gone=uids)] if away else []))
+        try:
+            if away and goal is source:
+                await self.commit(Turn(source, added, gone=uids))
+            else:
+                await self.commit(Turn(goal, added), *([Turn(source, gone=uids)] if away else []))
+        except BaseException:
+            # said to have failed, so it must not show up at the next look
+            with contextlib.suppress(OSError):
+                if away:
+                    await self.ground.thread(files.move, goal.name, source.name, [(new, old) for old, new in pairs])
+                else:
+                    await self.ground.thread(files.unlink, goal.name, [new for _, new in pairs])
+            raise
         return Copied(goal.uidvalidity, tuple(uids), tuple(new for _, new in twins))
 
     def _copy_name(self, entry: Entry, place: Place) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import Any
 
 from zope.interface import implementer
 
@@ -12,7 +13,9 @@ from hornetmail.mime.structure import Part
 from hornetmail.portal.box import reading, reshaping
 from hornetmail.portal.box.body import FileBody
 from hornetmail.portal.box.box import Box
-from hornetmail.portal.box.deposit import Append
+from hornetmail.portal.box.deposit import Append, commit_together
+from hornetmail.portal.box.landing import Instead
+from hornetmail.portal.box.survey import survey
 from hornetmail.portal.maildir import naming
 from hornetmail.portal.maildir.ground import shielded
 from hornetmail.portal.maildir.snapshot import Snapshot
@@ -83,6 +86,16 @@ class Folder:
         with told():
             return await reading.headers(self._box, self._snapshot, uids)
 
+    async def summaries(self, uids: Sequence[int]) -> dict[int, tuple[bytes, bytes]]:
+        """See IFolder."""
+        with told():
+            return await reading.summaries(self._box, self._snapshot, uids)
+
+    async def fields(self, uids: Sequence[int]) -> dict[int, tuple[int, bytes]]:
+        """See IFolder."""
+        with told():
+            return await reading.fields(self._box, self._snapshot, uids)
+
     async def pieces(self, wanted: Sequence[tuple[int, int, int]]) -> Sequence[bytes | None]:
         """See IFolder."""
         with told():
@@ -138,9 +151,15 @@ class Folder:
         with told():
             return await shielded(self._box.transfer(self._snapshot, uids, naming.fold_inbox(target), away=True))
 
-    def append(self, flags: Collection[str], date: float | None) -> Append:
+    def append(self, flags: Collection[str], date: float | None, frees: int = 0) -> Append:
         """See IFolder. Bare LF becomes CRLF."""
-        return Append(self._box, self._snapshot, clean_flags(flags), date)
+        return Append(self._box, self._snapshot, clean_flags(flags), date, frees)
+
+    async def commit(self, deposits: Sequence[Any], instead: tuple[Any, int] | None = None) -> Copied:
+        """See IFolder: what is given is ours."""
+        gone = None if instead is None else Instead(instead[0]._snapshot, instead[1])
+        with told():
+            return await shielded(commit_together(self._box, self._snapshot, deposits, gone))
 
 
 @implementer(IFolderTree)
@@ -158,7 +177,9 @@ class Tree:
     async def folders(self) -> Sequence[FolderInfo]:
         """INBOX first, then by name; levels that exist only as names are not selectable."""
         box = await self._box()
-        found = {row.name: _info(row, box.subscribed) for row in box.rows.values()}
+        with told():
+            await shielded(survey(box))
+        found = {row.name: _info(row, box.subscribed) for row in box.rows.values() if row.name not in box.missing}
         for name in list(found):
             levels = name.split("/")
             for depth in range(1, len(levels)):
@@ -170,8 +191,12 @@ class Tree:
     async def open(self, name: str) -> Folder:
         """See IFolderTree. What other programs did to the folder is seen from now on."""
         box = await self._box()
+        name = naming.fold_inbox(name)
         with told():
-            return Folder(box, await shielded(box.open(naming.fold_inbox(name))))
+            if name not in box.rows:
+                await shielded(survey(box))
+            known = box.open_already(name)
+            return Folder(box, await shielded(box.open(name)) if known is None else known)
 
     async def create(self, name: str, use: str = "") -> None:
         """See IFolderTree. Raises FolderError ALREADYEXISTS, CANNOT."""
@@ -199,15 +224,9 @@ class Tree:
         box = await self._box()
         with told():
             if old == naming.INBOX:
-                await shielded(self._empty_inbox(box, new))
+                await shielded(reshaping.empty_inbox(box, new))
             else:
                 await shielded(reshaping.rename(box, old, new))
-
-    async def _empty_inbox(self, box: Box, new: str) -> None:
-        await reshaping.make(box, new, "")
-        inbox = await box.open(naming.INBOX)
-        if inbox.entries:
-            await box.transfer(inbox, list(inbox.entries), new, away=True)
 
     async def subscribe(self, name: str, wanted: bool) -> None:
         """See IFolderTree."""

@@ -59,12 +59,13 @@ class LiveRow(msgspec.Struct, array_like=True, gc=False):
     interrupted: bool = False
     waits_for: WaitsFor | None = None
     staged: tuple[int, ...] = ()
+    unheard: int = 0
 
     def row(self) -> Row:
         """As others see it."""
         return Row(
             self.id, self.message, self.kind, self.state, self.address, self.number, self.due, self.attempts, self.queued, self.worked,
-            self.last, self.portal, self.reason, self.delay_told, self.waits_for or WaitsFor.NOTHING, self.staged,
+            self.last, self.portal, self.reason, self.delay_told, self.waits_for or WaitsFor.NOTHING, self.staged, self.unheard,
         )  # fmt: skip
 
 
@@ -118,6 +119,7 @@ class SettledRow(msgspec.Struct, array_like=True, gc=False):
     waits_for: WaitsFor | None = None
     staged: tuple[int, ...] = ()
     drain_waits_for: WaitsFor = WaitsFor.NOTHING
+    unheard: int = 0
 
 
 class SettledRows(msgspec.Struct, array_like=True, gc=False):

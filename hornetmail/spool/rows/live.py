@@ -352,6 +352,7 @@ class Live:
             row.delay_told = row.delay_told or one.delay_told
             row.last = one.last or row.last
             row.waits_for, row.staged = one.waits_for, one.staged or row.staged
+            row.unheard = max(row.unheard, one.unheard)
             row.interrupted = False
             self._set(row, one.state, one.due)
             entry = self.messages[row.message]
@@ -359,7 +360,7 @@ class Live:
                 born = LiveRow(
                     one.born, row.message, RowKind.DRAIN, one.drain_state, row.address, row.number, one.drain_due,
                     waits_for=one.drain_waits_for,
-                    queued=record.at, portal=one.portal, reason=one.drain_reason, mark=now,
+                    queued=record.at, portal=one.portal, reason=one.drain_reason, mark=now, unheard=row.unheard,
                 )  # fmt: skip
                 entry.rows = (*entry.rows, born)
                 self._add_row(born, entry)

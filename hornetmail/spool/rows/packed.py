@@ -38,6 +38,7 @@ class _Row(msgspec.Struct, array_like=True, gc=False):
     flags: int
     waits_for: WaitsFor | None
     staged: tuple[int, ...]
+    unheard: int
 
 
 class _Packed(msgspec.Struct, array_like=True, gc=False):
@@ -128,7 +129,7 @@ def pack(entry: Entry, shared: Shared, bare: bool = False) -> bytes:
                 None if row is not first and row.mark == first.mark else row.mark,
                 row.number, row.attempts, row.worked or None, None if row.last is None else shared.verdicts.number(row.last),
                 None if portal is None else (portal.mailbox, portal.name, portal.uncertain), row.reason,
-                _TOLD * row.delay_told + _INTERRUPTED * row.interrupted, row.waits_for, row.staged,
+                _TOLD * row.delay_told + _INTERRUPTED * row.interrupted, row.waits_for, row.staged, row.unheard,
             )
         )  # fmt: skip
     flags = _OUTGOING * entry.outgoing + _INDEXED * entry.indexed
@@ -168,7 +169,7 @@ def unpack(number: int, packed: bytes, shared: Shared) -> Entry:
             LiveRow(
                 number + row.id, number, _KINDS[what // 10], _STATES[what % 10], address, row.number, row.due or 0.0, row.attempts,
                 queued if row.queued is None else row.queued, row.worked or 0.0, None if row.last is None else shared.verdicts.back(row.last), None if row.portal is None else Portal(*row.portal),
-                row.reason, bool(row.flags & _TOLD), mark if row.mark is None else row.mark, bool(row.flags & _INTERRUPTED), row.waits_for, row.staged,
+                row.reason, bool(row.flags & _TOLD), mark if row.mark is None else row.mark, bool(row.flags & _INTERRUPTED), row.waits_for, row.staged, row.unheard,
             )
         )  # fmt: skip
     return Entry(
