@@ -134,25 +134,7 @@ def parse_query(text: str, now: float) -> Query:
         raise QueryError(f"the query is longer than {MAX_QUERY} characters")
     if "\x00" in text:
         raise QueryError("the query holds a NUL")
-<<<<<<< HEAD
-    words: list[Words] = []
-    limits: dict[str, float | int | bool] = {}
-    at = 0
-    count = 0
-    while text[at:].strip():
-        found = _PIECE.match(text, at)
-        if found is None or found.end() == at:
-            raise QueryError(f"cannot read the query at {text[at : at + 20]!r}")
-        at = found.end()
-        count += 1
-        if count > MAX_TERMS:
-            raise QueryError(f"more than {MAX_TERMS} terms")
-        excluded, name, sign, value = found.group(1) == "-", (found.group(2) or "").lower(), found.group(3) or "", found.group(4)
-        _term(found.group().strip(), excluded, name, sign, value or "", words, limits)
-    return Query(words=tuple(words), **limits)  # type: ignore[arg-type]
-=======
     return _Reader(text, now).read()
->>>>>>> main
 
 
 class _Reader:
@@ -286,13 +268,6 @@ def _words(term: str, field: str, value: str) -> Node | None:
     if (value.startswith('"') and not value.rstrip("*").endswith('"')) or value == '"':
         raise QueryError(f"{term}: the quotation mark is not closed")
     prefix = value.endswith("*")
-<<<<<<< HEAD
-    if not tokens(value):
-        if field:
-            raise QueryError(f"{term}: what is missing after {field}:")
-        return
-    words.append(Words(value.strip('"*'), field, prefix, excluded))
-=======
     bare = value.strip('"*')
     if "://" in bare:
         bare = of_link(bare) or bare
@@ -326,7 +301,6 @@ def _mark(term: str, name: str, bare: str) -> Node | None:
             return Marked("type", kind)
         raise QueryError(f"{term}: write the ending of a file's name, type:pdf")
     return None
->>>>>>> main
 
 
 def _size(term: str, text: str) -> int:
