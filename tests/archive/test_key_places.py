@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import binascii
 import re
 from html import unescape
 from pathlib import Path
 
-from hornetmail.archive.keys.keyring import RootFile
+import pytest
+
+from hornetmail.archive.keys.keyring import Keyring, KeyTrouble, RootFile
 from hornetmail.archive.keys.paper import backup, restore
 from hornetmail.archive.keys.printed import document
 from hornetmail.disk.files import Disk
@@ -51,3 +54,38 @@ def test_where_it_was_found_last(tmp_path: Path) -> None:
     assert sealed.read() == OLD
     sealed.tidy()
     assert not (tmp_path / "keys" / "archive-root.key").exists()
+
+
+@pytest.mark.parametrize("wrong", ["tag", "short", "long", "check", "hex", "words"])
+def test_a_key_file_that_is_damaged(tmp_path: Path, wrong: str) -> None:
+    """L12: would catch a key of other bytes believed, that opens nothing and says the archive is damaged; each of its signs stands by itself."""
+    path = tmp_path / "archive-root.key"
+    file = RootFile(path, Disk())
+    assert file.read() is None
+    file.write(OLD)
+    assert file.read() == OLD
+    assert path.stat().st_mode & 0o777 == 0o600
+    root = {"short": OLD[:-1], "long": OLD + b"x"}.get(wrong, OLD)
+    tag = "hornetmail-root-2" if wrong == "tag" else "hornetmail-root-1"
+    check = binascii.crc32(root) ^ (wrong == "check")
+    text = "zz" + root.hex()[2:] if wrong == "hex" else root.hex()
+    path.write_text(f"{tag} {text} {check:08x}{' more' if wrong == 'words' else ''}\n")
+    with pytest.raises(KeyTrouble, match="is damaged: type the key in again"):
+        file.read()
+
+
+def test_what_was_before_a_change_of_the_root_key() -> None:
+    """Rule 22: would catch another archive's keyring, a later one, or one under a root key that was never ours, taken for the one from before and thrown away."""
+    before = Keyring.create(OLD).with_data([(1, 2026)])
+    after = before.rewrapped(bytes(32))
+    assert after.follows(before.to_bytes())
+    assert not before.follows(after.to_bytes()), "the later one"
+    assert not after.follows(after.to_bytes()), "its root key is the one in force"
+    assert not after.follows(before.rewrapped(bytes(range(5, 37))).to_bytes()), "a root key that was never ours"
+    assert not after.follows(Keyring.create(OLD).to_bytes()), "another archive's"
+    ahead = before
+    while ahead.serial < after.serial:
+        ahead = ahead.with_data([(1, 2030 + ahead.serial)])
+    assert not after.follows(ahead.to_bytes()), "it has keys that this one lacks"
+    with pytest.raises(KeyTrouble):
+        after.follows(b"rubbish")
