@@ -47,6 +47,10 @@ class OpenedQueue(Queue):
         """Threads that end with the queue."""
         self._thread, self._pool = thread, pool
 
+    async def older_than(self, mark: Mark) -> str:
+        """Why this journal is an older state of the one that ``mark`` was said of, or another one; ``""`` if it is not, or nobody can tell."""
+        return await self._thread.run(missing, self._journal, mark)
+
     async def close(self) -> None:
         """See Queue."""
         if not self._closed:
