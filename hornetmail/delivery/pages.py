@@ -1,4 +1,4 @@
-"""Going through the queue's rows in slices: nobody waits for a million of them, and no more of them is held than a page (rule 8d)."""
+"""The queue's rows, a page after the other: nobody waits for a hundred thousand of them (rule 8d)."""
 
 from __future__ import annotations
 
@@ -14,15 +14,29 @@ PAGE = 500
 
 
 async def pages(
-    clock: IReactorTime, queue: IQueue, *, kind: RowKind, states: Collection[RowState], domain: str = ""
+    clock: IReactorTime,
+    queue: IQueue,
+    kinds: Collection[RowKind],
+    states: Collection[RowState] = (),
+    *,
+    domain: str = "",
+    message: int = 0,
+    mailbox: int = 0,
 ) -> AsyncIterator[Sequence[tuple[Message, Row]]]:
-    """Rows of that kind in these states, oldest first, without envelopes (``IQueue.rows``); those that whoever looks at a page changes meanwhile are not
-    met again."""
+    """All that ``IQueue.rows`` finds without envelopes, in order of row ID; others have a turn between two pages (``tests/delivery/test_pages.py``). Raises the queue's errors."""
     after = 0
     while True:
-        page = await queue.rows(domain=domain, kinds=(kind,), states=states, limit=PAGE, after=after, envelopes=False)
-        if page:
-            yield page
+        page = await queue.rows(
+            domain=domain,
+            states=states,
+            kinds=kinds,
+            message=message,
+            mailbox=mailbox,
+            limit=PAGE,
+            after=after,
+            envelopes=False,
+        )
+        yield page
         if len(page) < PAGE:
             return
         after = page[-1][1].id

@@ -19,6 +19,11 @@ _VECTORS = 1024
 class DiskFull(OSError):
     """No room (or quota) left. Answer 452 and try again later; nothing was damaged."""
 
+    def __str__(self) -> str:
+        """For people: why, and where as far as that is known."""
+        why = self.strerror or super().__str__()
+        return f"{self.filename}: {why}" if self.filename is not None else why
+
 
 class SyncFailed(OSError):
     """Data was handed to the kernel and may not have reached the disk. Final: a second sync may say yes without having written it."""

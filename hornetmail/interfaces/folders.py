@@ -96,5 +96,29 @@ class IFolder(Interface):
     async def move(uids: Collection[int], target: str) -> Copied:
         """The same, and away from here (RFC 6851)."""
 
-    def append(flags: Collection[str], date: float | None) -> IDeposit:
-        """A new message; ``commit()`` answers ``Copied``."""
+    def append(flags: Collection[str], date: float | None, frees: int = 0) -> IDeposit:
+        """A new message; ``commit()`` answers ``Copied``. ``frees``: bytes of a message that goes with ``instead``."""
+
+    async def commit(deposits: Sequence[IDeposit], instead: tuple[IFolder, int] | None = None) -> Copied:
+        """The messages of deposits of ``append``, all of them or none, whatever fails meanwhile (RFC 3502); in the same step the message with that UID
+        of a folder of the same tree goes (RFC 8508), if it is still there. The deposits are aborted if it fails. A claimed drain copy: FolderError INUSE."""
+
+
+class IMountedTree(IFolderTree):
+    """A tree beside the own folders, which may be out of reach while they are not."""
+
+    def word() -> str:
+        """Why nothing is shown, to be told once; ``""`` for nothing new."""
+
+
+class IIndexedFolder(IFolder):
+    """A folder of any size that an index answers for, and that nobody can change: all its messages are read, and bear no other flags."""
+
+    async def uids() -> Sequence[int]:
+        """Of all messages, in order, without their entries."""
+
+    async def narrowed(key: Any, now: float) -> Any:
+        """A ``hornetmail.wire.imap.search.Key`` with the UIDs in place of all that the index answers. ``now``: Unix seconds."""
+
+    def trouble() -> str:
+        """What could not be read since this was asked last, and why; ``""`` for nothing."""

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from OpenSSL import SSL
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IPushProducer
-from twisted.internet.protocol import Factory, Protocol
-from twisted.logger import Logger
-from twisted.python.failure import Failure
-from zope.interface import implementer
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.protocol import Factory
 
 from hornetmail.core.mail.reply import Reply
 from hornetmail.net import prompt
+from hornetmail.net.link import Connection
 from hornetmail.wire.engine import NEED_DATA, Event, Lost, Out, TLSPeer
 from hornetmail.wire.smtp.client import ClientEngine
 from hornetmail.wire.smtp.commands import (
@@ -46,37 +42,23 @@ class Gone(Exception):
         self.interrupted = interrupted
 
 
-@implementer(IPushProducer, IHandshakeListener)
-class Link(Protocol):
+class Link(Connection):
     """The connection itself: engine, replies that are awaited, flow control.
 
     All that came in one read is understood before anybody who waits goes on: what stands behind the last reply asked for must not be taken for
     the answer to what is asked next.
     """
 
-    log = Logger()
-    transport: Any
-
     def __init__(self, reactor: Any) -> None:
+        super().__init__(reactor)
         self.engine = ClientEngine()
-        self.alive = True
-        self.why = ""
         self.last: Reply | None = None
         self._violation: Violation | None = None
         self._interrupted: Reply | None = None
-        self.on_lost: Callable[[], None] | None = None
-        self._reactor = reactor
         self._replies: list[Reply] = []
         self._need = 0
         self._wait: Deferred[None] | None = None
         self._timer: IDelayedCall | None = None
-        self._paused = False
-        self._drain: Deferred[None] | None = None
-        self._handshake: Deferred[None] | None = None
-
-    def connectionMade(self) -> None:
-        self.transport.setTcpNoDelay(True)
-        self.transport.registerProducer(self, True)
 
     def dataReceived(self, data: bytes) -> None:
         self.engine.receive(data)
@@ -118,32 +100,13 @@ class Link(Protocol):
             else:
                 wait.errback(error)
 
-    def fail(self, why: str) -> None:
-        """The connection is of no use any more."""
-        if self.alive:
-            self.alive = False
-            self.why = why
-            self.transport.abortConnection()
-            self._ended()
-
-    def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:
-        if self.alive:
-            self.alive = False
-            value = reason.value
-            self.why = "the TLS handshake failed" if isinstance(value, SSL.Error) else "connection lost"
-            self._ended()
-
-    def _ended(self) -> None:
-        error = self._gone()
+    def _tell(self) -> None:
         # A farewell takes nothing back of what was said before (rule 8b); whoever breaks the protocol is not believed at all.
         said = self._violation is None and len(self._replies) >= self._need
-        self._fire(None if said else error)
-        for waiting in (self._drain, self._handshake):
-            if waiting is not None and not waiting.called:
-                waiting.errback(error)
-        self._drain = self._handshake = None
-        if self.on_lost is not None:
-            self.on_lost()
+        self._fire(None if said else self._gone())
+
+    def _secured(self, peer: TLSPeer) -> None:
+        self.engine.tls_started(peer)
 
     # ---- sending and waiting
 
@@ -164,7 +127,7 @@ class Link(Protocol):
             self._need = count
             self._timeout = timeout
             self._wait = Deferred(lambda _: self.fail("cancelled"))
-            self._timer = self._reactor.callLater(timeout, self._slow)
+            self._timer = self.clock.callLater(timeout, self._slow)
             await self._wait
         replies, self._replies = self._replies[:count], self._replies[count:]
         return replies
@@ -173,51 +136,6 @@ class Link(Protocol):
         self._timer = None
         self.last = None
         self.fail(f"no answer within {self._timeout:g} s")
-
-    async def drained(self, timeout: float) -> None:
-        """Until the transport takes more. Raises Gone."""
-        if not self.alive:
-            raise self._gone()
-        if self._paused:
-            self._drain = Deferred()
-            timer = self._reactor.callLater(timeout, lambda: self.fail(f"the text was not taken within {timeout:g} s"))
-            try:
-                await self._drain
-            finally:
-                if timer.active():
-                    timer.cancel()
-
-    def pauseProducing(self) -> None:
-        self._paused = True
-
-    def resumeProducing(self) -> None:
-        self._paused = False
-        drain, self._drain = self._drain, None
-        if drain is not None:
-            drain.callback(None)
-
-    def stopProducing(self) -> None:
-        self._paused = True
-
-    # ---- TLS
-
-    async def start_tls(self, creator: Any, timeout: float) -> None:
-        """Handshake. Raises Gone."""
-        self._handshake = Deferred()
-        timer = self._reactor.callLater(timeout, lambda: self.fail("the TLS handshake took too long"))
-        self.transport.startTLS(creator)
-        try:
-            await self._handshake
-        finally:
-            if timer.active():
-                timer.cancel()
-
-    def handshakeCompleted(self) -> None:
-        handle = self.transport.getHandle()
-        self.engine.tls_started(TLSPeer(handle.get_protocol_version_name(), handle.get_cipher_name() or ""))
-        handshake, self._handshake = self._handshake, None
-        if handshake is not None:
-            handshake.callback(None)
 
 
 class LinkFactory(Factory):

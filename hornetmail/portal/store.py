@@ -30,6 +30,7 @@ from hornetmail.portal import expiry
 from hornetmail.portal.box.box import Arrival, Box
 from hornetmail.portal.box.deposit import Inflow
 from hornetmail.portal.box.folder import DELETED, Folder, Tree
+from hornetmail.portal.box.landing import land
 from hornetmail.portal.maildir import envelope, naming
 from hornetmail.portal.maildir.files import Maildir
 from hornetmail.portal.maildir.ground import Ground, shielded
@@ -221,7 +222,7 @@ class PortalStore:
                 )
             path, kept = await inflow.finish(message.arrived, len(lines))
             place = Place(base, "new", "", len(lines), False)
-            await box.land(naming.INBOX, Arrival(path, place, frozenset(), size, message.arrived, kept, bound=bound))
+            await land(box, naming.INBOX, Arrival(path, place, frozenset(), size, message.arrived, kept, bound=bound))
         except BaseException:
             with contextlib.suppress(OSError):
                 await inflow.discard()

@@ -25,6 +25,9 @@ ROOT = bytes(range(32))
 NOW = 1_780_000_000.0
 """2026-05-28, when the mail of the tests arrives."""
 
+FOLLOWER = "f0" * 16
+"""The mark of the installation that mirrors (``care/copies/follower.py``)."""
+
 AUDITOR = Scope(0, None, all_recipients=True)
 ADMIN = Scope(0, None, content=False, subjects=False)
 

@@ -261,17 +261,29 @@ class MemoryFolder:
             self.remove(uid)
         return copied
 
-    def append(self, flags: Collection[str], date: float | None) -> IDeposit:
+    def append(self, flags: Collection[str], date: float | None, frees: int = 0) -> IDeposit:
         """A new message."""
         self._writable()
-        return IDeposit(MemoryDeposit(self, flags, 1.7e9 if date is None else date))
+        return IDeposit(MemoryDeposit(self, flags, 1.7e9 if date is None else date, frees))
+
+    async def commit(self, deposits: Sequence[Any], instead: tuple[Any, int] | None = None) -> Copied:
+        """All or none."""
+        source, replaced = instead if instead is not None else (self, 0)
+        source._writable([replaced])
+        for deposit in deposits:
+            await deposit.check()
+        copies = [await deposit.commit() for deposit in deposits]
+        if replaced in source.messages:
+            source.remove(replaced)
+        return Copied(self.info.uidvalidity, (), tuple(uid for copy in copies for uid in copy.targets))
 
 
 @implementer(IDeposit)
 class MemoryDeposit:
     """Collects."""
 
-    def __init__(self, folder: MemoryFolder, flags: Collection[str], date: float) -> None:
+    def __init__(self, folder: MemoryFolder, flags: Collection[str], date: float, frees: int = 0) -> None:
+        self._frees = frees
         self._folder = folder
         self._flags = flags
         self._date = date
@@ -286,19 +298,23 @@ class MemoryDeposit:
     async def write(self, data: bytes) -> None:
         """A piece."""
         await self._folder._tree.hop()
-        if self._folder._tree.full:
-            raise FolderError("OVERQUOTA", "full")
         self._data += data
+        if self._folder._tree.full and len(self._data) > self._frees:
+            raise FolderError("OVERQUOTA", "full")
 
-    async def commit(self, *args: Any, **keywords: Any) -> Copied:
-        """There."""
-        await self._folder._tree.hop()
-        self._open = False
+    async def check(self) -> None:
+        """Raises FolderError if it cannot be kept."""
         tree = self._folder._tree
+        await tree.hop()
         if tree.fails:
             tree.fails -= 1
             if not tree.fails:
                 raise FolderError("UNAVAILABLE", "the disk says no")
+
+    async def commit(self, *args: Any, **keywords: Any) -> Copied:
+        """There."""
+        await self.check()
+        self._open = False
         return Copied(self._folder.info.uidvalidity, (), (self._folder.add(bytes(self._data), self._flags, self._date),))
 
     async def abort(self) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from hornetmail.archive.archive import Archive
 from hornetmail.archive.care.copies.backup import newest_backup
-from hornetmail.archive.care.copies.mirror import Mirror, Sources, mirror_at
+from hornetmail.archive.care.copies.mirror import Mirror, Sources, take_mirror
 from hornetmail.archive.media.directory import DirectoryPlace
 from hornetmail.archive.media.medium import IDENTITY, IVisit, Medium, MediumAway, MediumUnread, PlaceTrouble
 from hornetmail.archive.media.readaround import MOST_FAILURES, SMALLEST, read_around
@@ -20,7 +20,7 @@ from hornetmail.archive.media.roster import Media
 from hornetmail.archive.store.packs import open_pack
 from hornetmail.core.archive.archived import ArchiveError
 from hornetmail.disk.files import Disk
-from hornetmail.testing.archives import AUDITOR, NOW, directory_medium, mail, make_archive, user
+from hornetmail.testing.archives import AUDITOR, FOLLOWER, NOW, directory_medium, mail, make_archive, user
 from tests.archive.cases import ArchiveCase, told
 from tests.archive.test_backup import BackupCase, offload
 
@@ -140,7 +140,7 @@ class GoesOn(BadSectorCase):
         archive = await self.filled()
         first = self.names()[0]
         self.place.bad[first] = (100, 101)
-        target = mirror_at(DirectoryPlace(self.top / "mirror", Disk()), archive.keys.current().archive)
+        target = take_mirror(DirectoryPlace(self.top / "mirror", Disk()), archive.keys.current().archive, FOLLOWER)
         mirror = Mirror(Sources(archive.media, archive.keys, archive.index, offload))
         with pytest.raises(ArchiveError, match=f"{first} does not read"):
             await mirror.run(target, NOW)
@@ -160,7 +160,7 @@ class GoesOn(BadSectorCase):
         archive.media.change([archive.media.any(1), second], 2, frozenset(), {})
         await self.put(archive, mail("on the second"))
         await archive.flush(seal=True)
-        target = mirror_at(DirectoryPlace(self.top / "mirror", Disk()), archive.keys.current().archive)
+        target = take_mirror(DirectoryPlace(self.top / "mirror", Disk()), archive.keys.current().archive, FOLLOWER)
         target.put(self.names()[0].replace(Path(self.names()[0]).stem, "ab" * 16), b"gone from the media")
         mirror = Mirror(Sources(archive.media, archive.keys, archive.index, offload))
         listed: Any = archive.media.any(1).names

@@ -210,6 +210,27 @@ def test_a_changed_source_takes_the_key_along(tmp_path: Path) -> None:
     assert store(tmp_path).read() == ROOT
 
 
+class Fickle(Fixed):
+    """A command that makes a new secret each time it is asked."""
+
+    asked = 0
+
+    def secret(self) -> bytes | None:
+        self.asked += 1
+        return SECRET + str(self.asked).encode()
+
+
+@pytest.mark.parametrize("before", [None, Fixed()])
+def test_a_source_that_gives_something_else_each_time(tmp_path: Path, before: Source | None) -> None:
+    """Catches a key that is sealed under what never comes again, and whose other form is then removed: an archive that nobody opens any more, if its paper was not made yet (A3)."""
+    store(tmp_path, before).write(ROOT)
+    there = files(tmp_path)
+    with pytest.raises(KeyTrouble, match="gives something else each time it is asked"):
+        store(tmp_path, Fickle(), [before] if before else []).write(ROOT)
+    assert files(tmp_path) == there
+    assert store(tmp_path, before).read() == ROOT
+
+
 class Stops(Disk):
     """Its process ends at the step with that number, before or after it."""
 

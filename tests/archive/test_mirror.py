@@ -11,7 +11,7 @@ import pytest
 
 from hornetmail.archive.archive import Archive
 from hornetmail.archive.care.copies.backup import Halted
-from hornetmail.archive.care.copies.mirror import Mirror, Mirrored, Sources, mirror_at
+from hornetmail.archive.care.copies.mirror import Mirror, Mirrored, Sources, take_mirror
 from hornetmail.archive.care.copies.repair import Repair
 from hornetmail.archive.media.directory import DirectoryPlace
 from hornetmail.archive.media.medium import MediumError, PlaceTrouble
@@ -19,7 +19,7 @@ from hornetmail.archive.media.register import MediumRefused
 from hornetmail.archive.media.roster import Media
 from hornetmail.core.archive.archived import ArchiveError, Finding
 from hornetmail.disk.files import Disk
-from hornetmail.testing.archives import NOW, directory_medium, mail, make_archive
+from hornetmail.testing.archives import FOLLOWER, NOW, directory_medium, mail, make_archive
 from tests.archive.test_backup import BackupCase, offload
 
 DAY = 86400.0
@@ -35,7 +35,7 @@ class MirrorCase(BackupCase):
         archive.keys.publish(media[1])
         self.sources = Sources(archive.media, archive.keys, archive.index, offload)
         self.mirror = Mirror(self.sources)
-        self.target = mirror_at(DirectoryPlace(self.top / "mirror", Disk()), archive.keys.current().archive)
+        self.target = take_mirror(DirectoryPlace(self.top / "mirror", Disk()), archive.keys.current().archive, FOLLOWER)
         return archive
 
     async def follow(self, now: float = NOW) -> Mirrored:
@@ -198,9 +198,9 @@ class MirrorTest(MirrorCase):
             await self.follow()
         assert not list((self.top / "mirror").iterdir())
         with pytest.raises(MediumRefused, match="medium 2"):
-            mirror_at(DirectoryPlace(self.top / "second", Disk()), archive.keys.current().archive)
+            take_mirror(DirectoryPlace(self.top / "second", Disk()), archive.keys.current().archive, FOLLOWER)
         with pytest.raises((MediumError, PlaceTrouble), match="another archive"):
-            mirror_at(DirectoryPlace(self.top / "aside", Disk()), bytes(16))
+            take_mirror(DirectoryPlace(self.top / "aside", Disk()), bytes(16), FOLLOWER)
 
     async def test_cut_off_at_each_object(self) -> None:
         """Catches a mirror that begins anew after each cut, or that holds half an object: it fails at its n-th write, for each n, and goes on."""

@@ -14,7 +14,7 @@ from twisted.internet.threads import deferToThreadPool
 from hornetmail import config as configuration
 from hornetmail.archive.care.copies.backup import Backups
 from hornetmail.archive.care.copies.backup import Sources as BackupSources
-from hornetmail.archive.care.copies.mirror import Mirror, mirror_at
+from hornetmail.archive.care.copies.mirror import Mirror, take_mirror
 from hornetmail.archive.care.copies.mirror import Sources as MirrorSources
 from hornetmail.archive.index.schema import MIGRATIONS
 from hornetmail.archive.media import register
@@ -31,7 +31,7 @@ from hornetmail.core.archive.archived import ArchiveError
 from hornetmail.core.served import Domain
 from hornetmail.directory.schema import CONTROL
 from hornetmail.disk.files import Disk
-from hornetmail.testing.archives import AUDITOR, BytesBody, item, mail
+from hornetmail.testing.archives import AUDITOR, FOLLOWER, BytesBody, item, mail
 from tests.archive.test_bad_sectors import BadSectors
 
 PORTS = 23_000
@@ -83,7 +83,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
             offload,
         )
         await Backups(sources).make(base.reactor.seconds(), full=True)
-        target = mirror_at(DirectoryPlace(mirror, Disk()), archive.keys.current().archive)
+        target = take_mirror(DirectoryPlace(mirror, Disk()), archive.keys.current().archive, FOLLOWER)
         await Mirror(MirrorSources(archive.media, archive.keys, archive.index, offload)).run(target, base.reactor.seconds())
         await archive.stop()
 

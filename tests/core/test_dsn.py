@@ -51,6 +51,16 @@ def test_failed() -> None:
     assert b"\n" not in data.replace(b"\r\n", b"")
 
 
+def test_without_a_header() -> None:
+    """Would catch a report with an empty part that programs stumble over, or one that announces a header, where the original cannot be read any more."""
+    data = compose(note(Fate("bob@y.test", Reply(554, "5.3.0", "damaged")), head=b""))
+    text, status = parts(data)
+    assert "cannot be read any more" in text.get_payload()
+    assert "follows" not in text.get_payload()
+    assert status.get_payload()[1]["Status"] == "5.3.0"  # type: ignore[index]
+    assert data.isascii()
+
+
 def test_delayed() -> None:
     """A delay that reads like a failure."""
     fate = Fate("bob@y.test", Reply(451, "4.4.1", "refused"), until="Fri, 27 Nov 2026 17:00:00 -0000")

@@ -48,7 +48,16 @@ class ManyRows:
         return Backlog(self.count, self.count, self.count)
 
     async def rows(
-        self, *, domain: str, kinds: Collection[RowKind], states: Collection[RowState], limit: int, after: int, envelopes: bool
+        self,
+        *,
+        domain: str,
+        states: Collection[RowState],
+        kinds: Collection[RowKind],
+        message: int,
+        mailbox: int,
+        limit: int,
+        after: int,
+        envelopes: bool,
     ) -> Sequence[tuple[Message, Row]]:
         assert not envelopes
         self.pages += 1

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -62,6 +63,7 @@ def test_from_the_mirror(houses: ExitStack) -> None:
     assert "full backup on medium 2" in hornet.command("archive", "backup", "now", "--full")
     hornet.command("archive", "mirror", "set", mirror)
     assert "objects copied" in hornet.command("archive", "mirror", "now")
+    unmounted(hornet, mirror)
     before = found(hornet, "early"), found(hornet, "late")
     assert [len(one) for one in before] == [6, 6]
     assert "mails opened" in hornet.json("jobs", "run", "restore-drill")["detail"]
@@ -81,6 +83,40 @@ def test_from_the_mirror(houses: ExitStack) -> None:
     assert there.json("archive", "verify", "--full")["ok"]
     archive_some(there, "after")
     assert len(found(there, "after")) == 6
+    one_follower(hornet, there, mirror)
+
+
+def unmounted(hornet: Installation, mirror: str) -> None:
+    """The share of the mirror is not mounted: nothing is written to its mount point, and it goes on when it is back."""
+    Path(mirror).rename(mirror + "-aside")
+    Path(mirror).mkdir()
+    with pytest.raises(Failed, match="is it mounted"):
+        hornet.command("archive", "mirror", "now")
+    assert not list(Path(mirror).iterdir())
+    Path(mirror).rmdir()
+    Path(mirror + "-aside").rename(mirror)
+    hornet.command("archive", "mirror", "now")
+    assert hornet.json("archive", "mirror", "show")["trouble"] == ""
+
+
+def one_follower(old: Installation, there: Installation, mirror: str) -> None:
+    """Both run: the restored one writes nothing into the old one's mirror before it is told to, and then the old one stops, and only that."""
+    names = sorted(Path(mirror).rglob("*"))
+    with pytest.raises(Failed, match="another installation follows .* archive mirror set"):
+        there.command("archive", "mirror", "now")
+    assert sorted(Path(mirror).rglob("*")) == names
+    assert "another installation" in there.json("archive", "mirror", "show")["trouble"]
+    assert [one["subject"] for one in there.json("alarms", "list") if one["code"] == "job-failed"] == ["mirror"]
+    old.start()
+    old.command("archive", "mirror", "now")
+    there.command("archive", "mirror", "set", mirror)
+    assert "objects copied" in there.command("archive", "mirror", "now")
+    assert not [one for one in there.json("alarms", "list") if one["code"] == "job-failed"]
+    after = {path: path.stat().st_mtime_ns for path in Path(mirror).rglob("*") if path.is_file()}
+    with pytest.raises(Failed, match="another installation follows"):
+        old.command("archive", "mirror", "now")
+    old.command("archive", "backup", "now")
+    assert {path: path.stat().st_mtime_ns for path in Path(mirror).rglob("*") if path.is_file()} == after
 
 
 def refused_here(hornet: Installation, mirror: str, paper: str) -> None:

@@ -15,6 +15,7 @@ from zope.interface.verify import verifyObject
 from hornetmail.core.archive.archived import ArchiveError, BackupState, Finding, MirrorState
 from hornetmail.core.archive.statistics import DAY, DayOf, Sender, Statistics, Sum
 from hornetmail.core.served import Person, Role
+from hornetmail.disk.files import DiskFull
 from hornetmail.interfaces.safety import ISafety
 from hornetmail.runtime.jobs import Jobs, PlannedJob
 from hornetmail.web.api.archive import VerifyRequest
@@ -31,6 +32,7 @@ class MemorySafety:
 
     def __init__(self) -> None:
         self.set: list[tuple[str, str, dict[str, object], str]] = []
+        self.trouble = ""
         self.repaired: list[bool] = []
 
     async def backups(self) -> Sequence[BackupState]:
@@ -40,11 +42,13 @@ class MemorySafety:
         return now + 35 * DAY
 
     async def mirror(self) -> MirrorState | None:
-        return MirrorState(self.set[-1][0], self.set[-1][1], 0.0, "") if self.set else None
+        return MirrorState(self.set[-1][0], self.set[-1][1], 0.0, "", self.trouble) if self.set else None
 
     async def set_mirror(self, kind: str, place: str, options: Mapping[str, object], secret: str) -> None:
         if place == "/full":
             raise ArchiveError("it is medium 2 of this archive")
+        if place == "/no-room":
+            raise DiskFull(28, "medium 0 is full (/no-room)")
         if place == "relative":
             raise ValueError("an absolute path is needed")
         self.set.append((kind, place, dict(options), secret))
@@ -77,7 +81,7 @@ class BackupsTest(TestCase):
         house.rooms_with(jobs=jobs, safety=self.safety)
 
     def test_page(self) -> None:
-        """Catches a mirror that cannot be set up from the panel, a secret that is shown, and a page for everybody."""
+        """Catches a mirror that cannot be set up from the panel, one that is not followed and nobody sees why, a secret that is shown, and a page for everybody."""
         browser = self.house.browser("admin@example.test")
         page = browser.get("/archive/backups")
         assert "No mirror is set up" in page.text
@@ -87,6 +91,9 @@ class BackupsTest(TestCase):
         page = browser.get("/archive/backups")
         assert "//nas/mirror" in page.text
         assert "pass-word-7" not in page.text
+        assert "does not follow" not in page.text
+        self.safety.trouble = "another installation follows into //nas/mirror"
+        assert "another installation follows into //nas/mirror" in browser.get("/archive/backups").text
         browser.post("/archive/backups", {"csrf": page.token, "action": "mirror"})
         assert "done so" in browser.get("/archive/backups").text
         browser.post("/archive/backups", {"csrf": page.token, "action": "mirror-unset"})
@@ -104,11 +111,12 @@ class BackupsTest(TestCase):
         assert self.house.browser("alice@example.test").get("/statistics").status == 403
 
     async def test_operations(self) -> None:
-        """Catches refusals that become a 500, and another tenant that sees or moves everybody's backups (rule 25)."""
-        for wrong, place in ((400, "relative"), (409, "/full")):
+        """Catches refusals, and a medium without room, that become a 500 or a number of the system's in place of which one it is, and another tenant that sees or moves everybody's backups (rule 25)."""
+        for wrong, place in ((400, "relative"), (409, "/full"), (503, "/no-room")):
             with pytest.raises(ApiError) as caught:
                 await self.house.api.call(ROOT, "mirror.set", MirrorPlace(place=place, kind="directory"))
             assert caught.value.status == wrong
+            assert place != "/no-room" or caught.value.text == "medium 0 is full (/no-room)"
         other = Caller(Person(9, "zoe@other.test", 2, (Role.ADMIN,), ("zoe@other.test",), "Zoe"))
         for name, request in (("backup.list", None), ("mirror.unset", None)):
             with pytest.raises(ApiError) as caught:

@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from hornetmail.wire.imap import state as imap
+from hornetmail.wire.imap.client import state as imap_client
 from hornetmail.wire.pop3 import state as pop3
 from hornetmail.wire.smtp import client_state as smtp_client
 from hornetmail.wire.smtp import state as smtp
@@ -22,6 +23,7 @@ PROTOCOLS: dict[str, ModuleType] = {
     "SMTP, the client's side": smtp_client,
     "POP3": pop3,
     "IMAP": imap,
+    "IMAP, the client's side": imap_client,
 }
 
 HEAD = """\

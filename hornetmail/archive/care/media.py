@@ -366,7 +366,7 @@ def _probe(medium: IMedium) -> MediumProbe:
         if (name, len(_PROBE)) not in medium.names("test/"):
             raise MediumError(f"medium {medium.number} does not list what was written to it")
     except DiskFull as error:
-        raise MediumError(f"medium {medium.number} is full: {error}") from error
+        raise MediumError(str(error)) from error
     finally:
         medium.delete(name)
     return MediumProbe(monotonic() - began, space.total, space.free)

@@ -88,7 +88,7 @@ class RootStore:
             self._remove(self._sealed if self._chosen is None else self._plain.path)
 
     def write(self, root: bytes) -> None:
-        """See IRoots. In the chosen form; any other goes afterwards."""
+        """See IRoots. In the chosen form; any other goes afterwards. A source that gives something else each time it is asked would lock the archive for good: it is asked twice."""
         if self._chosen is None:
             self._plain.write(root)
             self._remove(self._sealed)
@@ -96,6 +96,10 @@ class RootStore:
             secret = self._chosen.secret()
             if secret is None:
                 raise KeyTrouble(f"{self._chosen.name} was not chosen yet: archive key passphrase, or the page Archive key")
+            if self._chosen.secret() != secret:
+                raise KeyTrouble(
+                    f"{self._chosen.name} gives something else each time it is asked: nothing opens what is sealed under that"
+                )
             self._write_sealed(root, secret)
             self._remove(self._plain.path)
         self._elsewhere = False

@@ -10,6 +10,7 @@ All calls block and belong in threads. Names use ``/`` and only what every file 
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
 from collections.abc import Iterator, Sequence
 
@@ -17,6 +18,7 @@ import msgspec
 from zope.interface import Attribute, Interface, implementer
 
 from hornetmail.core.archive.archived import ArchiveError
+from hornetmail.disk.files import DiskFull
 
 IDENTITY = "medium"
 FORMAT = 1
@@ -33,6 +35,10 @@ class MediumError(ArchiveError):
 
 class MediumAway(MediumError):
     """The medium is out of reach, or what is there in its place is not it."""
+
+
+class MediumTaken(MediumAway):
+    """It is a mirror into which another installation follows: nothing may be written there."""
 
 
 class MediumMissing(MediumError):
@@ -53,6 +59,10 @@ class PlaceTrouble(ArchiveError):
 
 class PlaceAway(PlaceTrouble):
     """Nobody answers there, or whoever answers lets us not in."""
+
+
+class PlaceTaken(PlaceAway):
+    """Another installation follows into this mirror; the message is that one's mark."""
 
 
 class PlaceLocked(PlaceTrouble):
@@ -154,11 +164,12 @@ class IMedium(Interface):
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """What the object ``medium`` says: the archive's name in hex, and the medium's number in it."""
+    """What the object ``medium`` says: the archive's name in hex, and the medium's number in it. ``follower``: of a mirror, which installation follows into it."""
 
     archive: str
     medium: int
     format: int = FORMAT
+    follower: str | msgspec.UnsetType = msgspec.UNSET
 
 
 def identity_at(place: IPlace) -> Identity | None:
@@ -179,11 +190,12 @@ def _identity(raw: bytes) -> Identity:
 
 @implementer(IMedium)
 class Medium:
-    """A place that must bear this number and, once it is known, this archive's name."""
+    """A place that must bear this number and, once it is known, this archive's name; and where one is given, the mark of a ``follower``."""
 
-    def __init__(self, number: int, place: IPlace) -> None:
+    def __init__(self, number: int, place: IPlace, follower: str = "") -> None:
         self.number = number
         self._place = place
+        self._follower = follower
         self._archive: str | None = None
         self._seen: object = None
 
@@ -269,6 +281,14 @@ class Medium:
                     there.put(IDENTITY, msgspec.json.encode(Identity(archive.hex(), self.number)) + b"\n")
                     self._check(there)
 
+    def take(self) -> None:
+        """Put the follower's mark on it, whoever's it bears. Raises MediumTaken: somebody else did the same just now; MediumError."""
+        with self._told(), self._place.visit() as there:
+            assert self._archive is not None
+            identity = Identity(self._archive, self.number, follower=self._follower or msgspec.UNSET)
+            there.put(IDENTITY, msgspec.json.encode(identity) + b"\n")
+            self._check(there)
+
     def close(self) -> None:
         """See IMedium."""
         self._place.close()
@@ -305,6 +325,8 @@ class Medium:
             raise PlaceTrouble(f"it has format {identity.format}, and this program knows {FORMAT}")
         if identity.medium != self.number:
             raise PlaceTrouble(f"it calls itself medium {identity.medium}")
+        if self._follower and identity.follower != self._follower:
+            raise PlaceTaken(identity.follower or "none")
         self._seen = mark
 
     @contextlib.contextmanager
@@ -318,8 +340,12 @@ class Medium:
                     f"medium {self.number} is out of reach: at {self.where} there is no medium (is it mounted?)"
                 ) from None
             raise MediumMissing(f"medium {self.number} has no {error}") from None
+        except PlaceTaken as error:
+            raise MediumTaken(f"another installation follows into {self.where} (its mark: {str(error)[:8]})") from None
         except PlaceAway as error:
             raise MediumAway(f"medium {self.number} is out of reach: {self.where}: {error}") from error
+        except DiskFull as error:
+            raise DiskFull(errno.ENOSPC, f"medium {self.number} is full ({self.where})") from error
         except PlaceLocked as error:
             raise MediumLocked(f"medium {self.number}: {error}") from None
         except PlaceTrouble as error:

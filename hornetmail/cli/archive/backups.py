@@ -73,7 +73,10 @@ def mirror() -> None:
 @click.option("--password-stdin", is_flag=True, help="Read the password or secret key from standard input.")
 @with_client
 def mirror_set(client: Client, /, place: str, password_stdin: bool, **given: Any) -> None:
-    """Mirror to PLACE: /path, //host[:port]/share[/folder] or https://host[:port]/bucket[/prefix]."""
+    """Mirror to PLACE: /path, //host[:port]/share[/folder] or https://host[:port]/bucket[/prefix].
+
+    If another installation of this archive follows into it, this one does from now on, and that one stops.
+    """
     secret = password_from(password_stdin, "Password or secret key") if password_stdin or given["user"] or given["key_id"] else ""
     kind = kind_of(place)
     where = place if kind != "directory" else str(Path(place).absolute())
@@ -101,6 +104,8 @@ def mirror_show(client: Client, as_json: bool) -> None:
     else:
         done = f"followed {moment(answer['done'])}: {clean(answer['text'])}" if answer["done"] else "it has not followed yet"
         click.echo(f"{clean(answer['where'])}: {done}")
+        if answer["trouble"]:
+            click.echo(f"not since: {clean(answer['trouble'])}")
 
 
 @mirror.command("off")
@@ -179,6 +184,10 @@ def restore(
             else "there was no backup of people and settings"
         )
         click.echo("Purging is off: look at the clock and at what you see, then: hornetmail archive confirm-purge")
+        if done.control:
+            click.echo(
+                "A mirror is not followed before the old installation runs no more and you say so: hornetmail archive mirror set PLACE"
+            )
     if done.findings:
         first = done.findings[0]
         raise Failure(f"{len(done.findings)} things could not be read, the first: {first.where}: {first.what}")

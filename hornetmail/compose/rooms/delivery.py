@@ -216,7 +216,7 @@ class _Joining:
             MX: self._outside,
         }
         agent = Agent(ground, record, retry, evidence, couriers, self._letters.notices, underway, self._copied)
-        archiving = Archiving(ground, record, retry, ArchiveCourier(self._stores.archive, queue, directory))
+        archiving = Archiving(ground, record, retry, ArchiveCourier(ground.clock, self._stores.archive, queue, directory))
         share, again = Share(settings.share, settings.deliveries, self._outside.destination), retry.next_due
         lanes = (
             Lane(clock, queue, (RowKind.DELIVER,), settings.deliveries, agent.run, again, underway, share),

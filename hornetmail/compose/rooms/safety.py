@@ -14,9 +14,10 @@ from zope.interface import implementer
 from hornetmail.archive.archive import Archive
 from hornetmail.archive.care import statistics
 from hornetmail.archive.care.copies import backup, drill, mirror, repair
+from hornetmail.archive.care.copies.follower import follower_at
 from hornetmail.archive.care.terms.keeping import Copies
 from hornetmail.archive.index.schema import MIGRATIONS
-from hornetmail.archive.media.medium import IPlace, MediumError, PlaceTrouble
+from hornetmail.archive.media.medium import IPlace, MediumError, MediumTaken, PlaceTrouble
 from hornetmail.archive.media.register import Means
 from hornetmail.archive.media.settings import Settings, settings_for
 from hornetmail.compose.ground.foundations import SERVER_KEY, Foundations
@@ -45,6 +46,7 @@ class _Kept(msgspec.Struct, frozen=True):
     secret: bytes = b""
     done: float = 0.0
     text: str = ""
+    trouble: str = ""
 
 
 @implementer(ISafety)
@@ -164,18 +166,36 @@ class Safety:
         kept = self._read()
         if kept is None:
             return "no mirror is set up"
+        try:
+            done = (await self._mirrored_to(kept, now)).words
+        except ArchiveError as error:
+            await self._note(kept, trouble=str(error))
+            raise
+        await self._note(kept, done=now, text=done, trouble="")
+        return done
+
+    async def _mirrored_to(self, kept: _Kept, now: float) -> mirror.Mirrored:
         place = self._place(kept)
         try:
-            target = await self._offload(mirror.mirror_at, place, self._archive.keys.current().archive)
-            done = await self._mirror.run(target, now)
+            mark = await self._offload(follower_at, self._base.directory("archive"), self._base.disk)
+            target = await self._offload(mirror.followed, place, self._archive.keys.current().archive, mark)
+            return await self._mirror.run(target, now)
+        except MediumTaken as error:
+            where = kept.settings.where
+            raise ArchiveError(
+                f"{error}, and this one does not, or each would delete what the other has. If only this one shall: "
+                f"hornetmail archive mirror set {where}; if that one goes on: hornetmail archive mirror off"
+            ) from error
         except PlaceTrouble as error:
             raise MediumError(f"the mirror ({kept.settings.where}): {error}") from error
         finally:
             await self._offload(place.close)
+
+    async def _note(self, kept: _Kept, **values: Any) -> None:
+        """What came of a run, unless the mirror was set anew meanwhile."""
         now_kept = self._read()
-        if now_kept is not None and now_kept.settings == kept.settings:
-            await self._keep(msgspec.structs.replace(now_kept, done=now, text=done.words))
-        return done.words
+        if now_kept is not None and (now_kept.settings, now_kept.secret) == (kept.settings, kept.secret):
+            await self._keep(msgspec.structs.replace(now_kept, **values))
 
     # -- the mirror's place
 
@@ -238,7 +258,7 @@ class Safety:
         kept = self._read()
         if kept is None:
             return None
-        return MirrorState(str(kept.settings.__struct_config__.tag), kept.settings.where, kept.done, kept.text)
+        return MirrorState(str(kept.settings.__struct_config__.tag), kept.settings.where, kept.done, kept.text, kept.trouble)
 
     async def set_mirror(self, kind: str, place: str, options: Mapping[str, object], secret: str) -> None:
         """See ISafety."""
@@ -246,7 +266,8 @@ class Safety:
         kept = _Kept(settings, self._seal.close(secret.encode(), _CONTEXT) if secret else b"")
         there = self._place(kept)
         try:
-            await self._offload(mirror.mirror_at, there, self._archive.keys.current().archive)
+            mark = await self._offload(follower_at, self._base.directory("archive"), self._base.disk)
+            await self._offload(mirror.take_mirror, there, self._archive.keys.current().archive, mark)
         except PlaceTrouble as error:
             raise MediumError(f"{settings.where}: {error}") from error
         finally:

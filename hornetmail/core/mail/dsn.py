@@ -32,7 +32,7 @@ class Fate(msgspec.Struct, frozen=True, gc=False):
 
 class Notification(msgspec.Struct, frozen=True, gc=False):
     """What a notification says. ``date``, ``arrived``: RFC 5322 dates. ``unique``: for the Message-ID and the boundary; must not occur
-    in the original. ``head``: the original's header as received."""
+    in the original. ``head``: the original's header as received; ``b""`` if it cannot be read any more."""
 
     action: Action
     hostname: str
@@ -68,7 +68,7 @@ def header_of(message: bytes) -> bytes:
 
 
 def compose(note: Notification) -> bytes:
-    """The whole message, CRLF line ends, multipart/report of three parts."""
+    """The whole message, CRLF line ends, multipart/report of three parts; without a header of the original of two (RFC 6522 section 3)."""
     wide = not (note.to.isascii() and all(f.recipient.isascii() for f in note.fates))
     status_type = "message/global-delivery-status" if wide else "message/delivery-status"
     head_type = "text/rfc822-headers" if note.head.isascii() else "message/global-headers"
@@ -101,7 +101,9 @@ def compose(note: Notification) -> bytes:
     ]
     for fate in note.fates:
         top += ["", *_fields(note.action, fate)]
-    top += [f"--{boundary}", f"Content-Type: {head_type}", f"Content-Transfer-Encoding: {eight}", "", ""]
+    if note.head:
+        top += [f"--{boundary}", f"Content-Type: {head_type}", f"Content-Transfer-Encoding: {eight}", ""]
+    top.append("")
     text = "\r\n".join(top).encode("utf-8")
     original = note.head.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
     return text + original + f"--{boundary}--\r\n".encode()
@@ -123,7 +125,8 @@ def _words(note: Notification) -> list[str]:
         lines += _fold(f"    {said}{fate.reply}", "    ")
         if fate.until:
             lines.append(f"    tried until {fate.until}")
-    lines += ["", "The header of your message follows below.", ""]
+    follows = "The header of your message follows below." if note.head else "Your message itself cannot be read any more."
+    lines += ["", follows, ""]
     # 7bit says ASCII: what a remote server said may be anything.
     return [line if not _narrow(note) else line.encode("ascii", "replace").decode() for line in lines]
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 from twisted.internet.defer import CancelledError
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -19,6 +20,7 @@ from hornetmail.core.mail.dsn import HEAD_BYTES, header_of
 from hornetmail.core.mail.envelope import Direction, Door
 from hornetmail.core.mail.reply import Reply
 from hornetmail.core.served import Coverage
+from hornetmail.delivery.pages import pages
 from hornetmail.filter.spam import tagged
 from hornetmail.interfaces.archive import IArchive
 from hornetmail.interfaces.body import IBody
@@ -54,7 +56,8 @@ class ArchiveCourier:
     name = ARCHIVE
     log = Logger()
 
-    def __init__(self, archive: IArchive, queue: IQueue, directory: IDirectory) -> None:
+    def __init__(self, clock: IReactorTime, archive: IArchive, queue: IQueue, directory: IDirectory) -> None:
+        self._clock = clock
         self._archive = archive
         self._queue = queue
         self._directory = directory
@@ -63,17 +66,13 @@ class ArchiveCourier:
         """The message's recipients, read from the queue."""
         entitled: list[Row] = []
         pending: list[Row] = []
-        after = 0
-        while True:
-            page = await self._queue.rows(message=message.id, kinds=(RowKind.DELIVER,), limit=500, after=after)
+        async for page in pages(self._clock, self._queue, (RowKind.DELIVER,), message=message.id):
             for _, row in page:
                 if row.state not in DONE:
                     pending.append(row)
                 elif row.state is RowState.DELIVERED and self._in_scope(message, row):
                     entitled.append(row)
-            if len(page) < 500:
-                return Standing(tuple(entitled), tuple(pending))
-            after = page[-1][1].id
+        return Standing(tuple(entitled), tuple(pending))
 
     def _in_scope(self, message: Message, row: Row) -> bool:
         """C12 for what comes in, and rule 24's exemption; what goes out was judged by its sender when it was accepted."""

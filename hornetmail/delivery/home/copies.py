@@ -90,7 +90,7 @@ class Copies:
     async def sweep(self) -> int:
         """Take up what a death or a fault left in INBOX though the primary has it; how many."""
         found = 0
-        async for page in pages(self._ground.clock, self._ground.queue, kind=RowKind.DRAIN, states=(RowState.HOME,)):
+        async for page in pages(self._ground.clock, self._ground.queue, (RowKind.DRAIN,), (RowState.HOME,)):
             for _, row in page:
                 if not self._record.holds(row.id):
                     self.remove(row, claimed=False)

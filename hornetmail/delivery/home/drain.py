@@ -183,7 +183,7 @@ class Drain:
 
     async def _pages(self, domain: str) -> AsyncIterator[list[Row]]:
         """The copies of a domain that have to get home, oldest row first."""
-        async for page in pages(self._clock, self._queue, kind=RowKind.DRAIN, states=WAITING, domain=domain):
+        async for page in pages(self._clock, self._queue, (RowKind.DRAIN,), WAITING, domain=domain):
             yield [row for _, row in page if self._ground.domain(row) == domain]
 
     async def anything(self, domain: str) -> bool:

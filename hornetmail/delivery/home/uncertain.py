@@ -114,7 +114,7 @@ class UncertainTurns:
     async def _copies(self, domain: str = "") -> AsyncIterator[Row]:
         """A domain's, or all. However many there are, memory has those of one page (``tests/delivery/test_slices.py``)."""
         if self._queue.backlog().drain:
-            async for page in pages(self._clock, self._queue, kind=RowKind.DRAIN, states=WAITING, domain=domain):
+            async for page in pages(self._clock, self._queue, (RowKind.DRAIN,), WAITING, domain=domain):
                 for _, row in page:
                     if not domain or self._domain_of(row) == domain:
                         yield row

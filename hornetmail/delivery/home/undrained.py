@@ -82,7 +82,7 @@ class Undrained:
     async def _look(self) -> dict[str, _Copies]:
         found: dict[str, _Copies] = {}
         since = self._ground.clock.seconds() - self._limits.undrained
-        async for page in pages(self._ground.clock, self._ground.queue, kind=RowKind.DRAIN, states=UNSETTLED):
+        async for page in pages(self._ground.clock, self._ground.queue, (RowKind.DRAIN,), UNSETTLED):
             for message, row in page:
                 name = self._ground.domain(row)
                 copies = found.get(name)

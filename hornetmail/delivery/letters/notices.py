@@ -24,6 +24,7 @@ from hornetmail.interfaces.bus import IBus
 from hornetmail.interfaces.directory import IDirectory
 from hornetmail.interfaces.queue import IQueue
 from hornetmail.interfaces.senders import ISenderCheck
+from hornetmail.spool.disk.errors import BodyLost
 
 DAY = 86400.0
 
@@ -105,8 +106,6 @@ class Notices:
         return Fate(row.address, verdict.reply, verdict.host, orcpt, until)
 
     async def _notify(self, action: Action, message: Message, fates: tuple[Fate, ...], request: str) -> None:
-        body = await self._queue.body(message.id)
-        head = header_of(await body.read(0, HEAD_BYTES))
         note = Notification(
             action=action,
             hostname=self._hostname,
@@ -115,10 +114,19 @@ class Notices:
             unique=self._unique(),
             arrived=rfc5322_date(message.arrived),
             fates=fates,
-            head=head,
+            head=await self._head(message),
             envid=message.envelope.envid,
         )
         await self._post(message.tenant, message.envelope.sender, compose(note), request, message.domain)
+
+    async def _head(self, message: Message) -> bytes:
+        """Its header; nothing if the message is lost, for its sender is told all the same. Raises the queue's other errors."""
+        try:
+            body = await self._queue.body(message.id)
+            return header_of(await body.read(0, HEAD_BYTES))
+        except BodyLost as error:
+            self.log.error("the header of message {message} cannot be read any more: {error}", message=message.id, error=error)
+            return b""
 
     async def _post(self, tenant: int, to: str, data: bytes, request: str, domain: str) -> None:
         served = self._directory.domain(domain_of(to))

@@ -383,7 +383,7 @@ class Modes:
         """Let recipients that were parked for want of a mailbox go again, if their domain is back or a mailbox is there now; of one domain,
         or of all."""
         released = 0
-        async for page in pages(self._clock, self._queue, kind=RowKind.DELIVER, states=(RowState.PARKED,), domain=domain):
+        async for page in pages(self._clock, self._queue, (RowKind.DELIVER,), (RowState.PARKED,), domain=domain):
             free = [row.id for _, row in page if row.waits_for is WaitsFor.MAILBOX and self._free(row.address)]
             if free:
                 released += await self._queue.change(free, RowState.QUEUED, due=self._clock.seconds())

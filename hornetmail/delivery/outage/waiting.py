@@ -66,7 +66,7 @@ class Waiting:
             return
         now = self._clock.seconds()
         late: dict[str, _Late] = {}
-        async for page in pages(self._clock, self._queue, kind=RowKind.DELIVER, states=(RowState.QUEUED, RowState.CLAIMED)):
+        async for page in pages(self._clock, self._queue, (RowKind.DELIVER,), (RowState.QUEUED, RowState.CLAIMED)):
             free: list[int] = []
             for _, row in page:
                 if row.waits_for is not WaitsFor.PRIMARY:

@@ -6,7 +6,6 @@ or rows without files; ``_look`` settles both whenever a folder is opened.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from weakref import WeakValueDictionary, ref
@@ -73,7 +72,7 @@ class Box:
         self.usage = Counted(mailbox, self._quota)
         self._snapshots: WeakValueDictionary[str, Snapshot] = WeakValueDictionary()
         self._opens: WeakValueDictionary[str, Batch[None, Snapshot]] = WeakValueDictionary()
-        self._arrivals: WeakValueDictionary[str, Batch[Arrival, int]] = WeakValueDictionary()
+        self.arrivals: WeakValueDictionary[str, Batch[Arrival, int]] = WeakValueDictionary()
 
     # Loading
 
@@ -282,56 +281,6 @@ class Box:
         uidnext = max([snapshot.uidnext, *(one.entry.uid + 1 for one in turn.added)])
         gone = [Gone(uid, modseq, snapshot.places[uid].base) for uid in turn.gone]
         return Change(snapshot.id, uidnext, modseq, snapshot.recent_from, turn.added, [entry for entry, _ in turn.changed], gone)
-
-    # Arrivals
-
-    async def land(self, name: str, arrival: Arrival) -> int:
-        """Give a finished file its name and a UID; arrivals that wait share one sync and one transaction. Raises FolderError, OSError."""
-        batch = self._arrivals.get(name)
-        if batch is None:
-
-            async def land(arrivals: Sequence[Arrival]) -> list[int | Exception]:
-                return await self._land(self._snapshots.get(name) or await self.opened(name), arrivals)
-
-            batch = self._arrivals[name] = Batch(self.lock, land)
-        return await batch.join(arrival)
-
-    async def _land(self, snapshot: Snapshot, batch: Sequence[Arrival]) -> list[int | Exception]:
-        """UIDs of a batch, or OVERQUOTA. A name that is there already is the same message again: its new file is dropped."""
-        uids: list[int | Exception] = []
-        fresh: list[Arrival] = []
-        stored: list[Stored] = []
-        modseq, uid, now = snapshot.modseq + 1, snapshot.uidnext, self.ground.now()
-        given: dict[str, int] = {}
-        for arrival in batch:
-            base = arrival.place.base
-            known = snapshot.uids.get(base) or given.get(base)
-            if known is not None:
-                await self.ground.thread(self.maildir.discard, arrival.tmp)
-                uids.append(known)
-                continue
-            if arrival.bound:
-                try:
-                    self.usage.admit(len(fresh) + 1, sum(one.size for one in fresh) + arrival.size)
-                except FolderError as full:
-                    uids.append(full)
-                    continue
-            entry = Entry(uid, modseq, arrival.flags, arrival.size, arrival.date, base, saved=now)
-            stored.append(Stored(entry, arrival.place, arrival.kept, now if naming.row_of(base) else 0.0, now))
-            fresh.append(arrival)
-            uids.append(uid)
-            given[base] = uid
-            uid += 1
-        if fresh:
-            try:
-                await self.ground.thread(self.maildir.land, snapshot.name, [(one.tmp, one.place) for one in fresh])
-                await self.commit(Turn(snapshot, stored))
-            except BaseException:
-                # said to have failed, so it must not show up at the next look
-                with contextlib.suppress(OSError):
-                    await self.ground.thread(self.maildir.unlink, snapshot.name, [one.place for one in fresh])
-                raise
-        return uids
 
     # Changes. All take the lock; all raise FolderError NONEXISTENT when the folder has gone.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from zope.interface import implementer
@@ -10,6 +11,7 @@ from zope.interface import implementer
 from hornetmail.core.folder import Copied, FolderError
 from hornetmail.interfaces.body import IDeposit
 from hornetmail.portal.box.box import Arrival, Box
+from hornetmail.portal.box.landing import Instead, land, land_together
 from hornetmail.portal.box.reading import summed_up
 from hornetmail.portal.maildir import naming
 from hornetmail.portal.maildir.files import PIECE, Maildir
@@ -77,13 +79,15 @@ def _finish(
 class Append:
     """A client's message. Bare LF becomes CRLF; ``commit()`` answers ``Copied``. Raises FolderError."""
 
-    def __init__(self, box: Box, snapshot: Snapshot, flags: frozenset[str], date: float | None) -> None:
+    def __init__(self, box: Box, snapshot: Snapshot, flags: frozenset[str], date: float | None, frees: int = 0) -> None:
+        """``frees``: bytes of a message that goes when this one comes; it counts for the quota only by what it is larger."""
         self._box = box
         self._snapshot = snapshot
         self._flags = flags
         self._date = box.ground.now() if date is None else date
         self._inflow: Inflow | None = Inflow(box, snapshot.name, f"{int(self._date)}.{box.ground.number()}.{box.ground.host}")
         self._last = b""
+        self._frees = frees
         self.size = 0
 
     async def write(self, data: bytes) -> None:
@@ -98,37 +102,67 @@ class Append:
                 data = (b"\n" if opening else b"") + body.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
         self._last = data[-1:]
         self.size += len(data)
-        self._box.usage.admit(1, self.size)
+        self._box.usage.admit(0 if self._frees else 1, self.size - self._frees)
         with told():
             await shielded(self._inflow.write(data))
 
     async def commit(self) -> Copied:
         """Durable, with its UID, on return."""
+        with told():
+            return await shielded(self._commit())
+
+    async def finish(self) -> Arrival:
+        """All is here: a finished file that wants its name."""
         if self._inflow is None:
             raise ValueError("committed or aborted before")
-        inflow, self._inflow = self._inflow, None
-        with told():
-            return await shielded(self._commit(inflow))
+        inflow = self._inflow
+        path, kept = await inflow.finish(self._date, 0)
+        letters = naming.letters_of(self._flags)
+        place = Place(self._box.new_base(inflow.size), "cur" if letters else "new", letters, 0, False)
+        return Arrival(path, place, self._flags, inflow.size, self._date, kept, bound=True)
 
-    async def _commit(self, inflow: Inflow) -> Copied:
+    def landed(self) -> None:
+        """Its file has its name, and is no more the deposit's."""
+        self._inflow = None
+
+    async def _commit(self) -> Copied:
         box, snapshot = self._box, self._snapshot
         try:
-            path, kept = await inflow.finish(self._date, 0)
-            letters = naming.letters_of(self._flags)
-            place = Place(box.new_base(inflow.size), "cur" if letters else "new", letters, 0, False)
+            arrival = await self.finish()
             if snapshot.removed:  # while its message arrived; one of its name may have been made since, with UIDs of its own
                 raise FolderError("NONEXISTENT", f"the folder {snapshot.name} has gone")
-            uid = await box.land(snapshot.name, Arrival(path, place, self._flags, inflow.size, self._date, kept, bound=True))
+            uid = await land(box, snapshot.name, arrival)
         except BaseException:
-            with contextlib.suppress(OSError):
-                await inflow.discard()
+            await self._abort()
             raise
-        row = box.rows.get(snapshot.name)
-        return Copied(snapshot.uidvalidity if row is None else row.uidvalidity, (), (uid,))
+        self.landed()
+        return copied(box, snapshot, [uid])
 
     async def abort(self) -> None:
         """See IDeposit."""
+        await shielded(self._abort())
+
+    async def _abort(self) -> None:
         inflow, self._inflow = self._inflow, None
         if inflow is not None:
             with contextlib.suppress(OSError):
-                await shielded(inflow.discard())
+                await inflow.discard()
+
+
+def copied(box: Box, snapshot: Snapshot, uids: Sequence[int]) -> Copied:
+    """Where messages are that landed."""
+    row = box.rows.get(snapshot.name)
+    return Copied(snapshot.uidvalidity if row is None else row.uidvalidity, (), tuple(uids))
+
+
+async def commit_together(box: Box, snapshot: Snapshot, deposits: Sequence[Append], instead: Instead | None) -> Copied:
+    """See IFolder.commit."""
+    try:
+        uids = await land_together(box, snapshot, [await deposit.finish() for deposit in deposits], instead)
+    except BaseException:
+        for deposit in deposits:
+            await deposit.abort()
+        raise
+    for deposit in deposits:
+        deposit.landed()
+    return copied(box, snapshot, uids)

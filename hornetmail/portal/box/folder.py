@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import Any
 
 from zope.interface import implementer
 
@@ -12,7 +13,8 @@ from hornetmail.mime.structure import Part
 from hornetmail.portal.box import reading, reshaping
 from hornetmail.portal.box.body import FileBody
 from hornetmail.portal.box.box import Box
-from hornetmail.portal.box.deposit import Append
+from hornetmail.portal.box.deposit import Append, commit_together
+from hornetmail.portal.box.landing import Instead
 from hornetmail.portal.maildir import naming
 from hornetmail.portal.maildir.ground import shielded
 from hornetmail.portal.maildir.snapshot import Snapshot
@@ -138,9 +140,15 @@ class Folder:
         with told():
             return await shielded(self._box.transfer(self._snapshot, uids, naming.fold_inbox(target), away=True))
 
-    def append(self, flags: Collection[str], date: float | None) -> Append:
+    def append(self, flags: Collection[str], date: float | None, frees: int = 0) -> Append:
         """See IFolder. Bare LF becomes CRLF."""
-        return Append(self._box, self._snapshot, clean_flags(flags), date)
+        return Append(self._box, self._snapshot, clean_flags(flags), date, frees)
+
+    async def commit(self, deposits: Sequence[Any], instead: tuple[Any, int] | None = None) -> Copied:
+        """See IFolder: what is given is ours."""
+        gone = None if instead is None else Instead(instead[0]._snapshot, instead[1])
+        with told():
+            return await shielded(commit_together(self._box, self._snapshot, deposits, gone))
 
 
 @implementer(IFolderTree)

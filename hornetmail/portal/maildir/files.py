@@ -14,7 +14,7 @@ import msgspec
 
 from hornetmail.disk.anchor import Anchor
 from hornetmail.disk.files import Disk
-from hornetmail.portal.maildir import naming
+from hornetmail.portal.maildir import groups, naming
 from hornetmail.portal.maildir.snapshot import Place
 
 T = TypeVar("T")
@@ -142,8 +142,10 @@ class Maildir:
         for folder in [self.path, *(Path(entry.path) for entry in os.scandir(self.path) if entry.name.startswith("."))]:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 for name in os.listdir(folder / "tmp"):
-                    if name.endswith(LITTER):
+                    if name.endswith(LITTER) or groups.unborn(name):
                         self._disk.unlink(folder / "tmp" / name, missing_ok=True)
+                    elif name.endswith(groups.GROUP):
+                        groups.settle(self._disk, folder, name)
 
     @anchored
     def drop(self, name: str, token: str) -> None:
@@ -300,6 +302,21 @@ class Maildir:
         folder = self.folder(name)
         self._rename([(tmp, folder / place.file) for tmp, place in arrivals])
         self._sync(folder, {place.sub for _, place in arrivals})
+
+    @anchored
+    def land_together(self, name: str, arrivals: Sequence[tuple[Path, Place]]) -> None:
+        """The same, all or none of them whatever happens in between, a crash too."""
+        folder = self.folder(name)
+        group = groups.begin(self._disk, folder, arrivals[0][1].base, [place.base for _, place in arrivals])
+        try:
+            self._rename([(tmp, folder / place.file) for tmp, place in arrivals])
+            self._sync(folder, {place.sub for _, place in arrivals})
+            groups.end(self._disk, group)
+        except BaseException:
+            with contextlib.suppress(OSError):  # the next start does it
+                self.unlink(name, [place for _, place in arrivals])
+                groups.end(self._disk, group)
+            raise
 
     def _sync(self, folder: Path, subs: Collection[str]) -> None:
         """Make new names in a folder durable, and once the folder itself, which ``_mend`` may have made."""

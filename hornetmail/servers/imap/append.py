@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from hornetmail.core.folder import Copied, FolderError
+from hornetmail.core.folder import Copied, Entry, FolderError
 from hornetmail.interfaces.body import IDeposit
 from hornetmail.interfaces.folders import IFolder
 from hornetmail.net.pump import Answer, Result
 from hornetmail.servers.imap import mailboxes, messages
-from hornetmail.servers.imap.view import View
 from hornetmail.wire.engine import Chunk, End
 from hornetmail.wire.imap import commands as c
 from hornetmail.wire.imap.answers import Continuation, Tagged, Untagged
@@ -27,13 +27,14 @@ MESSAGES = 256
 
 class Appending:
     """The messages of one command. Takes pieces; the first error is kept until the end, because nothing can be answered before it. All of them
-    are kept, or none (RFC 3502 section 2). ``replaced``: the UID in whose place the message comes, 0 for none."""
+    are kept, or none (RFC 3502 section 6.3.11). ``replaced``: the message in whose place it comes, ``source`` its folder."""
 
     log = Logger()
 
-    def __init__(self, folder: IFolder, replaced: int = 0) -> None:
+    def __init__(self, folder: IFolder, source: IFolder | None = None, replaced: Entry | None = None) -> None:
         self.folder = folder
         self.replaced = replaced
+        self._source = source
         self.size = 0
         self._deposits: list[IDeposit] = []
         self._binary = False
@@ -46,7 +47,8 @@ class Appending:
             raise FolderError("LIMIT", f"No more than {MESSAGES} messages a command")
         flags = messages.storable(message.flags)
         if self._error is None:
-            self._deposits.append(self.folder.append(flags, message.date))
+            frees = 0 if self.replaced is None else self.replaced.size
+            self._deposits.append(self.folder.append(flags, message.date, frees))
         self.size += message.size
         self._binary = message.binary
         self._last = b""
@@ -79,32 +81,15 @@ class Appending:
     async def commit(self) -> Copied:
         """Where they lie. Raises FolderError, and then none of them does."""
         deposits, self._deposits = self._deposits, []
-        targets: list[int] = []
-        try:
-            if self._error is not None:
-                raise self._error
-            validity = 0
-            for deposit in deposits:
-                copied: Copied = await deposit.commit()
-                validity = copied.uidvalidity
-                targets += copied.targets
-        except BaseException:
-            for deposit in deposits:
-                await self._aborted(deposit)
-            await self.undo(targets)
-            raise
-        return Copied(validity, (), tuple(targets))
-
-    async def undo(self, uids: list[int] | tuple[int, ...]) -> None:
-        """Take back what is there already."""
-        if uids:
-            try:
-                await self.folder.store(uids, add=("\\Deleted",))
-                await self.folder.expunge(uids)
-            except Exception:  # noqa: BLE001
-                self.log.failure(
-                    "messages {uids} of an APPEND that failed stay in {folder}", uids=uids, folder=self.folder.info.name
-                )
+        if self._error is not None:
+            await self._forgotten(deposits)
+            raise self._error
+        instead = None if self._source is None or self.replaced is None else (self._source, self.replaced.uid)
+        if instead is None and len(deposits) == 1:
+            copied: Copied = await deposits[0].commit()
+        else:
+            copied = await self.folder.commit(deposits, instead)
+        return copied
 
     def forget(self) -> None:
         """It will not be completed."""
@@ -140,7 +125,7 @@ def _refused(session: ImapSession, event: c.Append | c.Further, before: int) -> 
 
 
 async def _begin(session: ImapSession, event: c.Append) -> Answer:
-    replaced = _replaced(session, event) if isinstance(event, c.Replace) else 0
+    replaced = await _replaced(session, event) if isinstance(event, c.Replace) else None
     if isinstance(replaced, Tagged):
         return replaced
     view = session.view
@@ -151,7 +136,9 @@ async def _begin(session: ImapSession, event: c.Append) -> Answer:
             folder = await session.mounts.open(event.mailbox)
         if not folder.info.selectable:
             raise FolderError("NONEXISTENT", "This mailbox holds only others")
-        appending = Appending(folder, replaced)
+        if replaced is not None and session.selected.tree is not session.mounts.locate(event.mailbox)[0]:
+            raise FolderError("CANNOT", "A message cannot be replaced by one there")
+        appending = Appending(folder, None if view is None else view.folder, replaced)
         appending.begin(event)
     except FolderError as error:
         raise mailboxes.trycreate(error) from None
@@ -159,17 +146,18 @@ async def _begin(session: ImapSession, event: c.Append) -> Answer:
     return Continuation()
 
 
-def _replaced(session: ImapSession, event: c.Replace) -> int | Tagged:
-    """The UID of the message to be replaced. Raises FolderError."""
+async def _replaced(session: ImapSession, event: c.Replace) -> Entry | Tagged:
+    """The message to be replaced. Raises FolderError."""
     view = session.selected
     messages.writable(view)
     try:
         uids = messages.picked(view, event.replaced, event.uid)
     except messages.Nowhere:
         return messages.NOWHERE
-    if not uids:
+    entries: Sequence[Entry] = await view.folder.entries(uids)
+    if not entries:
         raise FolderError("EXPUNGEISSUED" if not event.uid else "NONEXISTENT", "There is no such message")
-    return uids[0]
+    return entries[0]
 
 
 def further(session: ImapSession, event: c.Further) -> Result:
@@ -212,19 +200,8 @@ async def _finish(session: ImapSession, appending: Appending) -> Answer:
     code = f"APPENDUID {copied.uidvalidity} {compressed(copied.targets).decode('ascii')}" if known else ""
     if view is not None and view.shows(appending.folder.info):
         view.dirty = True
-    if not appending.replaced or view is None:
+    if appending.replaced is None or view is None:
         return await session.finish("Appended", code)
-    gone = await _replace(view, appending, copied)
     told = b"* OK [%b] The message in its place\r\n" % code.encode("ascii") if code else b""
     session.wire.send(Untagged(told))
-    return await session.finish("Replaced", data=view.expunged(gone))
-
-
-async def _replace(view: View, appending: Appending, copied: Copied) -> list[int]:
-    """Remove the message that was replaced. If that cannot be, nor is the new one there. Raises FolderError."""
-    try:
-        await view.folder.store([appending.replaced], add=("\\Deleted",))
-        return list(await view.folder.expunge([appending.replaced]))
-    except BaseException:
-        await appending.undo(copied.targets)
-        raise
+    return await messages.removed(session, view, "Replaced", view.expunged([appending.replaced.uid]), True)

@@ -10,7 +10,8 @@ from twisted.internet.threads import deferToThreadPool
 
 from hornetmail.core.folder import Entry, FolderError
 from hornetmail.interfaces.body import IBody
-from hornetmail.mime.preview import preview, shown, wanted
+from hornetmail.interfaces.folders import IIndexedFolder
+from hornetmail.mime.reading.preview import preview, shown, wanted
 from hornetmail.mime.structure import Part
 from hornetmail.net.pump import Answer
 from hornetmail.servers.imap import binary
@@ -81,6 +82,9 @@ async def fetch(session: ImapSession, command: c.Fetch) -> Answer:
     if run.unknown:
         session.wire.send(Untagged(data))
         return Tagged("NO", "The transfer encoding of a part is not known", "UNKNOWN-CTE")
+    if trouble := view.folder.trouble() if IIndexedFolder.providedBy(view.folder) else "":
+        session.wire.send(Untagged(data))
+        return Tagged("NO", trouble, "UNAVAILABLE")
     if run.missing and not command.uid:
         view.dirty = True
         session.wire.send(Untagged(data))
@@ -101,12 +105,12 @@ class _Fetch:
         self._spans = view.spans(command.wanted, command.uid)
         self._sections = command.items.sections
         plain = list(command.items.plain)
-        if command.uid and "UID" not in plain:
-            plain.insert(0, "UID")
+        self._marks = not view.readonly and any(not section.peek for section in self._sections)
+        if (command.uid or (self._marks and session.enabled.qresync)) and "UID" not in plain:
+            plain.insert(0, "UID")  # RFC 7162 section 3.2.4: with each change of flags
         if command.since is not None and "MODSEQ" not in plain:
             plain.append("MODSEQ")
         self._command = command
-        self._marks = not view.readonly and any(not section.peek for section in self._sections)
         self._previewing = "PREVIEW" in plain
         self._previews: dict[int, bytes] = {}
         self._tells_flags = "FLAGS" in plain

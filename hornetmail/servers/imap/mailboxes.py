@@ -10,6 +10,7 @@ from hornetmail.interfaces.folders import IFolder
 from hornetmail.net.pump import Answer
 from hornetmail.servers.imap.mounts import Listed
 from hornetmail.wire.imap import commands as c
+from hornetmail.wire.imap.answers import Tagged
 from hornetmail.wire.imap.names import DELIMITER, Pattern
 from hornetmail.wire.imap.render import mailbox_name
 
@@ -42,7 +43,7 @@ async def create(session: ImapSession, command: c.Create) -> Answer:
     """CREATE, with USE."""
     if len(command.use) > 1 or any(use.upper() not in USES for use in command.use):
         raise FolderError("USEATTR", "No mailbox can be made for this use")
-    tree, inner = session.mounts.locate(_checked(command.mailbox))
+    tree, inner = session.mounts.locate_new(_checked(command.mailbox))
     if command.use:
         await tree.create(inner, USES[command.use[0].upper()])
     else:
@@ -63,7 +64,7 @@ async def delete(session: ImapSession, command: c.Delete) -> Answer:
 async def rename(session: ImapSession, command: c.Rename) -> Answer:
     """RENAME."""
     tree, old = session.mounts.locate(command.old)
-    target, new = session.mounts.locate(_checked(command.new))
+    target, new = session.mounts.locate_new(_checked(command.new))
     if target is not tree:
         raise FolderError("CANNOT", "Mailboxes cannot be moved there")
     if new.startswith(old + DELIMITER):
@@ -80,8 +81,13 @@ async def subscribe(session: ImapSession, command: c.Subscribe) -> Answer:
     return await session.finish("Done")
 
 
+NO_RECENT = Tagged("BAD", "IMAP4rev2 has no RECENT (RFC 9051 appendix E)")
+
+
 async def status(session: ImapSession, command: c.Status) -> Answer:
     """STATUS."""
+    if session.enabled.rev2 and "RECENT" in command.items:
+        return NO_RECENT
     folder = await session.mounts.open(command.mailbox)
     if not folder.info.selectable:
         raise FolderError("NONEXISTENT", "This mailbox holds only others")
@@ -101,35 +107,41 @@ async def _status_line(session: ImapSession, name: str, items: Sequence[str], fo
         "APPENDLIMIT": session.site.policy.append_bytes,
         "HIGHESTMODSEQ": figures.modseq,
     }
-    if "DELETED" in items:
-        values["DELETED"] = await _deleted(session, await folder.entries())
+    if "DELETED" in items or "DELETED-STORAGE" in items:
+        marked = (0, 0) if folder.info.readonly else await _deleted(session, await folder.entries())
+        values["DELETED"], values["DELETED-STORAGE"] = marked
     if folder.info.object:
         values["MAILBOXID"] = f"({folder.info.object})"
     told = " ".join(f"{item} {values[item]}" for item in items if item in values)
     return b"* STATUS %b (%b)\r\n" % (mailbox_name(name, utf8=session.enabled.utf8), told.encode("ascii"))
 
 
-async def _deleted(session: ImapSession, entries: Sequence[Entry]) -> int:
-    """How many are marked; counted a slice at a time (``tests/cost/test_doors.py``)."""
-    count = 0
+async def _deleted(session: ImapSession, entries: Sequence[Entry]) -> tuple[int, int]:
+    """How many are marked, and their bytes (RFC 9208 section 4.1.4); counted a slice at a time (``tests/cost/test_doors.py``)."""
+    count = size = 0
     for start in range(0, len(entries), COUNTED):
-        count += sum("\\Deleted" in entry.flags for entry in entries[start : start + COUNTED])
+        marked = [entry.size for entry in entries[start : start + COUNTED] if "\\Deleted" in entry.flags]
+        count += len(marked)
+        size += sum(marked)
         if turn := session.wire.breathe():
             await turn
-    return count
+    return count, size
 
 
 async def listing(session: ImapSession, command: c.Listing) -> Answer:
     """LIST and LSUB."""
     if command.lsub:
         return await session.finish("Done", data=await _lsub(session, command))
+    if session.enabled.rev2 and "RECENT" in command.status:
+        return NO_RECENT
     if command.patterns == ("",) and not command.extended:
         return await session.finish("Done", data=b'* LIST (\\Noselect) "/" ""\r\n')
     wanted = _Wanted(command, session.enabled.utf8)
     folders = await session.mounts.folders()
     if wanted.subscriptions:
         folders = _with_subscriptions(folders, await session.mounts.subscriptions())
-    lines = [session.condstore()] if "HIGHESTMODSEQ" in command.status else []
+    lines = [b"* NO [UNAVAILABLE] %b\r\n" % word.encode("ascii", "replace") for word in session.mounts.words()]
+    lines += [session.condstore()] if "HIGHESTMODSEQ" in command.status else []
     parents = _parents(folders)
     fitting = await _fitting(session, wanted, folders)
     above = _above_chosen(folders, wanted, frozenset()) if wanted.recursive else frozenset()

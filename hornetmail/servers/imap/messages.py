@@ -47,7 +47,9 @@ SOME_GONE = "Some of the messages have gone"
 
 
 def writable(view: View) -> None:
-    """Raises FolderError after EXAMINE."""
+    """Raises FolderError after EXAMINE, and where nobody can write."""
+    if view.folder.info.readonly:
+        raise FolderError("NOPERM", "These messages stay as they are: nothing can be changed here")
     if view.readonly:
         raise FolderError("READ-ONLY", "The mailbox is open for reading only")
 
@@ -101,10 +103,10 @@ async def expunge(session: ImapSession, command: c.Expunge) -> Answer:
     else:
         uids = view.picked(command.wanted, uid=True)
         gone = await view.folder.expunge(uids) if uids else ()
-    return await _removed(session, view, "Expunged", view.expunged(gone), bool(gone))
+    return await removed(session, view, "Expunged", view.expunged(gone), bool(gone))
 
 
-async def _removed(session: ImapSession, view: View, text: str, data: bytes, some: bool) -> Answer:
+async def removed(session: ImapSession, view: View, text: str, data: bytes, some: bool) -> Answer:
     """Done; who resynchronises is told the modseq that this made (RFC 7162 sections 3.2.7 and 3.2.9, RFC 6851 section 4.4)."""
     if some and session.enabled.qresync:
         view.dirty = True
@@ -118,7 +120,7 @@ async def _removed(session: ImapSession, view: View, text: str, data: bytes, som
 async def copy(session: ImapSession, command: c.Copy) -> Answer:
     """COPY, MOVE and their UID forms."""
     view = session.selected
-    if command.away:
+    if command.away and not view.folder.info.readonly:  # where nobody can write, the folder itself says why not
         writable(view)
     try:
         uids = picked(view, command.wanted, command.uid)
@@ -139,7 +141,7 @@ async def copy(session: ImapSession, command: c.Copy) -> Answer:
         return await session.finish("Copied", code)
     told = b"* OK [%b] Moved\r\n" % code.encode("ascii") if code else b""
     gone = copied.sources or uids
-    return await _removed(session, view, "Moved", told + view.expunged(gone), bool(gone))
+    return await removed(session, view, "Moved", told + view.expunged(gone), bool(gone))
 
 
 def _copyuid(copied: Copied) -> str:

@@ -30,7 +30,7 @@ async def of_mailbox(session: ImapSession, command: c.GetQuotaRoot) -> Answer:
     tree, _ = session.mounts.locate(command.mailbox)
     await session.mounts.open(command.mailbox)
     usage = await tree.usage()
-    name = mailbox_name(command.mailbox)
+    name = mailbox_name(command.mailbox, utf8=session.enabled.utf8)
     if usage is None:
         return await session.finish("Done", data=b"* QUOTAROOT %b\r\n" % name)
     return await session.finish("Done", data=b'* QUOTAROOT %b ""\r\n%b' % (name, _quota(usage)))

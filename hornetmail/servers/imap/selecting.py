@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hornetmail.core.folder import Entry, FolderError, FolderStatus
+from hornetmail.interfaces.folders import IIndexedFolder
 from hornetmail.net.pump import Answer, Result
 from hornetmail.servers.imap.mailboxes import listed
 from hornetmail.servers.imap.view import REMEMBERED, SYSTEM_FLAGS, View
@@ -43,10 +44,14 @@ async def _select(session: ImapSession, command: c.Select) -> Answer:
     session.select(view, session.person.mailbox)
     try:
         figures = await folder.status()
-        entries = await folder.entries()
+        entries: Sequence[Entry] = ()
+        if IIndexedFolder.providedBy(folder):
+            view.uids.extend(await folder.uids())
+        else:
+            entries = await folder.entries()
+            view.uids.extend([entry.uid for entry in entries])
         view.recent_from = await folder.recent(take=not readonly)
         view.modseq = figures.modseq
-        view.uids.extend([entry.uid for entry in entries])
         data = await _selected(session, view, figures, entries)
         if command.known is not None and command.known.uidvalidity == figures.uidvalidity:
             session.wire.send(Untagged(data))
@@ -126,13 +131,8 @@ def close(session: ImapSession, command: c.Close) -> Result:
 
 
 async def _close(session: ImapSession, view: View) -> Answer:
-    """A folder that could not be expunged stays selected: the client is told NO, and can try again. Who resynchronises is told the modseq of it, if
-    nothing that it was not told of lies below (RFC 7162 section 3.2.8)."""
-    gone = await view.folder.expunge()
-    code = ""
-    if gone and session.enabled.qresync:
-        changes = await view.folder.changes(view.modseq)
-        if frozenset(gone) >= {entry.uid for entry in changes} and changes:
-            code = f"HIGHESTMODSEQ {changes[-1].modseq}"
+    """A folder that could not be expunged stays selected: the client is told NO, and can try again. Of what went it is told nothing, nor of the modseq that
+    this made: it might take others' changes below for known (RFC 7162 section 3.2.8)."""
+    await view.folder.expunge()
     session.deselect()
-    return Tagged("OK", "Closed", code)
+    return Tagged("OK", "Closed")

@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 
 from hornetmail.core.folder import Entry, FolderError, FolderInfo
-from hornetmail.interfaces.folders import IFolder, IFolderTree
+from hornetmail.interfaces.folders import IFolder, IFolderTree, IIndexedFolder
 from hornetmail.servers.imap.enabled import Enabled
 from hornetmail.servers.imap.mounts import Mounts
 from hornetmail.servers.imap.watch import Place
@@ -183,7 +183,10 @@ class View:
     async def _compare(self, since: int) -> None:
         """Changes are remembered for a limited time, removals above all: compare the folder with what the client knows. What is found
         to be gone went after modseq ``since``."""
-        present = {entry.uid for entry in await self.folder.entries()}
+        if IIndexedFolder.providedBy(self.folder):
+            present = frozenset(await self.folder.uids())
+        else:
+            present = frozenset(entry.uid for entry in await self.folder.entries())
         known = frozenset(self.uids)
         self._gone.update(dict.fromkeys(known - present - self._gone.keys(), since + 1))
         for uid in sorted(present - known):

@@ -14,6 +14,7 @@ from hornetmail.core.archive.archived import ArchiveError, HoldRefused, KeyRefus
 from hornetmail.core.mail.address import AddressError
 from hornetmail.db.engines import DatabaseBroken, DatabaseFull
 from hornetmail.directory.store import DirectoryConflict, DirectoryError, DirectoryMissing
+from hornetmail.disk.files import DiskFull
 from hornetmail.web.api.catalogue import OPERATIONS
 from hornetmail.web.api.operations import ApiError, Caller, Operation, outcome_of
 from hornetmail.web.api.rooms import Rooms
@@ -91,6 +92,8 @@ class Api:
                 return ApiError(400, "invalid", str(error))
             case DatabaseFull() | DatabaseBroken():
                 return ApiError(503, "database", str(error))
+            case DiskFull():
+                return ApiError(503, "disk", str(error))
             case QueryError():
                 return ApiError(400, "query", str(error))
             case Suspended():

@@ -23,12 +23,13 @@ class BackupView(msgspec.Struct, frozen=True):
 
 
 class MirrorView(msgspec.Struct, frozen=True):
-    """``kind`` is ``""`` if none is set up. ``done``: when it last followed, Unix seconds; ``text``: what was done."""
+    """``kind`` is ``""`` if none is set up. ``done``: when it last followed, Unix seconds; ``text``: what was done; ``trouble``: why it did not since."""
 
     kind: str = ""
     where: str = ""
     done: float = 0.0
     text: str = ""
+    trouble: str = ""
 
 
 class BackupList(msgspec.Struct, frozen=True):
@@ -63,7 +64,7 @@ async def list_all(rooms: Rooms, caller: Caller, _: Nothing) -> BackupList:
 
 
 async def set_mirror(rooms: Rooms, caller: Caller, request: MirrorPlace) -> MirrorView:
-    """Make a place the mirror; what it lacks is copied by the job."""
+    """Make a place the mirror, and follow into it instead of another installation that did; what it lacks is copied by the job."""
     safety = need(rooms.safety, "archive")
     options = {name: getattr(request, name) for name in ("user", "domain", "key_id", "region", "style") if getattr(request, name)}
     if request.encrypted:

@@ -38,6 +38,11 @@ def day_of(moment: float) -> int:
     return int(moment // 86400) + _DAYS
 
 
+def moment_of(day: int) -> float:
+    """When the day of an ordinal begins in UTC, Unix seconds."""
+    return (day - _DAYS) * 86400.0
+
+
 def render_date_time(moment: float) -> bytes:
     """INTERNALDATE, quoted, in UTC."""
     seconds = int(min(max(moment, -62_135_596_800), 253_402_300_799))

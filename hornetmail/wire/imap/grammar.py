@@ -117,8 +117,10 @@ class Cursor:
             match = _QUOTED.match(self.data, self.at)
             if match is None:
                 raise Bad("quoted string broken", self.at)
-            self.at = match.end()
             raw = match[1]
+            if self.utf8 and not _is_utf8(raw):
+                raise Bad("UTF-8 expected in a quoted string (RFC 6855 section 3)", self.at)
+            self.at = match.end()
             return raw.replace(b"\\\\", b"\0").replace(b"\\", b"").replace(b"\0", b"\\") if b"\\" in raw else raw
         if here == 0x7B:
             match = _LITERAL.match(self.data, self.at)
@@ -203,6 +205,14 @@ class Cursor:
         self.depth += 1
         if self.depth > NESTING:
             raise self.bad("nested too deeply")
+
+
+def _is_utf8(raw: bytes) -> bool:
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 _SYSTEM = {f.upper(): f for f in ("\\Seen", "\\Answered", "\\Flagged", "\\Deleted", "\\Draft", "\\Recent")}

@@ -8,6 +8,9 @@ import re
 DELIMITER = "/"
 """Between the levels of a name; the same for every tree."""
 
+_FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""Control characters, and ends of lines and paragraphs (RFC 6855 section 3)."""
+
 NAME_BYTES = 1000
 """No mailbox name is longer on the wire."""
 
@@ -24,7 +27,7 @@ def decode_name(raw: bytes, *, utf8: bool = False) -> str:
         name = _decode_utf7(raw) if b"&" in raw else raw.decode("ascii")
     else:
         name = raw.decode("utf-8")
-    if any(c < " " or c == "\x7f" for c in name):
+    if _FORBIDDEN.search(name):
         raise ValueError("a control character in a mailbox name")
     if name[:5].upper() == "INBOX" and (len(name) == 5 or name[5] == DELIMITER):
         name = "INBOX" + name[5:]

@@ -15,7 +15,10 @@ from hornetmail.wire.imap.grammar import LIST_ITEMS, Bad, Cursor, mailbox, mailb
 Parser = Callable[[bytes, Cursor], c.Command]
 
 STATUS_ITEMS = frozenset(
-    {"MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN", "SIZE", "HIGHESTMODSEQ", "DELETED", "APPENDLIMIT", "MAILBOXID"}
+    {
+        *("MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN", "SIZE", "HIGHESTMODSEQ"),
+        *("DELETED", "DELETED-STORAGE", "APPENDLIMIT", "MAILBOXID"),
+    }
 )
 SELECT_OPTIONS = frozenset({"SUBSCRIBED", "REMOTE", "RECURSIVEMATCH", "SPECIAL-USE"})
 RETURN_OPTIONS = frozenset({"SUBSCRIBED", "CHILDREN", "SPECIAL-USE"})

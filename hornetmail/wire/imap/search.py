@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, cast
 
 import msgspec
@@ -298,13 +299,21 @@ def parse_order(cursor: Cursor) -> tuple[tuple[str, bool], ...]:
 
 def watches(key: Key) -> bool:
     """Whether a MODSEQ is among the keys: then the answer tells the highest (RFC 7162 section 3.1.5)."""
+    return _any(key, lambda one: isinstance(one, Changed))
+
+
+def counts(key: Key) -> bool:
+    """Whether sequence numbers are among the keys: nothing may be told to have gone while they are read (RFC 7162 section 3.2.10.2, RFC 9051 section
+    7.5.1)."""
+    return _any(key, lambda one: isinstance(one, Numbers) and not one.uid and not one.wanted.saved)
+
+
+def _any(key: Key, wanted: Callable[[Key], bool]) -> bool:
     match key:
-        case Changed():
-            return True
         case Not():
-            return watches(key.key)
+            return _any(key.key, wanted)
         case Or():
-            return watches(key.left) or watches(key.right)
+            return _any(key.left, wanted) or _any(key.right, wanted)
         case And():
-            return any(map(watches, key.keys))
-    return False
+            return any(_any(one, wanted) for one in key.keys)
+    return wanted(key)

@@ -45,11 +45,12 @@ from hornetmail.wire.states import Cause
 
 class Bounds(msgspec.Struct, frozen=True, gc=False):
     """How much of what is taken, in bytes and seconds. ``stranger`` ones hold before log-in; the longest legal thing there is an ID of thirty pairs,
-    30 and 1,024 bytes each (RFC 2971 section 3.3). ``discard``: a message literal that was
+    30 and 1,024 bytes each (RFC 2971 section 3.3). ``literals``: of one command. ``discard``: a message literal that was
     refused but comes all the same (LITERAL+) is skipped up to this size; above it the connection ends."""
 
     line: int = 65_536
     literal: int = 65_536
+    literals: int = 2_000
     command: int = 262_144
     stranger_line: int = 36_864
     stranger_literal: int = 4_096
@@ -93,7 +94,9 @@ class ImapServerEngine(ServerSide[Phase]):
         self._mode = _Mode.COMMAND
         self._buffer = bytearray()
         self._scanned = 0
-        self._command = b""
+        self._command = bytearray()
+        self._literals = 0
+        self._word = ""
         self._left = 0
         self._tag = b"*"
         self._utf8 = False
@@ -151,6 +154,13 @@ class ImapServerEngine(ServerSide[Phase]):
                 return c.Passed()
 
     def _next(self) -> Step:
+        while True:
+            step = self._once()
+            if step is not None:
+                return step
+
+    def _once(self) -> Step | None:
+        """The next step; None when a literal was announced that comes unasked: what there is of it may be here already."""
         mode = self._mode
         if mode is _Mode.COMMAND:
             return self._gather()
@@ -199,21 +209,24 @@ class ImapServerEngine(ServerSide[Phase]):
             return NEED_DATA
         line = self._take(end + 1)
         if line[-2:-1] != b"\r":
-            self._tag = readable_tag(self._command + line[:-1]) if self._mode is _Mode.COMMAND else self._tag
-            self._command = b""
+            self._tag = readable_tag(bytes(self._command) + line[:-1]) if self._mode is _Mode.COMMAND else self._tag
+            self._starts_anew()
             self._mode = _Mode.COMMAND
             return Broken("a line ends in a bare LF", Tagged("BAD", "A line ends in a bare LF"))
         return line[:-2]
 
-    def _gather(self) -> Step:
+    def _gather(self) -> Step | None:
         line = self._line()
         if not isinstance(line, bytes):
             return line
         marker = _MARKER.search(line, max(0, len(line) - _MARKER_BYTES)) if line.endswith(b"}") else None
         if marker is not None:
             return self._literal(line, marker)
-        data = self._command + line if self._command else line
-        self._command = b""
+        data = line
+        if self._command:
+            data = bytes(self._command + line)
+            self._command.clear()
+        self._literals = 0
         try:
             command = parse_command(data, utf8=self._utf8)
         except Bad as why:
@@ -242,36 +255,46 @@ class ImapServerEngine(ServerSide[Phase]):
         wrapped = binary and self._utf8 and line[: marker.start()].upper().endswith(b" " + WRAPPING)
         return Literal(int(marker["size"]), not marker["goes"], binary, self._utf8, wrapped)
 
-    def _literal(self, line: bytes, marker: re.Match[bytes]) -> Step:
-        """A literal announced at the end of ``line``."""
+    def _literal(self, line: bytes, marker: re.Match[bytes]) -> Step | None:
+        """A literal announced at the end of ``line``; None if it comes unasked."""
         literal = self._announced(line, marker)
         size, waits = literal.size, literal.waits
-        data = self._command + line[: marker.start()]
+        so_far = len(self._command) + marker.start()
         try:
-            tag, word, _ = parse_head(data)
-            append = parse_append(data, literal) if word in _WITH_MESSAGE else None
+            if not self._literals:
+                self._tag, self._word, _ = parse_head(line[: marker.start()])
+            append = None
+            if self._word in _WITH_MESSAGE:
+                append = parse_append(bytes(self._command) + line[: marker.start()], literal)
             if literal.binary and append is None:
-                raise Bad("a literal8 is for messages only", len(data))
+                raise Bad("a literal8 is for messages only", so_far)
         except Bad as why:
-            return self._skip(self._refuse(data, str(why)), size, waits)
-        self._tag = tag
+            return self._skip(self._refuse(bytes(self._command) + line, str(why)), size, waits)
         if append is not None:
             event = self._admit(append)
             if isinstance(event, Broken):
                 return self._skip(event, size, waits)
-            self._command = b""
+            self._starts_anew()
             self._append = literal
             self._replaces = isinstance(append, c.Replace)
             return event
         stranger = self.phase is Phase.NOT_AUTHENTICATED
         if size > (self._bounds.stranger_literal if stranger else self._bounds.literal):
             return self._skip(Broken("a literal is too long", Tagged("BAD", "A literal is too long", "TOOBIG")), size, waits)
-        if len(data) + size > (self._bounds.stranger_command if stranger else self._bounds.command):
+        if so_far + size > (self._bounds.stranger_command if stranger else self._bounds.command):
             return self._skip(Broken("the command is too long", Tagged("BAD", "The command is too long", "TOOBIG")), size, waits)
-        self._command = data + line[marker.start() :] + b"\r\n"
+        self._literals += 1
+        if self._literals > self._bounds.literals:
+            return self._skip(Broken("too many literals", Tagged("BAD", "Too many literals", "TOOBIG")), size, waits)
+        self._command += line + b"\r\n"
         self._left = size
         self._mode = _Mode.LITERAL
-        return c.LiteralWanted(size) if waits else self._step()
+        return c.LiteralWanted(size) if waits else None
+
+    def _starts_anew(self) -> None:
+        """The next line is a command's first."""
+        self._command.clear()
+        self._literals = 0
 
     def _after_message(self, line: bytes) -> Step:
         """Behind a message the command ends, or another message follows."""
@@ -294,7 +317,7 @@ class ImapServerEngine(ServerSide[Phase]):
 
     def _skip(self, broken: Broken, size: int, waits: bool) -> Broken:
         """The command is refused at its literal; one that does not wait comes all the same."""
-        self._command = b""
+        self._starts_anew()
         if waits:
             return broken
         if size > self._bounds.discard:
@@ -303,7 +326,7 @@ class ImapServerEngine(ServerSide[Phase]):
         self._mode = _Mode.DISCARD
         return broken
 
-    def _discard(self) -> Step:
+    def _discard(self) -> Step | None:
         """Pass over literals of a refused command, and the lines between them, up to its end."""
         while True:
             dropped = min(self._left, len(self._buffer))
@@ -324,7 +347,8 @@ class ImapServerEngine(ServerSide[Phase]):
             if self._left > self._bounds.discard:
                 return self._fatal("a literal is far too long")
 
-    def _message(self) -> Step:
+    def _message(self) -> Step | None:
+        """The next piece of a message; None behind its last one."""
         if self._left:
             if not self._buffer:
                 return NEED_DATA
@@ -332,7 +356,7 @@ class ImapServerEngine(ServerSide[Phase]):
             self._left -= len(data)
             return Chunk(data)
         self._mode = _Mode.AFTER_MESSAGE
-        return self._step()
+        return None
 
     def _exchange(self, line: bytes) -> Step:
         if line == b"*":
@@ -350,7 +374,7 @@ class ImapServerEngine(ServerSide[Phase]):
         return broken if marker is None else self._skip(broken, int(marker["size"]), False)
 
     def _fatal(self, why: str) -> Broken:
-        self._command = b""
+        self._starts_anew()
         self._forget()
         self._mode = _Mode.COMMAND
         return Broken(why, Bye(_sentence(why)), fatal=True)

@@ -17,7 +17,7 @@ import msgspec
 import pytest
 
 from hornetmail.archive.archive import Archive
-from hornetmail.archive.care.copies.mirror import Mirror, Sources, mirror_at
+from hornetmail.archive.care.copies.mirror import Mirror, Sources, take_mirror
 from hornetmail.archive.care.copies.repair import Repair
 from hornetmail.archive.media.directory import DirectoryPlace
 from hornetmail.archive.media.medium import Identity
@@ -27,7 +27,7 @@ from hornetmail.archive.store.records import Kind, RecordCodec
 from hornetmail.core.archive.archived import ArchiveError, Finding
 from hornetmail.core.delivery.backoff import DAY
 from hornetmail.disk.files import Disk
-from hornetmail.testing.archives import AUDITOR, ROOT, directory_medium, item, mail
+from hornetmail.testing.archives import AUDITOR, FOLLOWER, ROOT, directory_medium, item, mail
 from tests.archive.cases import told
 from tests.archive.corruption.wrecking import WRECKERS, Wreck
 from tests.archive.test_backup import offload
@@ -100,7 +100,7 @@ class CorruptionCase(StampCase):
         return kept
 
     def mirror_of(self, archive: Archive) -> tuple[Mirror, Any]:
-        target = mirror_at(DirectoryPlace(self.top / "mirror", Disk()), archive.keys.current().archive)
+        target = take_mirror(DirectoryPlace(self.top / "mirror", Disk()), archive.keys.current().archive, FOLLOWER)
         return Mirror(self.sources(archive)), target
 
     def sources(self, archive: Archive) -> Sources:

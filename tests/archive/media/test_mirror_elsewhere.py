@@ -10,35 +10,45 @@ from typing import Any
 
 import pytest
 from twisted.internet import reactor
+from twisted.internet.defer import DeferredList
 from twisted.internet.threads import deferToThread
 
 from hornetmail.archive.archive import Archive
-from hornetmail.archive.care.copies.mirror import Mirror, Mirrored, Sources, mirror_at, superseded
+from hornetmail.archive.care.copies.mirror import Mirror, Mirrored, Sources, followed, mirror_at, superseded, take_mirror
 from hornetmail.archive.media.directory import DirectoryPlace
-from hornetmail.archive.media.medium import IPlace, MediumAway
-from hornetmail.archive.media.s3 import BucketPlace
+from hornetmail.archive.media.medium import IPlace, MediumAway, MediumError, MediumTaken, PlaceAway, identity_at
+from hornetmail.archive.media.s3 import FRESH, BucketPlace
 from hornetmail.archive.media.settings import BucketSettings, ShareSettings
 from hornetmail.archive.media.smb import SharePlace
 from hornetmail.archive.proof.leaves import encode_run
 from hornetmail.disk.files import Disk
-from hornetmail.testing.archives import NOW, mail
+from hornetmail.testing.archives import FOLLOWER, NOW, mail
 from tests.archive.media import peers
 from tests.archive.media.test_contract import Line
 from tests.archive.test_backup import BackupCase, offload
 
 DAY = 86400.0
+OTHER = "0f" * 16
 
 
 class Following:
     """What a mirror does wherever it lies. Below, a class a kind."""
 
+    far = True
+    """Whether it is somebody else who has to answer."""
+
     def place(self) -> IPlace:
         raise NotImplementedError
+
+    def settle(self: Any) -> None:
+        """What was read there is believed for some seconds; they go by."""
+        self.ahead = getattr(self, "ahead", 0.0) + 2 * FRESH
 
     async def begin_there(self: Any) -> Archive:
         archive: Archive = await self.begin()
         self.mirror = Mirror(Sources(archive.media, archive.keys, archive.index, offload))
-        self.target = await deferToThread(mirror_at, self.place(), archive.keys.current().archive)
+        self.where = self.place()
+        self.target = await deferToThread(take_mirror, self.where, archive.keys.current().archive, FOLLOWER)
         self.addCleanup(deferToThread, self.target.close)
         return archive
 
@@ -108,9 +118,93 @@ class Following:
         await self.follow()
         assert await self.same(archive)
 
+    async def test_taken_over(self: Any) -> None:
+        """Two installations of one archive, one restored from the other's mirror: catches two that follow into one place and delete each other's objects; a take-over that does not take
+        what runs already, or that needs the other one; and a mirror that nobody can follow into any more, or read."""
+        archive = await self.begin_there()
+        await self.seal(archive, "one")
+        await self.follow()
+        name = archive.keys.current().archive
+        with pytest.raises(MediumTaken, match="another installation follows"):
+            await deferToThread(followed, self.where, name, OTHER)
+        other = await deferToThread(take_mirror, self.where, name, OTHER)
+        self.settle()
+        before = await self.objects(other)
+        await self.seal(archive, "two")
+        with pytest.raises(MediumTaken):
+            await self.follow()
+        with pytest.raises(MediumTaken):
+            await deferToThread(self.target.delete, "keyring")
+        assert await self.objects(other) == before
+        assert await self.objects(await deferToThread(mirror_at, self.where, name)) == before, "to repair from"
+        self.target = await deferToThread(take_mirror, self.where, name, FOLLOWER)
+        self.settle()
+        assert (await self.follow()).copied
+        assert await self.same(archive)
+        with pytest.raises(MediumTaken):
+            await deferToThread(other.put, "keyring", b"")
+
+    async def test_both_at_once(self: Any) -> None:
+        """Catches two that take over in the same moment and both go on: whichever wrote its mark last has it, the other is told, at once (a share does not let two replace one file) or at its next call."""
+        archive = await self.begin_there()
+        name = archive.keys.current().archive
+        takes = [deferToThread(take_mirror, self.where, name, mark) for mark in (FOLLOWER, OTHER)]
+        results = await DeferredList(takes, consumeErrors=True)
+        self.settle()
+        for done, why in results:
+            assert done or why.check(MediumError), why
+        going = 0
+        for mark in (FOLLOWER, OTHER):
+            try:
+                await deferToThread(followed, self.where, name, mark)
+                going += 1
+            except MediumTaken:
+                pass
+        assert going == 1
+
+    async def test_one_from_before_there_were_marks(self: Any) -> None:
+        """Catches mirrors of version 0.1 that are refused, and one that is taken up and left open to all."""
+        archive = await self.begin_there()
+        name = archive.keys.current().archive
+        await self.seal(archive, "one")
+        await self.follow()
+        identity = await deferToThread(identity_at, self.where)
+        old = b'{"archive":"%s","medium":0,"format":1}\n' % identity.archive.encode()
+
+        def put_back() -> None:
+            with self.where.visit() as there:
+                there.put("medium", old)
+
+        await deferToThread(put_back)
+        self.settle()
+        self.target = await deferToThread(followed, self.where, name, OTHER)
+        assert (await self.follow()).copied == 0
+        with pytest.raises(MediumTaken):
+            await deferToThread(followed, self.where, name, FOLLOWER)
+
+    async def test_away_while_taking_over(self: Any) -> None:
+        """Catches a take-over that is believed though the mirror was out of reach, an empty place that is made a mirror by the job, and a mark that is lost by it."""
+        archive = await self.begin_there()
+        name = archive.keys.current().archive
+        await self.seal(archive, "one")
+        await self.follow()
+        self.away()
+        for call in (followed, take_mirror) if self.far else (followed,):
+            with pytest.raises((MediumAway, PlaceAway)):
+                await deferToThread(call, self.where, name, OTHER)
+        self.back()
+        self.settle()
+        self.target = await deferToThread(followed, self.where, name, FOLLOWER)
+        assert (await self.follow()).copied == 0
+
 
 class InDirectory(Following, BackupCase):
     """A directory."""
+
+    far = False
+
+    def settle(self) -> None:
+        """Nothing is believed without a look."""
 
     def place(self) -> IPlace:
         return DirectoryPlace(self.top / "mirror", Disk())
@@ -157,7 +251,7 @@ class OnShare(Following, BackupCase):
         folder = f"mirror{self.count}"
         (self.share / folder).mkdir()
         settings = ShareSettings("127.0.0.1", "media", folder, peers.USER, port=self.server.port)
-        return SharePlace(settings, peers.PASSWORD, reactor.seconds)
+        return SharePlace(settings, peers.PASSWORD, lambda: reactor.seconds() + getattr(self, "ahead", 0.0))
 
     def away(self) -> None:
         self.server.stop()
@@ -189,7 +283,9 @@ class InBucket(Following, BackupCase):
         self.back()
         self.addCleanup(self.away)
         url = f"http://127.0.0.1:{self.port}"
-        return BucketPlace(BucketSettings(url, peers.BUCKET, f"mirror{self.count}", key_id=self.key_id), self.secret, reactor)
+        place = BucketPlace(BucketSettings(url, peers.BUCKET, f"mirror{self.count}", key_id=self.key_id), self.secret, reactor)
+        self.patch(place, "slot", lambda: (reactor.seconds() + getattr(self, "ahead", 0.0)) // FRESH)
+        return place
 
     def away(self) -> None:
         """The store keeps all in memory: it is the line to it that is cut."""

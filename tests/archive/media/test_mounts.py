@@ -53,6 +53,7 @@ try:
     medium.put("packs/d.pack", bytes(1 << 19))
 except OSError as error:
     assert type(error).__name__ == "DiskFull", error
+    assert str(error) == f"medium 1 is full ({here})", error
 else:
     raise SystemExit("a full medium took it")
 assert medium.names("packs/") == [("packs/c.pack", 1)]

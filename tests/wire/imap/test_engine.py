@@ -261,3 +261,19 @@ def test_every_command_has_its_phases() -> None:
     """Catches a command that was added without saying when it is allowed."""
     kinds = {kind for kind in vars(c).values() if isinstance(kind, type) and issubclass(kind, c.Command)} - {c.Command}
     assert kinds <= {asked for _, asked, _ in TABLE}
+
+
+def test_a_thousand_literals_that_come_unasked_are_one_command() -> None:
+    """RFC 7888 section 3: catches an engine that goes a level deeper for each literal that is here already, so that a stranger's line of 300 empty ones
+    breaks it; and literals without a bound."""
+    engine = greeted(Bounds(), inside=False)
+    engine.receive(b"a ID (" + b" ".join([b"{1+}\r\na {0+}\r\n"] * 500) + b")\r\n")
+    refused = play(engine, [b"x"])[0]
+    assert isinstance(refused, Broken) and "too many fields" in refused.reason
+    engine = greeted(Bounds())
+    play(engine, [b"s SELECT INBOX\r\n"])
+    engine.receive(b"b SEARCH" + b" TEXT {1+}\r\nx" * 900 + b"\r\nc SEARCH TEXT" + b" {0+}\r\n" * 2500 + b"\r\nd NOOP\r\n")
+    first, _, second, said, third, *_ = play(engine, [b"x"])
+    assert isinstance(first, c.Search) and first.tag == b"b"
+    assert isinstance(second, Broken) and said == b"c BAD [TOOBIG] Too many literals\r\n"
+    assert isinstance(third, c.Noop) and third.tag == b"d"

@@ -26,6 +26,22 @@ SET = st.lists(
 )
 
 
+@pytest.mark.parametrize("raw", ["a\x85b", "a\u2028b", "a\u2029b", "\x9f"])
+def test_names_that_nobody_can_read(raw: str) -> None:
+    """RFC 6855 section 3: catches control characters and ends of lines in the names of mailboxes, in any spelling."""
+    for name, utf8 in ((raw.encode(), True), (raw.encode(), False), (encode_name(raw), False)):
+        with pytest.raises(ValueError, match="control character"):
+            decode_name(name, utf8=utf8)
+
+
+def test_quoted_strings_are_utf8_once_it_was_enabled() -> None:
+    """RFC 6855 section 3: catches other octets let in, and refused where nobody spoke of UTF-8."""
+    assert Cursor('"Grüße"'.encode(), utf8=True).string() == "Grüße".encode()
+    with pytest.raises(Bad, match="UTF-8 expected"):
+        Cursor(b'"Gr\xfc\xdfe"', utf8=True).string()
+    assert Cursor(b'"Gr\xfc\xdfe"').string() == b"Gr\xfc\xdfe"
+
+
 @settings(max_examples=100)
 @given(SET, st.sets(NUMBER))
 def test_sequence_sets_against_brute_force(parts: list[str], present: set[int]) -> None:

@@ -1,7 +1,8 @@
 """The mirror: everything that lies on the media, in one other place (A11, A32, A55, A56).
 
 It is a medium of number 0, which holds no mail of its own: a place that bears the archive's name, looked at by every call as each medium is, so that an unmounted share is
-never taken for an empty one. Media are united in it, since packs, journals, leaves, stamps and backups have names of their own; of the wrapped keys it
+never taken for an empty one. It bears the mark of the one installation that follows into it (``follower.py``), which every call looks at too: after a restore the old installation may
+still run, and two would each delete what the other has. Media are united in it, since packs, journals, leaves, stamps and backups have names of their own; of the wrapped keys it
 has those of the active medium. Only what is new is copied, so that a run that was cut off goes on where it was.
 
 Damage is not followed: an object that differs from the mirror's takes its place only if it is whole, and one that is not is named. Deletions are (rule 23): what is gone from the media goes from the mirror only if every medium that may hold it was in reach, and the index does
@@ -85,14 +86,39 @@ class Sources(msgspec.Struct, frozen=True):
     offload: Callable[..., Awaitable[Any]]
 
 
-def mirror_at(place: IPlace, archive: bytes) -> Medium:
-    """The place made the mirror of this archive, as it may be already. In a thread. Raises MediumError, PlaceTrouble: it is a medium, or another archive's."""
+def take_mirror(place: IPlace, archive: bytes, follower: str) -> Medium:
+    """The place made the mirror of this archive, into which this installation alone follows from now on, whoever did before. In a thread. Raises MediumError, PlaceTrouble: it is a
+    medium, or another archive's; another installation took it in the same moment."""
     place.make()
     identity = identity_at(place)
     if identity is not None and identity.archive == archive.hex() and identity.medium != NUMBER:
         raise MediumRefused(f"it is medium {identity.medium} of this archive: the mirror is somewhere else")
+    Medium(NUMBER, place).claim(archive)
+    medium = Medium(NUMBER, place, follower)
+    medium.expect(archive)
+    medium.take()
+    return medium
+
+
+def followed(place: IPlace, archive: bytes, follower: str) -> Medium:
+    """The mirror that lies there, for the installation that follows into it. One from before there were marks is taken up; an empty place is not: it may be a mount point. In a thread. Raises
+    MediumTaken: another one does; MediumError, PlaceTrouble."""
+    mirror_at(place, archive)
+    identity = identity_at(place)
+    marked = Medium(NUMBER, place, follower)
+    marked.expect(archive)
+    if identity is not None and not identity.follower:
+        marked.take()
+    else:
+        marked.look()
+    return marked
+
+
+def mirror_at(place: IPlace, archive: bytes) -> Medium:
+    """The mirror that lies there, to read from, whoever follows into it. In a thread. Raises MediumError."""
     medium = Medium(NUMBER, place)
-    medium.claim(archive)
+    medium.expect(archive)
+    medium.look()
     return medium
 
 

@@ -16,7 +16,7 @@ from hornetmail.net.pump import Answer
 from hornetmail.servers.imap.finding.search import BADCHARSET, answered, found
 from hornetmail.servers.imap.view import View
 from hornetmail.wire.imap import commands as c
-from hornetmail.wire.imap.search import watches
+from hornetmail.wire.imap.search import counts, watches
 
 if TYPE_CHECKING:
     from hornetmail.servers.imap.session import ImapSession
@@ -44,7 +44,8 @@ async def sort(session: ImapSession, command: c.Sort) -> Answer:
             view.saved = ()
         return BADCHARSET
     told = session.condstore() if watches(command.key) else b""
-    return await session.finish("Sorted", data=told + await answered(view, command, uids, b"SORT"), expunge=command.uid)
+    data = told + await answered(view, command, uids, b"SORT")
+    return await session.finish("Sorted", data=data, expunge=command.uid and not counts(command.key))
 
 
 async def _sorted(session: ImapSession, view: View, command: c.Sort, uids: list[int]) -> list[int]:
@@ -85,7 +86,7 @@ async def thread(session: ImapSession, command: c.Thread) -> Answer:
     roots = await rested(session, algorithm(messages))
     data = b"* THREAD%b\r\n" % (b" " + await rested(session, rendered(roots)) if roots else b"")
     told = session.condstore() if watches(command.key) else b""
-    return await session.finish("Threaded", data=told + data, expunge=command.uid)
+    return await session.finish("Threaded", data=told + data, expunge=command.uid and not counts(command.key))
 
 
 async def rested(session: ImapSession, work: Generator[None, None, T]) -> T:
