@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 from twisted.internet.interfaces import IReactorTime
@@ -74,7 +75,7 @@ class OutsideMarks:
     log = Logger()
 
     def __init__(
-        self, clock: IReactorTime, bus: IBus, archive: Archive, offload: Callable[..., Awaitable[object]], node: int, fresh: bool
+        self, clock: IReactorTime, bus: IBus, archive: Archive, offload: Callable[..., Awaitable[Any]], node: int, fresh: bool
     ) -> None:
         self._clock = clock
         self._bus = bus
@@ -87,46 +88,47 @@ class OutsideMarks:
         self._at = 0.0
 
     async def compare(self, queue: OpenedQueue) -> None:
-        """Before anybody delivers: with what all media say that are in reach. Raises nothing."""
-        try:
-            await within(self._clock, READ_SECONDS, self._compared(queue))
-        except Exception as error:  # noqa: BLE001 - a medium that fails holds up no start; it is read before it is written to
-            self.log.warn("a medium's mark of the queue cannot be read now: {error}", error=error)
+        """With what all media say that are in reach and were not asked yet: before anybody delivers, and later of one that is back. One that does not answer keeps
+        nobody waiting, and is asked another time."""
+        away = self._archive.watch.away()
+        for medium in self._archive.media.all():
+            if medium.number in self._read or medium.number in away:
+                continue
+            try:
+                mark = await within(self._clock, READ_SECONDS, self._asked(medium))
+            except Exception as error:  # noqa: BLE001 - the others are asked all the same, and this one before it is written to
+                self.log.warn(
+                    "medium {number} does not say now how far the queue was: {error}", number=medium.number, error=error
+                )
+                continue
+            if mark is not None and not self._fresh and (why := await queue.older_than(mark)):
+                await self._tell(queue, medium, mark, why)
+            self._read.add(medium.number)
 
     async def write(self, queue: OpenedQueue) -> None:
-        """A job: how far it is by now, every ``OUTSIDE`` seconds. A medium that was away is read as soon as it is back."""
-        await self._compared(queue)
+        """A job: how far it is by now, every ``OUTSIDE`` seconds."""
+        await self.compare(queue)
         if self._clock.seconds() - self._at >= OUTSIDE:
             await self._write(queue)
 
+    async def last(self, queue: OpenedQueue) -> None:
+        """How far it came, at the end, unless that takes too long. Raises nothing."""
+        try:
+            await within(self._clock, LAST_SECONDS, self._write(queue))
+        except Exception as error:  # noqa: BLE001 - the end does not wait for a medium
+            self.log.warn("the queue's mark was not written to the medium: {error}", error=error)
+
     async def _write(self, queue: OpenedQueue) -> None:
+        """A medium that was not asked yet is left as it is: it may know better."""
         medium, mark = self._archive.media.active, queue.mark()
         if mark is None or medium.number not in self._read or (medium.number, mark.name, mark.offset) == self._written:
             return
         await self._offload(medium.put, self._name, msgspec.json.encode(mark))
         self._written, self._at = (medium.number, mark.name, mark.offset), self._clock.seconds()
 
-    async def last(self, queue: OpenedQueue) -> None:
-        """At the end, unless it takes too long. Raises nothing."""
-
-        async def both() -> None:
-            await self._compared(queue)
-            await self._write(queue)
-
-        try:
-            await within(self._clock, LAST_SECONDS, both())
-        except Exception as error:  # noqa: BLE001 - the end does not wait for a medium
-            self.log.warn("the queue's mark was not written to the medium: {error}", error=error)
-
-    async def _compared(self, queue: OpenedQueue) -> None:
-        away = self._archive.watch.away()
-        for medium in self._archive.media.all():
-            if medium.number in self._read or medium.number in away:
-                continue
-            mark = await self._offload(self._mark_on, medium)
-            self._read.add(medium.number)
-            if isinstance(mark, Mark) and not self._fresh and (why := await queue.older_than(mark)):
-                await self._tell(queue, medium, mark, why)
+    async def _asked(self, medium: IMedium) -> Mark | None:
+        mark: Mark | None = await self._offload(self._mark_on, medium)
+        return mark
 
     def _mark_on(self, medium: IMedium) -> Mark | None:
         """In a thread."""
