@@ -38,9 +38,11 @@ log = Logger()
 
 
 class OpenedQueue(Queue):
-    """A queue with threads of its own, which end with it. ``replayed`` says what the start found in the journal."""
+    """A queue with threads of its own, which end with it. ``replayed`` says what the start found in the journal, ``older`` why that is an older copy,
+    ``""`` if its own mark and index know of none."""
 
     replayed: Replayed
+    older = ""
     anchor: Anchor
 
     def use(self, thread: WriterThread, pool: ThreadPool) -> None:
@@ -123,7 +125,7 @@ async def open_queue(
         queue.use(thread, pool)
         older = await thread.run(missing, journal, mark) if mark is not None else ""
         lost, queue.replayed = await _fill(queue, reactor, journal, index, thread)
-        older = older or lost
+        queue.older = older = older or lost
         await thread.run(_hold, anchor)
         queue.anchor = anchor
     except BaseException:

@@ -46,6 +46,7 @@ class Queue:
     def __init__(self) -> None:
         self.at: Mark | None = OLD
         self.doubted: list[Collection[RowKind]] = []
+        self.older = ""
 
     def mark(self) -> Mark | None:
         return self.at
@@ -121,16 +122,19 @@ class OutsideMarksTest(SynchronousTestCase):
         assert self.second.puts == [msgspec.json.encode(OLD)]
 
     def test_nothing_to_tell(self) -> None:
-        """Would catch an alarm at an ordinary start, after a restore, whose queue has no past, or for what nobody can read."""
-        for fresh, data in (
-            (False, None),
-            (False, msgspec.json.encode(OLD)),
-            (True, msgspec.json.encode(NEW)),
-            (False, b"{"),
-            (False, b'{"name": 5}'),
+        """Would catch an alarm at an ordinary start, after a restore, whose queue has no past, for a queue of which it is told already that it was put back alone, or for
+        what nobody can read."""
+        for fresh, older, data in (
+            (False, "", None),
+            (False, "", msgspec.json.encode(OLD)),
+            (True, "", msgspec.json.encode(NEW)),
+            (False, "the queue alone was put back", msgspec.json.encode(NEW)),
+            (False, "", b"{"),
+            (False, "", b'{"name": 5}'),
         ):
             self.setUp()
             self.marks = self.made(fresh=fresh)
+            self.queue.older = older
             self.second.data = data
             self.done(self.marks.compare(self.queue))
             assert (self.alarms, self.queue.doubted) == ([], [])

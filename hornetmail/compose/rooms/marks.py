@@ -70,7 +70,8 @@ class Marks:
 
 class OutsideMarks:
     """The same where the data directory does not reach: ``queue/n<node>`` on the archive's media. ``offload(call, *args)`` runs what blocks in a thread. ``fresh``:
-    ``control.db`` has no mark, so this queue has no past that a medium could know of (after a restore from media, say)."""
+    ``control.db`` has no mark, so this queue has no past that a medium could know of (after a restore from media, say). A queue that is known to be the only thing
+    that was put back (ADR 27) is told of already."""
 
     log = Logger()
 
@@ -101,7 +102,8 @@ class OutsideMarks:
                     "medium {number} does not say now how far the queue was: {error}", number=medium.number, error=error
                 )
                 continue
-            if mark is not None and not self._fresh and (why := await queue.older_than(mark)):
+            known = self._fresh or queue.older
+            if mark is not None and not known and (why := await queue.older_than(mark)):
                 await self._tell(queue, medium, mark, why)
             self._read.add(medium.number)
 
