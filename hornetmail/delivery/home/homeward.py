@@ -113,8 +113,8 @@ class Homeward:
     async def _waiting(self, domain: str, now: float) -> AsyncIterator[Row]:
         """Deliveries whose back-off the trouble of the primary as a whole gave them, in the order of their arrival. However many there are, memory has those of
         one page (``tests/delivery/test_slices.py``)."""
-        ground, kinds, states = self._ground, (RowKind.DELIVER,), (RowState.QUEUED,)
-        async for page in pages(ground.clock, ground.queue, kinds, states, domain=domain):
+        ground, states = self._ground, (RowState.QUEUED,)
+        async for page in pages(ground.clock, ground.queue, (RowKind.DELIVER,), states, domain=domain):
             for _, row in page:
                 if self._is_stalled(row, domain, now):
                     yield row
