@@ -48,7 +48,7 @@ FIXED = ("packs/", "journal/", "leaves/", "stamps/", "backup/")
 """Objects below these never change once they are written."""
 
 _FOLLOWED = ("packs/", "journal/")
-_PASSED_OVER = ("test/", IDENTITY)
+_PASSED_OVER = ("test/", "queue/", IDENTITY)
 
 
 MOST_NAMED = 5
