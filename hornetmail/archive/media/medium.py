@@ -107,6 +107,9 @@ class IVisit(Interface):
     def space() -> Space:
         """How much room there is. Raises PlaceTrouble."""
 
+    def sweep(before: float) -> int:
+        """Remove what puts that did not come to their end left there, last written before then (Unix seconds, by the place's clock): how many. Raises PlaceTrouble."""
+
     def lock(name: str, until: float) -> None:
         """Where the place is set to lock objects, nobody can change or remove this one before ``until`` (Unix seconds). Raises PlaceTrouble."""
 
@@ -149,6 +152,9 @@ class IMedium(Interface):
     def lock(name: str, until: float) -> None:
         """Where the medium is set to lock objects, nobody can change or remove this one before ``until`` (Unix seconds): for packs that are as
         they will stay (rule 20). Raises MediumError."""
+
+    def sweep(before: float) -> int:
+        """Remove what puts that were cut off left there, if it was last written before then (Unix seconds): how many files. Raises MediumError."""
 
     def look() -> Space:
         """See that it is there and that it is the one; its room. Raises MediumError."""
@@ -260,6 +266,12 @@ class Medium:
         """See IMedium."""
         with self._visit(name) as there:
             there.lock(name, until)
+
+    def sweep(self, before: float) -> int:
+        """See IMedium."""
+        with self._visit() as there:
+            removed: int = there.sweep(before)
+            return removed
 
     def look(self) -> Space:
         """See IMedium."""

@@ -39,6 +39,7 @@ from hornetmail.archive.proof.stampsheets import sheet_of
 from hornetmail.archive.store.packs import pack_id_of
 from hornetmail.archive.store.shelf import pack_rows
 from hornetmail.core.archive.archived import ArchiveError, Finding
+from hornetmail.core.delivery.backoff import DAY
 from hornetmail.db.pool import Database
 
 NUMBER = 0
@@ -165,6 +166,7 @@ class Mirror:
         deleted, stuck = 0, ""
         if not away and not unused:
             deleted, stuck = await self._follow(target, there, {name: length for name, (length, _) in wanted.items()}, now)
+        await offload(target.sweep, now - DAY)
         done = Mirrored(copied, size, deleted, unused)
         told = [f"not all media could be read: {'; '.join(away)}"] if away else []
         if stuck:
