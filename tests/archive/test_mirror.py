@@ -18,7 +18,7 @@ from hornetmail.archive.media.medium import MediumError, PlaceTrouble
 from hornetmail.archive.media.register import MediumRefused
 from hornetmail.archive.media.roster import Media
 from hornetmail.core.archive.archived import ArchiveError, Finding
-from hornetmail.disk.files import Disk
+from hornetmail.disk.files import Disk, DiskFull
 from hornetmail.testing.archives import FOLLOWER, NOW, directory_medium, mail, make_archive
 from tests.archive.test_backup import BackupCase, offload
 
@@ -231,6 +231,45 @@ class MirrorTest(MirrorCase):
                 target.put = put
         assert rounds >= 6, "one object a round"
         assert self.lies("mirror") == {**self.lies("second"), **self.lies("medium")}
+
+    async def test_a_full_mirror(self) -> None:
+        """Catches a mirror without room in which nothing is deleted any more, so that it stays full for good; one whose room goes to backups and not to mail; and one that deletes packs whose
+        records lie in a merged pack for which it had no room."""
+        archive = await self.begin()
+        for word in ("one", "two"):
+            await self.fill(archive, word)
+        for day in range(3):
+            await self.backups.make(NOW + day * DAY, full=True)
+        await self.follow(NOW + 3 * DAY)
+        for day in range(400, 403):
+            await self.backups.make(NOW + day * DAY, full=True)
+        target: Any = self.target
+        put = target.put
+
+        def full(name: str, data: bytes) -> None:
+            if name.startswith(no_room):
+                raise DiskFull(28, "medium 0 is full (somewhere)")
+            put(name, data)
+
+        self.patch(target, "put", full)
+        no_room = ("packs/", "leaves/")
+        await self.fill(archive, "three")
+        assert (await archive.merge(NOW)).packs
+        before = self.lies("mirror")
+        with pytest.raises(ArchiveError, match=r"medium 0 is full \(somewhere\): the rest is not copied"):
+            await self.follow(NOW + 403 * DAY)
+        after = self.lies("mirror")
+        assert {name for name in before if name.startswith("packs/")} == {name for name in after if name.startswith("packs/")}
+        no_room = ("backup/",)
+        with pytest.raises(ArchiveError, match="medium 0 is full"):
+            await self.follow(NOW + 403 * DAY)
+        assert {name for name in self.lies("mirror") if name.startswith("packs/")} == {
+            name for name in self.lies("medium") if name.startswith("packs/")
+        }
+        no_room = ("nothing",)
+        for _ in range(2):
+            await self.follow(NOW + 403 * DAY)
+        assert self.lies("mirror") == self.lies("medium")
 
     async def test_halted(self) -> None:
         """Catches a service that cannot stop while terabytes are copied."""
