@@ -23,17 +23,17 @@ from hornetmail.archive.running.reading import Reading
 from hornetmail.archive.running.rebuilding import Rebuilding
 from hornetmail.archive.running.upkeep import Upkeep
 from hornetmail.archive.store.shelf import Shelf
-from hornetmail.core.archive.archived import ArchivedMail, ArchiveFigures, ArchiveItem, Finding, Page
+from hornetmail.core.archive.archived import ArchivedMail, ArchiveError, ArchiveFigures, ArchiveItem, Finding, Page
 from hornetmail.core.served import Scope
 from hornetmail.db.pool import Database
-from hornetmail.interfaces.archive import IArchive
+from hornetmail.interfaces.archive import IArchive, IArchivedTexts
 from hornetmail.interfaces.audit import IAudit
 from hornetmail.interfaces.body import IBody
 
 __all__ = ["Archive", "ArchiveSettings", "Surroundings"]
 
 
-@implementer(IArchive)
+@implementer(IArchive, IArchivedTexts)
 class Archive:
     """One archive in one directory, with its media. ``root`` None: locked; mail is taken and sealed, not searchable (rule 22)."""
 
@@ -112,6 +112,10 @@ class Archive:
         """``archive.db``. Raises ArchiveError: it cannot be used, and why."""
         return self.standing.index()
 
+    def writing(self) -> Database:
+        """The same, to write into. Raises ArchiveError: it cannot be written now, and why."""
+        return self.standing.writing().database
+
     @property
     def trouble(self) -> str:
         """Why it does not do all that it should, for people; ``""`` if it does."""
@@ -177,6 +181,12 @@ class Archive:
 
     async def read(self, scope: Scope, identifier: int) -> bytes:
         return await self._reading.read(scope, identifier)
+
+    async def several(self, scope: Scope, identifiers: Sequence[int]) -> dict[int, bytes | ArchiveError]:
+        return await self._reading.several(scope, identifiers)
+
+    async def body(self, scope: Scope, identifier: int) -> IBody:
+        return await self._reading.body(scope, identifier)
 
     async def evidence(self, scope: Scope, identifier: int) -> bytes:
         return await self._reading.evidence(scope, identifier)

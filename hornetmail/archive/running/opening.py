@@ -13,6 +13,7 @@ from hornetmail.archive.care.packs.leafrestore import restore_leaves
 from hornetmail.archive.care.packs.sealing import Sealer
 from hornetmail.archive.care.trust.stamping import Stamping
 from hornetmail.archive.index.files import IndexFiles
+from hornetmail.archive.index.folders import begin_uids
 from hornetmail.archive.index.indexer import Indexer
 from hornetmail.archive.index.mails import Stored
 from hornetmail.archive.index.schema import MIGRATIONS
@@ -229,6 +230,7 @@ class Opening:
         key = holdings.keys.current().database_key()
         url = f"sqlite://{self.files.database}"
         database = await self._footing.around.open_database(holdings.reactor, url, MIGRATIONS, key=key, readers=2, watch=watch)
+        await database.run(begin_uids, holdings.seconds())
         indexer = Indexer(holdings, database, self._indexed, self._voice.alarm)
         standing.opened = OpenIndex(database, indexer, Sealer(holdings, database))
         await standing.recount()
