@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -248,7 +249,7 @@ class MirrorTest(MirrorCase):
 
         def full(name: str, data: bytes) -> None:
             if name.startswith(no_room):
-                raise DiskFull(28, "medium 0 is full (somewhere)")
+                raise DiskFull(28, "the mirror is full (somewhere)")
             put(name, data)
 
         self.patch(target, "put", full)
@@ -256,12 +257,12 @@ class MirrorTest(MirrorCase):
         await self.fill(archive, "three")
         assert (await archive.merge(NOW)).packs
         before = self.lies("mirror")
-        with pytest.raises(ArchiveError, match=r"medium 0 is full \(somewhere\): the rest is not copied"):
+        with pytest.raises(ArchiveError, match=r"the mirror is full \(somewhere\): the rest is not copied"):
             await self.follow(NOW + 403 * DAY)
         after = self.lies("mirror")
         assert {name for name in before if name.startswith("packs/")} == {name for name in after if name.startswith("packs/")}
         no_room = ("backup/",)
-        with pytest.raises(ArchiveError, match="medium 0 is full"):
+        with pytest.raises(ArchiveError, match="the mirror is full"):
             await self.follow(NOW + 403 * DAY)
         assert {name for name in self.lies("mirror") if name.startswith("packs/")} == {
             name for name in self.lies("medium") if name.startswith("packs/")
@@ -270,6 +271,27 @@ class MirrorTest(MirrorCase):
         for _ in range(2):
             await self.follow(NOW + 403 * DAY)
         assert self.lies("mirror") == self.lies("medium")
+
+    async def test_what_fits_is_taken(self) -> None:
+        """Catches one pack that is too large for the room that is left, and keeps all others behind it out of the mirror."""
+        archive = await self.begin()
+        for days in range(30, 300, 40):
+            large = days % 80 == 30
+            await self.put(archive, mail(f"Mail{days}", os.urandom(20_000).hex() if large else "short"), retention_days=days)
+            await archive.flush(seal=True)
+        put = self.target.put
+
+        def full(name: str, data: bytes | memoryview) -> None:
+            if len(data) > 10_000:
+                raise DiskFull(28, "the mirror is full (somewhere)")
+            put(name, data)
+
+        self.patch(self.target, "put", full)
+        with pytest.raises(ArchiveError, match="the mirror is full"):
+            await self.follow()
+        sizes = {name: len(data) for name, data in self.lies("medium").items()}
+        assert any(size > 10_000 for size in sizes.values())
+        assert set(self.lies("mirror")) == {name for name, size in sizes.items() if size <= 10_000}
 
     async def test_halted(self) -> None:
         """Catches a service that cannot stop while terabytes are copied."""

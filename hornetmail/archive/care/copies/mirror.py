@@ -11,6 +11,7 @@ not know it as a pack either, or was rebuilt and is not yet confirmed (rule 18).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -190,10 +191,11 @@ class Mirror:
     async def _copy(self, target: IMedium, wanted: Mapping[str, tuple[int, IMedium]], run: _Run) -> None:
         """What the mirror lacks, as long as there is room. Raises MediumError (the mirror), Halted."""
         gone: set[int] = set()
+        fits = math.inf
         for name, (length, medium) in sorted(wanted.items(), key=lambda one: one[0].startswith(BACKUP)):
             if self._halted:
                 raise Halted("the mirror was asked to end")
-            if medium.number in gone or (name.startswith(FIXED) and run.held.get(name) == length):
+            if medium.number in gone or length >= fits or (name.startswith(FIXED) and run.held.get(name) == length):
                 continue
             try:
                 count: int = await self._sources.offload(self._bring, medium, target, name)
@@ -207,8 +209,9 @@ class Mirror:
             except MediumMissing:
                 continue  # purged, moved or dropped meanwhile
             except DiskFull as error:
-                run.full = str(error)
-                return
+                # What is smaller may still fit.
+                run.full, fits = str(error), length
+                continue
             run.held[name] = length
             run.copied += count > 0
             run.bytes += count
