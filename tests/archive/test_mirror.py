@@ -12,6 +12,7 @@ import pytest
 
 from hornetmail.archive.archive import Archive
 from hornetmail.archive.care.copies.backup import Halted
+from hornetmail.archive.care.copies.follower import NAME, follower_at
 from hornetmail.archive.care.copies.mirror import Mirror, Mirrored, Sources, take_mirror
 from hornetmail.archive.care.copies.repair import Repair
 from hornetmail.archive.media.directory import DirectoryPlace
@@ -24,6 +25,18 @@ from hornetmail.testing.archives import FOLLOWER, NOW, directory_medium, mail, m
 from tests.archive.test_backup import BackupCase, offload
 
 DAY = 86400.0
+
+
+def test_the_mark_of_an_installation(tmp_path: Path) -> None:
+    """Catches a mark that is another one after a restart, so that nobody follows; one that two installations share; and a damaged one that is believed, or replaced without a word."""
+    mark = follower_at(tmp_path, Disk())
+    assert follower_at(tmp_path, Disk()) == mark
+    (tmp_path / "other").mkdir()
+    assert follower_at(tmp_path / "other", Disk()) != mark
+    for wrong in (b"", b"\xff", mark.upper().encode() + b"0", mark[:-1].encode()):
+        (tmp_path / NAME).write_bytes(wrong)
+        with pytest.raises(ArchiveError, match=r"mirror-follower is damaged: remove it, and set the mirror again"):
+            follower_at(tmp_path, Disk())
 
 
 class MirrorCase(BackupCase):
