@@ -140,6 +140,22 @@ def set_token(cursor: Cursor, token: str) -> None:
     _fact(cursor, "disk", token)
 
 
+def renumber(cursor: Cursor, now: int) -> int:
+    """New UIDVALIDITYs for all folders, which this index never gave: how many. For an index that is older than its files, and does not know which UIDs
+    were told to clients since."""
+    cursor.execute("SELECT mailbox, uidvalidity FROM portal_boxes")
+    count = 0
+    for mailbox, last in cursor.fetchall():
+        cursor.execute("SELECT id FROM portal_folders WHERE mailbox = ? ORDER BY id", (mailbox,))
+        fresh = max(now, last + 1)
+        identifiers = [row[0] for row in cursor.fetchall()]
+        for number, identifier in enumerate(identifiers):
+            cursor.execute("UPDATE portal_folders SET uidvalidity = ? WHERE id = ?", (fresh + number, identifier))
+        count += len(identifiers)
+        cursor.execute("UPDATE portal_boxes SET uidvalidity = ? WHERE mailbox = ?", (fresh + len(identifiers), mailbox))
+    return count
+
+
 def mailboxes(cursor: Cursor) -> set[int]:
     """IDs of all mailboxes that were ever made."""
     cursor.execute("SELECT mailbox FROM portal_boxes")
