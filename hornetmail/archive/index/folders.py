@@ -80,7 +80,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
 
 class Wanted(msgspec.Struct, frozen=True, gc=False):
     """What is looked for in a folder. ``since`` (included), ``until``: of receipt; ``sent_since``, ``sent_until``: of the Date field, or of receipt where there is none; Unix seconds.
-    ``field``: the words must stand in the header's ``from``, ``to`` or ``cc``: the index puts the envelope's sender to the first, and does not tell the others apart."""
+    ``identifier``: the mail of that ID. ``field``: the words must stand in the header's ``from``, ``to`` or ``cc``: the index puts the envelope's sender to the first, and does not tell the others apart."""
 
     words: Words | None = None
     since: float | None = None
@@ -90,6 +90,7 @@ class Wanted(msgspec.Struct, frozen=True, gc=False):
     larger: int | None = None
     smaller: int | None = None
     field: str = ""
+    identifier: int | None = None
 
 
 ALL = Wanted()
@@ -158,7 +159,7 @@ def numbers(cursor: Cursor, scope: Scope, node: int, month: Month, wanted: Wante
     values.append(node)
     if scope.addresses is not None or wanted.words is not None:
         return _in_words(cursor, scope, month, wanted, (low, high), (conditions, values))
-    if wanted.sent_since is None and wanted.sent_until is None:
+    if wanted.sent_since is None and wanted.sent_until is None and wanted.identifier is None:
         conditions += " AND place NOT IN (SELECT place FROM mail WHERE marked IS NOT NULL)"
         indexed = "INDEXED BY mail_folder"
     else:
@@ -189,6 +190,9 @@ def _conditions(wanted: Wanted) -> tuple[str, list[float]]:
         if bound is not None:
             parts += f" AND {column} {sign} ?"
             values.append(bound)
+    if wanted.identifier is not None:
+        parts += " AND id = ?"
+        values.append(wanted.identifier)
     return parts, values
 
 

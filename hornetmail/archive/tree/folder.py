@@ -13,7 +13,7 @@ from hornetmail.archive.index import folders
 from hornetmail.archive.index.folders import MODSEQ_BITS, Month, Row, Wanted
 from hornetmail.archive.tree import texts
 from hornetmail.archive.tree.copying import Copying
-from hornetmail.archive.tree.keys import Narrowing
+from hornetmail.archive.tree.keys import Narrowing, email_id
 from hornetmail.archive.tree.site import Snapshot, TreeSite, above, reason, rights_of
 from hornetmail.core.archive.archived import ArchiveError, Refused
 from hornetmail.core.folder import Copied, Entry, FolderError, FolderInfo, FolderStatus
@@ -279,7 +279,7 @@ def _refuse() -> NoReturn:
 
 
 def _entry(row: Row) -> Entry:
-    return Entry(row.uid, row.uid << MODSEQ_BITS, READ, row.size, row.received, name=f"a{row.identifier:x}")
+    return Entry(row.uid, row.uid << MODSEQ_BITS, READ, row.size, row.received, name=email_id(row.identifier))
 
 
 def _fewer(before: array[int], after: array[int]) -> bool:

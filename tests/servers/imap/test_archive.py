@@ -464,6 +464,13 @@ class Finding(AtTheDoor):
             assert partial == line.ok(b"UID SEARCH RETURN (PARTIAL -1:-3) SUBJECT Re")
             assert archived[b"MODSEQ 1"] == archived[b"ALL"] == archived[b"OLD"]
             assert archived[b"HEADER X-Count 7"] == [8]
+            line.ok(b"EXAMINE " + MAY)
+            found = re.search(rb"EMAILID \((M\w+)\) MODSEQ \((\d+)\)", b"".join(line.ok(b"FETCH 4 (EMAILID MODSEQ)")))
+            assert found is not None
+            assert line.numbers(b"SEARCH EMAILID " + found[1]) == [4]
+            assert line.numbers(b"SEARCH EMAILID Mb77") == line.numbers(b"SEARCH EMAILID Ma") == []
+            assert line.numbers(b"SEARCH MODSEQ " + found[2]) == archived[b"ALL"][3:]
+            assert line.numbers(b"SEARCH MODSEQ %d" % (int(found[2]) + 1)) == archived[b"ALL"][4:]
 
         await self.own[BOB].create("Same", "")
         await self.said(work)
