@@ -16,12 +16,12 @@ import msgspec
 
 from hornetmail.archive.index.mails import place_at
 from hornetmail.archive.index.query import Query, Words, tokens
-from hornetmail.archive.index.schema import UID_BASE, UNNUMBERED, People, people_decoder, table_of
+from hornetmail.archive.index.schema import FORMS, UID_BASE, UNNUMBERED, People, months_of, people_decoder, table_of
 from hornetmail.archive.index.search import expression
 from hornetmail.core.mail.address import key_of
 from hornetmail.core.served import Scope
 from hornetmail.db.engines import Cursor
-from hornetmail.mime.text import Named
+from hornetmail.mime.reading.mail import Named
 
 RECEIVED = ("in", "internal")
 SENT = ("internal", "out")
@@ -126,10 +126,7 @@ def months(cursor: Cursor, scope: Scope) -> list[Month]:
 def _own_months(cursor: Cursor, scope: Scope, sent: bool) -> set[Month]:
     """One look a month and full-text table."""
     found: set[Month] = set()
-    wanted = expression(scope, Query(), Month(0, sent).ways)
-    if wanted is None:
-        return found
-    for table in _tables(cursor):
+    for table, wanted in _tables(cursor, scope, Query(), Month(0, sent).ways):
         low = 0
         while row := cursor.execute(
             f"SELECT rowid FROM {table} WHERE {table} MATCH ? AND rowid >= ? AND +rowid NOT IN (SELECT place FROM mail WHERE marked IS NOT NULL)"
@@ -143,8 +140,10 @@ def _own_months(cursor: Cursor, scope: Scope, sent: bool) -> set[Month]:
     return found
 
 
-def _tables(cursor: Cursor) -> list[str]:
-    return [table_of(month) for (month,) in cursor.execute("SELECT month FROM month ORDER BY month").fetchall()]
+def _tables(cursor: Cursor, scope: Scope, query: Query, ways: str) -> list[tuple[str, str]]:
+    """Full-text tables, and what to ask each of them; none if the scope sees nothing."""
+    wanted = {form: expression(scope, query, form, ways) for form in FORMS}
+    return [(table_of(month), sought) for month, form in reversed(months_of(cursor)) if (sought := wanted[form]) is not None]
 
 
 def numbers(cursor: Cursor, scope: Scope, node: int, month: Month, wanted: Wanted = ALL) -> array[int]:
@@ -201,14 +200,12 @@ def _in_words(
 ) -> array[int]:
     """By rights, or by words: both lie in the full text."""
     own = scope.addresses is not None
-    sought = expression(scope, Query(words=(wanted.words,) if wanted.words is not None else ()), month.ways if own else "sro")
-    if sought is None:
-        return array("I")
+    query = Query((wanted.words,) if wanted.words is not None else ())
     conditions, values = more
     if not own:
         conditions, values = conditions + " AND direction IN (?, ?)", [*values, *month.directions]  # type: ignore[list-item]
     found: dict[int, int] = {}
-    for table in _tables(cursor):
+    for table, sought in _tables(cursor, scope, query, month.ways if own else "sro"):
         found.update(
             cursor.execute(
                 f"SELECT place, leaf + 1 FROM mail WHERE place IN (SELECT rowid FROM {table} WHERE {table} MATCH ? AND rowid >= ? AND rowid < ?)"

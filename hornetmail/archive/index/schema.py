@@ -1,7 +1,7 @@
 """``archive.db``: what the packs hold, made quick to ask. Derived from packs and journal, rebuilt from them (L3), encrypted whole (A2, L11).
 
-``mail.place`` orders mail by time of receipt and is the rowid of its full text, which lies in one FTS5 table a month of expiry (rule 23):
-``subject, body, sender, recipients, hidden, rights``. ``rights`` holds one token for each address with a right to the mail, so that a search
+``mail.place`` orders mail by time of receipt and is the rowid of its full text, which lies in one FTS5 table a month of expiry (rule 23) with the
+columns of ``FORMS``. ``rights`` holds one token for each address with a right to the mail, so that a search
 within somebody's rights is one index intersection; ``hidden`` holds the recipients that only sender and auditors may know of (rule 14).
 """
 
@@ -11,10 +11,12 @@ import hashlib
 
 import msgspec
 
+from hornetmail.core.archive.words import for_index
 from hornetmail.core.mail.address import key_of
 from hornetmail.db.engines import Cursor
 from hornetmail.db.migrate import Migration
-from hornetmail.mime.text import Named
+from hornetmail.mime.reading.files import extension
+from hornetmail.mime.reading.mail import MailText, Named
 
 UNKNOWN_LEAVES = "leaves from before"
 """Fact: the index was begun by a version that did not note the leaves of what arrived again or went."""
@@ -277,9 +279,24 @@ MIGRATIONS = (
             f"INSERT INTO fact (name, value) SELECT '{UNNUMBERED}', 'yes' WHERE EXISTS (SELECT 1 FROM arrival WHERE outcome = 'copy')",
         ),
     ),
+    Migration(
+        8,
+        "full text has forms, a later one with more columns; a mail knows what of it is not searched",
+        (
+            "ALTER TABLE month ADD COLUMN form INTEGER NOT NULL DEFAULT 1",
+            "ALTER TABLE mail ADD COLUMN unsearched TEXT NOT NULL DEFAULT ''",
+        ),
+    ),
 )
 
-FTS_COLUMNS = ("subject", "body", "sender", "recipients", "hidden", "rights")
+FORM = 2
+"""What new months have."""
+
+FORMS: dict[int, tuple[str, ...]] = {
+    1: ("subject", "body", "sender", "recipients", "hidden", "rights"),
+    FORM: ("subject", "body", "attached", "files", "sender", "recipients", "copies", "hidden", "headers", "rights"),
+}
+"""The columns of a month's full text. In the first form ``body`` has everything that is in none of the others."""
 
 
 class Arrival(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -338,19 +355,26 @@ def table_of(month: int) -> str:
     return f"fts_{month:06d}"
 
 
-def make_month(cursor: Cursor, month: int) -> None:
-    """Create a month's full-text table if it is missing.
+def make_month(cursor: Cursor, month: int) -> int:
+    """Create a month's full-text table if it is missing. Its form.
 
     The beginnings of 2 and 4 letters have lists of their own, which serve those of 1 and 3 too: without them ``ma*`` joins the lists of all words that
     begin so. Tables from before they were kept answer the same, only later; a rebuild makes them anew.
     """
-    if cursor.execute("SELECT 1 FROM month WHERE month = ?", (month,)).fetchone():
-        return
+    row = cursor.execute("SELECT form FROM month WHERE month = ?", (month,)).fetchone()
+    if row:
+        return int(row[0])
     cursor.execute(
-        f"CREATE VIRTUAL TABLE {table_of(month)} USING fts5({', '.join(FTS_COLUMNS)}, content='', contentless_delete=1,"
+        f"CREATE VIRTUAL TABLE {table_of(month)} USING fts5({', '.join(FORMS[FORM])}, content='', contentless_delete=1,"
         ' tokenize="unicode61 remove_diacritics 2", prefix="2 4")'
     )
-    cursor.execute("INSERT INTO month (month) VALUES (?)", (month,))
+    cursor.execute("INSERT INTO month (month, form) VALUES (?, ?)", (month, FORM))
+    return FORM
+
+
+def months_of(cursor: Cursor) -> list[tuple[int, int]]:
+    """All months that have full text, the newest first, and the form of each."""
+    return [(month, form) for month, form in cursor.execute("SELECT month, form FROM month ORDER BY month DESC").fetchall()]
 
 
 def drop_month(cursor: Cursor, month: int) -> None:
@@ -369,28 +393,61 @@ ATTACHMENT = "ha"
 SPAM = "sp"
 
 
-def rights_of(tenant: int, people: People, *, attachments: bool, spam: bool) -> str:
+def direction_token(direction: str) -> str:
+    """Stands for the way that a mail went."""
+    return f"di{direction}"
+
+
+def type_token(kind: str) -> str:
+    """Stands for a file whose name ends so."""
+    return f"ft{kind}"
+
+
+def rights_of(tenant: int, text: MailText, people: People, direction: str, *, spam: bool) -> str:
     """The ``rights`` column of a mail."""
-    tokens = [ANY, right_token("t", str(tenant))]
+    tokens = [ANY, right_token("t", str(tenant)), direction_token(direction)]
     tokens += sorted(right_token("s", k) for k in people.senders())
     tokens += sorted(right_token("r", k) for k in people.receivers())
     tokens += sorted(right_token("o", k) for k in people.owners())
-    if attachments:
+    tokens += sorted({type_token(kind) for name in text.files if (kind := extension(name)).isalnum() and len(kind) <= 20})
+    if text.files:
         tokens.append(ATTACHMENT)
     if spam:
         tokens.append(SPAM)
     return " ".join(tokens)
 
 
-def fts_row(tenant: int, subject: str, body: str, people: People, *, attachments: bool, spam: bool) -> tuple[str, ...]:
-    """The columns of a mail's full text."""
-    senders = [str(people.sender)] if people.sender else []
-    senders += dict.fromkeys(a.sender for a in people.arrivals if a.sender)
-    return (
-        subject,
-        body,
-        " ; ".join(senders),
-        " ; ".join(str(n) for n in (*people.to, *people.cc)),
-        " ; ".join(people.hidden()),
-        rights_of(tenant, people, attachments=attachments, spam=spam),
+def put_text(
+    cursor: Cursor, month: int, place: int, tenant: int, text: MailText, people: People, direction: str, *, spam: bool
+) -> None:
+    """Put a mail's full text into its month's table, which is made if need be."""
+    form = make_month(cursor, month)
+    names = FORMS[form]
+    values = _columns(tenant, text, people, direction, spam=spam)
+    if form == 1:
+        values["body"] = " ".join((values["body"], values["attached"], values["files"], values["headers"]))
+        values["recipients"] = " ; ".join((values["recipients"], values["copies"]))
+    cursor.execute(
+        f"INSERT INTO {table_of(month)} (rowid, {', '.join(names)}) VALUES (?{', ?' * len(names)})",
+        (place, *(values[name] for name in names)),
     )
+
+
+def _columns(tenant: int, text: MailText, people: People, direction: str, *, spam: bool) -> dict[str, str]:
+    senders = dict.fromkeys(map(str, (*([people.sender] if people.sender else ()), *text.senders)))
+    senders |= dict.fromkeys(a.sender for a in people.arrivals if a.sender)
+    recipients = [*map(str, people.to), *([text.overflow] if text.overflow else ())]
+    columns = {
+        "subject": text.subject,
+        "body": text.text,
+        "attached": text.attached,
+        "files": " ; ".join(name for name in text.files if name),
+        "sender": " ; ".join(senders),
+        "recipients": " ; ".join(recipients),
+        "copies": " ; ".join(map(str, people.cc)),
+        "hidden": " ; ".join(people.hidden()),
+        "headers": text.headers,
+    }
+    made = {name: for_index(value) for name, value in columns.items()}
+    made["rights"] = rights_of(tenant, text, people, direction, spam=spam)
+    return made

@@ -19,7 +19,7 @@ from hornetmail.core.archive.archived import ArchivedMail, ArchiveError, Archive
 from hornetmail.core.served import Scope
 from hornetmail.db.engines import Cursor
 from hornetmail.interfaces.body import IBody
-from hornetmail.mime.text import read_mail
+from hornetmail.mime.reading.mail import read_mail
 
 TRIES = 3
 """A mail may move to a pack, or to another one, between looking and reading."""
@@ -35,7 +35,7 @@ class Reading:
 
     async def search(self, scope: Scope, query: str, limit: int, after: str) -> Page:
         """See ``IArchive``."""
-        understood = parse_query(query)
+        understood = parse_query(query, self._holdings.seconds())
         return await self._standing.index().read(search.search_page, scope, understood, limit, after)
 
     async def mail(self, scope: Scope, identifier: int) -> ArchivedMail:
@@ -62,6 +62,7 @@ class Reading:
             header_recipients=people.shown(),
             text=text,
             away=away,
+            unsearched=tuple(row.unsearched.splitlines()) if scope.content else (),
         )
 
     async def read(self, scope: Scope, identifier: int) -> bytes:

@@ -62,7 +62,7 @@ class Narrowing:
                     )
                 )
             case keys.Text():
-                return await self._words(key, Words(_text(key.text), "" if key.headers else "body"))
+                return await self._words(key, Words(_text(key.text), "" if key.headers else "content"))
             case keys.Header(name="subject"):
                 return await self._words(key, Words(_text(key.text), "subject"))
             case keys.Header(name="from" | "to" | "cc"):

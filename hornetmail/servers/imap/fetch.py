@@ -11,7 +11,7 @@ from twisted.internet.threads import deferToThreadPool
 from hornetmail.core.folder import Entry, FolderError
 from hornetmail.interfaces.body import IBody
 from hornetmail.interfaces.folders import IIndexedFolder
-from hornetmail.mime.preview import preview, shown, wanted
+from hornetmail.mime.reading.preview import preview, shown, wanted
 from hornetmail.mime.structure import Part
 from hornetmail.net.pump import Answer
 from hornetmail.servers.imap import binary
