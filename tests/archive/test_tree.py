@@ -14,6 +14,7 @@ from hornetmail.archive.tree.site import TreeSite
 from hornetmail.core.folder import FolderError
 from hornetmail.core.mail.envelope import Direction
 from hornetmail.core.served import Scope
+from hornetmail.db.engines import Cursor
 from hornetmail.testing.archives import NOW, mail, user
 from tests.archive.trees import ALL_MAY, AUDITOR, BOB, CAROL, MAY, TreeCase, uids_of
 
@@ -287,6 +288,7 @@ class Numbers(TreeCase):
                 await self.night(archive, 11)
             shown = (await site.snapshot(scope, may)).uids
             assert list(shown) == list(await archive.index().read(folders.numbers, scope, 0, may))
+            assert list(shown) == await archive.index().read(leaves)
         assert len(shown) == 4
         figures = await (await self.tree(site, AUDITOR).open(ALL_MAY)).status()
         rows = await archive.index().read(folders.rows, 0, list(shown))
@@ -302,6 +304,11 @@ class Numbers(TreeCase):
         """A restart."""
         await archive.stop()
         return await self.reopened(settings=LOOSE)
+
+
+def leaves(cursor: Cursor) -> list[int]:
+    """The UIDs of all mail that is not marked."""
+    return [uid for (uid,) in cursor.execute("SELECT leaf + 1 FROM mail WHERE marked IS NULL ORDER BY leaf").fetchall()]
 
 
 class Media(TreeCase):

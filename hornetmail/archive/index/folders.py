@@ -16,7 +16,7 @@ import msgspec
 
 from hornetmail.archive.index.mails import place_at
 from hornetmail.archive.index.query import Query, Words, tokens
-from hornetmail.archive.index.schema import FORMS, UID_BASE, UNNUMBERED, People, months_of, people_decoder, table_of
+from hornetmail.archive.index.schema import BITS, FORMS, UID_BASE, UNNUMBERED, People, months_of, people_decoder, table_of
 from hornetmail.archive.index.search import expression
 from hornetmail.core.mail.address import key_of
 from hornetmail.core.served import Scope
@@ -94,6 +94,9 @@ class Wanted(msgspec.Struct, frozen=True, gc=False):
 
 
 ALL = Wanted()
+_FULL = (1 << BITS) - 1
+_PLACES = tuple(tuple(place for place in range(8) if byte >> place & 1) for byte in range(256))
+"""Which bits of a byte are set."""
 
 
 def standing(cursor: Cursor, tenant: int, month: Month) -> Standing | None:
@@ -147,7 +150,7 @@ def _tables(cursor: Cursor, scope: Scope, query: Query, ways: str) -> list[tuple
 
 
 def numbers(cursor: Cursor, scope: Scope, node: int, month: Month, wanted: Wanted = ALL) -> array[int]:
-    """The UIDs of a folder, in their order; of it all, or what is wanted. Takes time in proportion to what is found; of everybody's mail without words, to what lies there."""
+    """The UIDs of a folder, in their order; of it all, or what is wanted. Takes time in proportion to what is found; of everybody's mail, asked by size or date, to what lies there."""
     low, high = month.places()
     if wanted.since is not None:
         low = max(low, place_at(wanted.since))
@@ -158,24 +161,31 @@ def numbers(cursor: Cursor, scope: Scope, node: int, month: Month, wanted: Wante
     values.append(node)
     if scope.addresses is not None or wanted.words is not None:
         return _in_words(cursor, scope, month, wanted, (low, high), (conditions, values))
-    if wanted.sent_since is None and wanted.sent_until is None and wanted.identifier is None:
-        conditions += " AND place NOT IN (SELECT place FROM mail WHERE marked IS NOT NULL)"
-        indexed = "INDEXED BY mail_folder"
-    else:
-        conditions, indexed = conditions + " AND marked IS NULL", ""
-    (packed,) = cursor.execute(
-        f"SELECT group_concat(printf('%08x', leaf + 1), '') FROM mail {indexed} WHERE tenant = ? AND place >= ? AND place < ? AND direction IN (?, ?){conditions}",
+    if wanted == ALL:
+        return _all(cursor, scope.tenant, node, month)
+    rows = cursor.execute(
+        "SELECT leaf + 1 FROM mail WHERE tenant = ? AND place >= ? AND place < ? AND direction IN (?, ?) AND marked IS NULL"
+        + conditions,
         (scope.tenant, low, high, *month.directions, *values),
-    ).fetchone()
-    return _unpacked(packed)
+    ).fetchall()
+    return array("I", sorted(uid for (uid,) in rows))
 
 
-def _unpacked(packed: str | None) -> array[int]:
-    """Numbers that SQLite wrote in one string: a million rows in Python cost seconds."""
+def _all(cursor: Cursor, tenant: int, node: int, month: Month) -> array[int]:
+    """Of everybody's mail, out of the bits."""
     found: array[int] = array("I")
-    found.frombytes(bytes.fromhex(packed or ""))
-    found.byteswap()
-    return array("I", sorted(found))
+    sql = "SELECT block, bits FROM folder_uids WHERE tenant = ? AND month = ? AND direction IN (?, ?) AND node = ?"
+    blocks: dict[int, int] = {}
+    for block, bits in cursor.execute(sql, (tenant, month.month, *month.directions, node)).fetchall():
+        blocks[block] = blocks.get(block, 0) | bits
+    for block in sorted(blocks):
+        bits, first = blocks[block], block * BITS + 1
+        if bits == _FULL:
+            found.extend(range(first, first + BITS))
+            continue
+        for start, byte in zip(range(first, first + BITS, 8), bits.to_bytes(8, "little"), strict=True):
+            found.extend([start + place for place in _PLACES[byte]])
+    return found
 
 
 def _conditions(wanted: Wanted) -> tuple[str, list[float]]:
