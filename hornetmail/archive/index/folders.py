@@ -16,7 +16,17 @@ import msgspec
 
 from hornetmail.archive.index.mails import place_at
 from hornetmail.archive.index.query import Query, Words, tokens
-from hornetmail.archive.index.schema import BITS, FORMS, UID_BASE, UNNUMBERED, People, months_of, people_decoder, table_of
+from hornetmail.archive.index.schema import (
+    BITS,
+    FORMS,
+    UID_BASE,
+    UNNUMBERED,
+    People,
+    month_of,
+    months_of,
+    people_decoder,
+    table_of,
+)
 from hornetmail.archive.index.search import expression
 from hornetmail.core.mail.address import key_of
 from hornetmail.core.served import Scope
@@ -340,11 +350,13 @@ def see(cursor: Cursor, mailbox: int, tree: str, tenant: int, rights: bytes, now
 
 
 class Numbering(msgspec.Struct, frozen=True, gc=False):
-    """What an index knows of UIDs that packs do not tell: it is taken along into a new one."""
+    """What an index knows of UIDs that packs do not tell: it is taken along into a new one. ``marked``: months with mail that retention has marked, which in a
+    new index it is not yet."""
 
     base: int
     folders: tuple[tuple[int, int, str, int, int, int], ...]
     viewers: tuple[tuple[int, str, int, bytes, int], ...]
+    marked: tuple[tuple[int, int, str], ...]
 
 
 def numbering(cursor: Cursor) -> Numbering | None:
@@ -358,6 +370,11 @@ def numbering(cursor: Cursor) -> Numbering | None:
         int(base[0]),
         tuple(cursor.execute("SELECT tenant, month, direction, top, change, anew FROM folder").fetchall()),
         tuple(cursor.execute("SELECT mailbox, tree, tenant, rights, since FROM viewer").fetchall()),
+        tuple(
+            cursor.execute(
+                f"SELECT DISTINCT tenant, {month_of('place')}, direction FROM mail WHERE marked IS NOT NULL"
+            ).fetchall()
+        ),
     )
 
 
@@ -377,6 +394,7 @@ def take_numbering(cursor: Cursor, known: Numbering | None, now: float) -> None:
         " SET change = max(change, excluded.change) + 1, anew = excluded.anew",
         known.folders,
     )
+    cursor.executemany("UPDATE folder SET anew = anew + 1 WHERE tenant = ? AND month = ? AND direction = ?", known.marked)
     cursor.executemany("INSERT INTO viewer (mailbox, tree, tenant, rights, since) VALUES (?, ?, ?, ?, ?)", known.viewers)
 
 

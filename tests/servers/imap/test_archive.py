@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
+from unittest.mock import patch
 
 import imapclient
 from twisted.internet import reactor
@@ -20,13 +21,14 @@ from twisted.internet.utils import getProcessOutputAndValue
 from hornetmail.archive.archive import Archive, ArchiveSettings
 from hornetmail.archive.care.terms.retention import RetentionSettings
 from hornetmail.core.archive.archived import ArchiveError, Refused
+from hornetmail.core.folder import FolderError
 from hornetmail.core.mail.envelope import Direction
 from hornetmail.net.listener import PumpFactory
 from hornetmail.servers.imap.finding import search
 from hornetmail.servers.imap.session import ImapSession
 from hornetmail.servers.imap.site import ImapSite
 from hornetmail.testing.archives import NOW, mail, user
-from hornetmail.testing.folders import MemoryAccess
+from hornetmail.testing.folders import MemoryAccess, MemoryDeposit
 from hornetmail.wire.imap.server import ImapServerEngine
 from tests.archive.test_streams import attached
 from tests.archive.trees import AUDITOR, BOB, PREFIX, TreeCase
@@ -107,7 +109,7 @@ class AtTheDoor(TreeCase):
         return archive
 
     async def listen(self, archive: Archive) -> None:
-        shared = self.site(archive)
+        shared = self.shared = self.site(archive)
         access = MemoryAccess({f"{name}@example.test": "secret" for name in ("bob", "carol", "audit")})
         self.imap = ImapSite(
             self.clock,
@@ -272,6 +274,24 @@ class Dialogs(AtTheDoor):
             self.sent.fails = error
             refused = await self.said(lambda line: (line.ok(b"EXAMINE " + MAY), line.no(b"COPY 1 INBOX"))[1])
             assert refused.startswith(code), refused
+
+    async def test_a_copy_that_fails_leaves_nothing(self) -> None:
+        """Catches some of the messages in the own folder after a COPY that was answered NO, whichever step failed."""
+        archive = await self.start()
+        for number in range(3):
+            await self.put(archive, mail(f"number {number}"))
+        await archive.flush()
+        await self.own[BOB].create("Kept", "")
+        kept = self.own[BOB].found("Kept")
+        full = FolderError("OVERQUOTA", "the mailbox is full")
+        texts = self.shared.texts
+        for target, name in ((kept, "commit"), (MemoryDeposit, "write"), (texts, "body"), (texts, "sights")):
+            with patch.object(target, name, side_effect=full):
+                refused = await self.said(lambda line: (line.ok(b"EXAMINE " + MAY), line.no(b"COPY 1:3 Kept"))[1])
+            assert refused == b"[OVERQUOTA] the mailbox is full", name
+            assert list(await kept.entries()) == []
+        await self.said(lambda line: (line.ok(b"EXAMINE " + MAY), line.ok(b"COPY 1:3 Kept")))
+        assert len(await kept.entries()) == 3
 
     async def test_what_comes_and_goes_is_told(self) -> None:
         """Catches an open folder that does not hear of mail that arrives, of what retention takes, or that counts wrongly afterwards; by IDLE, NOOP and QRESYNC."""
