@@ -326,6 +326,13 @@ def begin_uids(cursor: Cursor, now: float) -> int:
     return int(value)
 
 
+def renew_uids(cursor: Cursor, now: float) -> None:
+    """All UIDVALIDITY higher than any before. An index that was restored may lack mail of its last days, whose leaf numbers may be given again."""
+    base = begin_uids(cursor, now)
+    (since,) = cursor.execute("SELECT coalesce(max(since), 0) FROM viewer").fetchone()
+    cursor.execute("UPDATE fact SET value = ? WHERE name = ?", (str(max(int(now), base + 1, since + 1)), UID_BASE))
+
+
 def seen_since(cursor: Cursor, mailbox: int, tree: str) -> tuple[bytes, int] | None:
     """A person's rights when the tree was last opened, and since when they are these."""
     row = cursor.execute("SELECT rights, since FROM viewer WHERE mailbox = ? AND tree = ?", (mailbox, tree)).fetchone()
