@@ -52,7 +52,7 @@ class Archive:
         voice = Voice(reactor, around.bus, around.meters)
         self._threads = Threads(reactor)
         self.standing = Standing(reactor)
-        ends = staging_ends(self.standing, voice, lambda: self.arriving.arrived())
+        ends = staging_ends(self.standing, media, voice, lambda: self.arriving.arrived())
         self.holdings = holdings_of(around, directory, media, settings, self._threads, ends, self.standing)
         self.watch = MediaWatch(media, voice.alarm, voice.past, reactor.seconds)
         footing = Footing(around, settings, self.holdings, self.standing, voice, self.watch)

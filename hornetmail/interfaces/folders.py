@@ -62,6 +62,14 @@ class IFolder(Interface):
         """Headers as served, the blank line that ends them included; messages that are gone are left out. The portal keeps those of usual length, and
         opens no file for them."""
 
+    async def summaries(uids: Sequence[int]) -> dict[int, tuple[bytes, bytes]]:
+        """ENVELOPE and BODYSTRUCTURE as they go over the wire (``wire.imap.ready``), by UID, in one hop. Of messages that are missing in the answer, and of
+        those that have an empty envelope, they are to be made from ``structures``; some may be there that were not asked for. ``uids`` are sorted."""
+
+    async def fields(uids: Sequence[int]) -> dict[int, tuple[int, bytes]]:
+        """In the same way the fields of the header that mail programs ask for (``wire.imap.ready.FIELDS``): which there are, below 0 where they are to be taken
+        from ``headers``, and their text."""
+
     async def pieces(wanted: Sequence[tuple[int, int, int]]) -> Sequence[bytes | None]:
         """UID, first byte and length of each: pieces of texts as served, in one go, None where the message has gone. Whoever asks holds them: about
         a MiB at a time."""

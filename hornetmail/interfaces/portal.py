@@ -22,6 +22,9 @@ class IPortal(Interface):
     async def quota_told(mailbox: int, since: float) -> None:
         """Its owner knows of ``QuotaNear``; nothing is said again until it has held less."""
 
+    async def room(mailbox: int, size: int) -> bool:
+        """Whether ``deliver`` would take so many bytes now. Always where a primary is the domain's mail server. Raises FolderError, OSError, DatabaseError."""
+
     async def deliver(mailbox: int, message: Message, row: Row, body: IBody, *, uncertain: bool = False) -> Portal:
         """Into INBOX; FolderError OVERQUOTA if the mailbox is full and the portal is its domain's mail server, with the envelope in its first lines (rule 9); the file's name holds the row's ID, so twice is once."""
 
@@ -34,6 +37,9 @@ class IPortal(Interface):
     async def begin_drain(copy: Portal) -> tuple[Envelope, IBody] | None:
         """Claim a copy for hand-over: its original envelope, and its bytes without the envelope lines. None if it was deleted,
         marked \\Deleted or moved out of INBOX: then it does not drain (C6). While claimed, clients get INUSE."""
+
+    async def standing(copy: Portal) -> Entry | None:
+        """A copy in INBOX as it stands there, with flags and date; None if it does not. While it is claimed nobody changes that."""
 
     async def end_drain(copy: Portal, *, delivered: bool, keyword: str = "", reason: str = "") -> None:
         """Remove it after the primary's 250 (open sessions see EXPUNGE), or let it go again, marked with ``keyword``."""

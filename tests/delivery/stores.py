@@ -52,8 +52,12 @@ class StoresCase(WorldCase):
         self.queue, self.portal, self.database = queue, portal, database
         house: Any = House(reactor, self.directory, Access(), self.bus, Meters())  # type: ignore[arg-type]
         lines = Lines(Dialer(reactor, self.resolver), self.resolver, SenderCheck(reactor, self.resolver), HOSTNAME)
-        self.delivery = delivery_of(house, Stores(queue, self.known, portal, self.archive), lines, self.settings)  # type: ignore[arg-type]
+        self.delivery = delivery_of(house, await self.stores(), lines, self.settings)
         await self.delivery.start()
+
+    async def stores(self) -> Stores:
+        """What the delivery room stands on."""
+        return Stores(self.queue, self.known, self.portal, self.archive)  # type: ignore[arg-type]
 
     async def shut(self) -> None:
         await self.delivery.stop(0.2)

@@ -72,8 +72,7 @@ class Dovecot:
     ``close`` removes it."""
 
     def __init__(self, password: str = "at-home", more: str = "") -> None:
-        said = subprocess.run([DOVECOT, "--version"], check=True, capture_output=True, timeout=20).stdout.decode()
-        self.version = said.split()[0].partition("-")[0]
+        self.version = self._version()
         self.password = password
         self.root = Path(tempfile.mkdtemp(prefix="hornetmail-dovecot-"))
         self.root.chmod(0o755)
@@ -81,7 +80,7 @@ class Dovecot:
         owner = pwd.getpwnam("mail")
         (self.root / "mail").mkdir()
         shutil.chown(self.root / "mail", "mail", "mail")
-        new = tuple(map(int, self.version.split(".")[:2])) >= (2, 4)
+        new = self.installed() >= (2, 4)
         head = f"dovecot_config_version = {self.version}\ndovecot_storage_version = {self.version}\n" if new else ""
         text = (COMMON + (AS_2_4 if new else AS_2_3)).format(
             root=self.root, port=self.port, password=password, uid=owner.pw_uid, gid=owner.pw_gid
@@ -91,6 +90,16 @@ class Dovecot:
             [DOVECOT, "-F", "-c", str(self.root / "dovecot.conf")], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
         until(self.answers, "Dovecot answers", seconds=30)
+
+    @staticmethod
+    def _version() -> str:
+        said = subprocess.run([DOVECOT, "--version"], check=True, capture_output=True, timeout=20).stdout.decode()
+        return said.split()[0].partition("-")[0]
+
+    @classmethod
+    def installed(cls) -> tuple[int, ...]:
+        """The version's first two numbers, which say how a configuration is written."""
+        return tuple(map(int, cls._version().split(".")[:2]))
 
     def answers(self) -> bool:
         """Whether it greets. AssertionError with what it said if it has ended."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from twisted.internet.defer import DeferredLock
@@ -23,7 +24,7 @@ from hornetmail.archive.media.roster import Media
 from hornetmail.archive.proof.leaflog import LeafLog
 from hornetmail.archive.running.footing import ArchiveSettings, Footing, OpenIndex, Standing, Surroundings, Threads, Voice
 from hornetmail.archive.store.holdings import Holdings
-from hornetmail.archive.store.parts import find_part
+from hornetmail.archive.store.parts import PartKey, find_part
 from hornetmail.archive.store.records import RecordCodec
 from hornetmail.archive.store.shelf import Shelf, locate_part
 from hornetmail.archive.store.staging import Staging, StagingEnds
@@ -56,9 +57,13 @@ def holdings_of(
     return Holdings(reactor, threads.pool, disk, directory, media, keys, codec, leaves, staging, shelf)
 
 
-def staging_ends(standing: Standing, voice: Voice, arrived: Callable[[], None]) -> StagingEnds:
+def staging_ends(standing: Standing, media: Media, voice: Voice, arrived: Callable[[], None]) -> StagingEnds:
     """What staging asks and tells."""
-    return StagingEnds(standing.known_rows, lambda key: standing.ask(find_part, key), arrived, voice.alarm)
+
+    def part(key: PartKey) -> bytes | None:
+        return standing.ask(partial(find_part, medium=media.active.number), key)
+
+    return StagingEnds(standing.known_rows, part, arrived, voice.alarm)
 
 
 class Opening:

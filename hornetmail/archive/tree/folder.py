@@ -172,6 +172,14 @@ class ArchiveFolder:
         sights = await self._read(lambda scope: self._site.texts.sights(scope, rows, self._wrong))
         return {row.uid: texts.unpacked(sights[row.identifier]) for row in rows if row.identifier in sights}
 
+    async def summaries(self, uids: Sequence[int]) -> dict[int, tuple[bytes, bytes]]:
+        """See IFolder: they are made from structures."""
+        return {}
+
+    async def fields(self, uids: Sequence[int]) -> dict[int, tuple[int, bytes]]:
+        """See IFolder: they are taken from headers."""
+        return {}
+
     async def headers(self, uids: Sequence[int]) -> dict[int, bytes]:
         """See IFolder."""
         rows = await self._rows(sorted(uids))

@@ -36,6 +36,9 @@ from hornetmail.core.delivery.backoff import Backoff
 from hornetmail.core.events import Alarm, AlarmEnded, StoreBroken
 from hornetmail.db.engines import DatabaseBroken, DatabaseError
 from hornetmail.db.pool import Database
+from hornetmail.delivery.filing.filing import EVERY_SECONDS
+from hornetmail.delivery.filing.ledger import Ledger
+from hornetmail.delivery.filing.ways import Ways
 from hornetmail.delivery.home.expiry import DAY, Expiry
 from hornetmail.delivery.recipients.store import RecipientDatabase
 from hornetmail.delivery.service import Delivery, Settings
@@ -347,9 +350,11 @@ class MailRooms:
             key=base.database_key("recipients"),
         )
         base.at_close(known.close)
+        ways = Ways(people.control, Seal(base.key.derive("home")), people.directory)
+        await ways.open()
         delivery = delivery_of(
             House(base.reactor, people.directory, people.access, base.bus, base.meters),
-            Stores(queue, known, portal, archive),
+            Stores(queue, known, portal, archive, ways, Ledger(people.control)),
             Lines(Dialer(base.reactor, resolver), resolver, SenderCheck(base.reactor, resolver), config.hostname),
             settings_of(config),
         )
@@ -363,6 +368,8 @@ class MailRooms:
             drift=Drift(base.reactor.seconds, monotonic),
         )
         base.jobs += expiry.jobs()
+        if delivery.filing is not None:
+            base.jobs.append(Job("home by IMAP", EVERY_SECONDS, delivery.filing.sweep, first=EVERY_SECONDS))
         base.jobs += [
             Job("mailboxes", 60, portal.make_missing, first=5),
             Job("foreign files", 30, portal.sweep, first=30),

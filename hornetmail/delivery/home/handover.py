@@ -27,7 +27,7 @@ from hornetmail.delivery.attempt.evidence import Evidence
 from hornetmail.delivery.attempt.ground import Ground, Retry
 from hornetmail.delivery.attempt.record import Record
 from hornetmail.delivery.couriers.exchange import Load
-from hornetmail.delivery.couriers.primary import PrimaryCourier
+from hornetmail.delivery.home.bystate import ByState
 from hornetmail.delivery.home.copies import Copies
 from hornetmail.delivery.home.returned import Returned
 from hornetmail.interfaces.body import IBody
@@ -62,7 +62,7 @@ class HandOver:
         record: Record,
         retry: Retry,
         portal: IPortal,
-        primary: PrimaryCourier,
+        way: ByState,
         evidence: Evidence,
         copies: Copies,
         returned: Returned,
@@ -72,7 +72,7 @@ class HandOver:
         self._record = record
         self._retry = retry
         self._portal = portal
-        self._primary = primary
+        self._way = way
         self._evidence = evidence
         self._copies = copies
         self._returned = returned
@@ -159,7 +159,8 @@ class HandOver:
             message.envelope.ret,
             message.envelope.envid,
         )
-        await self._primary.hand_over(domain_of(row.address), load, said)
+        assert row.portal is not None
+        await self._way.hand_over(domain_of(row.address), load, row.portal, said)
         said[row.id] = await self._evidence.weigh(recipient.address, message, said[row.id])
 
     def _recipient(self, message: Message, row: Row, copy: Portal, envelope: Envelope) -> Recipient:

@@ -6,6 +6,7 @@ or rows without files; ``_look`` settles both whenever a folder is opened.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from weakref import WeakValueDictionary, ref
@@ -69,6 +70,10 @@ class Box:
         self.lock = DeferredLock()
         self.rows: dict[str, FolderRow] = {}
         self.subscribed: set[str] = set()
+        self.missing: dict[str, float] = {}
+        """Folders whose directories other programs took away, and since when."""
+        self.surveyed: tuple[int, float] = (0, 0.0)
+        """When the Maildir was changed (ns) at the last survey, and when that was."""
         self.usage = Counted(mailbox, self._quota)
         self._snapshots: WeakValueDictionary[str, Snapshot] = WeakValueDictionary()
         self._opens: WeakValueDictionary[str, Batch[None, Snapshot]] = WeakValueDictionary()
@@ -80,8 +85,12 @@ class Box:
         """Read the folders, make what a new mailbox has, and settle what a crash left. Called once, before anything else."""
         ground, maildir = self.ground, self.maildir
         known = await ground.database.read(index.box, self.mailbox)
-        present, subscribed = await ground.thread(maildir.prepare, tuple(naming.SPECIAL_USE))
         rows = {row.name: row for row in known[1]} if known is not None else {}
+        renamed = await ground.thread(maildir.finish_renaming, [(row.id, row.name) for row in rows.values()])
+        if renamed:
+            await ground.database.run(index.rename_folders, [(one.row, one.new) for one in renamed])
+            rows.update({one.new: msgspec.structs.replace(rows.pop(one.old), name=one.new) for one in renamed})
+        present, subscribed = await ground.thread(maildir.prepare, tuple(naming.SPECIAL_USE))
         gone = [row for name, row in rows.items() if name not in present]
         if gone:
             await ground.database.run(index.drop_folders, [row.id for row in gone])
@@ -149,6 +158,23 @@ class Box:
             batch = self._opens[name] = Batch(self.lock, opened)
         return await batch.join(None)
 
+    def open_already(self, name: str) -> Snapshot | None:
+        """The same, if it is in memory, nobody changes anything just now, and nothing happened to its files: without waiting, which for SELECT and STATUS
+        is most of what they cost."""
+        snapshot = self._snapshots.get(name)
+        if snapshot is None or snapshot.removed or self.lock.locked or not self._trusted(snapshot):
+            return None
+        self.ground.keep(snapshot)
+        return snapshot
+
+    def _trusted(self, snapshot: Snapshot) -> bool:
+        """Whether what memory has is what lies on the disk. Nobody changes anything meanwhile."""
+        watch = snapshot.watch
+        if watch is None or not 0 <= self.ground.now() - snapshot.looked[2] < TRUSTED_SECONDS or not watch.quiet(snapshot):
+            return False
+        self.maildir.anchor.look()
+        return True
+
     async def opened(self, name: str) -> Snapshot:
         """The same, for who has the lock."""
         row = self.rows.get(name)
@@ -199,11 +225,10 @@ class Box:
     async def _look(self, snapshot: Snapshot) -> None:
         if snapshot.removed:
             raise FolderError("NONEXISTENT", f"no folder {snapshot.name}")
+        if self._trusted(snapshot):
+            return
         watch = snapshot.watch
         if watch is not None:
-            if 0 <= self.ground.now() - snapshot.looked[2] < TRUSTED_SECONDS and watch.quiet(snapshot):
-                self.maildir.anchor.look()
-                return
             watch.listed()
         try:
             listing = await self.ground.thread(
@@ -267,6 +292,8 @@ class Box:
                 snapshot.put(entry, place)
             for stored in turn.added:
                 snapshot.put(stored.entry, stored.place)
+                if stored.kept is not None:
+                    self.ground.lately.came(snapshot.id, stored.entry.uid, stored.kept.ready)
             for one in change.gone:
                 snapshot.remove(one.uid, change.modseq)
             self.usage.grew(len(snapshot.entries) - before[0], snapshot.size - before[1])
@@ -397,10 +424,19 @@ class Box:
             twins.append((uid, goal.uidnext + number))
         files = self.maildir
         await self.ground.thread(files.move if away else files.link, source.name, goal.name, pairs)
-        if away and goal is source:
-            await self.commit(Turn(source, added, gone=uids))
-        else:
-            await self.commit(Turn(goal, added), *([Turn(source, gone=uids)] if away else []))
+        try:
+            if away and goal is source:
+                await self.commit(Turn(source, added, gone=uids))
+            else:
+                await self.commit(Turn(goal, added), *([Turn(source, gone=uids)] if away else []))
+        except BaseException:
+            # said to have failed, so it must not show up at the next look
+            with contextlib.suppress(OSError):
+                if away:
+                    await self.ground.thread(files.move, goal.name, source.name, [(new, old) for old, new in pairs])
+                else:
+                    await self.ground.thread(files.unlink, goal.name, [new for _, new in pairs])
+            raise
         return Copied(goal.uidvalidity, tuple(uids), tuple(new for _, new in twins))
 
     def _copy_name(self, entry: Entry, place: Place) -> str:

@@ -15,6 +15,7 @@ from hornetmail.portal.box.body import FileBody
 from hornetmail.portal.box.box import Box
 from hornetmail.portal.box.deposit import Append, commit_together
 from hornetmail.portal.box.landing import Instead
+from hornetmail.portal.box.survey import survey
 from hornetmail.portal.maildir import naming
 from hornetmail.portal.maildir.ground import shielded
 from hornetmail.portal.maildir.snapshot import Snapshot
@@ -84,6 +85,16 @@ class Folder:
         """See IFolder. Messages that are gone are left out."""
         with told():
             return await reading.headers(self._box, self._snapshot, uids)
+
+    async def summaries(self, uids: Sequence[int]) -> dict[int, tuple[bytes, bytes]]:
+        """See IFolder."""
+        with told():
+            return await reading.summaries(self._box, self._snapshot, uids)
+
+    async def fields(self, uids: Sequence[int]) -> dict[int, tuple[int, bytes]]:
+        """See IFolder."""
+        with told():
+            return await reading.fields(self._box, self._snapshot, uids)
 
     async def pieces(self, wanted: Sequence[tuple[int, int, int]]) -> Sequence[bytes | None]:
         """See IFolder."""
@@ -166,7 +177,9 @@ class Tree:
     async def folders(self) -> Sequence[FolderInfo]:
         """INBOX first, then by name; levels that exist only as names are not selectable."""
         box = await self._box()
-        found = {row.name: _info(row, box.subscribed) for row in box.rows.values()}
+        with told():
+            await shielded(survey(box))
+        found = {row.name: _info(row, box.subscribed) for row in box.rows.values() if row.name not in box.missing}
         for name in list(found):
             levels = name.split("/")
             for depth in range(1, len(levels)):
@@ -178,8 +191,12 @@ class Tree:
     async def open(self, name: str) -> Folder:
         """See IFolderTree. What other programs did to the folder is seen from now on."""
         box = await self._box()
+        name = naming.fold_inbox(name)
         with told():
-            return Folder(box, await shielded(box.open(naming.fold_inbox(name))))
+            if name not in box.rows:
+                await shielded(survey(box))
+            known = box.open_already(name)
+            return Folder(box, await shielded(box.open(name)) if known is None else known)
 
     async def create(self, name: str, use: str = "") -> None:
         """See IFolderTree. Raises FolderError ALREADYEXISTS, CANNOT."""
@@ -207,15 +224,9 @@ class Tree:
         box = await self._box()
         with told():
             if old == naming.INBOX:
-                await shielded(self._empty_inbox(box, new))
+                await shielded(reshaping.empty_inbox(box, new))
             else:
                 await shielded(reshaping.rename(box, old, new))
-
-    async def _empty_inbox(self, box: Box, new: str) -> None:
-        await reshaping.make(box, new, "")
-        inbox = await box.open(naming.INBOX)
-        if inbox.entries:
-            await box.transfer(inbox, list(inbox.entries), new, away=True)
 
     async def subscribe(self, name: str, wanted: bool) -> None:
         """See IFolderTree."""

@@ -93,10 +93,20 @@ class View:
         recent = entry.uid >= self.recent_from and not self.enabled.rev2
         return flag_list(entry.flags | RECENT if recent else entry.flags)
 
+    def flag_lists(self, entries: Sequence[Entry]) -> list[bytes]:
+        """The flag lists of messages in order of UID: of many at once, since most have one of a few."""
+        if entries and not self.enabled.rev2 and entries[-1].uid >= self.recent_from:
+            return [self.flags(entry) for entry in entries]
+        known = {flags: flag_list(flags) for flags in {entry.flags for entry in entries}}
+        return [known[entry.flags] for entry in entries]
+
     def learned(self, entries: Iterable[Entry]) -> bytes:
         """FLAGS, if there are keywords among these that the client was not told of (RFC 3501 section 7.2.6)."""
         new = frozenset(
-            flag for entry in entries for flag in entry.flags if flag not in self.keywords and not flag.startswith("\\")
+            flag
+            for flags in {entry.flags for entry in entries}
+            for flag in flags
+            if flag not in self.keywords and not flag.startswith("\\")
         )
         if not new:
             return b""
