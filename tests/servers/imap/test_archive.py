@@ -400,6 +400,83 @@ class Dialogs(AtTheDoor):
         await self.said(work)
 
 
+FIELDS = b"(From To Cc Bcc Subject Date Message-ID Priority X-Priority References Newsgroups In-Reply-To Content-Type Reply-To)"
+PROGRAMS: dict[str, list[bytes]] = {
+    "Thunderbird": [
+        b"CAPABILITY",
+        b'ID ("name" "Thunderbird" "version" "128.5")',
+        b"NAMESPACE",
+        b'LIST (SUBSCRIBED) "" "*" RETURN (SPECIAL-USE)',
+        b'LSUB "" "Mail archive/*"',
+        b'LIST "" "Mail archive/%" RETURN (CHILDREN)',
+        b"SUBSCRIBE " + MAY,
+        b"SELECT " + MAY + b" (CONDSTORE)",
+        b"UID FETCH 1:* (FLAGS)",
+        b"UID FETCH 1:3 (UID RFC822.SIZE FLAGS BODY.PEEK[HEADER.FIELDS " + FIELDS + b"])",
+        b"UID FETCH 2 (UID RFC822.SIZE BODY[])",
+        b"UID FETCH 3 (UID RFC822.SIZE BODY[]<0.65536>)",
+        b"UID SEARCH UNDELETED SUBJECT number SINCE 1-May-2026",
+        b'UID COPY 2 "INBOX"',
+        b"NOOP",
+        b"CLOSE",
+    ],
+    "Apple Mail": [
+        b'LIST "" "*"',
+        b"STATUS " + MAY + b" (MESSAGES UIDNEXT UIDVALIDITY UNSEEN HIGHESTMODSEQ)",
+        b"ENABLE CONDSTORE QRESYNC",
+        b"SELECT " + MAY,
+        b"FETCH 1:* (FLAGS UID MODSEQ)",
+        b"UID FETCH 1:3 (INTERNALDATE UID RFC822.SIZE FLAGS MODSEQ BODY.PEEK[HEADER.FIELDS (date subject from to cc message-id in-reply-to references content-type list-id)])",
+        b"UID FETCH 2 (BODYSTRUCTURE BODY.PEEK[])",
+        b"UID FETCH 3 BODY.PEEK[1.MIME]",
+        b"UID FETCH 1:* (FLAGS) (CHANGEDSINCE 1 VANISHED)",
+        b'UID SEARCH CHARSET UTF-8 OR OR FROM "alice" SUBJECT "alice" TO "alice"',
+        b"CHECK",
+    ],
+    "Outlook": [
+        b'LIST "" "*"',
+        b'LSUB "" "*"',
+        b"SELECT " + MAY,
+        b"UID FETCH 1:* (UID FLAGS)",
+        b"UID FETCH 1:3 (UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[HEADER] BODYSTRUCTURE)",
+        b"UID FETCH 2 (UID BODY.PEEK[])",
+        b"UID SEARCH 1:* NOT DELETED",
+        b"UID COPY 1:2 INBOX",
+        b"UNSELECT",
+    ],
+    "phone": [
+        b'LIST "" "*" RETURN (SUBSCRIBED STATUS (MESSAGES UNSEEN UIDNEXT))',
+        b"EXAMINE " + MAY,
+        b"UID FETCH 1:* (UID PREVIEW ENVELOPE EMAILID THREADID SAVEDATE)",
+        b"UID SEARCH RETURN (PARTIAL 1:2) ALL",
+        b"UID SORT RETURN (ALL) (REVERSE ARRIVAL) UTF-8 ALL",
+        b"UID THREAD REFERENCES UTF-8 ALL",
+    ],
+}
+"""What they say to a folder that they are shown."""
+
+
+class Sequences(AtTheDoor):
+    """What programs say that cannot be run here."""
+
+    async def test_every_command_is_answered(self) -> None:
+        """Catches a command that a common program sends as a matter of course, and that a read-only folder without files answers with NO, BAD or nothing."""
+        archive = await self.start()
+        for number in range(3):
+            await self.put(archive, mail(f"number {number}"))
+        await archive.flush(seal=True)
+
+        def work(line: Line, commands: list[bytes]) -> None:
+            for command in commands:
+                said = line.ok(command)
+                if b"FETCH" in command and b"CHANGEDSINCE" not in command:
+                    assert [each for each in said if b" FETCH (" in each], command
+
+        for commands in PROGRAMS.values():
+            await self.said(lambda line, commands=commands: work(line, commands))  # type: ignore[misc]
+        assert len(self.sent.mails) == 3
+
+
 PEOPLE = ("alice@example.test", "dora@example.test", "Jürgen <j@example.test>")
 WORDS = ("harvest", "moon", "Rechnung", "offer", "Gruß", "x-ray")
 
