@@ -153,7 +153,7 @@ class Dialogs(AtTheDoor):
             assert line.ok(b"NAMESPACE") == [b'* NAMESPACE (("" "/")) NIL (("Mail archive/" "/"))']
             listed = line.ok(b'LIST "" "*"')
             for name in (b'"Mail archive"', b'"Mail archive/Received"', b'"Mail archive/Received/2026"'):
-                assert any(each.endswith(name) and b"\\Noselect" in each for each in listed), (name, listed)
+                assert any(each.endswith(name) and b"(\\Noselect \\HasChildren)" in each for each in listed), (name, listed)
             assert any(each.endswith(MAY) and b"\\Noselect" not in each for each in listed)
             assert any(each.endswith(b"Archive/2026") and b"Mail" not in each for each in listed)
             assert line.ok(b'LIST "" "Mail archive/%"')[0].endswith(b'"Mail archive/Received"')
