@@ -18,6 +18,8 @@ from hornetmail.interfaces.body import IBody, IDeposit
 from hornetmail.interfaces.bus import IBus
 from hornetmail.interfaces.folders import IFolder, IFolderTree
 from hornetmail.mime.structure import Part, scan
+from hornetmail.wire.imap.ready import TOO_LARGE, Ready, ready
+from hornetmail.wire.imap.structure import outweighs
 from hornetmail.wire.sasl import ScramKeys
 
 
@@ -95,6 +97,7 @@ class _Kept:
         self.entry = entry
         self.data = data
         self.part: Part | None = None
+        self.ready: Ready | None = None
 
 
 @implementer(IFolder)
@@ -189,6 +192,26 @@ class MemoryFolder:
         """Up to the blank line."""
         found = await self.structures(uids)
         return {uid: self.messages[uid].data[: part.body] for uid, part in found.items()}
+
+    async def summaries(self, uids: Sequence[int]) -> dict[int, tuple[bytes, bytes]]:
+        """As the portal has them."""
+        found = await self._ready(uids)
+        return {uid: (one.envelope, one.structure) for uid, one in found.items()}
+
+    async def fields(self, uids: Sequence[int]) -> dict[int, tuple[int, bytes]]:
+        """As the portal has them."""
+        found = await self._ready(uids)
+        return {uid: (one.bits, one.fields) for uid, one in found.items()}
+
+    async def _ready(self, uids: Sequence[int]) -> dict[int, Ready]:
+        """Of large ones there is nothing."""
+        found = {}
+        for uid, tree in (await self.structures(uids)).items():
+            kept = self.messages[uid]
+            if kept.ready is None:
+                kept.ready = TOO_LARGE if outweighs(tree, 1000) else ready(tree, kept.data[: tree.body])
+            found[uid] = kept.ready
+        return found
 
     async def pieces(self, wanted: Sequence[tuple[int, int, int]]) -> Sequence[bytes | None]:
         """Pieces."""

@@ -160,6 +160,7 @@ class WorldCase(TestCase):
         for primary in self.primaries:
             await primary.stop()
         await self.until(lambda: not any(each.open for each in self.primaries), "all connections are closed")
+        assert not self.queue.read_whole, "delivery reads a hundred thousand envelopes from disk to look at rows"
 
     async def until(self, true: Callable[[], Any], what: str, seconds: float = 10.0) -> None:
         """Wait for something that other coroutines bring about."""

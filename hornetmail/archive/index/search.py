@@ -11,9 +11,22 @@ from typing import Any
 import msgspec
 
 from hornetmail.archive.index.mails import place_at
-from hornetmail.archive.index.query import Query, Words, tokens
-from hornetmail.archive.index.schema import ANY, ATTACHMENT, SPAM, People, people_decoder, right_token, table_of
+from hornetmail.archive.index.query import All, Marked, Node, Not, Query, Words, tokens
+from hornetmail.archive.index.schema import (
+    ANY,
+    ATTACHMENT,
+    FORMS,
+    SPAM,
+    People,
+    direction_token,
+    months_of,
+    people_decoder,
+    right_token,
+    table_of,
+    type_token,
+)
 from hornetmail.core.archive.archived import Hit, Page, QueryError
+from hornetmail.core.archive.words import sought
 from hornetmail.core.mail.address import key_of
 from hornetmail.core.mail.envelope import Direction
 from hornetmail.core.served import Scope
@@ -26,7 +39,7 @@ MAX_COUNT = 10_000
 
 _COLUMNS = (
     "place, id, tenant, record, sha256, received, date, direction, feed, login, subject, message_id, size, attachments, spam, people, expires,"
-    " month, pack, start, length"
+    " month, pack, start, length, unsearched"
 )
 
 
@@ -54,6 +67,7 @@ class MailRow(msgspec.Struct, frozen=True, gc=False):
     pack: int | None
     start: int
     length: int
+    unsearched: str = ""
 
 
 def quoted(text: str, *, prefix: bool = False) -> str:
@@ -65,57 +79,104 @@ def _any(found: Sequence[str]) -> str:
     return f"rights : ({' OR '.join(quoted(token) for token in found)})"
 
 
-def rights_expression(scope: Scope) -> str | None:
-    """What restricts a search to a scope; None if the scope sees nothing."""
+def rights_expression(scope: Scope, ways: str = "sro") -> str | None:
+    """What restricts a search to a scope; None if the scope sees nothing. ``ways``: of the own mail what one sent, received, or owns (``right_token``)."""
     terms = []
     if scope.tenant:
         terms.append(_any([right_token("t", str(scope.tenant))]))
     if scope.addresses is not None:
         if not scope.addresses:
             return None
-        terms.append(_any([right_token(letter, key) for key in sorted(scope.addresses) for letter in "sro"]))
+        terms.append(_any([right_token(letter, key) for key in sorted(scope.addresses) for letter in ways]))
     return " AND ".join(f"({term})" for term in terms) if terms else _any([ANY])
 
 
-def expression(scope: Scope, query: Query) -> str | None:
-    """The whole FTS5 expression of a query within a scope; None if the scope sees nothing. Raises QueryError."""
-    rights = rights_expression(scope)
+def expression(scope: Scope, query: Query, form: int, ways: str = "sro") -> str | None:
+    """The whole FTS5 expression of a query within a scope, for tables of that form (``ways``: see ``rights_expression``); None if the scope sees nothing. Raises QueryError."""
+    rights = rights_expression(scope, ways)
     if rights is None:
         return None
-    needed = [rights]
-    excluded: list[str] = []
-    for words in query.words:
-        (excluded if words.excluded else needed).append(_term(scope, words))
-    for wanted, token in ((query.attachment, ATTACHMENT), (query.spam, SPAM)):
-        if wanted is not None:
-            (needed if wanted else excluded).append(_any([token]))
-    whole = " AND ".join(f"({term})" for term in needed)
-    for term in excluded:
-        whole = f"({whole}) NOT ({term})"
+    return _together(scope, query.wanted, form, [rights])
+
+
+def _together(scope: Scope, nodes: Sequence[Node], form: int, needed: Sequence[str] = ()) -> str:
+    """All of these. FTS5's NOT stands between two, so that what is not wanted comes last, and never alone."""
+    wanted = [*needed, *(_node(scope, node, form) for node in nodes if not isinstance(node, Not))]
+    whole = " AND ".join(f"({term})" for term in wanted or [_any([ANY])])
+    for node in nodes:
+        if isinstance(node, Not):
+            whole = f"({whole}) NOT ({_node(scope, node.node, form)})"
     return whole
 
 
-def _term(scope: Scope, words: Words) -> str:
-    phrase = quoted(words.text, prefix=words.prefix)
-    columns = {"": ["sender", "recipients"], "from": ["sender"], "to": ["recipients"], "subject": []}[words.field]
-    if words.field in ("", "subject"):
-        if scope.subjects or scope.content:
-            columns.append("subject")
-        elif words.field:
-            raise QueryError("subject: subjects are not searchable with these rights")
-    if not words.field and scope.content:
-        columns.append("body")
-    reaches_recipients = "recipients" in columns
+def _node(scope: Scope, node: Node, form: int) -> str:
+    if isinstance(node, Words):
+        return _term(scope, node, form)
+    if isinstance(node, Marked):
+        return _any([_mark(node)])
+    if isinstance(node, All):
+        return _together(scope, node.nodes, form)
+    if isinstance(node, Not):
+        return _together(scope, [node], form)
+    return " OR ".join(f"({_node(scope, each, form)})" for each in node.nodes)
+
+
+def _mark(node: Marked) -> str:
+    if node.mark == "type":
+        return type_token(node.value)
+    return {"attachment": ATTACHMENT, "spam": SPAM}.get(node.mark) or direction_token(node.mark)
+
+
+_PLACES = {
+    "": ("sender", "recipients", "copies"),
+    "from": ("sender",),
+    "to": ("recipients", "copies"),
+    "cc": ("copies",),
+    "bcc": (),
+    "subject": ("subject",),
+    "body": ("body",),
+    "content": ("body", "attached", "files"),
+    "attachment": ("attached", "files"),
+    "filename": ("files",),
+    "list": ("headers",),
+    "headers": ("headers",),
+}
+"""Where the words of a field are looked for, by everybody who may see them."""
+
+NOBODY = "no"
+"""Stands in no mail's rights."""
+
+_OF_CONTENT = ("body", "attached", "files", "headers")
+_IN_FIRST_FORM = {"attached": "body", "files": "body", "headers": "body", "copies": "recipients"}
+
+
+def _term(scope: Scope, words: Words, form: int) -> str:
+    phrase = _phrase(words)
+    columns = list(_PLACES[words.field])
+    if words.field == "":
+        columns += ["subject"] if scope.subjects or scope.content else []
+        columns += _OF_CONTENT if scope.content else []
+    elif words.field == "subject" and not (scope.subjects or scope.content):
+        raise QueryError("subject: subjects are not searchable with these rights")
+    elif not scope.content and words.field in ("body", "content", "attachment", "filename", "list", "headers"):
+        raise QueryError(f"{words.field}: what mail says is not searchable with these rights")
+    reaches_recipients = words.field in ("", "to", "bcc")
     if reaches_recipients and scope.all_recipients:
         columns.append("hidden")
-    term = f"{{{' '.join(columns)}}} : {phrase}"
+    columns = list(dict.fromkeys(name if name in FORMS[form] else _IN_FIRST_FORM[name] for name in columns))
+    terms = [f"{{{' '.join(columns)}}} : {phrase}"] if columns else []
     if reaches_recipients and not scope.all_recipients and scope.addresses:
         keys = sorted(scope.addresses)
-        term = f"({term}) OR (hidden : {phrase} AND {_any([right_token('s', key) for key in keys])})"
-        own = [right_token("r", key) for key in keys if _names(words, key)]
-        if own:
-            term += f" OR ({_any(own)})"
-    return term
+        terms.append(f"hidden : {phrase} AND {_any([right_token('s', key) for key in keys])}")
+        if own := [right_token("r", key) for key in keys if _names(words, key)]:
+            terms.append(_any(own) if words.field != "bcc" else f"hidden : {phrase} AND {_any(own)}")
+    return " OR ".join(f"({term})" for term in terms) or _any([NOBODY])
+
+
+def _phrase(words: Words) -> str:
+    """The words as the index has them, in each way of spelling them."""
+    found = [quoted(text, prefix=words.prefix or single) for text, single in sought(words.text)]
+    return found[0] if len(found) == 1 else f"({' OR '.join(found)})"
 
 
 def _names(words: Words, key: str) -> bool:
@@ -130,16 +191,16 @@ def _names(words: Words, key: str) -> bool:
 
 def search_page(cursor: Cursor, scope: Scope, query: Query, limit: int, after: str) -> Page:
     """A page of hits, newest first. Raises QueryError."""
-    wanted = expression(scope, query)
-    if wanted is None:
+    expressions = {form: expression(scope, query, form) for form in FORMS}
+    if None in expressions.values():
         return Page(0, ())
     limit = max(1, min(limit, MAX_PAGE))
     conditions, values = conditions_of(cursor, query)
     start = _cursor_of(after)
     total = 0
     places: list[int] = []
-    for (month,) in cursor.execute("SELECT month FROM month ORDER BY month DESC").fetchall():
-        table = table_of(month)
+    for month, form in months_of(cursor):
+        table, wanted = table_of(month), expressions[form]
         base = f"FROM {table} WHERE {table} MATCH ?{conditions}"
         below = " AND rowid < ?" if start is not None else ""
         bounds = (start,) if start is not None else ()

@@ -11,6 +11,7 @@ import errno
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from time import sleep
 from typing import Any
 
 import smbclient
@@ -31,6 +32,12 @@ FRESH = 5.0
 
 _MISSING = frozenset({errno.ENOENT, errno.ENOTDIR})
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_HELD = frozenset({0xC0000022, 0xC0000043, 0xC0000054, 0xC0000056})
+"""What a server says of a file that somebody else has open: access denied, sharing violation, lock conflict, delete pending."""
+
+HELD = (0.05, 0.2, 0.5, 1.0)
+"""Seconds between two tries on such a file."""
+
 _STATUS_DISK_FULL = 0xC000007F
 _STATUS_QUOTA_EXCEEDED = 0xC0000044
 
@@ -128,6 +135,18 @@ def _impatient(connection: Any) -> None:
     connection.receive = limited
 
 
+def _patiently(call: Callable[[], object]) -> None:
+    """A file that was just closed may be in the hands of a virus scanner, an indexer or a snapshot for a moment, and cannot be renamed or removed then."""
+    for pause in (*HELD, None):
+        try:
+            call()
+            return
+        except SMBOSError as error:
+            if error.ntstatus not in _HELD or pause is None:
+                raise
+        sleep(pause)
+
+
 def _line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__
 
@@ -166,10 +185,10 @@ class _Visit:
                 file.write(data)
                 file.flush()
                 file.raw.flush()
-            smbclient.replace(temporary, self._path(name), **self._options)
+            _patiently(lambda: smbclient.replace(temporary, self._path(name), **self._options))
         except BaseException:
             with contextlib.suppress(Exception):
-                smbclient.remove(temporary, **self._options)
+                _patiently(lambda: smbclient.remove(temporary, **self._options))
             raise
 
     def get(self, name: str, start: int, length: int) -> bytes:

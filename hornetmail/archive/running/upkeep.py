@@ -44,12 +44,17 @@ class Upkeep:
                 self.moving,
                 flush,
                 self.tell_journal,
-                footing.standing.recount,
+                self._went,
                 footing.watch.away,
                 audit,
             )
         )
         self._steady_since()
+
+    async def _went(self) -> None:
+        """Some mail left the index."""
+        await self._standing.recount()
+        self._footing.voice.grew(0)
 
     def _steady_since(self) -> None:
         """The clock that runs now is the one to go by."""
@@ -78,7 +83,9 @@ class Upkeep:
         self._standing.index()
         await self.keeping.walk()
         await self.keeping.renew_holds()
-        return await self._retention().mark(now)
+        marked = await self._retention().mark(now)
+        self._footing.voice.grew(0)
+        return marked
 
     async def purge(self, now: float) -> int:
         """See ``IArchive``."""
@@ -87,7 +94,7 @@ class Upkeep:
             gone = await self._retention().purge(now)
         finally:
             self.moving.release()
-        await self._standing.recount()
+        await self._went()
         if gone:
             try:
                 await self._flush(True)

@@ -85,6 +85,16 @@ class Folder:
         with told():
             return await reading.headers(self._box, self._snapshot, uids)
 
+    async def summaries(self, uids: Sequence[int]) -> dict[int, tuple[bytes, bytes]]:
+        """See IFolder."""
+        with told():
+            return await reading.summaries(self._box, self._snapshot, uids)
+
+    async def fields(self, uids: Sequence[int]) -> dict[int, tuple[int, bytes]]:
+        """See IFolder."""
+        with told():
+            return await reading.fields(self._box, self._snapshot, uids)
+
     async def pieces(self, wanted: Sequence[tuple[int, int, int]]) -> Sequence[bytes | None]:
         """See IFolder."""
         with told():
@@ -178,8 +188,10 @@ class Tree:
     async def open(self, name: str) -> Folder:
         """See IFolderTree. What other programs did to the folder is seen from now on."""
         box = await self._box()
+        name = naming.fold_inbox(name)
         with told():
-            return Folder(box, await shielded(box.open(naming.fold_inbox(name))))
+            known = box.open_already(name)
+            return Folder(box, await shielded(box.open(name)) if known is None else known)
 
     async def create(self, name: str, use: str = "") -> None:
         """See IFolderTree. Raises FolderError ALREADYEXISTS, CANNOT."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -131,7 +131,9 @@ class Lies(TestCase):
         assert self.store.asked == 1, "it is not waited for three times"
 
     async def test_trouble_that_passes(self) -> None:
-        """Catches a store that is given up at the first 503, and one whose trouble is taken for a missing object."""
+        """Catches a store that is given up at the first 503, one whose trouble is taken for a missing object, and one that has too many requests, or whose line was slow, taken for one that refuses: each try
+        was at once, and each object of it an error of its own."""
+        self.patch(s3, "PAUSE", 0.01)
         answers = iter((503, 500, 200))
 
         def sometimes(request: Request) -> bytes:
@@ -150,6 +152,23 @@ class Lies(TestCase):
             request.setResponseCode(403)
             return b"<Error><Code>RequestTimeTooSkewed</Code><Message>the difference is too large</Message></Error>"
 
+        for status, code in ((429, "TooManyRequests"), (400, "RequestTimeout"), (503, "SlowDown")):
+            answers = iter((status, status, 200))
+
+            def busy(request: Request, answers: Iterator[int] = answers, code: str = code) -> bytes:
+                request.setResponseCode(now := next(answers))
+                request.setHeader(b"retry-after", b"0")
+                return b"bytes" if now == 200 else b"<Error><Code>%s</Code></Error>" % code.encode()
+
+            assert await deferToThread(self.medium(busy).get, "packs/a.pack") == b"bytes", code
+
+        def always(request: Request) -> bytes:
+            request.setResponseCode(429)
+            request.setHeader(b"retry-after", b"0")
+            return b"<Error><Code>TooManyRequests</Code></Error>"
+
+        assert "429 TooManyRequests" in await self.refuses(MediumAway, self.medium(always).get, "packs/a.pack")
+        assert self.store.asked == s3.TRIES
         assert "RequestTimeTooSkewed" in await self.refuses(MediumAway, self.medium(skewed).put, "packs/a.pack", b"x")
 
     async def test_one_object_in_cold_storage(self) -> None:

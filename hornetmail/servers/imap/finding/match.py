@@ -11,7 +11,7 @@ from hornetmail.core.folder import Entry
 from hornetmail.core.mail.dates import parse_day
 from hornetmail.mime.headers import Mailaddress, decode_text, every, fields
 from hornetmail.mime.structure import Part
-from hornetmail.mime.transfer import PIECE_BYTES, texts
+from hornetmail.mime.transfer import PIECE_BYTES, label_in, texts
 from hornetmail.servers.imap.view import View
 from hornetmail.wire.imap import search as keys
 from hornetmail.wire.imap.dates import day_of
@@ -110,7 +110,8 @@ def _texts(part: Part, data: bytes, top: bool) -> Iterator[Iterator[str]]:
         for child in part.parts:
             yield from _texts(child, data, top=False)
     elif part.type in ("TEXT", "MESSAGE"):
-        pieces = texts(data[part.body : part.end], part.encoding, part.param("charset") or "")
+        raw = data[part.body : part.end]
+        pieces = texts(raw, part.encoding, label_in(raw, part.encoding, part.subtype, part.param("charset") or ""))
         yield map(str.casefold, pieces)
 
 

@@ -10,6 +10,7 @@ import msgspec
 from twisted.internet.threads import deferToThreadPool
 
 from hornetmail.core.folder import Entry, FolderError
+from hornetmail.interfaces.folders import IIndexedFolder
 from hornetmail.mime.structure import Part
 from hornetmail.net.pump import Answer
 from hornetmail.servers.imap.finding import large
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from hornetmail.servers.imap.session import ImapSession
 
 BATCH = 64
+OPENED = 1000
+"""Messages of a folder of any size that one search opens at most."""
+
 HELD_BYTES = 4 << 20
 """Message text held at a time; larger messages are read in slices."""
 
@@ -60,7 +64,9 @@ async def found(session: ImapSession, view: View, command: c.Search) -> list[int
     """The UIDs that match, in order; None for a charset that is not understood."""
     if command.charset not in ("", "UTF-8", "US-ASCII"):
         return None
-    return await _found(session, view, Matcher(command.key, view, session.site.reactor.seconds()))
+    now = session.site.reactor.seconds()
+    key = await view.folder.narrowed(command.key, now) if IIndexedFolder.providedBy(view.folder) else command.key
+    return await _found(session, view, Matcher(key, view, now))
 
 
 async def answered(view: View, command: c.Search, uids: Sequence[int], word: bytes) -> bytes:
@@ -122,6 +128,10 @@ async def _found(session: ImapSession, view: View, matcher: Matcher) -> list[int
             found[entry.uid] = True
         if turn := session.wire.breathe():
             await turn
+    if len(unsure) > OPENED and IIndexedFolder.providedBy(view.folder):
+        raise FolderError(
+            "LIMIT", f"For this, {len(unsure)} messages would have to be opened: narrow the search by words or dates"
+        )
     if unsure:
         found.update(await session.site.reading(view.place[0], lambda: _read(session, view, matcher, unsure)))
     return [uid for uid in candidates if uid in found]
