@@ -236,9 +236,17 @@ class Filing:
 
     # -- INBOX
 
-    async def take(self, copy: Portal, size: int, chunks: Callable[[], AsyncIterator[bytes]]) -> Filed | None:
-        """A claimed copy of INBOX, if it goes by IMAP: what the ledger says of it then. None: it goes by SMTP. Raises Later: it waits; Broken, with
-        ``certain`` false if the primary may have it."""
+    async def take(
+        self,
+        copy: Portal,
+        size: int,
+        chunks: Callable[[], AsyncIterator[bytes]],
+        *,
+        untouched: bool = False,
+        trial: bool = False,
+    ) -> Filed | None:
+        """A claimed copy of INBOX, if it goes by IMAP: what the ledger says of it then. None: it goes by SMTP; so does, whatever was done with it, what counts as ``untouched``, and on ``trial`` all
+        of which the ledger knows nothing. Raises Later: it waits; Broken, with ``certain`` false if the primary may have it."""
         mailbox = self._house.directory.mailbox_by_id(copy.mailbox)
         way = self.ways.way(mailbox) if mailbox is not None else None
         if mailbox is None or way is None:
@@ -247,9 +255,11 @@ class Filing:
         if entry is None:
             return None
         known = await self.ledger.one(mailbox.id, entry.name)
+        if known is not None and trial:
+            raise Later("whether the primary takes mail cannot be tried with this one")
         if known is not None and known.standing is Standing.HOME:
             return known  # it was in a folder, and went home from there
-        if known is None and not marked(entry):
+        if known is None and (untouched or trial or not marked(entry)):
             return None
         letter = await letter_of(entry, size, chunks)
         try:
@@ -265,6 +275,9 @@ class Filing:
         except Refused as refused:
             self._wait_for(mailbox, str(refused), True)
             return None
+        except Later as later:
+            self._told(mailbox, later.text, later.full)
+            raise
         self._since.pop(mailbox.domain, None)
         return filed if filed.standing is Standing.HOME else None
 
