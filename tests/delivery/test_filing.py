@@ -6,8 +6,10 @@ from twisted.internet.defer import Deferred
 
 from hornetmail.core.delivery.filing import Closed, Form, HomeServer, Standing, WayRefused
 from hornetmail.core.delivery.queued import RowKind
+from hornetmail.core.events import PrimarySeen
 from hornetmail.core.served import Host, TLSPolicy
 from hornetmail.delivery.filing.connections import DOUBTS
+from hornetmail.delivery.filing.filer import TRIES
 from tests.delivery.filing import ALICE, BOB, FilingCase, letter
 
 
@@ -154,6 +156,36 @@ class TestFolders(FilingCase):
         await self.quiet()
         assert self.there(ALICE, "K") == [letter(1), letter(2), letter(3)]
         assert self.there(ALICE, "Bad") == [letter(4)]
+
+    async def test_one_that_the_server_stumbles_over(self) -> None:
+        """It falls over the newest message each time: the others do not wait behind it, and it is not brought for ever (rule 11); it stays, and is told."""
+        await self.build()
+        await self.service()
+        self.imap.poison = b"POISON"
+        await self.put(1, "K", letter(9, "POISON"), (), 2e9)
+        for number in range(3):
+            await self.put(1, "K", letter(number))
+        for _ in range(TRIES + 2):
+            self.bus.publish(PrimarySeen("127.0.0.1", ("example.test",)))
+            await self.quiet()
+        assert sorted(self.there(ALICE, "K")) == [letter(0), letter(1), letter(2)]
+        [(_, reason)] = (await self.filing.progress(1)).stuck
+        assert f"{TRIES} times" in reason
+        assert "filing-refused" in {alarm.code for alarm in self.alarms}
+        assert sum("POISON" in each for each in self.imap.said) == TRIES
+
+    async def test_what_does_not_fit_keeps_nobody_waiting(self) -> None:
+        """The newest do not fit into the mailbox: older ones that do are not behind them for ever."""
+        await self.build()
+        await self.service()
+        self.imap.quota = 1000
+        for number in range(4):
+            await self.put(1, "K", letter(f"big{number}", "x" * 2000), (), 2e9 + number)
+        await self.put(1, "K", letter("small"))
+        await self.quiet()
+        await self.quiet()
+        assert self.there(ALICE, "K") == [letter("small")]
+        assert "OVERQUOTA" in (await self.filing.progress(1)).trouble
 
     async def test_nul(self) -> None:
         """A mail with NUL: a literal cannot hold it; without BINARY it stays and is told, the others go on."""

@@ -79,10 +79,11 @@ passdb {{
 
 MASTER_2_4 = """\
 auth_master_user_separator = *
-passdb static {{
-  password = {master}
-  master = yes
-  result_success = continue
+passdb masters {{
+  passdb_driver = static
+  passdb_static_password = {master}
+  passdb_master = yes
+  passdb_result_success = continue
 }}
 """
 

@@ -42,6 +42,12 @@ EVERY_SECONDS = 900.0
 
 SLOW_SECONDS = 1.0
 
+GONE = ("EXPUNGEISSUED", "NONEXISTENT")
+"""Codes of a message that went on this very moment."""
+
+LATERS = 3
+"""So many messages in a row that the primary cannot take now end a mailbox's pass."""
+
 PATIENCE_SECONDS = 3600.0
 """So long read mail of INBOX waits for a primary whose IMAP cannot be reached; then it goes by SMTP, unread."""
 
@@ -90,6 +96,8 @@ class Filing:
         self._well: set[int] = set()
         self._since: dict[str, float] = {}
         self._missing: dict[int, frozenset[str]] = {}
+        self._last: dict[int, set[str]] = {}
+        """Messages that met trouble: in the next pass they come behind all others, so that one which a server, or we, stumble over holds up nobody."""
 
     # -- life
 
@@ -195,23 +203,29 @@ class Filing:
             seen.update(entry.name for entry in entries)
             if info.name == "INBOX" or info.use in STAYS:
                 continue
-            left = [entry for entry in entries if self._goes(entry, known.get(entry.name))]
-            if left:
-                found.append((Place(info.name, info.use), newest_first(left)))
+            left = newest_first(entry for entry in entries if self._goes(entry, known.get(entry.name)))
+            place = Place(info.name, info.use)
+            found += [(place, left)]
             await pause(self._clock, 0)
         # Twice in a row: what its owner moves while the folders are read is in none of them for once.
         missing = frozenset(name for name in known if name not in seen)
         gone, self._missing[mailbox.id] = missing & self._missing.pop(mailbox.id, frozenset()), missing
         if gone:
             await self.ledger.forget(mailbox.id, gone)
-        found.sort(key=lambda each: -each[1][0].date)
-        return found
+        self._last[mailbox.id] = last = self._last.get(mailbox.id, set()) & seen
+        late = last | {name for name, filed in known.items() if filed.standing is Standing.GOING}
+        smooth = [(place, [entry for entry in left if entry.name not in late]) for place, left in found]
+        smooth.sort(key=lambda each: -each[1][0].date if each[1] else 0.0)
+        rough = [(place, [entry for entry in left if entry.name in late]) for place, left in found]
+        return [each for each in (*smooth, *rough) if each[1]]
 
     def _goes(self, entry: Entry, known: Filed | None) -> bool:
         return "\\Deleted" not in entry.flags and (known is None or known.standing is Standing.GOING)
 
     async def _folders(self, at: AtPrimary, mailbox: Mailbox, todo: list[tuple[Place, list[Entry]]]) -> None:
         tree = self._house.portal.tree(mailbox.id)
+        last = self._last.setdefault(mailbox.id, set())
+        refusals = 0
         for place, entries in todo:
             folder = await tree.open(place.name)
             for entry in entries:
@@ -222,17 +236,30 @@ class Filing:
                 if not current or "\\Deleted" in current[0].flags:
                     continue
                 began = self._clock.seconds()
+                last.add(entry.name)
                 try:
                     body: IBody = await folder.body(entry.uid)
                     letter = await letter_of(current[0], body.size, body.chunks)
-                except FolderError:
-                    continue  # gone on this very moment
-                filed = await self._filer.file(at, mailbox, place, letter)
+                except FolderError as error:
+                    if error.code not in GONE:
+                        self._told(mailbox, f"{entry.name} in {place.name} cannot be read: {error.text}", True)
+                    continue
+                try:
+                    filed = await self._filer.file(at, mailbox, place, letter)
+                except Later as later:
+                    self._told(mailbox, later.text, later.full)
+                    refusals += 1
+                    if refusals >= LATERS:
+                        return
+                    continue
+                last.discard(entry.name)
+                refusals = 0
                 if filed.standing is Standing.STUCK:
                     self._stuck(mailbox, filed)
                 took = self._clock.seconds() - began
                 await pause(self._clock, took if took > SLOW_SECONDS else 0)
-        self._told(mailbox, "", False)
+        if not last:
+            self._told(mailbox, "", False)
 
     # -- INBOX
 
