@@ -2,15 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from twisted.internet.defer import Deferred
 
 from hornetmail.core.delivery.filing import Closed, Form, HomeServer, Standing, WayRefused
 from hornetmail.core.delivery.queued import RowKind
 from hornetmail.core.events import PrimarySeen
 from hornetmail.core.served import Host, TLSPolicy
+from hornetmail.db.engines import DatabaseError
 from hornetmail.delivery.filing.connections import DOUBTS
 from hornetmail.delivery.filing.filer import TRIES
 from tests.delivery.filing import ALICE, BOB, FilingCase, letter
+
+
+class Failing:
+    """The step that is ``left`` steps away fails, before it did anything, after it, or so that ``end`` is called besides."""
+
+    def __init__(self, left: int, how: str, end: Callable[[], None]) -> None:
+        self.left = left
+        self._how = how
+        self._end = end
+
+    def through(self, call: Any) -> Any:
+        """The same call as a step."""
+
+        async def step(*arguments: Any) -> Any:
+            self.left -= 1
+            if self.left == 0 and self._how == "before":
+                raise DatabaseError("the disk")
+            answer = await call(*arguments)
+            if self.left == 0:
+                if self._how != "after":
+                    self._end()
+                raise DatabaseError("the disk")
+            return answer
+
+        return step
 
 
 class TestFolders(FilingCase):
@@ -186,6 +215,35 @@ class TestFolders(FilingCase):
         await self.quiet()
         assert self.there(ALICE, "K") == [letter("small")]
         assert "OVERQUOTA" in (await self.filing.progress(1)).trouble
+
+    async def test_each_step_of_ours_fails(self) -> None:
+        """The ledger fails at each of its steps, before it did it and after, or the process ends there: what is known is not thrown away, each message is there once, the other mailbox too."""
+        await self.build()
+        await self.service()
+        failed = place = 0
+        for how in ("before", "after", "and the process ends"):
+            left = 1
+            while True:
+                place += 1
+                for mailbox in (1, 2):
+                    await self.put(mailbox, f"F{place}", letter(f"{place}.{mailbox}"), ("\\Seen",))
+
+                failing = Failing(left, how, self.filing.end)
+                ledger: Any = self.filing.ledger
+                for name in ("of", "one", "put", "forget"):
+                    setattr(ledger, name, failing.through(getattr(ledger, name)))
+                await self.quiet()
+                self.flushLoggedErrors(DatabaseError)
+                await self.restart()
+                await self.quiet()
+                for mailbox, user in ((1, ALICE), (2, BOB)):
+                    assert self.there(user, f"F{place}") == [letter(f"{place}.{mailbox}")], (how, left)
+                    assert (await self.filing.progress(mailbox)).going == 0
+                if failing.left > 0:
+                    break
+                failed += 1
+                left += 1
+        assert failed > 15
 
     async def test_nul(self) -> None:
         """A mail with NUL: a literal cannot hold it; without BINARY it stays and is told, the others go on."""
