@@ -14,6 +14,7 @@ from hornetmail.core.served import Host, TLSPolicy
 from hornetmail.db.engines import DatabaseError
 from hornetmail.delivery.filing.connections import DOUBTS
 from hornetmail.delivery.filing.filer import TRIES
+from hornetmail.delivery.filing.filing import SLICE
 from tests.delivery.filing import ALICE, BOB, FilingCase, letter
 
 
@@ -244,6 +245,27 @@ class TestFolders(FilingCase):
                 failed += 1
                 left += 1
         assert failed > 15
+
+    async def test_inbox_does_not_wait_for_folders(self) -> None:
+        """A pass over a full folder has the mailbox to itself for hours: read mail of INBOX, and the drain with it, would wait behind it."""
+        await self.build()
+        await self.service()
+        await self.emergency()
+        for number in range(5 * SLICE):
+            await self.put(1, "K", letter(number))
+        await self.send(ALICE, data=letter("read"))
+
+        async def there() -> bool:
+            return bool(await self.inbox(1))
+
+        await self.wait(there, "in the portal")
+        inbox = await self.portal.tree(1).open("INBOX")
+        await inbox.store([entry.uid for entry in await inbox.entries()], add=["\\Seen"])
+        await self.normal()
+        await self.until(lambda: self.there(ALICE, "INBOX"), "it is home")
+        assert len(self.there(ALICE, "K")) <= 3 * SLICE
+        await self.quiet()
+        assert len(self.there(ALICE, "K")) == 5 * SLICE
 
     async def test_nul(self) -> None:
         """A mail with NUL: a literal cannot hold it; without BINARY it stays and is told, the others go on."""

@@ -8,7 +8,8 @@ stands (``take``). Trash stays: what is there was taken out (C6).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -45,8 +46,9 @@ SLOW_SECONDS = 1.0
 GONE = ("EXPUNGEISSUED", "NONEXISTENT")
 """Codes of a message that went on this very moment."""
 
-LATERS = 3
-"""So many messages in a row that the primary cannot take now end a mailbox's pass."""
+SLICE = 10
+"""Messages of a pass that follow one another: then others who want that mailbox, a read copy of its INBOX above all, get their turn. A slice of which the primary takes none now ends the pass over the
+mailbox."""
 
 PATIENCE_SECONDS = 3600.0
 """So long read mail of INBOX waits for a primary whose IMAP cannot be reached; then it goes by SMTP, unread."""
@@ -176,8 +178,12 @@ class Filing:
             return
         try:
             todo = await self._todo(mailbox)
-            if todo and self._connections.closed(mailbox) is None:
-                await self._connections.use(mailbox, way, lambda at: self._folders(at, mailbox, todo))
+            for start in range(0, len(todo), SLICE):
+                some = todo[start : start + SLICE]
+                if not await self._connections.use(mailbox, way, partial(self._slice, mailbox, some)):
+                    return
+            if todo and not self._last.get(mailbox.id):
+                self._told(mailbox, "", False)
         except CancelledError:
             raise
         except Closed:
@@ -189,7 +195,7 @@ class Filing:
             self._told(mailbox, f"trouble of our own: {type(error).__name__}", False)
         await pause(self._clock, 0)
 
-    async def _todo(self, mailbox: Mailbox) -> list[tuple[Place, list[Entry]]]:
+    async def _todo(self, mailbox: Mailbox) -> list[tuple[Place, Entry]]:
         """What of which folder the primary does not have, newest first; rows of the ledger whose files are gone go with them."""
         tree = self._house.portal.tree(mailbox.id)
         known = await self.ledger.of(mailbox.id)
@@ -217,49 +223,45 @@ class Filing:
         smooth = [(place, [entry for entry in left if entry.name not in late]) for place, left in found]
         smooth.sort(key=lambda each: -each[1][0].date if each[1] else 0.0)
         rough = [(place, [entry for entry in left if entry.name in late]) for place, left in found]
-        return [each for each in (*smooth, *rough) if each[1]]
+        return [(place, entry) for place, left in (*smooth, *rough) for entry in left]
 
     def _goes(self, entry: Entry, known: Filed | None) -> bool:
         return "\\Deleted" not in entry.flags and (known is None or known.standing is Standing.GOING)
 
-    async def _folders(self, at: AtPrimary, mailbox: Mailbox, todo: list[tuple[Place, list[Entry]]]) -> None:
+    async def _slice(self, mailbox: Mailbox, some: Sequence[tuple[Place, Entry]], at: AtPrimary) -> bool:
+        """Some messages; false: the primary takes none of them now."""
         tree = self._house.portal.tree(mailbox.id)
         last = self._last.setdefault(mailbox.id, set())
-        refusals = 0
-        for place, entries in todo:
-            folder = await tree.open(place.name)
-            for entry in entries:
-                if not self._running or self._emergency(mailbox.domain):
-                    return
+        refused = 0
+        for place, entry in some:
+            if not self._running or self._emergency(mailbox.domain):
+                return False
+            began = self._clock.seconds()
+            try:
+                folder = await tree.open(place.name)
                 # As it stands now: its owner may have read, moved or removed it since.
                 current = await folder.entries([entry.uid])
                 if not current or "\\Deleted" in current[0].flags:
                     continue
-                began = self._clock.seconds()
                 last.add(entry.name)
-                try:
-                    body: IBody = await folder.body(entry.uid)
-                    letter = await letter_of(current[0], body.size, body.chunks)
-                except FolderError as error:
-                    if error.code not in GONE:
-                        self._told(mailbox, f"{entry.name} in {place.name} cannot be read: {error.text}", True)
-                    continue
-                try:
-                    filed = await self._filer.file(at, mailbox, place, letter)
-                except Later as later:
-                    self._told(mailbox, later.text, later.full)
-                    refusals += 1
-                    if refusals >= LATERS:
-                        return
-                    continue
-                last.discard(entry.name)
-                refusals = 0
-                if filed.standing is Standing.STUCK:
-                    self._stuck(mailbox, filed)
-                took = self._clock.seconds() - began
-                await pause(self._clock, took if took > SLOW_SECONDS else 0)
-        if not last:
-            self._told(mailbox, "", False)
+                body: IBody = await folder.body(entry.uid)
+                letter = await letter_of(current[0], body.size, body.chunks)
+            except FolderError as error:
+                if error.code not in GONE:
+                    self._told(mailbox, f"{entry.name} in {place.name} cannot be read: {error.text}", True)
+                continue
+            try:
+                filed = await self._filer.file(at, mailbox, place, letter)
+            except Later as later:
+                self._told(mailbox, later.text, later.full)
+                refused += 1
+                continue
+            last.discard(entry.name)
+            if filed.standing is Standing.STUCK:
+                self._stuck(mailbox, filed)
+            took = self._clock.seconds() - began
+            await pause(self._clock, took if took > SLOW_SECONDS else 0)
+        return refused < len(some)
 
     # -- INBOX
 
