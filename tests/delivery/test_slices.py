@@ -47,7 +47,18 @@ class ManyRows:
     def backlog(self) -> Backlog:
         return Backlog(self.count, self.count, self.count)
 
-    async def rows(self, *, limit: int, after: int, envelopes: bool, **which: Any) -> Sequence[tuple[Message, Row]]:
+    async def rows(
+        self,
+        *,
+        domain: str,
+        states: Collection[RowState],
+        kinds: Collection[RowKind],
+        message: int,
+        mailbox: int,
+        limit: int,
+        after: int,
+        envelopes: bool,
+    ) -> Sequence[tuple[Message, Row]]:
         assert not envelopes
         self.pages += 1
         return [(MESSAGE, self.made(number)) for number in range(after + 1, min(after + limit, self.count) + 1)]
