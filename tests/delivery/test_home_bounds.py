@@ -511,7 +511,7 @@ class Primary:
         self.dot = False
         self.loads: list[Load] = []
 
-    async def hand_over(self, domain: str, load: Load, verdicts: dict[int, Verdict]) -> None:
+    async def hand_over(self, domain: str, load: Load, copy: Portal, verdicts: dict[int, Verdict]) -> None:
         self.loads.append(load)
         if self.dot:
             await self.case.unrecorded.before_dot(self, load.rows)
