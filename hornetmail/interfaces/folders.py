@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from zope.interface import Attribute, Interface
@@ -70,6 +70,13 @@ class IFolder(Interface):
         """In the same way the fields of the header that mail programs ask for (``wire.imap.ready.FIELDS``): which there are, below 0 where they are to be taken
         from ``headers``, and their text."""
 
+    async def sifted(uids: Sequence[int], judge: Callable[[int, bytes, bytes], bool]) -> dict[int, bool]:
+        """What ``judge`` says of the texts that ``keep_texts`` left here (UID, header and body), by UID, some that were not asked for included; of others
+        nothing. It is called in a thread. ``uids`` are sorted."""
+
+    async def keep_texts(found: Sequence[tuple[int, bytes, bytes]]) -> None:
+        """UIDs, headers and bodies as a search compares them, so that the next one need not read and decode the messages; a folder need not keep them."""
+
     async def pieces(wanted: Sequence[tuple[int, int, int]]) -> Sequence[bytes | None]:
         """UID, first byte and length of each: pieces of texts as served, in one go, None where the message has gone. Whoever asks holds them: about
         a MiB at a time."""
@@ -126,7 +133,7 @@ class IIndexedFolder(IFolder):
         """Of all messages, in order, without their entries."""
 
     async def narrowed(key: Any, now: float) -> Any:
-        """A ``hornetmail.wire.imap.search.Key`` with the UIDs in place of all that the index answers. ``now``: Unix seconds."""
+        """A ``hornetmail.wire.imap.search.Key`` with the UIDs in place of all that the index answers, which is all that ``Entry`` tells. ``now``: Unix seconds."""
 
     def trouble() -> str:
         """What could not be read since this was asked last, and why; ``""`` for nothing."""

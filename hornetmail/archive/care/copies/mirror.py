@@ -52,7 +52,7 @@ FIXED = ("packs/", "journal/", "leaves/", "stamps/", BACKUP)
 """Objects below these never change once they are written."""
 
 _FOLLOWED = ("packs/", "journal/")
-_PASSED_OVER = ("test/", IDENTITY)
+_PASSED_OVER = ("test/", "queue/", IDENTITY)
 
 
 MOST_NAMED = 5
