@@ -36,7 +36,21 @@ def month_of(place: str) -> str:
     return f"CAST(strftime('%Y%m', ({place} >> 18) / 1000, 'unixepoch') AS INTEGER)"
 
 
+BITS = 62
+"""UIDs of a row of ``folder_uids``."""
+
 FOLDER_OF = "tenant = {row}.tenant AND direction = {row}.direction AND month = " + month_of("{row}.place")
+
+SET_BIT = (
+    "INSERT INTO folder_uids (tenant, month, direction, node, block, bits) VALUES ({row}.tenant, "
+    + month_of("{row}.place")
+    + f", {{row}}.direction, {{row}}.node, {{row}}.leaf / {BITS}, 1 << ({{row}}.leaf % {BITS})) ON CONFLICT DO UPDATE SET bits = bits | excluded.bits"
+)
+CLEAR_BIT = (
+    f"UPDATE folder_uids SET bits = bits & ~(1 << ({{row}}.leaf % {BITS})) WHERE "
+    + FOLDER_OF
+    + f" AND node = {{row}}.node AND block = {{row}}.leaf / {BITS}"
+)
 
 MIGRATIONS = (
     Migration(
@@ -229,7 +243,6 @@ MIGRATIONS = (
         7,
         "the archive in mail programs: what lies in which month, kept by the database itself",
         (
-            "CREATE INDEX mail_folder ON mail (tenant, place, direction, node, leaf, size)",
             "CREATE INDEX arrival_copy ON arrival (place) WHERE outcome = 'copy'",
             # top: the highest UID that there ever was; change: of the last change, as a modseq; anew: times that the UIDs had to be begun anew
             """CREATE TABLE folder (
@@ -246,7 +259,20 @@ MIGRATIONS = (
             f"""INSERT INTO folder (tenant, month, direction, mails, size, top, change)
                 SELECT tenant, {month_of("place")}, direction, sum(marked IS NULL), sum(iif(marked IS NULL, size, 0)), max(leaf) + 1,
                     (max(leaf) + 1) << 24 FROM mail GROUP BY 1, 2, 3""",
+            # the mails that are there, a bit for each leaf: the UIDs of a million are read in 16,000 rows
+            """CREATE TABLE folder_uids (
+                tenant INTEGER NOT NULL,
+                month INTEGER NOT NULL,
+                direction TEXT NOT NULL,
+                node INTEGER NOT NULL,
+                block INTEGER NOT NULL,
+                bits INTEGER NOT NULL,
+                PRIMARY KEY (tenant, month, direction, node, block)
+            ) WITHOUT ROWID""",
+            f"""INSERT INTO folder_uids (tenant, month, direction, node, block, bits)
+                SELECT tenant, {month_of("place")}, direction, node, leaf / {BITS}, sum(1 << (leaf % {BITS})) FROM mail WHERE marked IS NULL GROUP BY 1, 2, 3, 4, 5""",
             f"""CREATE TRIGGER folder_gains AFTER INSERT ON mail BEGIN
+                {SET_BIT.format(row="new")};
                 INSERT INTO folder (tenant, month, direction, mails, size, top, change)
                     VALUES (new.tenant, {month_of("new.place")}, new.direction, 1, new.size, new.leaf + 1, (new.leaf + 1) << 24)
                     ON CONFLICT DO UPDATE SET mails = mails + 1, size = size + excluded.size, anew = anew + (excluded.top <= top),
@@ -258,13 +284,16 @@ MIGRATIONS = (
                     WHERE tenant = t AND direction = d AND month = m;
             END""",
             f"""CREATE TRIGGER folder_loses AFTER DELETE ON mail WHEN old.marked IS NULL BEGIN
+                {CLEAR_BIT.format(row="old")};
                 UPDATE folder SET mails = mails - 1, size = size - old.size, change = change + 1 WHERE {FOLDER_OF.format(row="old")};
             END""",
             f"""CREATE TRIGGER folder_hides AFTER UPDATE OF marked ON mail WHEN old.marked IS NULL AND new.marked IS NOT NULL BEGIN
+                {CLEAR_BIT.format(row="old")};
                 UPDATE folder SET mails = mails - 1, size = size - old.size, change = change + 1 WHERE {FOLDER_OF.format(row="old")};
             END""",
             # what comes back would do so under a UID that was gone already
             f"""CREATE TRIGGER folder_regains AFTER UPDATE OF marked ON mail WHEN old.marked IS NOT NULL AND new.marked IS NULL BEGIN
+                {SET_BIT.format(row="new")};
                 UPDATE folder SET mails = mails + 1, size = size + old.size, change = change + 1, anew = anew + 1 WHERE {FOLDER_OF.format(row="old")};
             END""",
             # since when a person's folders show what they show, by what the rights are: another right is another numbering
@@ -398,32 +427,48 @@ def direction_token(direction: str) -> str:
     return f"di{direction}"
 
 
+SIZES = 40
+"""Powers of two of sizes that are told apart; mail is smaller."""
+
+
+def size_token(size: int) -> str:
+    """Stands for a size, to the power of two below."""
+    return f"sz{min(size.bit_length(), SIZES)}"
+
+
 def type_token(kind: str) -> str:
     """Stands for a file whose name ends so."""
     return f"ft{kind}"
 
 
-def rights_of(tenant: int, text: MailText, people: People, direction: str, *, spam: bool) -> str:
+class Marks(msgspec.Struct, frozen=True, gc=False):
+    """What a search asks of a mail besides its words and people."""
+
+    tenant: int
+    direction: str
+    size: int
+    spam: bool
+
+
+def rights_of(text: MailText, people: People, marks: Marks) -> str:
     """The ``rights`` column of a mail."""
-    tokens = [ANY, right_token("t", str(tenant)), direction_token(direction)]
+    tokens = [ANY, right_token("t", str(marks.tenant)), direction_token(marks.direction), size_token(marks.size)]
     tokens += sorted(right_token("s", k) for k in people.senders())
     tokens += sorted(right_token("r", k) for k in people.receivers())
     tokens += sorted(right_token("o", k) for k in people.owners())
     tokens += sorted({type_token(kind) for name in text.files if (kind := extension(name)).isalnum() and len(kind) <= 20})
     if text.files:
         tokens.append(ATTACHMENT)
-    if spam:
+    if marks.spam:
         tokens.append(SPAM)
     return " ".join(tokens)
 
 
-def put_text(
-    cursor: Cursor, month: int, place: int, tenant: int, text: MailText, people: People, direction: str, *, spam: bool
-) -> None:
+def put_text(cursor: Cursor, month: int, place: int, text: MailText, people: People, marks: Marks) -> None:
     """Put a mail's full text into its month's table, which is made if need be."""
     form = make_month(cursor, month)
     names = FORMS[form]
-    values = _columns(tenant, text, people, direction, spam=spam)
+    values = _columns(text, people, marks)
     if form == 1:
         values["body"] = " ".join((values["body"], values["attached"], values["files"], values["headers"]))
         values["recipients"] = " ; ".join((values["recipients"], values["copies"]))
@@ -433,7 +478,7 @@ def put_text(
     )
 
 
-def _columns(tenant: int, text: MailText, people: People, direction: str, *, spam: bool) -> dict[str, str]:
+def _columns(text: MailText, people: People, marks: Marks) -> dict[str, str]:
     senders = dict.fromkeys(map(str, (*([people.sender] if people.sender else ()), *text.senders)))
     senders |= dict.fromkeys(a.sender for a in people.arrivals if a.sender)
     recipients = [*map(str, people.to), *([text.overflow] if text.overflow else ())]
@@ -449,5 +494,5 @@ def _columns(tenant: int, text: MailText, people: People, direction: str, *, spa
         "headers": text.headers,
     }
     made = {name: for_index(value) for name, value in columns.items()}
-    made["rights"] = rights_of(tenant, text, people, direction, spam=spam)
+    made["rights"] = rights_of(text, people, marks)
     return made
