@@ -213,10 +213,14 @@ class Box:
 
             def news() -> None:
                 box, folder = mine(), known()
-                if box is not None and folder is not None and not folder.removed:
+                if box is not None and folder is not None and not folder.removed and not box._own_doing(folder):
                     Deferred.fromCoroutine(box.look(folder)).addErrback(box._unseen)
 
             snapshot.watch = self.ground.watching.watch(snapshot, numbers, news)
+
+    def _own_doing(self, snapshot: Snapshot) -> bool:
+        """Whether what happened to its files is what memory knows, seen without waiting for anybody."""
+        return snapshot.watch is not None and not self.lock.locked and snapshot.watch.quiet(snapshot)
 
     def _unseen(self, failure: Failure) -> None:
         if not failure.check(FolderError, OSError, DatabaseError):
