@@ -562,6 +562,10 @@ class Finding(AtTheDoor):
             assert archived[b"MODSEQ 1"] == archived[b"ALL"] == archived[b"OLD"]
             assert archived[b"HEADER X-Count 7"] == [8]
             line.ok(b"EXAMINE " + MAY)
+            modseqs = [int(each) for each in re.findall(rb"MODSEQ \((\d+)\)", b"".join(line.ok(b"FETCH 1:* MODSEQ")))]
+            for at, modseq in enumerate(modseqs, 1):
+                assert len(line.ok(b"FETCH 1:* FLAGS (CHANGEDSINCE %d)" % modseq)) == len(modseqs) - at
+                assert len(line.ok(b"FETCH 2:4 FLAGS (CHANGEDSINCE %d)" % modseq)) == max(0, min(3, 4 - at))
             found = re.search(rb"EMAILID \((M\w+)\) MODSEQ \((\d+)\)", b"".join(line.ok(b"FETCH 4 (EMAILID MODSEQ)")))
             assert found is not None
             assert line.numbers(b"SEARCH EMAILID " + found[1]) == [4]
