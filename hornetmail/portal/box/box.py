@@ -95,7 +95,7 @@ class Box:
         if gone:
             await ground.database.run(index.drop_folders, [row.id for row in gone])
         missing = [(name, naming.SPECIAL_USE.get(name, "")) for name in present if name not in rows]
-        if missing or known is None:
+        if missing:
             _, made = await ground.database.run(index.make_folders, self.tenant, self.mailbox, missing, int(ground.now()), 1)
             rows.update({row.name: row for row in made})
         self.rows = {name: rows[name] for name in present}

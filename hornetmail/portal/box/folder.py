@@ -96,6 +96,16 @@ class Folder:
         with told():
             return await reading.fields(self._box, self._snapshot, uids)
 
+    async def sifted(self, uids: Sequence[int], judge: Callable[[int, bytes, bytes], bool]) -> dict[int, bool]:
+        """See IFolder."""
+        with told():
+            return await reading.sifted(self._box, self._snapshot, uids, judge)
+
+    async def keep_texts(self, found: Sequence[tuple[int, bytes, bytes]]) -> None:
+        """See IFolder."""
+        with told():
+            await reading.keep_texts(self._box, self._snapshot, found)
+
     async def pieces(self, wanted: Sequence[tuple[int, int, int]]) -> Sequence[bytes | None]:
         """See IFolder."""
         with told():

@@ -271,9 +271,14 @@ class Maildir(Folders):
                 self._disk.sync_file(fd)
             finally:
                 self._disk.close(fd)
+            self._disk.rename_unsynced(tmp, target)
+        except BaseException:
+            # What does not become a message takes no room until the next start.
+            with contextlib.suppress(OSError):
+                self._disk.unlink(tmp, missing_ok=True)
+            raise
         finally:
             self._disk.close(former)
-        self._disk.rename_unsynced(tmp, target)
 
     @anchored
     def move(self, source: str, target: str, pairs: Sequence[tuple[Place, Place]]) -> None:
