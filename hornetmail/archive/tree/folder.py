@@ -230,6 +230,9 @@ class ArchiveFolder:
             return await self._read(lambda scope: self._site.texts.body(scope, rows[0]))
         except KeyError:
             raise FolderError("EXPUNGEISSUED", f"message {uid} has been removed") from None
+        except FolderError as error:
+            self._trouble = self._trouble or error.text
+            raise
 
     async def _read(self, work: Callable[[Scope], Awaitable[T]]) -> T:
         """What it gives, within the rights of now."""
@@ -297,7 +300,8 @@ class ArchiveFolder:
         if len(rows) < len(set(uids)):
             raise FolderError("EXPUNGEISSUED", "Some of the messages have gone")
         copying = Copying(self._site, self.mailbox, self._allowed(), self._root)
-        await self._told(rows)
+        if not copying.redelivers(target):  # which is in the audit log as such
+            await self._told(rows)
         return await copying.to(rows, target)
 
     async def move(self, uids: Collection[int], target: str) -> Copied:
