@@ -2,13 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from twisted.internet.defer import Deferred
 
 from hornetmail.core.delivery.filing import Closed, Form, HomeServer, Standing, WayRefused
 from hornetmail.core.delivery.queued import RowKind
+from hornetmail.core.events import PrimarySeen
 from hornetmail.core.served import Host, TLSPolicy
+from hornetmail.db.engines import DatabaseError
 from hornetmail.delivery.filing.connections import DOUBTS
+from hornetmail.delivery.filing.filer import TRIES
+from hornetmail.delivery.filing.filing import SLICE
 from tests.delivery.filing import ALICE, BOB, FilingCase, letter
+
+
+class Failing:
+    """The step that is ``left`` steps away fails, before it did anything, after it, or so that ``end`` is called besides."""
+
+    def __init__(self, left: int, how: str, end: Callable[[], None]) -> None:
+        self.left = left
+        self._how = how
+        self._end = end
+
+    def through(self, call: Any) -> Any:
+        """The same call as a step."""
+
+        async def step(*arguments: Any) -> Any:
+            self.left -= 1
+            if self.left == 0 and self._how == "before":
+                raise DatabaseError("the disk")
+            answer = await call(*arguments)
+            if self.left == 0:
+                if self._how != "after":
+                    self._end()
+                raise DatabaseError("the disk")
+            return answer
+
+        return step
 
 
 class TestFolders(FilingCase):
@@ -88,20 +120,18 @@ class TestFolders(FilingCase):
         await self.service()
         bare = b"Subject: no id\r\n\r\nx\r\n"
         for name, data in (("With", letter(1)), ("Without", bare)):
-            await self.put(1, name, data)
-            await self.quiet()
-            assert self.there(ALICE, name) == [data]
-            await self.put(1, name, data)
-            for how, count in (("drop", 1), ("store and drop", 2)):
+            for how in ("drop", "store and drop"):
+                folder = f"{name} {how}"
+                await self.put(1, folder, data)
+                await self.quiet()
+                assert self.there(ALICE, folder) == [data]
+                await self.put(1, folder, data)
                 self.imap.faults.append(("APPEND", how))
                 await self.quiet()
-                assert len(self.there(ALICE, name)) == count, (name, how)
-                assert (await self.filing.progress(1)).going == 1
+                assert not self.imap.faults
                 await self.restart()
-                if how == "drop":
-                    continue
                 await self.quiet()
-                assert len(self.there(ALICE, name)) == 2
+                assert self.there(ALICE, folder) == [data, data]
                 assert (await self.filing.progress(1)).going == 0
 
     async def test_without_uidplus_and_with_another_namespace(self) -> None:
@@ -156,6 +186,86 @@ class TestFolders(FilingCase):
         await self.quiet()
         assert self.there(ALICE, "K") == [letter(1), letter(2), letter(3)]
         assert self.there(ALICE, "Bad") == [letter(4)]
+
+    async def test_one_that_the_server_stumbles_over(self) -> None:
+        """It falls over the newest message each time: the others do not wait behind it, and it is not brought for ever (rule 11); it stays, and is told."""
+        await self.build()
+        await self.service()
+        self.imap.poison = b"POISON"
+        await self.put(1, "K", letter(9, "POISON"), (), 2e9)
+        for number in range(3):
+            await self.put(1, "K", letter(number))
+        for _ in range(TRIES + 2):
+            self.bus.publish(PrimarySeen("127.0.0.1", ("example.test",)))
+            await self.quiet()
+        assert sorted(self.there(ALICE, "K")) == [letter(0), letter(1), letter(2)]
+        [(_, reason)] = (await self.filing.progress(1)).stuck
+        assert f"{TRIES} times" in reason
+        assert "filing-refused" in {alarm.code for alarm in self.alarms}
+        assert sum("POISON" in each for each in self.imap.said) == TRIES
+
+    async def test_what_does_not_fit_keeps_nobody_waiting(self) -> None:
+        """The newest do not fit into the mailbox: older ones that do are not behind them for ever."""
+        await self.build()
+        await self.service()
+        self.imap.quota = 1000
+        for number in range(4):
+            await self.put(1, "K", letter(f"big{number}", "x" * 2000), (), 2e9 + number)
+        await self.put(1, "K", letter("small"))
+        await self.quiet()
+        await self.quiet()
+        assert self.there(ALICE, "K") == [letter("small")]
+        assert "OVERQUOTA" in (await self.filing.progress(1)).trouble
+
+    async def test_each_step_of_ours_fails(self) -> None:
+        """The ledger fails at each of its steps, before it did it and after, or the process ends there: what is known is not thrown away, each message is there once, the other mailbox too."""
+        await self.build()
+        await self.service()
+        failed = place = 0
+        for how in ("before", "after", "and the process ends"):
+            left = 1
+            while True:
+                place += 1
+                for mailbox in (1, 2):
+                    await self.put(mailbox, f"F{place}", letter(f"{place}.{mailbox}"), ("\\Seen",))
+
+                failing = Failing(left, how, self.filing.end)
+                ledger: Any = self.filing.ledger
+                for name in ("of", "one", "put", "forget"):
+                    setattr(ledger, name, failing.through(getattr(ledger, name)))
+                await self.quiet()
+                self.flushLoggedErrors(DatabaseError)
+                await self.restart()
+                await self.quiet()
+                for mailbox, user in ((1, ALICE), (2, BOB)):
+                    assert self.there(user, f"F{place}") == [letter(f"{place}.{mailbox}")], (how, left)
+                    assert (await self.filing.progress(mailbox)).going == 0
+                if failing.left > 0:
+                    break
+                failed += 1
+                left += 1
+        assert failed > 15
+
+    async def test_inbox_does_not_wait_for_folders(self) -> None:
+        """A pass over a full folder has the mailbox to itself for hours: read mail of INBOX, and the drain with it, would wait behind it."""
+        await self.build()
+        await self.service()
+        await self.emergency()
+        for number in range(5 * SLICE):
+            await self.put(1, "K", letter(number))
+        await self.send(ALICE, data=letter("read"))
+
+        async def there() -> bool:
+            return bool(await self.inbox(1))
+
+        await self.wait(there, "in the portal")
+        inbox = await self.portal.tree(1).open("INBOX")
+        await inbox.store([entry.uid for entry in await inbox.entries()], add=["\\Seen"])
+        await self.normal()
+        await self.until(lambda: self.there(ALICE, "INBOX"), "it is home")
+        assert len(self.there(ALICE, "K")) <= 3 * SLICE
+        await self.quiet()
+        assert len(self.there(ALICE, "K")) == 5 * SLICE
 
     async def test_nul(self) -> None:
         """A mail with NUL: a literal cannot hold it; without BINARY it stays and is told, the others go on."""
@@ -259,7 +369,7 @@ class TestInbox(FilingCase):
 
     async def idle(self) -> None:
         async def empty() -> bool:
-            return not await self.queue.rows(kinds=(RowKind.DRAIN,))
+            return not await self.queue.rows(kinds=(RowKind.DRAIN,), envelopes=False)
 
         await self.wait(empty, "everything is home")
 
@@ -291,6 +401,36 @@ class TestInbox(FilingCase):
         await self.idle()
         assert len(self.there(ALICE, "INBOX")) == 1
         assert not self.primary.accepted
+
+    async def test_trial_and_doubt_go_by_smtp(self) -> None:
+        """Whether a primary takes mail is asked by SMTP: a read copy that went by IMAP would end an emergency of a server that takes no mail. What SMTP may have brought already goes that way
+        again, byte for byte (rule 1)."""
+        await self.build()
+        await self.service()
+        await self.emergency()
+        await self.copy(letter(1), "\\Seen")
+        self.primary.script.replies = {"DOT": "451 4.3.0 not now"}
+        assert await self.delivery.drain.trial("example.test") is False
+        assert not self.there(ALICE, "INBOX")
+        self.primary.script.replies, self.primary.script.hang = {}, {"DOT"}
+        assert await self.delivery.drain.trial("example.test") is False
+        self.primary.script.hang = set()
+        await self.normal()
+        await self.idle()
+        assert not self.there(ALICE, "INBOX")
+        assert self.primary.accepted
+
+    async def test_a_kept_connection_that_the_server_ended(self) -> None:
+        """Rule 2: an error on a connection that was used before is no trouble of the primary, and the message goes at once on a fresh one."""
+        await self.build()
+        await self.service()
+        await self.put(1, "One", letter(1))
+        await self.quiet()
+        self.imap.faults.append(("CREATE", "bye"))
+        await self.put(1, "Two", letter(2))
+        await self.quiet()
+        assert self.there(ALICE, "Two") == [letter(2)]
+        assert (await self.filing.progress(1)).trouble == ""
 
     async def test_no_way_in(self) -> None:
         """A password that is wrong does not keep read mail from home: it goes as it would without IMAP, and somebody is told."""

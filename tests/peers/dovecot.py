@@ -67,12 +67,34 @@ userdb static {{
 """
 
 
+MASTER_2_3 = """\
+auth_master_user_separator = *
+passdb {{
+  driver = static
+  args = password={master}
+  master = yes
+  pass = yes
+}}
+"""
+
+MASTER_2_4 = """\
+auth_master_user_separator = *
+passdb masters {{
+  passdb_driver = static
+  passdb_static_password = {master}
+  passdb_master = yes
+  passdb_result_success = continue
+}}
+"""
+
+
 class Dovecot:
-    """IMAP in the clear for whoever knows ``password``; every mailbox is there. ``more`` stands at the end of its configuration. Started when made;
+    """IMAP in the clear for whoever knows ``password``; every mailbox is there. ``more`` stands at the end of its configuration. ``master``: with it anybody may log in for everybody, as ``user*anybody`` or by SASL. Started when made;
     ``close`` removes it."""
 
-    def __init__(self, password: str = "at-home", more: str = "") -> None:
-        self.version = self._version()
+    def __init__(self, password: str = "at-home", more: str = "", master: str = "") -> None:
+        said = subprocess.run([DOVECOT, "--version"], check=True, capture_output=True, timeout=20).stdout.decode()
+        self.version = said.split()[0].partition("-")[0]
         self.password = password
         self.root = Path(tempfile.mkdtemp(prefix="hornetmail-dovecot-"))
         self.root.chmod(0o755)
@@ -80,26 +102,17 @@ class Dovecot:
         owner = pwd.getpwnam("mail")
         (self.root / "mail").mkdir()
         shutil.chown(self.root / "mail", "mail", "mail")
-        new = self.installed() >= (2, 4)
+        new = tuple(map(int, self.version.split(".")[:2])) >= (2, 4)
         head = f"dovecot_config_version = {self.version}\ndovecot_storage_version = {self.version}\n" if new else ""
         text = (COMMON + (AS_2_4 if new else AS_2_3)).format(
             root=self.root, port=self.port, password=password, uid=owner.pw_uid, gid=owner.pw_gid
         )
-        (self.root / "dovecot.conf").write_text(head + text + more)
+        masters = (MASTER_2_4 if new else MASTER_2_3).format(master=master) if master else ""
+        (self.root / "dovecot.conf").write_text(head + text + masters + more)
         self.process = subprocess.Popen(
             [DOVECOT, "-F", "-c", str(self.root / "dovecot.conf")], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
         until(self.answers, "Dovecot answers", seconds=30)
-
-    @staticmethod
-    def _version() -> str:
-        said = subprocess.run([DOVECOT, "--version"], check=True, capture_output=True, timeout=20).stdout.decode()
-        return said.split()[0].partition("-")[0]
-
-    @classmethod
-    def installed(cls) -> tuple[int, ...]:
-        """The version's first two numbers, which say how a configuration is written."""
-        return tuple(map(int, cls._version().split(".")[:2]))
 
     def answers(self) -> bool:
         """Whether it greets. AssertionError with what it said if it has ended."""

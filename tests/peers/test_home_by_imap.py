@@ -15,26 +15,6 @@ from tests.peers.dovecot import Dovecot
 
 reactor: Any = default_reactor
 
-MASTER_2_3 = """\
-auth_master_user_separator = *
-passdb {
-  driver = static
-  args = password=master-key
-  master = yes
-  pass = yes
-}
-"""
-
-MASTER_2_4 = """\
-auth_master_user_separator = *
-passdb masters {
-  driver = static
-  static_password = master-key
-  master = yes
-  result_success = continue
-}
-"""
-
 
 class _Cutting(ProxyServer):
     """Passes everything on until the client said so many bytes; then both ends are cut."""
@@ -55,8 +35,7 @@ class TestDovecot(FilingCase):
     timeout = 300
 
     async def build(self, primaries: int = 1, **domain: Any) -> None:
-        version = Dovecot.installed()
-        self.dovecot = Dovecot(more=MASTER_2_4 if version >= (2, 4) else MASTER_2_3)
+        self.dovecot = Dovecot(master="master-key")
         self.addCleanup(self.dovecot.close)
         await super().build(primaries, **domain)
 

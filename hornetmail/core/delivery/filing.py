@@ -63,7 +63,7 @@ class Standing(enum.StrEnum):
 
 class Filed(msgspec.Struct, frozen=True, gc=False):
     """A message in the ledger. ``folder``: its name at the primary as on the wire; ``uidvalidity``, ``uidnext``: of that folder before it came; ``uid``: its own, 0 if that is not
-    known. ``lost``: flags that the primary does not keep. ``at``: Unix seconds."""
+    known. ``lost``: flags that the primary does not keep. ``at``: Unix seconds. ``tries``: how often an APPEND of it was begun."""
 
     standing: Standing
     folder: str
@@ -73,6 +73,7 @@ class Filed(msgspec.Struct, frozen=True, gc=False):
     reason: str = ""
     lost: tuple[str, ...] = ()
     at: float = 0.0
+    tries: int = 0
 
 
 class Remote(msgspec.Struct, frozen=True, gc=False):

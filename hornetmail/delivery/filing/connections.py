@@ -15,7 +15,7 @@ from hornetmail.core.served import Mailbox
 from hornetmail.delivery.filing.conversation import AtPrimary
 from hornetmail.delivery.filing.ways import Way, Ways
 from hornetmail.delivery.tasks import Tasks
-from hornetmail.net.imap import Broken, IMAPClient, Refused, Timeouts, Trouble
+from hornetmail.net.imap import Broken, IMAPClient, Timeouts, Trouble
 
 T = TypeVar("T")
 
@@ -74,7 +74,7 @@ class Connections:
         self._room: dict[str, DeferredSemaphore] = {}
         self._open: dict[int, tuple[Way, AtPrimary, IDelayedCall]] = {}
         self._refused: dict[int, _Refusal] = {}
-        self._doubts: dict[str, int] = {}
+        self._doubts: dict[str, tuple[int, int]] = {}
         self._barred: dict[str, _Refusal] = {}
         self._away: dict[str, _Away] = {}
         self._tasks = Tasks(clock)
@@ -117,19 +117,22 @@ class Connections:
         try:
             await room.acquire()
             try:
-                at = await self._at(mailbox, way)
+                kept = self._kept(mailbox, way)
+                if kept is not None:
+                    try:
+                        return await self._with(mailbox, way, kept, work)
+                    except Broken as error:
+                        # The server may have ended it since it was used; once more on a fresh one (rule 2).
+                        if not error.certain or error.trouble is not Trouble.LOST:
+                            self._unreachable(mailbox, error.text)
+                            raise
+                at = await self._fresh(mailbox, way)
                 try:
-                    answer = await work(at)
-                except BaseException as error:
-                    if not isinstance(error, Refused):
-                        at.client.abort()
-                    elif at.client.alive:
-                        self._keep(mailbox, way, at)
-                    if isinstance(error, Broken) and error.trouble is not Trouble.OURS:
+                    return await self._with(mailbox, way, at, work)
+                except Broken as error:
+                    if error.trouble is not Trouble.OURS:
                         self._unreachable(mailbox, error.text)
                     raise
-                self._keep(mailbox, way, at)
-                return answer
             finally:
                 room.release()
         finally:
@@ -137,13 +140,24 @@ class Connections:
             if not lock.locked and not lock.waiting:
                 self._locks.pop(mailbox.id, None)
 
-    async def _at(self, mailbox: Mailbox, way: Way) -> AtPrimary:
+    async def _with(self, mailbox: Mailbox, way: Way, at: AtPrimary, work: Callable[[AtPrimary], Awaitable[T]]) -> T:
+        """Kept afterwards, unless it broke on the way: whoever leaves a conversation in the middle ends its connection (``IMAPClient``)."""
+        try:
+            return await work(at)
+        finally:
+            if at.client.alive:
+                self._open[mailbox.id] = (way, at, self._clock.callLater(IDLE_SECONDS, self._end, mailbox.id))
+
+    def _kept(self, mailbox: Mailbox, way: Way) -> AtPrimary | None:
         kept = self._open.pop(mailbox.id, None)
         if kept is not None:
             kept[2].cancel()
             if kept[1].client.alive and kept[0] == way:
                 return kept[1]
             kept[1].client.abort()
+        return None
+
+    async def _fresh(self, mailbox: Mailbox, way: Way) -> AtPrimary:
         why = self.closed(mailbox)
         if why is not None:
             raise why
@@ -168,8 +182,10 @@ class Connections:
         until = now + SERVICE_SECONDS if way.service else float("inf")
         self._refused[mailbox.id] = _Refusal(version, until, text)
         if way.service:
-            self._doubts[mailbox.domain] = self._doubts.get(mailbox.domain, 0) + 1
-            if self._doubts[mailbox.domain] >= DOUBTS:
+            before, count = self._doubts.get(mailbox.domain, (version, 0))
+            count = count + 1 if before == version else 1
+            self._doubts[mailbox.domain] = version, count
+            if count >= DOUBTS:
                 self._barred[mailbox.domain] = _Refusal(version, until, text)
         self._told(mailbox, text, True)
         return Closed(text, lasting=True)
@@ -179,10 +195,6 @@ class Connections:
         wait = AWAY_SECONDS[0] if before is None else min(before.wait * 2, AWAY_SECONDS[1])
         self._away[mailbox.domain] = _Away(self._clock.seconds() + wait, wait, text)
         self._told(mailbox, text, False)
-
-    def _keep(self, mailbox: Mailbox, way: Way, at: AtPrimary) -> None:
-        if at.client.alive:
-            self._open[mailbox.id] = (way, at, self._clock.callLater(IDLE_SECONDS, self._end, mailbox.id))
 
     def _end(self, mailbox: int) -> None:
         _, at, _ = self._open.pop(mailbox)

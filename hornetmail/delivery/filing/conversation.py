@@ -130,10 +130,9 @@ class AtPrimary:
         """A folder was not there after all: everything is asked for anew."""
         self._tree = self._here = None
 
-    async def find(self, filed: Filed, letter: Letter, taken: Container[int]) -> int:
-        """The UID of what an APPEND that was cut off may have left, by its Message-ID, or else by size and day; 0: it is not there. Not among ``taken``, those known as others, and,
+    async def find(self, here: Here, filed: Filed, letter: Letter, taken: Container[int]) -> int:
+        """The UID in the selected folder of what an APPEND that was cut off may have left, by its Message-ID, or else by size and day; 0: it is not there. Not among ``taken``, those known as others, and,
         if the folder is the same still, not among those that were there before. Raises Refused."""
-        here = await self.select(filed.folder.encode("ascii", "surrogateescape"))
         same = bool(filed.uidvalidity) and here.uidvalidity == filed.uidvalidity
         keys: tuple[str | bytes, ...]
         if letter.ident is not None:

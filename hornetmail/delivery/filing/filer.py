@@ -19,7 +19,10 @@ from hornetmail.core.delivery.filing import Filed, Standing, flags_for
 from hornetmail.core.served import Mailbox
 from hornetmail.delivery.filing.conversation import AtPrimary, Here, Letter
 from hornetmail.delivery.filing.ledger import Ledger
-from hornetmail.net.imap import Broken, Refused
+from hornetmail.net.imap import Refused
+
+TRIES = 5
+"""So often an APPEND of a message is begun that the primary never ends: each may be one more copy in somebody's mailbox (rule 11), and others wait behind it."""
 
 FOR_NOW = ("OVERQUOTA", "UNAVAILABLE", "INUSE", "LIMIT", "SERVERBUG", "TRYCREATE", "EXPIRED")
 """Codes of a refusal that is not the message's own (RFC 5530): it is tried again later."""
@@ -61,6 +64,10 @@ class Filer:
             found = await self._found(at, mailbox, known, letter)
             if found is not None:
                 return found
+            if known.tries >= TRIES:
+                folder = known.folder.encode("ascii", "replace")
+                return await self._stuck(mailbox, name, folder, f"the primary broke off {known.tries} times when it was brought")
+        tries = known.tries + 1 if known is not None else 1
         try:
             here = await at.folder(*place)
         except Refused as refused:
@@ -69,30 +76,32 @@ class Filer:
             return await self._stuck(mailbox, name, here.name, "it holds NUL bytes, which that server cannot take over IMAP")
         flags, lost = flags_for(letter.entry, here.permanent)
         try:
-            return await self._append(at, mailbox, here, letter, flags, lost)
+            return await self._append(at, mailbox, here, letter, flags, lost, tries)
         except Refused as refused:
             system = tuple(flag for flag in flags if flag.startswith("\\"))
             if system == flags or refused.code in FOR_NOW:
                 return await self._refused(at, mailbox, name, here.name.decode("ascii", "replace"), refused, "it is refused")
         # Some servers refuse a message for a keyword that they would not keep.
         try:
-            return await self._append(at, mailbox, here, letter, system, tuple(sorted({*lost, *flags} - {*system})))
+            return await self._append(at, mailbox, here, letter, system, tuple(sorted({*lost, *flags} - {*system})), tries)
         except Refused as refused:
             return await self._refused(at, mailbox, name, here.name.decode("ascii", "replace"), refused, "it is refused")
 
     async def _append(
-        self, at: AtPrimary, mailbox: Mailbox, here: Here, letter: Letter, flags: tuple[str, ...], lost: Collection[str]
+        self,
+        at: AtPrimary,
+        mailbox: Mailbox,
+        here: Here,
+        letter: Letter,
+        flags: tuple[str, ...],
+        lost: Collection[str],
+        tries: int,
     ) -> Filed:
         name, now = letter.entry.name, self._clock.seconds()
         folder = here.name.decode("ascii", "surrogateescape")
-        going = Filed(Standing.GOING, folder, here.uidvalidity, here.uidnext, lost=tuple(lost), at=now)
+        going = Filed(Standing.GOING, folder, here.uidvalidity, here.uidnext, lost=tuple(lost), at=now, tries=tries)
         await self.ledger.put(mailbox.id, mailbox.tenant, name, going)
-        try:
-            uidvalidity, uid = await at.append(here, letter, flags)
-        except Broken as error:
-            if error.certain:
-                await self.ledger.forget(mailbox.id, [name])
-            raise
+        uidvalidity, uid = await at.append(here, letter, flags)
         return await self._home(mailbox, name, going, uidvalidity or here.uidvalidity, uid)
 
     async def _home(self, mailbox: Mailbox, name: str, going: Filed, uidvalidity: int, uid: int) -> Filed:
@@ -105,10 +114,16 @@ class Filer:
         others = await self.ledger.of(mailbox.id)
         taken = {each.uid for each in others.values() if (each.folder, each.uidvalidity) == (known.folder, known.uidvalidity)}
         try:
-            uid = await at.find(known, letter, taken)
-        except Refused:
+            here = await at.select(known.folder.encode("ascii", "surrogateescape"))
+        except Refused as refused:
             at.forget()
+            if refused.code in FOR_NOW:
+                raise Later(f"whether it is there already cannot be seen: {refused}") from None
             return None  # its folder is not there any more, and nothing of ours with it
+        try:
+            uid = await at.find(here, known, letter, taken)
+        except Refused as refused:
+            raise Later(f"whether it is there already cannot be found out: {refused}") from None
         return await self._home(mailbox, letter.entry.name, known, known.uidvalidity, uid) if uid else None
 
     async def _refused(self, at: AtPrimary, mailbox: Mailbox, name: str, folder: str, refused: Refused, what: str) -> Filed:

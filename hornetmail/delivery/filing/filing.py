@@ -8,7 +8,8 @@ stands (``take``). Trash stays: what is there was taken out (C6).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -41,6 +42,13 @@ EVERY_SECONDS = 900.0
 """Between two passes over a domain, if nothing calls for one."""
 
 SLOW_SECONDS = 1.0
+
+GONE = ("EXPUNGEISSUED", "NONEXISTENT")
+"""Codes of a message that went on this very moment."""
+
+SLICE = 10
+"""Messages of a pass that follow one another: then others who want that mailbox, a read copy of its INBOX above all, get their turn. A slice of which the primary takes none now ends the pass over the
+mailbox."""
 
 PATIENCE_SECONDS = 3600.0
 """So long read mail of INBOX waits for a primary whose IMAP cannot be reached; then it goes by SMTP, unread."""
@@ -90,6 +98,8 @@ class Filing:
         self._well: set[int] = set()
         self._since: dict[str, float] = {}
         self._missing: dict[int, frozenset[str]] = {}
+        self._last: dict[int, set[str]] = {}
+        """Messages that met trouble: in the next pass they come behind all others, so that one which a server, or we, stumble over holds up nobody."""
 
     # -- life
 
@@ -168,8 +178,12 @@ class Filing:
             return
         try:
             todo = await self._todo(mailbox)
-            if todo and self._connections.closed(mailbox) is None:
-                await self._connections.use(mailbox, way, lambda at: self._folders(at, mailbox, todo))
+            for start in range(0, len(todo), SLICE):
+                some = todo[start : start + SLICE]
+                if not await self._connections.use(mailbox, way, partial(self._slice, mailbox, some)):
+                    return
+            if todo and not self._last.get(mailbox.id):
+                self._told(mailbox, "", False)
         except CancelledError:
             raise
         except Closed:
@@ -181,7 +195,7 @@ class Filing:
             self._told(mailbox, f"trouble of our own: {type(error).__name__}", False)
         await pause(self._clock, 0)
 
-    async def _todo(self, mailbox: Mailbox) -> list[tuple[Place, list[Entry]]]:
+    async def _todo(self, mailbox: Mailbox) -> list[tuple[Place, Entry]]:
         """What of which folder the primary does not have, newest first; rows of the ledger whose files are gone go with them."""
         tree = self._house.portal.tree(mailbox.id)
         known = await self.ledger.of(mailbox.id)
@@ -195,50 +209,73 @@ class Filing:
             seen.update(entry.name for entry in entries)
             if info.name == "INBOX" or info.use in STAYS:
                 continue
-            left = [entry for entry in entries if self._goes(entry, known.get(entry.name))]
-            if left:
-                found.append((Place(info.name, info.use), newest_first(left)))
+            left = newest_first(entry for entry in entries if self._goes(entry, known.get(entry.name)))
+            place = Place(info.name, info.use)
+            found += [(place, left)]
             await pause(self._clock, 0)
         # Twice in a row: what its owner moves while the folders are read is in none of them for once.
         missing = frozenset(name for name in known if name not in seen)
         gone, self._missing[mailbox.id] = missing & self._missing.pop(mailbox.id, frozenset()), missing
         if gone:
             await self.ledger.forget(mailbox.id, gone)
-        found.sort(key=lambda each: -each[1][0].date)
-        return found
+        self._last[mailbox.id] = last = self._last.get(mailbox.id, set()) & seen
+        late = last | {name for name, filed in known.items() if filed.standing is Standing.GOING}
+        smooth = [(place, [entry for entry in left if entry.name not in late]) for place, left in found]
+        smooth.sort(key=lambda each: -each[1][0].date if each[1] else 0.0)
+        rough = [(place, [entry for entry in left if entry.name in late]) for place, left in found]
+        return [(place, entry) for place, left in (*smooth, *rough) for entry in left]
 
     def _goes(self, entry: Entry, known: Filed | None) -> bool:
         return "\\Deleted" not in entry.flags and (known is None or known.standing is Standing.GOING)
 
-    async def _folders(self, at: AtPrimary, mailbox: Mailbox, todo: list[tuple[Place, list[Entry]]]) -> None:
+    async def _slice(self, mailbox: Mailbox, some: Sequence[tuple[Place, Entry]], at: AtPrimary) -> bool:
+        """Some messages; false: the primary takes none of them now."""
         tree = self._house.portal.tree(mailbox.id)
-        for place, entries in todo:
-            folder = await tree.open(place.name)
-            for entry in entries:
-                if not self._running or self._emergency(mailbox.domain):
-                    return
+        last = self._last.setdefault(mailbox.id, set())
+        refused = 0
+        for place, entry in some:
+            if not self._running or self._emergency(mailbox.domain):
+                return False
+            began = self._clock.seconds()
+            try:
+                folder = await tree.open(place.name)
                 # As it stands now: its owner may have read, moved or removed it since.
                 current = await folder.entries([entry.uid])
                 if not current or "\\Deleted" in current[0].flags:
                     continue
-                began = self._clock.seconds()
-                try:
-                    body: IBody = await folder.body(entry.uid)
-                    letter = await letter_of(current[0], body.size, body.chunks)
-                except FolderError:
-                    continue  # gone on this very moment
+                last.add(entry.name)
+                body: IBody = await folder.body(entry.uid)
+                letter = await letter_of(current[0], body.size, body.chunks)
+            except FolderError as error:
+                if error.code not in GONE:
+                    self._told(mailbox, f"{entry.name} in {place.name} cannot be read: {error.text}", True)
+                continue
+            try:
                 filed = await self._filer.file(at, mailbox, place, letter)
-                if filed.standing is Standing.STUCK:
-                    self._stuck(mailbox, filed)
-                took = self._clock.seconds() - began
-                await pause(self._clock, took if took > SLOW_SECONDS else 0)
-        self._told(mailbox, "", False)
+            except Later as later:
+                self._told(mailbox, later.text, later.full)
+                refused += 1
+                continue
+            last.discard(entry.name)
+            if filed.standing is Standing.STUCK:
+                self._stuck(mailbox, filed)
+            took = self._clock.seconds() - began
+            await pause(self._clock, took if took > SLOW_SECONDS else 0)
+        return refused < len(some)
 
     # -- INBOX
 
-    async def take(self, copy: Portal, size: int, chunks: Callable[[], AsyncIterator[bytes]]) -> Filed | None:
-        """A claimed copy of INBOX, if it goes by IMAP: what the ledger says of it then. None: it goes by SMTP. Raises Later: it waits; Broken, with
-        ``certain`` false if the primary may have it."""
+    async def take(
+        self,
+        copy: Portal,
+        size: int,
+        chunks: Callable[[], AsyncIterator[bytes]],
+        *,
+        untouched: bool = False,
+        trial: bool = False,
+    ) -> Filed | None:
+        """A claimed copy of INBOX, if it goes by IMAP: what the ledger says of it then. None: it goes by SMTP; so does, whatever was done with it, what counts as ``untouched``, and on ``trial`` all
+        of which the ledger knows nothing. Raises Later: it waits; Broken, with ``certain`` false if the primary may have it."""
         mailbox = self._house.directory.mailbox_by_id(copy.mailbox)
         way = self.ways.way(mailbox) if mailbox is not None else None
         if mailbox is None or way is None:
@@ -247,9 +284,11 @@ class Filing:
         if entry is None:
             return None
         known = await self.ledger.one(mailbox.id, entry.name)
+        if known is not None and trial:
+            raise Later("whether the primary takes mail cannot be tried with this one")
         if known is not None and known.standing is Standing.HOME:
             return known  # it was in a folder, and went home from there
-        if known is None and not marked(entry):
+        if known is None and (untouched or trial or not marked(entry)):
             return None
         letter = await letter_of(entry, size, chunks)
         try:
@@ -265,6 +304,9 @@ class Filing:
         except Refused as refused:
             self._wait_for(mailbox, str(refused), True)
             return None
+        except Later as later:
+            self._told(mailbox, later.text, later.full)
+            raise
         self._since.pop(mailbox.domain, None)
         return filed if filed.standing is Standing.HOME else None
 

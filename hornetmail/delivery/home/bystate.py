@@ -21,12 +21,15 @@ class ByState:
         self._primary = primary
         self._filing = filing
 
-    async def hand_over(self, domain: str, load: Load, copy: Portal, said: dict[int, Verdict]) -> None:
-        """One claimed copy, of one row. ``said`` as in ICourier."""
+    async def hand_over(
+        self, domain: str, load: Load, copy: Portal, said: dict[int, Verdict], *, doubtful: bool = False, trial: bool = False
+    ) -> None:
+        """One claimed copy, of one row. ``said`` as in ICourier. ``doubtful``: the primary may have it by SMTP: it goes the same way again, byte for byte, for what the primary does about
+        duplicates (rule 1). ``trial``: whether the primary takes mail by SMTP is the question."""
         (row,) = load.rows
         if self._filing is not None:
             try:
-                filed = await self._filing.take(copy, load.size, load.chunks)
+                filed = await self._filing.take(copy, load.size, load.chunks, untouched=doubtful, trial=trial)
             except Later as later:
                 said[row] = Verdict(Outcome.DEFERRED, Reply(451, "4.3.0", f"by IMAP: {later.text}"), PRIMARY, Stage.LOCAL)
                 return

@@ -15,7 +15,7 @@ from twisted.logger import Logger
 
 from hornetmail.core.delivery.queued import Message, Portal, Row, RowState, Settled
 from hornetmail.core.delivery.route import PRIMARY
-from hornetmail.core.delivery.turn import counted
+from hornetmail.core.delivery.turn import counted, is_uncertain
 from hornetmail.core.events import Alarm, WentHome
 from hornetmail.core.failover import outage
 from hornetmail.core.failover.verdict import Outcome, Stage, Verdict
@@ -103,7 +103,7 @@ class HandOver:
         recipient = self._recipient(message, row, copy, found[0])
         said: dict[int, Verdict] = {}
         try:
-            await self._offer(message, row, recipient, *found, said)
+            await self._offer(message, row, recipient, *found, said, trial=trial)
         except CancelledError:
             if row.id in said:
                 self._conclude(row, copy, recipient, said[row.id], sweeping=sweeping)
@@ -146,7 +146,15 @@ class HandOver:
         return Verdict(Outcome.DEFERRED, Reply(451, "4.3.0", "trouble of our own"), PRIMARY, Stage.LOCAL)
 
     async def _offer(
-        self, message: Message, row: Row, recipient: Recipient, envelope: Envelope, body: IBody, said: dict[int, Verdict]
+        self,
+        message: Message,
+        row: Row,
+        recipient: Recipient,
+        envelope: Envelope,
+        body: IBody,
+        said: dict[int, Verdict],
+        *,
+        trial: bool,
     ) -> None:
         """``said``: the row's verdict, once it is known, whatever happens after that."""
         load = Load(
@@ -160,7 +168,7 @@ class HandOver:
             message.envelope.envid,
         )
         assert row.portal is not None
-        await self._way.hand_over(domain_of(row.address), load, row.portal, said)
+        await self._way.hand_over(domain_of(row.address), load, row.portal, said, doubtful=is_uncertain(row), trial=trial)
         said[row.id] = await self._evidence.weigh(recipient.address, message, said[row.id])
 
     def _recipient(self, message: Message, row: Row, copy: Portal, envelope: Envelope) -> Recipient:
