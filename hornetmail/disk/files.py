@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,6 +16,10 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _NO_SYNC = frozenset({errno.EINVAL, errno.EOPNOTSUPP})
 _VECTORS = 1024
 """As many pieces as one system call takes (Linux: UIO_MAXIOV)."""
+
+
+UNFINISHED = re.compile(r"\..+\.\d+\.[0-9a-f]{8}\.tmp")
+"""Names of files that ``write_durably`` has not yet put in place, or never will."""
 
 
 class DiskFull(OSError):

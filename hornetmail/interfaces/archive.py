@@ -18,7 +18,7 @@ class IArchive(Interface):
         """Durable in the staging pack on return, once for a row ID. Raises DiskFull or ArchiveError: try again later."""
 
     async def search(scope: Scope, query: str, *, limit: int = 50, after: str = "") -> Page:
-        """Newest first. Words, "phrases", and from: to: subject: before: after: has:attachment size> id: terms.
+        """Newest first; the language is ``docs/search.rst``.
         Hits are counted exactly up to 10,000. Raises QueryError."""
 
     async def mail(scope: Scope, identifier: int) -> ArchivedMail:

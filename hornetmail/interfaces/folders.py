@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from zope.interface import Attribute, Interface
@@ -69,6 +69,13 @@ class IFolder(Interface):
     async def fields(uids: Sequence[int]) -> dict[int, tuple[int, bytes]]:
         """In the same way the fields of the header that mail programs ask for (``wire.imap.ready.FIELDS``): which there are, below 0 where they are to be taken
         from ``headers``, and their text."""
+
+    async def sifted(uids: Sequence[int], judge: Callable[[int, bytes, bytes], bool]) -> dict[int, bool]:
+        """What ``judge`` says of the texts that ``keep_texts`` left here (UID, header and body), by UID, some that were not asked for included; of others
+        nothing. It is called in a thread. ``uids`` are sorted."""
+
+    async def keep_texts(found: Sequence[tuple[int, bytes, bytes]]) -> None:
+        """UIDs, headers and bodies as a search compares them, so that the next one need not read and decode the messages; a folder need not keep them."""
 
     async def pieces(wanted: Sequence[tuple[int, int, int]]) -> Sequence[bytes | None]:
         """UID, first byte and length of each: pieces of texts as served, in one go, None where the message has gone. Whoever asks holds them: about

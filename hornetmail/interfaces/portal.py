@@ -22,6 +22,9 @@ class IPortal(Interface):
     async def quota_told(mailbox: int, since: float) -> None:
         """Its owner knows of ``QuotaNear``; nothing is said again until it has held less."""
 
+    async def room(mailbox: int, size: int) -> bool:
+        """Whether ``deliver`` would take so many bytes now. Always where a primary is the domain's mail server. Raises FolderError, OSError, DatabaseError."""
+
     async def deliver(mailbox: int, message: Message, row: Row, body: IBody, *, uncertain: bool = False) -> Portal:
         """Into INBOX; FolderError OVERQUOTA if the mailbox is full and the portal is its domain's mail server, with the envelope in its first lines (rule 9); the file's name holds the row's ID, so twice is once."""
 

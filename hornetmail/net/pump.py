@@ -424,6 +424,8 @@ class Pump(TwistedProtocol):
                 self._say(out)
 
     def _say(self, out: Out) -> None:
+        if self._state in _ENDED:
+            return  # whoever closed has had the last word
         data = self.engine.send(out)
         if data:
             self._out.append(data)

@@ -17,6 +17,7 @@ from zope.interface import implementer
 from hornetmail.core.delivery.queued import Message, Portal, Row
 from hornetmail.core.folder import Entry, FolderError
 from hornetmail.core.mail.envelope import Envelope
+from hornetmail.core.served import Quota
 from hornetmail.db.engines import DatabaseError
 from hornetmail.db.pool import Database
 from hornetmail.disk.anchor import Anchor, DiskAway
@@ -31,6 +32,7 @@ from hornetmail.portal.box.box import Arrival, Box
 from hornetmail.portal.box.deposit import Inflow
 from hornetmail.portal.box.folder import DELETED, Folder, Tree
 from hornetmail.portal.box.landing import land
+from hornetmail.portal.box.survey import survey
 from hornetmail.portal.maildir import envelope, naming
 from hornetmail.portal.maildir.files import Maildir
 from hornetmail.portal.maildir.ground import Ground, shielded
@@ -98,7 +100,8 @@ class PortalStore:
             self.log.warn("the machine went down under the portal: every folder skips {count} UIDs", count=index.SKIPPED_UIDS)
 
     async def _recognise(self) -> None:
-        """The directory is the one that the index knows. A new index believes what is there."""
+        """The directory is the one that the index knows. A new index believes what is there. One that knows an earlier start than the last is an older copy, or
+        lost its last moments: it may give UIDs to other messages than it did then, so clients have to forget what they know."""
         ground = self._ground
         tokens = await ground.thread(self.anchor.tokens)
         known = await ground.database.read(index.token)
@@ -109,6 +112,11 @@ class PortalStore:
             raise FileNotFoundError(
                 f"the portal's directory {self._root} is {what}, and its database knows it: is the disk not mounted, or another one?{kept} If the"
                 " mail is lost, remove portal.db to begin with an empty portal"
+            )
+        if known and known != tokens[0]:
+            count = await ground.database.run(index.renumber, int(ground.now()))
+            self.log.warn(
+                "portal.db is older than {path}: all {count} folders have new UIDVALIDITYs", path=str(self._root), count=count
             )
         await ground.database.run(index.set_token, await ground.thread(self.anchor.renew))
 
@@ -191,6 +199,17 @@ class PortalStore:
         former = await self._ground.database.read(index.received, row.id, mailbox)
         return Portal(mailbox, former) if former else None
 
+    async def room(self, mailbox: int, size: int) -> bool:
+        """See IPortal. A mailbox without a quota is not opened for it."""
+        quota = self._bound(mailbox)
+        return not (quota.size or quota.messages) or not (await self._box(mailbox)).usage.would_fill(quota, 1, size)
+
+    def _bound(self, mailbox: int) -> Quota:
+        """What binds mail for it: nothing where its domain has a primary."""
+        owner = self._directory.mailbox_by_id(mailbox)
+        domain = self._directory.domain(owner.domain) if owner is not None else None
+        return Quota() if owner is None or domain is None or domain.primaries else owner.quota(domain)
+
     async def deliver(self, mailbox: int, message: Message, row: Row, body: IBody, *, uncertain: bool = False) -> Portal:
         """See IPortal. Durable on return. Raises DiskFull, OSError, DatabaseError, FolderError: nothing was delivered, try again."""
         return await shielded(self._deliver(mailbox, message, row, body, uncertain))
@@ -203,8 +222,7 @@ class PortalStore:
         owner = self._directory.mailbox_by_id(mailbox)
         lines = envelope.write(message, row, owner.address if owner is not None else row.address, uncertain=uncertain)
         size = len(message.trace) + message.size
-        domain = self._directory.domain(owner.domain) if owner is not None else None
-        bound = domain is not None and not domain.primaries
+        bound = self._bound(mailbox) != Quota()
         if bound:
             box.usage.admit(1, size)
         base = naming.delivered_base(message.arrived, row.id, row.number, self._ground.host, len(lines) + size, len(lines))
@@ -405,6 +423,8 @@ class PortalStore:
         if await self._is_away():
             return
         for box in list(self._boxes.values()):
+            if any(box.snapshot_in_memory(name) is not None for name in box.rows):
+                await shielded(survey(box))
             for name in list(box.rows):
                 snapshot = box.snapshot_in_memory(name)
                 if snapshot is not None:

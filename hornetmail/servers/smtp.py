@@ -11,24 +11,26 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import msgspec
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from hornetmail.access.login import AccessRefused
+from hornetmail.core.delivery import full
 from hornetmail.core.events import Alarm, MessageAccepted
 from hornetmail.core.mail.address import domain_of, key_of
 from hornetmail.core.mail.dates import rfc5322_date
 from hornetmail.core.mail.envelope import Direction, Door, Origin, Recipient
 from hornetmail.core.mail.received import Hop, received
 from hornetmail.core.mail.reply import Reply
-from hornetmail.core.served import Domain, Person
+from hornetmail.core.served import Domain, OverQuota, Person
 from hornetmail.interfaces.access import IAccess
 from hornetmail.interfaces.bus import IBus
 from hornetmail.interfaces.directory import IDirectory
 from hornetmail.interfaces.meters import IMeters
+from hornetmail.interfaces.portal import IPortal
 from hornetmail.interfaces.queue import IQueue
 from hornetmail.interfaces.recipients import IRecipients
 from hornetmail.net.pump import Answer, Result, Session, Wire
@@ -70,6 +72,7 @@ class Services(msgspec.Struct, frozen=True):
     directory: IDirectory
     access: IAccess
     recipients: IRecipients
+    portal: IPortal
     relay: RelayNetworks
     guesses: Guesses
     bus: IBus
@@ -293,7 +296,26 @@ class SMTPSession(Session):
         if not reply.completed:
             self._services.meters.count("smtp_refused", door=self._policy.door.value, stage="rcpt")
             return await self._braked(Refuse(reply)) if reply.permanent else Refuse(reply)
+        if not domain.primaries and await self._full(transaction, recipient, domain):
+            self._services.meters.count("smtp_refused", door=self._policy.door.value, stage="rcpt")
+            return Refuse(full.reply(domain.over_quota))
         return self._take(transaction, recipient, domain)
+
+    async def _full(self, transaction: Transaction, recipient: Recipient, domain: Domain) -> bool:
+        """Whether the mailbox has no room for a message as large as its sender says, if that is to be said before it comes: people's mail programs would not
+        try again later, the queue does. If it cannot be found out, the message is taken; it is measured once more when it is delivered."""
+        if self._policy.door is Door.SUBMISSION and domain.over_quota is OverQuota.DEFER:
+            return False
+        mailbox = self._services.directory.mailbox(recipient.address)
+        if mailbox is None:
+            return False
+        try:
+            return not await self._services.portal.room(mailbox.id, max(transaction.mail.size, 1))
+        except CancelledError:
+            raise
+        except Exception:  # noqa: BLE001
+            self.log.failure("it could not be found out whether the mailbox of {address} is full", address=recipient.address)
+            return False
 
     # ---- guesses
 

@@ -33,18 +33,25 @@ class Copy(msgspec.Struct):
 
 @implementer(IPortal)
 class MemoryPortal:
-    """``fail`` makes deliveries raise. ``locks`` are POP sessions. ``stall``: begin_drain waits for it."""
+    """``fail`` makes deliveries raise. ``free``: bytes that mail may have at most. ``locks`` are POP sessions. ``stall``: begin_drain waits for it."""
 
     def __init__(self) -> None:
         self.copies: dict[str, Copy] = {}
         self.locks: dict[int, str] = {}
         self.quotas_told: list[tuple[int, float]] = []
         self.fail: Exception | None = None
+        self.free = 1 << 40
         self.stall: Deferred[None] | None = None
 
     def tree(self, mailbox: int) -> Any:
         """Not here."""
         raise NotImplementedError
+
+    async def room(self, mailbox: int, size: int) -> bool:
+        """See IPortal."""
+        if self.fail is not None:
+            raise self.fail
+        return size <= self.free
 
     async def deliver(self, mailbox: int, message: Message, row: Row, body: Any, *, uncertain: bool = False) -> Portal:
         """See IPortal."""

@@ -106,6 +106,7 @@ class MemoryFolder:
 
     def __init__(self, tree: MemoryTree, info: FolderInfo) -> None:
         self.info = info
+        self.kept_texts: dict[int, tuple[bytes, bytes]] = {}
         self.inuse: set[int] = set()
         self.messages: dict[int, _Kept] = {}
         self.uidnext = 1
@@ -212,6 +213,16 @@ class MemoryFolder:
                 kept.ready = TOO_LARGE if outweighs(tree, 1000) else ready(tree, kept.data[: tree.body])
             found[uid] = kept.ready
         return found
+
+    async def sifted(self, uids: Sequence[int], judge: Callable[[int, bytes, bytes], bool]) -> dict[int, bool]:
+        """Of what was kept."""
+        await self._tree.hop()
+        return {uid: judge(uid, *self.kept_texts[uid]) for uid in uids if uid in self.kept_texts}
+
+    async def keep_texts(self, found: Sequence[tuple[int, bytes, bytes]]) -> None:
+        """Kept."""
+        await self._tree.hop()
+        self.kept_texts.update((uid, (headers, body)) for uid, headers, body in found)
 
     async def pieces(self, wanted: Sequence[tuple[int, int, int]]) -> Sequence[bytes | None]:
         """Pieces."""

@@ -83,7 +83,7 @@ class Care(ArchiveCase):
             await self.care._move
 
     async def test_from_the_first_to_the_second(self) -> None:
-        """Catches new mail that goes on to the medium before, old mail that is sought on the new one, and a choice that a restart forgets."""
+        """A12, A13: catches new mail that goes on to the medium before, old mail that is sought on the new one, and a choice that a restart forgets."""
         archive = await self.open()
         await self.sealed(archive, "first")
         number = await self.care.add("directory", str(self.top / "m2"), {}, "", "disk two")

@@ -7,12 +7,14 @@ import contextlib
 import random
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hornetmail.archive.archive import Archive
+from hornetmail.archive.media.medium import MediumAway
 from hornetmail.archive.media.roster import Media
 from hornetmail.archive.store.packs import open_pack
 from hornetmail.archive.store.parts import MIN_PART, split
@@ -181,6 +183,32 @@ class Sharing(ArchiveCase):
         await self.started(again)
         await again.rebuild()
         assert await self.readable(again) == {"two", "three"}
+
+    async def test_a_medium_that_hangs_is_asked_once(self) -> None:
+        """Catches indexing that waits for a medium which does not answer once for each attachment that new mail shares; that mail needs it no more."""
+        archive = await self.fresh()
+        others = [base64_lines(random.Random(n).randbytes(50_000)) for n in range(4)]
+        for n, other in enumerate(others):
+            await self.put(archive, with_attachment(f"old{n}", other))
+        await archive.flush(seal=True)
+        medium, asked = archive.media.active, []
+        get = medium.get
+
+        def hangs(name: str, *more: Any) -> bytes:
+            asked.append(name)
+            raise MediumAway("no answer in time")
+
+        self.patch(medium, "get", hangs)
+        for n, other in enumerate(others):
+            await self.put(archive, with_attachment(f"new{n}", other))
+        await archive.flush()
+        assert len(asked) == 1
+        self.patch(medium, "get", get)
+        await archive.flush(seal=True)
+        self.packs()[0].unlink()
+        for n, other in enumerate(others):
+            hit = await self.only(archive, f"new{n}")
+            assert await archive.read(AUDITOR, hit.id) == with_attachment(f"new{n}", other)
 
     async def test_only_parts_on_the_active_medium_are_shared(self) -> None:
         """Rule 21: catches mail on one medium that goes when another is lost."""

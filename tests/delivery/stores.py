@@ -75,7 +75,7 @@ class StoresCase(WorldCase):
 
     async def wait(self, true: Any, what: str) -> None:
         """``until`` for coroutines."""
-        give_up = reactor.seconds() + 15
+        give_up = reactor.seconds() + 60
         while not await true():
             assert reactor.seconds() < give_up, f"never: {what}; {[r for _, r in await self.queue.rows(envelopes=False)]}"
             waited: Deferred[None] = Deferred()

@@ -511,7 +511,9 @@ class Primary:
         self.dot = False
         self.loads: list[Load] = []
 
-    async def hand_over(self, domain: str, load: Load, verdicts: dict[int, Verdict]) -> None:
+    async def hand_over(
+        self, domain: str, load: Load, copy: Portal, verdicts: dict[int, Verdict], *, doubtful: bool = False, trial: bool = False
+    ) -> None:
         self.loads.append(load)
         if self.dot:
             await self.case.unrecorded.before_dot(self, load.rows)
@@ -589,19 +591,20 @@ class HandedOver(HomeCase):
         row = self.copy()
         unheard = verdict(Outcome.UNCERTAIN, Stage.DOT, 421)
         self.primary.says = unheard
-        for _ in range(4):
-            assert self.handed(row)[0] is Result.UNAVAILABLE
+        for count in range(4):
+            result, one = self.handed(row, unheard=count)
+            assert (result, one.unheard) == (Result.UNAVAILABLE, count + 1)
         self.primary.says = verdict(Outcome.DEFERRED, Stage.CONNECT, 451)
-        for _ in range(3):
-            self.handed(row)
+        self.handed(row, unheard=4)
+        assert self.queue.held[row.id].unheard == 4
         self.primary.says = unheard
-        result, one = self.handed(row)
-        assert (result, one.state) == (Result.STUCK, RowState.STUCK)
+        result, one = self.handed(row, unheard=4)
+        assert (result, one.state, one.unheard) == (Result.STUCK, RowState.STUCK, 5)
         assert one.reason.startswith("the primary may have it, 5 times by now, but never says so: 421")
         self.primary.says = verdict(Outcome.FAILED, Stage.RCPT, 550, False)
-        assert self.handed(row)[1].reason.startswith("the primary refused it")
+        assert self.handed(row, unheard=5)[1].reason.startswith("the primary refused it")
         self.primary.says = unheard
-        assert self.handed(row)[0] is Result.UNAVAILABLE, "it is counted anew"
+        assert self.handed(row, unheard=5)[0] is Result.STUCK, "what it may have it has, whatever it said since"
 
     def test_trouble_of_our_own(self) -> None:
         """Would catch a fault of ours that is held against the primary, or after which a copy that may be there goes as certain."""

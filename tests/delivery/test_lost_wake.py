@@ -14,7 +14,7 @@ from tests.spool.test_queue import Base, never
 
 
 class LostWake(Base):
-    timeout = 60
+    timeout = 240
 
     async def test_ends_while_it_claims(self) -> None:
         """Two of five go to a destination that may have two. The first ends, the lane claims the third, for which there is room, and while that is being

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -48,7 +48,16 @@ class ManyRows:
         return Backlog(self.count, self.count, self.count)
 
     async def rows(
-        self, *, domain: str, kinds: Collection[RowKind], states: Collection[RowState], limit: int, after: int, envelopes: bool
+        self,
+        *,
+        domain: str,
+        states: Collection[RowState],
+        kinds: Collection[RowKind],
+        message: int,
+        mailbox: int,
+        limit: int,
+        after: int,
+        envelopes: bool,
     ) -> Sequence[tuple[Message, Row]]:
         assert not envelopes
         self.pages += 1

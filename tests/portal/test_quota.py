@@ -145,3 +145,20 @@ class Quotas(TestCase):
         await self.refused(self.delivered(3))
         boxes[1] = msgspec.structs.replace(boxes[1], quota_messages=0)
         await self.delivered(*range(3, 13))
+
+    async def test_room(self) -> None:
+        """Would catch a mailbox that is called full where a primary is the mail server, or has no quota, and one that is not although delivery would refuse."""
+        await self.delivered(*range(1, 10))
+        portal = self.ground.portal
+        assert await portal.room(1, 1)
+        await self.delivered(10)
+        assert not await portal.room(1, 1)
+        await self.refused(self.delivered(11))
+        self.limit(0, 0)
+        assert await portal.room(1, 1 << 40)
+        self.limit(1, 0, Host("primary.test"))
+        assert await portal.room(1, 1 << 40)
+        self.limit(10_000)
+        assert not await portal.room(1, 10_000)
+        assert await portal.room(1, 100)
+        assert await portal.room(99, 1 << 40), "nobody's"

@@ -14,7 +14,7 @@ from hornetmail.access.scram import derive
 from hornetmail.core.delivery.queued import Message, Row, RowKind, RowState
 from hornetmail.core.mail.envelope import Direction, Envelope, Origin
 from hornetmail.core.mail.reply import Reply
-from hornetmail.core.served import Domain, Mailbox, Person
+from hornetmail.core.served import Domain, Mailbox, OverQuota, Person
 from hornetmail.interfaces.access import IAccess
 from hornetmail.interfaces.body import IDeposit
 from hornetmail.interfaces.bus import IBus
@@ -27,6 +27,7 @@ from hornetmail.servers.guessing import Guesses
 from hornetmail.servers.relay import RelayNetworks
 from hornetmail.servers.smtp import Services, SMTPSession
 from hornetmail.servers.smtp_policy import SMTPPolicy
+from hornetmail.testing.destinations import MemoryPortal
 from hornetmail.wire.sasl import ScramKeys
 from hornetmail.wire.smtp.server import ServerEngine
 
@@ -129,7 +130,8 @@ class FakeDirectory:
         return list(self._domains.values())
 
     def mailbox(self, address: str) -> Mailbox | None:
-        return None
+        local, _, domain = address.partition("@")
+        return Mailbox(1, address, domain) if local == "small" else None
 
 
 @implementer(IAccess)
@@ -203,6 +205,7 @@ DOMAINS = [
     Domain("sister.test", archive=False),
     Domain("other.test", tenant=2),
     Domain("closed.test", active=False),
+    Domain("strict.test", over_quota=OverQuota.REFUSE),
 ]
 
 
@@ -213,6 +216,7 @@ class World:
         self.queue = FakeQueue()
         self.bus = FakeBus()
         self.recipients = FakeRecipients()
+        self.portal = MemoryPortal()
         self.access = FakeAccess()
         self.clock = clock
         self.policy = policy
@@ -222,6 +226,7 @@ class World:
             directory,  # type: ignore[arg-type]
             self.access,  # type: ignore[arg-type]
             self.recipients,
+            self.portal,
             RelayNetworks(directory),  # type: ignore[arg-type]
             Guesses(clock),
             self.bus,

@@ -333,3 +333,28 @@ def test_a_session_holds_no_cycle() -> None:
         assert gone() is None
     finally:
         gc.enable()
+
+
+def test_a_full_mailbox_is_told_before_the_text(quiet: list[Any]) -> None:
+    """Would catch a whole message taken for a mailbox that has no room for it, where the portal is the mail server: its sender then learns of it by a bounce; a
+    mail program told to come again later, which it does not; and mail refused because the portal is away."""
+    client = mx()
+    client.world.portal.free = 1000
+    client.say(b"EHLO pc\r\nMAIL FROM:<a@far.test> SIZE=1001\r\n")
+    assert client.say(b"RCPT TO:<small@example.test>\r\n") == ["452 4.2.2 the mailbox is full"]
+    assert client.say(b"RCPT TO:<small@strict.test>\r\n") == ["552 5.2.2 the mailbox is full"]
+    assert client.say(b"RCPT TO:<alice@strict.test>\r\n") == ["250 2.1.5 recipient ok"]
+    client.say(b"RSET\r\nMAIL FROM:<a@far.test> SIZE=1000\r\n")
+    assert client.say(b"RCPT TO:<small@strict.test>\r\n") == ["250 2.1.5 recipient ok"]
+    client.say(b"RSET\r\nMAIL FROM:<a@far.test>\r\n")
+    assert client.say(b"RCPT TO:<small@strict.test>\r\n") == ["250 2.1.5 recipient ok"]
+    client.world.portal.free = 0
+    assert client.say(b"RCPT TO:<small@strict.test>\r\n") == ["552 5.2.2 the mailbox is full"]
+    client.world.portal.fail = OSError("the disk is away")
+    assert client.say(b"RCPT TO:<small@strict.test>\r\n") == ["250 2.1.5 recipient ok"]
+    assert len(quiet) == 1
+    client = Client(smtp_policy.submission(HOST, plaintext=True))
+    client.world.portal.free = 0
+    client.say(b"EHLO pc\r\nAUTH PLAIN AGFsaWNlQGV4YW1wbGUudGVzdABzZWNyZXQ=\r\nMAIL FROM:<alice@example.test>\r\n")
+    assert client.say(b"RCPT TO:<small@example.test>\r\n") == ["250 2.1.5 recipient ok"]
+    assert client.say(b"RCPT TO:<small@strict.test>\r\n") == ["552 5.2.2 the mailbox is full"]

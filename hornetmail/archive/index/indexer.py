@@ -10,7 +10,7 @@ from twisted.logger import Logger
 
 from hornetmail.archive.index.mails import Prepared, Stored, known_records
 from hornetmail.archive.index.poison import store_each, text_of
-from hornetmail.archive.media.medium import MediumError
+from hornetmail.archive.media.medium import MediumAway, MediumError
 from hornetmail.archive.store.holdings import Holdings
 from hornetmail.archive.store.parts import PartKey, PartPlace, digest_of, split, store_parts
 from hornetmail.archive.store.records import Kind, Outcome, RecordBroken
@@ -57,6 +57,7 @@ class Indexer:
         self._waiting: list[Deferred[None]] = []
         self._aside: list[Staged] = []
         self._sound: set[bytes] = set()
+        self._away_until = 0.0
 
     def wake(self) -> None:
         """Something was staged."""
@@ -202,8 +203,13 @@ class Indexer:
                 if not record or record in self._staging.parts or record in self._sound or record in lost:
                     continue
                 try:
+                    if self._reactor.seconds() < self._away_until:
+                        raise MediumAway("the medium did not answer a moment ago")
                     self._shelf.part(record)
                 except (ArchiveError, BadRecord) as error:
+                    if isinstance(error, MediumAway) and self._away_until <= self._reactor.seconds():
+                        # One that hangs is asked once, and not for each part.
+                        self._away_until = self._reactor.seconds() + RETRY
                     self.log.warn("part {record} is archived anew: {error}", record=record.hex(), error=error)
                     digest = digest_of(self._holdings.keys.current().lookup_key(), piece.data)
                     lost[record] = (entry.tenant, record, PartKey(entry.tenant, meta.month, digest), piece.data)

@@ -8,7 +8,7 @@ import msgspec
 
 from hornetmail.archive.index.leaves import leaf_went
 from hornetmail.archive.index.rules import kept_of, rules_of
-from hornetmail.archive.index.schema import Arrival, People, people_decoder, put_text, table_of
+from hornetmail.archive.index.schema import Arrival, Marks, People, people_decoder, put_text, table_of
 from hornetmail.archive.index.uses import GONE, use_parts
 from hornetmail.archive.store.records import MailMeta, Outcome
 from hornetmail.core.archive.retention import goes_at
@@ -156,7 +156,7 @@ def _insert(cursor: Cursor, one: Prepared) -> Stored:
     )
     use_parts(cursor, one.tenant, place, _parts_of(meta))
     _arrive(cursor, one, place, Outcome.STORED)
-    put_text(cursor, meta.month, place, one.tenant, text, people, meta.direction, spam=meta.spam)
+    put_text(cursor, meta.month, place, text, people, Marks(one.tenant, meta.direction, meta.size, meta.spam))
     return Stored(one.record, Outcome.STORED, meta.month, meta.size)
 
 
@@ -182,7 +182,7 @@ def _unite(cursor: Cursor, one: Prepared, place: int, month: int, people: bytes,
         (msgspec.msgpack.encode(new), _goes_at(cursor, one, new, bool(spam), base, kept), base, spam, place),
     )
     cursor.execute(f"DELETE FROM {table_of(month)} WHERE rowid = ?", (place,))
-    put_text(cursor, month, place, one.tenant, one.text, new, meta.direction, spam=bool(spam))
+    put_text(cursor, month, place, one.text, new, Marks(one.tenant, meta.direction, meta.size, bool(spam)))
 
 
 def _goes_at(cursor: Cursor, one: Prepared, people: People, spam: bool, base: float, kept: float = 0.0) -> float:

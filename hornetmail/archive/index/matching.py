@@ -24,7 +24,7 @@ def matching(cursor: Cursor, tenant: int, hold: Hold) -> list[bytes]:
         found += (
             record
             for (record,) in cursor.execute(
-                f"SELECT record FROM mail WHERE place IN (SELECT rowid FROM {table} WHERE {table} MATCH ?{conditions}) AND NOT EXISTS"
+                f"SELECT record FROM mail WHERE place IN (SELECT rowid FROM {table} WHERE {table} MATCH ?{conditions.format(table=table)}) AND NOT EXISTS"
                 " (SELECT 1 FROM held h JOIN hold ON hold.tenant = h.tenant AND hold.name = h.name WHERE h.record = mail.record AND h.tenant = ?"
                 " AND h.name = ? AND h.at > h.released AND h.at > hold.released)",
                 (wanted, *values, tenant, hold.name),

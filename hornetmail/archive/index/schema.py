@@ -398,32 +398,48 @@ def direction_token(direction: str) -> str:
     return f"di{direction}"
 
 
+SIZES = 40
+"""Powers of two of sizes that are told apart; mail is smaller."""
+
+
+def size_token(size: int) -> str:
+    """Stands for a size, to the power of two below."""
+    return f"sz{min(size.bit_length(), SIZES)}"
+
+
 def type_token(kind: str) -> str:
     """Stands for a file whose name ends so."""
     return f"ft{kind}"
 
 
-def rights_of(tenant: int, text: MailText, people: People, direction: str, *, spam: bool) -> str:
+class Marks(msgspec.Struct, frozen=True, gc=False):
+    """What a search asks of a mail besides its words and people."""
+
+    tenant: int
+    direction: str
+    size: int
+    spam: bool
+
+
+def rights_of(text: MailText, people: People, marks: Marks) -> str:
     """The ``rights`` column of a mail."""
-    tokens = [ANY, right_token("t", str(tenant)), direction_token(direction)]
+    tokens = [ANY, right_token("t", str(marks.tenant)), direction_token(marks.direction), size_token(marks.size)]
     tokens += sorted(right_token("s", k) for k in people.senders())
     tokens += sorted(right_token("r", k) for k in people.receivers())
     tokens += sorted(right_token("o", k) for k in people.owners())
     tokens += sorted({type_token(kind) for name in text.files if (kind := extension(name)).isalnum() and len(kind) <= 20})
     if text.files:
         tokens.append(ATTACHMENT)
-    if spam:
+    if marks.spam:
         tokens.append(SPAM)
     return " ".join(tokens)
 
 
-def put_text(
-    cursor: Cursor, month: int, place: int, tenant: int, text: MailText, people: People, direction: str, *, spam: bool
-) -> None:
+def put_text(cursor: Cursor, month: int, place: int, text: MailText, people: People, marks: Marks) -> None:
     """Put a mail's full text into its month's table, which is made if need be."""
     form = make_month(cursor, month)
     names = FORMS[form]
-    values = _columns(tenant, text, people, direction, spam=spam)
+    values = _columns(text, people, marks)
     if form == 1:
         values["body"] = " ".join((values["body"], values["attached"], values["files"], values["headers"]))
         values["recipients"] = " ; ".join((values["recipients"], values["copies"]))
@@ -433,7 +449,7 @@ def put_text(
     )
 
 
-def _columns(tenant: int, text: MailText, people: People, direction: str, *, spam: bool) -> dict[str, str]:
+def _columns(text: MailText, people: People, marks: Marks) -> dict[str, str]:
     senders = dict.fromkeys(map(str, (*([people.sender] if people.sender else ()), *text.senders)))
     senders |= dict.fromkeys(a.sender for a in people.arrivals if a.sender)
     recipients = [*map(str, people.to), *([text.overflow] if text.overflow else ())]
@@ -449,5 +465,5 @@ def _columns(tenant: int, text: MailText, people: People, direction: str, *, spa
         "headers": text.headers,
     }
     made = {name: for_index(value) for name, value in columns.items()}
-    made["rights"] = rights_of(tenant, text, people, direction, spam=spam)
+    made["rights"] = rights_of(text, people, marks)
     return made

@@ -16,12 +16,14 @@ from hornetmail.archive.index.schema import (
     ANY,
     ATTACHMENT,
     FORMS,
+    SIZES,
     SPAM,
     People,
     direction_token,
     months_of,
     people_decoder,
     right_token,
+    size_token,
     table_of,
     type_token,
 )
@@ -33,6 +35,7 @@ from hornetmail.core.served import Scope
 from hornetmail.db.engines import Cursor
 
 MAX_PAGE = 500
+_SOME = 2000
 
 MAX_COUNT = 10_000
 """Hits are counted one by one up to this; beyond it, people narrow their search rather than read."""
@@ -96,7 +99,21 @@ def expression(scope: Scope, query: Query, form: int, ways: str = "sro") -> str 
     rights = rights_expression(scope, ways)
     if rights is None:
         return None
-    return _together(scope, query.wanted, form, [rights])
+    return _together(scope, query.wanted, form, [rights, *_sizes(query, form)])
+
+
+def _sizes(query: Query, form: int) -> list[str]:
+    """Roughly, for the full text: ``conditions_of`` is exact."""
+    if form == 1:
+        return []
+    bounds = []
+    if query.larger is not None:
+        bounds.append(_any([size_token(1 << power) for power in range(min((query.larger + 1).bit_length(), SIZES) - 1, SIZES)]))
+    if query.smaller is not None:
+        bounds.append(
+            _any([size_token(1 << power) for power in range(max(1, min(query.smaller.bit_length(), SIZES)))] + [size_token(0)])
+        )
+    return bounds
 
 
 def _together(scope: Scope, nodes: Sequence[Node], form: int, needed: Sequence[str] = ()) -> str:
@@ -190,47 +207,64 @@ def _names(words: Words, key: str) -> bool:
 
 
 def search_page(cursor: Cursor, scope: Scope, query: Query, limit: int, after: str) -> Page:
-    """A page of hits, newest first. Raises QueryError."""
+    """A page of hits, newest first. Raises QueryError. Each month is asked once, and those whose newest mail is older than the page only as long as hits are
+    counted; a page behind the first costs what it holds, for ``after`` knows the count (``tests/archive/test_pages.py``)."""
     expressions = {form: expression(scope, query, form) for form in FORMS}
     if None in expressions.values():
         return Page(0, ())
     limit = max(1, min(limit, MAX_PAGE))
     conditions, values = conditions_of(cursor, query)
-    start = _cursor_of(after)
-    total = 0
+    start, total = _cursor_of(after)
+    counts = total is None
+    total = total or 0
     places: list[int] = []
-    for month, form in months_of(cursor):
-        table, wanted = table_of(month), expressions[form]
-        base = f"FROM {table} WHERE {table} MATCH ?{conditions}"
-        below = " AND rowid < ?" if start is not None else ""
-        bounds = (start,) if start is not None else ()
-        found = cursor.execute(
-            f"SELECT rowid {base}{below} ORDER BY rowid DESC LIMIT ?", (wanted, *values, *bounds, limit + 1)
-        ).fetchall()
-        places += (place for (place,) in found)
-        if start is None and len(found) <= limit:
+    if start is not None:
+        conditions += " AND rowid < ?"
+        values.append(start)
+    for newest, month, form in _by_newest(cursor):
+        counting = counts and total <= MAX_COUNT
+        if len(places) > limit and newest < places[limit] and not counting:
+            break
+        table = table_of(month)
+        cursor.execute(
+            f"SELECT rowid FROM {table} WHERE {table} MATCH ?{conditions.format(table=table)} ORDER BY rowid DESC",
+            (expressions[form], *values),
+        )
+        found = cursor.fetchmany(limit + 1)
+        places = sorted((*places, *(place for (place,) in found)), reverse=True)[: limit + 1]
+        while counting and found:
             total += len(found)
-        elif total <= MAX_COUNT:
-            counted = f"SELECT count(*) FROM (SELECT 1 {base} LIMIT ?)"
-            total += cursor.execute(counted, (wanted, *values, MAX_COUNT + 1 - total)).fetchone()[0]
-    places.sort(reverse=True)
+            found = cursor.fetchmany(_SOME) if total <= MAX_COUNT else []
     more = len(places) > limit
     page = places[:limit]
     rows = rows_at(cursor, page)
     hits = tuple(hit_of(rows[p], scope) for p in page if p in rows)
-    return Page(min(total, MAX_COUNT), hits, str(page[-1]) if more else "", exact=total <= MAX_COUNT)
+    return Page(min(total, MAX_COUNT), hits, f"{page[-1]}-{total}" if more else "", exact=total <= MAX_COUNT)
 
 
-def _cursor_of(after: str) -> int | None:
+def _by_newest(cursor: Cursor) -> list[tuple[int, int, int]]:
+    """The newest place of each month that has any mail, the month and its form, the newest first."""
+    found = []
+    for month, form in months_of(cursor):
+        newest = cursor.execute("SELECT max(place) FROM mail WHERE month = ?", (month,)).fetchone()[0]
+        if newest is not None:
+            found.append((newest, month, form))
+    return sorted(found, reverse=True)
+
+
+def _cursor_of(after: str) -> tuple[int | None, int | None]:
+    """The last place of the page before, and how many hits there are in all; None: not known."""
     if not after:
-        return None
-    if not after.isascii() or not after.isdigit() or len(after) > 19 or int(after) >= 1 << 63:
+        return None, None
+    place, _, total = after.partition("-")
+    if not all(number.isascii() and number.isdigit() and len(number) <= 19 for number in (place, total)) or int(place) >= 1 << 63:
         raise QueryError("after: not from an earlier page")
-    return int(after)
+    return int(place), int(total)
 
 
 def conditions_of(cursor: Cursor, query: Query, *, marked: bool = False) -> tuple[str, list[Any]]:
-    """Beside the full-text expression. What retention has marked to go is found no more (A57), unless ``marked``."""
+    """Beside the full-text expression, with ``{table}`` for the full text's table. What retention has marked to go is found no more (A57), unless
+    ``marked``."""
     parts: list[str] = []
     values: list[Any] = []
     if not marked and cursor.execute("SELECT 1 FROM mail WHERE marked IS NOT NULL LIMIT 1").fetchone():
@@ -247,7 +281,8 @@ def conditions_of(cursor: Cursor, query: Query, *, marked: bool = False) -> tupl
         values.append(row[0] if row else -1)
     for bound, sign in ((query.larger, ">"), (query.smaller, "<")):
         if bound is not None:
-            parts.append(f" AND +rowid IN (SELECT place FROM mail WHERE size {sign} ?)")
+            # Mail by mail, of those that the full text found; there the sizes are known to a power of two.
+            parts.append(f" AND (SELECT size FROM mail WHERE place = {{table}}.rowid) {sign} ?")
             values.append(bound)
     return "".join(parts), values
 

@@ -382,6 +382,10 @@ class _Visit:
                 return found
             query |= {"key-marker": following[0], "version-id-marker": following[1]}
 
+    def sweep(self, before: float) -> int:
+        """See IVisit: a put is one request, and leaves nothing."""
+        return 0
+
     def space(self) -> Space:
         """See IVisit; object stores do not say."""
         return Space()

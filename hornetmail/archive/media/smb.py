@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import re
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +33,9 @@ FRESH = 5.0
 
 _MISSING = frozenset({errno.ENOENT, errno.ENOTDIR})
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
+"""Names under which ``put`` writes."""
+
 _HELD = frozenset({0xC0000022, 0xC0000043, 0xC0000054, 0xC0000056})
 """What a server says of a file that somebody else has open: access denied, sharing violation, lock conflict, delete pending."""
 
@@ -231,6 +235,21 @@ class _Visit:
         except SMBOSError as error:
             if error.errno not in _MISSING:
                 raise
+
+    def sweep(self, before: float) -> int:
+        """See IVisit."""
+        removed = 0
+        folders = [""]
+        while folders:
+            folder = folders.pop()
+            for entry in list(smbclient.scandir(self._path(folder), **self._options)):
+                name = f"{folder}/{entry.name}" if folder else entry.name
+                if entry.is_dir():
+                    folders.append(name)
+                elif _UNFINISHED.fullmatch(entry.name) and entry.smb_info.last_write_time.timestamp() < before:
+                    smbclient.remove(self._path(name), **self._options)
+                    removed += 1
+        return removed
 
     def lock(self, name: str, until: float) -> None:
         """See IVisit; there are no locks here."""

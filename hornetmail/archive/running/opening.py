@@ -66,6 +66,10 @@ def staging_ends(standing: Standing, media: Media, voice: Voice, arrived: Callab
     return StagingEnds(standing.known_rows, part, arrived, voice.alarm)
 
 
+READERS = 4
+"""Of the index: two searches, a long question of a mail program, and one for all that is short."""
+
+
 class Opening:
     """``root`` None: locked; mail is taken and sealed, not searchable (rule 22). ``opened`` is awaited behind each opening of the index."""
 
@@ -229,7 +233,9 @@ class Opening:
         watch = Watch(self._voice.broke, self._footing.settings.glance_seconds, self._voice.held)
         key = holdings.keys.current().database_key()
         url = f"sqlite://{self.files.database}"
-        database = await self._footing.around.open_database(holdings.reactor, url, MIGRATIONS, key=key, readers=2, watch=watch)
+        database = await self._footing.around.open_database(
+            holdings.reactor, url, MIGRATIONS, key=key, readers=READERS, watch=watch
+        )
         await database.run(begin_uids, holdings.seconds())
         indexer = Indexer(holdings, database, self._indexed, self._voice.alarm)
         standing.opened = OpenIndex(database, indexer, Sealer(holdings, database))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from twisted.internet.defer import DeferredSemaphore
+
 from hornetmail.archive.care.terms.retention import count_marked
 from hornetmail.archive.care.trust.evidence import Evidence
 from hornetmail.archive.index import search
@@ -15,11 +17,17 @@ from hornetmail.archive.proof.stamplog import StampLog
 from hornetmail.archive.running.footing import Footing
 from hornetmail.archive.running.spooled import Spool, SpooledBody
 from hornetmail.archive.store.shelf import PackRow, pack_row
-from hornetmail.core.archive.archived import ArchivedMail, ArchiveError, ArchiveFigures, Page, Refused
+from hornetmail.core.archive.archived import ArchivedMail, ArchiveError, ArchiveFigures, Page, QueryError, Refused
 from hornetmail.core.served import Scope
-from hornetmail.db.engines import Cursor
+from hornetmail.db.engines import Cursor, DatabaseSlow
 from hornetmail.interfaces.body import IBody
 from hornetmail.mime.reading.mail import read_mail
+
+SEARCHES = 2
+"""Searches side by side: people who open mail meanwhile have readers of their own."""
+
+SEARCH_SECONDS = 10.0
+"""A search that takes longer is given up."""
 
 TRIES = 3
 """A mail may move to a pack, or to another one, between looking and reading."""
@@ -32,11 +40,20 @@ class Reading:
         self._standing = footing.standing
         self._holdings = footing.holdings
         self._stamps = stamps
+        self._turns = DeferredSemaphore(SEARCHES)
 
     async def search(self, scope: Scope, query: str, limit: int, after: str) -> Page:
         """See ``IArchive``."""
         understood = parse_query(query, self._holdings.seconds())
-        return await self._standing.index().read(search.search_page, scope, understood, limit, after)
+        await self._turns.acquire()
+        try:
+            return await self._standing.index().read_within(SEARCH_SECONDS, search.search_page, scope, understood, limit, after)
+        except DatabaseSlow:
+            raise QueryError(
+                f"the search takes longer than {SEARCH_SECONDS:.0f} s: add words, or dates between which to look"
+            ) from None
+        finally:
+            self._turns.release()
 
     async def mail(self, scope: Scope, identifier: int) -> ArchivedMail:
         """See ``IArchive``."""

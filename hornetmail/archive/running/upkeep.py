@@ -18,6 +18,7 @@ from hornetmail.archive.care.trust.stamping import Stamping, verify_stamps
 from hornetmail.archive.media.medium import MediumError
 from hornetmail.archive.running.footing import Footing
 from hornetmail.core.archive.archived import Finding
+from hornetmail.core.delivery.backoff import DAY
 from hornetmail.disk.files import DiskFull
 from hornetmail.interfaces.audit import IAudit
 
@@ -142,13 +143,14 @@ class Upkeep:
         return merged
 
     async def _merge_runs(self, merged: Merged) -> Merged:
-        """The leaf runs too, on every medium in reach."""
+        """The leaf runs too, on every medium in reach; and what was cut off there goes."""
         holdings = self._holdings
         damaged, away = [*merged.damaged], [*merged.away]
         for medium in holdings.media.all():
             try:
                 _, bad = await holdings.in_thread(merge_runs, medium, holdings.node, holdings.leaves.size)
                 damaged += bad
+                await holdings.in_thread(medium.sweep, holdings.seconds() - DAY)
             except (MediumError, DiskFull) as error:
                 away.append(str(error))
         return msgspec.structs.replace(merged, damaged=tuple(damaged), away=tuple(dict.fromkeys(away)))

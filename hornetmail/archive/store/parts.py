@@ -57,7 +57,7 @@ def split(raw: bytes) -> list[Piece]:
         start += 4
         end = raw.find(b"\r\n--", start)
         end = len(raw) if end < 0 else end
-        at = max(end, head + 6)
+        at = end
         while end > start and raw[end - 2 : end] == b"\r\n":
             end -= 2
         if end - start >= MIN_PART:

@@ -170,6 +170,13 @@ class ArchiveFolder:
         """See IFolder: they are taken from headers."""
         return {}
 
+    async def sifted(self, uids: Sequence[int], judge: Callable[[int, bytes, bytes], bool]) -> dict[int, bool]:
+        """See IFolder: no search leaves texts here."""
+        return {}
+
+    async def keep_texts(self, found: Sequence[tuple[int, bytes, bytes]]) -> None:
+        """See IFolder: what is found in the archive is found by its index."""
+
     async def headers(self, uids: Sequence[int]) -> dict[int, bytes]:
         """See IFolder."""
         rows = await self._rows(sorted(uids))

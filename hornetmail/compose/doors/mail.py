@@ -27,6 +27,7 @@ def services_of(base: Foundations, people: People, rooms: MailRooms) -> Services
         directory=people.directory,
         access=people.access,
         recipients=rooms.delivery.recipients,
+        portal=rooms.portal,
         relay=RelayNetworks(people.directory, base.config.relay.networks),
         guesses=Guesses(
             base.reactor,

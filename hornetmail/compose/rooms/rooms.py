@@ -24,7 +24,7 @@ from hornetmail.archive.media.register import Means, Register
 from hornetmail.archive.media.roster import Media
 from hornetmail.compose.ground.foundations import Foundations
 from hornetmail.compose.rooms.delivery import House, Lines, Stores, delivery_of
-from hornetmail.compose.rooms.marks import EVERY, Marks
+from hornetmail.compose.rooms.marks import EVERY, Marks, OutsideMarks
 from hornetmail.compose.rooms.people import People
 from hornetmail.compose.rooms.safety import Safety
 from hornetmail.compose.rooms.stores import renew
@@ -267,6 +267,7 @@ class MailRooms:
         for store in ("queue", "portal", "recipients", "archive"):
             await renew(base, store)
         marks = Marks(people.control, config.node)
+        known_mark = await marks.last()
         queue = await open_queue(
             base.reactor,
             base.directory("queue"),
@@ -280,7 +281,7 @@ class MailRooms:
             database_key=base.database_key("queue"),
             alarm=lambda code, text: _queue_alarm(base, code, text),
             watch=base.watch("queue"),
-            mark=await marks.last(),
+            mark=known_mark,
         )
         base.at_close(queue.close)
         base.at_close(lambda: marks.write(queue))
@@ -312,6 +313,10 @@ class MailRooms:
         base.at_close(lambda: offload(register.close))
         await archive.start()
         base.at_close(archive.stop)
+        outside = OutsideMarks(base.reactor, base.bus, archive, offload, config.node, fresh=known_mark is None)
+        await outside.compare(queue)
+        base.at_close(lambda: outside.last(queue))
+        base.jobs.append(Job("queue mark on the medium", EVERY, lambda: outside.write(queue), first=EVERY))
         media = MediaCare(
             MediaParts(
                 register,

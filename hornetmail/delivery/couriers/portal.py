@@ -9,12 +9,13 @@ from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from hornetmail.core.delivery import full
 from hornetmail.core.delivery.queued import Message, Portal, Row
 from hornetmail.core.delivery.route import PORTAL
 from hornetmail.core.failover.verdict import Outcome, Stage, Verdict
 from hornetmail.core.folder import FolderError
 from hornetmail.core.mail.reply import Reply
-from hornetmail.core.served import Mailbox, OverQuota
+from hornetmail.core.served import Mailbox
 from hornetmail.delivery.tasks import together
 from hornetmail.interfaces.body import IBody
 from hornetmail.interfaces.courier import ICourier
@@ -69,9 +70,8 @@ class PortalCourier:
     def _full(self, mailbox: Mailbox) -> Verdict:
         """As the domain wants it. Only where the portal is its mail server (``portal/box/usage.py``): nothing is lost for a quota in an emergency."""
         domain = self._directory.domain(mailbox.domain)
-        if domain is not None and domain.over_quota is OverQuota.REFUSE:
-            return Verdict(Outcome.FAILED, Reply(552, "5.2.2", "the mailbox is full"), PORTAL)
-        return Verdict(Outcome.DEFERRED, Reply(452, "4.2.2", "the mailbox is full"), PORTAL)
+        reply = full.LATER if domain is None else full.reply(domain.over_quota)
+        return Verdict(Outcome.FAILED if reply.permanent else Outcome.DEFERRED, reply, PORTAL)
 
     async def _failed(self, mailbox: int, row: Row, uncertain: bool) -> Verdict:
         self.log.failure("portal delivery of row {row} failed", row=row.id)

@@ -6,6 +6,7 @@ or rows without files; ``_look`` settles both whenever a folder is opened.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from weakref import WeakValueDictionary, ref
@@ -69,6 +70,10 @@ class Box:
         self.lock = DeferredLock()
         self.rows: dict[str, FolderRow] = {}
         self.subscribed: set[str] = set()
+        self.missing: dict[str, float] = {}
+        """Folders whose directories other programs took away, and since when."""
+        self.surveyed: tuple[int, float] = (0, 0.0)
+        """When the Maildir was changed (ns) at the last survey, and when that was."""
         self.usage = Counted(mailbox, self._quota)
         self._snapshots: WeakValueDictionary[str, Snapshot] = WeakValueDictionary()
         self._opens: WeakValueDictionary[str, Batch[None, Snapshot]] = WeakValueDictionary()
@@ -80,13 +85,17 @@ class Box:
         """Read the folders, make what a new mailbox has, and settle what a crash left. Called once, before anything else."""
         ground, maildir = self.ground, self.maildir
         known = await ground.database.read(index.box, self.mailbox)
-        present, subscribed = await ground.thread(maildir.prepare, tuple(naming.SPECIAL_USE))
         rows = {row.name: row for row in known[1]} if known is not None else {}
+        renamed = await ground.thread(maildir.finish_renaming, [(row.id, row.name) for row in rows.values()])
+        if renamed:
+            await ground.database.run(index.rename_folders, [(one.row, one.new) for one in renamed])
+            rows.update({one.new: msgspec.structs.replace(rows.pop(one.old), name=one.new) for one in renamed})
+        present, subscribed = await ground.thread(maildir.prepare, tuple(naming.SPECIAL_USE))
         gone = [row for name, row in rows.items() if name not in present]
         if gone:
             await ground.database.run(index.drop_folders, [row.id for row in gone])
         missing = [(name, naming.SPECIAL_USE.get(name, "")) for name in present if name not in rows]
-        if missing or known is None:
+        if missing:
             _, made = await ground.database.run(index.make_folders, self.tenant, self.mailbox, missing, int(ground.now()), 1)
             rows.update({row.name: row for row in made})
         self.rows = {name: rows[name] for name in present}
@@ -415,10 +424,19 @@ class Box:
             twins.append((uid, goal.uidnext + number))
         files = self.maildir
         await self.ground.thread(files.move if away else files.link, source.name, goal.name, pairs)
-        if away and goal is source:
-            await self.commit(Turn(source, added, gone=uids))
-        else:
-            await self.commit(Turn(goal, added), *([Turn(source, gone=uids)] if away else []))
+        try:
+            if away and goal is source:
+                await self.commit(Turn(source, added, gone=uids))
+            else:
+                await self.commit(Turn(goal, added), *([Turn(source, gone=uids)] if away else []))
+        except BaseException:
+            # said to have failed, so it must not show up at the next look
+            with contextlib.suppress(OSError):
+                if away:
+                    await self.ground.thread(files.move, goal.name, source.name, [(new, old) for old, new in pairs])
+                else:
+                    await self.ground.thread(files.unlink, goal.name, [new for _, new in pairs])
+            raise
         return Copied(goal.uidvalidity, tuple(uids), tuple(new for _, new in twins))
 
     def _copy_name(self, entry: Entry, place: Place) -> str:

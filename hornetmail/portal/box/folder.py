@@ -15,6 +15,7 @@ from hornetmail.portal.box.body import FileBody
 from hornetmail.portal.box.box import Box
 from hornetmail.portal.box.deposit import Append, commit_together
 from hornetmail.portal.box.landing import Instead
+from hornetmail.portal.box.survey import survey
 from hornetmail.portal.maildir import naming
 from hornetmail.portal.maildir.ground import shielded
 from hornetmail.portal.maildir.snapshot import Snapshot
@@ -94,6 +95,16 @@ class Folder:
         """See IFolder."""
         with told():
             return await reading.fields(self._box, self._snapshot, uids)
+
+    async def sifted(self, uids: Sequence[int], judge: Callable[[int, bytes, bytes], bool]) -> dict[int, bool]:
+        """See IFolder."""
+        with told():
+            return await reading.sifted(self._box, self._snapshot, uids, judge)
+
+    async def keep_texts(self, found: Sequence[tuple[int, bytes, bytes]]) -> None:
+        """See IFolder."""
+        with told():
+            await reading.keep_texts(self._box, self._snapshot, found)
 
     async def pieces(self, wanted: Sequence[tuple[int, int, int]]) -> Sequence[bytes | None]:
         """See IFolder."""
@@ -176,7 +187,9 @@ class Tree:
     async def folders(self) -> Sequence[FolderInfo]:
         """INBOX first, then by name; levels that exist only as names are not selectable."""
         box = await self._box()
-        found = {row.name: _info(row, box.subscribed) for row in box.rows.values()}
+        with told():
+            await shielded(survey(box))
+        found = {row.name: _info(row, box.subscribed) for row in box.rows.values() if row.name not in box.missing}
         for name in list(found):
             levels = name.split("/")
             for depth in range(1, len(levels)):
@@ -190,6 +203,8 @@ class Tree:
         box = await self._box()
         name = naming.fold_inbox(name)
         with told():
+            if name not in box.rows:
+                await shielded(survey(box))
             known = box.open_already(name)
             return Folder(box, await shielded(box.open(name)) if known is None else known)
 
@@ -219,15 +234,9 @@ class Tree:
         box = await self._box()
         with told():
             if old == naming.INBOX:
-                await shielded(self._empty_inbox(box, new))
+                await shielded(reshaping.empty_inbox(box, new))
             else:
                 await shielded(reshaping.rename(box, old, new))
-
-    async def _empty_inbox(self, box: Box, new: str) -> None:
-        await reshaping.make(box, new, "")
-        inbox = await box.open(naming.INBOX)
-        if inbox.entries:
-            await box.transfer(inbox, list(inbox.entries), new, away=True)
 
     async def subscribe(self, name: str, wanted: bool) -> None:
         """See IFolderTree."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -85,6 +85,23 @@ async def fields(box: Box, snapshot: Snapshot, uids: Sequence[int]) -> dict[int,
             found.update((uid, (one.bits, one.fields)) for uid, one in made.items())
         lately.put_all(snapshot.id, found)
     return found
+
+
+async def sifted(
+    box: Box, snapshot: Snapshot, uids: Sequence[int], judge: Callable[[int, bytes, bytes], bool]
+) -> dict[int, bool]:
+    """See IFolder."""
+    found: dict[int, bool] = {}
+    for at in range(0, len(uids), index.TEXTS):
+        found.update(await box.ground.database.read(index.sifted, snapshot.id, uids[at : at + index.TEXTS], judge))
+    return found
+
+
+async def keep_texts(box: Box, snapshot: Snapshot, found: Sequence[tuple[int, bytes, bytes]]) -> None:
+    """See IFolder."""
+    there = [one for one in found if one[0] in snapshot.places]
+    if there:
+        await box.ground.database.run(index.keep_texts, box.tenant, snapshot.id, there)
 
 
 async def _readied(box: Box, snapshot: Snapshot, uids: Sequence[int]) -> dict[int, Ready]:

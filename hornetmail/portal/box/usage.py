@@ -35,9 +35,13 @@ class Counted:
         self.messages += messages
         self.size += size
 
+    def would_fill(self, quota: Quota, messages: int, size: int) -> bool:
+        """Whether so much more is more than that quota."""
+        return quota.full(self.size + size, self.messages + messages)
+
     def admit(self, messages: int, size: int) -> None:
         """Raises FolderError OVERQUOTA if so much more is too much."""
-        if self.quota().full(self.size + size, self.messages + messages):
+        if self.would_fill(self.quota(), messages, size):
             raise FolderError("OVERQUOTA", "the mailbox is full")
 
     def turned(self, now: float) -> bool:

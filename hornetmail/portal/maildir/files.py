@@ -3,41 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import stat
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import TypeVar
 
 import msgspec
 
-from hornetmail.disk.anchor import Anchor
-from hornetmail.disk.files import Disk
 from hornetmail.portal.maildir import groups, naming
+from hornetmail.portal.maildir.folders import LITTER, SETTLED_NS, SUBS, Folders, anchored
 from hornetmail.portal.maildir.snapshot import Place
 
 T = TypeVar("T")
-P = ParamSpec("P")
 
-SUBS = ("new", "cur")
 PIECE = 1 << 20
-LITTER = ".arriving"
-"""What our unfinished files in ``tmp`` end with."""
-
-SETTLED_NS = 2_000_000_000
-"""A directory changed this short before it was listed is listed again: its time stamp may not tell of a later change."""
-
-
-def anchored(method: Callable[Concatenate[Maildir, P], T]) -> Callable[Concatenate[Maildir, P], T]:
-    """The disk is there before and after, or it raises DiskAway: a file that is missing is gone, and one that was written is on it."""
-
-    @functools.wraps(method)
-    def watched(self: Maildir, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        with self.anchor.watched():
-            return method(self, *args, **kwargs)
-
-    return watched
 
 
 class Found(msgspec.Struct, frozen=True, gc=False):
@@ -67,125 +47,9 @@ class Listing(msgspec.Struct, frozen=True, gc=False):
     unreadable: tuple[str, ...] = ()
 
 
-class Maildir:
+class Maildir(Folders):
     """The directory of one mailbox. Raises OSError; DiskFull when there is no room, DiskAway when the disk is: nothing was changed then, or
     what was is on the disk that is away."""
-
-    def __init__(self, path: Path, disk: Disk, anchor: Anchor) -> None:
-        self.path = path
-        self.anchor = anchor
-        self._text = str(path)
-        self._disk = disk
-        self._settled: set[Path] = set()
-        """Folders whose own ``new`` and ``cur`` are known to be durable."""
-        self._loose: dict[Path, set[str]] = {}
-        """Directories of folders that files have left without a sync."""
-
-    def folder(self, name: str) -> Path:
-        """A folder's directory."""
-        return self.path / naming.directory_of(name)
-
-    def directories(self, name: str) -> tuple[str, str]:
-        """Where a folder's messages lie."""
-        folder = str(self.folder(name))
-        return f"{folder}/new", f"{folder}/cur"
-
-    # Folders
-
-    @anchored
-    def prepare(self, first: Sequence[str]) -> tuple[list[str], set[str] | None]:
-        """Make a new mailbox with these folders, or mend an old one (``sweep``); the folders that are there, and ``subscriptions()``."""
-        if not (self.path / "cur").is_dir():
-            self._disk.make_directory(self.path)
-            for name in (*first, naming.INBOX):  # INBOX last: it says that the mailbox was made
-                self._mend(self.folder(name))
-            self._disk.sync_directory(self.path)
-            return [naming.INBOX, *first], None
-        self._mend(self.path)
-        self.sweep()
-        found = self.folders()
-        for name in found:
-            self._mend(self.folder(name))
-        return found, self.subscriptions()
-
-    def _mend(self, folder: Path) -> None:
-        """Directories that are missing. Not synced one by one: what a crash takes away is mended at the next start."""
-        for sub in ("tmp", *SUBS):
-            if not (folder / sub).is_dir():
-                if not folder.is_dir():
-                    self._disk.make_directory_unsynced(folder)
-                self._disk.make_directory_unsynced(folder / sub)
-
-    @anchored
-    def make(self, name: str) -> None:
-        """A folder's directories, durable on return."""
-        folder = self.folder(name)
-        for sub in ("tmp", "new", "cur"):
-            self._disk.make_directory(folder / sub)
-
-    def folders(self) -> list[str]:
-        """All that are there, INBOX included."""
-        found = [naming.INBOX]
-        with os.scandir(self.path) as entries:
-            for entry in entries:
-                if entry.name.startswith(".") and entry.is_dir():
-                    name = naming.folder_of(entry.name)
-                    if name is not None and naming.directory_of(name) == entry.name:
-                        found.append(name)
-        return found
-
-    def sweep(self) -> None:
-        """Remove what a crash left: our unfinished files, half-removed folders."""
-        for entry in list(os.scandir(self.path)):
-            if entry.name.startswith("..gone") and entry.is_dir():
-                self._remove_tree(Path(entry.path))
-        for folder in [self.path, *(Path(entry.path) for entry in os.scandir(self.path) if entry.name.startswith("."))]:
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                for name in os.listdir(folder / "tmp"):
-                    if name.endswith(LITTER) or groups.unborn(name):
-                        self._disk.unlink(folder / "tmp" / name, missing_ok=True)
-                    elif name.endswith(groups.GROUP):
-                        groups.settle(self._disk, folder, name)
-
-    @anchored
-    def drop(self, name: str, token: str) -> None:
-        """Remove a folder with all that is in it. It is out of sight, durably, before anything is deleted; what cannot be deleted then is swept
-        at the next start (``sweep``): the folder is gone all the same."""
-        away = self.path / f"..gone{token}"
-        self._settled.discard(self.folder(name))
-        self._disk.rename(self.folder(name), away)
-        with contextlib.suppress(OSError):
-            self._remove_tree(away)
-
-    def _remove_tree(self, path: Path) -> None:
-        for root, directories, names in os.walk(path, topdown=False):
-            for one in names:
-                self._disk.unlink(Path(root, one), missing_ok=True)
-            for one in directories:
-                self._disk.remove_directory(Path(root, one))
-        self._disk.remove_directory(path)
-
-    @anchored
-    def rename_folder(self, old: str, new: str) -> None:
-        """Durable on return."""
-        self._disk.rename(self.folder(old), self.folder(new))
-        self._settled.discard(self.folder(new))
-
-    # Subscriptions
-
-    def subscriptions(self) -> set[str] | None:
-        """Names of subscribed folders, or None if there is no list yet."""
-        try:
-            lines = (self.path / "subscriptions").read_text("utf-8", "replace").splitlines()
-        except FileNotFoundError:
-            return None
-        return {"/".join(naming.decode_level(level) for level in line.split(".")) for line in lines if line}
-
-    @anchored
-    def subscribe(self, names: set[str]) -> None:
-        """Keep the list, durably."""
-        lines = sorted(".".join(naming.encode_level(level) for level in name.split("/")) for name in names)
-        self._disk.write_durably(self.path / "subscriptions", "".join(f"{line}\n" for line in lines).encode())
 
     # Looking
 
@@ -206,7 +70,13 @@ class Maildir:
     def look(self, name: str, places: Collection[Place], looked: tuple[int, int, float], now: float) -> Listing | None:
         """What differs from the known places, or None if the directories did not change since ``looked``."""
         folder = self.folder(name)
-        stamps = tuple(os.stat(folder / sub).st_mtime_ns for sub in SUBS)
+        try:
+            stamps = tuple(os.stat(folder / sub).st_mtime_ns for sub in SUBS)
+        except FileNotFoundError:
+            if not folder.is_dir():
+                raise
+            self._mend(folder)
+            stamps = tuple(os.stat(folder / sub).st_mtime_ns for sub in SUBS)
         settled = (looked[2] * 1e9) - max(stamps) > SETTLED_NS
         if stamps == looked[:2] and settled:
             return None
@@ -274,7 +144,10 @@ class Maildir:
         self, name: str, base: str, pieces: Sequence[bytes], date: float, *, append: bool = False, done: bool = True
     ) -> Path:
         """Write (or go on with) an unfinished file in ``tmp``; with ``done`` it gets its date and is synced."""
-        path = self.folder(name) / "tmp" / (base + LITTER)
+        folder = self.folder(name)
+        path = folder / "tmp" / (base + LITTER)
+        if not append and not path.parent.is_dir() and folder.is_dir():
+            self._mend(folder)
         fd = self._disk.open(path, os.O_WRONLY | os.O_CREAT | (0 if append else os.O_TRUNC))
         try:
             offset = os.fstat(fd).st_size if append else 0
@@ -300,7 +173,14 @@ class Maildir:
     def land(self, name: str, arrivals: Sequence[tuple[Path, Place]]) -> None:
         """Give finished files their names; one sync of each directory for all of them."""
         folder = self.folder(name)
-        self._rename([(tmp, folder / place.file) for tmp, place in arrivals])
+        pairs = [(tmp, folder / place.file) for tmp, place in arrivals]
+        try:
+            self._rename(pairs)
+        except FileNotFoundError:
+            if not folder.is_dir():
+                raise
+            self._mend(folder)
+            self._rename(pairs)
         self._sync(folder, {place.sub for _, place in arrivals})
 
     @anchored
@@ -391,17 +271,27 @@ class Maildir:
                 self._disk.sync_file(fd)
             finally:
                 self._disk.close(fd)
+            self._disk.rename_unsynced(tmp, target)
+        except BaseException:
+            # What does not become a message takes no room until the next start.
+            with contextlib.suppress(OSError):
+                self._disk.unlink(tmp, missing_ok=True)
+            raise
         finally:
             self._disk.close(former)
-        self._disk.rename_unsynced(tmp, target)
 
     @anchored
     def move(self, source: str, target: str, pairs: Sequence[tuple[Place, Place]]) -> None:
         """Move messages into another folder, all or none; the new place is durable before the old one is given up."""
         old, new = self.folder(source), self.folder(target)
-        self._rename([(old / former.file, new / place.file) for former, place in pairs])
-        self._sync(new, {place.sub for _, place in pairs})
-        self._left(old, {former.sub for former, _ in pairs})
+        renames = [(old / former.file, new / place.file) for former, place in pairs]
+        self._rename(renames)
+        try:
+            self._sync(new, {place.sub for _, place in pairs})
+            self._left(old, {former.sub for former, _ in pairs})
+        except BaseException:
+            self._rename([(there, here) for here, there in reversed(renames)])
+            raise
 
     def _rename(self, pairs: Sequence[tuple[Path, Path]]) -> None:
         done: list[tuple[Path, Path]] = []

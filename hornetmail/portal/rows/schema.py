@@ -61,4 +61,12 @@ MIGRATIONS = (
             " bits INTEGER NOT NULL, fields BLOB NOT NULL, PRIMARY KEY (folder, uid)) WITHOUT ROWID",
         ),
     ),
+    Migration(
+        7,
+        "texts of messages as searches compare them",
+        (
+            "CREATE TABLE portal_texts (tenant INTEGER NOT NULL, folder INTEGER NOT NULL, uid INTEGER NOT NULL,"
+            " headers BLOB NOT NULL, body BLOB NOT NULL, PRIMARY KEY (folder, uid))",
+        ),
+    ),
 )

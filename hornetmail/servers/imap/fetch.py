@@ -55,6 +55,9 @@ STREAM_BYTES = 262_144
 HEAVY = 2000
 """Parts, parameters and addresses of a message that are rendered at once: about 5 ms."""
 
+UNREADABLE = 8
+"""Messages of one command that cannot be read before it is given up."""
+
 _NOTHING = (b"", b"")
 _NO_FIELDS = (-1, b"")
 
@@ -74,6 +77,9 @@ async def fetch(session: ImapSession, command: c.Fetch) -> Answer:
     await run.narrow()
     await run.all()
     data = b"".join(run.out)
+    if run.unreadable:
+        session.wire.send(Untagged(data))
+        return Tagged("NO", f"{run.unreadable} messages cannot be read now", "UNAVAILABLE")
     if run.unknown:
         session.wire.send(Untagged(data))
         return Tagged("NO", "The transfer encoding of a part is not known", "UNKNOWN-CTE")
@@ -97,6 +103,7 @@ class _Fetch:
         self.held = 0
         self.missing = False
         self.unknown = False
+        self.unreadable = 0
         self._spans = view.spans(command.wanted, command.uid)
         sections = self._sections = command.items.sections
         plain = list(command.items.plain)
@@ -273,12 +280,13 @@ class _Fetch:
         """The pieces of texts, in one hop; those of large messages are read when they are sent."""
         wanted: list[tuple[int, int, int]] = []
         spans: dict[int, list[Span | None]] = {}
-        strange: set[int] = set()
+        strange: set[int] = set()  # they are there, and not told
         for entry in found.entries:
             uid, tree = entry.uid, found.trees.get(entry.uid)
             encodings = self._encodings(tree)
             if encodings is None:
                 strange.add(uid)
+                self.unknown = True
                 continue
             found.encodings[uid] = encodings
             mine = [None if of_header(section) else self._span(section, entry, tree) for section in self._sections]
@@ -287,17 +295,39 @@ class _Fetch:
             else:
                 spans[uid] = mine
                 wanted += [(uid, s[0], s[1] - s[0]) for s in mine if s is not None]
-        texts = iter(await self.view.folder.pieces(wanted) if wanted else ())
+        texts = iter(await self._pieces(wanted, spans))
+        strange |= {uid for uid, _, _ in wanted if uid not in spans and uid not in found.long}
         gone: set[int] = set()
         for uid, mine in spans.items():
             found.texts[uid] = pieces = [None if s is None else next(texts) for s in mine]
             if any(text is None and s is not None for text, s in zip(pieces, mine, strict=True)):
                 gone.add(uid)
         if strange:
-            self.unknown, missing = True, self.missing
+            missing = self.missing
             self._keep(found, lambda uid: uid not in strange)
             self.missing = missing
         self._keep(found, lambda uid: uid not in gone)
+
+    async def _pieces(self, wanted: list[tuple[int, int, int]], spans: dict[int, list[Span | None]]) -> Sequence[bytes | None]:
+        """Where one of the messages cannot be read, the others are told all the same; it leaves ``spans``. After ``UNREADABLE`` of them it is the disk, and an end.
+        Raises FolderError."""
+        if not wanted:
+            return ()
+        try:
+            return await self.view.folder.pieces(wanted)
+        except FolderError as error:
+            if error.code != "UNAVAILABLE":
+                raise
+        found: list[bytes | None] = []
+        for uid in dict.fromkeys(uid for uid, _, _ in wanted):
+            try:
+                found += await self.view.folder.pieces([each for each in wanted if each[0] == uid])
+            except FolderError as error:
+                self.unreadable += 1
+                if error.code != "UNAVAILABLE" or self.unreadable > UNREADABLE:
+                    raise
+                del spans[uid]
+        return found
 
     def _span(self, section: Section, entry: Entry, part: Part | None) -> Span | None:
         """What has to be read for a section; its partial is cut already unless fields are to be picked."""
@@ -360,14 +390,23 @@ class _Fetch:
             start, end = place
             self.put(opening(section, end - start))
             while start < end:
-                text = await body.read(start, min(STREAM_BYTES, end - start))
-                if not text:
-                    self.session.wire.close()
-                    raise FolderError("UNAVAILABLE", "The message ends too early")
+                text = await self._some(body, start, min(STREAM_BYTES, end - start))
                 start += len(text)
                 self.put(text.replace(b"\0", NUL))
                 await self.send()
         self.put(b")\r\n")
+
+    async def _some(self, body: IBody, start: int, length: int) -> bytes:
+        """Some of a literal whose length is out. Raises FolderError; the connection ends with it: what comes next would be taken for the message."""
+        try:
+            text: bytes = await body.read(start, length)
+        except FolderError:
+            self.session.wire.close()
+            raise
+        if not text:
+            self.session.wire.close()
+            raise FolderError("UNAVAILABLE", "The message ends too early")
+        return text
 
     async def _stream_decoded(self, section: Section, body: IBody, found: Span | None, encoding: str) -> None:
         """A part with its encoding undone. Raises FolderError."""

@@ -269,11 +269,15 @@ def test_a_thousand_literals_that_come_unasked_are_one_command() -> None:
     engine = greeted(Bounds(), inside=False)
     engine.receive(b"a ID (" + b" ".join([b"{1+}\r\na {0+}\r\n"] * 500) + b")\r\n")
     refused = play(engine, [b"x"])[0]
-    assert isinstance(refused, Broken) and "too many fields" in refused.reason
+    assert isinstance(refused, Broken)
+    assert "too many fields" in refused.reason
     engine = greeted(Bounds())
     play(engine, [b"s SELECT INBOX\r\n"])
     engine.receive(b"b SEARCH" + b" TEXT {1+}\r\nx" * 900 + b"\r\nc SEARCH TEXT" + b" {0+}\r\n" * 2500 + b"\r\nd NOOP\r\n")
     first, _, second, said, third, *_ = play(engine, [b"x"])
-    assert isinstance(first, c.Search) and first.tag == b"b"
-    assert isinstance(second, Broken) and said == b"c BAD [TOOBIG] Too many literals\r\n"
-    assert isinstance(third, c.Noop) and third.tag == b"d"
+    assert isinstance(first, c.Search)
+    assert first.tag == b"b"
+    assert isinstance(second, Broken)
+    assert said == b"c BAD [TOOBIG] Too many literals\r\n"
+    assert isinstance(third, c.Noop)
+    assert third.tag == b"d"

@@ -3,8 +3,8 @@ that decides nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 import msgspec
 from twisted.internet.threads import deferToThreadPool
@@ -14,7 +14,7 @@ from hornetmail.interfaces.folders import IIndexedFolder
 from hornetmail.mime.structure import Part
 from hornetmail.net.pump import Answer
 from hornetmail.servers.imap.finding import large
-from hornetmail.servers.imap.finding.match import Content, Match, Matcher, Need, bare
+from hornetmail.servers.imap.finding.match import Content, Kept, Match, Matcher, Need, bare
 from hornetmail.servers.imap.view import View
 from hornetmail.wire.imap import commands as c
 from hornetmail.wire.imap.answers import Tagged
@@ -23,6 +23,12 @@ from hornetmail.wire.imap.sequences import compressed, runs
 
 if TYPE_CHECKING:
     from hornetmail.servers.imap.session import ImapSession
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+STRETCH = 8
+"""Messages judged between two looks at the clock, which costs as much as judging one."""
 
 BATCH = 64
 OPENED = 1000
@@ -118,7 +124,9 @@ async def _found(session: ImapSession, view: View, matcher: Matcher) -> list[int
     unsure: list[Entry] = []
     everything = len(candidates) == len(view.uids)
     wanted = frozenset(candidates)
-    for entry in await view.folder.entries(None if everything else candidates):
+    for number, entry in enumerate(await view.folder.entries(None if everything else candidates)):
+        if not number % STRETCH and (turn := session.wire.breathe()):
+            await turn
         if entry.uid not in wanted:
             continue
         verdict = matcher.light(entry)
@@ -126,8 +134,6 @@ async def _found(session: ImapSession, view: View, matcher: Matcher) -> list[int
             unsure.append(entry)
         elif verdict:
             found[entry.uid] = True
-        if turn := session.wire.breathe():
-            await turn
     if len(unsure) > OPENED and IIndexedFolder.providedBy(view.folder):
         raise FolderError(
             "LIMIT", f"For this, {len(unsure)} messages would have to be opened: narrow the search by words or dates"
@@ -142,25 +148,42 @@ async def _numbered(session: ImapSession, matcher: Matcher, candidates: list[int
     if matcher.plain:
         return candidates
     found = []
-    for uid in candidates:
+    for number, uid in enumerate(candidates):
+        if not number % STRETCH and (turn := session.wire.breathe()):
+            await turn
         if matcher.light(bare(uid)):
             found.append(uid)
-        if turn := session.wire.breathe():
-            await turn
     return found
 
 
 async def _read(session: ImapSession, view: View, matcher: Matcher, unsure: list[Entry]) -> dict[int, bool]:
     """Those that match by their text."""
     found: dict[int, bool] = {}
+    if matcher.of_texts:
+        unsure = await _sifted(view, matcher, unsure, found)
     for start in range(0, len(unsure), BATCH):
         found.update(dict.fromkeys(await _deep(session, view, matcher, unsure[start : start + BATCH]), True))
     return found
 
 
+async def _sifted(view: View, matcher: Matcher, unsure: list[Entry], found: dict[int, bool]) -> list[Entry]:
+    """Judge those whose texts a search before left in the folder; the others."""
+    entries = {entry.uid: entry for entry in unsure}
+    match = matcher.match
+
+    def judge(uid: int, headers: bytes, body: bytes) -> bool:
+        entry = entries.get(uid)
+        return entry is not None and match(entry, Kept(headers, body))
+
+    verdicts = await view.folder.sifted(list(entries), judge)
+    found.update((uid, True) for uid, matches in verdicts.items() if matches)
+    return [entry for entry in unsure if entry.uid not in verdicts]
+
+
 async def _deep(session: ImapSession, view: View, matcher: Matcher, batch: list[Entry]) -> list[int]:
     """The UIDs of a batch that match by their text; judged in a thread."""
     folder = view.folder
+    keeps = matcher.of_texts and not IIndexedFolder.providedBy(folder)
     trees: dict[int, Part] = await folder.structures([entry.uid for entry in batch])
     batch = [entry for entry in batch if entry.uid in trees]
     if matcher.need is Need.SUMMARY:
@@ -182,6 +205,8 @@ async def _deep(session: ImapSession, view: View, matcher: Matcher, batch: list[
             texts = await folder.pieces(group)
             contents = [(e, Content(trees[e.uid], text)) for e, text in zip(members, texts, strict=True) if text is not None]
             found += await _judged(session, matcher, contents)
+            if keeps and (kept := await _apart(session, _kept, contents)):
+                await folder.keep_texts(kept)
             group, members, held = [], [], 0
         if entry is not None:
             group.append((entry.uid, 0, size))
@@ -206,12 +231,27 @@ async def _large(session: ImapSession, view: View, matcher: Matcher, some: list[
 
 
 async def _judged(session: ImapSession, matcher: Matcher, contents: list[tuple[Entry, Content]]) -> list[int]:
+    return await _apart(session, _judge, contents, matcher.match)
+
+
+async def _apart(
+    session: ImapSession,
+    work: Callable[Concatenate[list[tuple[Entry, Content]], P], T],
+    contents: list[tuple[Entry, Content]],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> T:
+    """In a thread."""
     site = session.site
-    verdicts: list[int] = await deferToThreadPool(site.from_threads, site.threads, _judge, matcher.match, contents)
-    return verdicts
+    result: T = await deferToThreadPool(site.from_threads, site.threads, work, contents, *args, **kwargs)
+    return result
 
 
-def _judge(match: Match, contents: list[tuple[Entry, Content]]) -> list[int]:
+def _kept(contents: list[tuple[Entry, Content]]) -> list[tuple[int, bytes, bytes]]:
+    return [(entry.uid, *kept) for entry, content in contents if (kept := content.kept()) is not None]
+
+
+def _judge(contents: list[tuple[Entry, Content]], match: Match) -> list[int]:
     return [entry.uid for entry, content in contents if match(entry, content)]
 
 
