@@ -58,7 +58,7 @@ class Layer:
         """A pack on the medium, and its mails for the index."""
         expires = NOW + DAY * (60 + 30.4 * (number % MONTHS))
         records, prepared = [], []
-        for n in range(self._each):
+        for _ in range(self._each):
             leaf = self._log.size + len(self._leaves)
             text = f"Mail {leaf} of pack {number}"
             raw = f"Subject: {text}\r\nFrom: a{leaf % 200}@example.test\r\n\r\n{text}\r\n".encode()

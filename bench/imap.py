@@ -33,7 +33,7 @@ from bench.reading import (
     Server,
     corpus,
     family,
-    filling,
+    fill,
     login,
     memory_bytes,
     run,
@@ -259,12 +259,13 @@ def main() -> None:
             gc.freeze()
             if "mixed" in arguments.parts:
                 for server in servers:
-                    run([Client(server.imap, filling(user, texts[: arguments.own])) for user in users])
+                    for user in users:
+                        fill(server, user, texts[: arguments.own])
                     run([Client(server.imap, _made(user)) for user in users if server is servers[1]])
                 measure_mixed(servers, users, texts[3], arguments)
             for count in folders:
                 for server in servers if {"folder", "search", "idle"}.intersection(arguments.parts) else ():
-                    run([Client(server.imap, filling(folders[count], texts[:count]))])
+                    fill(server, folders[count], texts[:count])
                 if "folder" in arguments.parts and count in arguments.messages:
                     measure_folder(servers, folders[count], count, arguments)
                 if "search" in arguments.parts and count == arguments.searched:

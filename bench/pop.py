@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from bench.reading import DOMAIN, PASSWORD, Client, Dove, Hornet, Server, filling, run, spent
+from bench.reading import DOMAIN, PASSWORD, Dove, Hornet, Server, fill, spent
 
 USER = f"user0@{DOMAIN}"
 
@@ -62,7 +62,7 @@ def main() -> None:
         try:
             mails = texts(arguments.messages, arguments.size)
             for server in servers:
-                run([Client(server.imap, filling(USER, mails))])
+                fill(server, USER, mails)
             figures: dict[str, list[tuple[float, float]]] = {server.name: [] for server in servers}
             for pair in range(arguments.pairs + 1):
                 for server in servers if pair % 2 else tuple(reversed(servers)):

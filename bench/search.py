@@ -34,7 +34,7 @@ from hornetmail.archive.store.records import MailMeta
 from hornetmail.compose.setting_up import offline
 from hornetmail.core.served import Scope
 from hornetmail.db.pool import Database
-from hornetmail.mime.text import MailText, Named
+from hornetmail.mime.reading.mail import MailText, Named
 
 KEY = bytes(48)
 NOW = 1_780_000_000.0

@@ -23,17 +23,17 @@ from hornetmail.archive.running.reading import Reading
 from hornetmail.archive.running.rebuilding import Rebuilding
 from hornetmail.archive.running.upkeep import Upkeep
 from hornetmail.archive.store.shelf import Shelf
-from hornetmail.core.archive.archived import ArchivedMail, ArchiveFigures, ArchiveItem, Finding, Page
+from hornetmail.core.archive.archived import ArchivedMail, ArchiveError, ArchiveFigures, ArchiveItem, Finding, Page
 from hornetmail.core.served import Scope
 from hornetmail.db.pool import Database
-from hornetmail.interfaces.archive import IArchive
+from hornetmail.interfaces.archive import IArchive, IArchivedTexts
 from hornetmail.interfaces.audit import IAudit
 from hornetmail.interfaces.body import IBody
 
 __all__ = ["Archive", "ArchiveSettings", "Surroundings"]
 
 
-@implementer(IArchive)
+@implementer(IArchive, IArchivedTexts)
 class Archive:
     """One archive in one directory, with its media. ``root`` None: locked; mail is taken and sealed, not searchable (rule 22)."""
 
@@ -52,7 +52,7 @@ class Archive:
         voice = Voice(reactor, around.bus, around.meters)
         self._threads = Threads(reactor)
         self.standing = Standing(reactor)
-        ends = staging_ends(self.standing, voice, lambda: self.arriving.arrived())
+        ends = staging_ends(self.standing, media, voice, lambda: self.arriving.arrived())
         self.holdings = holdings_of(around, directory, media, settings, self._threads, ends, self.standing)
         self.watch = MediaWatch(media, voice.alarm, voice.past, reactor.seconds)
         footing = Footing(around, settings, self.holdings, self.standing, voice, self.watch)
@@ -111,6 +111,10 @@ class Archive:
     def index(self) -> Database:
         """``archive.db``. Raises ArchiveError: it cannot be used, and why."""
         return self.standing.index()
+
+    def writing(self) -> Database:
+        """The same, to write into. Raises ArchiveError: it cannot be written now, and why."""
+        return self.standing.writing().database
 
     @property
     def trouble(self) -> str:
@@ -177,6 +181,12 @@ class Archive:
 
     async def read(self, scope: Scope, identifier: int) -> bytes:
         return await self._reading.read(scope, identifier)
+
+    async def several(self, scope: Scope, identifiers: Sequence[int]) -> dict[int, bytes | ArchiveError]:
+        return await self._reading.several(scope, identifiers)
+
+    async def body(self, scope: Scope, identifier: int) -> IBody:
+        return await self._reading.body(scope, identifier)
 
     async def evidence(self, scope: Scope, identifier: int) -> bytes:
         return await self._reading.evidence(scope, identifier)

@@ -18,6 +18,7 @@ from hornetmail.cli.client import Failure
 from hornetmail.cli.jobs import jobs
 from hornetmail.cli.mail.approvals import approvals, second_person
 from hornetmail.cli.mail.domains import domain
+from hornetmail.cli.mail.homeward import home
 from hornetmail.cli.mail.mailboxes import mailbox
 from hornetmail.cli.mail.people import people
 from hornetmail.cli.mail.queue import queue
@@ -138,7 +139,21 @@ for command in (timestamp, authority, certificate):
     archive.add_command(command)
 for command in (mailbox_strays, mailbox_drain):
     mailbox.add_command(command)
-for group in (domain, mailbox, people, queue, archive, status, audit, approvals, second_person, alarms, jobs, verify_evidence):
+for group in (
+    domain,
+    home,
+    mailbox,
+    people,
+    queue,
+    archive,
+    status,
+    audit,
+    approvals,
+    second_person,
+    alarms,
+    jobs,
+    verify_evidence,
+):
     cli.add_command(group)
 
 

@@ -59,6 +59,8 @@ KINDS = {
         Kind("drain-orphaned", "Portal mail of a domain without primary stays", Ends.SEEN),
         Kind("drain-refused", "The primary refuses mail from the portal"),
         Kind("emergency", "Emergency mode"),
+        Kind("filing", "Mail of the portal does not go home by IMAP"),
+        Kind("filing-refused", "The primary refuses to file mail of the portal", Ends.SEEN),
         Kind("message-lost", "A message cannot be read any more", Ends.SEEN),
         Kind("medium-away", "A medium of the archive is out of reach"),
         Kind("medium-full", "A medium of the archive is nearly full"),

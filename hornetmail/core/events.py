@@ -69,7 +69,7 @@ class DirectoryChanged(msgspec.Struct, frozen=True, gc=False):
 
 
 class ArchiveGrew(msgspec.Struct, frozen=True, gc=False):
-    """Mails became searchable."""
+    """Mails became searchable; 0: some may have left the search."""
 
     mails: int
 

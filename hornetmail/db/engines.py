@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -49,6 +49,10 @@ class DatabaseHeld(DatabaseError):
 
 class DatabaseLocked(DatabaseError):
     """Another program holds a lock on this database: a shell, a backup. It may let go at any time; nothing is wrong with the database."""
+
+
+class DatabaseSlow(DatabaseError):
+    """A question took longer than it may, and was given up."""
 
 
 class Cursor(Protocol):
@@ -116,6 +120,11 @@ class Engine:
 
     def lock_schema(self, cursor: Cursor) -> None:
         """Keep other processes from migrating until this transaction ends."""
+
+    def limit(self, connection: Any, cursor: Cursor, seconds: float, over: Callable[[], bool] | None) -> None:
+        """Give up what runs on the connection once ``over``, which is some ``seconds`` from now (then ``verdict`` says DatabaseSlow); for None what is to come may
+        take its time again."""
+        raise NotImplementedError
 
     def lost(self, connection: Any) -> bool:
         """The connection is of no use any more."""
@@ -205,6 +214,9 @@ class SQLite(Engine):
     def begin(self, cursor: Cursor, *, writer: bool = True) -> None:
         cursor.execute("BEGIN IMMEDIATE" if writer else "BEGIN")
 
+    def limit(self, connection: Any, cursor: Cursor, seconds: float, over: Callable[[], bool] | None) -> None:
+        connection.set_progress_handler(over, _STEPS)
+
     def in_transaction(self, connection: Any) -> bool:
         return bool(connection.in_transaction)
 
@@ -226,6 +238,8 @@ class SQLite(Engine):
             return error
         name = str(getattr(error, "sqlite_errorname", "") or "")
         text = str(error)
+        if name == "SQLITE_INTERRUPT" or text == "interrupted":
+            return _with_cause(DatabaseSlow(text), error)
         if name.startswith("SQLITE_FULL") or "database or disk is full" in text:
             return _with_cause(DatabaseFull(text), error)
         if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or "malformed" in text or "not a database" in text:
@@ -275,6 +289,10 @@ class PostgreSQL(Engine):
     def begin(self, cursor: Cursor, *, writer: bool = True) -> None:
         cursor.execute("BEGIN")
 
+    def limit(self, connection: Any, cursor: Cursor, seconds: float, over: Callable[[], bool] | None) -> None:
+        if over is not None:  # it ends with the transaction
+            cursor.execute(f"SET LOCAL statement_timeout = {max(1, round(seconds * 1000))}")
+
     def in_transaction(self, connection: Any) -> bool:
         return not connection.closed and connection.info.transaction_status != self._idle
 
@@ -311,6 +329,8 @@ class PostgreSQL(Engine):
         return isinstance(error, self._errors.LockNotAvailable)
 
     def verdict(self, error: BaseException) -> BaseException:
+        if isinstance(error, self._errors.QueryCanceled):
+            return _with_cause(DatabaseSlow(str(error)), error)
         if isinstance(error, self._errors.DiskFull):
             return _with_cause(DatabaseFull(str(error)), error)
         if isinstance(error, (self._errors.DataCorrupted, self._errors.IndexCorrupted)):
@@ -319,6 +339,9 @@ class PostgreSQL(Engine):
             return _with_cause(DatabaseBroken(str(error)), error)
         return error
 
+
+_STEPS = 10_000
+"""Steps of SQLite's machine between two looks at the clock: about a millisecond."""
 
 _HELD = 1_212_370_244
 """The advisory lock that says that a process has a database open."""

@@ -21,12 +21,20 @@ async def pages(
     *,
     domain: str = "",
     message: int = 0,
+    mailbox: int = 0,
 ) -> AsyncIterator[Sequence[tuple[Message, Row]]]:
     """All that ``IQueue.rows`` finds without envelopes, in order of row ID; others have a turn between two pages (``tests/delivery/test_pages.py``). Raises the queue's errors."""
     after = 0
     while True:
         page = await queue.rows(
-            domain=domain, states=states, kinds=kinds, message=message, limit=PAGE, after=after, envelopes=False
+            domain=domain,
+            states=states,
+            kinds=kinds,
+            message=message,
+            mailbox=mailbox,
+            limit=PAGE,
+            after=after,
+            envelopes=False,
         )
         yield page
         if len(page) < PAGE:

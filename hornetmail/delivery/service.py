@@ -18,6 +18,7 @@ from hornetmail.delivery.attempt.ground import Ground
 from hornetmail.delivery.attempt.record import Record
 from hornetmail.delivery.attempt.scheduler import Lane
 from hornetmail.delivery.connections.pool import Limits, Pool
+from hornetmail.delivery.filing.filing import Filing
 from hornetmail.delivery.home.copies import Copies
 from hornetmail.delivery.home.drain import Drain, DrainLimits
 from hornetmail.delivery.home.homeward import Homeward
@@ -100,6 +101,7 @@ class Home(msgspec.Struct, frozen=True):
     undrained: Undrained
     recovery: Recovery
     strays: Strays
+    filing: Filing | None = None
 
 
 class Letters(msgspec.Struct, frozen=True):
@@ -138,6 +140,7 @@ class Delivery:
         self._lanes, self._pools = attempts.lanes, attempts.pools
         self.drain, self._homeward, self._copies, self._returned = home.drain, home.homeward, home.copies, home.returned
         self._uncertain, self._undrained, self._recovery, self.strays = home.uncertain, home.undrained, home.recovery, home.strays
+        self.filing = home.filing
         self.notices, self.redelivery = letters.notices, letters.redelivery
         self._sweeping: IDelayedCall | None = None
         self._sweep_anew = False
@@ -160,6 +163,8 @@ class Delivery:
         self._returned.start()
         await self._take_up(self._uncertain.start())
         self._homeward.start()
+        if self.filing is not None:
+            self.filing.start()
         self.health.start()
         self.modes.resume()
         self._unsubscribe = self._bus.subscribe(DirectoryChanged, self._directory_changed)
@@ -190,6 +195,8 @@ class Delivery:
         for lane in self._lanes:
             await lane.stop(max(0.0, grace - (self._clock.seconds() - began)))
         await self._homeward.stop()
+        if self.filing is not None:
+            await self.filing.stop(max(0.0, grace - (self._clock.seconds() - began)))
         await self.drain.stop(max(0.0, grace - (self._clock.seconds() - began)))
         # Last what the others left: whatever is known is recorded, if it can be.
         await self.record.stop(max(1.0, grace - (self._clock.seconds() - began)))

@@ -61,19 +61,19 @@ def display_name(text: str, where: str) -> str:
     return name[:200]
 
 
-def parse_host(text: str, where: str = "host") -> Host:
-    """``HOST``, ``HOST:PORT``, an IPv4 address, or an IPv6 address in brackets if a port follows. Raises DirectoryError."""
+def parse_host(text: str, where: str = "host", *, port: int = 25) -> Host:
+    """``HOST``, ``HOST:PORT``, an IPv4 address, or an IPv6 address in brackets if a port follows; ``port``: where none does. Raises DirectoryError."""
     whole = text.strip()
-    name, port = whole, "25"
+    name, chosen = whole, str(port)
     if whole.startswith("["):
         name, closed, rest = whole[1:].partition("]")
         if not closed or (rest and not rest.startswith(":")):
             raise DirectoryError(f'{where}: "{_shown(text)}" is not [ADDRESS]:PORT')
-        port = rest[1:] if rest else port
+        chosen = rest[1:] if rest else chosen
     elif whole.count(":") == 1:
-        name, _, port = whole.partition(":")
-    if not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536:
-        raise DirectoryError(f'{where}: "{_shown(text)}": "{_shown(port)}" is not a port')
+        name, _, chosen = whole.partition(":")
+    if not (chosen.isascii() and chosen.isdigit()) or not 0 < int(chosen) < 65536:
+        raise DirectoryError(f'{where}: "{_shown(text)}": "{_shown(chosen)}" is not a port')
     try:
         name = str(ipaddress.ip_address(name))
     except ValueError:
@@ -83,7 +83,7 @@ def parse_host(text: str, where: str = "host") -> Host:
             raise DirectoryError(f'{where}: "{_shown(text)}" is not HOST:PORT') from None
         if name.startswith("["):
             raise DirectoryError(f'{where}: "{_shown(text)}" is not HOST:PORT') from None
-    return Host(name, int(port))
+    return Host(name, int(chosen))
 
 
 def parse_network(text: str, where: str = "network") -> str:

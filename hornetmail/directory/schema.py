@@ -77,5 +77,17 @@ CONTROL = (
         name="queue marks",
         sql=("CREATE TABLE queue_marks (node INTEGER NOT NULL PRIMARY KEY, tenant INTEGER NOT NULL, value TEXT NOT NULL)",),
     ),
+    Migration(
+        number=7,
+        name="home by IMAP",
+        sql=(
+            "CREATE TABLE home_servers (domain TEXT NOT NULL PRIMARY KEY REFERENCES domains (name) ON DELETE CASCADE, tenant INTEGER NOT NULL,"
+            " value TEXT NOT NULL, secret BLOB NOT NULL)",
+            "CREATE TABLE home_logins (mailbox INTEGER NOT NULL PRIMARY KEY REFERENCES mailboxes (id) ON DELETE CASCADE, tenant INTEGER NOT NULL,"
+            " login TEXT NOT NULL, secret BLOB NOT NULL)",
+            "CREATE TABLE filed (mailbox INTEGER NOT NULL REFERENCES mailboxes (id) ON DELETE CASCADE, name TEXT NOT NULL, tenant INTEGER NOT NULL,"
+            " standing TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (mailbox, name))",
+        ),
+    ),
 )
 """All deltas of ``control.db``, in order; directory, access, audit and alarms share the one sequence."""

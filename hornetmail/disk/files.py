@@ -8,12 +8,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_NO_SYNC = frozenset({errno.EINVAL, errno.EOPNOTSUPP})
 _VECTORS = 1024
 """As many pieces as one system call takes (Linux: UIO_MAXIOV)."""
+
+
+UNFINISHED = re.compile(r"\..+\.\d+\.[0-9a-f]{8}\.tmp")
+"""Names of files that ``write_durably`` has not yet put in place, or never will."""
 
 
 class DiskFull(OSError):
@@ -47,8 +53,12 @@ class Disk:
 
     def open(self, path: Path | str, flags: int, mode: int = 0o600) -> int:
         """A file descriptor that children do not inherit."""
-        with full_told():
+        try:  # not by ``full_told``, which costs as much as opening a file for reading
             return os.open(path, flags | os.O_CLOEXEC, mode)
+        except OSError as error:
+            if error.errno in _FULL and not isinstance(error, DiskFull):
+                raise DiskFull(error.errno, error.strerror, error.filename) from error
+            raise
 
     def close(self, fd: int) -> None:
         """Close a file descriptor."""
@@ -114,10 +124,13 @@ class Disk:
             os.fdatasync(fd)
 
     def sync_directory(self, path: Path) -> None:
-        """Make creations, renames and removals in a directory durable."""
+        """Make creations, renames and removals in a directory durable. Mounted shares (CIFS, sshfs) know no sync of a directory, and their server keeps it: that is no failure."""
         fd = self.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             self.sync_file(fd)
+        except OSError as error:
+            if error.errno not in _NO_SYNC:
+                raise
         finally:
             self.close(fd)
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import GCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
@@ -43,6 +46,10 @@ class Seal:
         except InvalidTag:
             raise BrokenSeal("the tag does not match") from None
 
+    def opening(self, nonce: bytes, context: bytes) -> Opening:
+        """To open what is too large to be held, piece by piece."""
+        return Opening(self._key, nonce, context)
+
     def derive(self, purpose: bytes) -> Seal:
         """A seal of its own for ``purpose`` (HKDF-SHA256, RFC 5869): each holds so few messages that random nonces cannot meet."""
         return Seal(HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=b"hornetmail seal " + purpose).derive(self._key))
@@ -50,3 +57,22 @@ class Seal:
     def mark(self) -> bytes:
         """8 bytes that are the same for the same key and tell nothing else about it."""
         return HKDF(algorithm=SHA256(), length=8, salt=None, info=b"hornetmail mark").derive(self._key)
+
+
+class Opening:
+    """Opens the ciphertext behind a nonce in pieces. What it gives is proved by nothing before ``end``: keep it from everybody until then."""
+
+    def __init__(self, key: bytes, nonce: bytes, context: bytes) -> None:
+        self._cipher = Cipher(AES(key), GCM(nonce)).decryptor()
+        self._cipher.authenticate_additional_data(context)
+
+    def feed(self, piece: bytes) -> bytes:
+        """A piece of the ciphertext, without the tag."""
+        return self._cipher.update(piece)
+
+    def end(self, tag: bytes) -> None:
+        """All of it came. Raises BrokenSeal."""
+        try:
+            self._cipher.finalize_with_tag(tag)
+        except (InvalidTag, ValueError):
+            raise BrokenSeal("the tag does not match") from None

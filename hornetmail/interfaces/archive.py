@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from zope.interface import Interface
 
-from hornetmail.core.archive.archived import ArchivedMail, ArchiveFigures, ArchiveItem, Finding, Page
+from hornetmail.core.archive.archived import ArchivedMail, ArchiveError, ArchiveFigures, ArchiveItem, Finding, Page
 from hornetmail.core.served import Scope
 from hornetmail.interfaces.body import IBody
 
@@ -18,7 +18,7 @@ class IArchive(Interface):
         """Durable in the staging pack on return, once for a row ID. Raises DiskFull or ArchiveError: try again later."""
 
     async def search(scope: Scope, query: str, *, limit: int = 50, after: str = "") -> Page:
-        """Newest first. Words, "phrases", and from: to: subject: before: after: has:attachment size> id: terms.
+        """Newest first; the language is ``docs/search.rst``.
         Hits are counted exactly up to 10,000. Raises QueryError."""
 
     async def mail(scope: Scope, identifier: int) -> ArchivedMail:
@@ -49,3 +49,14 @@ class IArchive(Interface):
 
     async def purge(now: float) -> int:
         """What was marked a day ago leaves the media (A58); the number that went. Raises ArchiveError: refused until confirmed (rule 19)."""
+
+
+class IArchivedTexts(Interface):
+    """The bytes of archived mail for those who read many, or from any place on."""
+
+    async def several(scope: Scope, identifiers: Sequence[int]) -> dict[int, bytes | ArchiveError]:
+        """Exact bytes as received, or why they cannot be read; what is not there, or not within the scope, is left out. Whoever asks holds them: a few MiB at a time. Raises Refused
+        (no right to content), ArchiveError (there is no index)."""
+
+    async def body(scope: Scope, identifier: int) -> IBody:
+        """The same of one that is too large to be held: read, proved and laid out, in memory that does not grow with it. Raises KeyError, Refused, ArchiveError."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from zope.interface import Attribute, Interface
@@ -62,6 +62,21 @@ class IFolder(Interface):
         """Headers as served, the blank line that ends them included; messages that are gone are left out. The portal keeps those of usual length, and
         opens no file for them."""
 
+    async def summaries(uids: Sequence[int]) -> dict[int, tuple[bytes, bytes]]:
+        """ENVELOPE and BODYSTRUCTURE as they go over the wire (``wire.imap.ready``), by UID, in one hop. Of messages that are missing in the answer, and of
+        those that have an empty envelope, they are to be made from ``structures``; some may be there that were not asked for. ``uids`` are sorted."""
+
+    async def fields(uids: Sequence[int]) -> dict[int, tuple[int, bytes]]:
+        """In the same way the fields of the header that mail programs ask for (``wire.imap.ready.FIELDS``): which there are, below 0 where they are to be taken
+        from ``headers``, and their text."""
+
+    async def sifted(uids: Sequence[int], judge: Callable[[int, bytes, bytes], bool]) -> dict[int, bool]:
+        """What ``judge`` says of the texts that ``keep_texts`` left here (UID, header and body), by UID, some that were not asked for included; of others
+        nothing. It is called in a thread. ``uids`` are sorted."""
+
+    async def keep_texts(found: Sequence[tuple[int, bytes, bytes]]) -> None:
+        """UIDs, headers and bodies as a search compares them, so that the next one need not read and decode the messages; a folder need not keep them."""
+
     async def pieces(wanted: Sequence[tuple[int, int, int]]) -> Sequence[bytes | None]:
         """UID, first byte and length of each: pieces of texts as served, in one go, None where the message has gone. Whoever asks holds them: about
         a MiB at a time."""
@@ -102,3 +117,23 @@ class IFolder(Interface):
     async def commit(deposits: Sequence[IDeposit], instead: tuple[IFolder, int] | None = None) -> Copied:
         """The messages of deposits of ``append``, all of them or none, whatever fails meanwhile (RFC 3502); in the same step the message with that UID
         of a folder of the same tree goes (RFC 8508), if it is still there. The deposits are aborted if it fails. A claimed drain copy: FolderError INUSE."""
+
+
+class IMountedTree(IFolderTree):
+    """A tree beside the own folders, which may be out of reach while they are not."""
+
+    def word() -> str:
+        """Why nothing is shown, to be told once; ``""`` for nothing new."""
+
+
+class IIndexedFolder(IFolder):
+    """A folder of any size that an index answers for, and that nobody can change: all its messages are read, and bear no other flags."""
+
+    async def uids() -> Sequence[int]:
+        """Of all messages, in order, without their entries."""
+
+    async def narrowed(key: Any, now: float) -> Any:
+        """A ``hornetmail.wire.imap.search.Key`` with the UIDs in place of all that the index answers, which is all that ``Entry`` tells. ``now``: Unix seconds."""
+
+    def trouble() -> str:
+        """What could not be read since this was asked last, and why; ``""`` for nothing."""

@@ -38,6 +38,9 @@ class IPortal(Interface):
         """Claim a copy for hand-over: its original envelope, and its bytes without the envelope lines. None if it was deleted,
         marked \\Deleted or moved out of INBOX: then it does not drain (C6). While claimed, clients get INUSE."""
 
+    async def standing(copy: Portal) -> Entry | None:
+        """A copy in INBOX as it stands there, with flags and date; None if it does not. While it is claimed nobody changes that."""
+
     async def end_drain(copy: Portal, *, delivered: bool, keyword: str = "", reason: str = "") -> None:
         """Remove it after the primary's 250 (open sessions see EXPUNGE), or let it go again, marked with ``keyword``."""
 

@@ -49,6 +49,8 @@ _LARGER = {
 
 _NUMBERED = re.compile(r"iso8859([0-9]{1,2})")
 _GUESS_BYTES = 64 << 10
+_META_BYTES = 4 << 10
+_META = re.compile(rb"<meta[^>]{0,200}?charset\s{0,5}=\s{0,5}[\"']?([A-Za-z0-9_:.-]{1,60})", re.IGNORECASE)
 _NOT_TEXT = frozenset({"idna", "punycode"})
 _ESCAPED = frozenset({"unicode_escape", "raw_unicode_escape", "undefined", "unicode-escape", "raw-unicode-escape"})
 
@@ -87,6 +89,14 @@ def decode(data: bytes, label: str = "") -> str:
     except UnicodeDecodeError:
         pass
     return data.decode(declared if declared == "cp1252" else guess(data), "replace")
+
+
+def html_label(data: bytes, label: str) -> str:
+    """The charset of HTML: what its own beginning says, where the label is missing or one that programs write without looking."""
+    if label and codec_for(label) not in (None, "cp1252", "utf-8"):
+        return label
+    found = _META.search(data, 0, _META_BYTES)
+    return found[1].decode("ascii") if found is not None else label
 
 
 def guess(data: bytes) -> str:

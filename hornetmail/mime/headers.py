@@ -98,7 +98,8 @@ def to_text(raw: bytes) -> str:
 
 # RFC 2047 ------------------------------------------------------------------------------------------------------------------------
 
-_WORD = re.compile(rb"=\?([!->@-~]{1,60})\?([BbQq])\?([^?\s]{0,4000})\?=")
+_WORD = re.compile(rb"=\?([!->@-~]{1,60})\?(?:([Bb])\?([^?]{0,4000})|([Qq])\?([^?]{0,4000}))\?=")
+"""Blanks in a word are forbidden and yet written (section 2, rule 3 of section 5)."""
 _HEX = re.compile(rb"=([0-9A-Fa-f]{2})")
 
 
@@ -113,19 +114,20 @@ def _decoded(charset: bytes, kind: bytes, content: bytes) -> tuple[str, bytes] |
     return charset.split(b"*")[0].decode("ascii").lower(), raw
 
 
-def decode_text(raw: bytes) -> str:
-    """An unstructured value for people: unfolded, encoded words decoded (RFC 2047), control characters gone.
+def decode_text(raw: bytes, label: str = "") -> str:
+    """An unstructured value for people: unfolded, encoded words decoded (RFC 2047), control characters gone. ``label``: the charset that bytes which are neither
+    ASCII nor UTF-8 are probably in.
 
     Adjacent words of one charset are decoded together, because some programs split characters between them.
     """
     value = clean(raw)
     if b"=?" not in value:
-        return to_text(value)
+        return _unlabelled(value, label)
     out: list[str] = []
     pending: tuple[str, bytes] | None = None
     pos = 0
     for found in _WORD.finditer(value):
-        word = _decoded(found[1], found[2], found[3])
+        word = _decoded(found[1], found[2] or found[4], found[3] if found[2] else found[5])
         if word is None:
             continue
         between = value[pos : found.start()]
@@ -138,13 +140,18 @@ def decode_text(raw: bytes) -> str:
             pending = (word[0], pending[1] + word[1])
         else:
             if between and not (out and pos and not between.strip()):
-                out.append(to_text(between))
+                out.append(_unlabelled(between, label))
             pending = word
         pos = found.end()
     if pending is not None:
         out.append(decode(pending[1], pending[0]))
-    out.append(to_text(value[pos:]))
+    out.append(_unlabelled(value[pos:], label))
     return "".join(c if c >= " " or c == "\t" else " " for c in "".join(out))
+
+
+def _unlabelled(raw: bytes, label: str) -> str:
+    """Bytes of a header that nobody declared."""
+    return raw.decode("ascii") if raw.isascii() else decode(raw, label)
 
 
 # Parameters ----------------------------------------------------------------------------------------------------------------------

@@ -109,11 +109,10 @@ def scan(data: bytes) -> Part:
     return _Scanner(data).part(0, len(data), 0, digest=False, message=True)
 
 
-def deep(data: bytes) -> bool:
-    """Whether parts lie deeper in one another than ``scan`` looks, or there are more than it takes."""
+def scanned(data: bytes) -> tuple[Part, bool]:
+    """The same, and whether some of it was taken for opaque because it lies too deep or comes too late."""
     scanner = _Scanner(data)
-    scanner.part(0, len(data), 0, digest=False, message=True)
-    return scanner.cut
+    return scanner.part(0, len(data), 0, digest=False, message=True), scanner.cut
 
 
 class _Scanner:

@@ -15,7 +15,12 @@ PIECE_BYTES = 65_536
 """Encoded bytes that are decoded at a time."""
 
 _JUNK = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="))
+BEGINNING = 6 << 10
+"""Encoded bytes of HTML in which its charset is looked for."""
+
 _PAD = re.compile(b"=+")
+_SOFT = re.compile(rb"=[ \t\r]++\n")
+"""A soft line end with what transports put behind it (RFC 2045 section 6.7, rule 3)."""
 
 
 def decoded(raw: bytes, encoding: str) -> bytes:
@@ -87,10 +92,17 @@ class _Quoted(Decoder):
             sign = data.rfind(b"=", max(0, len(data) - 3))
             end = sign if sign >= 0 else len(data)
         self._kept = data[end:]
-        return binascii.a2b_qp(data[:end])
+        return binascii.a2b_qp(_SOFT.sub(b"=\n", data[:end]))
 
     def end(self) -> bytes:
         return binascii.a2b_qp(self._kept)
+
+
+def label_in(raw: bytes, encoding: str, subtype: str, label: str) -> str:
+    """The charset of a text part as it may be believed: HTML often says it better than its header."""
+    if subtype != "HTML":
+        return label
+    return charset.html_label(decoded(raw[:BEGINNING], encoding), label)
 
 
 def texts(raw: bytes, encoding: str, label: str) -> Iterator[str]:

@@ -301,6 +301,12 @@ class PortalStore:
             if not claimed.locked:
                 return claimed.found
 
+    async def standing(self, copy: Portal) -> Entry | None:
+        """See IPortal."""
+        _box, inbox = await self._inbox(copy.mailbox)
+        uids = twins(inbox, copy.name)
+        return inbox.entries[uids[0]] if uids else None
+
     def _outflow(self, box: Box) -> Outflow:
         found = self._outflows.get(box.mailbox)
         if found is None:

@@ -27,6 +27,7 @@ from hornetmail.interfaces.folders import IFolder
 from hornetmail.interfaces.portal import IPortal
 from hornetmail.mime.words import Unwritable, for_old_readers
 from hornetmail.net.pump import Answer, Result, Session, Wire
+from hornetmail.servers.ahead import Ahead
 from hornetmail.servers.sasl import LogIn, mechanisms
 from hornetmail.wire.engine import Broken, Event, Out
 from hornetmail.wire.pop3.events import (
@@ -108,6 +109,7 @@ class POP3Session(Session):
         self._deleted: set[int] = set()
         self._octets = 0
         self._listings: dict[type[Event], Listing] = {}
+        self._ahead: Ahead | None = None
         self._early = 0
         self._utf8 = False
 
@@ -241,6 +243,7 @@ class POP3Session(Session):
             self._folder = await site.portal.tree(person.mailbox).open("INBOX")
             self._entries = await self._folder.entries()
             self._octets = sum(entry.size for entry in self._entries)
+            self._ahead = Ahead(self._folder, self._entries, lambda place: self._entry(place + 1) is not None)
         except FolderError as error:
             self._release()
             return Err(error.text, "SYS/PERM" if error.code == "NONEXISTENT" else "SYS/TEMP")
@@ -299,18 +302,31 @@ class POP3Session(Session):
         except FolderError as error:
             return Err(error.text, "SYS/TEMP")
 
-    async def _retr(self, event: Retr) -> Answer:
+    def _retr(self, event: Retr) -> Result:
+        entry, ahead = self._entry(event.number), self._ahead
+        if entry is None or ahead is None:
+            return _no_such(event.number)
+        if entry.size > WHOLE_BYTES:
+            return self._large(event)
+        text = ahead.at_once(event.number - 1)
+        return self._whole(text) if text is not None else self._read(ahead, event.number - 1)
+
+    async def _read(self, ahead: Ahead, place: int) -> Answer:
+        try:
+            return self._whole(await ahead.text(place))
+        except FolderError as error:
+            return Err(error.text, "SYS/TEMP")
+
+    def _whole(self, text: bytes) -> Answer:
+        try:
+            return [Begin(f"{len(text)} octets"), Body(text if self._utf8 else for_old_readers(text)), Finish()]
+        except Unwritable as why:
+            return Err(f"{why}: say UTF8 before log-in", "UTF8")
+
+    async def _large(self, event: Retr) -> Answer:
         body = await self._body(event.number)
         if isinstance(body, Err):
             return body
-        if body.size <= WHOLE_BYTES:
-            try:
-                data = await body.read()
-                return [Begin(f"{body.size} octets"), Body(data if self._utf8 else for_old_readers(data)), Finish()]
-            except FolderError as error:
-                return Err(error.text, "SYS/TEMP")
-            except Unwritable as why:
-                return Err(f"{why}: say UTF8 before log-in", "UTF8")
         return await self._stream(f"{body.size} octets", self._readable(body))
 
     async def _top(self, event: Top) -> Answer:

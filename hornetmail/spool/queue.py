@@ -405,12 +405,14 @@ class Queue:
         last = self.keeper.last
         return Mark(self._journal.name(last.segment), *last, self._reactor.seconds()) if last.segment else None
 
-    async def doubt(self, why: str) -> int:
-        """Before anybody claims: hold all deliveries that are believed to be ahead, for they may have been made; how many."""
-        self._at_start = [(message, row) for message, row in self._at_start if row.kind is not KIND]
+    async def doubt(self, why: str, kinds: Collection[RowKind] = (KIND,)) -> int:
+        """Before anybody claims: hold all deliveries, or what is of these kinds, that are believed to be ahead, for they may have been made; how many. Later
+        it holds what nobody works on."""
+        self._at_start = [(message, row) for message, row in self._at_start if row.kind not in kinds]
         rows: list[int] = []
-        for state in DOUBTED:
-            rows += self.live.index.of(KIND, state).after(0)
+        for kind in kinds:
+            for state in DOUBTED:
+                rows += self.live.index.of(kind, state).after(0)
         return await self.change(rows, RowState.HELD, reason=why)
 
     def _check(self) -> None:

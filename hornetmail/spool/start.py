@@ -38,14 +38,20 @@ log = Logger()
 
 
 class OpenedQueue(Queue):
-    """A queue with threads of its own, which end with it. ``replayed`` says what the start found in the journal."""
+    """A queue with threads of its own, which end with it. ``replayed`` says what the start found in the journal, ``older`` why that is an older copy,
+    ``""`` if its own mark and index know of none."""
 
     replayed: Replayed
+    older = ""
     anchor: Anchor
 
     def use(self, thread: WriterThread, pool: ThreadPool) -> None:
         """Threads that end with the queue."""
         self._thread, self._pool = thread, pool
+
+    async def older_than(self, mark: Mark) -> str:
+        """Why this journal is an older state of the one that ``mark`` was said of, or another one; ``""`` if it is not, or nobody can tell."""
+        return await self._thread.run(missing, self._journal, mark)
 
     async def close(self) -> None:
         """See Queue."""
@@ -119,7 +125,7 @@ async def open_queue(
         queue.use(thread, pool)
         older = await thread.run(missing, journal, mark) if mark is not None else ""
         lost, queue.replayed = await _fill(queue, reactor, journal, index, thread)
-        older = older or lost
+        queue.older = older = older or lost
         await thread.run(_hold, anchor)
         queue.anchor = anchor
     except BaseException:

@@ -88,6 +88,11 @@ class MemoryPortal:
         found.claimed = True
         return found.envelope, MemoryBody(found.data)
 
+    async def standing(self, copy: Portal) -> Entry | None:
+        """See IPortal. Nobody reads here."""
+        found = self.copies.get(copy.name)
+        return None if found is None or found.moved else Entry(1, 1, frozenset(found.keywords), len(found.data), 0.0, copy.name)
+
     async def end_drain(self, copy: Portal, *, delivered: bool, keyword: str = "", reason: str = "") -> None:
         """See IPortal."""
         found = self.copies[copy.name]

@@ -18,6 +18,8 @@ from hornetmail.interfaces.body import IBody, IDeposit
 from hornetmail.interfaces.bus import IBus
 from hornetmail.interfaces.folders import IFolder, IFolderTree
 from hornetmail.mime.structure import Part, scan
+from hornetmail.wire.imap.ready import TOO_LARGE, Ready, ready
+from hornetmail.wire.imap.structure import outweighs
 from hornetmail.wire.sasl import ScramKeys
 
 
@@ -95,6 +97,7 @@ class _Kept:
         self.entry = entry
         self.data = data
         self.part: Part | None = None
+        self.ready: Ready | None = None
 
 
 @implementer(IFolder)
@@ -103,6 +106,7 @@ class MemoryFolder:
 
     def __init__(self, tree: MemoryTree, info: FolderInfo) -> None:
         self.info = info
+        self.kept_texts: dict[int, tuple[bytes, bytes]] = {}
         self.inuse: set[int] = set()
         self.messages: dict[int, _Kept] = {}
         self.uidnext = 1
@@ -189,6 +193,36 @@ class MemoryFolder:
         """Up to the blank line."""
         found = await self.structures(uids)
         return {uid: self.messages[uid].data[: part.body] for uid, part in found.items()}
+
+    async def summaries(self, uids: Sequence[int]) -> dict[int, tuple[bytes, bytes]]:
+        """As the portal has them."""
+        found = await self._ready(uids)
+        return {uid: (one.envelope, one.structure) for uid, one in found.items()}
+
+    async def fields(self, uids: Sequence[int]) -> dict[int, tuple[int, bytes]]:
+        """As the portal has them."""
+        found = await self._ready(uids)
+        return {uid: (one.bits, one.fields) for uid, one in found.items()}
+
+    async def _ready(self, uids: Sequence[int]) -> dict[int, Ready]:
+        """Of large ones there is nothing."""
+        found = {}
+        for uid, tree in (await self.structures(uids)).items():
+            kept = self.messages[uid]
+            if kept.ready is None:
+                kept.ready = TOO_LARGE if outweighs(tree, 1000) else ready(tree, kept.data[: tree.body])
+            found[uid] = kept.ready
+        return found
+
+    async def sifted(self, uids: Sequence[int], judge: Callable[[int, bytes, bytes], bool]) -> dict[int, bool]:
+        """Of what was kept."""
+        await self._tree.hop()
+        return {uid: judge(uid, *self.kept_texts[uid]) for uid in uids if uid in self.kept_texts}
+
+    async def keep_texts(self, found: Sequence[tuple[int, bytes, bytes]]) -> None:
+        """Kept."""
+        await self._tree.hop()
+        self.kept_texts.update((uid, (headers, body)) for uid, headers, body in found)
 
     async def pieces(self, wanted: Sequence[tuple[int, int, int]]) -> Sequence[bytes | None]:
         """Pieces."""

@@ -99,7 +99,8 @@ class _Deposit:
 
 @implementer(IQueue)
 class MemoryQueue:
-    """``seconds`` is the clock. ``settled`` keeps every transition for tests to look at; ``left`` the messages that left."""
+    """``seconds`` is the clock. ``settled`` keeps every transition for tests to look at; ``left`` the messages that left; ``read_whole`` says how often
+    rows were asked for with their envelopes, which the real one may have to read from disk."""
 
     def __init__(self, seconds: Callable[[], float]) -> None:
         self._seconds = seconds
@@ -112,6 +113,7 @@ class MemoryQueue:
         self.settled: list[Settled] = []
         self.left: list[int] = []
         self.claims = 0
+        self.read_whole = 0
         self._listeners: list[Callable[[], None]] = []
         self._at_start: list[tuple[Message, Row]] = []
         self._claimed_at: dict[int, float] = {}
@@ -371,6 +373,7 @@ class MemoryQueue:
         envelopes: bool = True,
     ) -> Sequence[tuple[Message, Row]]:
         """See IQueue."""
+        self.read_whole += envelopes
         return page(
             ((self.messages[row.message], row) for row in self.held.values()),
             domain=domain,

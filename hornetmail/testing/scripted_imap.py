@@ -44,7 +44,7 @@ class Folder(msgspec.Struct):
 
 class ScriptedIMAP(Factory):
     """``faults``: what befalls the next command of that name: ``drop`` it and the connection, ``store and drop``: do it and say nothing, ``bye``, ``silence``, or bytes that are
-    said instead (``%t`` is its tag). ``master``: who may log in for everybody. ``keywords``: whether flags of one's own can be kept. ``said``: all commands, passwords too."""
+    said instead (``%t`` is its tag). ``master``: who may log in for everybody. ``keywords``: whether flags of one's own can be kept. ``poison``: it falls over whatever holds that. ``said``: all commands, passwords too."""
 
     noisy = False
 
@@ -66,6 +66,7 @@ class ScriptedIMAP(Factory):
         self.faults: list[tuple[str, str | bytes]] = []
         self.keywords = True
         self.quota = 1 << 40
+        self.poison = b""
         self.said: list[str] = []
         self.folders: dict[str, dict[str, Folder]] = {}
         self.connections: list[Any] = []
@@ -182,6 +183,8 @@ class _Dialogue(Protocol):
         if fault is not None:
             self._server.faults.remove(fault)
             action = fault[1]
+        if self._server.poison and self._server.poison in rest:
+            action = "drop"
         if isinstance(action, bytes):
             self._say(action.replace(b"%t", tag))
         elif action == "drop":

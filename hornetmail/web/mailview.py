@@ -15,9 +15,9 @@ import msgspec
 from hornetmail.core.mail.dates import parse_date
 from hornetmail.mime import headers
 from hornetmail.mime.charset import decode
+from hornetmail.mime.reading.html import html_to_text
 from hornetmail.mime.structure import Mailaddress, Part, Summary, scan
-from hornetmail.mime.text import html_to_text
-from hornetmail.mime.transfer import decoded
+from hornetmail.mime.transfer import decoded, label_in
 from hornetmail.web.mailhtml import sanitise
 
 MAX_TEXT = 400_000
@@ -293,7 +293,8 @@ def _decoded(data: bytes, leaf: Part) -> bytes:
 
 
 def _text(data: bytes, leaf: Part) -> str:
-    return decode(_decoded(data, leaf), leaf.param("charset") or "").replace("\r\n", "\n").replace("\x00", "")
+    label = label_in(data[leaf.body : leaf.end], leaf.encoding, leaf.subtype, leaf.param("charset") or "")
+    return decode(_decoded(data, leaf), label).replace("\r\n", "\n").replace("\x00", "")
 
 
 def _size(leaf: Part) -> int:

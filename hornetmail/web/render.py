@@ -147,14 +147,14 @@ class Renderer:
 
     def page(self, visit: Visit, template: str, *, status: int = 200, policy: str = PAGE_POLICY, **values: Any) -> Answer:
         """A page of a template; a message kept for this visit is shown once and then forgotten."""
-        language = self._languages.choose(visit.cookies.get("language", ""), visit.headers.get("accept-language", ""))
-        flash = read_flash(visit.cookies.get("flash", "")) if not visit.flashed else None
-        theme = visit.cookies.get("theme", "")
+        language = self._languages.choose(visit.asked.cookies.get("language", ""), visit.asked.headers.get("accept-language", ""))
+        flash = read_flash(visit.asked.cookies.get("flash", "")) if not visit.flashed else None
+        theme = visit.asked.cookies.get("theme", "")
         text = self._environment.get_template(template).render(
             visit=visit,
             url=visit.url,
             static=lambda name: visit.url(f"/static/{name}", v=self._assets[name].version),
-            clock=Clock(zone_of(visit.cookies.get("zone", "").replace("%2F", "/")), self._now()),
+            clock=Clock(zone_of(visit.asked.cookies.get("zone", "").replace("%2F", "/")), self._now()),
             theme=theme if theme in ("light", "dark") else "",
             flash=flash,
             hostname=self.hostname,

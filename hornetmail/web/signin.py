@@ -81,13 +81,13 @@ class SignIn:
             wait=wait,
             after=after,
             restorable=restorable,
-            encrypted=security.encrypted_address(visit.headers["host"], f"{visit.prefix}/login"),
+            encrypted=security.encrypted_address(visit.asked.headers["host"], f"{visit.way.prefix}/login"),
         )
         return Answer(page.body, page.status, cookies=(*page.cookies, *cookies))
 
     async def login(self, visit: Visit) -> Answer:
         """Full address and password. The same answer for an unknown address and a wrong password."""
-        if not visit.may_send_password:
+        if not visit.way.may_send_password:
             return self._page(visit, status=403)
         user = visit.form.text("user")[:320]
         password = visit.form.get("password")
@@ -101,10 +101,10 @@ class SignIn:
             person = await self._rooms.access.login(user, password, "web", visit.caller.peer)
         except AccessRefused as error:
             return self._refused(visit, error.reason, user)
-        token, _ = await self._rooms.sessions.create(person, visit.caller.peer, visit.headers["user-agent"])
+        token, _ = await self._rooms.sessions.create(person, visit.caller.peer, visit.asked.headers["user-agent"])
         answer = redirect(visit, "/", cookies=(Cookie(COOKIE, token), Cookie(VISITOR, "")))
         after = security.local_target(visit.form.get("next"))
-        return Answer(status=303, headers=(("Location", visit.prefix + after),), cookies=answer.cookies)
+        return Answer(status=303, headers=(("Location", visit.way.prefix + after),), cookies=answer.cookies)
 
     def _refused(self, visit: Visit, reason: str, user: str) -> Answer:
         if reason == "throttled":
@@ -122,12 +122,12 @@ class SignIn:
     async def theme(self, visit: Visit) -> Answer:
         """Light, dark, or as the system has it: the next of the three (without scripts; with them it happens in the browser)."""
         following = {"": "dark", "dark": "light", "light": ""}[
-            visit.cookies.get("theme", "") if visit.cookies.get("theme") in ("dark", "light") else ""
+            visit.asked.cookies.get("theme", "") if visit.asked.cookies.get("theme") in ("dark", "light") else ""
         ]
         back = security.local_target(visit.form.get("back") or "/")
         return Answer(
             status=303,
-            headers=(("Location", visit.prefix + back),),
+            headers=(("Location", visit.way.prefix + back),),
             cookies=(Cookie("theme", following, seconds=31536000, script=True),),
         )
 

@@ -46,7 +46,7 @@ from hornetmail.web.pulse import Pulse
 from hornetmail.web.render import Asset, Renderer, load_assets
 from hornetmail.web.signin import SignIn
 from hornetmail.web.site_tools import Offload, Submit
-from hornetmail.web.visit import Answer, Form, Route, Visit, read_form, read_query
+from hornetmail.web.visit import Answer, Asked, Form, Route, Visit, Way, read_form, read_query
 
 SLICE = 256 * 1024
 """Forms beyond that are read in a thread."""
@@ -132,19 +132,9 @@ class Gate:
             for name in ("accept-language", "user-agent", "origin", "sec-fetch-site", "host", "content-type")
         }
         caller, must_change, secret = await self._signin.recognise(cookies, self._visitors.peer(request))
-        return Visit(
-            path=unquote(request.path.decode("latin-1")),
-            query=Form(),
-            form=Form(),
-            cookies=cookies,
-            headers=headers,
-            caller=caller,
-            token=csrf_token(secret) if secret else "",
-            prefix=self._prefix,
-            secure=self._visitors.secure(request),
-            must_change=must_change,
-            may_send_password=self._visitors.may_send_password(request),
-        )
+        asked = Asked(unquote(request.path.decode("latin-1")), cookies, headers)
+        way = Way(self._prefix, self._visitors.secure(request), self._visitors.may_send_password(request))
+        return Visit(asked, way, caller, csrf_token(secret) if secret else "", must_change)
 
     async def _answer(self, request: Any, visit: Visit, route: Route, keywords: dict[str, Any]) -> Answer:
         visit.query = read_query(request.uri.decode("latin-1").partition("?")[2])
@@ -165,11 +155,11 @@ class Gate:
         if size > self._largest:
             raise ApiError(413, "too_large", f"That is too large: at most {self._largest >> 20} MiB at once.")
         body = request.content.read()
-        kind = visit.headers["content-type"]
+        kind = visit.asked.headers["content-type"]
         form: Form = read_form(kind, body) if size <= SLICE else await self._offload(read_form, kind, body)
-        secret = self._signin.secret(visit.cookies)
-        origin, fetch_site = visit.headers["origin"], visit.headers["sec-fetch-site"]
-        if not security.is_ours(form.get("csrf"), secret, origin=origin, fetch_site=fetch_site, host=visit.headers["host"]):
+        secret = self._signin.secret(visit.asked.cookies)
+        origin, fetch_site = visit.asked.headers["origin"], visit.asked.headers["sec-fetch-site"]
+        if not security.is_ours(form.get("csrf"), secret, origin=origin, fetch_site=fetch_site, host=visit.asked.headers["host"]):
             text = "This form is no longer valid: the session ended or the page is old. Go back, reload it, and try again."
             raise ApiError(403, "form", text)
         return form
@@ -181,14 +171,14 @@ class Gate:
 
     def _write(self, request: Any, visit: Visit, answer: Answer) -> bytes:
         request.setResponseCode(answer.status)
-        for name, value in security.safe_headers(answer.policy, secure=visit.secure, cache=answer.cache):
+        for name, value in security.safe_headers(answer.policy, secure=visit.way.secure, cache=answer.cache):
             request.setHeader(name.encode(), value.encode())
         request.setHeader(b"Content-Type", answer.content_type.encode())
         for name, value in answer.headers:
             request.setHeader(name.encode(), value.encode())
         for cookie in answer.cookies:
             request.responseHeaders.addRawHeader(
-                b"Set-Cookie", security.cookie_header(cookie, f"{self._prefix}/", visit.secure).encode()
+                b"Set-Cookie", security.cookie_header(cookie, f"{self._prefix}/", visit.way.secure).encode()
             )
         request.setHeader(b"Content-Length", b"%d" % len(answer.body))
         return b"" if request.method == b"HEAD" else answer.body

@@ -127,39 +127,42 @@ class Answer(msgspec.Struct, frozen=True):
     cache: str = "no-store"
 
 
+class Asked(msgspec.Struct, frozen=True):
+    """What the browser sent besides query and form: which page, and what it says of itself. Names of headers are in small letters; those that nobody looks at are left
+    out."""
+
+    path: str
+    cookies: Mapping[str, str]
+    headers: Mapping[str, str]
+
+
+class Way(msgspec.Struct, frozen=True):
+    """How the browser reaches us. ``prefix``: the path under which a reverse proxy shows the site (A45), ``""`` at the root. ``secure``: encrypted all the way, so
+    that cookies may say so. ``may_send_password``: the way is one on which passwords are taken."""
+
+    prefix: str
+    secure: bool
+    may_send_password: bool
+
+
 class Visit:
-    """One request: where it goes, what it brings, who makes it.
+    """One request: what it asks for, on which way it came, and who makes it. ``token`` is what forms must carry; ``must_change``: first another password. ``query`` and
+    ``form`` are read once it is known where it goes."""
 
-    ``prefix`` is the path under which a reverse proxy shows the site (A45), ``""`` at the root. ``token`` is what forms must carry.
-    """
-
-    def __init__(
-        self,
-        *,
-        path: str,
-        query: Form,
-        form: Form,
-        cookies: Mapping[str, str],
-        headers: Mapping[str, str],
-        caller: Caller,
-        token: str,
-        prefix: str,
-        secure: bool,
-        must_change: bool = False,
-        may_send_password: bool = True,
-    ) -> None:
-        self.path = path
-        self.query = query
-        self.form = form
-        self.cookies = cookies
-        self.headers = headers
+    def __init__(self, asked: Asked, way: Way, caller: Caller, token: str, must_change: bool) -> None:
+        self.asked = asked
+        self.way = way
         self.caller = caller
         self.token = token
-        self.prefix = prefix
-        self.secure = secure
         self.must_change = must_change
-        self.may_send_password = may_send_password
+        self.query = Form()
+        self.form = Form()
         self.flashed = False
+
+    @property
+    def path(self) -> str:
+        """Which page."""
+        return self.asked.path
 
     @property
     def person(self) -> Person:
@@ -171,7 +174,7 @@ class Visit:
     def url(self, path: str, **query: Any) -> str:
         """The address of a page as the browser must ask for it; query fields that are None or ``""`` are left out."""
         fields = [(name.rstrip("_"), str(value)) for name, value in query.items() if value is not None and value != ""]
-        return f"{self.prefix}{quote(path, safe='/:@-._~')}" + (f"?{urlencode(fields)}" if fields else "")
+        return f"{self.way.prefix}{quote(path, safe='/:@-._~')}" + (f"?{urlencode(fields)}" if fields else "")
 
 
 class Route(msgspec.Struct, frozen=True):

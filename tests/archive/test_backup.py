@@ -33,6 +33,7 @@ from hornetmail.archive.media.medium import MediumError
 from hornetmail.db.dump import load
 from hornetmail.db.pool import Database
 from hornetmail.directory.schema import CONTROL
+from hornetmail.disk.files import DiskFull
 from hornetmail.testing.archives import AUDITOR, NOW, mail
 from tests.archive.cases import ArchiveCase
 
@@ -257,6 +258,29 @@ class BackupTest(BackupCase):
         await self.backups.make(NOW + 40 * HOUR, full=False)
         folders = backups_on(medium)
         assert set(folders.objects) == set(folders.whole), "what was begun and cut off is gone"
+
+    async def test_one_that_does_not_fit(self) -> None:
+        """Catches a backup for which there is no room and that keeps what room there was: mail could not be archived any more. So does one whose process died."""
+        archive = await self.begin()
+        for number in range(100):
+            await self.put(archive, mail(f"Number {number}", "Words. " * 3000))
+        medium: Any = archive.media.active
+        put = medium.put
+
+        def full(name: str, data: bytes) -> None:
+            if name.endswith("control"):
+                raise DiskFull(28, "medium 1 is full (somewhere)")
+            put(name, data)
+
+        self.patch(medium, "put", full)
+        with pytest.raises(DiskFull, match="medium 1 is full"):
+            await self.backups.make(NOW, full=True)
+        assert self.objects() == []
+        left = BackupName("20260101t000000z", "20260101t000000z")
+        put(f"{left.folder}index-000000", b"half")
+        with pytest.raises(DiskFull):
+            await self.backups.make(NOW, full=False)
+        assert self.objects() == []
 
     async def test_halted(self) -> None:
         """Catches a service that cannot stop while a backup runs."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from hornetmail.archive.archive import Archive
-from hornetmail.archive.index import mails as index
+from hornetmail.archive.index import schema as index
 from hornetmail.archive.index import search
-from hornetmail.archive.index.schema import FTS_COLUMNS, make_month, table_of
+from hornetmail.archive.index.schema import FORMS, make_month, table_of
 from hornetmail.db.engines import Cursor
 from hornetmail.testing.archives import AUDITOR, NOW, mail, user
 from tests.archive.cases import ArchiveCase
@@ -60,15 +60,15 @@ class Counting(ArchiveCase):
         """Catches an archive whose older months have no lists of word beginnings and are searched wrongly, or cannot be written any more."""
         old: list[int] = []
 
-        def as_before(cursor: Cursor, month: int) -> None:
+        def as_before(cursor: Cursor, month: int) -> int:
             if len(old) < 2 and month not in old:
                 old.append(month)
                 cursor.execute(
-                    f"CREATE VIRTUAL TABLE {table_of(month)} USING fts5({', '.join(FTS_COLUMNS)}, content='', contentless_delete=1,"
+                    f"CREATE VIRTUAL TABLE {table_of(month)} USING fts5({', '.join(FORMS[1])}, content='', contentless_delete=1,"
                     ' tokenize="unicode61 remove_diacritics 2")'
                 )
                 cursor.execute("INSERT INTO month (month) VALUES (?)", (month,))
-            make_month(cursor, month)
+            return make_month(cursor, month)
 
         self.patch(index, "make_month", as_before)
         archive = await self.spread()

@@ -321,7 +321,7 @@ class Holds(KeepingCase):
             with pytest.raises(ValueError, match="hold"):
                 await archive.keeping.hold(1, name, "me", query=query)
         with pytest.raises(QueryError):
-            await archive.keeping.hold(1, "case", "me", query="color:red")
+            await archive.keeping.hold(1, "case", "me", query="after:yesterday-ish")
         with pytest.raises(KeyError):
             await archive.keeping.hold(1, "case", "me", identifiers=[5])
         with pytest.raises(KeyError):

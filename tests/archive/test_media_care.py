@@ -22,7 +22,7 @@ from hornetmail.archive.store.shelf import pack_rows
 from hornetmail.core.archive.archived import MediumState
 from hornetmail.db.pool import Database
 from hornetmail.directory.schema import CONTROL
-from hornetmail.disk.files import Disk
+from hornetmail.disk.files import Disk, DiskFull
 from hornetmail.disk.seal import Seal
 from hornetmail.testing.archives import AUDITOR, mail, make_archive
 from tests.archive.cases import ArchiveCase
@@ -83,7 +83,7 @@ class Care(ArchiveCase):
             await self.care._move
 
     async def test_from_the_first_to_the_second(self) -> None:
-        """Catches new mail that goes on to the medium before, old mail that is sought on the new one, and a choice that a restart forgets."""
+        """A12, A13: catches new mail that goes on to the medium before, old mail that is sought on the new one, and a choice that a restart forgets."""
         archive = await self.open()
         await self.sealed(archive, "first")
         number = await self.care.add("directory", str(self.top / "m2"), {}, "", "disk two")
@@ -261,6 +261,66 @@ class Care(ArchiveCase):
         shutil.rmtree(self.medium)
         assert await archive.verify(True) == ()
 
+    async def half_moved(self, archive: Archive) -> None:
+        """Medium 1 with four packs, of which two lie on medium 2 by now, which takes no more; 3 is the active one."""
+        for n in range(4):
+            await self.sealed(archive, f"mail{n}", retention_days=30 + 40 * n)
+        for number in (2, 3):
+            await self.care.add("directory", str(self.top / f"m{number}"), {}, "")
+        await self.care.activate(3)
+        target = archive.media.any(2)
+        put = target.put
+
+        def full(name: str, data: bytes) -> None:
+            if len(list((self.top / "m2").rglob("*.pack"))) == 2:
+                raise DiskFull(28, "medium 2 is full (somewhere)")
+            put(name, data)
+
+        self.patch(target, "put", full)
+        await self.care.merge([1], 2)
+        await self.moved()
+        assert [code for code, _ in self.alarms] == ["medium-move"]
+        assert sorted(row.medium for row in await archive.index().read(pack_rows)) == [1, 1, 2, 2]
+
+    async def test_merged_into_a_full_one_and_then_elsewhere(self) -> None:
+        """Catches a move into a medium without room that says nothing where media are shown, so that the command waits for ever; and that can only wait for that medium."""
+        archive = await self.open()
+        await self.half_moved(archive)
+        assert (await self.state(1)).why == "medium 1 is not yet moved to 2: medium 2 is full (somewhere)"
+        await self.care.merge([1], 3)
+        await self.moved()
+        one = await self.state(1)
+        assert (one.moved_to, one.why) == (3, "its mail lies on medium 3")
+        assert sorted(row.medium for row in await archive.index().read(pack_rows)) == [2, 2, 3, 3]
+        shutil.rmtree(self.medium)
+        assert await archive.verify(True) == ()
+
+    async def test_a_target_that_is_lost_on_the_way(self) -> None:
+        """Catches mail that is lost with the disk to which it was just moved, though the old place has all of it yet."""
+        archive = await self.open()
+        await self.half_moved(archive)
+        shutil.rmtree(self.top / "m2")
+        await self.care.merge([1], 3)
+        await self.moved()
+        assert (await self.state(1)).moved_to == 3
+        assert sorted(row.medium for row in await archive.index().read(pack_rows)) == [3, 3, 3, 3]
+        shutil.rmtree(self.medium)
+        for n in range(4):
+            hit = await self.only(archive, f"mail{n}")
+            assert f"mail{n}".encode() in await archive.read(AUDITOR, hit.id)
+
+    async def test_a_target_that_is_retired_itself(self) -> None:
+        """Catches packs that come to a medium after that was moved elsewhere, where nobody looks for them."""
+        archive = await self.open()
+        await self.half_moved(archive)
+        await self.care.merge([2], 3)
+        await self.moved()
+        assert [(await self.state(n)).moved_to for n in (1, 2)] == [3, 3]
+        for place in (self.medium, self.top / "m2"):
+            shutil.rmtree(place)
+        assert sorted(row.medium for row in await archive.index().read(pack_rows)) == [3, 3, 3, 3]
+        assert [one for one in await archive.verify(True) if "pack" in one.what] == []
+
     async def test_merge_of_a_medium_that_lost_a_pack(self) -> None:
         """Catches a medium that counts as moved though a pack of it was not there to be copied."""
         archive = await self.open()
@@ -272,6 +332,7 @@ class Care(ArchiveCase):
         await self.care.merge([1], 2)
         await self.moved()
         assert "1 packs" in self.alarms[0][1]
+        assert "1 packs" in (await self.state(1)).why
         assert (await self.state(1)).moved_to == 0
 
     async def test_tested(self) -> None:

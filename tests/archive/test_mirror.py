@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from hornetmail.archive.archive import Archive
 from hornetmail.archive.care.copies.backup import Halted
+from hornetmail.archive.care.copies.follower import NAME, follower_at
 from hornetmail.archive.care.copies.mirror import Mirror, Mirrored, Sources, take_mirror
 from hornetmail.archive.care.copies.repair import Repair
 from hornetmail.archive.media.directory import DirectoryPlace
@@ -18,11 +20,23 @@ from hornetmail.archive.media.medium import MediumError, PlaceTrouble
 from hornetmail.archive.media.register import MediumRefused
 from hornetmail.archive.media.roster import Media
 from hornetmail.core.archive.archived import ArchiveError, Finding
-from hornetmail.disk.files import Disk
+from hornetmail.disk.files import Disk, DiskFull
 from hornetmail.testing.archives import FOLLOWER, NOW, directory_medium, mail, make_archive
 from tests.archive.test_backup import BackupCase, offload
 
 DAY = 86400.0
+
+
+def test_the_mark_of_an_installation(tmp_path: Path) -> None:
+    """Catches a mark that is another one after a restart, so that nobody follows; one that two installations share; and a damaged one that is believed, or replaced without a word."""
+    mark = follower_at(tmp_path, Disk())
+    assert follower_at(tmp_path, Disk()) == mark
+    (tmp_path / "other").mkdir()
+    assert follower_at(tmp_path / "other", Disk()) != mark
+    for wrong in (b"", b"\xff", mark.upper().encode() + b"0", mark[:-1].encode()):
+        (tmp_path / NAME).write_bytes(wrong)
+        with pytest.raises(ArchiveError, match=r"mirror-follower is damaged: remove it, and set the mirror again"):
+            follower_at(tmp_path, Disk())
 
 
 class MirrorCase(BackupCase):
@@ -231,6 +245,66 @@ class MirrorTest(MirrorCase):
                 target.put = put
         assert rounds >= 6, "one object a round"
         assert self.lies("mirror") == {**self.lies("second"), **self.lies("medium")}
+
+    async def test_a_full_mirror(self) -> None:
+        """Catches a mirror without room in which nothing is deleted any more, so that it stays full for good; one whose room goes to backups and not to mail; and one that deletes packs whose
+        records lie in a merged pack for which it had no room."""
+        archive = await self.begin()
+        for word in ("one", "two"):
+            await self.fill(archive, word)
+        for day in range(3):
+            await self.backups.make(NOW + day * DAY, full=True)
+        await self.follow(NOW + 3 * DAY)
+        for day in range(400, 403):
+            await self.backups.make(NOW + day * DAY, full=True)
+        target: Any = self.target
+        put = target.put
+
+        def full(name: str, data: bytes) -> None:
+            if name.startswith(no_room):
+                raise DiskFull(28, "the mirror is full (somewhere)")
+            put(name, data)
+
+        self.patch(target, "put", full)
+        no_room = ("packs/", "leaves/")
+        await self.fill(archive, "three")
+        assert (await archive.merge(NOW)).packs
+        before = self.lies("mirror")
+        with pytest.raises(ArchiveError, match=r"the mirror is full \(somewhere\): the rest is not copied"):
+            await self.follow(NOW + 403 * DAY)
+        after = self.lies("mirror")
+        assert {name for name in before if name.startswith("packs/")} == {name for name in after if name.startswith("packs/")}
+        no_room = ("backup/",)
+        with pytest.raises(ArchiveError, match="the mirror is full"):
+            await self.follow(NOW + 403 * DAY)
+        assert {name for name in self.lies("mirror") if name.startswith("packs/")} == {
+            name for name in self.lies("medium") if name.startswith("packs/")
+        }
+        no_room = ("nothing",)
+        for _ in range(2):
+            await self.follow(NOW + 403 * DAY)
+        assert self.lies("mirror") == self.lies("medium")
+
+    async def test_what_fits_is_taken(self) -> None:
+        """Catches one pack that is too large for the room that is left, and keeps all others behind it out of the mirror."""
+        archive = await self.begin()
+        for days in range(30, 300, 40):
+            large = days % 80 == 30
+            await self.put(archive, mail(f"Mail{days}", os.urandom(20_000).hex() if large else "short"), retention_days=days)
+            await archive.flush(seal=True)
+        put = self.target.put
+
+        def full(name: str, data: bytes | memoryview) -> None:
+            if len(data) > 10_000:
+                raise DiskFull(28, "the mirror is full (somewhere)")
+            put(name, data)
+
+        self.patch(self.target, "put", full)
+        with pytest.raises(ArchiveError, match="the mirror is full"):
+            await self.follow()
+        sizes = {name: len(data) for name, data in self.lies("medium").items()}
+        assert any(size > 10_000 for size in sizes.values())
+        assert set(self.lies("mirror")) == {name for name, size in sizes.items() if size <= 10_000}
 
     async def test_halted(self) -> None:
         """Catches a service that cannot stop while terabytes are copied."""

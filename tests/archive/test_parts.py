@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import random
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hornetmail.archive.archive import Archive
+from hornetmail.archive.media.medium import MediumAway
+from hornetmail.archive.media.roster import Media
+from hornetmail.archive.store.packs import open_pack
 from hornetmail.archive.store.parts import MIN_PART, split
-from hornetmail.archive.store.records import Segment, base64_lines
+from hornetmail.archive.store.records import Kind, Segment, base64_lines
 from hornetmail.core.archive.archived import ArchiveError
-from hornetmail.testing.archives import AUDITOR, make_archive
+from hornetmail.testing.archives import AUDITOR, directory_medium, make_archive
 from tests.archive.cases import ArchiveCase, told
 
 BLOB = random.Random(1).randbytes(120_000)
@@ -138,6 +145,84 @@ class Sharing(ArchiveCase):
         hit = await self.only(archive, "two")
         with pytest.raises(ArchiveError):
             await archive.read(AUDITOR, hit.id)
+
+    async def sealed(self, archive: Archive, subject: str) -> None:
+        await self.put(archive, with_attachment(subject, ENCODED))
+        await archive.flush(seal=True)
+
+    async def readable(self, archive: Archive) -> set[str]:
+        found = set()
+        for hit in (await archive.search(AUDITOR, "")).results:
+            with contextlib.suppress(ArchiveError):
+                assert await archive.read(AUDITOR, hit.id) == with_attachment(hit.subject, ENCODED)
+                found.add(hit.subject)
+        return found
+
+    async def test_new_mail_does_not_depend_on_what_does_not_read(self) -> None:
+        """Catches new mail, whose bytes were all there, that shares an attachment with a record on a bad sector or in a lost pack and is unreadable from its first day on. What it brings mends the mail
+        from before as well; a rebuild finds the same."""
+        archive = await self.fresh()
+        await self.sealed(archive, "one")
+        (first,) = self.packs()
+        data = first.read_bytes()
+        part = next(m for m in open_pack(data, archive.keys.current()).members if m.kind == Kind.PART)
+        at = part.offset + part.length // 2
+        first.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+        assert await self.readable(archive) == set()
+        await self.sealed(archive, "two")
+        assert await self.readable(archive) == {"one", "two"}
+        assert self.stored() < 2.3 * len(BLOB)
+        first.unlink()
+        await self.sealed(archive, "three")
+        assert await self.readable(archive) == {"two", "three"}, "the record of one is lost"
+        assert self.stored() < 1.3 * len(BLOB)
+        await archive.stop()
+        self.wipe_local()
+        again = make_archive(self.clock, self.top)
+        again.restore()
+        await self.started(again)
+        await again.rebuild()
+        assert await self.readable(again) == {"two", "three"}
+
+    async def test_a_medium_that_hangs_is_asked_once(self) -> None:
+        """Catches indexing that waits for a medium which does not answer once for each attachment that new mail shares; that mail needs it no more."""
+        archive = await self.fresh()
+        others = [base64_lines(random.Random(n).randbytes(50_000)) for n in range(4)]
+        for n, other in enumerate(others):
+            await self.put(archive, with_attachment(f"old{n}", other))
+        await archive.flush(seal=True)
+        medium, asked = archive.media.active, []
+        get = medium.get
+
+        def hangs(name: str, *more: Any) -> bytes:
+            asked.append(name)
+            raise MediumAway("no answer in time")
+
+        self.patch(medium, "get", hangs)
+        for n, other in enumerate(others):
+            await self.put(archive, with_attachment(f"new{n}", other))
+        await archive.flush()
+        assert len(asked) == 1
+        self.patch(medium, "get", get)
+        await archive.flush(seal=True)
+        self.packs()[0].unlink()
+        for n, other in enumerate(others):
+            hit = await self.only(archive, f"new{n}")
+            assert await archive.read(AUDITOR, hit.id) == with_attachment(f"new{n}", other)
+
+    async def test_only_parts_on_the_active_medium_are_shared(self) -> None:
+        """Rule 21: catches mail on one medium that goes when another is lost."""
+        media = Media([directory_medium(number, self.top / name) for number, name in ((1, "medium"), (2, "second"))], 1)
+        archive = await self.fresh(media=media)
+        media.any(2).claim(archive.keys.current().archive)
+        archive.keys.publish(media.any(2))
+        await self.sealed(archive, "one")
+        media.change([media.any(1), media.any(2)], 2, frozenset(), {})
+        await self.sealed(archive, "two")
+        await self.sealed(archive, "three")
+        assert sum(p.stat().st_size for p in (self.top / "second").rglob("*.pack")) < 1.3 * len(BLOB)
+        shutil.rmtree(self.medium)
+        assert await self.readable(archive) == {"two", "three"}
 
     async def test_part_outlives_the_mail_that_brought_it(self) -> None:
         """Catches a purge that takes a part from mail that still needs it."""

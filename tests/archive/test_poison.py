@@ -12,7 +12,7 @@ from hornetmail.archive.index import poison
 from hornetmail.archive.index.mails import Prepared, Stored
 from hornetmail.core.events import Alarm
 from hornetmail.db.engines import Cursor, DatabaseFull
-from hornetmail.mime.text import MailText, read_mail
+from hornetmail.mime.reading.mail import MailText, read_mail
 from hornetmail.testing.archives import AUDITOR, mail
 from tests.archive.cases import ArchiveCase, told
 

@@ -14,7 +14,7 @@ from hornetmail.archive.care.packs.merging import Merged
 from hornetmail.archive.care.packs.plans import MergeSettings
 from hornetmail.archive.care.terms.retention import Clocks, RetentionSettings
 from hornetmail.archive.index import mails, uses
-from hornetmail.archive.index.leaves import Looked, Ownerless
+from hornetmail.archive.index.leaves import Looked
 from hornetmail.archive.index.mails import Stored
 from hornetmail.archive.index.query import Query, Words
 from hornetmail.archive.keys import keyring, sealedroot
@@ -66,14 +66,13 @@ def test_numbers_that_stand_in_files() -> None:
         (ShareSettings("h", "s"), ShareSettings("h", "s", "", "", "", 445, False)),
         (BucketSettings("https://h", "b"), BucketSettings("https://h", "b", "", "us-east-1", "", "path", 0)),
         (Looked(), Looked(0, 0)),
-        (Ownerless(()), Ownerless((), 0)),
         (Space(), Space(0, 0)),
         (Merged(), Merged(0, 0, 0, (), (), ())),
         (Mirrored(), Mirrored(0, 0, 0, ())),
         (Clocks(), Clocks(0.0, 0, 0.0, 0.0)),
         (Stored(b"r", records.Outcome.STORED, 1), Stored(b"r", records.Outcome.STORED, 1, 0)),
-        (Words("x"), Words("x", "", False, False)),
-        (Query(), Query((), None, None, None, None, None, None, None)),
+        (Words("x"), Words("x", "", False)),
+        (Query(), Query((), None, None, None, None, None)),
         (Arrival(), Arrival(None, 0, ())),
     ],
     ids=lambda each: type(each).__name__,

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from tests.peers.installation import free_base
+from tests.peers.installation import Ports
 from tests.peers.waiting import until
 
 CHROMIUM = "/usr/bin/chromium"
@@ -31,7 +31,8 @@ class Playground:
 
     def __init__(self) -> None:
         self.root = Path(tempfile.mkdtemp(prefix="hornetmail-browser-"))
-        self.base = free_base()
+        self.ports = Ports()
+        self.base = self.ports.base
         self.url = f"http://127.0.0.1:{self.base + 80}"
         self._log = (self.root / "output").open("wb")
         command = [sys.executable, "-m", "hornetmail.playground", "--dir", str(self.root / "data"), "--ports", str(self.base)]
@@ -71,6 +72,7 @@ class Playground:
             self.process.kill()
             self.process.wait(20)
         self._log.close()
+        self.ports.close()
         shutil.rmtree(self.root, ignore_errors=True)
 
 

@@ -26,6 +26,13 @@ def uncertain(number: int = 1, **fields: object) -> Row:
     return copy(number, **{"portal": Portal(1, "name", uncertain=True), **fields})
 
 
+def ripe(rows: list[Row], answering: float, step: float, now: float) -> list[int]:
+    turns = turn.Turns(answering, step, now)
+    for row in rows:
+        turns.add(row)
+    return list(turns.ripe())
+
+
 def test_what_is_uncertain() -> None:
     """Would catch a copy that the primary may have already and that is taken for one it has not: a double for a reader (rule 1)."""
     assert turn.is_uncertain(uncertain())
@@ -71,11 +78,11 @@ def test_who_waits_out_a_back_off_for_the_primarys_sake() -> None:
 def test_the_primary_must_answer_first() -> None:
     """Would catch a second hand-over to a primary that was not heard of since it left the first one without a reply."""
     row = uncertain()
-    assert turn.ripe([row], 0.0, STEP, T + 9 * STEP) == []
-    assert turn.ripe([row], T - STEP, STEP, T + STEP - 1) == []
-    assert turn.ripe([row], T - STEP, STEP, T + STEP) == [row]
-    assert turn.ripe([row], T + 2 * STEP, STEP, T + 2 * STEP - 1) == []
-    assert turn.ripe([row], T + 2 * STEP, STEP, T + 2 * STEP) == [row]
+    assert ripe([row], 0.0, STEP, T + 9 * STEP) == []
+    assert ripe([row], T - STEP, STEP, T + STEP - 1) == []
+    assert ripe([row], T - STEP, STEP, T + STEP) == [row.id]
+    assert ripe([row], T + 2 * STEP, STEP, T + 2 * STEP - 1) == []
+    assert ripe([row], T + 2 * STEP, STEP, T + 2 * STEP) == [row.id]
 
 
 FIRST = copy(2, queued=T, due=T)
@@ -100,10 +107,10 @@ FIRST = copy(2, queued=T, due=T)
 def test_certain_ones_go_first(other: Row, goes: bool) -> None:
     """Would catch an uncertain copy that overtakes a certain one that waited with it, and one that waits for something far off or for another."""
     row = uncertain()
-    assert (row in turn.ripe([row, other], T - 1, STEP, T + STEP)) is goes
+    assert (row.id in ripe([row, other], T - 1, STEP, T + STEP)) is goes
 
 
 def test_later_ones_wait_for_what_is_near_by_then() -> None:
     """The step within which a certain copy is waited for counts from the copy's own turn, however late that is looked at."""
     row = uncertain()
-    assert turn.ripe([row, copy(2, attempts=1, due=T + 3 * STEP)], T - 1, STEP, T + 3 * STEP) == [row]
+    assert ripe([row, copy(2, attempts=1, due=T + 3 * STEP)], T - 1, STEP, T + 3 * STEP) == [row.id]

@@ -19,7 +19,7 @@ from hornetmail.core.mail.fields import mbox_end
 from hornetmail.core.mail.reply import Reply
 from hornetmail.filter.spam import tagged
 from hornetmail.mime import charset, headers
-from hornetmail.mime.text import html_to_text
+from hornetmail.mime.reading.html import html_to_text
 from hornetmail.mime.transfer import decoded
 from hornetmail.mime.words import Unwritable, folded, for_old_readers, in_ascii
 from hornetmail.servers.header import without_bcc

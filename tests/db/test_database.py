@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 
 from hornetmail.db import engines
-from hornetmail.db.engines import Cursor, DatabaseBroken, DatabaseError, DatabaseFull, engine_for, translated
+from hornetmail.db.engines import Cursor, DatabaseBroken, DatabaseError, DatabaseFull, DatabaseSlow, engine_for, translated
 from hornetmail.db.migrate import Migration, SchemaError
 from hornetmail.db.pool import Database
 from hornetmail.testing.databases import fresh_url
@@ -44,6 +44,11 @@ def names(cursor: Cursor) -> list[str]:
     return [name for (name,) in cursor.fetchall()]
 
 
+def endless(cursor: Cursor) -> None:
+    cursor.execute("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n WHERE i < 0")
+    cursor.fetchall()
+
+
 class OnSQLite(TestCase):
     """The same tests on each engine."""
 
@@ -56,6 +61,16 @@ class OnSQLite(TestCase):
         database = await Database.open(reactor, self.url, migrations or (FIRST,), **keywords)
         self.addCleanup(lambda: Deferred.fromCoroutine(database.close()))
         return database
+
+    async def test_a_question_without_end(self) -> None:
+        """It is given up, and the reader, its connection included, serves on without a limit."""
+        database = await self.open()
+        for _ in range(2):
+            with self.assertRaises(DatabaseSlow):
+                await database.read_within(0.1, endless)
+        await database.run(put, 1, "one")
+        assert await database.read(names) == ["one"]
+        assert await database.read_within(60.0, names) == ["one"]
 
     async def test_rows_of_every_type(self) -> None:
         """Would catch a type that is not translated, a placeholder inside quotes, a % that psycopg takes for its own."""

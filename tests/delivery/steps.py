@@ -234,6 +234,7 @@ class Steps:
         self.begun = len(self.stepper.names)
 
     def stop(self) -> None:
+        assert not self.queue.read_whole, "delivery reads a hundred thousand envelopes from disk to look at rows"
         stopping = Deferred.fromCoroutine(self.delivery.stop(0.0))
         stopping.addErrback(lambda failure: None)
         for _ in range(30):

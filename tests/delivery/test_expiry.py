@@ -47,7 +47,7 @@ class TestExpiry(StoresCase):
             await self.send(ALICE, data=MAIL + b"kept %d\r\n" % number)
 
         async def there() -> bool:
-            rows = await self.queue.rows(kinds=(RowKind.DRAIN,), states=(RowState.PARKED,))
+            rows = await self.queue.rows(kinds=(RowKind.DRAIN,), states=(RowState.PARKED,), envelopes=False)
             return len(rows) == kept
 
         await self.wait(there, "in the portal")
@@ -221,10 +221,10 @@ class TestExpiry(StoresCase):
             await self.send(ALICE, data=MAIL + name + b"\r\n")
 
         async def two() -> bool:
-            return len(await self.queue.rows(kinds=(RowKind.DRAIN,), states=(RowState.PARKED,))) == 2
+            return len(await self.queue.rows(kinds=(RowKind.DRAIN,), states=(RowState.PARKED,), envelopes=False)) == 2
 
         await self.wait(two, "in the portal")
-        held = (await self.queue.rows(kinds=(RowKind.DRAIN,)))[0][1]
+        held = (await self.queue.rows(kinds=(RowKind.DRAIN,), envelopes=False))[0][1]
         await self.queue.change([held.id], RowState.HELD, reason="by hand")
         note = (await self.portal.tree(1).open("INBOX")).append((), None)
         await note.write(b"Subject: own note\r\n\r\nnote\r\n")
@@ -245,7 +245,7 @@ class TestExpiry(StoresCase):
         assert await self.kept() == 1
         [left] = await inbox.entries()
         assert left.name.partition(".")[2].startswith("M"), "the own note"
-        rows = await self.queue.rows(kinds=(RowKind.DRAIN,))
+        rows = await self.queue.rows(kinds=(RowKind.DRAIN,), envelopes=False)
         assert [(row.id, row.state) for _, row in rows] == [(held.id, RowState.HELD)]
 
     def warned(self) -> list[Alarm]:

@@ -18,7 +18,7 @@ from hornetmail.core.mail.reply import Reply
 from hornetmail.core.served import Domain, Host, Mailbox, OverQuota
 from hornetmail.delivery.connections.pool import Limits, Pool
 from hornetmail.delivery.couriers.archive import ArchiveCourier
-from hornetmail.delivery.couriers.mx import MXCourier
+from hornetmail.delivery.couriers.mx import MOST_LEARNT, MXCourier
 from hornetmail.delivery.couriers.portal import PortalCourier
 from hornetmail.delivery.couriers.primary import PrimaryCourier
 from hornetmail.net.resolver import ResolveError
@@ -120,6 +120,21 @@ class Couriers(TestCase):
         self.dialled.clear()
         await self.said(mx, "a@outside.test", direction=Direction.OUT)
         assert self.dialled == [smart]
+
+    async def test_one_name_for_the_same_hosts(self) -> None:
+        """Would catch a hanging server that has a share of the deliveries under each of the names by which mail goes there, and memory that grows with every domain that
+        mail was ever sent to."""
+        mx = MXCourier(self.pool, self.directory, self.resolver, HOSTNAME)
+        hosts = (Host("b.test"), Host("a.test"))
+        self.directory.served[0] = msgspec.structs.replace(self.directory.served[0], primaries=hosts)
+        for number in range(MOST_LEARNT):
+            mx._learn(f"d{number}.test", hosts[::-1])
+        mx._learn("d0.test", hosts)
+        assert {mx.destination("", f"x@d{number}.test") for number in range(3)} == {mx.destination("", "x@example.test")}
+        assert mx.destination("", "x@portal.test") == "portal.test"
+        mx._learn("new.test", hosts)
+        assert mx.exchanger("d0.test") == mx.exchanger("new.test") == str(hosts[1])
+        assert mx.exchanger("d1.test") == "d1.test", "the oldest is forgotten"
 
     async def test_the_portal(self) -> None:
         """Would catch mail that bounces for a fault of our disk, or for a mailbox that was removed meanwhile; a full one whose domain refuses that

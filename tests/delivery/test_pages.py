@@ -58,5 +58,6 @@ class Pages(TestCase):
         mine = [row.id for row in self.queue.all(RowKind.DELIVER) if row.message == other]
         assert self.read(message=other) == [mine]
         assert self.read(domain="elsewhere.test") == [[]]
+        assert self.read(mailbox=1) == [[]]
         self.successResultOf(Deferred.fromCoroutine(self.queue.change(mine[:1], RowState.PARKED)))
         assert self.read(states=(RowState.PARKED,)) == [mine[:1]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -13,7 +14,8 @@ from hornetmail.core.failover.verdict import Stage
 from hornetmail.core.mail.reply import Reply
 from hornetmail.core.served import Host, TLSPolicy
 from hornetmail.delivery.connections.pool import Limits, Pool
-from hornetmail.net.smtp import Broken
+from hornetmail.delivery.outage.health import Pace
+from hornetmail.net.smtp import Broken, Timeouts
 from tests.delivery.world import SLOW_MACHINE, WorldCase
 
 A, B = Host("a.test"), Host("b.test")
@@ -256,7 +258,13 @@ class Rule2(WorldCase):
         assert not self.portal.copies
 
     async def test_many_over_few_connections(self) -> None:
-        """A connection for each message, or one after the other."""
+        """A connection for each message, or one after the other. On a machine that has no time, too: no connection is given up for that."""
+        self.settings = msgspec.structs.replace(
+            SLOW_MACHINE,
+            connections=Limits(idle=60.0, budget=60.0, rest=0.02),
+            timeouts=Timeouts(connect=60.0, reply=60.0, data=60.0, dot=60.0),
+            pace=Pace(calm=60.0, alert=60.0, patience=60.0),
+        )
         await self.build()
         messages = [await self.send("alice@example.test", archive=False) for _ in range(60)]
         for message in messages:

@@ -28,7 +28,7 @@ class TestStrays(StoresCase):
         return list(await self.delivery.strays.of(mailbox))
 
     async def states(self) -> list[RowState]:
-        return [row.state for _, row in await self.queue.rows(kinds=(RowKind.DRAIN,))]
+        return [row.state for _, row in await self.queue.rows(kinds=(RowKind.DRAIN,), envelopes=False)]
 
     async def idle(self) -> bool:
         return self.queue.backlog().messages == 0
@@ -212,7 +212,7 @@ class TestStrays(StoresCase):
         await self.wait(parked, "in the portal")
         assert not await self.strays(1)
         assert not (await self.delivery.strays.page([1, 2, 3], 10))[0]
-        [(_, row)] = await self.queue.rows(kinds=(RowKind.DRAIN,), mailbox=1)
+        [(_, row)] = await self.queue.rows(kinds=(RowKind.DRAIN,), mailbox=1, envelopes=False)
         await self.queue.change([row.id], RowState.REMOVED, reason="by hand")
         await self.delivery.modes.switch("example.test", Mode.NORMAL, "admin")
         await self.until_mode(Mode.NORMAL)

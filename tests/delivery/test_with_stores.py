@@ -39,8 +39,8 @@ class TestStores(StoresCase):
         await folder.store([second], add=["\\Deleted"])
 
         async def settled() -> bool:
-            rows = [row for _, row in await self.queue.rows(kinds=(RowKind.DRAIN,))]
-            parked = await self.queue.rows(kinds=(RowKind.DELIVER,), states=(RowState.PARKED,))
+            rows = [row for _, row in await self.queue.rows(kinds=(RowKind.DRAIN,), envelopes=False)]
+            parked = await self.queue.rows(kinds=(RowKind.DELIVER,), states=(RowState.PARKED,), envelopes=False)
             return len(rows) == 5 and all(row.state is RowState.PARKED for row in rows) and len(parked) == 1
 
         await self.wait(settled, "everything waits")
@@ -66,7 +66,7 @@ class TestStores(StoresCase):
         await self.send("bob@example.test")
 
         async def there() -> bool:
-            return len(await self.queue.rows(kinds=(RowKind.DRAIN,), states=(RowState.PARKED,))) == 1
+            return len(await self.queue.rows(kinds=(RowKind.DRAIN,), states=(RowState.PARKED,), envelopes=False)) == 1
 
         await self.wait(there, "in the portal")
         self.primary.script.replies = {"DOT": "554 5.6.0 spam"}
@@ -75,7 +75,7 @@ class TestStores(StoresCase):
         folder = await self.portal.tree(2).open("INBOX")
         [entry] = await folder.entries()
         assert "$DrainFailed" in entry.flags
-        [(_, row)] = await self.queue.rows(kinds=(RowKind.DRAIN,))
+        [(_, row)] = await self.queue.rows(kinds=(RowKind.DRAIN,), envelopes=False)
         assert row.state is RowState.STUCK
         self.primary.script.replies = {}
         await self.queue.change([row.id], RowState.QUEUED)
@@ -94,7 +94,7 @@ class TestStores(StoresCase):
         await self.send("alice@example.test", data=MAIL + b"marked\r\n")
 
         async def parked() -> bool:
-            return len(await self.queue.rows(kinds=(RowKind.DRAIN,), states=(RowState.PARKED,))) == 2
+            return len(await self.queue.rows(kinds=(RowKind.DRAIN,), states=(RowState.PARKED,), envelopes=False)) == 2
 
         await self.wait(parked, "both in the portal")
         tree = self.portal.tree(1)

@@ -115,7 +115,7 @@ class Access:
 class WorldCase(TestCase):
     """Alice (1, with an alias), Bob (2), the administrator (3), and a domain of which nobody but them is registered."""
 
-    timeout = 60
+    timeout = 240
     settings = QUICK
 
     async def build(self, primaries: int = 1, **domain: Any) -> None:
@@ -160,8 +160,9 @@ class WorldCase(TestCase):
         for primary in self.primaries:
             await primary.stop()
         await self.until(lambda: not any(each.open for each in self.primaries), "all connections are closed")
+        assert not self.queue.read_whole, "delivery reads a hundred thousand envelopes from disk to look at rows"
 
-    async def until(self, true: Callable[[], Any], what: str, seconds: float = 10.0) -> None:
+    async def until(self, true: Callable[[], Any], what: str, seconds: float = 60.0) -> None:
         """Wait for something that other coroutines bring about."""
         give_up = reactor.seconds() + seconds
         while not true():

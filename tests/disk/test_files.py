@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,30 @@ def test_write_durably_failing_keeps_the_old(tmp_path: Path, operation: str) -> 
         disk.write_durably(path, b"new")
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["key"]
+
+
+class Mounted(Disk):
+    """A share: it knows no sync of a directory, or its disk is broken."""
+
+    why = errno.EINVAL
+
+    def sync_file(self, fd: int) -> None:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(self.why, os.strerror(self.why))
+        super().sync_file(fd)
+
+
+def test_a_share_without_sync_of_directories(tmp_path: Path) -> None:
+    """Would catch a mounted CIFS share or sshfs on which nothing can be written (EINVAL, EOPNOTSUPP), and a disk error that passes for one."""
+    disk = Mounted()
+    for why in (errno.EINVAL, errno.EOPNOTSUPP):
+        disk.why = why
+        disk.write_durably(tmp_path / "pack", b"whole")
+        disk.rename(tmp_path / "pack", tmp_path / "other")
+    assert (tmp_path / "other").read_bytes() == b"whole"
+    disk.why = errno.EIO
+    with pytest.raises(OSError, match="Input/output error"):
+        disk.write_durably(tmp_path / "pack", b"whole")
 
 
 def test_rename_syncs_both_directories(tmp_path: Path) -> None:

@@ -199,7 +199,7 @@ class Run:
             # The later lines of one statement are run with its first.
             earlier = [line for line in near if line <= change.line and near[line]]
             tests = set(near[max(earlier)]) if earlier and change.line - max(earlier) < 12 else set()
-        if not _is_in_function(source, change.line):
+        if not _is_in_function(source, change.line) or near.get(change.line) == []:  # a function that the module calls itself
             files = _files_naming(tree, change.path)
             tests = {test for found in near.values() for test in found} | {
                 test for test in self._measured.seconds if test.split("::")[0] in files

@@ -67,11 +67,32 @@ userdb static {{
 """
 
 
+MASTER_2_3 = """\
+auth_master_user_separator = *
+passdb {{
+  driver = static
+  args = password={master}
+  master = yes
+  pass = yes
+}}
+"""
+
+MASTER_2_4 = """\
+auth_master_user_separator = *
+passdb masters {{
+  passdb_driver = static
+  passdb_static_password = {master}
+  passdb_master = yes
+  passdb_result_success = continue
+}}
+"""
+
+
 class Dovecot:
-    """IMAP in the clear for whoever knows ``password``; every mailbox is there. ``more`` stands at the end of its configuration. Started when made;
+    """IMAP in the clear for whoever knows ``password``; every mailbox is there. ``more`` stands at the end of its configuration. ``master``: with it anybody may log in for everybody, as ``user*anybody`` or by SASL. Started when made;
     ``close`` removes it."""
 
-    def __init__(self, password: str = "at-home", more: str = "") -> None:
+    def __init__(self, password: str = "at-home", more: str = "", master: str = "") -> None:
         said = subprocess.run([DOVECOT, "--version"], check=True, capture_output=True, timeout=20).stdout.decode()
         self.version = said.split()[0].partition("-")[0]
         self.password = password
@@ -86,7 +107,8 @@ class Dovecot:
         text = (COMMON + (AS_2_4 if new else AS_2_3)).format(
             root=self.root, port=self.port, password=password, uid=owner.pw_uid, gid=owner.pw_gid
         )
-        (self.root / "dovecot.conf").write_text(head + text + more)
+        masters = (MASTER_2_4 if new else MASTER_2_3).format(master=master) if master else ""
+        (self.root / "dovecot.conf").write_text(head + text + masters + more)
         self.process = subprocess.Popen(
             [DOVECOT, "-F", "-c", str(self.root / "dovecot.conf")], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )

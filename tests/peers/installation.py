@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import http.client
 import json
 import os
@@ -24,17 +25,31 @@ BIN = Path(sys.executable).parent
 OFFSETS = (24, 25, 26, 80, 110, 143, 443, 465, 587, 993, 995)
 
 
-def free_base() -> int:
-    """A base for ``--ports`` whose listeners are all free."""
-    for base in range(21_000 + os.getpid() % 150 * 100, 60_000, 1000):
-        try:
-            for offset in OFFSETS:
-                with socket.socket() as probe:
-                    probe.bind(("127.0.0.1", base + offset))
-        except OSError:
-            continue
-        return base
-    raise AssertionError("no free range of ports")
+class Ports:
+    """``base`` for ``--ports``: a thousand ports that are this one's until ``close``. Below those that the system gives to whoever dials, and held by a lock: else
+    somebody else's are there when a service that was stopped starts again."""
+
+    def __init__(self) -> None:
+        places = list(range(10_000, 32_000, 1000))
+        first = os.getpid() % len(places)
+        for base in [*places[first:], *places[:first]]:
+            lock = (Path(tempfile.gettempdir()) / f"hornetmail-test-ports-{base}").open("a")
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                for offset in OFFSETS:
+                    with socket.socket() as probe:
+                        probe.bind(("127.0.0.1", base + offset))
+            except OSError:
+                lock.close()
+                continue
+            self.base = base
+            self._lock = lock
+            return
+        raise AssertionError("no free range of ports")
+
+    def close(self) -> None:
+        """Others may have them."""
+        self._lock.close()
 
 
 class Failed(Exception):
@@ -52,7 +67,8 @@ class Installation:
     def __init__(self, hostname: str = "mx.hornet.test") -> None:
         self.root = Path(tempfile.mkdtemp(prefix="hornetmail-test-"))
         self.dir = self.root / "data"
-        self.base = free_base()
+        self.ports = Ports()
+        self.base = self.ports.base
         self.hostname = hostname
         self.process: subprocess.Popen[bytes] | None = None
         self.initial = self._call("init", "--dir", str(self.dir), "--hostname", hostname, "--ports", str(self.base))
@@ -127,6 +143,7 @@ class Installation:
         if self.process is not None:
             self.stop(kill=True)
         self.names.stop()
+        self.ports.close()
         shutil.rmtree(self.root, ignore_errors=True)
 
     def log(self) -> str:

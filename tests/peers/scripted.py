@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import threading
 from contextlib import suppress
@@ -17,6 +18,13 @@ class Accepted(NamedTuple):
     sender: str
     recipients: tuple[str, ...]
     data: bytes
+
+
+def _anywhere() -> socket.socket:
+    """On a port that nobody who dials is given while this server is stopped."""
+    while True:
+        with suppress(OSError):
+            return socket.create_server(("127.0.0.1", random.randrange(2_000, 10_000)))
 
 
 class ScriptedServer:
@@ -44,7 +52,7 @@ class ScriptedServer:
     def start(self) -> None:
         """Take connections, on the same port each time."""
         self.stopped.clear()
-        listener = socket.create_server(("127.0.0.1", self.port))
+        listener = socket.create_server(("127.0.0.1", self.port)) if self.port else _anywhere()
         self.port = listener.getsockname()[1]
         self._listener = listener
         threading.Thread(target=self._listen, args=(listener,), daemon=True).start()

@@ -52,7 +52,15 @@ class Identities(TestCase):
         assert await self.ids("Trash") == ids
         await self.ground.stop()
         database = await Database.open(reactor, self.ground.url, MIGRATIONS, synchronous="NORMAL")
-        for table in ("portal_messages", "portal_folders", "portal_boxes", "portal_trees", "portal_heads"):
+        for table in (
+            "portal_messages",
+            "portal_folders",
+            "portal_boxes",
+            "portal_trees",
+            "portal_heads",
+            "portal_summaries",
+            "portal_fields",
+        ):
             await database.run(lambda cursor, table=table: cursor.execute(f"DELETE FROM {table}"))
         await database.close()
         await self.ground.start()
@@ -123,6 +131,9 @@ class Identities(TestCase):
         def older(cursor: Any) -> None:
             for sql in (
                 "DROP TABLE portal_heads",
+                "DROP TABLE portal_summaries",
+                "DROP TABLE portal_fields",
+                "DROP TABLE portal_texts",
                 "DROP INDEX portal_gone_modseq",
                 "ALTER TABLE portal_messages DROP COLUMN saved",
                 "ALTER TABLE portal_folders DROP COLUMN recent",
@@ -142,3 +153,5 @@ class Identities(TestCase):
             (3, False, 0),
         ]
         assert (await inbox.headers([2]))[2].startswith(b"From: Alice")
+        assert (await inbox.summaries([1, 2, 3])).keys() == {1, 2, 3}
+        assert (await inbox.fields([2]))[2][1].startswith(b"From: Alice")

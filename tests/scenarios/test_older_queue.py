@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.peers.installation import Installation
+from tests.peers.installation import Failed, Installation
 from tests.peers.scripted import ScriptedServer
 from tests.peers.waiting import until
 
@@ -71,3 +71,72 @@ def test_put_back(hornet: Installation, primary: ScriptedServer, index: bool) ->
     hornet.stop()
     hornet.start()
     assert hornet.json("queue", "list")["messages"] == []
+
+
+@pytest.mark.parametrize("medium_away", [False, True])
+def test_all_of_it_is_put_back(hornet: Installation, primary: ScriptedServer, medium_away: bool) -> None:
+    """A snapshot of the whole data directory: queue, portal and ``control.db`` agree with each other, and all that had been delivered since, from the queue and
+    from the portal, came a second time without a word. The medium lies elsewhere, and knows better; at once, or when it is back."""
+    hornet.set(networks='["127.0.0.1/32"]', retry="1", retry_most="1", look="0.5")
+    hornet.start()
+    hornet.add_domain("older.test", primary.port, "--failover", "manual")
+    hornet.add_mailbox("alice@older.test", "alice-secret-1")
+    place = hornet.root / "medium"
+    hornet.command("archive", "medium", "add", "directory", str(place))
+    hornet.command("archive", "medium", "activate", "2")
+
+    def mail(count: int) -> None:
+        hornet.send("x@outside.test", [KNOWN, "alice@older.test"], b"Subject: number %d\r\n\r\n" % count)
+
+    def home() -> tuple[int, int]:
+        return len(primary.to(KNOWN)), len(primary.to("alice@older.test"))
+
+    mail(1)
+    until(lambda: home() == (1, 1), "it is at home")
+    hornet.until_idle()
+    hornet.stop()
+    hornet.start()
+    assert hornet.json("alarms", "list") == [], "an ordinary restart is none of this"
+    primary.stop()
+    mail(2)
+    until(lambda: hornet.status()["queue"]["drain"] == 1, "alice's copy is in the portal")
+    hornet.stop()
+    shutil.copytree(hornet.dir, hornet.root / "snapshot", symlinks=True)
+    primary.start()
+    hornet.start()
+    until(lambda: home() == (2, 2), "what waited is at home")
+    hornet.until_idle()
+    hornet.stop()
+    shutil.rmtree(hornet.dir)
+    shutil.move(hornet.root / "snapshot", hornet.dir)
+    if medium_away:
+        primary.stop()
+        place.rename(hornet.root / "away")
+        hornet.start(wait=False)
+        until(lambda: "medium-away" in codes(hornet), "the medium is missed", seconds=60)
+        (hornet.root / "away").rename(place)
+        until(lambda: "medium-away" not in codes(hornet), "it is back", seconds=60)
+        hornet.stop()
+        primary.start()
+    hornet.start()
+    assert [code for code in codes(hornet) if code != "primary-down"] == ["queue-older"]
+    mail(3)
+    until(lambda: home() == (3, 3), "new mail flows")
+    rows = [row for message in hornet.json("queue", "list")["messages"] for row in message["rows"]]
+    assert sorted((row["kind"], row["state"]) for row in rows if row["state"] != "delivered" and row["kind"] != "archive") == [
+        ("deliver", "held"),
+        ("drain", "held"),
+    ]
+    hornet.command("queue", "release", "--all")
+    until(lambda: home() == (4, 4), "what is released comes once more, as was said")
+    hornet.stop()
+    hornet.start()
+    hornet.until_idle()
+
+
+def codes(hornet: Installation) -> list[str]:
+    """Of the alarms that are open."""
+    try:
+        return [alarm["code"] for alarm in hornet.json("alarms", "list")]
+    except Failed:
+        return []

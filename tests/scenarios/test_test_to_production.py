@@ -102,7 +102,7 @@ def unmounted(hornet: Installation, mirror: str) -> None:
 def one_follower(old: Installation, there: Installation, mirror: str) -> None:
     """Both run: the restored one writes nothing into the old one's mirror before it is told to, and then the old one stops, and only that."""
     names = sorted(Path(mirror).rglob("*"))
-    with pytest.raises(Failed, match="another installation follows .* archive mirror set"):
+    with pytest.raises(Failed, match=r"another installation follows .* archive mirror set"):
         there.command("archive", "mirror", "now")
     assert sorted(Path(mirror).rglob("*")) == names
     assert "another installation" in there.json("archive", "mirror", "show")["trouble"]

@@ -48,7 +48,7 @@ class MemorySafety:
         if place == "/full":
             raise ArchiveError("it is medium 2 of this archive")
         if place == "/no-room":
-            raise DiskFull(28, "medium 0 is full (/no-room)")
+            raise DiskFull(28, "the mirror is full (/no-room)")
         if place == "relative":
             raise ValueError("an absolute path is needed")
         self.set.append((kind, place, dict(options), secret))
@@ -116,7 +116,7 @@ class BackupsTest(TestCase):
             with pytest.raises(ApiError) as caught:
                 await self.house.api.call(ROOT, "mirror.set", MirrorPlace(place=place, kind="directory"))
             assert caught.value.status == wrong
-            assert place != "/no-room" or caught.value.text == "medium 0 is full (/no-room)"
+            assert place != "/no-room" or caught.value.text == "the mirror is full (/no-room)"
         other = Caller(Person(9, "zoe@other.test", 2, (Role.ADMIN,), ("zoe@other.test",), "Zoe"))
         for name, request in (("backup.list", None), ("mirror.unset", None)):
             with pytest.raises(ApiError) as caught:

@@ -69,6 +69,7 @@ class MediaCare:
         self._lock = DeferredLock()
         self._move: Deferred[None] | None = None
         self._copied: dict[int, int] = {}
+        self._stuck: dict[int, str] = {}
         self._stopping = False
 
     # -- looking --------------------------------------------------------------------------------------------------------------
@@ -92,6 +93,8 @@ class MediaCare:
             why = "out of use"
         elif not entry.ready:
             why = "adding it was cut off: add it once more"
+        elif entry.moving:
+            why = self._stuck.get(entry.number, "") or why
         return MediumState(
             id=entry.number,
             kind=str(entry.settings.__struct_config__.tag),
@@ -219,17 +222,20 @@ class MediaCare:
             raise MediumRefused(f"medium {into} is out of use")
         for number in dict.fromkeys(numbers):
             entry = self._known(number)
-            if entry.moving == into:
-                continue
-            entry = self._usable(number)
+            if not entry.moving:
+                entry = self._usable(number)
             if number == into:
                 raise MediumRefused(f"medium {number} cannot be merged into itself")
             if entry.active:
                 raise MediumRefused(f"medium {number} is the active one: activate another one first")
             await self._parts.offload(self._parts.media.any(number).look)
         await self._parts.offload(self._parts.media.any(into).look)
-        for number in dict.fromkeys(numbers):
-            await self._set(number, used=True, moving=into)
+        chosen = set(numbers)
+        for entry in list(self._parts.register.entries.values()):
+            # What is on its way to one of them goes to the new place too: nothing may come to a medium that is retired.
+            if entry.number in chosen or (entry.moving in chosen and entry.moving):
+                self._stuck.pop(entry.number, None)
+                await self._set(entry.number, used=True, moving=into)
         self.resume()
 
     def resume(self) -> None:
@@ -249,19 +255,26 @@ class MediaCare:
 
     async def _move_all(self) -> None:
         """One after the other. What cannot be moved now is told, and tried again with the next ``resume``."""
+        tried: set[tuple[int, int]] = set()
         try:
-            for entry in list(self._parts.register.entries.values()):
-                if entry.moving and not self._stopping:
-                    try:
-                        await self._move_one(entry.number, entry.moving)
-                    except (ArchiveError, OSError) as error:
-                        self.log.error("medium {number} is not yet moved: {error}", number=entry.number, error=error)
-                        text = f"medium {entry.number} is not yet moved to {entry.moving}: {error}"
-                        self._parts.alarm("medium-move", text, str(entry.number))
+            while (entry := self._next(tried)) is not None:
+                tried.add((entry.number, entry.moving))
+                try:
+                    await self._move_one(entry.number, entry.moving)
+                except (ArchiveError, OSError) as error:
+                    self.log.error("medium {number} is not yet moved: {error}", number=entry.number, error=error)
+                    text = f"medium {entry.number} is not yet moved to {entry.moving}: {error}"
+                    self._stuck[entry.number] = text
+                    self._parts.alarm("medium-move", text, str(entry.number))
         except Exception:  # noqa: BLE001  a later resume tries again
             self.log.failure("moving media failed")
         finally:
             self._move = None
+
+    def _next(self, tried: set[tuple[int, int]]) -> Entry | None:
+        """The next medium that is to be moved; None: there is none, or it is to end."""
+        waiting = (e for e in self._parts.register.entries.values() if e.moving and (e.number, e.moving) not in tried)
+        return next(waiting, None) if not self._stopping else None
 
     async def _move_one(self, number: int, into: int) -> None:
         source, target = self._parts.media.any(number), self._parts.media.any(into)
@@ -271,7 +284,7 @@ class MediaCare:
         unread: list[str] = []
         for folder in _MOVED:
             for name, _ in await self._parts.offload(source.names, folder):
-                if self._stopping:
+                if self._stopping or self._known(number).moving != into:
                     return
                 try:
                     await self._move_object(source, target, name)
@@ -285,7 +298,10 @@ class MediaCare:
         left = await self._parts.index().read(_left, number)
         if left:
             raise MediumError(f"{left} packs that the index has on medium {number} are not there: see archive verify")
+        if self._known(number).moving != into:
+            return
         await self._set(number, moving=0, moved=into, used=False)
+        self._stuck.pop(number, None)
         self._parts.over("medium-move", "it is moved", str(number))
         self.log.info("all mail of medium {number} lies on medium {into} now", number=number, into=into)
 
@@ -299,8 +315,11 @@ class MediaCare:
             lies = await index.read(_lies, pack)
             if lies == target.number:
                 return
+            if lies and lies != source.number and await self._parts.offload(_gives, self._parts.media.any(lies), name):
+                # It was on its way to there first.
+                return
             await self._parts.offload(_copy, source, target, name)
-            await index.run(_moved, pack, source.number, target.number)
+            await index.run(_moved, pack, lies, target.number)
 
 
 class _Held:
@@ -352,6 +371,14 @@ def _copy(source: IMedium, target: IMedium, name: str) -> None:
     target.put(name, data)
     if target.get(name) != data:
         raise MediumError(f"medium {target.number} did not keep {name} as it was written")
+
+
+def _gives(medium: IMedium, name: str) -> bool:
+    """In a thread. Whether a medium has an object, as far as can be seen: one that is lost has not."""
+    try:
+        return len(medium.get(name, 0, 1)) == 1
+    except MediumError:
+        return False
 
 
 def _probe(medium: IMedium) -> MediumProbe:

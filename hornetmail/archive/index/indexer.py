@@ -10,11 +10,12 @@ from twisted.logger import Logger
 
 from hornetmail.archive.index.mails import Prepared, Stored, known_records
 from hornetmail.archive.index.poison import store_each, text_of
-from hornetmail.archive.media.medium import MediumError
+from hornetmail.archive.media.medium import MediumAway, MediumError
 from hornetmail.archive.store.holdings import Holdings
-from hornetmail.archive.store.parts import PartKey, PartPlace, store_parts
+from hornetmail.archive.store.parts import PartKey, PartPlace, digest_of, split, store_parts
 from hornetmail.archive.store.records import Kind, Outcome, RecordBroken
 from hornetmail.archive.store.staging import Staged
+from hornetmail.core.archive.archived import ArchiveError
 from hornetmail.db.pool import Database
 from hornetmail.disk.records import BadRecord
 
@@ -24,6 +25,9 @@ GATHER = 0.05
 """Seconds that a first mail waits for company."""
 
 RETRY = 30.0
+
+SOUND = 4096
+"""Shared parts that are known to read, before all are looked at anew."""
 
 
 class Indexer:
@@ -52,6 +56,8 @@ class Indexer:
         self._timer: Any = None
         self._waiting: list[Deferred[None]] = []
         self._aside: list[Staged] = []
+        self._sound: set[bytes] = set()
+        self._away_until = 0.0
 
     def wake(self) -> None:
         """Something was staged."""
@@ -132,6 +138,8 @@ class Indexer:
         away: set[bytes] = set()
         prepared: list[Prepared] = await self._holdings.in_thread(self._prepare, fresh, away) if fresh else []
         stored = await store_each(self._database, prepared, self._poisoned) if prepared else []
+        for part in await self._holdings.in_thread(self._unread_parts, fresh):
+            await self._staging.renew_part(*part)
         outcomes = known | {one.record: one for one in stored}
         for entry in batch:
             self._staging.unindexed.popleft()
@@ -181,6 +189,35 @@ class Indexer:
             text = text_of(entry.record, raw, self._poisoned)
             prepared.append(Prepared(entry.tenant, entry.record, meta, text, None, entry.position.offset, entry.position.segment))
         return prepared
+
+    def _unread_parts(self, entries: Sequence[Staged]) -> list[tuple[int, bytes, PartKey, bytes]]:
+        """In a thread. Parts on a medium that new mail shares and that do not read there, with their bytes from that mail: it must not depend on a bad sector, and what it brings mends the
+        mail from before. Each part is read once in a while."""
+        lost: dict[bytes, tuple[int, bytes, PartKey, bytes]] = {}
+        for entry in entries:
+            if entry.raw is None:
+                continue
+            meta, raw = entry.raw
+            for piece, stretch in zip(split(raw) if meta.stretches else (), meta.stretches, strict=True):
+                record = stretch.part
+                if not record or record in self._staging.parts or record in self._sound or record in lost:
+                    continue
+                try:
+                    if self._reactor.seconds() < self._away_until:
+                        raise MediumAway("the medium did not answer a moment ago")
+                    self._shelf.part(record)
+                except (ArchiveError, BadRecord) as error:
+                    if isinstance(error, MediumAway) and self._away_until <= self._reactor.seconds():
+                        # One that hangs is asked once, and not for each part.
+                        self._away_until = self._reactor.seconds() + RETRY
+                    self.log.warn("part {record} is archived anew: {error}", record=record.hex(), error=error)
+                    digest = digest_of(self._holdings.keys.current().lookup_key(), piece.data)
+                    lost[record] = (entry.tenant, record, PartKey(entry.tenant, meta.month, digest), piece.data)
+                else:
+                    if len(self._sound) >= SOUND:
+                        self._sound.clear()
+                    self._sound.add(record)
+        return list(lost.values())
 
     def _poisoned(self, record: bytes, why: str) -> None:
         self.log.error("record {record} is in the index by its headers only: {why}", record=record.hex(), why=why)

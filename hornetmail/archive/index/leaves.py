@@ -26,10 +26,9 @@ UNTOLD = "deleted without their leaves"
 
 
 class Ownerless(msgspec.Struct, frozen=True, gc=False):
-    """Leaves without an owner, as ranges (first, last), and how many of them may be of what an earlier version deleted."""
+    """Leaves without an owner, as ranges (first, last)."""
 
     ranges: tuple[tuple[int, int], ...]
-    excused: int = 0
 
     @property
     def count(self) -> int:

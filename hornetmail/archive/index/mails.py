@@ -8,16 +8,17 @@ import msgspec
 
 from hornetmail.archive.index.leaves import leaf_went
 from hornetmail.archive.index.rules import kept_of, rules_of
-from hornetmail.archive.index.schema import Arrival, People, fts_row, make_month, people_decoder, table_of
+from hornetmail.archive.index.schema import Arrival, Marks, People, people_decoder, put_text, table_of
 from hornetmail.archive.index.uses import GONE, use_parts
 from hornetmail.archive.store.records import MailMeta, Outcome
 from hornetmail.core.archive.retention import goes_at
 from hornetmail.core.ids import milliseconds_of
 from hornetmail.db.engines import Cursor
-from hornetmail.mime.text import MailText
+from hornetmail.mime.reading.mail import MailText
 
 PLACE_BITS = 18
 MAX_SUBJECT = 2000
+MAX_UNSEARCHED = 4000
 
 
 class Prepared(msgspec.Struct, frozen=True, gc=False):
@@ -112,16 +113,19 @@ def _arrive(cursor: Cursor, one: Prepared, place: int, outcome: Outcome) -> None
     )
 
 
+def _arrival(meta: MailMeta) -> Arrival:
+    return Arrival(meta.feed, meta.received, meta.sender, meta.login, meta.recipients, meta.owners, meta.leaf)
+
+
 def _insert(cursor: Cursor, one: Prepared) -> Stored:
     meta, text = one.meta, one.text
-    arrival = Arrival(meta.feed, meta.received, meta.sender, meta.login, meta.recipients, meta.owners)
+    arrival = _arrival(meta)
     people = People(text.sender, text.to, text.cc, text.bcc, (arrival,))
     place = _free_place(cursor, meta)
-    make_month(cursor, meta.month)
     cursor.execute(
         "INSERT INTO mail (place, id, tenant, record, sha256, received, date, direction, feed, login, subject, message_id, size, attachments,"
-        " spam, people, expires, base, month, node, leaf, pack, start, length)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " spam, people, expires, base, month, node, leaf, pack, start, length, unsearched)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             place,
             _free_id(cursor, meta.identifier),
@@ -147,11 +151,12 @@ def _insert(cursor: Cursor, one: Prepared) -> Stored:
             one.pack,
             one.start,
             one.length,
+            "\n".join(text.unsearched)[:MAX_UNSEARCHED],
         ),
     )
     use_parts(cursor, one.tenant, place, _parts_of(meta))
     _arrive(cursor, one, place, Outcome.STORED)
-    _index(cursor, place, meta.month, one, people, meta.spam)
+    put_text(cursor, meta.month, place, text, people, Marks(one.tenant, meta.direction, meta.size, meta.spam))
     return Stored(one.record, Outcome.STORED, meta.month, meta.size)
 
 
@@ -164,21 +169,11 @@ def died_in(cursor: Cursor, pack: int) -> None:
     cursor.execute("UPDATE pack SET dead = dead + 1, soon = 1 WHERE number = ?", (pack,))
 
 
-def _index(cursor: Cursor, place: int, month: int, one: Prepared, people: People, spam: bool) -> None:
-    text = one.text
-    body = " ".join((text.text, *(name for name in text.files if name)))
-    row = fts_row(one.tenant, text.subject, body, people, attachments=bool(text.files), spam=spam)
-    cursor.execute(
-        f"INSERT INTO {table_of(month)} (rowid, subject, body, sender, recipients, hidden, rights) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (place, *row),
-    )
-
-
 def _unite(cursor: Cursor, one: Prepared, place: int, month: int, people: bytes, base: float, kept: float, spam: int) -> None:
     """Another arrival of the same bytes: its recipients gain their right, its retention counts if it is longer."""
     meta = one.meta
     old = people_decoder.decode(people)
-    arrival = Arrival(meta.feed, meta.received, meta.sender, meta.login, meta.recipients, meta.owners)
+    arrival = _arrival(meta)
     new = msgspec.structs.replace(old, arrivals=(*old.arrivals, arrival))
     spam = min(spam, int(meta.spam))
     base = max(base, meta.expires)
@@ -187,7 +182,7 @@ def _unite(cursor: Cursor, one: Prepared, place: int, month: int, people: bytes,
         (msgspec.msgpack.encode(new), _goes_at(cursor, one, new, bool(spam), base, kept), base, spam, place),
     )
     cursor.execute(f"DELETE FROM {table_of(month)} WHERE rowid = ?", (place,))
-    _index(cursor, place, month, one, new, bool(spam))
+    put_text(cursor, month, place, one.text, new, Marks(one.tenant, meta.direction, meta.size, bool(spam)))
 
 
 def _goes_at(cursor: Cursor, one: Prepared, people: People, spam: bool, base: float, kept: float = 0.0) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from hornetmail.archive.index.query import parse_query
-from hornetmail.archive.index.schema import table_of
+from hornetmail.archive.index.schema import FORMS, months_of, table_of
 from hornetmail.archive.index.search import conditions_of, expression
 from hornetmail.core.archive.retention import Hold
 from hornetmail.core.served import Scope
@@ -14,17 +14,17 @@ from hornetmail.db.engines import Cursor
 
 def matching(cursor: Cursor, tenant: int, hold: Hold) -> list[bytes]:
     """Records of all mail of a tenant that a hold's query finds, marked or not, and that it does not hold yet. Raises QueryError."""
-    understood = parse_query(hold.query)
+    understood = parse_query(hold.query, hold.at)
     scope = Scope(tenant, None, content=hold.content, subjects=hold.content, all_recipients=hold.content)
-    wanted = expression(scope, understood)
+    expressions = {form: expression(scope, understood, form) for form in FORMS}
     conditions, values = conditions_of(cursor, understood, marked=True)
     found: list[bytes] = []
-    for (month,) in cursor.execute("SELECT month FROM month ORDER BY month").fetchall():
-        table = table_of(month)
+    for month, form in reversed(months_of(cursor)):
+        table, wanted = table_of(month), expressions[form]
         found += (
             record
             for (record,) in cursor.execute(
-                f"SELECT record FROM mail WHERE place IN (SELECT rowid FROM {table} WHERE {table} MATCH ?{conditions}) AND NOT EXISTS"
+                f"SELECT record FROM mail WHERE place IN (SELECT rowid FROM {table} WHERE {table} MATCH ?{conditions.format(table=table)}) AND NOT EXISTS"
                 " (SELECT 1 FROM held h JOIN hold ON hold.tenant = h.tenant AND hold.name = h.name WHERE h.record = mail.record AND h.tenant = ?"
                 " AND h.name = ? AND h.at > h.released AND h.at > hold.released)",
                 (wanted, *values, tenant, hold.name),

@@ -13,7 +13,7 @@ import msgspec
 from hornetmail.archive.index.mails import Prepared, Stored, store_batch
 from hornetmail.db.engines import DatabaseError
 from hornetmail.db.pool import Database
-from hornetmail.mime.text import MailText, Named, read_mail
+from hornetmail.mime.reading.mail import MailText, Named, read_mail
 
 HEADER_BYTES = 65_536
 
@@ -74,13 +74,14 @@ def _plainly(text: MailText) -> MailText:
     """Its headers, without what a database may choke on: surrogates, and dates beyond all years."""
     date = text.date if text.date is not None and math.isfinite(text.date) and abs(text.date) < 1e11 else None
     return MailText(
-        _clean(text.subject),
-        _named(text.sender) if text.sender is not None else None,
-        tuple(map(_named, text.to)),
-        tuple(map(_named, text.cc)),
-        tuple(map(_named, text.bcc)),
-        _clean(text.message_id),
-        date,
+        subject=_clean(text.subject),
+        sender=_named(text.sender) if text.sender is not None else None,
+        to=tuple(map(_named, text.to)),
+        cc=tuple(map(_named, text.cc)),
+        bcc=tuple(map(_named, text.bcc)),
+        message_id=_clean(text.message_id),
+        date=date,
+        unsearched=("all but the header",),
         whole=False,
     )
 

@@ -1,46 +1,121 @@
 """The language of archive searches: words, ``"phrases"``, word beginnings (``mull*``) and ``name:value`` terms, all of which must hold.
 
-``from: to: subject:`` take a word, an address or a "phrase"; ``before: after:`` a date (2026-11-22, 2026-11, 2026; UTC; ``before`` excludes that
-day, ``after`` includes it); ``has:attachment``, ``is:spam``; ``size>1M size<10k`` (bytes, k, M, G); ``id:``. A ``-`` in front excludes.
+``OR`` between two, ``-`` before one, parentheses around several. Which names there are says ``NAMES``, in English, German, French and Spanish. What is no name is
+a word: a pasted subject (``Re: Angebot``) and a pasted address of a page are searches. ``before: after: on: date: size> size< id:`` hold for the whole search.
+Days are UTC's; ``before`` excludes its day, ``after`` includes it.
 """
 
 from __future__ import annotations
 
+import calendar
 import re
 import unicodedata
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 
 from hornetmail.core.archive.archived import QueryError
+from hornetmail.core.archive.words import of_link
 
 MAX_QUERY = 2000
 MAX_TERMS = 40
+MAX_DEPTH = 10
 
-_PIECE = re.compile(r'\s*(-?)(?:([A-Za-z]+)([:<>]))?("(?:[^"]*)"\*?|"[^"]*$|[^\s"]+)?')
+FIELDS = frozenset({"from", "to", "cc", "bcc", "subject", "body", "attachment", "filename", "list"})
+"""Names whose values are words."""
+
+NAMES: dict[str, str] = {
+    **{name: name for name in (*FIELDS, "before", "after", "on", "date", "size", "id", "has", "is", "spam", "direction", "type")},
+    **dict.fromkeys(("von", "de", "desde"), "from"),
+    **dict.fromkeys(("an", "à", "para"), "to"),
+    **dict.fromkeys(("kopie", "copie", "copia"), "cc"),
+    **dict.fromkeys(("blindkopie", "cci", "cco"), "bcc"),
+    **dict.fromkeys(("betreff", "objet", "asunto"), "subject"),
+    **dict.fromkeys(("text", "texte", "texto"), "body"),
+    **dict.fromkeys(("anhang", "anlage", "pièce", "adjunto"), "attachment"),
+    **dict.fromkeys(("datei", "dateiname", "fichier", "archivo"), "filename"),
+    **dict.fromkeys(("liste", "lista"), "list"),
+    **dict.fromkeys(("vor", "avant", "antes"), "before"),
+    **dict.fromkeys(("nach", "seit", "après", "depuis", "después"), "after"),
+    **dict.fromkeys(("am", "le", "el"), "on"),
+    **dict.fromkeys(("datum", "fecha"), "date"),
+    **dict.fromkeys(("größe", "groesse", "taille", "tamaño"), "size"),
+    **dict.fromkeys(("hat", "avec", "tiene"), "has"),
+    **dict.fromkeys(("ist", "est", "es"), "is"),
+    **dict.fromkeys(("richtung", "sens", "dirección"), "direction"),
+    **dict.fromkeys(("typ", "tipo"), "type"),
+}
+"""Names of terms, and what each means."""
+
+_OR = frozenset({"OR", "ODER", "|", "||"})
+_AND = frozenset({"AND", "UND", "&&"})
+_PIECE = re.compile(
+    r'\s*(?:(?P<open>-?\()|(?P<close>\))|(?P<minus>-?)(?:(?P<name>\w+)(?P<sign>[:<>]))?(?P<value>"[^"]*"\*?|"[^"]*$|[^\s"()]+)?)'
+)
 _SIZE = re.compile(r"(\d{1,15})\s*([kKmMgG]?)[bB]?")
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
-_FIELDS = frozenset({"from", "to", "subject"})
+_YES = frozenset({"yes", "true", "1", "ja", "oui", "si", "sí"})
+_NO = frozenset({"no", "false", "0", "nein", "non"})
+_DIRECTIONS = {
+    **dict.fromkeys(("in", "inbound", "received", "eingehend", "empfangen", "reçu", "recibido"), "in"),
+    **dict.fromkeys(("out", "outbound", "sent", "ausgehend", "gesendet", "envoyé", "enviado"), "out"),
+    **dict.fromkeys(("internal", "intern", "interne", "interno"), "internal"),
+}
+_PERIODS = {
+    **dict.fromkeys(("today", "heute", "aujourd'hui", "hoy"), "today"),
+    **dict.fromkeys(("yesterday", "gestern", "hier", "ayer"), "yesterday"),
+    **dict.fromkeys(("this-week", "diese-woche", "cette-semaine", "esta-semana"), "this-week"),
+    **dict.fromkeys(("last-week", "letzte-woche", "semaine-dernière", "semana-pasada"), "last-week"),
+    **dict.fromkeys(("this-month", "dieser-monat", "ce-mois", "este-mes"), "this-month"),
+    **dict.fromkeys(("last-month", "letzter-monat", "mois-dernier", "mes-pasado"), "last-month"),
+    **dict.fromkeys(("this-year", "dieses-jahr", "cette-année", "este-año"), "this-year"),
+    **dict.fromkeys(("last-year", "letztes-jahr", "année-dernière", "año-pasado"), "last-year"),
+}
 
 
 class Words(msgspec.Struct, frozen=True, gc=False):
-    """Words that stand one after the other, as written. ``field``: ``""`` (anywhere), from, to or subject. ``prefix``: the last is a
-    beginning."""
+    """Words that stand one after the other, as written. ``field``: ``""`` (anywhere), one of ``FIELDS``, ``headers``, or ``content`` (all but the header). ``prefix``: the last is a beginning."""
 
     text: str
     field: str = ""
     prefix: bool = False
-    excluded: bool = False
+
+
+class Marked(msgspec.Struct, frozen=True, gc=False):
+    """Mail with a mark: ``attachment``, ``spam``, ``in``, ``out``, ``internal``, or ``type`` and a file's extension."""
+
+    mark: str
+    value: str = ""
+
+
+class Not(msgspec.Struct, frozen=True, gc=False):
+    """What does not hold."""
+
+    node: Node
+
+
+class All(msgspec.Struct, frozen=True, gc=False):
+    """What must hold together."""
+
+    nodes: tuple[Node, ...]
+
+
+class Any(msgspec.Struct, frozen=True, gc=False):
+    """Of which one must hold."""
+
+    nodes: tuple[Node, ...]
+
+
+Node = Words | Marked | Not | All | Any
 
 
 class Query(msgspec.Struct, frozen=True, gc=False):
-    """A search, understood. ``since`` (included) and ``until`` (excluded): Unix seconds of receipt. Empty: everything."""
+    """A search, understood. ``wanted``: all of it must hold. ``since`` (included) and ``until`` (excluded): Unix seconds of receipt. Empty: everything."""
 
-    words: tuple[Words, ...] = ()
+    wanted: tuple[Node, ...] = ()
     since: float | None = None
     until: float | None = None
-    attachment: bool | None = None
-    spam: bool | None = None
     larger: int | None = None
     smaller: int | None = None
     identifier: int | None = None
@@ -53,73 +128,179 @@ def tokens(text: str) -> list[str]:
     return "".join(c if unicodedata.category(c)[0] in "LN" or unicodedata.category(c) == "Co" else " " for c in bare).split()
 
 
-def parse_query(text: str) -> Query:
-    """Raises QueryError that names the term."""
+def parse_query(text: str, now: float) -> Query:
+    """``now``: Unix seconds, for ``date:last-month``. Raises QueryError that names the term."""
     if len(text) > MAX_QUERY:
         raise QueryError(f"the query is longer than {MAX_QUERY} characters")
     if "\x00" in text:
         raise QueryError("the query holds a NUL")
-    words: list[Words] = []
-    limits: dict[str, float | int | bool] = {}
-    at = 0
-    count = 0
-    while at < len(text) and text[at:].strip():
-        found = _PIECE.match(text, at)
-        if found is None or found.end() == at:
-            raise QueryError(f"cannot read the query at {text[at : at + 20]!r}")
-        at = found.end()
-        count += 1
-        if count > MAX_TERMS:
-            raise QueryError(f"more than {MAX_TERMS} terms")
-        excluded, name, sign, value = found.group(1) == "-", (found.group(2) or "").lower(), found.group(3) or "", found.group(4)
-        _term(found.group().strip(), excluded, name, sign, value or "", words, limits)
-    return Query(words=tuple(words), **limits)  # type: ignore[arg-type]
+    return _Reader(text, now).read()
 
 
-def _term(
-    term: str, excluded: bool, name: str, sign: str, value: str, words: list[Words], limits: dict[str, float | int | bool]
-) -> None:
+class _Reader:
+    def __init__(self, text: str, now: float) -> None:
+        self._text = text
+        self._now = now
+        self._at = 0
+        self._count = 0
+        self._limits: dict[str, float | int] = {}
+
+    def read(self) -> Query:
+        nodes: list[Node] = []
+        while not self._done():
+            nodes += self._group(0)
+        return Query(wanted=tuple(nodes), **self._limits)  # type: ignore[arg-type]
+
+    def _done(self) -> bool:
+        return not self._text[self._at :].strip()
+
+    def _group(self, depth: int) -> list[Node]:
+        """Up to its closing parenthesis, or to the end if it has none: subjects have parentheses of all kinds."""
+        if depth > MAX_DEPTH:
+            raise QueryError(f"parentheses lie deeper than {MAX_DEPTH} in one another")
+        choices: list[list[Node]] = [[]]
+        chosen = False
+        while not self._done():
+            found = _PIECE.match(self._text, self._at)
+            in_a_word = self._text.startswith('"', self._at) and self._at and self._text[self._at - 1] not in " \t(-"
+            if found is None or found.end() == self._at or in_a_word:
+                # a quotation mark behind a word is none of ours: 5" pipe
+                self._at += 1
+                continue
+            self._at = found.end()
+            if found["close"]:
+                break
+            if found["open"]:
+                nodes = self._group(depth + 1)
+                self._add(choices, _all(nodes), found["open"].startswith("-"), chosen)
+            else:
+                said = found[0].strip()
+                if said in _OR or said in _AND:
+                    chosen = said in _OR and bool(choices[-1])
+                    continue
+                self._count += 1
+                if self._count > MAX_TERMS:
+                    raise QueryError(f"more than {MAX_TERMS} terms")
+                self._add(choices, self._term(found, depth > 0 or chosen), found["minus"] == "-", chosen)
+            chosen = False
+        return [nodes[0] if len(nodes) == 1 else Any(tuple(nodes)) for nodes in choices if nodes]
+
+    @staticmethod
+    def _add(choices: list[list[Node]], node: Node | None, excluded: bool, chosen: bool) -> None:
+        """``OR`` binds what stands on its two sides."""
+        if node is None:
+            return
+        made = Not(node) if excluded else node
+        if chosen and choices[-1]:
+            choices[-1].append(made)
+        else:
+            choices.append([made])
+
+    def _term(self, found: re.Match[str], inside: bool) -> Node | None:
+        term, sign, value = found[0].strip(), found["sign"] or "", found["value"] or ""
+        name = NAMES.get((found["name"] or "").lower(), "") if sign else ""
+        excluded = found["minus"] == "-"
+        if not name or (sign != ":" and name != "size"):
+            whole = term.removeprefix("-") if excluded else term
+            # a name that is none and quoted words behind it are both words
+            return _words(term, "", whole if not value.startswith('"') or not sign else f"{found['name']} {value.strip(chr(34))}")
+        if (value.startswith('"') and not value.rstrip("*").endswith('"')) or value == '"':
+            raise QueryError(f"{term}: the quotation mark is not closed")
+        if name in FIELDS:
+            if not tokens(value):
+                raise QueryError(f"{term}: what is missing after {found['name']}:")
+            return _words(term, name, value)
+        bare = value.strip('"')
+        if not bare:
+            raise QueryError(f"{term}: what is missing after {found['name']}{sign}")
+        mark = _mark(term, name, bare.lower())
+        if mark is not None:
+            return mark
+        if name == "id" and not bare.isdigit() and "@" in bare:
+            return _words(term, "headers", bare.strip("<>"))
+        if excluded:
+            raise QueryError(f"{term}: only words, has: is: spam: type: and direction: can be excluded")
+        if inside:
+            raise QueryError(f"{term}: holds for the whole search, write it outside of parentheses and OR")
+        self._limit(term, name, sign, bare)
+        return None
+
+    def _limit(self, term: str, name: str, sign: str, bare: str) -> None:
+        limits = self._limits
+        if name == "size":
+            if sign == ":":
+                raise QueryError(f"{term}: write size>1M or size<10k")
+            limits["larger" if sign == ">" else "smaller"] = _size(term, bare)
+        elif name == "id":
+            if not bare.isascii() or not bare.isdigit() or len(bare) > 19 or int(bare) >= 1 << 63:
+                raise QueryError(f"{term}: an ID is a number, or a Message-ID")
+            limits["identifier"] = int(bare)
+        else:
+            since, until = self._days(term, bare)
+            if name == "before":
+                limits["until"] = since
+            elif name == "after":
+                limits["since"] = since
+            else:
+                limits["since"], limits["until"] = since, until
+
+    def _days(self, term: str, text: str) -> tuple[float, float]:
+        """First second, and the first one behind, of what is said."""
+        today = datetime.fromtimestamp(self._now, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        period = _PERIODS.get(text.lower())
+        if period is not None:
+            first, behind = _period(period, today)
+        elif ".." in text:
+            start, _, end = text.partition("..")
+            return self._days(term, start)[0], self._days(term, end)[1]
+        else:
+            first, behind = _day(term, text)
+        return first.timestamp(), behind.timestamp()
+
+
+def _all(nodes: Sequence[Node]) -> Node | None:
+    if not nodes:
+        return None
+    return nodes[0] if len(nodes) == 1 else All(tuple(nodes))
+
+
+def _words(term: str, field: str, value: str) -> Node | None:
     if (value.startswith('"') and not value.rstrip("*").endswith('"')) or value == '"':
         raise QueryError(f"{term}: the quotation mark is not closed")
-    if not name or (sign == ":" and name in _FIELDS):
-        _add_words(term, excluded, name, value, words)
-        return
-    bare = value.strip('"')
-    if sign != ":" and name != "size":
-        _add_words(term, excluded, "", term.lstrip("-"), words)
-        return
-    if excluded and name not in ("has", "is"):
-        raise QueryError(f"{term}: only words, has: and is: can be excluded")
-    if not bare:
-        raise QueryError(f"{term}: what is missing after {name}{sign}")
-    if name == "size" and sign in "<>":
-        limits["larger" if sign == ">" else "smaller"] = _size(term, bare)
-    elif name in ("before", "after"):
-        limits["until" if name == "before" else "since"] = _date(term, bare)
-    elif name == "has" and bare in ("attachment", "attachments"):
-        limits["attachment"] = not excluded
-    elif name == "is" and bare == "spam":
-        limits["spam"] = not excluded
-    elif name == "id":
-        if not bare.isascii() or not bare.isdigit() or len(bare) > 19 or int(bare) >= 1 << 63:
-            raise QueryError(f"{term}: an ID is a number")
-        limits["identifier"] = int(bare)
-    elif name in ("size", "has", "is"):
-        known = {"size": "size>1M or size<10k", "has": "has:attachment", "is": "is:spam"}[name]
-        raise QueryError(f"{term}: write {known}")
-    else:
-        raise QueryError(f"{term}: there is no {name}: (there are from: to: subject: before: after: has: is: size> id:)")
-
-
-def _add_words(term: str, excluded: bool, field: str, value: str, words: list[Words]) -> None:
     prefix = value.endswith("*")
-    if not tokens(value):
-        if field:
-            raise QueryError(f"{term}: what is missing after {field}:")
-        if any(c.isalnum() for c in value):
+    bare = value.strip('"*')
+    if "://" in bare:
+        bare = of_link(bare) or bare
+    if not tokens(bare):
+        if any(c.isalnum() for c in bare):
             raise QueryError(f"{term}: nothing in it can be searched for")
-        return
-    words.append(Words(value.strip('"*'), field, prefix, excluded))
+        return None
+    return Words(bare, field, prefix)
+
+
+def _mark(term: str, name: str, bare: str) -> Node | None:
+    if name == "has":
+        if bare in ("attachment", "attachments", "anhang", "anhänge", "pièce-jointe", "adjunto", "adjuntos"):
+            return Marked("attachment")
+        raise QueryError(f"{term}: write has:attachment")
+    if name == "is":
+        if bare == "spam":
+            return Marked("spam")
+        raise QueryError(f"{term}: write is:spam")
+    if name == "spam":
+        if bare in _YES or bare in _NO:
+            return Marked("spam") if bare in _YES else Not(Marked("spam"))
+        raise QueryError(f"{term}: write spam:yes or spam:no")
+    if name == "direction":
+        if bare in _DIRECTIONS:
+            return Marked(_DIRECTIONS[bare])
+        raise QueryError(f"{term}: write direction:in, direction:out or direction:internal")
+    if name == "type":
+        kind = bare.lstrip(".")
+        if kind.isalnum() and len(kind) <= 20:
+            return Marked("type", kind)
+        raise QueryError(f"{term}: write the ending of a file's name, type:pdf")
+    return None
 
 
 def _size(term: str, text: str) -> int:
@@ -129,10 +310,37 @@ def _size(term: str, text: str) -> int:
     return int(found.group(1)) * _UNITS[found.group(2).lower()]
 
 
-def _date(term: str, text: str) -> float:
-    for form in ("%Y-%m-%d", "%Y-%m", "%Y", "%d.%m.%Y"):
+def _day(term: str, text: str) -> tuple[datetime, datetime]:
+    for form, unit in (("%Y-%m-%d", "day"), ("%d.%m.%Y", "day"), ("%Y-%m", "month"), ("%m.%Y", "month"), ("%Y", "year")):
         try:
-            return datetime.strptime(text, form).replace(tzinfo=UTC).timestamp()
+            first = datetime.strptime(text, form).replace(tzinfo=UTC)
+            return first, _behind(first, unit)
         except (ValueError, OverflowError):
             continue
-    raise QueryError(f"{term}: a date is like 2026-11-22")
+    raise QueryError(f"{term}: a date is like 2026-11-22, 2026-11, 2026 or last-month")
+
+
+def _behind(first: datetime, unit: str) -> datetime:
+    if unit == "day":
+        return first + timedelta(days=1)
+    if unit == "week":
+        return first + timedelta(days=7)
+    if unit == "month":
+        return first + timedelta(days=calendar.monthrange(first.year, first.month)[1])
+    return first.replace(year=first.year + 1)
+
+
+def _period(period: str, today: datetime) -> tuple[datetime, datetime]:
+    if period in ("today", "yesterday"):
+        first = today - timedelta(days=period == "yesterday")
+        return first, _behind(first, "day")
+    which, _, unit = period.partition("-")
+    if unit == "week":
+        first = today - timedelta(days=today.weekday() + (7 if which == "last" else 0))
+    elif unit == "month":
+        first = today.replace(day=1)
+        first = (first - timedelta(days=1)).replace(day=1) if which == "last" else first
+    else:
+        first = today.replace(month=1, day=1)
+        first = first.replace(year=first.year - 1) if which == "last" else first
+    return first, _behind(first, unit)

@@ -1,7 +1,7 @@
 """``archive.db``: what the packs hold, made quick to ask. Derived from packs and journal, rebuilt from them (L3), encrypted whole (A2, L11).
 
-``mail.place`` orders mail by time of receipt and is the rowid of its full text, which lies in one FTS5 table a month of expiry (rule 23):
-``subject, body, sender, recipients, hidden, rights``. ``rights`` holds one token for each address with a right to the mail, so that a search
+``mail.place`` orders mail by time of receipt and is the rowid of its full text, which lies in one FTS5 table a month of expiry (rule 23) with the
+columns of ``FORMS``. ``rights`` holds one token for each address with a right to the mail, so that a search
 within somebody's rights is one index intersection; ``hidden`` holds the recipients that only sender and auditors may know of (rule 14).
 """
 
@@ -11,16 +11,46 @@ import hashlib
 
 import msgspec
 
+from hornetmail.core.archive.words import for_index
 from hornetmail.core.mail.address import key_of
 from hornetmail.db.engines import Cursor
 from hornetmail.db.migrate import Migration
-from hornetmail.mime.text import Named
+from hornetmail.mime.reading.files import extension
+from hornetmail.mime.reading.mail import MailText, Named
 
 UNKNOWN_LEAVES = "leaves from before"
 """Fact: the index was begun by a version that did not note the leaves of what arrived again or went."""
 
 UNKNOWN_USES = "part uses from before"
 """Fact: the index was begun by a version that did not note which mail uses which part, so that no part may be taken for unused."""
+
+UNNUMBERED = "arrivals without numbers"
+"""Fact: the index was begun by a version that did not note which arrival of a mail brought whom: a rebuild may number folders of people anew."""
+
+UID_BASE = "uids since"
+"""Fact: what the UIDVALIDITY of all folders begins at, Unix seconds."""
+
+
+def month_of(place: str) -> str:
+    """SQL: the month of receipt of a place, as YYYYMM in UTC."""
+    return f"CAST(strftime('%Y%m', ({place} >> 18) / 1000, 'unixepoch') AS INTEGER)"
+
+
+BITS = 62
+"""UIDs of a row of ``folder_uids``."""
+
+FOLDER_OF = "tenant = {row}.tenant AND direction = {row}.direction AND month = " + month_of("{row}.place")
+
+SET_BIT = (
+    "INSERT INTO folder_uids (tenant, month, direction, node, block, bits) VALUES ({row}.tenant, "
+    + month_of("{row}.place")
+    + f", {{row}}.direction, {{row}}.node, {{row}}.leaf / {BITS}, 1 << ({{row}}.leaf % {BITS})) ON CONFLICT DO UPDATE SET bits = bits | excluded.bits"
+)
+CLEAR_BIT = (
+    f"UPDATE folder_uids SET bits = bits & ~(1 << ({{row}}.leaf % {BITS})) WHERE "
+    + FOLDER_OF
+    + f" AND node = {{row}}.node AND block = {{row}}.leaf / {BITS}"
+)
 
 MIGRATIONS = (
     Migration(
@@ -209,13 +239,97 @@ MIGRATIONS = (
             END""",
         ),
     ),
+    Migration(
+        7,
+        "the archive in mail programs: what lies in which month, kept by the database itself",
+        (
+            "CREATE INDEX arrival_copy ON arrival (place) WHERE outcome = 'copy'",
+            # top: the highest UID that there ever was; change: of the last change, as a modseq; anew: times that the UIDs had to be begun anew
+            """CREATE TABLE folder (
+                tenant INTEGER NOT NULL,
+                month INTEGER NOT NULL,
+                direction TEXT NOT NULL,
+                mails INTEGER NOT NULL,
+                size INTEGER NOT NULL,
+                top INTEGER NOT NULL,
+                change INTEGER NOT NULL,
+                anew INTEGER NOT NULL DEFAULT 0,
+                PRIMARY KEY (tenant, month, direction)
+            ) WITHOUT ROWID""",
+            f"""INSERT INTO folder (tenant, month, direction, mails, size, top, change)
+                SELECT tenant, {month_of("place")}, direction, sum(marked IS NULL), sum(iif(marked IS NULL, size, 0)), max(leaf) + 1,
+                    (max(leaf) + 1) << 24 FROM mail GROUP BY 1, 2, 3""",
+            # the mails that are there, a bit for each leaf: the UIDs of a million are read in 16,000 rows
+            """CREATE TABLE folder_uids (
+                tenant INTEGER NOT NULL,
+                month INTEGER NOT NULL,
+                direction TEXT NOT NULL,
+                node INTEGER NOT NULL,
+                block INTEGER NOT NULL,
+                bits INTEGER NOT NULL,
+                PRIMARY KEY (tenant, month, direction, node, block)
+            ) WITHOUT ROWID""",
+            f"""INSERT INTO folder_uids (tenant, month, direction, node, block, bits)
+                SELECT tenant, {month_of("place")}, direction, node, leaf / {BITS}, sum(1 << (leaf % {BITS})) FROM mail WHERE marked IS NULL GROUP BY 1, 2, 3, 4, 5""",
+            f"""CREATE TRIGGER folder_gains AFTER INSERT ON mail BEGIN
+                {SET_BIT.format(row="new")};
+                INSERT INTO folder (tenant, month, direction, mails, size, top, change)
+                    VALUES (new.tenant, {month_of("new.place")}, new.direction, 1, new.size, new.leaf + 1, (new.leaf + 1) << 24)
+                    ON CONFLICT DO UPDATE SET mails = mails + 1, size = size + excluded.size, anew = anew + (excluded.top <= top),
+                        change = max(change + 1, excluded.change), top = max(top, excluded.top);
+            END""",
+            f"""CREATE TRIGGER folder_gains_people AFTER INSERT ON arrival WHEN new.outcome = 'copy' BEGIN
+                UPDATE folder SET anew = anew + (new.leaf + 1 <= top), change = max(change + 1, (new.leaf + 1) << 24), top = max(top, new.leaf + 1)
+                    FROM (SELECT tenant AS t, direction AS d, {month_of("place")} AS m FROM mail WHERE place = new.place)
+                    WHERE tenant = t AND direction = d AND month = m;
+            END""",
+            f"""CREATE TRIGGER folder_loses AFTER DELETE ON mail WHEN old.marked IS NULL BEGIN
+                {CLEAR_BIT.format(row="old")};
+                UPDATE folder SET mails = mails - 1, size = size - old.size, change = change + 1 WHERE {FOLDER_OF.format(row="old")};
+            END""",
+            f"""CREATE TRIGGER folder_hides AFTER UPDATE OF marked ON mail WHEN old.marked IS NULL AND new.marked IS NOT NULL BEGIN
+                {CLEAR_BIT.format(row="old")};
+                UPDATE folder SET mails = mails - 1, size = size - old.size, change = change + 1 WHERE {FOLDER_OF.format(row="old")};
+            END""",
+            # what comes back would do so under a UID that was gone already
+            f"""CREATE TRIGGER folder_regains AFTER UPDATE OF marked ON mail WHEN old.marked IS NOT NULL AND new.marked IS NULL BEGIN
+                {SET_BIT.format(row="new")};
+                UPDATE folder SET mails = mails + 1, size = size + old.size, change = change + 1, anew = anew + 1 WHERE {FOLDER_OF.format(row="old")};
+            END""",
+            # since when a person's folders show what they show, by what the rights are: another right is another numbering
+            """CREATE TABLE viewer (
+                mailbox INTEGER NOT NULL,
+                tree TEXT NOT NULL,
+                tenant INTEGER NOT NULL,
+                rights BLOB NOT NULL,
+                since INTEGER NOT NULL,
+                PRIMARY KEY (mailbox, tree)
+            ) WITHOUT ROWID""",
+            f"INSERT INTO fact (name, value) SELECT '{UNNUMBERED}', 'yes' WHERE EXISTS (SELECT 1 FROM arrival WHERE outcome = 'copy')",
+        ),
+    ),
+    Migration(
+        8,
+        "full text has forms, a later one with more columns; a mail knows what of it is not searched",
+        (
+            "ALTER TABLE month ADD COLUMN form INTEGER NOT NULL DEFAULT 1",
+            "ALTER TABLE mail ADD COLUMN unsearched TEXT NOT NULL DEFAULT ''",
+        ),
+    ),
 )
 
-FTS_COLUMNS = ("subject", "body", "sender", "recipients", "hidden", "rights")
+FORM = 2
+"""What new months have."""
+
+FORMS: dict[int, tuple[str, ...]] = {
+    1: ("subject", "body", "sender", "recipients", "hidden", "rights"),
+    FORM: ("subject", "body", "attached", "files", "sender", "recipients", "copies", "hidden", "headers", "rights"),
+}
+"""The columns of a month's full text. In the first form ``body`` has everything that is in none of the others."""
 
 
 class Arrival(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """One time that a mail came: by which feed, when, to whom (rule 13)."""
+    """One time that a mail came: by which feed, when, to whom (rule 13). ``leaf``: the number of its leaf, -1 in an index from before it was noted."""
 
     feed: str
     received: float
@@ -223,6 +337,7 @@ class Arrival(msgspec.Struct, frozen=True, gc=False, array_like=True):
     login: str
     recipients: tuple[str, ...]
     owners: tuple[str, ...] = ()
+    leaf: int = -1
 
 
 class People(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -269,19 +384,26 @@ def table_of(month: int) -> str:
     return f"fts_{month:06d}"
 
 
-def make_month(cursor: Cursor, month: int) -> None:
-    """Create a month's full-text table if it is missing.
+def make_month(cursor: Cursor, month: int) -> int:
+    """Create a month's full-text table if it is missing. Its form.
 
     The beginnings of 2 and 4 letters have lists of their own, which serve those of 1 and 3 too: without them ``ma*`` joins the lists of all words that
     begin so. Tables from before they were kept answer the same, only later; a rebuild makes them anew.
     """
-    if cursor.execute("SELECT 1 FROM month WHERE month = ?", (month,)).fetchone():
-        return
+    row = cursor.execute("SELECT form FROM month WHERE month = ?", (month,)).fetchone()
+    if row:
+        return int(row[0])
     cursor.execute(
-        f"CREATE VIRTUAL TABLE {table_of(month)} USING fts5({', '.join(FTS_COLUMNS)}, content='', contentless_delete=1,"
+        f"CREATE VIRTUAL TABLE {table_of(month)} USING fts5({', '.join(FORMS[FORM])}, content='', contentless_delete=1,"
         ' tokenize="unicode61 remove_diacritics 2", prefix="2 4")'
     )
-    cursor.execute("INSERT INTO month (month) VALUES (?)", (month,))
+    cursor.execute("INSERT INTO month (month, form) VALUES (?, ?)", (month, FORM))
+    return FORM
+
+
+def months_of(cursor: Cursor) -> list[tuple[int, int]]:
+    """All months that have full text, the newest first, and the form of each."""
+    return [(month, form) for month, form in cursor.execute("SELECT month, form FROM month ORDER BY month DESC").fetchall()]
 
 
 def drop_month(cursor: Cursor, month: int) -> None:
@@ -300,28 +422,77 @@ ATTACHMENT = "ha"
 SPAM = "sp"
 
 
-def rights_of(tenant: int, people: People, *, attachments: bool, spam: bool) -> str:
+def direction_token(direction: str) -> str:
+    """Stands for the way that a mail went."""
+    return f"di{direction}"
+
+
+SIZES = 40
+"""Powers of two of sizes that are told apart; mail is smaller."""
+
+
+def size_token(size: int) -> str:
+    """Stands for a size, to the power of two below."""
+    return f"sz{min(size.bit_length(), SIZES)}"
+
+
+def type_token(kind: str) -> str:
+    """Stands for a file whose name ends so."""
+    return f"ft{kind}"
+
+
+class Marks(msgspec.Struct, frozen=True, gc=False):
+    """What a search asks of a mail besides its words and people."""
+
+    tenant: int
+    direction: str
+    size: int
+    spam: bool
+
+
+def rights_of(text: MailText, people: People, marks: Marks) -> str:
     """The ``rights`` column of a mail."""
-    tokens = [ANY, right_token("t", str(tenant))]
+    tokens = [ANY, right_token("t", str(marks.tenant)), direction_token(marks.direction), size_token(marks.size)]
     tokens += sorted(right_token("s", k) for k in people.senders())
     tokens += sorted(right_token("r", k) for k in people.receivers())
     tokens += sorted(right_token("o", k) for k in people.owners())
-    if attachments:
+    tokens += sorted({type_token(kind) for name in text.files if (kind := extension(name)).isalnum() and len(kind) <= 20})
+    if text.files:
         tokens.append(ATTACHMENT)
-    if spam:
+    if marks.spam:
         tokens.append(SPAM)
     return " ".join(tokens)
 
 
-def fts_row(tenant: int, subject: str, body: str, people: People, *, attachments: bool, spam: bool) -> tuple[str, ...]:
-    """The columns of a mail's full text."""
-    senders = [str(people.sender)] if people.sender else []
-    senders += dict.fromkeys(a.sender for a in people.arrivals if a.sender)
-    return (
-        subject,
-        body,
-        " ; ".join(senders),
-        " ; ".join(str(n) for n in (*people.to, *people.cc)),
-        " ; ".join(people.hidden()),
-        rights_of(tenant, people, attachments=attachments, spam=spam),
+def put_text(cursor: Cursor, month: int, place: int, text: MailText, people: People, marks: Marks) -> None:
+    """Put a mail's full text into its month's table, which is made if need be."""
+    form = make_month(cursor, month)
+    names = FORMS[form]
+    values = _columns(text, people, marks)
+    if form == 1:
+        values["body"] = " ".join((values["body"], values["attached"], values["files"], values["headers"]))
+        values["recipients"] = " ; ".join((values["recipients"], values["copies"]))
+    cursor.execute(
+        f"INSERT INTO {table_of(month)} (rowid, {', '.join(names)}) VALUES (?{', ?' * len(names)})",
+        (place, *(values[name] for name in names)),
     )
+
+
+def _columns(text: MailText, people: People, marks: Marks) -> dict[str, str]:
+    senders = dict.fromkeys(map(str, (*([people.sender] if people.sender else ()), *text.senders)))
+    senders |= dict.fromkeys(a.sender for a in people.arrivals if a.sender)
+    recipients = [*map(str, people.to), *([text.overflow] if text.overflow else ())]
+    columns = {
+        "subject": text.subject,
+        "body": text.text,
+        "attached": text.attached,
+        "files": " ; ".join(name for name in text.files if name),
+        "sender": " ; ".join(senders),
+        "recipients": " ; ".join(recipients),
+        "copies": " ; ".join(map(str, people.cc)),
+        "hidden": " ; ".join(people.hidden()),
+        "headers": text.headers,
+    }
+    made = {name: for_index(value) for name, value in columns.items()}
+    made["rights"] = rights_of(text, people, marks)
+    return made

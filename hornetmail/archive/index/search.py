@@ -11,22 +11,38 @@ from typing import Any
 import msgspec
 
 from hornetmail.archive.index.mails import place_at
-from hornetmail.archive.index.query import Query, Words, tokens
-from hornetmail.archive.index.schema import ANY, ATTACHMENT, SPAM, People, people_decoder, right_token, table_of
+from hornetmail.archive.index.query import All, Marked, Node, Not, Query, Words, tokens
+from hornetmail.archive.index.schema import (
+    ANY,
+    ATTACHMENT,
+    FORMS,
+    SIZES,
+    SPAM,
+    People,
+    direction_token,
+    months_of,
+    people_decoder,
+    right_token,
+    size_token,
+    table_of,
+    type_token,
+)
 from hornetmail.core.archive.archived import Hit, Page, QueryError
+from hornetmail.core.archive.words import sought
 from hornetmail.core.mail.address import key_of
 from hornetmail.core.mail.envelope import Direction
 from hornetmail.core.served import Scope
 from hornetmail.db.engines import Cursor
 
 MAX_PAGE = 500
+_SOME = 2000
 
 MAX_COUNT = 10_000
 """Hits are counted one by one up to this; beyond it, people narrow their search rather than read."""
 
 _COLUMNS = (
     "place, id, tenant, record, sha256, received, date, direction, feed, login, subject, message_id, size, attachments, spam, people, expires,"
-    " month, pack, start, length"
+    " month, pack, start, length, unsearched"
 )
 
 
@@ -54,6 +70,7 @@ class MailRow(msgspec.Struct, frozen=True, gc=False):
     pack: int | None
     start: int
     length: int
+    unsearched: str = ""
 
 
 def quoted(text: str, *, prefix: bool = False) -> str:
@@ -65,57 +82,118 @@ def _any(found: Sequence[str]) -> str:
     return f"rights : ({' OR '.join(quoted(token) for token in found)})"
 
 
-def rights_expression(scope: Scope) -> str | None:
-    """What restricts a search to a scope; None if the scope sees nothing."""
+def rights_expression(scope: Scope, ways: str = "sro") -> str | None:
+    """What restricts a search to a scope; None if the scope sees nothing. ``ways``: of the own mail what one sent, received, or owns (``right_token``)."""
     terms = []
     if scope.tenant:
         terms.append(_any([right_token("t", str(scope.tenant))]))
     if scope.addresses is not None:
         if not scope.addresses:
             return None
-        terms.append(_any([right_token(letter, key) for key in sorted(scope.addresses) for letter in "sro"]))
+        terms.append(_any([right_token(letter, key) for key in sorted(scope.addresses) for letter in ways]))
     return " AND ".join(f"({term})" for term in terms) if terms else _any([ANY])
 
 
-def expression(scope: Scope, query: Query) -> str | None:
-    """The whole FTS5 expression of a query within a scope; None if the scope sees nothing. Raises QueryError."""
-    rights = rights_expression(scope)
+def expression(scope: Scope, query: Query, form: int, ways: str = "sro") -> str | None:
+    """The whole FTS5 expression of a query within a scope, for tables of that form (``ways``: see ``rights_expression``); None if the scope sees nothing. Raises QueryError."""
+    rights = rights_expression(scope, ways)
     if rights is None:
         return None
-    needed = [rights]
-    excluded: list[str] = []
-    for words in query.words:
-        (excluded if words.excluded else needed).append(_term(scope, words))
-    for wanted, token in ((query.attachment, ATTACHMENT), (query.spam, SPAM)):
-        if wanted is not None:
-            (needed if wanted else excluded).append(_any([token]))
-    whole = " AND ".join(f"({term})" for term in needed)
-    for term in excluded:
-        whole = f"({whole}) NOT ({term})"
+    return _together(scope, query.wanted, form, [rights, *_sizes(query, form)])
+
+
+def _sizes(query: Query, form: int) -> list[str]:
+    """Roughly, for the full text: ``conditions_of`` is exact."""
+    if form == 1:
+        return []
+    bounds = []
+    if query.larger is not None:
+        bounds.append(_any([size_token(1 << power) for power in range(min((query.larger + 1).bit_length(), SIZES) - 1, SIZES)]))
+    if query.smaller is not None:
+        bounds.append(
+            _any([size_token(1 << power) for power in range(max(1, min(query.smaller.bit_length(), SIZES)))] + [size_token(0)])
+        )
+    return bounds
+
+
+def _together(scope: Scope, nodes: Sequence[Node], form: int, needed: Sequence[str] = ()) -> str:
+    """All of these. FTS5's NOT stands between two, so that what is not wanted comes last, and never alone."""
+    wanted = [*needed, *(_node(scope, node, form) for node in nodes if not isinstance(node, Not))]
+    whole = " AND ".join(f"({term})" for term in wanted or [_any([ANY])])
+    for node in nodes:
+        if isinstance(node, Not):
+            whole = f"({whole}) NOT ({_node(scope, node.node, form)})"
     return whole
 
 
-def _term(scope: Scope, words: Words) -> str:
-    phrase = quoted(words.text, prefix=words.prefix)
-    columns = {"": ["sender", "recipients"], "from": ["sender"], "to": ["recipients"], "subject": []}[words.field]
-    if words.field in ("", "subject"):
-        if scope.subjects or scope.content:
-            columns.append("subject")
-        elif words.field:
-            raise QueryError("subject: subjects are not searchable with these rights")
-    if not words.field and scope.content:
-        columns.append("body")
-    reaches_recipients = "recipients" in columns
+def _node(scope: Scope, node: Node, form: int) -> str:
+    if isinstance(node, Words):
+        return _term(scope, node, form)
+    if isinstance(node, Marked):
+        return _any([_mark(node)])
+    if isinstance(node, All):
+        return _together(scope, node.nodes, form)
+    if isinstance(node, Not):
+        return _together(scope, [node], form)
+    return " OR ".join(f"({_node(scope, each, form)})" for each in node.nodes)
+
+
+def _mark(node: Marked) -> str:
+    if node.mark == "type":
+        return type_token(node.value)
+    return {"attachment": ATTACHMENT, "spam": SPAM}.get(node.mark) or direction_token(node.mark)
+
+
+_PLACES = {
+    "": ("sender", "recipients", "copies"),
+    "from": ("sender",),
+    "to": ("recipients", "copies"),
+    "cc": ("copies",),
+    "bcc": (),
+    "subject": ("subject",),
+    "body": ("body",),
+    "content": ("body", "attached", "files"),
+    "attachment": ("attached", "files"),
+    "filename": ("files",),
+    "list": ("headers",),
+    "headers": ("headers",),
+}
+"""Where the words of a field are looked for, by everybody who may see them."""
+
+NOBODY = "no"
+"""Stands in no mail's rights."""
+
+_OF_CONTENT = ("body", "attached", "files", "headers")
+_IN_FIRST_FORM = {"attached": "body", "files": "body", "headers": "body", "copies": "recipients"}
+
+
+def _term(scope: Scope, words: Words, form: int) -> str:
+    phrase = _phrase(words)
+    columns = list(_PLACES[words.field])
+    if words.field == "":
+        columns += ["subject"] if scope.subjects or scope.content else []
+        columns += _OF_CONTENT if scope.content else []
+    elif words.field == "subject" and not (scope.subjects or scope.content):
+        raise QueryError("subject: subjects are not searchable with these rights")
+    elif not scope.content and words.field in ("body", "content", "attachment", "filename", "list", "headers"):
+        raise QueryError(f"{words.field}: what mail says is not searchable with these rights")
+    reaches_recipients = words.field in ("", "to", "bcc")
     if reaches_recipients and scope.all_recipients:
         columns.append("hidden")
-    term = f"{{{' '.join(columns)}}} : {phrase}"
+    columns = list(dict.fromkeys(name if name in FORMS[form] else _IN_FIRST_FORM[name] for name in columns))
+    terms = [f"{{{' '.join(columns)}}} : {phrase}"] if columns else []
     if reaches_recipients and not scope.all_recipients and scope.addresses:
         keys = sorted(scope.addresses)
-        term = f"({term}) OR (hidden : {phrase} AND {_any([right_token('s', key) for key in keys])})"
-        own = [right_token("r", key) for key in keys if _names(words, key)]
-        if own:
-            term += f" OR ({_any(own)})"
-    return term
+        terms.append(f"hidden : {phrase} AND {_any([right_token('s', key) for key in keys])}")
+        if own := [right_token("r", key) for key in keys if _names(words, key)]:
+            terms.append(_any(own) if words.field != "bcc" else f"hidden : {phrase} AND {_any(own)}")
+    return " OR ".join(f"({term})" for term in terms) or _any([NOBODY])
+
+
+def _phrase(words: Words) -> str:
+    """The words as the index has them, in each way of spelling them."""
+    found = [quoted(text, prefix=words.prefix or single) for text, single in sought(words.text)]
+    return found[0] if len(found) == 1 else f"({' OR '.join(found)})"
 
 
 def _names(words: Words, key: str) -> bool:
@@ -129,47 +207,64 @@ def _names(words: Words, key: str) -> bool:
 
 
 def search_page(cursor: Cursor, scope: Scope, query: Query, limit: int, after: str) -> Page:
-    """A page of hits, newest first. Raises QueryError."""
-    wanted = expression(scope, query)
-    if wanted is None:
+    """A page of hits, newest first. Raises QueryError. Each month is asked once, and those whose newest mail is older than the page only as long as hits are
+    counted; a page behind the first costs what it holds, for ``after`` knows the count (``tests/archive/test_pages.py``)."""
+    expressions = {form: expression(scope, query, form) for form in FORMS}
+    if None in expressions.values():
         return Page(0, ())
     limit = max(1, min(limit, MAX_PAGE))
     conditions, values = conditions_of(cursor, query)
-    start = _cursor_of(after)
-    total = 0
+    start, total = _cursor_of(after)
+    counts = total is None
+    total = total or 0
     places: list[int] = []
-    for (month,) in cursor.execute("SELECT month FROM month ORDER BY month DESC").fetchall():
+    if start is not None:
+        conditions += " AND rowid < ?"
+        values.append(start)
+    for newest, month, form in _by_newest(cursor):
+        counting = counts and total <= MAX_COUNT
+        if len(places) > limit and newest < places[limit] and not counting:
+            break
         table = table_of(month)
-        base = f"FROM {table} WHERE {table} MATCH ?{conditions}"
-        below = " AND rowid < ?" if start is not None else ""
-        bounds = (start,) if start is not None else ()
-        found = cursor.execute(
-            f"SELECT rowid {base}{below} ORDER BY rowid DESC LIMIT ?", (wanted, *values, *bounds, limit + 1)
-        ).fetchall()
-        places += (place for (place,) in found)
-        if start is None and len(found) <= limit:
+        cursor.execute(
+            f"SELECT rowid FROM {table} WHERE {table} MATCH ?{conditions.format(table=table)} ORDER BY rowid DESC",
+            (expressions[form], *values),
+        )
+        found = cursor.fetchmany(limit + 1)
+        places = sorted((*places, *(place for (place,) in found)), reverse=True)[: limit + 1]
+        while counting and found:
             total += len(found)
-        elif total <= MAX_COUNT:
-            counted = f"SELECT count(*) FROM (SELECT 1 {base} LIMIT ?)"
-            total += cursor.execute(counted, (wanted, *values, MAX_COUNT + 1 - total)).fetchone()[0]
-    places.sort(reverse=True)
+            found = cursor.fetchmany(_SOME) if total <= MAX_COUNT else []
     more = len(places) > limit
     page = places[:limit]
     rows = rows_at(cursor, page)
     hits = tuple(hit_of(rows[p], scope) for p in page if p in rows)
-    return Page(min(total, MAX_COUNT), hits, str(page[-1]) if more else "", exact=total <= MAX_COUNT)
+    return Page(min(total, MAX_COUNT), hits, f"{page[-1]}-{total}" if more else "", exact=total <= MAX_COUNT)
 
 
-def _cursor_of(after: str) -> int | None:
+def _by_newest(cursor: Cursor) -> list[tuple[int, int, int]]:
+    """The newest place of each month that has any mail, the month and its form, the newest first."""
+    found = []
+    for month, form in months_of(cursor):
+        newest = cursor.execute("SELECT max(place) FROM mail WHERE month = ?", (month,)).fetchone()[0]
+        if newest is not None:
+            found.append((newest, month, form))
+    return sorted(found, reverse=True)
+
+
+def _cursor_of(after: str) -> tuple[int | None, int | None]:
+    """The last place of the page before, and how many hits there are in all; None: not known."""
     if not after:
-        return None
-    if not after.isascii() or not after.isdigit() or len(after) > 19 or int(after) >= 1 << 63:
+        return None, None
+    place, _, total = after.partition("-")
+    if not all(number.isascii() and number.isdigit() and len(number) <= 19 for number in (place, total)) or int(place) >= 1 << 63:
         raise QueryError("after: not from an earlier page")
-    return int(after)
+    return int(place), int(total)
 
 
 def conditions_of(cursor: Cursor, query: Query, *, marked: bool = False) -> tuple[str, list[Any]]:
-    """Beside the full-text expression. What retention has marked to go is found no more (A57), unless ``marked``."""
+    """Beside the full-text expression, with ``{table}`` for the full text's table. What retention has marked to go is found no more (A57), unless
+    ``marked``."""
     parts: list[str] = []
     values: list[Any] = []
     if not marked and cursor.execute("SELECT 1 FROM mail WHERE marked IS NOT NULL LIMIT 1").fetchone():
@@ -186,7 +281,8 @@ def conditions_of(cursor: Cursor, query: Query, *, marked: bool = False) -> tupl
         values.append(row[0] if row else -1)
     for bound, sign in ((query.larger, ">"), (query.smaller, "<")):
         if bound is not None:
-            parts.append(f" AND +rowid IN (SELECT place FROM mail WHERE size {sign} ?)")
+            # Mail by mail, of those that the full text found; there the sizes are known to a power of two.
+            parts.append(f" AND (SELECT size FROM mail WHERE place = {{table}}.rowid) {sign} ?")
             values.append(bound)
     return "".join(parts), values
 

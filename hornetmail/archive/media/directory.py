@@ -24,7 +24,7 @@ from hornetmail.archive.media.medium import (
     Space,
     valid_name,
 )
-from hornetmail.disk.files import Disk, DiskFull
+from hornetmail.disk.files import UNFINISHED, Disk, DiskFull
 
 _AWAY = frozenset(
     {
@@ -149,6 +149,18 @@ class _Visit:
             return
         # Gone means gone (rule 23), after a loss of power too.
         self._disk.sync_directory(path.parent)
+
+    def sweep(self, before: float) -> int:
+        """See IVisit."""
+        removed = 0
+        for folder, _, files in os.walk(self._path, onerror=_raise):
+            for file in files:
+                path = Path(folder) / file
+                with contextlib.suppress(FileNotFoundError):
+                    if UNFINISHED.fullmatch(file) and path.stat().st_mtime < before:
+                        self._disk.unlink(path)
+                        removed += 1
+        return removed
 
     def lock(self, name: str, until: float) -> None:
         """See IVisit; there are no locks here."""

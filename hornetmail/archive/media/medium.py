@@ -107,6 +107,9 @@ class IVisit(Interface):
     def space() -> Space:
         """How much room there is. Raises PlaceTrouble."""
 
+    def sweep(before: float) -> int:
+        """Remove what puts that did not come to their end left there, last written before then (Unix seconds, by the place's clock): how many. Raises PlaceTrouble."""
+
     def lock(name: str, until: float) -> None:
         """Where the place is set to lock objects, nobody can change or remove this one before ``until`` (Unix seconds). Raises PlaceTrouble."""
 
@@ -149,6 +152,9 @@ class IMedium(Interface):
     def lock(name: str, until: float) -> None:
         """Where the medium is set to lock objects, nobody can change or remove this one before ``until`` (Unix seconds): for packs that are as
         they will stay (rule 20). Raises MediumError."""
+
+    def sweep(before: float) -> int:
+        """Remove what puts that were cut off left there, if it was last written before then (Unix seconds): how many files. Raises MediumError."""
 
     def look() -> Space:
         """See that it is there and that it is the one; its room. Raises MediumError."""
@@ -200,6 +206,11 @@ class Medium:
         self._seen: object = None
 
     @property
+    def _name(self) -> str:
+        """For people."""
+        return f"medium {self.number}" if self.number else "the mirror"
+
+    @property
     def where(self) -> str:
         """See IMedium."""
         where: str = self._place.where
@@ -230,7 +241,7 @@ class Medium:
             raise
         except MediumError as error:
             raise MediumUnread(
-                f"medium {self.number} ({self.where}) is there, but {name} does not read: {error.__cause__ or error}"
+                f"{self._name} ({self.where}) is there, but {name} does not read: {error.__cause__ or error}"
             ) from error
 
     def _get(self, name: str, start: int, length: int) -> bytes:
@@ -260,6 +271,12 @@ class Medium:
         """See IMedium."""
         with self._visit(name) as there:
             there.lock(name, until)
+
+    def sweep(self, before: float) -> int:
+        """See IMedium."""
+        with self._visit() as there:
+            removed: int = there.sweep(before)
+            return removed
 
     def look(self) -> Space:
         """See IMedium."""
@@ -336,20 +353,18 @@ class Medium:
             yield
         except PlaceMissing as error:
             if str(error) == IDENTITY:
-                raise MediumAway(
-                    f"medium {self.number} is out of reach: at {self.where} there is no medium (is it mounted?)"
-                ) from None
-            raise MediumMissing(f"medium {self.number} has no {error}") from None
+                raise MediumAway(f"{self._name} is out of reach: at {self.where} there is no medium (is it mounted?)") from None
+            raise MediumMissing(f"{self._name} has no {error}") from None
         except PlaceTaken as error:
             raise MediumTaken(f"another installation follows into {self.where} (its mark: {str(error)[:8]})") from None
         except PlaceAway as error:
-            raise MediumAway(f"medium {self.number} is out of reach: {self.where}: {error}") from error
+            raise MediumAway(f"{self._name} is out of reach: {self.where}: {error}") from error
         except DiskFull as error:
-            raise DiskFull(errno.ENOSPC, f"medium {self.number} is full ({self.where})") from error
+            raise DiskFull(errno.ENOSPC, f"{self._name} is full ({self.where})") from error
         except PlaceLocked as error:
-            raise MediumLocked(f"medium {self.number}: {error}") from None
+            raise MediumLocked(f"{self._name}: {error}") from None
         except PlaceTrouble as error:
-            raise MediumError(f"medium {self.number} ({self.where}): {error}") from error
+            raise MediumError(f"{self._name} ({self.where}): {error}") from error
 
 
 def valid_name(name: str) -> bool:

@@ -22,6 +22,7 @@ from botocore.credentials import Credentials
 from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.error import ConnectError, ConnectionLost, DNSLookupError
+from twisted.internet.task import deferLater
 from twisted.internet.threads import blockingCallFromThread
 from twisted.web.client import Agent, HTTPConnectionPool, ResponseFailed, ResponseNeverReceived
 from twisted.web.http_headers import Headers
@@ -45,7 +46,11 @@ TRIES = 3
 _ONCE = ("packs/", "journal/")
 """What is never written twice under one name."""
 
-_VERSION, _UNTIL = "x-amz-version-id", "x-amz-object-lock-retain-until-date"
+PAUSE = 0.5
+MOST_PAUSE = 10.0
+"""Seconds before the second try, twice as many before the third; and at most, whatever the store asks for."""
+
+_VERSION, _UNTIL, _AFTER = "x-amz-version-id", "x-amz-object-lock-retain-until-date", "retry-after"
 DAY = 86400.0
 _UNREACHABLE = (
     ConnectError, ConnectionLost, DNSLookupError, ResponseFailed, ResponseNeverReceived, TimeoutError, CancelledError,
@@ -63,6 +68,11 @@ class _Answer:
         self.status = status
         self.data = data
         self.headers = headers
+
+    @property
+    def passes(self) -> bool:
+        """Whether the store says that the same may go well in a moment: its own trouble, too many requests, a line that was too slow."""
+        return self.status in (429, 500, 502, 503, 504) or (self.status == 400 and self.error[0] == "RequestTimeout")
 
     @property
     def error(self) -> tuple[str, str]:
@@ -136,12 +146,19 @@ class BucketPlace:
                 continue
             except _TooMuch as error:
                 raise PlaceTrouble(str(error)) from error
-            if answer.status not in (500, 502, 503, 504) or attempt == TRIES:
+            if attempt == TRIES or not answer.passes:
                 break
+            self._wait(answer, attempt)
         if answer.status < 300 or answer.status == 416 or (forbidden and answer.status == 403):
             return answer
         self._refused(answer, name)
         raise AssertionError
+
+    def _wait(self, answer: _Answer, attempt: int) -> None:
+        """A moment before the next try, longer if the store says so."""
+        asked = answer.headers[_AFTER]
+        seconds = min(MOST_PAUSE, float(asked)) if asked.isdecimal() else PAUSE * 2 ** (attempt - 1)
+        blockingCallFromThread(self._reactor, deferLater, self._reactor, seconds)
 
     def _refused(self, answer: _Answer, name: str) -> None:
         code, message = answer.error
@@ -150,7 +167,7 @@ class BucketPlace:
             raise PlaceMissing(name)
         if answer.status == 507 or code in _FULL:
             raise DiskFull(errno.ENOSPC, text)
-        if code in _AWAY or answer.status >= 500 or (answer.status in (401, 403) and not code):
+        if code in _AWAY or answer.passes or answer.status >= 500 or (answer.status in (401, 403) and not code):
             raise PlaceAway(text)
         raise PlaceTrouble(text)
 
@@ -191,9 +208,10 @@ class BucketPlace:
             parts.append(part)
 
         await treq.collect(response, take)
-        # Of the headers what says whether the store keeps versions, and for how long it locks them.
+        # Of the headers what says whether the store keeps versions, for how long it locks them, and when to come again.
         kept = {
-            name: (response.headers.getRawHeaders(name.encode()) or [b""])[-1].decode("latin-1") for name in (_VERSION, _UNTIL)
+            name: (response.headers.getRawHeaders(name.encode()) or [b""])[-1].decode("latin-1")
+            for name in (_VERSION, _UNTIL, _AFTER)
         }
         return _Answer(response.code, b"".join(parts), kept)
 
@@ -363,6 +381,10 @@ class _Visit:
             if following[0] != key:
                 return found
             query |= {"key-marker": following[0], "version-id-marker": following[1]}
+
+    def sweep(self, before: float) -> int:
+        """See IVisit: a put is one request, and leaves nothing."""
+        return 0
 
     def space(self) -> Space:
         """See IVisit; object stores do not say."""

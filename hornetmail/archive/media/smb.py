@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import re
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from time import sleep
 from typing import Any
 
 import smbclient
@@ -31,6 +33,15 @@ FRESH = 5.0
 
 _MISSING = frozenset({errno.ENOENT, errno.ENOTDIR})
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
+"""Names under which ``put`` writes."""
+
+_HELD = frozenset({0xC0000022, 0xC0000043, 0xC0000054, 0xC0000056})
+"""What a server says of a file that somebody else has open: access denied, sharing violation, lock conflict, delete pending."""
+
+HELD = (0.05, 0.2, 0.5, 1.0)
+"""Seconds between two tries on such a file."""
+
 _STATUS_DISK_FULL = 0xC000007F
 _STATUS_QUOTA_EXCEEDED = 0xC0000044
 
@@ -128,6 +139,18 @@ def _impatient(connection: Any) -> None:
     connection.receive = limited
 
 
+def _patiently(call: Callable[[], object]) -> None:
+    """A file that was just closed may be in the hands of a virus scanner, an indexer or a snapshot for a moment, and cannot be renamed or removed then."""
+    for pause in (*HELD, None):
+        try:
+            call()
+            return
+        except SMBOSError as error:
+            if error.ntstatus not in _HELD or pause is None:
+                raise
+        sleep(pause)
+
+
 def _line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__
 
@@ -166,10 +189,10 @@ class _Visit:
                 file.write(data)
                 file.flush()
                 file.raw.flush()
-            smbclient.replace(temporary, self._path(name), **self._options)
+            _patiently(lambda: smbclient.replace(temporary, self._path(name), **self._options))
         except BaseException:
             with contextlib.suppress(Exception):
-                smbclient.remove(temporary, **self._options)
+                _patiently(lambda: smbclient.remove(temporary, **self._options))
             raise
 
     def get(self, name: str, start: int, length: int) -> bytes:
@@ -212,6 +235,21 @@ class _Visit:
         except SMBOSError as error:
             if error.errno not in _MISSING:
                 raise
+
+    def sweep(self, before: float) -> int:
+        """See IVisit."""
+        removed = 0
+        folders = [""]
+        while folders:
+            folder = folders.pop()
+            for entry in list(smbclient.scandir(self._path(folder), **self._options)):
+                name = f"{folder}/{entry.name}" if folder else entry.name
+                if entry.is_dir():
+                    folders.append(name)
+                elif _UNFINISHED.fullmatch(entry.name) and entry.smb_info.last_write_time.timestamp() < before:
+                    smbclient.remove(self._path(name), **self._options)
+                    removed += 1
+        return removed
 
     def lock(self, name: str, until: float) -> None:
         """See IVisit; there are no locks here."""

@@ -133,7 +133,7 @@ class Voice:
             self._bus.publish(StoreBroken("archive", directory, "writing or syncing it failed", False))
 
     def grew(self, mails: int) -> None:
-        """So many mails can be found now that could not before."""
+        """So many mails can be found now that could not before; 0: some may not be found any more."""
         if self._bus is not None:
             self._bus.publish(ArchiveGrew(mails))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from twisted.internet.defer import DeferredLock
@@ -12,6 +13,7 @@ from hornetmail.archive.care.packs.leafrestore import restore_leaves
 from hornetmail.archive.care.packs.sealing import Sealer
 from hornetmail.archive.care.trust.stamping import Stamping
 from hornetmail.archive.index.files import IndexFiles
+from hornetmail.archive.index.folders import begin_uids
 from hornetmail.archive.index.indexer import Indexer
 from hornetmail.archive.index.mails import Stored
 from hornetmail.archive.index.schema import MIGRATIONS
@@ -22,7 +24,7 @@ from hornetmail.archive.media.roster import Media
 from hornetmail.archive.proof.leaflog import LeafLog
 from hornetmail.archive.running.footing import ArchiveSettings, Footing, OpenIndex, Standing, Surroundings, Threads, Voice
 from hornetmail.archive.store.holdings import Holdings
-from hornetmail.archive.store.parts import find_part
+from hornetmail.archive.store.parts import PartKey, find_part
 from hornetmail.archive.store.records import RecordCodec
 from hornetmail.archive.store.shelf import Shelf, locate_part
 from hornetmail.archive.store.staging import Staging, StagingEnds
@@ -55,9 +57,17 @@ def holdings_of(
     return Holdings(reactor, threads.pool, disk, directory, media, keys, codec, leaves, staging, shelf)
 
 
-def staging_ends(standing: Standing, voice: Voice, arrived: Callable[[], None]) -> StagingEnds:
+def staging_ends(standing: Standing, media: Media, voice: Voice, arrived: Callable[[], None]) -> StagingEnds:
     """What staging asks and tells."""
-    return StagingEnds(standing.known_rows, lambda key: standing.ask(find_part, key), arrived, voice.alarm)
+
+    def part(key: PartKey) -> bytes | None:
+        return standing.ask(partial(find_part, medium=media.active.number), key)
+
+    return StagingEnds(standing.known_rows, part, arrived, voice.alarm)
+
+
+READERS = 4
+"""Of the index: two searches, a long question of a mail program, and one for all that is short."""
 
 
 class Opening:
@@ -223,7 +233,10 @@ class Opening:
         watch = Watch(self._voice.broke, self._footing.settings.glance_seconds, self._voice.held)
         key = holdings.keys.current().database_key()
         url = f"sqlite://{self.files.database}"
-        database = await self._footing.around.open_database(holdings.reactor, url, MIGRATIONS, key=key, readers=2, watch=watch)
+        database = await self._footing.around.open_database(
+            holdings.reactor, url, MIGRATIONS, key=key, readers=READERS, watch=watch
+        )
+        await database.run(begin_uids, holdings.seconds())
         indexer = Indexer(holdings, database, self._indexed, self._voice.alarm)
         standing.opened = OpenIndex(database, indexer, Sealer(holdings, database))
         await standing.recount()

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from twisted.internet.defer import DeferredSemaphore
+
 from hornetmail.archive.care.terms.retention import count_marked
 from hornetmail.archive.care.trust.evidence import Evidence
 from hornetmail.archive.index import search
 from hornetmail.archive.index.query import parse_query
 from hornetmail.archive.index.schema import people_decoder
 from hornetmail.archive.index.search import MailRow
-from hornetmail.archive.media.medium import MediumError, MediumMissing
+from hornetmail.archive.media.medium import MediumAway, MediumError, MediumMissing
 from hornetmail.archive.proof.stamplog import StampLog
 from hornetmail.archive.running.footing import Footing
+from hornetmail.archive.running.spooled import Spool, SpooledBody
 from hornetmail.archive.store.shelf import PackRow, pack_row
-from hornetmail.core.archive.archived import ArchivedMail, ArchiveError, ArchiveFigures, Page, Refused
+from hornetmail.core.archive.archived import ArchivedMail, ArchiveError, ArchiveFigures, Page, QueryError, Refused
 from hornetmail.core.served import Scope
-from hornetmail.db.engines import Cursor
-from hornetmail.mime.text import read_mail
+from hornetmail.db.engines import Cursor, DatabaseSlow
+from hornetmail.interfaces.body import IBody
+from hornetmail.mime.reading.mail import read_mail
+
+SEARCHES = 2
+"""Searches side by side: people who open mail meanwhile have readers of their own."""
+
+SEARCH_SECONDS = 10.0
+"""A search that takes longer is given up."""
 
 TRIES = 3
 """A mail may move to a pack, or to another one, between looking and reading."""
@@ -28,11 +40,20 @@ class Reading:
         self._standing = footing.standing
         self._holdings = footing.holdings
         self._stamps = stamps
+        self._turns = DeferredSemaphore(SEARCHES)
 
     async def search(self, scope: Scope, query: str, limit: int, after: str) -> Page:
         """See ``IArchive``."""
-        understood = parse_query(query)
-        return await self._standing.index().read(search.search_page, scope, understood, limit, after)
+        understood = parse_query(query, self._holdings.seconds())
+        await self._turns.acquire()
+        try:
+            return await self._standing.index().read_within(SEARCH_SECONDS, search.search_page, scope, understood, limit, after)
+        except DatabaseSlow:
+            raise QueryError(
+                f"the search takes longer than {SEARCH_SECONDS:.0f} s: add words, or dates between which to look"
+            ) from None
+        finally:
+            self._turns.release()
 
     async def mail(self, scope: Scope, identifier: int) -> ArchivedMail:
         """See ``IArchive``."""
@@ -58,14 +79,72 @@ class Reading:
             header_recipients=people.shown(),
             text=text,
             away=away,
+            unsearched=tuple(row.unsearched.splitlines()) if scope.content else (),
         )
 
     async def read(self, scope: Scope, identifier: int) -> bytes:
         """See ``IArchive``."""
         if not scope.content:
             await self._standing.index().read(_locate, scope, identifier)
-            raise Refused("reading archived mail needs the right to its content")
+            _need_content(scope)
         return await self._fetch(scope, identifier)
+
+    async def several(self, scope: Scope, identifiers: Sequence[int]) -> dict[int, bytes | ArchiveError]:
+        """See ``IArchive``."""
+        _need_content(scope)
+        found: dict[int, bytes | ArchiveError] = {}
+        left = list(identifiers)
+        for attempt in range(TRIES):
+            located = await self._standing.index().read(_locate_several, scope, left)
+            opened = await self._holdings.in_thread(self._open_several, located)
+            found.update(opened)
+            left = [one for one, what in opened.items() if isinstance(what, (_Moved, MediumMissing)) and attempt < TRIES - 1]
+            if not left:
+                break
+        return found
+
+    def _open_several(self, located: list[tuple[int, MailRow, PackRow | None]]) -> dict[int, bytes | ArchiveError]:
+        """In the order in which they lie; a medium that is away is not asked again for each of them."""
+        found: dict[int, bytes | ArchiveError] = {}
+        away: dict[int, MediumAway] = {}
+        for identifier, row, pack in sorted(located, key=lambda one: (one[1].pack or 0, one[1].start)):
+            if pack is not None and pack.medium in away:
+                found[identifier] = away[pack.medium]
+                continue
+            try:
+                found[identifier] = self._open(row, pack)
+            except KeyError:
+                found[identifier] = _Moved(f"mail {identifier} is neither staged nor in a pack")
+            except MediumAway as error:
+                found[identifier] = error
+                if pack is not None:
+                    away[pack.medium] = error
+            except ArchiveError as error:
+                found[identifier] = error
+            except OSError as error:
+                found[identifier] = ArchiveError(f"mail {identifier} cannot be read from the staging log: {error.strerror}")
+        return found
+
+    async def body(self, scope: Scope, identifier: int) -> IBody:
+        """See ``IArchive``."""
+        _need_content(scope)
+        for attempt in range(1, TRIES + 1):
+            row, pack = await self._standing.index().read(_locate, scope, identifier)
+            try:
+                return SpooledBody(await self._holdings.in_thread(self._spooled, row, pack), self._holdings.in_thread)
+            except KeyError:
+                if attempt == TRIES:
+                    raise ArchiveError(f"mail {identifier} is neither staged nor in a pack") from None
+            except MediumMissing:
+                if attempt == TRIES:
+                    raise
+        raise AssertionError
+
+    def _spooled(self, row: MailRow, pack: PackRow | None) -> Spool:
+        holdings = self._holdings
+        spool = Spool(holdings.disk, holdings.directory)
+        spool.fill(holdings.shelf.slices(pack, row.start, row.length, row.record))
+        return spool
 
     async def evidence(self, scope: Scope, identifier: int) -> bytes:
         """See ``IArchive``."""
@@ -105,6 +184,30 @@ class Reading:
             unindexed=len(staging.unindexed),
             marked=marked,
         )
+
+
+class _Moved(ArchiveError):
+    """It lay elsewhere when it was to be read."""
+
+
+def _need_content(scope: Scope) -> None:
+    if not scope.content:
+        raise Refused("reading archived mail needs the right to its content")
+
+
+def _locate_several(cursor: Cursor, scope: Scope, identifiers: Sequence[int]) -> list[tuple[int, MailRow, PackRow | None]]:
+    """Those that are there, and that the scope may see."""
+    found = []
+    packs: dict[int, PackRow | None] = {}
+    for identifier in identifiers:
+        try:
+            row = search.find_mail(cursor, scope, identifier)
+        except KeyError:
+            continue
+        if row.pack is not None and row.pack not in packs:
+            packs[row.pack] = pack_row(cursor, row.pack)
+        found.append((identifier, row, packs[row.pack] if row.pack is not None else None))
+    return found
 
 
 def _pack_totals(cursor: Cursor) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from twisted.logger import Logger
 from hornetmail.archive.care.packs.accounts import Accounts
 from hornetmail.archive.care.packs.rebuild import Rebuild
 from hornetmail.archive.care.trust.stamping import Stamping, verify_stamps
+from hornetmail.archive.index.folders import Numbering, numbering, take_numbering, take_tops
 from hornetmail.archive.running.arriving import Arriving
 from hornetmail.archive.running.footing import Footing
 from hornetmail.archive.running.opening import Opening
@@ -49,7 +50,8 @@ class Rebuilding:
         await self._arriving.sealed()
         await opening.stop_writing()
         try:
-            found = await self._make()
+            uids = await self._numbering()
+            found = await self._make(uids)
         except BaseException:
             # The old index is as good as it was, and mail goes on coming in.
             opening.go_on_writing()
@@ -63,6 +65,8 @@ class Rebuilding:
         holdings.staging.index_again()
         await opening.open_index()
         await self._arriving.flush()
+        if uids is not None:
+            await self._standing.index().run(take_tops, uids)
         ownerless = await Accounts(holdings, self._standing.index()).check()
         stamps = await holdings.in_thread(self._stamping.restore)
         wrong = await holdings.in_thread(verify_stamps, self._stamping.stamps, holdings.leaves, holdings.media, False)
@@ -79,15 +83,29 @@ class Rebuilding:
         except (LogBroken, OSError, DiskFull) as error:
             raise ArchiveError(f"what was deleted last cannot be written to the journal, and would be back: {error}") from error
 
-    async def _make(self) -> Sequence[Finding]:
+    async def _make(self, uids: Numbering | None) -> Sequence[Finding]:
         before = await self._packs_before()
         database = await self._opening.open_anew()
         try:
-            return await Rebuild(self._holdings, database, before).run()
+            found = await Rebuild(self._holdings, database, before).run()
+            await database.run(take_numbering, uids, self._holdings.seconds())
+            return found
         finally:
             # A call that failed leaves its cursor in a cycle with its traceback, and SQLite writes its WAL out only when no cursor is left.
             await self._holdings.in_thread(gc.collect)
             await database.close()
+
+    async def _numbering(self) -> Numbering | None:
+        """What the old index knows of UIDs, if it can still be asked."""
+        if self._standing.opened is None:
+            return None
+        try:
+            return await self._standing.index().read(numbering)
+        except Exception as error:  # noqa: BLE001  it may be why there is a rebuild
+            self.log.error(
+                "the old index cannot be asked for its UIDs: {error}; mail programs read the archive anew", error=error
+            )
+            return None
 
     async def _packs_before(self) -> Sequence[PackRow]:
         """The packs that the old index knows, if it can still be asked."""

@@ -18,6 +18,7 @@ from hornetmail.archive.care.trust.stamping import Stamping, verify_stamps
 from hornetmail.archive.media.medium import MediumError
 from hornetmail.archive.running.footing import Footing
 from hornetmail.core.archive.archived import Finding
+from hornetmail.core.delivery.backoff import DAY
 from hornetmail.disk.files import DiskFull
 from hornetmail.interfaces.audit import IAudit
 
@@ -44,12 +45,17 @@ class Upkeep:
                 self.moving,
                 flush,
                 self.tell_journal,
-                footing.standing.recount,
+                self._went,
                 footing.watch.away,
                 audit,
             )
         )
         self._steady_since()
+
+    async def _went(self) -> None:
+        """Some mail left the index."""
+        await self._standing.recount()
+        self._footing.voice.grew(0)
 
     def _steady_since(self) -> None:
         """The clock that runs now is the one to go by."""
@@ -78,7 +84,9 @@ class Upkeep:
         self._standing.index()
         await self.keeping.walk()
         await self.keeping.renew_holds()
-        return await self._retention().mark(now)
+        marked = await self._retention().mark(now)
+        self._footing.voice.grew(0)
+        return marked
 
     async def purge(self, now: float) -> int:
         """See ``IArchive``."""
@@ -87,7 +95,7 @@ class Upkeep:
             gone = await self._retention().purge(now)
         finally:
             self.moving.release()
-        await self._standing.recount()
+        await self._went()
         if gone:
             try:
                 await self._flush(True)
@@ -135,13 +143,14 @@ class Upkeep:
         return merged
 
     async def _merge_runs(self, merged: Merged) -> Merged:
-        """The leaf runs too, on every medium in reach."""
+        """The leaf runs too, on every medium in reach; and what was cut off there goes."""
         holdings = self._holdings
         damaged, away = [*merged.damaged], [*merged.away]
         for medium in holdings.media.all():
             try:
                 _, bad = await holdings.in_thread(merge_runs, medium, holdings.node, holdings.leaves.size)
                 damaged += bad
+                await holdings.in_thread(medium.sweep, holdings.seconds() - DAY)
             except (MediumError, DiskFull) as error:
                 away.append(str(error))
         return msgspec.structs.replace(merged, damaged=tuple(damaged), away=tuple(dict.fromkeys(away)))

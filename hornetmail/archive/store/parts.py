@@ -57,7 +57,7 @@ def split(raw: bytes) -> list[Piece]:
         start += 4
         end = raw.find(b"\r\n--", start)
         end = len(raw) if end < 0 else end
-        at = max(end, head + 6)
+        at = end
         while end > start and raw[end - 2 : end] == b"\r\n":
             end -= 2
         if end - start >= MIN_PART:
@@ -91,9 +91,11 @@ def store_parts(cursor: Cursor, parts: Sequence[PartPlace]) -> None:
     )
 
 
-def find_part(cursor: Cursor, key: PartKey) -> bytes | None:
-    """The record of a part that is there already."""
+def find_part(cursor: Cursor, key: PartKey, medium: int) -> bytes | None:
+    """The record of a part that is there already, staged or on the medium that new mail goes to (rule 21): mail there needs no other one."""
     row = cursor.execute(
-        "SELECT record FROM part WHERE tenant = ? AND month = ? AND digest = ? AND idle = 0 LIMIT 1", tuple(key)
+        "SELECT p.record FROM part p LEFT JOIN pack k ON k.number = p.pack WHERE p.tenant = ? AND p.month = ? AND p.digest = ? AND p.idle = 0"
+        " AND (p.pack IS NULL OR k.medium = ?) LIMIT 1",
+        (*key, medium),
     ).fetchone()
     return row[0] if row else None

@@ -24,13 +24,17 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hornetmail.archive.keys.keyring import Keyring
 from hornetmail.archive.proof.leaves import audit_input, leaf_hash, leaf_input
 from hornetmail.core.archive.archived import ArchiveError
-from hornetmail.disk.seal import BrokenSeal, Seal
+from hornetmail.disk.seal import NONCE_BYTES, BrokenSeal, Opening, Seal
 
 FORMAT = 1
 LEVEL = 3
 HEADER = struct.Struct(">BBBBQ16sI")
 """Format version, kind, scheme, zero, tenant, record ID, key number: 32 bytes; the sealed content follows."""
 
+BOX_BYTES = 32
+"""The ephemeral key in front of what was sealed to the keyring's."""
+
+HEAD_BYTES = HEADER.size + BOX_BYTES + NONCE_BYTES
 MAX_PLAIN = 1 << 30
 
 _CONTEXT = struct.Struct(">BBQ16s")
@@ -302,6 +306,20 @@ class RecordCodec:
         (length,) = _META.unpack_from(plain)
         return header, plain[4 : 4 + length], plain[4 + length :]
 
+    def opening(self, head: bytes) -> tuple[Header, int, Opening]:
+        """To open a record in pieces: its header, where its ciphertext begins, and what opens that. ``head``: its first ``HEAD_BYTES``. Raises RecordBroken, KeyTrouble."""
+        header = read_header(head)
+        context = _CONTEXT.pack(FORMAT, header.kind, header.tenant, header.record)
+        keyring, at = self._keyring(), HEADER.size
+        if header.scheme == Scheme.SEALED_BOX:
+            seal, at = _box_seal(keyring.private, head[at : at + BOX_BYTES]), at + BOX_BYTES
+        else:
+            seal = keyring.seal(header.key)
+        nonce = head[at : at + NONCE_BYTES]
+        if len(nonce) < NONCE_BYTES:
+            raise RecordBroken(f"record {header.record.hex()} is cut off")
+        return header, at + NONCE_BYTES, seal.opening(nonce, context)
+
     def _compressor(self) -> zstandard.ZstdCompressor:
         found: zstandard.ZstdCompressor | None = getattr(self._local, "compressor", None)
         if found is None:
@@ -351,6 +369,11 @@ def base64_lines(data: bytes) -> bytes:
     return b"\r\n".join([whole[i : i + 76] for i in range(0, len(whole), 76)])
 
 
+def mail_meta(data: bytes) -> MailMeta:
+    """Raises RecordBroken."""
+    return _decode(data, _mail_decoder)
+
+
 def _decode(data: bytes, decoder: msgspec.msgpack.Decoder[_M]) -> _M:
     try:
         return decoder.decode(data)
@@ -370,11 +393,14 @@ def _close_box(public: X25519PublicKey, plain: bytes, context: bytes) -> bytes:
 
 
 def _open_box(private: X25519PrivateKey, sealed: bytes, context: bytes) -> bytes:
-    raw = sealed[:32]
-    if len(raw) < 32:
+    return _box_seal(private, sealed[:BOX_BYTES]).open(sealed[BOX_BYTES:], context)
+
+
+def _box_seal(private: X25519PrivateKey, raw: bytes) -> Seal:
+    if len(raw) < BOX_BYTES:
         raise BrokenSeal("too short")
     try:
         secret = private.exchange(X25519PublicKey.from_public_bytes(raw))
     except ValueError as error:
         raise BrokenSeal(str(error)) from None
-    return Seal(_box_key(secret, raw, private.public_key().public_bytes_raw())).open(sealed[32:], context)
+    return Seal(_box_key(secret, raw, private.public_key().public_bytes_raw()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -11,6 +11,7 @@ from hornetmail.archive.media.roster import Media
 from hornetmail.archive.store.packs import Group, PackHead, SealedPack
 from hornetmail.archive.store.records import Kind, MailMeta, RecordBroken, RecordCodec, assemble, read_header
 from hornetmail.archive.store.staging import Staging
+from hornetmail.archive.store.streams import Place, mail_slices
 from hornetmail.db.engines import Cursor
 from hornetmail.disk.records import BadRecord, Position
 
@@ -144,6 +145,29 @@ class Shelf:
         """Meta and exact bytes of a message record, checked. Raises RecordBroken, KeyTrouble, MediumError."""
         _, meta, inline = self._codec.open_mail(data)
         return meta, assemble(meta, inline, self.part)
+
+    def slices(self, pack: PackRow | None, start: int, length: int, wanted: bytes) -> Iterator[bytes]:
+        """The exact bytes of the mail with the record ID ``wanted`` that lies there, a slice at a time; only at the end are they proved. Raises what ``record`` and ``mail`` raise."""
+        return mail_slices(self._codec, self._place(pack, start, length, wanted), wanted, self._part_place)
+
+    def _place(self, pack: PackRow | None, start: int, length: int, wanted: bytes) -> Place:
+        if pack is None:
+            staged = self.record(None, start, length, wanted)
+            return (lambda at, size: staged[at : at + size]), len(staged)
+        medium, name = self._media.get(pack.medium), pack.name
+        return (lambda at, size: medium.get(name, start + at, size)), length
+
+    def _part_place(self, record: bytes) -> Place:
+        position = self._staging.parts.get(record)
+        if position is not None:
+            try:
+                return self._place(None, position.offset, position.segment, record)
+            except KeyError:
+                pass  # sealed meanwhile
+        located = self._locate(record)
+        if located is None:
+            raise RecordBroken(f"part {record.hex()} is not in the archive")
+        return self._place(*located, record)
 
     def part(self, record: bytes) -> bytes:
         """A shared part. Raises RecordBroken, KeyTrouble, MediumError."""

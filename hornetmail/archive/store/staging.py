@@ -280,6 +280,24 @@ class Staging:
         entry.leaf_hash = leaf_hash
         self._add(entry)
 
+    async def renew_part(self, tenant: int, record: bytes, key: PartKey, data: bytes) -> None:
+        """A part that does not read where it lies, once more under its own ID, from a mail that brought it again: durable on return, and read from here from now on. Raises DiskFull,
+        LogBroken."""
+        now = self._reactor.seconds()
+
+        def write() -> tuple[Position, int]:
+            self._ensure([(tenant, year_of(now))])
+            sealed = self._codec.close_part(tenant, record, PartMeta(*key[1:]), data, year_of(now))
+            payload = PREFIX.pack(0, NO_LEAF, 0) + sealed
+            position = self.records.append(Kind.PART, payload)
+            self.records.sync()
+            return position, len(payload)
+
+        position, size = await self.alone(write)
+        entry = Staged(position, Kind.PART, tenant, record, 0, NO_LEAF, 0, size, now)
+        entry.part = key
+        self._add(entry)
+
     async def alone(self, call: Callable[[], T]) -> T:
         """Run a blocking call in a thread while nobody else writes the log."""
         await self._lock.acquire()
@@ -363,6 +381,7 @@ class Staging:
         self._ensure([(p.item.tenant, year_of(p.item.received)) for p in batch])
         entries: list[Staged] = []
         now = self._reactor.seconds()
+        looked_after = self._kept + sum(len(pending.raw) for pending in batch) <= KEPT_BYTES
         try:
             for pending in batch:
                 meta = self._meta(pending, now)
@@ -370,7 +389,7 @@ class Staging:
                 tenant = pending.item.tenant
                 inline = pending.raw
                 if len(inline) >= MIN_PART and not self._keys.current().locked:
-                    meta, inline = self._share(tenant, meta, inline, entries, now)
+                    meta, inline = self._share(tenant, meta, inline, entries, now, looked_after)
                 sealed = self._codec.close_mail(tenant, record, meta, inline, year_of(meta.received))
                 data = PREFIX.pack(meta.row, meta.leaf, meta.identifier) + sealed
                 position = self.records.append(Kind.MESSAGE, data)
@@ -384,8 +403,11 @@ class Staging:
         self.records.sync()
         return entries
 
-    def _share(self, tenant: int, meta: MailMeta, raw: bytes, entries: list[Staged], now: float) -> tuple[MailMeta, bytes]:
-        """Large attachments into records of their own, unless the merge group has them; what is left is the mail's own."""
+    def _share(
+        self, tenant: int, meta: MailMeta, raw: bytes, entries: list[Staged], now: float, looked_after: bool
+    ) -> tuple[MailMeta, bytes]:
+        """Large attachments into records of their own, unless the merge group has them; what is left is the mail's own. ``looked_after``: its bytes stay in memory until
+        the indexer has seen whether parts on the medium read (``renew_part``); otherwise it needs none of those."""
         stretches = []
         inline = []
         lookup = self._keys.current().lookup_key()
@@ -398,7 +420,7 @@ class Staging:
             record = (
                 next((e.record for e in entries if e.part == key), None)
                 or self._part_records.get(key)
-                or self._ends.find_part(key)
+                or (self._ends.find_part(key) if looked_after else None)
             )
             if record is None:
                 record = new_record_id()

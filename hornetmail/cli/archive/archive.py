@@ -34,7 +34,7 @@ for command in (medium, backup, mirror, restore, retention, hold):
 @json_option
 @with_client
 def search(client: Client, query: tuple[str, ...], limit: int, own: bool, as_json: bool) -> None:
-    """Newest first: words, "phrases", from: to: subject: before: after: has:attachment size> id:."""
+    """Newest first: words, "phrases", OR, -not, from: to: subject: attachment: date:last-month has:attachment size>1M … (docs/search.rst)."""
     answer = client.call("GET", "archive", query=" ".join(query), limit=limit, own=own)
     if as_json:
         emit(answer)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from hornetmail.archive.tree.site import EVERYBODY, Around, TreeSite
+from hornetmail.archive.tree.tree import ArchiveTree
 from hornetmail.compose.doors.doors import Doors
 from hornetmail.compose.ground.foundations import Foundations
 from hornetmail.compose.rooms.people import People
 from hornetmail.compose.rooms.rooms import MailRooms
-from hornetmail.core.served import Person
+from hornetmail.core.served import Person, Scope
 from hornetmail.interfaces.folders import IFolderTree
 from hornetmail.net.limits import Limits
 from hornetmail.net.listener import PumpFactory
@@ -24,15 +26,24 @@ from hornetmail.wire.pop3.server import POP3ServerEngine
 
 async def listen(base: Foundations, people: People, rooms: MailRooms, tls: ServerTLS, doors: Doors) -> None:
     """Open the doors that are configured."""
+    archive = _archive(base, people, rooms)
+    base.at_close(archive.close)
     for door, implicit in (("imap", False), ("imaps", True)):
-        await doors.listen(door, _imap(base, people, rooms, tls, implicit=implicit))
+        await doors.listen(door, _imap(base, people, rooms, archive, tls, implicit=implicit))
     for door, implicit in (("pop3", False), ("pop3s", True)):
         await doors.listen(door, _pop3(base, people, rooms, tls, implicit=implicit))
 
 
-def _imap(base: Foundations, people: People, rooms: MailRooms, tls: ServerTLS, *, implicit: bool) -> PumpFactory:
+ARCHIVE = "Mail archive/"
+"""Where the archive lies beside people's own folders, which may well be called Archive (rule 27)."""
+
+
+def _imap(
+    base: Foundations, people: People, rooms: MailRooms, archive: TreeSite, tls: ServerTLS, *, implicit: bool
+) -> PumpFactory:
     def trees(person: Person) -> Sequence[tuple[str, IFolderTree]]:
-        return [("", rooms.portal.tree(person.mailbox))]
+        own = rooms.portal.tree(person.mailbox)
+        return [("", own), (ARCHIVE, ArchiveTree(archive, person.mailbox, own, ARCHIVE))]
 
     config = base.config
     policy = ImapPolicy(starttls=not implicit, append_bytes=config.limits.max_size, hostname=config.hostname)
@@ -49,6 +60,35 @@ def _imap(base: Foundations, people: People, rooms: MailRooms, tls: ServerTLS, *
         tls_context_factory=tls,
         implicit_tls=implicit,
         rota=base.rota,
+    )
+
+
+def _archive(base: Foundations, people: People, rooms: MailRooms) -> TreeSite:
+    """The archive as mail programs see it."""
+
+    def scopes(mailbox: int) -> Mapping[str, Scope]:
+        person = people.access.person(mailbox)
+        if person is None:
+            return {}
+        widest = people.access.scope(person)
+        found = {"": people.access.own_scope(person)}
+        return found | {EVERYBODY: widest} if widest.addresses is None and widest.content else found
+
+    archive = rooms.archive
+    return TreeSite(
+        Around(
+            index=archive.index,
+            writing=archive.writing,
+            node=archive.holdings.node,
+            texts=archive,
+            scopes=scopes,
+            person=people.access.person,
+            redelivery=rooms.delivery.redelivery,
+            audit=people.audit,
+            bus=base.bus,
+            in_thread=archive.holdings.in_thread,
+            seconds=base.reactor.seconds,
+        )
     )
 
 

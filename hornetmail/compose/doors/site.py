@@ -64,6 +64,7 @@ class Pages:
                 safety=rooms.safety,
                 redelivery=rooms.delivery.redelivery,
                 strays=rooms.delivery.strays,
+                filing=rooms.delivery.filing,
                 expiry=rooms.expiry,
                 meters=base.meters,
                 health=health,

@@ -143,7 +143,12 @@ class Alarms:
             watch(code, self._gone)
         for code in ("disk-full", "disk-away"):
             watch(code, lambda alarm: self._disks.over(alarm.code, alarm.subject))
+        watch("filing", self._filing)
         watch("outbound-silence", lambda alarm: self._silence.over(alarm.domain))
+
+    def _filing(self, alarm: AlarmRecord) -> str:
+        filing = self._rooms.delivery.filing
+        return "there is no way home by IMAP any more" if filing is None else filing.over(alarm.subject)
 
     def _served(self, alarm: AlarmRecord) -> bool:
         served = self._directory.domain(alarm.domain)

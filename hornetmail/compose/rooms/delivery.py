@@ -26,6 +26,11 @@ from hornetmail.delivery.couriers.archive import ArchiveCourier
 from hornetmail.delivery.couriers.mx import MailHosts, MXCourier
 from hornetmail.delivery.couriers.portal import PortalCourier
 from hornetmail.delivery.couriers.primary import PrimaryCourier
+from hornetmail.delivery.filing.connections import Connect as ConnectIMAP
+from hornetmail.delivery.filing.filing import Filing, Surroundings
+from hornetmail.delivery.filing.ledger import Ledger
+from hornetmail.delivery.filing.ways import Ways
+from hornetmail.delivery.home.bystate import ByState
 from hornetmail.delivery.home.copies import Copies
 from hornetmail.delivery.home.drain import Drain
 from hornetmail.delivery.home.handover import HandOver
@@ -53,6 +58,7 @@ from hornetmail.interfaces.meters import IMeters
 from hornetmail.interfaces.portal import IPortal
 from hornetmail.interfaces.queue import IQueue
 from hornetmail.interfaces.senders import ISenderCheck
+from hornetmail.net.imap import IMAPClient
 from hornetmail.net.smtp import SMTPClient
 
 
@@ -67,22 +73,25 @@ class House(msgspec.Struct, frozen=True):
 
 
 class Stores(msgspec.Struct, frozen=True):
-    """Where mail lies, and what is known of recipients."""
+    """Where mail lies, and what is known of recipients. ``ways`` and ``filed``: who goes home by IMAP, and what did (L13); both or neither."""
 
     queue: IQueue
     known: RecipientStore
     portal: IPortal
     archive: IArchive
+    ways: Ways | None = None
+    filed: Ledger | None = None
 
 
 class Lines(msgspec.Struct, frozen=True):
-    """The world outside. ``connect`` is ``SMTPClient.connect``, or what a test puts in its place."""
+    """The world outside. ``connect`` is ``SMTPClient.connect``, ``connect_imap`` ``IMAPClient.connect``, or what a test puts in their place."""
 
     dialer: Any
     resolver: MailHosts
     senders: ISenderCheck
     hostname: str
     connect: Connect = SMTPClient.connect
+    connect_imap: ConnectIMAP = IMAPClient.connect
 
 
 def _token() -> str:
@@ -193,7 +202,9 @@ class _Joining:
         ground, record, retry, portal = self._ground, self._record, self._retry, self._stores.portal
         settings, returned = self._settings, self._returned
         copies = Copies(ground, record, portal)
-        hand_over = HandOver(ground, record, retry, portal, self._primary, evidence, copies, returned, settings.drain.suspect)
+        filing = self._filing()
+        way = ByState(self._primary, filing)
+        hand_over = HandOver(ground, record, retry, portal, way, evidence, copies, returned, settings.drain.suspect)
         drain = Drain(ground, retry, portal, hand_over, self._underway, settings.drain)
         longest, orphaned = settings.longest_attempt(), settings.orphaned_claim
         return Home(
@@ -205,7 +216,15 @@ class _Joining:
             Undrained(ground, self._letters.notices, drain.kick, settings.drain),
             Recovery(ground, record, retry, portal, returned, self._underway, longest, orphaned),
             Strays(ground.clock, ground.queue, portal, ground.directory, self._modes, returned),
+            filing,
         )
+
+    def _filing(self) -> Filing | None:
+        house, stores, lines = self._house, self._stores, self._lines
+        if stores.ways is None or stores.filed is None:
+            return None
+        surroundings = Surroundings(house.clock, lines.dialer, house.directory, self._modes, stores.portal, house.bus)
+        return Filing(surroundings, stores.ways, stores.filed, lines.connect_imap)
 
     def _attempts(self, evidence: Evidence, drain: Drain) -> Attempts:
         ground, record, retry, underway, settings = self._ground, self._record, self._retry, self._underway, self._settings

@@ -24,7 +24,7 @@ from hornetmail.archive.media.register import Means, Register
 from hornetmail.archive.media.roster import Media
 from hornetmail.compose.ground.foundations import Foundations
 from hornetmail.compose.rooms.delivery import House, Lines, Stores, delivery_of
-from hornetmail.compose.rooms.marks import EVERY, Marks
+from hornetmail.compose.rooms.marks import EVERY, Marks, OutsideMarks
 from hornetmail.compose.rooms.people import People
 from hornetmail.compose.rooms.safety import Safety
 from hornetmail.compose.rooms.stores import renew
@@ -36,6 +36,9 @@ from hornetmail.core.delivery.backoff import Backoff
 from hornetmail.core.events import Alarm, AlarmEnded, StoreBroken
 from hornetmail.db.engines import DatabaseBroken, DatabaseError
 from hornetmail.db.pool import Database
+from hornetmail.delivery.filing.filing import EVERY_SECONDS
+from hornetmail.delivery.filing.ledger import Ledger
+from hornetmail.delivery.filing.ways import Ways
 from hornetmail.delivery.home.expiry import DAY, Expiry
 from hornetmail.delivery.recipients.store import RecipientDatabase
 from hornetmail.delivery.service import Delivery, Settings
@@ -264,6 +267,7 @@ class MailRooms:
         for store in ("queue", "portal", "recipients", "archive"):
             await renew(base, store)
         marks = Marks(people.control, config.node)
+        known_mark = await marks.last()
         queue = await open_queue(
             base.reactor,
             base.directory("queue"),
@@ -277,7 +281,7 @@ class MailRooms:
             database_key=base.database_key("queue"),
             alarm=lambda code, text: _queue_alarm(base, code, text),
             watch=base.watch("queue"),
-            mark=await marks.last(),
+            mark=known_mark,
         )
         base.at_close(queue.close)
         base.at_close(lambda: marks.write(queue))
@@ -309,6 +313,10 @@ class MailRooms:
         base.at_close(lambda: offload(register.close))
         await archive.start()
         base.at_close(archive.stop)
+        outside = OutsideMarks(base.reactor, base.bus, archive, offload, config.node, fresh=known_mark is None)
+        await outside.compare(queue)
+        base.at_close(lambda: outside.last(queue))
+        base.jobs.append(Job("queue mark on the medium", EVERY, lambda: outside.write(queue), first=EVERY))
         media = MediaCare(
             MediaParts(
                 register,
@@ -347,9 +355,11 @@ class MailRooms:
             key=base.database_key("recipients"),
         )
         base.at_close(known.close)
+        ways = Ways(people.control, Seal(base.key.derive("home")), people.directory)
+        await ways.open()
         delivery = delivery_of(
             House(base.reactor, people.directory, people.access, base.bus, base.meters),
-            Stores(queue, known, portal, archive),
+            Stores(queue, known, portal, archive, ways, Ledger(people.control)),
             Lines(Dialer(base.reactor, resolver), resolver, SenderCheck(base.reactor, resolver), config.hostname),
             settings_of(config),
         )
@@ -363,6 +373,8 @@ class MailRooms:
             drift=Drift(base.reactor.seconds, monotonic),
         )
         base.jobs += expiry.jobs()
+        if delivery.filing is not None:
+            base.jobs.append(Job("home by IMAP", EVERY_SECONDS, delivery.filing.sweep, first=EVERY_SECONDS))
         base.jobs += [
             Job("mailboxes", 60, portal.make_missing, first=5),
             Job("foreign files", 30, portal.sweep, first=30),

@@ -27,6 +27,7 @@ from hornetmail.archive.care.copies.backup import (
 )
 from hornetmail.archive.care.copies.mirror import NUMBER, bring_back
 from hornetmail.archive.care.terms.retention import mark_rebuilt
+from hornetmail.archive.index.folders import renew_uids
 from hornetmail.archive.index.schema import MIGRATIONS
 from hornetmail.archive.keys import paper
 from hornetmail.archive.keys.keyring import Keyring
@@ -415,6 +416,7 @@ class _Restore:
                 leaves = await database.read(_leaves_known, base.config.node)
                 if whole:
                     await database.run(_enter, united)
+                    await database.run(renew_uids, base.reactor.seconds())
             finally:
                 await database.close()
         except Exception as error:  # noqa: BLE001  the packs hold all of it
@@ -473,9 +475,17 @@ def _knows_all(cursor: Cursor, names: set[bytes], away: Sequence[int]) -> bool:
 
 
 def _leaves_known(cursor: Cursor, node: int) -> int:
-    """As many leaves as were sealed at least, on media that may be lost too."""
-    (newest,) = cursor.execute("SELECT coalesce(max(leaf), -1) FROM mail WHERE node = ? AND pack IS NOT NULL", (node,)).fetchone()
-    return int(newest) + 1
+    """As many leaves as were given to what was sealed at least, on media that may be lost too: to mail, further arrivals, the audit log, and what went since."""
+    newest = [
+        cursor.execute(f"SELECT coalesce(max({column}), -1) FROM {rows} AND node = ?", (node,)).fetchone()[0]
+        for column, rows in (
+            ("leaf", "mail WHERE pack IS NOT NULL"),
+            ("leaf", "arrival WHERE outcome != 'stored'"),
+            ("leaf", "audit_leaf WHERE true"),
+            ("last", "leaf_gone WHERE true"),
+        )
+    ]
+    return int(max(newest)) + 1
 
 
 def _enter(cursor: Cursor, united: int) -> None:

@@ -53,7 +53,7 @@ class ArchivedMail(msgspec.Struct, frozen=True, gc=False):
 
     ``recipients``: envelope recipients that the scope may see (rule 14); ``header_recipients``: To and Cc. ``medium``: the
     numeric ID of its medium (A13). ``text``: its plain text for showing, empty without a right to content. ``away``: why the content cannot be
-    opened now (A15), for people; ``""`` if it can.
+    opened now (A15), for people; ``""`` if it can. ``unsearched``: what of it cannot be found by its words, and why.
     """
 
     hit: Hit
@@ -68,6 +68,7 @@ class ArchivedMail(msgspec.Struct, frozen=True, gc=False):
     header_recipients: tuple[str, ...] = ()
     text: str = ""
     away: str = ""
+    unsearched: tuple[str, ...] = ()
 
 
 class Handed(msgspec.Struct, frozen=True, gc=False):

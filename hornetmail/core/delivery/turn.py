@@ -4,7 +4,8 @@ answered again. Pure: the queue's rows and the time are handed in.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from array import array
+from math import inf
 
 import msgspec
 
@@ -46,29 +47,39 @@ def waits_for_whole_primary(row: Row, now: float) -> bool:
     return is_stalled(row, now)
 
 
-def ripe(copies: Iterable[Row], answering: float, step: float, now: float) -> list[Row]:
-    """Those of a domain's waiting ``copies`` that were held back and may go now.
+class Turns:
+    """Whose turn it is, in one go over a domain's waiting copies (``add``), of which no more is kept than two numbers for each that was held back.
 
     ``answering``: since when the primary has answered, Unix seconds, 0 if not since its last trouble, which any uncertain hand-over is.
     A copy's turn comes when the primary answers and ``step`` seconds, the first of the back-off, have passed since it was made. It lets
     the certain ones go first that waited then and are tried for the first time, are under way, or are due within a further step: not those
     with a longer wait before them (stalled ones are to be tried once before).
     """
-    if not answering:
-        return []
-    waiting = [row for row in copies if row.kind is RowKind.DRAIN and row.state in _WAITING]
-    first = [row for row in waiting if not is_uncertain(row) and _is_near(row, now + step)]
-    found = []
-    for row in waiting:
-        turn = max(row.queued + step, answering)
-        if (
-            is_held_back(row)
-            and turn <= now
-            and not any(other.queued <= turn and _is_near(other, turn + step) for other in first)
-        ):
-            found.append(row)
-    return found
 
+    def __init__(self, answering: float, step: float, now: float) -> None:
+        self._answering = answering
+        self._step = step
+        self._now = now
+        self.held_back = 0
+        """How many wait for their turn."""
+        self._rows, self._turns = array("q"), array("d")
+        self._first = inf
+        """From this turn on there is a certain one that goes before."""
 
-def _is_near(row: Row, horizon: float) -> bool:
-    return row.state is not RowState.QUEUED or not row.attempts or row.due <= horizon
+    def add(self, row: Row) -> None:
+        """One more copy."""
+        if row.kind is not RowKind.DRAIN or row.state not in _WAITING:
+            return
+        if not is_uncertain(row):
+            soon = row.state is not RowState.QUEUED or not row.attempts
+            self._first = min(self._first, row.queued if soon else max(row.queued, row.due - self._step))
+        elif is_held_back(row):
+            self.held_back += 1
+            turn = max(row.queued + self._step, self._answering)
+            if self._answering and turn <= self._now:
+                self._rows.append(row.id)
+                self._turns.append(turn)
+
+    def ripe(self) -> array[int]:
+        """The rows whose turn it is, in the order in which they were added."""
+        return array("q", (row for row, turn in zip(self._rows, self._turns, strict=True) if turn < self._first))

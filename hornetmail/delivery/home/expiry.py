@@ -24,6 +24,7 @@ from hornetmail.core.mail.address import domain_of
 from hornetmail.core.served import Domain, Mailbox
 from hornetmail.delivery.attempt.ground import Ground
 from hornetmail.delivery.letters.notices import Notices
+from hornetmail.delivery.pages import pages
 from hornetmail.delivery.tasks import pause
 from hornetmail.interfaces.audit import IAudit
 from hornetmail.interfaces.expiry import IExpiry
@@ -207,9 +208,7 @@ class Expiry:
         """Copies that are still to get home, and those that the primary refused, by name."""
         spared: list[str] = []
         refused: dict[str, Row] = {}
-        after = 0
-        while page := await self._queue.rows(kinds=(RowKind.DRAIN,), states=LIVE, mailbox=mailbox, after=after, envelopes=False):
-            after = page[-1][1].id
+        async for page in pages(self._clock, self._queue, (RowKind.DRAIN,), LIVE, mailbox=mailbox):
             for _, row in page:
                 if row.portal is not None and row.state is RowState.STUCK:
                     refused[row.portal.name] = row

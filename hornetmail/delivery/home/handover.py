@@ -15,7 +15,7 @@ from twisted.logger import Logger
 
 from hornetmail.core.delivery.queued import Message, Portal, Row, RowState, Settled
 from hornetmail.core.delivery.route import PRIMARY
-from hornetmail.core.delivery.turn import counted
+from hornetmail.core.delivery.turn import counted, is_uncertain
 from hornetmail.core.events import Alarm, WentHome
 from hornetmail.core.failover import outage
 from hornetmail.core.failover.verdict import Outcome, Stage, Verdict
@@ -27,7 +27,7 @@ from hornetmail.delivery.attempt.evidence import Evidence
 from hornetmail.delivery.attempt.ground import Ground, Retry
 from hornetmail.delivery.attempt.record import Record
 from hornetmail.delivery.couriers.exchange import Load
-from hornetmail.delivery.couriers.primary import PrimaryCourier
+from hornetmail.delivery.home.bystate import ByState
 from hornetmail.delivery.home.copies import Copies
 from hornetmail.delivery.home.returned import Returned
 from hornetmail.interfaces.body import IBody
@@ -62,7 +62,7 @@ class HandOver:
         record: Record,
         retry: Retry,
         portal: IPortal,
-        primary: PrimaryCourier,
+        way: ByState,
         evidence: Evidence,
         copies: Copies,
         returned: Returned,
@@ -72,7 +72,7 @@ class HandOver:
         self._record = record
         self._retry = retry
         self._portal = portal
-        self._primary = primary
+        self._way = way
         self._evidence = evidence
         self._copies = copies
         self._returned = returned
@@ -103,7 +103,7 @@ class HandOver:
         recipient = self._recipient(message, row, copy, found[0])
         said: dict[int, Verdict] = {}
         try:
-            await self._offer(message, row, recipient, *found, said)
+            await self._offer(message, row, recipient, *found, said, trial=trial)
         except CancelledError:
             if row.id in said:
                 self._conclude(row, copy, recipient, said[row.id], sweeping=sweeping)
@@ -146,7 +146,15 @@ class HandOver:
         return Verdict(Outcome.DEFERRED, Reply(451, "4.3.0", "trouble of our own"), PRIMARY, Stage.LOCAL)
 
     async def _offer(
-        self, message: Message, row: Row, recipient: Recipient, envelope: Envelope, body: IBody, said: dict[int, Verdict]
+        self,
+        message: Message,
+        row: Row,
+        recipient: Recipient,
+        envelope: Envelope,
+        body: IBody,
+        said: dict[int, Verdict],
+        *,
+        trial: bool,
     ) -> None:
         """``said``: the row's verdict, once it is known, whatever happens after that."""
         load = Load(
@@ -159,7 +167,8 @@ class HandOver:
             message.envelope.ret,
             message.envelope.envid,
         )
-        await self._primary.hand_over(domain_of(row.address), load, said)
+        assert row.portal is not None
+        await self._way.hand_over(domain_of(row.address), load, row.portal, said, doubtful=is_uncertain(row), trial=trial)
         said[row.id] = await self._evidence.weigh(recipient.address, message, said[row.id])
 
     def _recipient(self, message: Message, row: Row, copy: Portal, envelope: Envelope) -> Recipient:

@@ -6,7 +6,7 @@ made due, some at first, then more, so that whoever just came back is not overru
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import msgspec
 from twisted.logger import Logger
@@ -17,6 +17,7 @@ from hornetmail.core.failover import outage
 from hornetmail.core.failover.mode import Mode
 from hornetmail.delivery.attempt.ground import Ground
 from hornetmail.delivery.home.drain import Drain
+from hornetmail.delivery.pages import pages
 from hornetmail.delivery.tasks import Tasks
 
 FIRST, MOST = 10, 320
@@ -84,32 +85,39 @@ class Homeward:
         calm = self._calm.get(domain)
         if calm is not None and now - calm.at < calm.wait:
             return
-        rows = await self._waiting(domain, now)
-        if not rows:
-            if calm is not None and now - calm.at > 2 * LONGEST_CALM_SECONDS:
-                del self._calm[domain]
-            return
-        again = calm is not None and now - calm.at < 2 * max(calm.wait, CALM_SECONDS) + self._ground.modes.policy.window
-        self._calm[domain] = Calm(now, min(calm.wait * 2, LONGEST_CALM_SECONDS) if again and calm is not None else CALM_SECONDS)
-        self.log.info("{domain}: its primary is there again, {count} deliveries go now", domain=domain, count=len(rows))
-        width, at = FIRST, now
-        while rows:
-            some, rows = rows[:width], rows[width:]
-            await self._ground.queue.change([row.id for row in some if row.due > at], RowState.QUEUED, due=at)
-            width, at = min(width * 2, MOST), at + 1.0
+        count, width, at = 0, FIRST, now
+        some: list[Row] = []
+        async for row in self._waiting(domain, now):
+            if not count:
+                self._calm[domain] = self._calmer(calm, now)
+            count += 1
+            some.append(row)
+            if len(some) == width:
+                await self._make_due(some, at)
+                some, width, at = [], min(width * 2, MOST), at + 1.0
+        await self._make_due(some, at)
+        if count:
+            self.log.info("{domain}: its primary is there again, {count} deliveries go now", domain=domain, count=count)
+        elif calm is not None and now - calm.at > 2 * LONGEST_CALM_SECONDS:
+            del self._calm[domain]
 
-    async def _waiting(self, domain: str, now: float) -> list[Row]:
-        """Deliveries whose back-off the trouble of the primary as a whole gave them, in the order of their arrival."""
-        found: list[Row] = []
-        after = 0
-        while True:
-            page = await self._ground.queue.rows(
-                domain=domain, kinds=(RowKind.DELIVER,), states=(RowState.QUEUED,), after=after, envelopes=False
-            )
-            found.extend(row for _, row in page if self._is_stalled(row, domain, now))
-            if len(page) < 500:
-                return found
-            after = page[-1][1].id
+    def _calmer(self, before: Calm | None, now: float) -> Calm:
+        again = before is not None and now - before.at < 2 * max(before.wait, CALM_SECONDS) + self._ground.modes.policy.window
+        return Calm(now, min(before.wait * 2, LONGEST_CALM_SECONDS) if again and before is not None else CALM_SECONDS)
+
+    async def _make_due(self, rows: Sequence[Row], at: float) -> None:
+        later = [row.id for row in rows if row.due > at]
+        if later:
+            await self._ground.queue.change(later, RowState.QUEUED, due=at)
+
+    async def _waiting(self, domain: str, now: float) -> AsyncIterator[Row]:
+        """Deliveries whose back-off the trouble of the primary as a whole gave them, in the order of their arrival. However many there are, memory has those of
+        one page (``tests/delivery/test_slices.py``)."""
+        ground, states = self._ground, (RowState.QUEUED,)
+        async for page in pages(ground.clock, ground.queue, (RowKind.DELIVER,), states, domain=domain):
+            for _, row in page:
+                if self._is_stalled(row, domain, now):
+                    yield row
 
     def _is_stalled(self, row: Row, domain: str, now: float) -> bool:
         if row.last is None or row.due <= now or self._ground.domain(row) != domain:

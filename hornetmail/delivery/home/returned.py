@@ -19,6 +19,7 @@ from hornetmail.core.delivery.queued import DONE, Message, Portal, Row, RowKind,
 from hornetmail.core.events import FolderChanged
 from hornetmail.core.failover.mode import Mode
 from hornetmail.core.mail.address import domain_of
+from hornetmail.delivery.pages import pages
 from hornetmail.delivery.tasks import Tasks, within
 from hornetmail.interfaces.bus import IBus
 from hornetmail.interfaces.directory import IDirectory
@@ -178,8 +179,9 @@ class Returned:
         back = await self._portal.returned(mailbox, wanted) if wanted else {}
         if not back:
             return 0
-        rows = await self._queue.rows(kinds=(RowKind.DRAIN,), states=LIVE, mailbox=mailbox, limit=1_000_000, envelopes=False)
-        waiting = {row.portal.name: row.state for _, row in rows if row.portal is not None}
+        waiting: dict[str, RowState] = {}
+        async for page in pages(self._clock, self._queue, (RowKind.DRAIN,), LIVE, mailbox=mailbox):
+            waiting.update((row.portal.name, row.state) for _, row in page if row.portal is not None)
         made = 0
         for name, (envelope, size) in back.items():
             away = wanted[name]

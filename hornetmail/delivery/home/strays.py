@@ -21,6 +21,7 @@ from hornetmail.core.mail.address import domain_of
 from hornetmail.core.mail.envelope import Envelope, Recipient
 from hornetmail.core.served import Domain, Mailbox
 from hornetmail.delivery.home.returned import Returned
+from hornetmail.delivery.pages import pages
 from hornetmail.delivery.tasks import together
 from hornetmail.interfaces.directory import IDirectory
 from hornetmail.interfaces.modes import IModes
@@ -37,8 +38,6 @@ LOOKED = 100
 
 SIDE_BY_SIDE = 200
 """Rows made at once: they share the journal's syncs."""
-
-PAGE = 500
 
 
 @implementer(IStrays)
@@ -122,14 +121,8 @@ class Strays:
     async def _rows(self, mailbox: int) -> dict[tuple[int, str], Row]:
         """Drain rows that are not done by mailbox and name; of one mailbox, or with 0 of all."""
         found: dict[tuple[int, str], Row] = {}
-        after = 0
-        while page := await self._queue.rows(
-            kinds=(RowKind.DRAIN,), states=LIVE, mailbox=mailbox, limit=PAGE, after=after, envelopes=False
-        ):
-            after = page[-1][1].id
+        async for page in pages(self._clock, self._queue, (RowKind.DRAIN,), LIVE, mailbox=mailbox):
             found.update(((row.portal.mailbox, row.portal.name), row) for _, row in page if row.portal is not None)
-            if len(page) < PAGE:
-                break
         return found
 
     async def choose(self, mailbox: int, uids: Collection[int] | None = None) -> Choice:

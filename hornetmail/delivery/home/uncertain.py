@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from math import inf
+
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from hornetmail.core.delivery.backoff import Backoff
 from hornetmail.core.delivery.queued import Row, RowKind, RowState
-from hornetmail.core.delivery.turn import is_held_back, is_stalled, ripe
+from hornetmail.core.delivery.turn import Turns, is_held_back, is_stalled
 from hornetmail.core.failover.mode import Mode
 from hornetmail.core.mail.address import domain_of
 from hornetmail.delivery.outage.modes import Modes
-from hornetmail.delivery.pages import pages
+from hornetmail.delivery.pages import PAGE, pages
 from hornetmail.delivery.tasks import Tasks
 from hornetmail.interfaces.directory import IDirectory
 from hornetmail.interfaces.queue import IQueue
@@ -32,14 +35,19 @@ class UncertainTurns:
         self._modes = modes
         self._step = backoff.first
         self._looks: dict[str, IDelayedCall] = {}
-        self._ahead: dict[str, set[int]] = {}
+        self._ahead: dict[str, float] = {}
+        """When certain copies were let ahead last, by domain."""
         self._tasks = Tasks(clock)
         self._running = False
 
     async def start(self) -> None:
         """Take up what the last run left."""
         self._running = True
-        for domain in {self._domain_of(row) for row in await self._copies() if is_held_back(row)}:
+        domains: set[str] = set()
+        async for row in self._copies():
+            if is_held_back(row):
+                domains.add(self._domain_of(row))
+        for domain in domains:
             self.expect(domain)
 
     async def stop(self) -> None:
@@ -71,32 +79,45 @@ class UncertainTurns:
         if self._modes.mode(domain) is Mode.EMERGENCY:
             # The drain that ends it takes them last.
             return
-        copies = [row for row in await self._copies(domain) if self._domain_of(row) == domain]
         now = self._clock.seconds()
-        going = ripe(copies, self._modes.answering(domain), self._step, now)
-        ahead = self._stalled(domain, copies, now) if going else []
-        if going:
-            await self._queue.change(ahead or [row.id for row in going], RowState.QUEUED, due=now)
-        if ahead or len(going) < sum(1 for row in copies if is_held_back(row)):
+        turns = Turns(self._modes.answering(domain), self._step, now)
+        async for row in self._copies(domain):
+            turns.add(row)
+        going = turns.ripe()
+        ahead = await self._let_ahead(domain, now) if going else 0
+        if not ahead:
+            for start in range(0, len(going), PAGE):
+                await self._queue.change(going[start : start + PAGE], RowState.QUEUED, due=now)
+        if ahead or len(going) < turns.held_back:
             self.expect(domain)
         else:
             self._ahead.pop(domain, None)
 
-    def _stalled(self, domain: str, copies: list[Row], now: float) -> list[int]:
-        """Certain copies that the primary's trouble keeps waiting: it answers now, so they are tried before the uncertain ones. Once only:
-        one that the primary cannot digest would keep the others for ever."""
-        tried = self._ahead.setdefault(domain, set())
-        ahead = [row.id for row in copies if row.id not in tried and is_stalled(row, now)]
-        tried.update(ahead)
-        return ahead
+    async def _let_ahead(self, domain: str, now: float) -> int:
+        """Certain copies that the primary's trouble keeps waiting: it answers now, so they are tried before the uncertain ones; how many. Once only:
+        one that the primary cannot digest would keep the others for ever. So those that were there the last time do not count."""
+        since = self._ahead.get(domain, -inf)
+        count = 0
+        some: list[int] = []
+        async for row in self._copies(domain):
+            if row.queued > since and is_stalled(row, now):
+                some.append(row.id)
+            if len(some) == PAGE:
+                count += await self._queue.change(some, RowState.QUEUED, due=now)
+                some = []
+        if some:
+            count += await self._queue.change(some, RowState.QUEUED, due=now)
+        if count:
+            self._ahead[domain] = now
+        return count
 
-    async def _copies(self, domain: str = "") -> list[Row]:
-        found: list[Row] = []
-        if not self._queue.backlog().drain:
-            return found
-        async for page in pages(self._clock, self._queue, (RowKind.DRAIN,), WAITING, domain=domain):
-            found.extend(row for _, row in page)
-        return found
+    async def _copies(self, domain: str = "") -> AsyncIterator[Row]:
+        """A domain's, or all. However many there are, memory has those of one page (``tests/delivery/test_slices.py``)."""
+        if self._queue.backlog().drain:
+            async for page in pages(self._clock, self._queue, (RowKind.DRAIN,), WAITING, domain=domain):
+                for _, row in page:
+                    if not domain or self._domain_of(row) == domain:
+                        yield row
 
     def _domain_of(self, row: Row) -> str:
         name = domain_of(row.address)

@@ -86,6 +86,26 @@ class Folder:
         with told():
             return await reading.headers(self._box, self._snapshot, uids)
 
+    async def summaries(self, uids: Sequence[int]) -> dict[int, tuple[bytes, bytes]]:
+        """See IFolder."""
+        with told():
+            return await reading.summaries(self._box, self._snapshot, uids)
+
+    async def fields(self, uids: Sequence[int]) -> dict[int, tuple[int, bytes]]:
+        """See IFolder."""
+        with told():
+            return await reading.fields(self._box, self._snapshot, uids)
+
+    async def sifted(self, uids: Sequence[int], judge: Callable[[int, bytes, bytes], bool]) -> dict[int, bool]:
+        """See IFolder."""
+        with told():
+            return await reading.sifted(self._box, self._snapshot, uids, judge)
+
+    async def keep_texts(self, found: Sequence[tuple[int, bytes, bytes]]) -> None:
+        """See IFolder."""
+        with told():
+            await reading.keep_texts(self._box, self._snapshot, found)
+
     async def pieces(self, wanted: Sequence[tuple[int, int, int]]) -> Sequence[bytes | None]:
         """See IFolder."""
         with told():
@@ -185,7 +205,8 @@ class Tree:
         with told():
             if name not in box.rows:
                 await shielded(survey(box))
-            return Folder(box, await shielded(box.open(name)))
+            known = box.open_already(name)
+            return Folder(box, await shielded(box.open(name)) if known is None else known)
 
     async def create(self, name: str, use: str = "") -> None:
         """See IFolderTree. Raises FolderError ALREADYEXISTS, CANNOT."""

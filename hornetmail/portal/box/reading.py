@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -14,6 +14,7 @@ from hornetmail.portal.maildir.files import Piece
 from hornetmail.portal.maildir.snapshot import Snapshot
 from hornetmail.portal.rows import index
 from hornetmail.portal.rows.index import Kept
+from hornetmail.wire.imap.ready import Ready, ready
 
 HEAD_BYTES = 32_768
 """Longer headers are read from the file each time."""
@@ -24,7 +25,8 @@ _TREES = msgspec.msgpack.Decoder(Part)
 def summed_up(text: bytes) -> Kept:
     """What is kept of a message. Takes time in proportion to its size: for threads."""
     tree = scan(text)
-    return Kept(msgspec.msgpack.encode(tree), text[: tree.body] if tree.body <= HEAD_BYTES else None)
+    header = text[: tree.body]
+    return Kept(msgspec.msgpack.encode(tree), header if tree.body <= HEAD_BYTES else None, ready(tree, header))
 
 
 async def structures(box: Box, snapshot: Snapshot, uids: Sequence[int]) -> dict[int, Part]:
@@ -57,6 +59,68 @@ async def headers(box: Box, snapshot: Snapshot, uids: Sequence[int]) -> dict[int
                 if text is not None:
                     found[uid] = text
     return found
+
+
+async def summaries(box: Box, snapshot: Snapshot, uids: Sequence[int]) -> dict[int, tuple[bytes, bytes]]:
+    """See IFolder."""
+    lately = box.ground.lately.summaries
+    found = lately.all_of(snapshot.id, uids)
+    if found is None:
+        found = {row[0]: row[1:] for row in await box.ground.database.read(index.summaries, snapshot.id, uids)}
+        if len(found) < len(uids):
+            made = await _readied(box, snapshot, [uid for uid in uids if uid not in found])
+            found.update((uid, (one.envelope, one.structure)) for uid, one in made.items())
+        lately.put_all(snapshot.id, found)
+    return found
+
+
+async def fields(box: Box, snapshot: Snapshot, uids: Sequence[int]) -> dict[int, tuple[int, bytes]]:
+    """See IFolder."""
+    lately = box.ground.lately.fields
+    found = lately.all_of(snapshot.id, uids)
+    if found is None:
+        found = {row[0]: row[1:] for row in await box.ground.database.read(index.fields, snapshot.id, uids)}
+        if len(found) < len(uids):
+            made = await _readied(box, snapshot, [uid for uid in uids if uid not in found])
+            found.update((uid, (one.bits, one.fields)) for uid, one in made.items())
+        lately.put_all(snapshot.id, found)
+    return found
+
+
+async def sifted(
+    box: Box, snapshot: Snapshot, uids: Sequence[int], judge: Callable[[int, bytes, bytes], bool]
+) -> dict[int, bool]:
+    """See IFolder."""
+    found: dict[int, bool] = {}
+    for at in range(0, len(uids), index.TEXTS):
+        found.update(await box.ground.database.read(index.sifted, snapshot.id, uids[at : at + index.TEXTS], judge))
+    return found
+
+
+async def keep_texts(box: Box, snapshot: Snapshot, found: Sequence[tuple[int, bytes, bytes]]) -> None:
+    """See IFolder."""
+    there = [one for one in found if one[0] in snapshot.places]
+    if there:
+        await box.ground.database.run(index.keep_texts, box.tenant, snapshot.id, there)
+
+
+async def _readied(box: Box, snapshot: Snapshot, uids: Sequence[int]) -> dict[int, Ready]:
+    """Made from what else is kept of messages, and kept: what an older version did not do."""
+    found: dict[int, Ready] = {}
+    for at in range(0, len(uids), index.TREES):
+        some = uids[at : at + index.TREES]
+        trees = await structures(box, snapshot, some)
+        heads = await headers(box, snapshot, some)
+        both = [(uid, trees[uid], heads[uid]) for uid in some if uid in trees and uid in heads]
+        made = await box.ground.thread(_ready, both)
+        there = [(uid, one) for uid, one in made.items() if uid in snapshot.places]
+        await box.ground.database.run(index.keep_ready, box.tenant, snapshot.id, there)
+        found.update(made)
+    return found
+
+
+def _ready(wanted: Sequence[tuple[int, Part, bytes]]) -> dict[int, Ready]:
+    return {uid: ready(tree, head) for uid, tree, head in wanted}
 
 
 async def _made(box: Box, snapshot: Snapshot, uids: Sequence[int]) -> dict[int, Kept]:

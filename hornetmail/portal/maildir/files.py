@@ -271,9 +271,14 @@ class Maildir(Folders):
                 self._disk.sync_file(fd)
             finally:
                 self._disk.close(fd)
+            self._disk.rename_unsynced(tmp, target)
+        except BaseException:
+            # What does not become a message takes no room until the next start.
+            with contextlib.suppress(OSError):
+                self._disk.unlink(tmp, missing_ok=True)
+            raise
         finally:
             self._disk.close(former)
-        self._disk.rename_unsynced(tmp, target)
 
     @anchored
     def move(self, source: str, target: str, pairs: Sequence[tuple[Place, Place]]) -> None:
@@ -303,10 +308,16 @@ class Maildir(Folders):
 
     def read(self, name: str, place: Place, start: int, length: int) -> bytes:
         """Bytes of a message as served; ``length`` -1 is up to the end. Raises FileNotFoundError."""
+        return self._read(self._below(name), place, start, length)
+
+    def _below(self, name: str) -> str:
+        """What the paths of a folder's files begin with. Joined as text: a Path costs more than the read."""
         directory = naming.directory_of(name)
-        # Joined as text: a Path costs more than the read.
-        path = f"{self._text}/{directory}/{place.file}" if directory else f"{self._text}/{place.file}"
-        fd = self._disk.open(path, os.O_RDONLY)
+        return f"{self._text}/{directory}/" if directory else f"{self._text}/"
+
+    def _read(self, below: str, place: Place, start: int, length: int) -> bytes:
+        letters = f":2,{place.letters}" if place.sub == "cur" else ""
+        fd = self._disk.open(f"{below}{place.sub}/{place.base}{letters}", os.O_RDONLY)
         try:
             if place.bare:
                 whole = with_crlf(self._disk.read(fd, os.fstat(fd).st_size, 0))
@@ -336,9 +347,10 @@ class Maildir(Folders):
     def pieces(self, name: str, wanted: Sequence[Piece | None]) -> list[bytes | None]:
         """A piece of each message; None for one that is not where it was."""
         found: list[bytes | None] = []
+        below = self._below(name)
         for piece in wanted:
             try:
-                found.append(None if piece is None else self.read(name, piece.place, piece.start, piece.length))
+                found.append(None if piece is None else self._read(below, piece.place, piece.start, piece.length))
             except FileNotFoundError:
                 found.append(None)
         return found

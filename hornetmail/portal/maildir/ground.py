@@ -19,6 +19,7 @@ from hornetmail.disk.files import Disk
 from hornetmail.interfaces.bus import IBus
 from hornetmail.interfaces.directory import IDirectory
 from hornetmail.portal.maildir import naming
+from hornetmail.portal.maildir.lately import Readies
 from hornetmail.portal.maildir.snapshot import Snapshot
 from hornetmail.portal.maildir.watching import Watching
 
@@ -44,6 +45,7 @@ class Ground:
         self.directory = directory
         self.host = naming.safe_host(host)
         self.watching = Watching(reactor)
+        self.lately = Readies()
         self._pool = pool
         self._number = 0
         self._kept: OrderedDict[int, Snapshot] = OrderedDict()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import msgspec
 
@@ -10,6 +10,7 @@ from hornetmail.core.folder import Entry
 from hornetmail.db.engines import Cursor
 from hornetmail.portal.maildir import naming
 from hornetmail.portal.maildir.snapshot import GONE_KEPT, Gone, Place, Snapshot
+from hornetmail.wire.imap.ready import Ready
 
 TREES = 64
 """Structures read in one hop."""
@@ -17,10 +18,24 @@ TREES = 64
 HEADS = 256
 """Headers read in one hop."""
 
+TEXTS = 500
+"""Kept texts looked through in one hop: about 5 ms."""
+
+NEAR_BY = 64
+"""So many messages that nobody asked for are read along, rather than naming each one."""
+
 GONE_LOOKED_AT = 64
 """The rows of what has gone are counted at each so many changes only."""
 
-_PER_MESSAGE = ("portal_messages", "portal_trees", "portal_heads")
+_PER_MESSAGE = ("portal_messages", "portal_trees", "portal_heads", "portal_summaries", "portal_fields", "portal_texts")
+
+_KEPT = (
+    ("portal_trees", "tree"),
+    ("portal_heads", "head"),
+    ("portal_summaries", "envelope, structure"),
+    ("portal_fields", "bits, fields"),
+)
+"""Tables of what is kept of a message's text, and their columns."""
 
 SKIPPED_UIDS = 100_000
 """UIDs and modseqs left out after a crash of the machine: more than the index can have forgotten."""
@@ -36,10 +51,12 @@ class FolderRow(msgspec.Struct, frozen=True, gc=False):
 
 
 class Kept(msgspec.Struct, frozen=True, gc=False):
-    """What a client asks of a message without its text: its structure, packed, and its header if that is not too long to be kept."""
+    """What a client asks of a message without its text: its structure, packed, its header if that is not too long to be kept, and what of these is ready
+    to be sent; that has no envelope if it is too large to be kept."""
 
     tree: bytes
-    head: bytes | None = None
+    head: bytes | None
+    ready: Ready
 
 
 class Stored(msgspec.Struct, frozen=True, gc=False):
@@ -270,9 +287,9 @@ def _add(cursor: Cursor, tenant: int, mailbox: int, folder: int, added: Sequence
             " landed) WHERE folder = ? AND uid = ?",
             copies,
         )
-        for table, column in (("portal_trees", "tree"), ("portal_heads", "head")):
+        for table, columns in _KEPT:
             cursor.executemany(
-                f"INSERT INTO {table} (tenant, folder, uid, {column}) SELECT tenant, ?, ?, {column} FROM {table} WHERE folder = ? AND uid = ?"
+                f"INSERT INTO {table} (tenant, folder, uid, {columns}) SELECT tenant, ?, ?, {columns} FROM {table} WHERE folder = ? AND uid = ?"
                 " ON CONFLICT (folder, uid) DO NOTHING",
                 [(folder, uid, source, old) for source, old, _, uid in copies],
             )
@@ -359,10 +376,62 @@ def keep_heads(cursor: Cursor, tenant: int, folder: int, found: Sequence[tuple[i
         )
 
 
+def _among(uids: Sequence[int]) -> tuple[str, Sequence[int]]:
+    """A condition for these UIDs, which are sorted: as a range, which costs least, where that has few others."""
+    if uids[-1] - uids[0] < 2 * len(uids) + NEAR_BY:
+        return "BETWEEN ? AND ?", (uids[0], uids[-1])
+    return f"IN ({','.join('?' * len(uids))})", uids
+
+
+def summaries(cursor: Cursor, folder: int, uids: Sequence[int]) -> list[tuple[int, bytes, bytes]]:
+    """UID, ENVELOPE and BODYSTRUCTURE of those that are kept; of some that were not asked for, too. No envelope: they are too large to be kept."""
+    clause, values = _among(uids)
+    cursor.execute(f"SELECT uid, envelope, structure FROM portal_summaries WHERE folder = ? AND uid {clause}", (folder, *values))
+    rows: list[tuple[int, bytes, bytes]] = cursor.fetchall()
+    return rows
+
+
+def fields(cursor: Cursor, folder: int, uids: Sequence[int]) -> list[tuple[int, int, bytes]]:
+    """UID, bits and common fields (``wire.imap.ready``) in the same way; bits below 0: they are too large."""
+    clause, values = _among(uids)
+    cursor.execute(f"SELECT uid, bits, fields FROM portal_fields WHERE folder = ? AND uid {clause}", (folder, *values))
+    rows: list[tuple[int, int, bytes]] = cursor.fetchall()
+    return rows
+
+
+def sifted(cursor: Cursor, folder: int, uids: Sequence[int], judge: Callable[[int, bytes, bytes], bool]) -> dict[int, bool]:
+    """What ``judge`` says of the texts that are kept of messages; of some that were not asked for, too."""
+    clause, values = _among(uids)
+    cursor.execute(f"SELECT uid, headers, body FROM portal_texts WHERE folder = ? AND uid {clause}", (folder, *values))
+    return {uid: judge(uid, headers, body) for uid, headers, body in iter(cursor.fetchone, None)}
+
+
+def keep_texts(cursor: Cursor, tenant: int, folder: int, found: Sequence[tuple[int, bytes, bytes]]) -> None:
+    """Keep texts as searches compare them."""
+    cursor.executemany(
+        "INSERT INTO portal_texts (tenant, folder, uid, headers, body) VALUES (?, ?, ?, ?, ?) ON CONFLICT (folder, uid) DO NOTHING",
+        [(tenant, folder, uid, headers, body) for uid, headers, body in found],
+    )
+
+
+def keep_ready(cursor: Cursor, tenant: int, folder: int, found: Sequence[tuple[int, Ready]]) -> None:
+    """Keep what is ready to be sent."""
+    if found:
+        cursor.executemany(
+            "INSERT INTO portal_summaries (tenant, folder, uid, envelope, structure) VALUES (?, ?, ?, ?, ?) ON CONFLICT (folder, uid) DO NOTHING",
+            [(tenant, folder, uid, one.envelope, one.structure) for uid, one in found],
+        )
+        cursor.executemany(
+            "INSERT INTO portal_fields (tenant, folder, uid, bits, fields) VALUES (?, ?, ?, ?, ?) ON CONFLICT (folder, uid) DO NOTHING",
+            [(tenant, folder, uid, one.bits, one.fields) for uid, one in found],
+        )
+
+
 def keep(cursor: Cursor, tenant: int, folder: int, found: Sequence[tuple[int, Kept]]) -> None:
-    """Keep structures and headers."""
+    """Keep structures, headers, and what is ready to be sent."""
     keep_trees(cursor, tenant, folder, [(uid, kept.tree) for uid, kept in found])
     keep_heads(cursor, tenant, folder, [(uid, kept.head) for uid, kept in found if kept.head is not None])
+    keep_ready(cursor, tenant, folder, [(uid, kept.ready) for uid, kept in found])
 
 
 def near(cursor: Cursor, mailbox: int) -> tuple[float, bool]:

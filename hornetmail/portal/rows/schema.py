@@ -51,4 +51,22 @@ MIGRATIONS = (
             "DELETE FROM portal_trees",
         ),
     ),
+    Migration(
+        6,
+        "what clients ask of every message, in the form in which it goes over the wire",
+        (
+            "CREATE TABLE portal_summaries (tenant INTEGER NOT NULL, folder INTEGER NOT NULL, uid INTEGER NOT NULL,"
+            " envelope BLOB NOT NULL, structure BLOB NOT NULL, PRIMARY KEY (folder, uid)) WITHOUT ROWID",
+            "CREATE TABLE portal_fields (tenant INTEGER NOT NULL, folder INTEGER NOT NULL, uid INTEGER NOT NULL,"
+            " bits INTEGER NOT NULL, fields BLOB NOT NULL, PRIMARY KEY (folder, uid)) WITHOUT ROWID",
+        ),
+    ),
+    Migration(
+        7,
+        "texts of messages as searches compare them",
+        (
+            "CREATE TABLE portal_texts (tenant INTEGER NOT NULL, folder INTEGER NOT NULL, uid INTEGER NOT NULL,"
+            " headers BLOB NOT NULL, body BLOB NOT NULL, PRIMARY KEY (folder, uid))",
+        ),
+    ),
 )

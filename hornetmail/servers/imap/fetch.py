@@ -1,45 +1,53 @@
-"""FETCH (RFC 3501 section 6.4.5), streamed: at most about a MiB of message text is held."""
+"""FETCH (RFC 3501 section 6.4.5), streamed: at most about a MiB of message text is held, half of it read ahead."""
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, TypeVar
 
+from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 
 from hornetmail.core.folder import Entry, FolderError
 from hornetmail.interfaces.body import IBody
-from hornetmail.mime.preview import preview, shown, wanted
+from hornetmail.interfaces.folders import IIndexedFolder
+from hornetmail.mime.reading.preview import preview, shown, wanted
 from hornetmail.mime.structure import Part
 from hornetmail.net.pump import Answer
 from hornetmail.servers.imap import binary
+from hornetmail.servers.imap.columns import NUL, Columns, Gathered, Span, labelled, of_header, opening
 from hornetmail.servers.imap.messages import NOWHERE, SOME_GONE
 from hornetmail.servers.imap.selecting import vanished
 from hornetmail.servers.imap.view import View
 from hornetmail.wire.imap import commands as c
 from hornetmail.wire.imap.answers import Tagged, Untagged
-from hornetmail.wire.imap.dates import render_date_time
 from hornetmail.wire.imap.items import Section
-from hornetmail.wire.imap.render import nstring
+from hornetmail.wire.imap.ready import asked
 from hornetmail.wire.imap.sequences import SequenceSet
-from hornetmail.wire.imap.structure import KNOWN, body_structure, cut, encoding_of, envelope, outweighs, pick_fields, span
+from hornetmail.wire.imap.structure import KNOWN, body_structure, cut, encoding_of, envelope, outweighs, span
 
 if TYPE_CHECKING:
     from hornetmail.servers.imap.session import ImapSession
 
-LIGHT_BATCH = 1000
-"""Messages a hop when only figures are asked for."""
+LIGHT = 1000
+"""Messages gathered at a time when only figures are asked for."""
 
-HEAD_BATCH = 256
-"""Messages a hop when headers are asked for, and no text."""
+KEPT = 256
+"""When what is kept in the form of the wire is asked for."""
 
-BATCH = 64
-"""Messages a hop when structures or bodies are asked for."""
+HEADS = 128
+"""When whole headers or texts are asked for."""
+
+TREES = 64
+"""When structures are needed."""
+
+SLICE = 32
+"""Messages whose sections are rendered at once."""
 
 SEND_BYTES = 65_536
-HELD_BYTES = 1 << 20
-"""Message text read in one hop."""
+HELD_BYTES = 1 << 19
+"""Message text read in one hop; while it is sent the next is read."""
 
 STREAM_BYTES = 262_144
 """A larger piece is read and sent in slices of this size."""
@@ -50,22 +58,10 @@ HEAVY = 2000
 UNREADABLE = 8
 """Messages of one command that cannot be read before it is given up."""
 
-NUL = b"\x80"
-"""What a NUL is in a literal, which cannot have one (RFC 3501 section 9, CHAR8); of the same length, as other servers do it."""
+_NOTHING = (b"", b"")
+_NO_FIELDS = (-1, b"")
 
-Renderer = Callable[[Entry, Any], bytes]
-Span = tuple[int, int]
-
-
-class Half(NamedTuple):
-    """A message half answered. ``head``: what is rendered without its text; ``spans``: where the pieces of its text lie (None: it is part of the header,
-    or is none); ``encodings``: what has to be undone of each."""
-
-    head: bytes
-    entry: Entry
-    spans: list[Span | None]
-    header: bytes
-    encodings: list[str]
+T = TypeVar("T")
 
 
 async def fetch(session: ImapSession, command: c.Fetch) -> Answer:
@@ -87,6 +83,9 @@ async def fetch(session: ImapSession, command: c.Fetch) -> Answer:
     if run.unknown:
         session.wire.send(Untagged(data))
         return Tagged("NO", "The transfer encoding of a part is not known", "UNKNOWN-CTE")
+    if trouble := view.folder.trouble() if IIndexedFolder.providedBy(view.folder) else "":
+        session.wire.send(Untagged(data))
+        return Tagged("NO", trouble, "UNAVAILABLE")
     if run.missing and not command.uid:
         view.dirty = True
         session.wire.send(Untagged(data))
@@ -95,7 +94,7 @@ async def fetch(session: ImapSession, command: c.Fetch) -> Answer:
 
 
 class _Fetch:
-    """One FETCH under way. ``out``: what is rendered and not yet sent."""
+    """One FETCH under way. ``out``: what is rendered and not yet sent. While some messages are told of, the next ones are gathered."""
 
     def __init__(self, session: ImapSession, view: View, command: c.Fetch) -> None:
         self.session = session
@@ -106,7 +105,7 @@ class _Fetch:
         self.unknown = False
         self.unreadable = 0
         self._spans = view.spans(command.wanted, command.uid)
-        self._sections = command.items.sections
+        sections = self._sections = command.items.sections
         plain = list(command.items.plain)
         self._marks = not view.readonly and any(not section.peek for section in self._sections)
         if (command.uid or (self._marks and session.enabled.qresync)) and "UID" not in plain:
@@ -114,47 +113,19 @@ class _Fetch:
         if command.since is not None and "MODSEQ" not in plain:
             plain.append("MODSEQ")
         self._command = command
-        self._previewing = "PREVIEW" in plain
-        self._previews: dict[int, bytes] = {}
+        self._columns = Columns(view, plain, sections, session.enabled.condstore)
         self._tells_flags = "FLAGS" in plain
-        self._tells_modseq = "MODSEQ" in plain
-        self._render = [self._renderer(name) for name in plain]
-        self._heads = any(of_header(section) for section in self._sections)
-        self._trees = any(name in ("ENVELOPE", "BODY", "BODYSTRUCTURE", "PREVIEW") for name in plain) or any(
-            (section.path or section.kind or section.decoded) and not of_header(section) for section in self._sections
-        )
-
-    def _renderer(self, name: str) -> Renderer:
-        match name:
-            case "PREVIEW":
-                return lambda entry, part: b"PREVIEW " + nstring(self._previews.get(entry.uid))
-            case "EMAILID":
-                email_id = self.view.folder.email_id
-                return lambda entry, part: b"EMAILID (M%b)" % email_id(entry).encode("ascii")
-            case "THREADID":
-                return lambda entry, part: b"THREADID NIL"  # RFC 8474 section 5.2: threads are what clients make of them
-            case "SAVEDATE":
-                return lambda entry, part: b"SAVEDATE " + (render_date_time(entry.saved) if entry.saved else b"NIL")
-            case "MODSEQ":
-                return lambda entry, part: b"MODSEQ (%d)" % entry.modseq
-            case "UID":
-                return lambda entry, part: b"UID %d" % entry.uid
-            case "FLAGS":
-                flags = self.view.flags
-                return lambda entry, part: b"FLAGS " + flags(entry)
-            case "RFC822.SIZE":
-                return lambda entry, part: b"RFC822.SIZE %d" % entry.size
-            case "INTERNALDATE":
-                return lambda entry, part: b"INTERNALDATE " + render_date_time(entry.date)
-            case "ENVELOPE":
-                return lambda entry, part: b"ENVELOPE " + envelope(part.summary)
-            case "BODY":
-                return lambda entry, part: b"BODY " + body_structure(part, False)
-        return lambda entry, part: b"BODYSTRUCTURE " + body_structure(part, True)
-
-    def _numbered(self) -> Iterator[tuple[int, int]]:
-        for start, end in self._spans:
-            yield from enumerate(self.view.uids[start:end], start + 1)
+        self._previewing = "PREVIEW" in plain
+        self._bodies = "BODY" in plain
+        self._summaries = "ENVELOPE" in plain or "BODYSTRUCTURE" in plain
+        self._fields = any(asked(section) for section in sections)
+        self._heads = any(of_header(section) and not asked(section) for section in sections)
+        self._texts = sum(not of_header(section) for section in sections)
+        parts = any((section.path or section.kind or section.decoded) and not of_header(section) for section in sections)
+        self._trees = self._bodies or self._previewing or parts
+        kept = self._summaries or self._fields
+        self._most = TREES if self._trees else HEADS if self._heads or self._texts else KEPT if kept else LIGHT
+        self._slice = SLICE if sections else LIGHT
 
     async def narrow(self) -> None:
         """Only what changed after a modseq, and, if it was asked for, what went (RFC 7162 sections 3.1.4.1 and 3.2.6); of that a part (RFC 9394)."""
@@ -171,69 +142,111 @@ class _Fetch:
 
     async def all(self) -> None:
         """Every message; what is left in ``out`` goes with the completion."""
-        numbered = self._numbered()
-        size = BATCH if self._trees or not all(map(of_header, self._sections)) else HEAD_BATCH if self._heads else LIGHT_BATCH
-        while batch := list(islice(numbered, size)):
-            await self._batch(batch)
+        former: Gathered | None = None
+        for uids, numbers in self._batches():
+            entries = await self.view.folder.entries(uids)
+            if len(entries) < len(uids):
+                self.missing = True
+                numbers = [self.view.number(entry.uid) for entry in entries]
+            for start, end in self._weighed(entries):
+                found = Gathered(numbers[start:end], entries[start:end])
+                if former is None:
+                    former = await self._gathered(found)
+                else:
+                    former = await self._meanwhile(former, found)
+        if former is not None:
+            await self._tell(former)
 
-    async def _batch(self, batch: list[tuple[int, int]]) -> None:
-        folder = self.view.folder
-        entries = {entry.uid: entry for entry in await folder.entries([uid for _, uid in batch])}
-        seen = await self._mark(entries) if self._marks else frozenset()
-        trees: dict[int, Part] = await folder.structures(list(entries)) if self._trees and entries else {}
+    def _batches(self) -> Iterator[tuple[Sequence[int], Sequence[int]]]:
+        """UIDs and numbers of messages, so many at a time as are gathered together at most."""
+        view, most = self.view, self._most
+        uids, numbers = array("I"), array("I")
+        for start, end in self._spans:
+            while start < end:
+                stop = min(end, start + most - len(uids))
+                uids += view.uids[start:stop]
+                numbers.extend(range(start + 1, stop + 1))
+                start = stop
+                if len(uids) == most:
+                    yield uids, numbers
+                    uids, numbers = array("I"), array("I")
+        if uids:
+            yield uids, numbers
+
+    def _weighed(self, entries: Sequence[Entry]) -> Iterator[Span]:
+        """Of those the ones whose texts are held at the same time."""
+        start = held = 0
+        for at, entry in enumerate(entries) if self._texts else ():
+            size = entry.size * self._texts
+            if held and held + size > HELD_BYTES:
+                yield start, at
+                start, held = at, 0
+            held += size
+        if start < len(entries):
+            yield start, len(entries)
+
+    async def _meanwhile(self, former: Gathered, found: Gathered) -> Gathered:
+        """Gather some messages while the former ones are told of."""
+        ahead = Deferred.fromCoroutine(self._gathered(found))
+        try:
+            await self._tell(former)
+        except BaseException:
+            ahead.addErrback(lambda _: None)  # it is this error that counts
+            ahead.cancel()
+            raise
+        return await ahead
+
+    # ---- gathering
+
+    async def _gathered(self, found: Gathered) -> Gathered:
+        """All that has to be read, of many messages in one go. Those that have gone meanwhile are left out."""
+        folder, entries = self.view.folder, found.entries
+        uids = [entry.uid for entry in entries]
+        if self._marks:
+            await self._mark(found)
+        if self._summaries and uids:
+            found.summaries = await folder.summaries(uids)
+        if self._fields and uids:
+            found.fields = await folder.fields(uids)
+        lacking = [uid for uid in uids if not found.summaries.get(uid, _NOTHING)[0]] if self._summaries else []
+        if (wanted := uids if self._trees else lacking) and wanted:
+            found.trees = await folder.structures(wanted)
+            await self._structured(found, set(lacking))
+        if self._heads or self._fields:
+            bare = uids if self._heads else [uid for uid in uids if found.fields.get(uid, _NO_FIELDS)[0] < 0]
+            found.heads = await folder.headers(bare) if bare else {}
+            self._keep(found, lambda uid: uid in found.heads or not (self._heads or found.fields.get(uid, _NO_FIELDS)[0] < 0))
         if self._previewing:
-            self._previews = await self._preview(trees)
-        if self._tells_flags:
-            self.put(self.view.learned(entries.values()))
-        heads = await folder.headers(list(entries)) if self._heads and entries else {}
-        group: list[Half] = []
-        gathered = 0
-        for number, uid in batch:
+            found.previews = await self._preview(found.trees)
+        if self._texts:
+            await self._read(found)
+        return found
+
+    def _keep(self, found: Gathered, there: Callable[[int], bool]) -> None:
+        """Leave out those that are not there any more."""
+        kept = [(number, entry) for number, entry in zip(found.numbers, found.entries, strict=True) if there(entry.uid)]
+        if len(kept) < len(found.entries):
+            self.missing = True
+            found.numbers, found.entries = [number for number, _ in kept], [entry for _, entry in kept]
+
+    async def _structured(self, found: Gathered, lacking: set[int]) -> None:
+        """What has to be made from structures; of a large one in a thread, so that the reactor goes on meanwhile."""
+        trees = found.trees
+        self._keep(found, lambda uid: uid in trees or not (self._trees or uid in lacking))
+        for uid, tree in trees.items():
             if turn := self.session.wire.breathe():
                 await turn
-            entry = entries.get(uid)
-            part = trees.get(uid)
-            if entry is None or (part is None and self._trees) or (self._heads and uid not in heads):
-                self.missing = True
-                continue
-            encodings = self._encodings(part)
-            if encodings is None:
-                self.unknown = True
-                continue
-            pieces = await self._rendered(entry, part)
-            if uid in seen and not self._tells_flags:
-                pieces.append(b"FLAGS " + self.view.flags(entry))
-            if uid in seen and not self._tells_modseq and self.session.enabled.condstore:
-                pieces.append(b"MODSEQ (%d)" % entry.modseq)
-            head = b"* %d FETCH (%b" % (number, b" ".join(pieces))
-            if not self._sections:
-                self.put(head + b")\r\n")
-                continue
-            spans = [None if of_header(section) else self._span(section, entry, part) for section in self._sections]
-            header = heads.get(uid, b"")
-            size = sum(s[1] - s[0] for s in spans if s is not None) + len(header)
-            if gathered + size > HELD_BYTES and group:
-                await self._read(group)
-                group, gathered = [], 0
-            if size > STREAM_BYTES:
-                await self._stream(Half(head, entry, spans, header, encodings))
-            else:
-                group.append(Half(head, entry, spans, header, encodings))
-                gathered += size
-        if group:
-            await self._read(group)
-        elif self.held >= SEND_BYTES:
-            await self.send()
+            if uid in lacking:
+                found.summaries[uid] = await self._apart(tree, lambda tree: (envelope(tree.summary), body_structure(tree, True)))
+            if self._bodies:
+                found.bodies[uid] = await self._apart(tree, lambda tree: body_structure(tree, False))
 
-    async def _rendered(self, entry: Entry, part: Part | None) -> list[bytes]:
-        """What is known without the text; of a large tree in a thread, so that the reactor goes on meanwhile."""
-        if part is None or not outweighs(part, HEAVY):
-            return [render(entry, part) for render in self._render]
+    async def _apart(self, tree: Part, make: Callable[[Part], T]) -> T:
+        if not outweighs(tree, HEAVY):
+            return make(tree)
         site = self.session.site
-        pieces: list[bytes] = await deferToThreadPool(
-            site.from_threads, site.threads, lambda: [render(entry, part) for render in self._render]
-        )
-        return pieces
+        made: T = await deferToThreadPool(site.from_threads, site.threads, make, tree)
+        return made
 
     async def _preview(self, trees: dict[int, Part]) -> dict[int, bytes]:
         """The first words of messages (RFC 8970); of one without text they are empty."""
@@ -248,20 +261,73 @@ class _Fetch:
                 await turn
         return found
 
-    async def _mark(self, entries: dict[int, Entry]) -> frozenset[int]:
-        r"""Reading sets \Seen; the UIDs that were unseen."""
-        unseen = [uid for uid, entry in entries.items() if "\\Seen" not in entry.flags]
+    async def _mark(self, found: Gathered) -> None:
+        r"""Reading sets \Seen."""
+        unseen = [entry.uid for entry in found.entries if "\\Seen" not in entry.flags]
         if not unseen:
-            return frozenset()
+            return
         try:
-            stored = await self.view.folder.store(unseen, ("\\Seen",))
+            stored = {entry.uid: entry for entry in await self.view.folder.store(unseen, ("\\Seen",))}
         except FolderError as error:
             if error.code == "INUSE":
-                return frozenset()
+                return
             raise
-        self.view.told(stored)
-        entries.update((entry.uid, entry) for entry in stored)
-        return frozenset(entry.uid for entry in stored)
+        self.view.told(stored.values())
+        found.entries = [stored.get(entry.uid, entry) for entry in found.entries]
+        found.seen = frozenset(stored)
+
+    async def _read(self, found: Gathered) -> None:
+        """The pieces of texts, in one hop; those of large messages are read when they are sent."""
+        wanted: list[tuple[int, int, int]] = []
+        spans: dict[int, list[Span | None]] = {}
+        strange: set[int] = set()  # they are there, and not told
+        for entry in found.entries:
+            uid, tree = entry.uid, found.trees.get(entry.uid)
+            encodings = self._encodings(tree)
+            if encodings is None:
+                strange.add(uid)
+                self.unknown = True
+                continue
+            found.encodings[uid] = encodings
+            mine = [None if of_header(section) else self._span(section, entry, tree) for section in self._sections]
+            if sum(s[1] - s[0] for s in mine if s is not None) > STREAM_BYTES:
+                found.long[uid] = mine
+            else:
+                spans[uid] = mine
+                wanted += [(uid, s[0], s[1] - s[0]) for s in mine if s is not None]
+        texts = iter(await self._pieces(wanted, spans))
+        strange |= {uid for uid, _, _ in wanted if uid not in spans and uid not in found.long}
+        gone: set[int] = set()
+        for uid, mine in spans.items():
+            found.texts[uid] = pieces = [None if s is None else next(texts) for s in mine]
+            if any(text is None and s is not None for text, s in zip(pieces, mine, strict=True)):
+                gone.add(uid)
+        if strange:
+            missing = self.missing
+            self._keep(found, lambda uid: uid not in strange)
+            self.missing = missing
+        self._keep(found, lambda uid: uid not in gone)
+
+    async def _pieces(self, wanted: list[tuple[int, int, int]], spans: dict[int, list[Span | None]]) -> Sequence[bytes | None]:
+        """Where one of the messages cannot be read, the others are told all the same; it leaves ``spans``. After ``UNREADABLE`` of them it is the disk, and an end.
+        Raises FolderError."""
+        if not wanted:
+            return ()
+        try:
+            return await self.view.folder.pieces(wanted)
+        except FolderError as error:
+            if error.code != "UNAVAILABLE":
+                raise
+        found: list[bytes | None] = []
+        for uid in dict.fromkeys(uid for uid, _, _ in wanted):
+            try:
+                found += await self.view.folder.pieces([each for each in wanted if each[0] == uid])
+            except FolderError as error:
+                self.unreadable += 1
+                if error.code != "UNAVAILABLE" or self.unreadable > UNREADABLE:
+                    raise
+                del spans[uid]
+        return found
 
     def _span(self, section: Section, entry: Entry, part: Part | None) -> Span | None:
         """What has to be read for a section; its partial is cut already unless fields are to be picked."""
@@ -278,74 +344,59 @@ class _Fetch:
         found = [encoding_of(part, section) or "" if section.decoded and part is not None else "" for section in self._sections]
         return None if any(name and name not in KNOWN for name in found) else found
 
-    async def _read(self, group: list[Half]) -> None:
-        """Read the pieces of some messages in one hop and render them."""
-        wanted = [(half.entry.uid, s[0], s[1] - s[0]) for half in group for s in half.spans if s is not None]
-        try:
-            found = iter(await self.view.folder.pieces(wanted) if wanted else ())
-        except FolderError as error:
-            if error.code != "UNAVAILABLE":
-                raise
-            await self._read_singly(group, error)
-            return
-        for half in group:
+    # ---- telling
+
+    async def _tell(self, found: Gathered) -> None:
+        """Render and send."""
+        if self._tells_flags:
+            self.put(self.view.learned(found.entries))
+        at = 0
+        for n in [n for n, entry in enumerate(found.entries) if entry.uid in found.long] if found.long else ():
+            await self._lines(found, at, n)
+            await self._stream(found, n)
+            at = n + 1
+        await self._lines(found, at, len(found.entries))
+
+    async def _lines(self, found: Gathered, start: int, end: int) -> None:
+        for at in range(start, end, self._slice):
             if turn := self.session.wire.breathe():
                 await turn
-            texts = [None if s is None else next(found) for s in half.spans]
-            if any(text is None and s is not None for text, s in zip(texts, half.spans, strict=True)):
-                self.missing = True
-                continue
-            pieces = [
-                binary.answer(section, text, encoding)
-                if section.decoded
-                else _labelled(section, _cut(section, half.header) if of_header(section) else text)
-                for section, text, encoding in zip(self._sections, texts, half.encodings, strict=True)
-            ]
-            self.put(b"%b%b%b)\r\n" % (half.head, _glue(half.head), b" ".join(pieces)))
-        if self.held >= SEND_BYTES:
-            await self.send()
+            self.put(self._columns.lines(found, at, min(at + self._slice, end)))
+            if self.held >= SEND_BYTES:
+                await self.send()
 
-    async def _read_singly(self, group: list[Half], error: FolderError) -> None:
-        """One of them cannot be read: the others are told all the same. After ``UNREADABLE`` of them it is the disk, and an end. Raises FolderError."""
-        if len(group) > 1:
-            for half in group:
-                await self._read([half])
-            return
-        self.unreadable += 1
-        if self.unreadable > UNREADABLE:
-            raise error
-
-    async def _stream(self, half: Half) -> None:
+    async def _stream(self, found: Gathered, at: int) -> None:
         """A message too large to be held."""
+        uid = found.entries[at].uid
         try:
-            body = await self.view.folder.body(half.entry.uid)
+            body = await self.view.folder.body(uid)
         except FolderError:
             self.missing = True
             return
-        self.put(half.head + _glue(half.head))
-        for n, (section, found) in enumerate(zip(self._sections, half.spans, strict=True)):
+        self.put(self._columns.head(found, at))
+        for n, (section, place) in enumerate(zip(self._sections, found.long[uid], strict=True)):
             if n:
                 self.put(b" ")
             if of_header(section):
-                self.put(_labelled(section, _cut(section, half.header)))
+                self.put(self._columns.text(found, at, n))
                 continue
             if section.decoded:
-                await self._stream_decoded(section, body, found, half.encodings[n])
+                await self._stream_decoded(section, body, place, found.encodings[uid][n])
                 continue
-            if found is None or section.fields:
-                text = None if found is None else await body.read(found[0], found[1] - found[0])
-                self.put(_labelled(section, text))
+            if place is None or section.fields:
+                text = None if place is None else await body.read(place[0], place[1] - place[0])
+                self.put(labelled(section, text))
                 continue
-            start, end = found
-            self.put(b"%b {%d}\r\n" % (_label(section), end - start))
+            start, end = place
+            self.put(opening(section, end - start))
             while start < end:
-                text = await self._slice(body, start, min(STREAM_BYTES, end - start))
+                text = await self._some(body, start, min(STREAM_BYTES, end - start))
                 start += len(text)
                 self.put(text.replace(b"\0", NUL))
                 await self.send()
         self.put(b")\r\n")
 
-    async def _slice(self, body: IBody, start: int, length: int) -> bytes:
+    async def _some(self, body: IBody, start: int, length: int) -> bytes:
         """Some of a literal whose length is out. Raises FolderError; the connection ends with it: what comes next would be taken for the message."""
         try:
             text: bytes = await body.read(start, length)
@@ -402,34 +453,3 @@ def sliced(spans: Sequence[Span], first: int, last: int) -> list[Span]:
             found.append((start + max(low, 0), start + min(high, size)))
         low, high = low - size, high - size
     return found
-
-
-def _glue(head: bytes) -> bytes:
-    return b"" if head.endswith(b"(") else b" "
-
-
-def _label(section: Section) -> bytes:
-    return section.label if section.start < 0 else b"%b<%d>" % (section.label, section.start)
-
-
-def _labelled(section: Section, text: bytes | None) -> bytes:
-    if text is None:
-        return _label(section) + b" NIL"
-    if section.fields:
-        text = pick_fields(text, section)
-        start, end = cut(section, 0, len(text))
-        text = text[start:end]
-    return b"%b {%d}\r\n%b" % (_label(section), len(text), text.replace(b"\0", NUL))
-
-
-def of_header(section: Section) -> bool:
-    """Whether it is the message's own header, or fields of it: that is kept, and no file is opened for it."""
-    return section.kind.startswith("HEADER") and not section.path
-
-
-def _cut(section: Section, header: bytes) -> bytes:
-    """A partial's piece; fields are picked first, by ``_labelled``."""
-    if section.fields:
-        return header
-    start, end = cut(section, 0, len(header))
-    return header[start:end]

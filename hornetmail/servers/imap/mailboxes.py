@@ -43,7 +43,7 @@ async def create(session: ImapSession, command: c.Create) -> Answer:
     """CREATE, with USE."""
     if len(command.use) > 1 or any(use.upper() not in USES for use in command.use):
         raise FolderError("USEATTR", "No mailbox can be made for this use")
-    tree, inner = session.mounts.locate(_checked(command.mailbox))
+    tree, inner = session.mounts.locate_new(_checked(command.mailbox))
     if command.use:
         await tree.create(inner, USES[command.use[0].upper()])
     else:
@@ -64,7 +64,7 @@ async def delete(session: ImapSession, command: c.Delete) -> Answer:
 async def rename(session: ImapSession, command: c.Rename) -> Answer:
     """RENAME."""
     tree, old = session.mounts.locate(command.old)
-    target, new = session.mounts.locate(_checked(command.new))
+    target, new = session.mounts.locate_new(_checked(command.new))
     if target is not tree:
         raise FolderError("CANNOT", "Mailboxes cannot be moved there")
     if new.startswith(old + DELIMITER):
@@ -108,7 +108,8 @@ async def _status_line(session: ImapSession, name: str, items: Sequence[str], fo
         "HIGHESTMODSEQ": figures.modseq,
     }
     if "DELETED" in items or "DELETED-STORAGE" in items:
-        values["DELETED"], values["DELETED-STORAGE"] = await _deleted(session, await folder.entries())
+        marked = (0, 0) if folder.info.readonly else await _deleted(session, await folder.entries())
+        values["DELETED"], values["DELETED-STORAGE"] = marked
     if folder.info.object:
         values["MAILBOXID"] = f"({folder.info.object})"
     told = " ".join(f"{item} {values[item]}" for item in items if item in values)
@@ -139,7 +140,8 @@ async def listing(session: ImapSession, command: c.Listing) -> Answer:
     folders = await session.mounts.folders()
     if wanted.subscriptions:
         folders = _with_subscriptions(folders, await session.mounts.subscriptions())
-    lines = [session.condstore()] if "HIGHESTMODSEQ" in command.status else []
+    lines = [b"* NO [UNAVAILABLE] %b\r\n" % word.encode("ascii", "replace") for word in session.mounts.words()]
+    lines += [session.condstore()] if "HIGHESTMODSEQ" in command.status else []
     parents = _parents(folders)
     fitting = await _fitting(session, wanted, folders)
     above = _above_chosen(folders, wanted, frozenset()) if wanted.recursive else frozenset()
@@ -229,7 +231,7 @@ def _joined(reference: str, pattern: str) -> str:
 
 
 def _parents(folders: Iterable[Listed]) -> frozenset[str]:
-    return frozenset(folder.name.rpartition(DELIMITER)[0] for folder in folders if folder.exists)
+    return frozenset(level for folder in folders if folder.exists for level in _levels_above(folder.name))
 
 
 def _above_chosen(folders: Iterable[Listed], wanted: _Wanted, shown: frozenset[str]) -> frozenset[str]:

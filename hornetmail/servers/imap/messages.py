@@ -47,7 +47,9 @@ SOME_GONE = "Some of the messages have gone"
 
 
 def writable(view: View) -> None:
-    """Raises FolderError after EXAMINE."""
+    """Raises FolderError after EXAMINE, and where nobody can write."""
+    if view.folder.info.readonly:
+        raise FolderError("NOPERM", "These messages stay as they are: nothing can be changed here")
     if view.readonly:
         raise FolderError("READ-ONLY", "The mailbox is open for reading only")
 
@@ -118,7 +120,7 @@ async def removed(session: ImapSession, view: View, text: str, data: bytes, some
 async def copy(session: ImapSession, command: c.Copy) -> Answer:
     """COPY, MOVE and their UID forms."""
     view = session.selected
-    if command.away:
+    if command.away and not view.folder.info.readonly:  # where nobody can write, the folder itself says why not
         writable(view)
     try:
         uids = picked(view, command.wanted, command.uid)

@@ -1,4 +1,4 @@
-"""Several folder trees side by side under one root: the portal's, the archive's below ``Archive/`` (L1)."""
+"""Several folder trees side by side under one root: the portal's, the archive's below ``Mail archive/`` (L1)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from hornetmail.core.folder import FolderError, FolderInfo
-from hornetmail.interfaces.folders import IFolder, IFolderTree
+from hornetmail.interfaces.folders import IFolder, IFolderTree, IMountedTree
 from hornetmail.wire.imap.names import DELIMITER
 
 
@@ -33,6 +33,16 @@ class Mounts:
     def prefixes(self) -> tuple[str, ...]:
         """All prefixes, the root first."""
         return tuple(sorted(prefix for prefix, _ in self._trees))
+
+    def words(self) -> list[str]:
+        """What trees have to say that could not be shown: each says it once."""
+        return [word for _, tree in self._trees if IMountedTree.providedBy(tree) and (word := tree.word())]
+
+    def locate_new(self, name: str) -> tuple[IFolderTree, str]:
+        """The same for a folder that is to be made: none gets the name under which another tree is mounted. Raises FolderError."""
+        if any(prefix == name + DELIMITER for prefix, _ in self._trees):
+            raise FolderError("CANNOT", "This name stands for folders that are not your own")
+        return self.locate(name)
 
     def locate(self, name: str) -> tuple[IFolderTree, str]:
         """The tree that a full name belongs to, and the name within it. Raises FolderError NONEXISTENT."""

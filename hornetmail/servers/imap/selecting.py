@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hornetmail.core.folder import Entry, FolderError, FolderStatus
+from hornetmail.interfaces.folders import IIndexedFolder
 from hornetmail.net.pump import Answer, Result
 from hornetmail.servers.imap.mailboxes import listed
 from hornetmail.servers.imap.view import REMEMBERED, SYSTEM_FLAGS, View
@@ -43,10 +44,14 @@ async def _select(session: ImapSession, command: c.Select) -> Answer:
     session.select(view, session.person.mailbox)
     try:
         figures = await folder.status()
-        entries = await folder.entries()
+        entries: Sequence[Entry] = ()
+        if IIndexedFolder.providedBy(folder):
+            view.uids.extend(await folder.uids())
+        else:
+            entries = await folder.entries()
+            view.uids.extend([entry.uid for entry in entries])
         view.recent_from = await folder.recent(take=not readonly)
         view.modseq = figures.modseq
-        view.uids.extend([entry.uid for entry in entries])
         data = await _selected(session, view, figures, entries)
         if command.known is not None and command.known.uidvalidity == figures.uidvalidity:
             session.wire.send(Untagged(data))

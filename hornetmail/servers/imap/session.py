@@ -221,8 +221,11 @@ class ImapSession(Session):
         return None
 
     def _namespace(self, event: c.Namespace) -> Result:
-        own = b"".join(b'(%b "/")' % string(prefix.encode("ascii")) for prefix in self.mounts.prefixes)
-        return Tagged("OK", "Done", data=b"* NAMESPACE (%b) NIL NIL\r\n" % own)
+        own, shared = (
+            b"".join(b'(%b "/")' % string(prefix.encode("ascii")) for prefix in self.mounts.prefixes if bool(prefix) is mounted)
+            for mounted in (False, True)
+        )
+        return Tagged("OK", "Done", data=b"* NAMESPACE (%b) NIL %b\r\n" % (own, b"(%b)" % shared if shared else b"NIL"))
 
     # ---- the selected folder
 

@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 
 from hornetmail.core.folder import Entry, FolderError, FolderInfo
-from hornetmail.interfaces.folders import IFolder, IFolderTree
+from hornetmail.interfaces.folders import IFolder, IFolderTree, IIndexedFolder
 from hornetmail.servers.imap.enabled import Enabled
 from hornetmail.servers.imap.mounts import Mounts
 from hornetmail.servers.imap.watch import Place
@@ -93,10 +93,20 @@ class View:
         recent = entry.uid >= self.recent_from and not self.enabled.rev2
         return flag_list(entry.flags | RECENT if recent else entry.flags)
 
+    def flag_lists(self, entries: Sequence[Entry]) -> list[bytes]:
+        """The flag lists of messages in order of UID: of many at once, since most have one of a few."""
+        if entries and not self.enabled.rev2 and entries[-1].uid >= self.recent_from:
+            return [self.flags(entry) for entry in entries]
+        known = {flags: flag_list(flags) for flags in {entry.flags for entry in entries}}
+        return [known[entry.flags] for entry in entries]
+
     def learned(self, entries: Iterable[Entry]) -> bytes:
         """FLAGS, if there are keywords among these that the client was not told of (RFC 3501 section 7.2.6)."""
         new = frozenset(
-            flag for entry in entries for flag in entry.flags if flag not in self.keywords and not flag.startswith("\\")
+            flag
+            for flags in {entry.flags for entry in entries}
+            for flag in flags
+            if flag not in self.keywords and not flag.startswith("\\")
         )
         if not new:
             return b""
@@ -183,7 +193,10 @@ class View:
     async def _compare(self, since: int) -> None:
         """Changes are remembered for a limited time, removals above all: compare the folder with what the client knows. What is found
         to be gone went after modseq ``since``."""
-        present = {entry.uid for entry in await self.folder.entries()}
+        if IIndexedFolder.providedBy(self.folder):
+            present = frozenset(await self.folder.uids())
+        else:
+            present = frozenset(entry.uid for entry in await self.folder.entries())
         known = frozenset(self.uids)
         self._gone.update(dict.fromkeys(known - present - self._gone.keys(), since + 1))
         for uid in sorted(present - known):

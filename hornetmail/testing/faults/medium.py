@@ -71,6 +71,10 @@ class _SteppedVisit:
     def delete(self, name: str) -> None:
         self._inner.delete(name)
 
+    def sweep(self, before: float) -> int:
+        removed: int = self._inner.sweep(before)
+        return removed
+
     def space(self) -> Any:
         return self._inner.space()
 

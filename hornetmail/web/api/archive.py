@@ -57,7 +57,7 @@ class MailName(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class MailView(msgspec.Struct, frozen=True, kw_only=True):
-    """An archived mail, as far as the caller may see it. ``content``: it can be exported. ``away``: why that is not possible now (A15). ``sha256``: of the exact bytes, in hex."""
+    """An archived mail, as far as the caller may see it. ``content``: it can be exported. ``away``: why that is not possible now (A15). ``unsearched``: what of it no search looks into. ``sha256``: of the exact bytes, in hex."""
 
     mail: HitView
     feed: str
@@ -71,6 +71,7 @@ class MailView(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     content: bool
     away: str = ""
+    unsearched: tuple[str, ...] = ()
 
 
 class RedeliverRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -197,6 +198,7 @@ async def show(rooms: Rooms, caller: Caller, request: MailName) -> MailView:
         text=mail.text if scope.content else "",
         content=scope.content,
         away=mail.away,
+        unsearched=mail.unsearched,
     )
 
 

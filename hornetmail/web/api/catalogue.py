@@ -11,6 +11,7 @@ from hornetmail.web.api import (
     archive,
     backups,
     domains,
+    homeward,
     jobs,
     keys,
     mailboxes,
@@ -34,6 +35,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
     *approvals.OPERATIONS,
     *queue.OPERATIONS,
     *strays.OPERATIONS,
+    *homeward.OPERATIONS,
     # before those of the archive, one of whose paths ends in any ID
     *media.OPERATIONS,
     *backups.OPERATIONS,

@@ -42,6 +42,7 @@ class Rooms(msgspec.Struct, frozen=True, kw_only=True):
     safety: Any = None
     redelivery: Any = None
     strays: Any = None
+    filing: Any = None
     expiry: Any = None
     meters: Any = None
     health: Callable[[], Mapping[str, str]] = dict

@@ -10,6 +10,7 @@ from hornetmail.access.rights import Right
 from hornetmail.web import mailview, security
 from hornetmail.web.api.account import PasswordChange, SessionName
 from hornetmail.web.api.api import Api
+from hornetmail.web.api.homeward import HomeProgress, OwnLogin
 from hornetmail.web.api.keys import KeyBackupRequest, KeyPaper, KeyText, NewPassphrase, Unlock
 from hornetmail.web.api.operations import ApiError
 from hornetmail.web.api.status import AuditFilter
@@ -34,6 +35,8 @@ class AccountPages:
             Route("GET", "/account", Right.PERSON, self.show),
             Route("POST", "/account/password", Right.PERSON, self.password),
             Route("POST", "/account/sessions", Right.PERSON, self.end_session),
+            Route("POST", "/account/home", Right.PERSON, self.home),
+            Route("POST", "/account/home/forget", Right.PERSON, self.forget_home),
             Route("GET", "/archive-key", Right.OPERATE, self.key),
             Route("POST", "/archive-key", Right.OPERATE, self.backup),
             Route("POST", "/archive-key/unlock", Right.OPERATE, self.unlock),
@@ -52,6 +55,7 @@ class AccountPages:
     async def _account(self, visit: Visit, *, problem: str = "", status: int = 200) -> Answer:
         account = await self._api.call(visit.caller, "account.me")
         sessions = await self._api.call(visit.caller, "account.sessions")
+        home = await self._home(visit)
         return self._renderer.page(
             visit,
             "account.html",
@@ -59,6 +63,7 @@ class AccountPages:
             section="/account",
             account=account,
             sessions=sessions.sessions,
+            home=home,
             problem=friendly(problem),
         )
 
@@ -74,6 +79,30 @@ class AccountPages:
             return await self._account(visit, problem=text, status=400)
         text = "Your new password is in force, for mail programs too. Other browsers are logged out."
         return redirect(visit, "/" if visit.must_change else "/account", say=text)
+
+    async def _home(self, visit: Visit) -> HomeProgress | None:
+        """None for who has no mailbox, and where nothing is delivered."""
+        try:
+            progress: HomeProgress = await self._api.call(visit.caller, "account.home")
+        except ApiError:
+            return None
+        return progress
+
+    async def home(self, visit: Visit) -> Answer:
+        """A password of one's own for the primary (L13)."""
+        form = visit.form
+        try:
+            kept = await self._api.call(visit.caller, "account.home_login", OwnLogin(form.get("user"), form.get("password")))
+        except ApiError as error:
+            return await self._account(visit, problem=error.text, status=400)
+        if kept.note:
+            return redirect(visit, "/account", tone="info", say=f"It is kept, and could not be tried just now: {kept.note}")
+        return redirect(visit, "/account", say="It works, and is kept. Your folders go home from now on.")
+
+    async def forget_home(self, visit: Visit) -> Answer:
+        """Deleted."""
+        await self._api.call(visit.caller, "account.home_forget")
+        return redirect(visit, "/account", say="That password is deleted.")
 
     async def end_session(self, visit: Visit) -> Answer:
         """Log out another browser."""

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from hornetmail.access.rights import Right
+from hornetmail.core.delivery.filing import Form as HomeForm
 from hornetmail.core.served import Coverage, Failover, OverQuota, PortalOn, Role, TLSPolicy
 from hornetmail.web.api.api import Api
 from hornetmail.web.api.domains import DomainAdd, DomainChange, DomainName
+from hornetmail.web.api.homeward import HomeSet, HomeTest, HomeView
 from hornetmail.web.api.mailboxes import MailboxAdd, MailboxChange, MailboxFilter, MailboxName, MailboxPassword
 from hornetmail.web.api.operations import ApiError
 from hornetmail.web.pages.approvals import waits_text
@@ -38,6 +40,7 @@ class DirectoryPages:
             Route("GET", "/domains/<name>", right, self.domain),
             Route("POST", "/domains/<name>", right, self.change_domain),
             Route("POST", "/domains/<name>/remove", right, self.remove_domain),
+            Route("POST", "/domains/<name>/home", right, self.change_home),
             Route("GET", "/mailboxes", right, self.mailboxes),
             Route("GET", "/mailboxes/new", right, self.new_mailbox),
             Route("POST", "/mailboxes/new", right, self.add_mailbox),
@@ -59,7 +62,7 @@ class DirectoryPages:
         return self._domain_form(visit, None, visit.form)
 
     def _domain_form(
-        self, visit: Visit, domain: Any, form: Form, *, problem: str = "", status: int = 200, boxes: int = 0
+        self, visit: Visit, domain: Any, form: Form, *, problem: str = "", status: int = 200, boxes: int = 0, home: Any = None
     ) -> Answer:
         typed = form if "csrf" in form else None
         return self._renderer.page(
@@ -71,6 +74,7 @@ class DirectoryPages:
             typed=typed,
             problem=friendly(problem),
             boxes=boxes,
+            home=home,
             decisions=domain.explanation.get("decisions", ())[: -SHOWN - 1 : -1] if domain is not None else [],
         )
 
@@ -86,7 +90,43 @@ class DirectoryPages:
     async def domain(self, visit: Visit, name: str) -> Answer:
         """One, with its settings."""
         domain = await self._api.call(visit.caller, "domain.show", DomainName(name))
-        return self._domain_form(visit, domain, visit.form)
+        return self._domain_form(visit, domain, visit.form, home=await self._home(visit, domain))
+
+    async def _home(self, visit: Visit, domain: Any) -> HomeView | None:
+        """How mail goes home by IMAP; None where there is nothing to set: no primary, or nothing is delivered here."""
+        if not domain.primaries:
+            return None
+        try:
+            home: HomeView = await self._api.call(visit.caller, "home.show", DomainName(domain.name))
+        except ApiError:
+            return None
+        return home
+
+    async def change_home(self, visit: Visit, name: str) -> Answer:
+        """The primary's IMAP (L13), and the button that tries it."""
+        form, page = visit.form, f"/domains/{name}"
+        try:
+            if not form.text("host"):
+                await self._api.call(visit.caller, "home.remove", DomainName(name))
+                return redirect(visit, page, say="Saved. All mail goes home by SMTP.")
+            wanted = HomeSet(
+                name=name,
+                host=form.text("host"),
+                tls=TLSPolicy(form.get("tls") or "verify"),
+                service=form.text("service"),
+                password=form.get("password"),
+                form=HomeForm(form.get("form") or "authzid"),
+                own="own" in form,
+            )
+            await self._api.call(visit.caller, "home.set", wanted)
+            if not form.get("test"):
+                return redirect(visit, page, say="Saved. The new settings are in force.")
+            found = await self._api.call(visit.caller, "home.test", HomeTest(address=form.text("address")))
+        except ValueError:
+            return redirect(visit, page, tone="bad", say="That cannot be chosen.")
+        except ApiError as error:
+            return redirect(visit, page, tone="bad", say=error.text)
+        return redirect(visit, page, say=f"Saved, and it works: {len(found.folders)} folders were found.")
 
     async def change_domain(self, visit: Visit, name: str) -> Answer:
         """Settings, in force at once."""

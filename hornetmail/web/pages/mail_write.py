@@ -61,7 +61,9 @@ class MailWritePages:
             return self._page(visit, Draft(to=visit.query.get("to")[:2000], subject=visit.query.get("subject")[:500]))
         name = visit.query.get("folder")
         _, shown = await self._folders.opened(await self._folders.folder(visit, name), uid)
-        at = Clock(zone_of(visit.cookies.get("zone", "").replace("%2F", "/")), self._now()).full(shown.head.date or self._now())
+        at = Clock(zone_of(visit.asked.cookies.get("zone", "").replace("%2F", "/")), self._now()).full(
+            shown.head.date or self._now()
+        )
         if how == "forward":
             return self._page(visit, forward(shown, at), Kept(name, uid, shown.attachments), about=(name, uid, how))
         if how == "draft":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+from functools import lru_cache
 
 from hornetmail.core.mail.dates import MONTHS, ordinal
 
@@ -38,16 +39,20 @@ def day_of(moment: float) -> int:
     return int(moment // 86400) + _DAYS
 
 
+def moment_of(day: int) -> float:
+    """When the day of an ordinal begins in UTC, Unix seconds."""
+    return (day - _DAYS) * 86400.0
+
+
 def render_date_time(moment: float) -> bytes:
     """INTERNALDATE, quoted, in UTC."""
-    seconds = int(min(max(moment, -62_135_596_800), 253_402_300_799))
-    days, rest = divmod(seconds, 86400)
+    days, rest = divmod(int(min(max(moment, -62_135_596_800), 253_402_300_799)), 86400)
+    minutes, seconds = divmod(rest, 60)
+    return _rendered_day(days) % (minutes // 60, minutes % 60, seconds)
+
+
+@lru_cache(maxsize=4096)
+def _rendered_day(days: int) -> bytes:
+    """A format for what is left. Most messages of a folder are of a few days."""
     day = datetime.date.fromordinal(days + _DAYS)
-    return b'"%2d-%b-%04d %02d:%02d:%02d +0000"' % (
-        day.day,
-        MONTHS[day.month - 1].encode("ascii"),
-        day.year,
-        rest // 3600,
-        rest // 60 % 60,
-        rest % 60,
-    )
+    return b'"%2d-%b-%04d ' % (day.day, MONTHS[day.month - 1].encode("ascii"), day.year) + b'%02d:%02d:%02d +0000"'

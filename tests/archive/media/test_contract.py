@@ -68,9 +68,20 @@ class Contract:
         for name, data in objects.items():
             medium.put(name, data)
 
+    halves = 1
+    """Files that a put which is cut off leaves."""
+
     def half(self, name: str) -> None:
         """What a put leaves that was cut off in the middle."""
         raise NotImplementedError
+
+    def foreign(self, name: str) -> Path | None:
+        """A file of somebody else's, where there are files."""
+        top: Path | None = getattr(self, "path", None)
+        if top is not None:
+            (top / name).parent.mkdir(parents=True, exist_ok=True)
+            (top / name).write_bytes(b"theirs")
+        return top / name if top is not None else None
 
     def medium(self, number: int = 1, **more: Any) -> Medium:
         medium = Medium(number, self.place(**more))
@@ -168,6 +179,21 @@ class Contract:
         assert await off(medium.names, "packs/") == []
         await off(medium.put, "packs/t1/2026-08/a.pack", b"whole")
         assert await off(medium.get, "packs/t1/2026-08/a.pack") == b"whole"
+
+    async def test_what_was_cut_off_goes(self) -> None:
+        """Rule 23: catches half packs that every kill and every line that breaks leaves on the medium for good, where no list shows them; and a sweep that takes what is being
+        written, an object, or files of others."""
+        medium = await self.claimed()
+        await off(medium.put, "packs/a.pack", b"whole")
+        self.half("packs/t1/2026-08/a.pack")
+        stranger = self.foreign("packs/.DS_Store.tmp")
+        now = reactor.seconds()
+        assert await off(medium.sweep, now - 3600.0) == 0
+        left = await off(medium.sweep, now + 3600.0)
+        assert left == self.halves
+        assert await off(medium.sweep, now + 3600.0) == 0
+        assert await off(medium.get, "packs/a.pack") == b"whole"
+        assert stranger is None or stranger.exists()
 
     async def test_another_identity(self) -> None:
         """Catches a medium of another archive, or of another number, that is read, written or emptied."""
@@ -287,7 +313,7 @@ class InDirectory(Contract, TestCase):
     def half(self, name: str) -> None:
         path = self.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.with_name(f".{path.name}.123.abcd.tmp").write_bytes(b"half")
+        path.with_name(f".{path.name}.123.0123abcd.tmp").write_bytes(b"half")
 
 
 class Line(ProxyFactory):
@@ -377,13 +403,14 @@ class OnShare(_Served, TestCase):
     def half(self, name: str) -> None:
         path = self.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.with_name(f".{path.name}.abcd.tmp").write_bytes(b"half")
+        path.with_name(f".{path.name}.0123abcd.tmp").write_bytes(b"half")
 
 
 class _InStore(_Served):
     """A bucket of an object store (A10)."""
 
     many = 2_500
+    halves = 0
     key_id: str
     secret: str
     top: Path

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from smbprotocol.exceptions import SMBOSError
 from twisted.internet import reactor as _reactor
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
-from hornetmail.archive.media import s3
+from hornetmail.archive.media import s3, smb
 from hornetmail.archive.media.medium import Identity, Medium, MediumAway, MediumError, MediumUnread
 from hornetmail.archive.media.s3 import BucketPlace
 from hornetmail.archive.media.settings import BucketSettings
@@ -45,6 +46,28 @@ def listing(items: str, more: str = "") -> bytes:
 
 def item(key: str, size: str = "5") -> str:
     return f"<Contents><Key>{key}</Key><Size>{size}</Size></Contents>"
+
+
+def test_a_file_that_a_scanner_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a share on which a put fails, and leaves half a pack, whenever the server's virus scanner or indexer looks at the file that was just closed; a right that is missing for good is told all the same."""
+    pauses: list[float] = []
+    monkeypatch.setattr(smb, "sleep", pauses.append)
+    answers = iter((0xC0000043, 0xC0000056, 0))
+
+    def held() -> None:
+        if status := next(answers):
+            raise SMBOSError(status, "pack")
+
+    smb._patiently(held)
+    assert pauses == list(smb.HELD[:2])
+
+    def closed() -> None:
+        raise SMBOSError(0xC0000022, "pack")
+
+    pauses.clear()
+    with pytest.raises(SMBOSError):
+        smb._patiently(closed)
+    assert pauses == list(smb.HELD)
 
 
 class Lies(TestCase):
@@ -131,7 +154,9 @@ class Lies(TestCase):
         assert self.store.asked == 1, "it is not waited for three times"
 
     async def test_trouble_that_passes(self) -> None:
-        """Catches a store that is given up at the first 503, and one whose trouble is taken for a missing object."""
+        """Catches a store that is given up at the first 503, one whose trouble is taken for a missing object, and one that has too many requests, or whose line was slow, taken for one that refuses: each try
+        was at once, and each object of it an error of its own."""
+        self.patch(s3, "PAUSE", 0.01)
         answers = iter((503, 500, 200))
 
         def sometimes(request: Request) -> bytes:
@@ -150,6 +175,23 @@ class Lies(TestCase):
             request.setResponseCode(403)
             return b"<Error><Code>RequestTimeTooSkewed</Code><Message>the difference is too large</Message></Error>"
 
+        for status, code in ((429, "TooManyRequests"), (400, "RequestTimeout"), (503, "SlowDown")):
+            answers = iter((status, status, 200))
+
+            def busy(request: Request, answers: Iterator[int] = answers, code: str = code) -> bytes:
+                request.setResponseCode(now := next(answers))
+                request.setHeader(b"retry-after", b"0")
+                return b"bytes" if now == 200 else b"<Error><Code>%s</Code></Error>" % code.encode()
+
+            assert await deferToThread(self.medium(busy).get, "packs/a.pack") == b"bytes", code
+
+        def always(request: Request) -> bytes:
+            request.setResponseCode(429)
+            request.setHeader(b"retry-after", b"0")
+            return b"<Error><Code>TooManyRequests</Code></Error>"
+
+        assert "429 TooManyRequests" in await self.refuses(MediumAway, self.medium(always).get, "packs/a.pack")
+        assert self.store.asked == s3.TRIES
         assert "RequestTimeTooSkewed" in await self.refuses(MediumAway, self.medium(skewed).put, "packs/a.pack", b"x")
 
     async def test_one_object_in_cold_storage(self) -> None:

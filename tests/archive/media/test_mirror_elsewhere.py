@@ -112,7 +112,7 @@ class Following:
         await self.follow()
         await self.seal(archive, "two")
         self.away()
-        with pytest.raises(MediumAway, match="medium 0 is out of reach"):
+        with pytest.raises(MediumAway, match="the mirror is out of reach"):
             await self.follow()
         self.back()
         await self.follow()

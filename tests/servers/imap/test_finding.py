@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from hornetmail.core.folder import FolderError
-from hornetmail.mime.preview import CHARACTERS
+from hornetmail.mime.reading.preview import CHARACTERS
 from hornetmail.servers.imap.fetch import sliced
 from hornetmail.servers.imap.finding.search import part
 from hornetmail.wire.imap.search import ORDERS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import email
 import email.message
+import itertools
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -32,6 +33,13 @@ from tests.servers.imap.mbsync import mbsync, number_of
 from tests.servers.imap.mbsync import message as numbered
 
 BOB = "bob@example.test"
+
+
+async def put(folder: Any, text: bytes) -> None:
+    """A message, as a client would append it."""
+    deposit = folder.append((), None)
+    await deposit.write(text)
+    await deposit.commit()
 
 
 class OverThePortal(TestCase):
@@ -99,6 +107,69 @@ class OverThePortal(TestCase):
 
         await self.client(work)
         await self.drained
+
+    async def test_searched_twice(self) -> None:
+        """A search leaves what it decoded to the next one. Would catch one that finds less the second time, in another message, or what has gone; texts of
+        messages that were removed and still lie in the index; and a new message that nobody looks through because the others were."""
+        await self.start()
+        inbox = await self.ground.portal.folder(1, "INBOX")
+        texts = [sample.data for sample in itertools.islice(messages(120, 3, sender="s@x.test", recipients=[BOB]), 120)]
+        texts[7] = b"Subject: =?utf-8?q?Kr=C3=B6pfli?=\r\n\r\nnothing\r\n"
+        texts[70] = (
+            b"Subject: x\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+            + base64.b64encode("Kröpfli".encode())
+        )
+        texts[80] = b"Subject: long\r\n\r\n" + b"x" * 100_000 + b" kr\xc3\xb6pfli\r\n"
+        for text in texts:
+            await put(inbox, text)
+
+        def work(client: imapclient.IMAPClient) -> None:
+            client.select_folder("INBOX")
+            for _ in range(3):
+                assert client.search(["TEXT", "KRÖPFLI"], "UTF-8") == [8, 71, 81]
+                assert client.search(["BODY", "kröpfli"], "UTF-8") == [71, 81]
+                assert client.search(["NOT", "TEXT", "kröpfli", "UID", "70:82"], "UTF-8") == [70, *range(72, 81), 82]
+            client.append("INBOX", texts[7])
+            assert client.search(["TEXT", "kröpfli"], "UTF-8") == [8, 71, 81, 121]
+            client.delete_messages([71])
+            client.expunge()
+            assert client.search(["TEXT", "kröpfli"], "UTF-8") == [8, 81, 121]
+
+        await self.client(work)
+        kept = await self.ground.database.read(lambda cursor: cursor.execute("SELECT uid FROM portal_texts").fetchall())
+        uids = {uid for (uid,) in kept}
+        assert 71 not in uids
+        assert {8, 121} <= uids
+        assert 81 not in uids
+
+    async def test_asked_again(self) -> None:
+        """What came or was read lately is answered from memory. Would catch an answer about another message, one of a message that has gone, and one that is
+        other than what the index says."""
+        await self.start()
+        inbox = await self.ground.portal.folder(1, "INBOX")
+        for number in range(90):
+            await put(inbox, numbered(number))
+        wanted = ["ENVELOPE", "BODYSTRUCTURE", "BODY.PEEK[HEADER.FIELDS (SUBJECT)]", "BODY.PEEK[HEADER.FIELDS (SUBJECT X-ODD)]"]
+
+        def work(client: imapclient.IMAPClient) -> None:
+            client.select_folder("INBOX")
+            first = client.fetch(range(1, 21), wanted)
+            whole = client.fetch(client.search(), wanted)
+            assert client.fetch(range(1, 21), wanted) == first
+            client.delete_messages([3])
+            client.expunge()
+            left = client.fetch(client.search(), wanted)
+            assert left.keys() == whole.keys() - {3}
+            for uid in left:
+                assert {**left[uid], b"SEQ": whole[uid][b"SEQ"]} == whole[uid]
+            subjects = {whole[uid][b"ENVELOPE"].subject for uid in whole}
+            assert len(subjects) == 90
+            assert all(whole[uid][b"ENVELOPE"].subject in whole[uid][b"BODY[HEADER.FIELDS (SUBJECT)]"] for uid in whole)
+            client.copy([5], "Sent")
+            client.select_folder("Sent")
+            assert client.fetch(1, wanted)[1][b"ENVELOPE"] == whole[5][b"ENVELOPE"]
+
+        await self.client(work)
 
     async def test_extensions_at_the_store(self) -> None:
         """What the mailbox in memory only pretends: IDs and dates that outlive renaming, moving and a restart (RFC 8474, RFC 8514), several messages with one

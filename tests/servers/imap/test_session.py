@@ -16,7 +16,7 @@ from twisted.trial.unittest import TestCase
 from hornetmail.core.folder import FolderError
 from hornetmail.mime.structure import scan
 from hornetmail.servers.imap.fetch import HELD_BYTES, STREAM_BYTES
-from hornetmail.servers.imap.finding.match import Content, Matcher
+from hornetmail.servers.imap.finding.match import Content, Kept, Matcher
 from hornetmail.servers.imap.site import ImapPolicy
 from hornetmail.servers.imap.view import View
 from hornetmail.testing.folders import MemoryBus, MemoryTree
@@ -254,6 +254,11 @@ def test_texts(key: str, matches: bool) -> None:
     matcher = Matcher(parse_search(Cursor(raw)), view)
     assert matcher.match(entry, Content(scan(MIXED), MIXED)) is matches
     assert matcher.light(entry) in (None, matches)
+    kept = Content(scan(MIXED), MIXED).kept()
+    assert kept is not None
+    if matcher.of_texts:
+        assert matcher.match(entry, Kept(*kept)) is matches
+    assert matcher.of_texts is not any(word in key for word in ("FROM", "TO ", "CC", "SUBJECT", "HEADER", "SENT"))
 
 
 class Searches(TestCase):

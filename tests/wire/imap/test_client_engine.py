@@ -255,7 +255,12 @@ def test_small_literals_are_not_asked_for() -> None:
 def test_injection() -> None:
     """A line end in what somebody else named, a folder or a flag, would be a command of its own."""
     engine = inside(selected=True)
-    for out in (c.UidStore(((1, 1),), "+FLAGS", ("x\r\nh9 DELETE INBOX",)), c.UidSearch(("ALL\r\n",)), c.Id(((b"a", b"\xff"),))):
+    for out in (
+        c.UidStore(((1, 1),), "+FLAGS", ("x\r\nh9 DELETE INBOX",)),
+        c.UidSearch(("ALL\r\n",)),
+        c.UidStore(((1, 1),), "+FLAGS", ("Größe",)),
+        c.Id(((b"a", b"\xff"),)),
+    ):
         with pytest.raises(LocalProtocolError):
             engine.send(out)
     assert engine.send(c.Create(b'a"b\\\r\n')) == b"h2 CREATE {6}\r\n"

@@ -10,6 +10,7 @@ A backup is there when its manifest is, which is written last and removed first.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import hashlib
 import os
@@ -302,14 +303,29 @@ class Backups:
         medium, seal = sources.media.active, backup_seal(sources.keys.current())
         await sources.settle()
         listing: Listing = await sources.offload(backups_on, medium)
+        for unfinished in set(listing.objects) - set(listing.whole):
+            await sources.offload(_drop, medium, unfinished, listing.objects[unfinished])
         before = None if full else await self._before(medium, listing, seal)
         stamp = _stamp(now)
         if any(name.stamp >= stamp for name in listing.objects):  # the clock was set back, or two in one second
             stamp = _stamp(max(name.made for name in listing.objects) + 1)
         name = BackupName(stamp if before is None else before[0].chain, stamp)
+        try:
+            written = await self._write(now, medium, name, before[1] if before is not None else None, seal)
+        except Exception:
+            # It has no manifest, and would hold the room that mail needs.
+            with contextlib.suppress(ArchiveError, OSError):
+                rest: Listing = await sources.offload(backups_on, medium)
+                await sources.offload(_drop, medium, name, rest.objects.get(name, {}))
+            raise
+        return Made(name, medium.number, written, await self._drop_old(now))
+
+    async def _write(self, now: float, medium: IMedium, name: BackupName, before: Manifest | None, seal: Seal) -> int:
+        """All of it onto the medium, the manifest last; bytes written."""
+        sources = self._sources
         frozen = await self._freeze()
         try:
-            writing = _Writing(medium, name, before[1] if before is not None else None, frozen.path)
+            writing = _Writing(medium, name, before, frozen.path)
             more = True
             while more:
                 if self._halted:
@@ -337,8 +353,7 @@ class Backups:
         sealed = await sources.offload(_closed, msgspec.msgpack.encode(manifest), name.manifest, seal)
         await sources.offload(medium.put, name.manifest, sealed)
         await sources.offload(read_manifest, medium, name, seal)
-        dropped = await self._drop_old(now)
-        return Made(name, medium.number, writing.written + len(data) + len(sealed), dropped)
+        return writing.written + len(data) + len(sealed)
 
     async def _before(self, medium: IMedium, listing: Listing, seal: Seal) -> tuple[BackupName, Manifest] | None:
         """The newest backup, if an increment can stand on it: it opens, all that it names is there in its length, and so is the full one of its chain, without

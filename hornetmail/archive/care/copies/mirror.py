@@ -11,6 +11,7 @@ not know it as a pack either, or was rebuilt and is not yet confirmed (rule 18).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -39,16 +40,19 @@ from hornetmail.archive.proof.stampsheets import sheet_of
 from hornetmail.archive.store.packs import pack_id_of
 from hornetmail.archive.store.shelf import pack_rows
 from hornetmail.core.archive.archived import ArchiveError, Finding
+from hornetmail.core.delivery.backoff import DAY
 from hornetmail.db.pool import Database
+from hornetmail.disk.files import DiskFull
 
 NUMBER = 0
 """The number of the mirror: no medium has it."""
 
-FIXED = ("packs/", "journal/", "leaves/", "stamps/", "backup/")
+BACKUP = "backup/"
+FIXED = ("packs/", "journal/", "leaves/", "stamps/", BACKUP)
 """Objects below these never change once they are written."""
 
 _FOLLOWED = ("packs/", "journal/")
-_PASSED_OVER = ("test/", IDENTITY)
+_PASSED_OVER = ("test/", "queue/", IDENTITY)
 
 
 MOST_NAMED = 5
@@ -122,6 +126,36 @@ def mirror_at(place: IPlace, archive: bytes) -> Medium:
     return medium
 
 
+class _Run:
+    """A run under way. ``held``: what the mirror has; ``away``, ``full``, ``damaged``: what prevented it from having more."""
+
+    def __init__(self, held: dict[str, int], away: list[str]) -> None:
+        self.held = held
+        self.away = away
+        self.full = ""
+        self.damaged: list[str] = []
+        self.copied = 0
+        self.bytes = 0
+
+    def lacks_mail(self, lengths: Mapping[str, int]) -> bool:
+        """Whether there was no room for something that is no backup."""
+        return bool(self.full) and any(
+            self.held.get(name) != length for name, length in lengths.items() if not name.startswith(BACKUP)
+        )
+
+    def told(self, stuck: str) -> list[str]:
+        """For people: what went wrong; empty if all went well."""
+        told = [f"not all media could be read: {'; '.join(self.away)}"] if self.away else []
+        if self.full:
+            told.append(f"{self.full}: the rest is not copied")
+        if stuck:
+            told.append(f"some that are gone for good stay: {stuck}")
+        if self.damaged:
+            more = f" (and {len(self.damaged) - MOST_NAMED} more)" if len(self.damaged) > MOST_NAMED else ""
+            told.append(f"damaged, and left in the mirror as they were: {'; '.join(self.damaged[:MOST_NAMED])}{more}")
+        return told
+
+
 class Mirror:
     """Makes one place follow the media. One run at a time: it shares a lane with the backups."""
 
@@ -135,46 +169,52 @@ class Mirror:
         self._halted = True
 
     async def run(self, target: IMedium, now: float) -> Mirrored:
-        """Copy what the mirror lacks, then follow deletions. Raises MediumError (the mirror), DiskFull, Halted, or ArchiveError when media were away, after all else was done."""
+        """Copy what the mirror lacks, mail before backups, then follow deletions. Raises MediumError (the mirror), Halted, or ArchiveError when media were away or the mirror is full, after all else was
+        done."""
         offload = self._sources.offload
         target.expect(self._sources.keys.current().archive)
         there: Mapping[str, int] = dict(await offload(target.names, ""))
         unused = tuple(sorted({m.number for m in self._sources.media.every()} - {m.number for m in self._sources.media.all()}))
         wanted, away = await self._wanted()
-        copied = size = 0
-        damaged: list[str] = []
+        run = _Run(dict(there), away)
+        await self._copy(target, wanted, run)
+        deleted, stuck = 0, ""
+        if not run.away and not unused:
+            lengths = {name: length for name, (length, _) in wanted.items()}
+            deleted, stuck = await self._follow(target, there, lengths, now, run.lacks_mail(lengths))
+        await offload(target.sweep, now - DAY)
+        done = Mirrored(run.copied, run.bytes, deleted, unused)
+        if told := run.told(stuck):
+            raise ArchiveError("; ".join((done.words, *told)))
+        return done
+
+    async def _copy(self, target: IMedium, wanted: Mapping[str, tuple[int, IMedium]], run: _Run) -> None:
+        """What the mirror lacks, as long as there is room. Raises MediumError (the mirror), Halted."""
         gone: set[int] = set()
-        for name, (length, medium) in wanted.items():
+        fits = math.inf
+        for name, (length, medium) in sorted(wanted.items(), key=lambda one: one[0].startswith(BACKUP)):
             if self._halted:
                 raise Halted("the mirror was asked to end")
-            if medium.number in gone or (name.startswith(FIXED) and there.get(name) == length):
+            if medium.number in gone or length >= fits or (name.startswith(FIXED) and run.held.get(name) == length):
                 continue
             try:
-                count: int = await offload(self._bring, medium, target, name)
+                count: int = await self._sources.offload(self._bring, medium, target, name)
             except _Damaged as error:
-                damaged.append(str(error))
+                run.damaged.append(str(error))
                 continue
             except _SourceAway as error:
-                away.append(str(error))
+                run.away.append(str(error))
                 gone.add(medium.number)
                 continue
             except MediumMissing:
                 continue  # purged, moved or dropped meanwhile
-            copied += count > 0
-            size += count
-        deleted, stuck = 0, ""
-        if not away and not unused:
-            deleted, stuck = await self._follow(target, there, {name: length for name, (length, _) in wanted.items()}, now)
-        done = Mirrored(copied, size, deleted, unused)
-        told = [f"not all media could be read: {'; '.join(away)}"] if away else []
-        if stuck:
-            told.append(f"some that are gone for good stay: {stuck}")
-        if damaged:
-            more = f" (and {len(damaged) - MOST_NAMED} more)" if len(damaged) > MOST_NAMED else ""
-            told.append(f"damaged, and left in the mirror as they were: {'; '.join(damaged[:MOST_NAMED])}{more}")
-        if told:
-            raise ArchiveError("; ".join((done.words, *told)))
-        return done
+            except DiskFull as error:
+                # What is smaller may still fit.
+                run.full, fits = str(error), length
+                continue
+            run.held[name] = length
+            run.copied += count > 0
+            run.bytes += count
 
     def _superseded(self, target: IMedium, there: Mapping[str, int], wanted: Mapping[str, int]) -> list[str]:
         """In a thread. What else says the same must be whole in the mirror."""
@@ -225,8 +265,11 @@ class Mirror:
                     wanted[name] = (length, medium)
         return wanted, away
 
-    async def _follow(self, target: IMedium, there: Mapping[str, int], wanted: Mapping[str, int], now: float) -> tuple[int, str]:
-        """Delete what is gone for good: how many, and why the first of those that stayed did."""
+    async def _follow(
+        self, target: IMedium, there: Mapping[str, int], wanted: Mapping[str, int], now: float, only_backups: bool
+    ) -> tuple[int, str]:
+        """Delete what is gone for good: how many, and why the first of those that stayed did. ``only_backups``: there was no room for all mail, so that what went from the media may lie in
+        a merged pack that the mirror has not; old backups make room."""
         try:
             index = self._sources.index()
         except ArchiveError:
@@ -237,11 +280,16 @@ class Mirror:
         # What was sealed since the media were listed is in the index by now, and not among ``wanted``.
         backups = listed(there.items())
         staying = kept(backups.whole, now, self._keep)
-        gone = [name for name in there if name.startswith(_FOLLOWED) and name not in wanted and pack_id_of(name) not in known]
+        gone = (
+            []
+            if only_backups
+            else [name for name in there if name.startswith(_FOLLOWED) and name not in wanted and pack_id_of(name) not in known]
+        )
         for one, objects in backups.objects.items():
             if one not in staying:
                 gone += [name for name in sorted(objects, key=lambda name: name != one.manifest) if name not in wanted]
-        gone += await self._sources.offload(self._superseded, target, there, wanted)
+        if not only_backups:
+            gone += await self._sources.offload(self._superseded, target, there, wanted)
         deleted, stuck = 0, ""
         for name in gone:
             try:

@@ -12,7 +12,7 @@ from twisted.internet.threads import deferToThreadPool
 from hornetmail.core.folder import FolderError
 from hornetmail.interfaces.body import IBody
 from hornetmail.mime.structure import Part
-from hornetmail.mime.transfer import Decoder, Fitting, decoder_of
+from hornetmail.mime.transfer import BEGINNING, Decoder, Fitting, decoder_of, label_in
 from hornetmail.servers.imap.finding.match import Seeker, header_text
 
 if TYPE_CHECKING:
@@ -53,7 +53,11 @@ async def _apart(session: ImapSession, seeker: Seeker, header: bytes) -> None:
 async def _look(session: ImapSession, body: IBody, part: Part, seeker: Seeker) -> None:
     """One text: once to know its charset, and once more for what it says."""
     site = session.site
-    fitting = Fitting(part.param("charset") or "")
+    label = part.param("charset") or ""
+    if part.subtype == "HTML":
+        beginning = await body.read(part.body, min(BEGINNING, part.end - part.body))
+        label = label_in(beginning, part.encoding, part.subtype, label)
+    fitting = Fitting(label)
     decoder = decoder_of(part.encoding)
     async for raw, _ in _slices(body, part):
         await deferToThreadPool(site.from_threads, site.threads, _fit, fitting, decoder, raw)

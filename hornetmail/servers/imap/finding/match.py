@@ -6,12 +6,13 @@ import enum
 import unicodedata
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from hornetmail.core.folder import Entry
 from hornetmail.core.mail.dates import parse_day
 from hornetmail.mime.headers import Mailaddress, decode_text, every, fields
 from hornetmail.mime.structure import Part
-from hornetmail.mime.transfer import PIECE_BYTES, texts
+from hornetmail.mime.transfer import PIECE_BYTES, label_in, texts
 from hornetmail.servers.imap.view import View
 from hornetmail.wire.imap import search as keys
 from hornetmail.wire.imap.dates import day_of
@@ -68,15 +69,50 @@ class Content:
         """All fields of the message."""
         return header_text(self.data, self.root.start, self.root.body)
 
+    def headers_have(self, needle: str) -> bool:
+        """Whether a field of the message has it."""
+        return needle in self.headers()
+
     def body_has(self, needle: str) -> bool:
         """Whether the text parts, decoded, or the headers of parts have it. A short body is decoded once for all needles."""
         if self._found is not None:
             return needle in self._found
         if len(self.data) > PIECE_BYTES:
             return any(occurs(needle, pieces) for pieces in _texts(self.root, self.data, top=True))
+        return needle in self._whole_body()
+
+    def _whole_body(self) -> str:
         if self._body is None:
             self._body = composed("\n".join("".join(pieces) for pieces in _texts(self.root, self.data, top=True)))
-        return needle in self._body
+        return self._body
+
+    def kept(self) -> tuple[bytes, bytes] | None:
+        """Header and body as they are compared, for ``Kept``; None of a message that is compared in pieces."""
+        if self._found is not None or len(self.data) > PIECE_BYTES:
+            return None
+        return _encoded(self.headers()), _encoded(self._whole_body())
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+class Kept:
+    """What a search before left of a message: enough for what it has, but for its single fields."""
+
+    __slots__ = ("_body", "_headers")
+
+    def __init__(self, headers: bytes, body: bytes) -> None:
+        self._headers = headers
+        self._body = body
+
+    def headers_have(self, needle: str) -> bool:
+        """See ``Content``."""
+        return _encoded(needle) in self._headers
+
+    def body_has(self, needle: str) -> bool:
+        """See ``Content``."""
+        return _encoded(needle) in self._body
 
 
 def composed(text: str) -> str:
@@ -110,7 +146,8 @@ def _texts(part: Part, data: bytes, top: bool) -> Iterator[Iterator[str]]:
         for child in part.parts:
             yield from _texts(child, data, top=False)
     elif part.type in ("TEXT", "MESSAGE"):
-        pieces = texts(data[part.body : part.end], part.encoding, part.param("charset") or "")
+        raw = data[part.body : part.end]
+        pieces = texts(raw, part.encoding, label_in(raw, part.encoding, part.subtype, part.param("charset") or ""))
         yield map(str.casefold, pieces)
 
 
@@ -146,12 +183,14 @@ class Seeker:
 
 
 Light = Callable[[Entry], bool | None]
-Match = Callable[[Entry, Content], bool]
+Match = Callable[[Entry, Any], bool]
+"""Of an entry and its ``Content`` or ``Kept``."""
 
 
 class Matcher:
     """A search compiled for a view. ``light`` answers from the entry alone, None when that is not enough; ``match`` answers always.
     ``now``: Unix seconds, for OLDER and YOUNGER.
+    ``of_texts``: nothing else of the messages is asked for than what ``Kept`` knows.
     ``light`` looks at the view and belongs to the reactor's thread; ``match`` looks at a copy of what it needs."""
 
     def __init__(self, key: keys.Key, view: View, now: float = 0.0) -> None:
@@ -159,6 +198,7 @@ class Matcher:
         self._now = now
         self._key = key
         self.need = _need(key)
+        self.of_texts = _of_texts(key)
         self.light = self._light(key)
         self.match = self._match(key)
 
@@ -273,7 +313,7 @@ class Matcher:
 def _text_match(needle: str, headers: bool) -> Match:
     if not headers:
         return lambda entry, content: content.body_has(needle)
-    return lambda entry, content: needle in content.headers() or content.body_has(needle)
+    return lambda entry, content: content.headers_have(needle) or content.body_has(needle)
 
 
 def _needles(key: keys.Key) -> Iterator[str]:
@@ -350,3 +390,15 @@ def _need(key: keys.Key) -> Need:
         case keys.Day(sent=True):
             return Need.SUMMARY
     return Need.ENTRY
+
+
+def _of_texts(key: keys.Key) -> bool:
+    """Whether what needs more than the entry are texts alone."""
+    match key:
+        case keys.Not():
+            return _of_texts(key.key)
+        case keys.Or():
+            return _of_texts(key.left) and _of_texts(key.right)
+        case keys.And():
+            return all(map(_of_texts, key.keys))
+    return isinstance(key, keys.Text) or _need(key) <= Need.ENTRY

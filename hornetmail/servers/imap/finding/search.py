@@ -3,17 +3,18 @@ that decides nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 import msgspec
 from twisted.internet.threads import deferToThreadPool
 
 from hornetmail.core.folder import Entry, FolderError
+from hornetmail.interfaces.folders import IIndexedFolder
 from hornetmail.mime.structure import Part
 from hornetmail.net.pump import Answer
 from hornetmail.servers.imap.finding import large
-from hornetmail.servers.imap.finding.match import Content, Match, Matcher, Need, bare
+from hornetmail.servers.imap.finding.match import Content, Kept, Match, Matcher, Need, bare
 from hornetmail.servers.imap.view import View
 from hornetmail.wire.imap import commands as c
 from hornetmail.wire.imap.answers import Tagged
@@ -23,7 +24,19 @@ from hornetmail.wire.imap.sequences import compressed, runs
 if TYPE_CHECKING:
     from hornetmail.servers.imap.session import ImapSession
 
+T = TypeVar("T")
+P = ParamSpec("P")
+
+STRETCH = 8
+"""Messages judged between two looks at the clock, which costs as much as judging one."""
+
 BATCH = 64
+OPENED = 1000
+"""Messages of a folder of any size that one search opens at most."""
+
+SLICE = 5_000
+"""Numbers that are rendered at once."""
+
 HELD_BYTES = 4 << 20
 """Message text held at a time; larger messages are read in slices."""
 
@@ -52,7 +65,7 @@ async def search(session: ImapSession, command: c.Search) -> Answer:
             view.saved = ()
         return BADCHARSET
     told = session.condstore() if watches(command.key) else b""
-    data = told + await answered(view, command, uids, b"SEARCH")
+    data = told + await answered(session, command, uids, b"SEARCH")
     return await session.finish("Searched", data=data, expunge=command.uid and not counts(command.key))
 
 
@@ -60,26 +73,38 @@ async def found(session: ImapSession, view: View, command: c.Search) -> list[int
     """The UIDs that match, in order; None for a charset that is not understood."""
     if command.charset not in ("", "UTF-8", "US-ASCII"):
         return None
-    return await _found(session, view, Matcher(command.key, view, session.site.reactor.seconds()))
+    now = session.site.reactor.seconds()
+    key = await view.folder.narrowed(command.key, now) if IIndexedFolder.providedBy(view.folder) else command.key
+    return await _found(session, view, Matcher(key, view, now))
 
 
-async def answered(view: View, command: c.Search, uids: Sequence[int], word: bytes) -> bytes:
-    """The answer about messages that were found, in their order; what was to be kept is kept (RFC 5182)."""
-    returns = command.returns
-    numbers = uids if command.uid else [view.number(uid) for uid in uids]
+async def answered(session: ImapSession, command: c.Search, uids: Sequence[int], word: bytes) -> bytes:
+    """The answer about messages that were found, in their order; what was to be kept is kept (RFC 5182). Of many a slice at a time (``tests/cost/test_archive_tree.py``)."""
+    returns, view = command.returns, session.selected
+    numbers: list[int] = []
+    pieces: list[bytes] = []
+    for at in range(0, len(uids), SLICE):
+        some = uids[at : at + SLICE]
+        numbers += some if command.uid else [view.number(uid) for uid in some]
+        if returns is None:
+            pieces.append("".join([f" {n}" for n in numbers[at:]]).encode("ascii"))
+        elif "ALL" in returns.words:
+            pieces.append(compressed(numbers[at:]))
+        if turn := session.wire.breathe():
+            await turn
     highest: dict[int, int] = {}
     if uids and watches(command.key):
         highest = {entry.uid: entry.modseq for entry in await view.folder.entries(uids)}
     if returns is None:
         tail = b" (MODSEQ %d)" % max(highest.values()) if highest else b""
-        return b"* %b%b%b\r\n" % (word, "".join([f" {n}" for n in numbers]).encode("ascii"), tail)
+        return b"* %b%b%b\r\n" % (word, b"".join(pieces), tail)
     picked = _picked(returns, uids)
     if "SAVE" in returns.words:
         view.saved = tuple(runs(sorted(picked)))
     if returns.words == {"SAVE"}:
         return b""
     best = max((highest[uid] for uid in picked if uid in highest), default=0)
-    return _extended(command, returns, numbers, best)
+    return _extended(command, returns, numbers, b",".join(pieces), best)
 
 
 def _picked(returns: Returns, uids: Sequence[int]) -> Sequence[int]:
@@ -108,11 +133,16 @@ async def _found(session: ImapSession, view: View, matcher: Matcher) -> list[int
     candidates = matcher.candidates()
     if matcher.need is Need.NUMBER:
         return await _numbered(session, matcher, candidates)
+    folder = view.folder
+    if IIndexedFolder.providedBy(folder):
+        return await _indexed(session, view, folder, matcher, candidates)
     found: dict[int, bool] = {}
     unsure: list[Entry] = []
     everything = len(candidates) == len(view.uids)
     wanted = frozenset(candidates)
-    for entry in await view.folder.entries(None if everything else candidates):
+    for number, entry in enumerate(await view.folder.entries(None if everything else candidates)):
+        if not number % STRETCH and (turn := session.wire.breathe()):
+            await turn
         if entry.uid not in wanted:
             continue
         verdict = matcher.light(entry)
@@ -120,11 +150,34 @@ async def _found(session: ImapSession, view: View, matcher: Matcher) -> list[int
             unsure.append(entry)
         elif verdict:
             found[entry.uid] = True
-        if turn := session.wire.breathe():
-            await turn
     if unsure:
         found.update(await session.site.reading(view.place[0], lambda: _read(session, view, matcher, unsure)))
     return [uid for uid in candidates if uid in found]
+
+
+async def _indexed(
+    session: ImapSession, view: View, folder: IIndexedFolder, matcher: Matcher, candidates: list[int]
+) -> list[int]:
+    """Where the index answered for all that an entry tells: what is left has to be opened, and that not for very many. Raises FolderError LIMIT."""
+    found: list[int] = []
+    unsure: list[int] = []
+    for uid in candidates:
+        verdict = matcher.light(bare(uid))
+        if verdict:
+            found.append(uid)
+        elif verdict is None:
+            unsure.append(uid)
+            if len(unsure) > OPENED:
+                text = f"For this, more than {OPENED} messages would have to be opened: narrow the search by words or dates"
+                raise FolderError("LIMIT", text)
+        if turn := session.wire.breathe():
+            await turn
+    if unsure:
+        entries = list(await folder.entries(unsure))
+        found += await session.site.reading(view.place[0], lambda: _read(session, view, matcher, entries))
+        if trouble := folder.trouble():
+            raise FolderError("UNAVAILABLE", trouble)
+    return sorted(found)
 
 
 async def _numbered(session: ImapSession, matcher: Matcher, candidates: list[int]) -> list[int]:
@@ -132,25 +185,42 @@ async def _numbered(session: ImapSession, matcher: Matcher, candidates: list[int
     if matcher.plain:
         return candidates
     found = []
-    for uid in candidates:
+    for number, uid in enumerate(candidates):
+        if not number % STRETCH and (turn := session.wire.breathe()):
+            await turn
         if matcher.light(bare(uid)):
             found.append(uid)
-        if turn := session.wire.breathe():
-            await turn
     return found
 
 
 async def _read(session: ImapSession, view: View, matcher: Matcher, unsure: list[Entry]) -> dict[int, bool]:
     """Those that match by their text."""
     found: dict[int, bool] = {}
+    if matcher.of_texts:
+        unsure = await _sifted(view, matcher, unsure, found)
     for start in range(0, len(unsure), BATCH):
         found.update(dict.fromkeys(await _deep(session, view, matcher, unsure[start : start + BATCH]), True))
     return found
 
 
+async def _sifted(view: View, matcher: Matcher, unsure: list[Entry], found: dict[int, bool]) -> list[Entry]:
+    """Judge those whose texts a search before left in the folder; the others."""
+    entries = {entry.uid: entry for entry in unsure}
+    match = matcher.match
+
+    def judge(uid: int, headers: bytes, body: bytes) -> bool:
+        entry = entries.get(uid)
+        return entry is not None and match(entry, Kept(headers, body))
+
+    verdicts = await view.folder.sifted(list(entries), judge)
+    found.update((uid, True) for uid, matches in verdicts.items() if matches)
+    return [entry for entry in unsure if entry.uid not in verdicts]
+
+
 async def _deep(session: ImapSession, view: View, matcher: Matcher, batch: list[Entry]) -> list[int]:
     """The UIDs of a batch that match by their text; judged in a thread."""
     folder = view.folder
+    keeps = matcher.of_texts and not IIndexedFolder.providedBy(folder)
     trees: dict[int, Part] = await folder.structures([entry.uid for entry in batch])
     batch = [entry for entry in batch if entry.uid in trees]
     if matcher.need is Need.SUMMARY:
@@ -172,6 +242,8 @@ async def _deep(session: ImapSession, view: View, matcher: Matcher, batch: list[
             texts = await folder.pieces(group)
             contents = [(e, Content(trees[e.uid], text)) for e, text in zip(members, texts, strict=True) if text is not None]
             found += await _judged(session, matcher, contents)
+            if keeps and (kept := await _apart(session, _kept, contents)):
+                await folder.keep_texts(kept)
             group, members, held = [], [], 0
         if entry is not None:
             group.append((entry.uid, 0, size))
@@ -196,17 +268,32 @@ async def _large(session: ImapSession, view: View, matcher: Matcher, some: list[
 
 
 async def _judged(session: ImapSession, matcher: Matcher, contents: list[tuple[Entry, Content]]) -> list[int]:
+    return await _apart(session, _judge, contents, matcher.match)
+
+
+async def _apart(
+    session: ImapSession,
+    work: Callable[Concatenate[list[tuple[Entry, Content]], P], T],
+    contents: list[tuple[Entry, Content]],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> T:
+    """In a thread."""
     site = session.site
-    verdicts: list[int] = await deferToThreadPool(site.from_threads, site.threads, _judge, matcher.match, contents)
-    return verdicts
+    result: T = await deferToThreadPool(site.from_threads, site.threads, work, contents, *args, **kwargs)
+    return result
 
 
-def _judge(match: Match, contents: list[tuple[Entry, Content]]) -> list[int]:
+def _kept(contents: list[tuple[Entry, Content]]) -> list[tuple[int, bytes, bytes]]:
+    return [(entry.uid, *kept) for entry, content in contents if (kept := content.kept()) is not None]
+
+
+def _judge(contents: list[tuple[Entry, Content]], match: Match) -> list[int]:
     return [entry.uid for entry, content in contents if match(entry, content)]
 
 
-def _extended(command: c.Search, returns: Returns, numbers: Sequence[int], modseq: int) -> bytes:
-    """ESEARCH. ``modseq`` 0: none is told."""
+def _extended(command: c.Search, returns: Returns, numbers: Sequence[int], whole: bytes, modseq: int) -> bytes:
+    """ESEARCH. ``whole``: all the numbers, as a set; ``modseq`` 0: none is told."""
     pieces = [b'* ESEARCH (TAG "%b")' % command.tag]
     words = returns.words
     if command.uid:
@@ -217,7 +304,7 @@ def _extended(command: c.Search, returns: Returns, numbers: Sequence[int], modse
         if "MAX" in words:
             pieces.append(b"MAX %d" % numbers[-1])
         if "ALL" in words:
-            pieces.append(b"ALL " + compressed(numbers))
+            pieces.append(b"ALL " + whole)
     if "COUNT" in words:
         pieces.append(b"COUNT %d" % len(numbers))
     if "PARTIAL" in words:

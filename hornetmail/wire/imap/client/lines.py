@@ -23,7 +23,10 @@ class Line:
 
     def add(self, data: bytes | str) -> Line:
         """As it is, behind a space."""
-        raw = data.encode("ascii") if isinstance(data, str) else data
+        try:
+            raw = data.encode("ascii") if isinstance(data, str) else data
+        except UnicodeEncodeError:
+            raise LocalProtocolError("a command takes ASCII") from None
         if b"\r" in raw or b"\n" in raw or b"\0" in raw:
             raise LocalProtocolError("a command holds a line end")
         self._put(b" " + raw)

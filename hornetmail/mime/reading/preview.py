@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 from hornetmail.mime.charset import decode
+from hornetmail.mime.reading.html import html_to_text
 from hornetmail.mime.structure import Part
-from hornetmail.mime.text import html_to_text
-from hornetmail.mime.transfer import decoded
+from hornetmail.mime.transfer import decoded, label_in
 
 CHARACTERS = 200
 """RFC 8970 section 3.1: no preview is longer."""
@@ -41,7 +41,7 @@ def preview(part: Part, raw: bytes) -> str:
     data = decoded(raw, part.encoding)
     if len(raw) < part.end - part.body:
         data = _CUT.sub(b"", data)
-    text = decode(data, part.param("charset") or "")
+    text = decode(data, label_in(raw, part.encoding, part.subtype, part.param("charset") or ""))
     if part.subtype == "HTML":
         text = html_to_text(text)
     words = " ".join(text.split())

@@ -1,0 +1,1 @@
+"""The archive in mail programs (L1, rule 27): a read-only tree of folders by year and month, received and sent."""
