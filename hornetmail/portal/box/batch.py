@@ -33,7 +33,7 @@ class Lock(DeferredLock):
         try:
             while self._released and self.waiting:
                 self._released = False
-                self.waiting.pop(0).callback(self)
+                self.waiting.pop(0).callback(self)  # type: ignore[arg-type]
             self.locked = not self._released
         finally:
             self._passing = False
