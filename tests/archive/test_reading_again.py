@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -33,28 +34,37 @@ class Moves(ArchiveCase):
         await self.put(archive, mail("Moving"))
         await archive.flush(seal=True)
         hit = await self.only(archive, "moving")
-        record, asked = archive.shelf.record, list[int]()
+        asked = list[int]()
 
-        def failing(times: int, error: Callable[[], Exception]) -> None:
+        def failing(name: str, times: int, error: Callable[[], Exception]) -> None:
             asked.clear()
+            given = getattr(type(archive.shelf), name).__get__(archive.shelf)
 
-            def patched(*words: object) -> bytes:
+            def patched(*words: object) -> Any:
                 asked.append(1)
                 if len(asked) <= times:
                     raise error()
-                return bytes(record(*words))  # type: ignore[arg-type]
+                return given(*words)
 
-            self.patch(archive.shelf, "record", patched)
+            self.patch(archive.shelf, name, patched)
 
-        for error, said in (
-            (lambda: KeyError(7), "neither staged nor in a pack"),
-            (lambda: MediumMissing("it is gone"), "it is gone"),
-        ):
-            for times in range(TRIES):
-                failing(times, error)
-                assert await archive.read(AUDITOR, hit.id) == mail("Moving")
-                assert len(asked) == times + 1
-            failing(TRIES, error)
-            with pytest.raises(ArchiveError, match=said):
-                await archive.read(AUDITOR, hit.id)
-            assert len(asked) == TRIES
+        async def whole() -> bytes:
+            return await archive.read(AUDITOR, hit.id)
+
+        async def in_slices() -> bytes:
+            body = await archive.body(AUDITOR, hit.id)
+            return await body.read()
+
+        for name, read in (("record", whole), ("slices", in_slices)):
+            for error, said in (
+                (lambda: KeyError(7), "neither staged nor in a pack"),
+                (lambda: MediumMissing("it is gone"), "it is gone"),
+            ):
+                for times in range(TRIES):
+                    failing(name, times, error)
+                    assert await read() == mail("Moving")
+                    assert len(asked) == times + 1
+                failing(name, TRIES, error)
+                with pytest.raises(ArchiveError, match=said):
+                    await read()
+                assert len(asked) == TRIES
