@@ -6,6 +6,8 @@ import time
 
 import pytest
 
+from hornetmail.core.delivery.filing import newest_first
+from hornetmail.core.folder import Entry
 from hornetmail.wire.engine import NEED_DATA
 from hornetmail.wire.imap.client import commands as c
 from hornetmail.wire.imap.client.engine import ClientEngine
@@ -82,3 +84,16 @@ def test_the_largest_is_no_long_turn() -> None:
         return time.thread_time() - began
 
     assert calm(longest) < MOST
+
+
+def test_newest_first_of_a_large_folder() -> None:
+    """What a pass does with all of a folder at once is one turn each (``Filing._todo``)."""
+    entries = [Entry(uid, 1, frozenset({"\\Seen"}), 1, float(uid * 7919 % 50_000), str(uid)) for uid in range(50_000)]
+
+    def seconds() -> float:
+        began = time.thread_time()
+        newest_first(entries)
+        return time.thread_time() - began
+
+    assert calm(seconds) < MOST
+    grows(lambda count: newest_first(entries[:count]), 12_500)

@@ -511,7 +511,9 @@ class Primary:
         self.dot = False
         self.loads: list[Load] = []
 
-    async def hand_over(self, domain: str, load: Load, copy: Portal, verdicts: dict[int, Verdict]) -> None:
+    async def hand_over(
+        self, domain: str, load: Load, copy: Portal, verdicts: dict[int, Verdict], *, doubtful: bool = False, trial: bool = False
+    ) -> None:
         self.loads.append(load)
         if self.dot:
             await self.case.unrecorded.before_dot(self, load.rows)

@@ -199,31 +199,36 @@ class Filing:
         """What of which folder the primary does not have, newest first; rows of the ledger whose files are gone go with them."""
         tree = self._house.portal.tree(mailbox.id)
         known = await self.ledger.of(mailbox.id)
-        found: list[tuple[Place, list[Entry]]] = []
+        late = self._last.get(mailbox.id, set()) | {name for name, filed in known.items() if filed.standing is Standing.GOING}
+        smooth: list[tuple[Place, list[Entry]]] = []
+        rough: list[tuple[Place, Entry]] = []
         seen: set[str] = set()
         for info in await tree.folders():
             if not info.selectable:
                 continue
             folder = await tree.open(info.name)
             entries = await folder.entries()
+            await pause(self._clock, 0)  # a turn for each look at all of a large folder (rule 8d)
             seen.update(entry.name for entry in entries)
             if info.name == "INBOX" or info.use in STAYS:
                 continue
-            left = newest_first(entry for entry in entries if self._goes(entry, known.get(entry.name)))
-            place = Place(info.name, info.use)
-            found += [(place, left)]
             await pause(self._clock, 0)
+            left = [entry for entry in entries if self._goes(entry, known.get(entry.name))]
+            place = Place(info.name, info.use)
+            if left:
+                await pause(self._clock, 0)
+                left = newest_first(left)
+                await pause(self._clock, 0)
+                smooth.append((place, [entry for entry in left if entry.name not in late]))
+                rough += [(place, entry) for entry in left if entry.name in late]
         # Twice in a row: what its owner moves while the folders are read is in none of them for once.
         missing = frozenset(name for name in known if name not in seen)
         gone, self._missing[mailbox.id] = missing & self._missing.pop(mailbox.id, frozenset()), missing
         if gone:
             await self.ledger.forget(mailbox.id, gone)
-        self._last[mailbox.id] = last = self._last.get(mailbox.id, set()) & seen
-        late = last | {name for name, filed in known.items() if filed.standing is Standing.GOING}
-        smooth = [(place, [entry for entry in left if entry.name not in late]) for place, left in found]
+        self._last[mailbox.id] = self._last.get(mailbox.id, set()) & seen
         smooth.sort(key=lambda each: -each[1][0].date if each[1] else 0.0)
-        rough = [(place, [entry for entry in left if entry.name in late]) for place, left in found]
-        return [(place, entry) for place, left in (*smooth, *rough) for entry in left]
+        return [*((place, entry) for place, left in smooth for entry in left), *rough]
 
     def _goes(self, entry: Entry, known: Filed | None) -> bool:
         return "\\Deleted" not in entry.flags and (known is None or known.standing is Standing.GOING)

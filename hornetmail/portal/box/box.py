@@ -12,14 +12,14 @@ from pathlib import Path
 from weakref import WeakValueDictionary, ref
 
 import msgspec
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from hornetmail.core.folder import Copied, Entry, FolderError
 from hornetmail.core.served import Quota
 from hornetmail.db.engines import DatabaseError
-from hornetmail.portal.box.batch import Batch
+from hornetmail.portal.box.batch import Batch, Lock
 from hornetmail.portal.box.usage import Counted
 from hornetmail.portal.maildir import naming
 from hornetmail.portal.maildir.files import Listing, Maildir
@@ -67,7 +67,7 @@ class Box:
         self.mailbox = mailbox
         self.tenant = tenant
         self.maildir = maildir
-        self.lock = DeferredLock()
+        self.lock = Lock()
         self.rows: dict[str, FolderRow] = {}
         self.subscribed: set[str] = set()
         self.missing: dict[str, float] = {}

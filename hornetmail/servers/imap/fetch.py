@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
@@ -131,7 +132,10 @@ class _Fetch:
     async def narrow(self) -> None:
         """Only what changed after a modseq, and, if it was asked for, what went (RFC 7162 sections 3.1.4.1 and 3.2.6); of that a part (RFC 9394)."""
         view, command = self.view, self._command
-        if command.since is not None:
+        if command.since is not None and not command.vanished and IIndexedFolder.providedBy(view.folder):
+            first = bisect_left(view.uids, view.folder.first_after(command.since))
+            self._spans = [(max(start, first), end) for start, end in self._spans if end > first]
+        elif command.since is not None:
             changes = await view.folder.changes(command.since)
             if command.vanished:
                 among = SequenceSet(view.saved) if command.wanted.saved else command.wanted
