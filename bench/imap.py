@@ -1,6 +1,6 @@
 """People who read: HornetMail beside Debian's Dovecot on Maildir, on the same disk, with the same messages, in turn, and their ratios.
 
-    .venv/bin/python bench/imap.py [--messages 3000 10000] [--pairs 5] [--clients 10] [--rounds 20] [--idle 5000] [--searched 10000] [--parts PART]…
+    .venv/bin/python bench/imap.py [--messages 3000 10000] [--pairs 3] [--clients 10] [--rounds 20] [--idle 5000] [--searched 10000] [--parts PART]…
 
 Parts: ``mixed`` (log in, select, append, noop, flags, envelope, structure, body, store, search, expunge, status, log out; each client its own mailbox),
 ``folder`` (SELECT, and FETCH of flags, envelope and structure, headers, bodies of the whole folder), ``search`` (SEARCH TEXT), ``idle`` (memory of connections
@@ -240,7 +240,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--messages", type=int, nargs="+", default=[3000, 10_000])
     parser.add_argument("--searched", type=int, default=10_000)
-    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--clients", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--own", type=int, default=300, help="messages in each client's mailbox of the mixed load")

@@ -60,6 +60,8 @@ class Gathered(msgspec.Struct):
 
 
 Column = Callable[[Gathered, Sequence[Entry]], Iterable[Any]]
+Text = Callable[[Gathered, int], bytes]
+"""A section of the message with that UID, label and all."""
 
 
 class Columns:
@@ -73,11 +75,10 @@ class Columns:
         self._plain = [column for name in names if (column := self._column(name)) is not None]
         self._texts = [self._text(at, section) for at, section in enumerate(sections)]
         words = [_WORDS[name] for name in names]
-        labels = [b"%b" for _ in sections]
-        self._format = b"* %d FETCH (" + b" ".join([*words, *labels]) + b")\r\n"
+        self._format = b"* %d FETCH (" + b" ".join([*words, *([b"%b"] if sections else [])]) + b")\r\n"
         head = b"* %d FETCH (" + b"".join([word + b" " for word in words])
         self._head = head + b"%b"
-        self._marked = head + b"%b" + b" ".join(labels) + b")\r\n"
+        self._marked = head + b"%b%b)\r\n"
 
     def _column(self, name: str) -> Column | None:
         match name:
@@ -106,20 +107,17 @@ class Columns:
                 return lambda found, entries: [found.summaries[entry.uid][1] for entry in entries]
         return lambda found, entries: [found.bodies[entry.uid] for entry in entries]
 
-    def _text(self, at: int, section: Section) -> Column:
-        label = _label(section)
+    def _text(self, at: int, section: Section) -> Text:
         if not of_header(section):
-            return lambda found, entries: [self._piece(found, entry.uid, at, section) for entry in entries]
+            return lambda found, uid: self._piece(found, uid, at, section)
         if not (wanted := asked(section)):
-            return lambda found, entries: [labelled(section, whole_or_cut(section, found.heads[entry.uid])) for entry in entries]
+            return lambda found, uid: labelled(section, whole_or_cut(section, found.heads[uid]))
+        label = _label(section)
 
-        def common(found: Gathered, entries: Sequence[Entry]) -> list[bytes]:
-            texts = []
-            for entry in entries:
-                bits, fields = found.fields.get(entry.uid, _ANEW)
-                text = picked(bits, fields, section, wanted) if bits >= 0 else pick_fields(found.heads[entry.uid], section)
-                texts.append(b"%b {%d}\r\n%b" % (label, len(text), text.replace(b"\0", NUL)))
-            return texts
+        def common(found: Gathered, uid: int) -> bytes:
+            bits, fields = found.fields.get(uid, _ANEW)
+            text = picked(bits, fields, section, wanted) if bits >= 0 else pick_fields(found.heads[uid], section)
+            return b"%b {%d}\r\n%b" % (label, len(text), text.replace(b"\0", NUL))
 
         return common
 
@@ -137,7 +135,11 @@ class Columns:
         if found.seen and self._sections:
             form = self._marked
             columns.append(self._marks(found, entries))
-        columns += [text(found, entries) for text in self._texts]
+        if len(self._texts) == 1:
+            [text] = self._texts
+            columns.append([text(found, entry.uid) for entry in entries])
+        elif self._texts:  # one column for all: hundreds may be asked for
+            columns.append([b" ".join([text(found, entry.uid) for text in self._texts]) for entry in entries])
         return form * len(entries) % tuple(chain.from_iterable(zip(found.numbers[start:end], *columns, strict=True)))
 
     def head(self, found: Gathered, at: int) -> bytes:
@@ -148,7 +150,7 @@ class Columns:
 
     def text(self, found: Gathered, at: int, section: int) -> bytes:
         """One section of one message that was gathered with it."""
-        return bytes(next(iter(self._texts[section](found, found.entries[at : at + 1]))))
+        return self._texts[section](found, found.entries[at].uid)
 
     def _marks(self, found: Gathered, entries: Sequence[Entry]) -> list[bytes]:
         """What reading made of the flags, where that was not asked for."""

@@ -43,8 +43,8 @@ HEADS = 128
 TREES = 64
 """When structures are needed."""
 
-SLICE = 32
-"""Messages whose sections are rendered at once."""
+SLICE = 64
+"""Sections of messages that are rendered at once, or those of one message."""
 
 SEND_BYTES = 65_536
 HELD_BYTES = 1 << 19
@@ -127,7 +127,7 @@ class _Fetch:
         self._trees = self._bodies or self._previewing or parts
         kept = self._summaries or self._fields
         self._most = TREES if self._trees else HEADS if self._heads or self._texts else KEPT if kept else LIGHT
-        self._slice = SLICE if sections else LIGHT
+        self._slice = max(1, SLICE // len(sections)) if sections else LIGHT
 
     async def narrow(self) -> None:
         """Only what changed after a modseq, and, if it was asked for, what went (RFC 7162 sections 3.1.4.1 and 3.2.6); of that a part (RFC 9394)."""
@@ -286,12 +286,15 @@ class _Fetch:
         wanted: list[tuple[int, int, int]] = []
         spans: dict[int, list[Span | None]] = {}
         strange: set[int] = set()  # they are there, and not told
-        for entry in found.entries:
+        for at, entry in enumerate(found.entries):
+            if not at % self._slice and (turn := self.session.wire.breathe()):
+                await turn
             uid, tree = entry.uid, found.trees.get(entry.uid)
             if self._decodes:
                 encodings = self._encodings(tree)
                 if encodings is None:
                     strange.add(uid)
+                    self.unknown = True
                     continue
                 found.encodings[uid] = encodings
             mine = [None if of_header(section) else self._span(section, entry, tree) for section in self._sections]
@@ -301,7 +304,8 @@ class _Fetch:
             else:
                 spans[uid] = mine
                 wanted += pieces
-        texts = iter(await self.view.folder.pieces(wanted) if wanted else ())
+        texts = iter(await self._pieces(wanted, spans))
+        strange |= {uid for uid, _, _ in wanted if uid not in spans and uid not in found.long}
         gone: set[int] = set()
         for uid, mine in spans.items():
             found.texts[uid] = read = [None if s is None else next(texts) for s in mine]
