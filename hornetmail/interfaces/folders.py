@@ -133,7 +133,7 @@ class IIndexedFolder(IFolder):
         """Of all messages, in order, without their entries."""
 
     async def narrowed(key: Any, now: float) -> Any:
-        """A ``hornetmail.wire.imap.search.Key`` with the UIDs in place of all that the index answers. ``now``: Unix seconds."""
+        """A ``hornetmail.wire.imap.search.Key`` with the UIDs in place of all that the index answers, which is all that ``Entry`` tells. ``now``: Unix seconds."""
 
     def trouble() -> str:
         """What could not be read since this was asked last, and why; ``""`` for nothing."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from hornetmail.archive.archive import Archive
 from hornetmail.archive.index import search
 from hornetmail.archive.index.query import parse_query
@@ -84,7 +86,7 @@ class Costs(ArchiveCase):
         found = search.search_page
         self.patch(search, "search_page", endless)
         for _ in range(3):
-            with self.assertRaisesRegex(QueryError, "takes longer than"):
+            with pytest.raises(QueryError, match="takes longer than"):
                 await archive.search(AUDITOR, "common")
         self.patch(search, "search_page", found)
         self.patch(reading, "SEARCH_SECONDS", 600.0)

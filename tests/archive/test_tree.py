@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from unittest.mock import patch
 
 import pytest
 
@@ -14,6 +15,7 @@ from hornetmail.archive.tree.site import TreeSite
 from hornetmail.core.folder import FolderError
 from hornetmail.core.mail.envelope import Direction
 from hornetmail.core.served import Scope
+from hornetmail.db.engines import Cursor
 from hornetmail.testing.archives import NOW, mail, user
 from tests.archive.trees import ALL_MAY, AUDITOR, BOB, CAROL, MAY, TreeCase, uids_of
 
@@ -218,6 +220,41 @@ class Numbers(TreeCase):
         assert await self.seen(site) == after
         assert (await (await self.tree(site).open(MAY)).status()).uidnext == uidnext
 
+    async def test_a_rebuild_that_fails_leaves_them(self) -> None:
+        """Catches a rebuild that is cut off between two of its steps and leaves other UIDs, another UIDVALIDITY, or a folder that cannot be opened: whichever step fails, the old index or the
+        whole new one is there after a restart, and both number alike."""
+        archive = await self.fresh(settings=LOOSE)
+        raw = mail("for both")
+        await self.put(archive, raw)
+        await self.put(archive, raw, recipients=("carol@example.test",))
+        await archive.flush(seal=True)
+        self.clock.now += 60.0
+        await self.put(archive, mail("staged"))
+        await archive.flush()
+        before = await self.seen(self.site(archive))
+        for step in (
+            "hornetmail.archive.running.rebuilding.numbering",
+            "hornetmail.archive.running.rebuilding.take_numbering",
+            "hornetmail.archive.running.rebuilding.take_tops",
+        ):
+            failing = patch(step, lambda *args: 1 // 0)
+            failing.start()
+            try:
+                await archive.rebuild()
+            except ZeroDivisionError:
+                pass
+            finally:
+                failing.stop()
+            if not step.endswith(".numbering"):
+                assert await self.seen(self.site(archive)) == before, step
+            archive = await self.again(archive)
+            after = await self.seen(self.site(archive))
+            if step.endswith(".numbering"):
+                assert [mails for _, mails in after] == [mails for _, mails in before]
+                assert all(new[0] > old[0] for new, old in zip(after, before, strict=True))
+                before = after
+            assert after == before, step
+
     async def test_an_index_that_was_lost_says_so(self) -> None:
         """Catches UIDs of a rebuild without the old index that claim to be the old ones: what it knew besides the packs is gone, so there is another UIDVALIDITY, and a higher one."""
         archive = await self.fresh(settings=LOOSE)
@@ -256,6 +293,29 @@ class Numbers(TreeCase):
         await folder.look()
         assert not folder.there
 
+    async def test_a_rebuild_forgets_marks_and_says_so(self) -> None:
+        """Catches the same through a rebuild: the new index does not know what was marked, so that it comes back, and must have another UIDVALIDITY."""
+        archive = await self.fresh(settings=LOOSE)
+        await self.put(archive, mail("short"), retention_days=10)
+        await self.put(archive, mail("stays"))
+        await self.put(
+            archive,
+            mail("sent"),
+            sender="bob@example.test",
+            login="bob@example.test",
+            recipients=("x@y.test",),
+            direction=Direction.OUT,
+        )
+        await archive.flush(seal=True)
+        site = self.site(archive)
+        before, sent = await self.validity(site), await self.validity(site, "Everybody/Sent/2026/05", AUDITOR)
+        assert await self.night(archive, 11) == (1, 0)
+        assert await self.shown(site) == {2: "stays"}
+        await archive.rebuild()
+        assert await self.shown(site) == {1: "short", 2: "stays"}
+        assert await self.validity(site) > before
+        assert await self.validity(site, "Everybody/Sent/2026/05", AUDITOR) == sent
+
     async def test_other_rights_are_another_numbering(self) -> None:
         """Catches an address that somebody gets later, whose older mail appears below UIDs that clients have passed; the way back is another one again, also after a restart."""
         archive = await self.fresh(settings=LOOSE)
@@ -287,6 +347,7 @@ class Numbers(TreeCase):
                 await self.night(archive, 11)
             shown = (await site.snapshot(scope, may)).uids
             assert list(shown) == list(await archive.index().read(folders.numbers, scope, 0, may))
+            assert list(shown) == await archive.index().read(leaves)
         assert len(shown) == 4
         figures = await (await self.tree(site, AUDITOR).open(ALL_MAY)).status()
         rows = await archive.index().read(folders.rows, 0, list(shown))
@@ -302,6 +363,11 @@ class Numbers(TreeCase):
         """A restart."""
         await archive.stop()
         return await self.reopened(settings=LOOSE)
+
+
+def leaves(cursor: Cursor) -> list[int]:
+    """The UIDs of all mail that is not marked."""
+    return [uid for (uid,) in cursor.execute("SELECT leaf + 1 FROM mail WHERE marked IS NULL ORDER BY leaf").fetchall()]
 
 
 class Media(TreeCase):

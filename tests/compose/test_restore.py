@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from hornetmail.archive.care.copies.backup import Backups
 from hornetmail.archive.care.copies.backup import Sources as BackupSources
 from hornetmail.archive.care.copies.mirror import Mirror, take_mirror
 from hornetmail.archive.care.copies.mirror import Sources as MirrorSources
+from hornetmail.archive.index.folders import Month, standing
 from hornetmail.archive.index.schema import MIGRATIONS
 from hornetmail.archive.media import register
 from hornetmail.archive.media.directory import DirectoryPlace
@@ -121,6 +123,24 @@ def looked_at(place: Place) -> tuple[int, list[str], bool]:
     return with_foundations(place.config, task)
 
 
+def uids_since(config: Config) -> int:
+    """What UIDVALIDITY of the archive's folders begins at."""
+
+    async def task(base: Foundations) -> int:
+        people = await People.open(base)
+        archive = archive_of(base, await root_of(base), await register_of(base, people.control).open())
+        await archive.start()
+        try:
+            month = Month(int(f"{datetime.fromtimestamp(base.reactor.seconds(), UTC):%Y%m}"), False)
+            found = await archive.index().read(standing, 1, month)
+        finally:
+            await archive.stop()
+        assert found is not None
+        return found.base
+
+    return with_foundations(config, task)
+
+
 class Cut:
     """Ends the process at the n-th change of the disk, or of what is copied; ``count`` says how many there were."""
 
@@ -158,6 +178,9 @@ def test_whole(source: tuple[Path, Path], places: Iterator[Place]) -> None:
     assert (done.mails, done.rebuilt, done.findings) == (5, False, ())
     assert looked_at(place) == (5, ["example.test"], True)
     assert not (place.dir / RESTORING).exists()
+    assert uids_since(place.config) > uids_since(configuration.load(original / "hornetmail.toml")), (
+        "UIDs may be given again that were given after the backup"
+    )
     with pytest.raises(SetupError, match=r"holds packs already|not empty"):
         run(place, mirror, original)
 

@@ -66,7 +66,7 @@ class OnSQLite(TestCase):
         """It is given up, and the reader, its connection included, serves on without a limit."""
         database = await self.open()
         for _ in range(2):
-            with self.assertRaises(DatabaseSlow):
+            with pytest.raises(DatabaseSlow):
                 await database.read_within(0.1, endless)
         await database.run(put, 1, "one")
         assert await database.read(names) == ["one"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
@@ -86,7 +87,7 @@ class Reading(TestCase):
         self.fails = False
         self.inbox.remove((await self.inbox.entries())[6].uid)
         assert await self.take(ahead, 5) == text(5)
-        with self.assertRaises(FolderError) as caught:
+        with pytest.raises(FolderError) as caught:
             await self.take(ahead, 6)
-        assert caught.exception.code == "EXPUNGEISSUED"
+        assert caught.value.code == "EXPUNGEISSUED"
         assert await self.take(ahead, 7) == text(7)

@@ -242,9 +242,12 @@ def test_nobody_reads_the_folders_of_another() -> None:
 
 
 def test_users_are_told_of_the_emergency_of_their_domain() -> None:
-    """Catches people wondering where their mail is."""
+    """Catches people wondering where their mail is, and where that of before is."""
     desk = Desk()
+    assert "What came before is in your archive" not in desk.browser.get("/mail").text
     admin = desk.house.browser("admin@example.test")
     assert admin.post("/domains/example.test/mode", {"mode": "emergency", "reason": "test"}).status == 303
-    assert "Your mail server is unavailable" in desk.browser.get("/mail").text
+    told = desk.browser.get("/mail").text
+    assert "Your mail server is unavailable" in told
+    assert '<a href="/archive">What came before is in your archive</a>' in told
     assert "Emergency mode: example.test" in admin.get("/dashboard").text

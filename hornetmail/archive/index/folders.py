@@ -16,7 +16,17 @@ import msgspec
 
 from hornetmail.archive.index.mails import place_at
 from hornetmail.archive.index.query import Query, Words, tokens
-from hornetmail.archive.index.schema import FORMS, UID_BASE, UNNUMBERED, People, months_of, people_decoder, table_of
+from hornetmail.archive.index.schema import (
+    BITS,
+    FORMS,
+    UID_BASE,
+    UNNUMBERED,
+    People,
+    month_of,
+    months_of,
+    people_decoder,
+    table_of,
+)
 from hornetmail.archive.index.search import expression
 from hornetmail.core.mail.address import key_of
 from hornetmail.core.served import Scope
@@ -80,7 +90,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
 
 class Wanted(msgspec.Struct, frozen=True, gc=False):
     """What is looked for in a folder. ``since`` (included), ``until``: of receipt; ``sent_since``, ``sent_until``: of the Date field, or of receipt where there is none; Unix seconds.
-    ``field``: the words must stand in the header's ``from``, ``to`` or ``cc``: the index puts the envelope's sender to the first, and does not tell the others apart."""
+    ``identifier``: the mail of that ID. ``field``: the words must stand in the header's ``from``, ``to`` or ``cc``: the index puts the envelope's sender to the first, and does not tell the others apart."""
 
     words: Words | None = None
     since: float | None = None
@@ -90,9 +100,13 @@ class Wanted(msgspec.Struct, frozen=True, gc=False):
     larger: int | None = None
     smaller: int | None = None
     field: str = ""
+    identifier: int | None = None
 
 
 ALL = Wanted()
+_FULL = (1 << BITS) - 1
+_PLACES = tuple(tuple(place for place in range(8) if byte >> place & 1) for byte in range(256))
+"""Which bits of a byte are set."""
 
 
 def standing(cursor: Cursor, tenant: int, month: Month) -> Standing | None:
@@ -146,7 +160,7 @@ def _tables(cursor: Cursor, scope: Scope, query: Query, ways: str) -> list[tuple
 
 
 def numbers(cursor: Cursor, scope: Scope, node: int, month: Month, wanted: Wanted = ALL) -> array[int]:
-    """The UIDs of a folder, in their order; of it all, or what is wanted. Takes time in proportion to what is found; of everybody's mail without words, to what lies there."""
+    """The UIDs of a folder, in their order; of it all, or what is wanted. Takes time in proportion to what is found; of everybody's mail, asked by size or date, to what lies there."""
     low, high = month.places()
     if wanted.since is not None:
         low = max(low, place_at(wanted.since))
@@ -157,24 +171,31 @@ def numbers(cursor: Cursor, scope: Scope, node: int, month: Month, wanted: Wante
     values.append(node)
     if scope.addresses is not None or wanted.words is not None:
         return _in_words(cursor, scope, month, wanted, (low, high), (conditions, values))
-    if wanted.sent_since is None and wanted.sent_until is None:
-        conditions += " AND place NOT IN (SELECT place FROM mail WHERE marked IS NOT NULL)"
-        indexed = "INDEXED BY mail_folder"
-    else:
-        conditions, indexed = conditions + " AND marked IS NULL", ""
-    (packed,) = cursor.execute(
-        f"SELECT group_concat(printf('%08x', leaf + 1), '') FROM mail {indexed} WHERE tenant = ? AND place >= ? AND place < ? AND direction IN (?, ?){conditions}",
+    if wanted == ALL:
+        return _all(cursor, scope.tenant, node, month)
+    rows = cursor.execute(
+        "SELECT leaf + 1 FROM mail WHERE tenant = ? AND place >= ? AND place < ? AND direction IN (?, ?) AND marked IS NULL"
+        + conditions,
         (scope.tenant, low, high, *month.directions, *values),
-    ).fetchone()
-    return _unpacked(packed)
+    ).fetchall()
+    return array("I", sorted(uid for (uid,) in rows))
 
 
-def _unpacked(packed: str | None) -> array[int]:
-    """Numbers that SQLite wrote in one string: a million rows in Python cost seconds."""
+def _all(cursor: Cursor, tenant: int, node: int, month: Month) -> array[int]:
+    """Of everybody's mail, out of the bits."""
     found: array[int] = array("I")
-    found.frombytes(bytes.fromhex(packed or ""))
-    found.byteswap()
-    return array("I", sorted(found))
+    sql = "SELECT block, bits FROM folder_uids WHERE tenant = ? AND month = ? AND direction IN (?, ?) AND node = ?"
+    blocks: dict[int, int] = {}
+    for block, bits in cursor.execute(sql, (tenant, month.month, *month.directions, node)).fetchall():
+        blocks[block] = blocks.get(block, 0) | bits
+    for block in sorted(blocks):
+        bits, first = blocks[block], block * BITS + 1
+        if bits == _FULL:
+            found.extend(range(first, first + BITS))
+            continue
+        for start, byte in zip(range(first, first + BITS, 8), bits.to_bytes(8, "little"), strict=True):
+            found.extend([start + place for place in _PLACES[byte]])
+    return found
 
 
 def _conditions(wanted: Wanted) -> tuple[str, list[float]]:
@@ -188,6 +209,9 @@ def _conditions(wanted: Wanted) -> tuple[str, list[float]]:
         if bound is not None:
             parts += f" AND {column} {sign} ?"
             values.append(bound)
+    if wanted.identifier is not None:
+        parts += " AND id = ?"
+        values.append(wanted.identifier)
     return parts, values
 
 
@@ -302,6 +326,13 @@ def begin_uids(cursor: Cursor, now: float) -> int:
     return int(value)
 
 
+def renew_uids(cursor: Cursor, now: float) -> None:
+    """All UIDVALIDITY higher than any before. An index that was restored may lack mail of its last days, whose leaf numbers may be given again."""
+    base = begin_uids(cursor, now)
+    (since,) = cursor.execute("SELECT coalesce(max(since), 0) FROM viewer").fetchone()
+    cursor.execute("UPDATE fact SET value = ? WHERE name = ?", (str(max(int(now), base + 1, since + 1)), UID_BASE))
+
+
 def seen_since(cursor: Cursor, mailbox: int, tree: str) -> tuple[bytes, int] | None:
     """A person's rights when the tree was last opened, and since when they are these."""
     row = cursor.execute("SELECT rights, since FROM viewer WHERE mailbox = ? AND tree = ?", (mailbox, tree)).fetchone()
@@ -326,11 +357,13 @@ def see(cursor: Cursor, mailbox: int, tree: str, tenant: int, rights: bytes, now
 
 
 class Numbering(msgspec.Struct, frozen=True, gc=False):
-    """What an index knows of UIDs that packs do not tell: it is taken along into a new one."""
+    """What an index knows of UIDs that packs do not tell: it is taken along into a new one. ``marked``: months with mail that retention has marked, which in a
+    new index it is not yet."""
 
     base: int
     folders: tuple[tuple[int, int, str, int, int, int], ...]
     viewers: tuple[tuple[int, str, int, bytes, int], ...]
+    marked: tuple[tuple[int, int, str], ...]
 
 
 def numbering(cursor: Cursor) -> Numbering | None:
@@ -344,6 +377,11 @@ def numbering(cursor: Cursor) -> Numbering | None:
         int(base[0]),
         tuple(cursor.execute("SELECT tenant, month, direction, top, change, anew FROM folder").fetchall()),
         tuple(cursor.execute("SELECT mailbox, tree, tenant, rights, since FROM viewer").fetchall()),
+        tuple(
+            cursor.execute(
+                f"SELECT DISTINCT tenant, {month_of('place')}, direction FROM mail WHERE marked IS NOT NULL"
+            ).fetchall()
+        ),
     )
 
 
@@ -363,6 +401,7 @@ def take_numbering(cursor: Cursor, known: Numbering | None, now: float) -> None:
         " SET change = max(change, excluded.change) + 1, anew = excluded.anew",
         known.folders,
     )
+    cursor.executemany("UPDATE folder SET anew = anew + 1 WHERE tenant = ? AND month = ? AND direction = ?", known.marked)
     cursor.executemany("INSERT INTO viewer (mailbox, tree, tenant, rights, since) VALUES (?, ?, ?, ?, ?)", known.viewers)
 
 

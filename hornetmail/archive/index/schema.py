@@ -36,7 +36,21 @@ def month_of(place: str) -> str:
     return f"CAST(strftime('%Y%m', ({place} >> 18) / 1000, 'unixepoch') AS INTEGER)"
 
 
+BITS = 62
+"""UIDs of a row of ``folder_uids``."""
+
 FOLDER_OF = "tenant = {row}.tenant AND direction = {row}.direction AND month = " + month_of("{row}.place")
+
+SET_BIT = (
+    "INSERT INTO folder_uids (tenant, month, direction, node, block, bits) VALUES ({row}.tenant, "
+    + month_of("{row}.place")
+    + f", {{row}}.direction, {{row}}.node, {{row}}.leaf / {BITS}, 1 << ({{row}}.leaf % {BITS})) ON CONFLICT DO UPDATE SET bits = bits | excluded.bits"
+)
+CLEAR_BIT = (
+    f"UPDATE folder_uids SET bits = bits & ~(1 << ({{row}}.leaf % {BITS})) WHERE "
+    + FOLDER_OF
+    + f" AND node = {{row}}.node AND block = {{row}}.leaf / {BITS}"
+)
 
 MIGRATIONS = (
     Migration(
@@ -229,7 +243,6 @@ MIGRATIONS = (
         7,
         "the archive in mail programs: what lies in which month, kept by the database itself",
         (
-            "CREATE INDEX mail_folder ON mail (tenant, place, direction, node, leaf, size)",
             "CREATE INDEX arrival_copy ON arrival (place) WHERE outcome = 'copy'",
             # top: the highest UID that there ever was; change: of the last change, as a modseq; anew: times that the UIDs had to be begun anew
             """CREATE TABLE folder (
@@ -246,7 +259,20 @@ MIGRATIONS = (
             f"""INSERT INTO folder (tenant, month, direction, mails, size, top, change)
                 SELECT tenant, {month_of("place")}, direction, sum(marked IS NULL), sum(iif(marked IS NULL, size, 0)), max(leaf) + 1,
                     (max(leaf) + 1) << 24 FROM mail GROUP BY 1, 2, 3""",
+            # the mails that are there, a bit for each leaf: the UIDs of a million are read in 16,000 rows
+            """CREATE TABLE folder_uids (
+                tenant INTEGER NOT NULL,
+                month INTEGER NOT NULL,
+                direction TEXT NOT NULL,
+                node INTEGER NOT NULL,
+                block INTEGER NOT NULL,
+                bits INTEGER NOT NULL,
+                PRIMARY KEY (tenant, month, direction, node, block)
+            ) WITHOUT ROWID""",
+            f"""INSERT INTO folder_uids (tenant, month, direction, node, block, bits)
+                SELECT tenant, {month_of("place")}, direction, node, leaf / {BITS}, sum(1 << (leaf % {BITS})) FROM mail WHERE marked IS NULL GROUP BY 1, 2, 3, 4, 5""",
             f"""CREATE TRIGGER folder_gains AFTER INSERT ON mail BEGIN
+                {SET_BIT.format(row="new")};
                 INSERT INTO folder (tenant, month, direction, mails, size, top, change)
                     VALUES (new.tenant, {month_of("new.place")}, new.direction, 1, new.size, new.leaf + 1, (new.leaf + 1) << 24)
                     ON CONFLICT DO UPDATE SET mails = mails + 1, size = size + excluded.size, anew = anew + (excluded.top <= top),
@@ -258,13 +284,16 @@ MIGRATIONS = (
                     WHERE tenant = t AND direction = d AND month = m;
             END""",
             f"""CREATE TRIGGER folder_loses AFTER DELETE ON mail WHEN old.marked IS NULL BEGIN
+                {CLEAR_BIT.format(row="old")};
                 UPDATE folder SET mails = mails - 1, size = size - old.size, change = change + 1 WHERE {FOLDER_OF.format(row="old")};
             END""",
             f"""CREATE TRIGGER folder_hides AFTER UPDATE OF marked ON mail WHEN old.marked IS NULL AND new.marked IS NOT NULL BEGIN
+                {CLEAR_BIT.format(row="old")};
                 UPDATE folder SET mails = mails - 1, size = size - old.size, change = change + 1 WHERE {FOLDER_OF.format(row="old")};
             END""",
             # what comes back would do so under a UID that was gone already
             f"""CREATE TRIGGER folder_regains AFTER UPDATE OF marked ON mail WHEN old.marked IS NOT NULL AND new.marked IS NULL BEGIN
+                {SET_BIT.format(row="new")};
                 UPDATE folder SET mails = mails + 1, size = size + old.size, change = change + 1, anew = anew + 1 WHERE {FOLDER_OF.format(row="old")};
             END""",
             # since when a person's folders show what they show, by what the rights are: another right is another numbering

@@ -10,10 +10,10 @@ from typing import NoReturn, TypeVar
 from zope.interface import implementer
 
 from hornetmail.archive.index import folders
-from hornetmail.archive.index.folders import MODSEQ_BITS, Month, Row, Wanted
+from hornetmail.archive.index.folders import MODSEQ_BITS, Month, Row, Standing, Wanted
 from hornetmail.archive.tree import texts
 from hornetmail.archive.tree.copying import Copying
-from hornetmail.archive.tree.keys import Narrowing
+from hornetmail.archive.tree.keys import Narrowing, email_id
 from hornetmail.archive.tree.site import Snapshot, TreeSite, above, reason, rights_of
 from hornetmail.core.archive.archived import ArchiveError, Refused
 from hornetmail.core.folder import Copied, Entry, FolderError, FolderInfo, FolderStatus
@@ -43,7 +43,7 @@ class ArchiveFolder:
     """``branch``: by which rights it is seen (``Around.scopes``). What it shows is proved by rights whenever it is asked: who loses them sees no more of it."""
 
     def __init__(
-        self, site: TreeSite, mailbox: int, branch: str, month: Month, info: FolderInfo, snapshot: Snapshot, root: IFolderTree
+        self, site: TreeSite, mailbox: int, branch: str, month: Month, info: FolderInfo, standing: Standing, root: IFolderTree
     ) -> None:
         self.info = info
         self.mailbox = mailbox
@@ -52,12 +52,13 @@ class ArchiveFolder:
         self._month = month
         self._root = root
         self._rights = rights_of(self.scope())
-        self._snapshot = snapshot
+        self._standing = standing
+        self._snapshot: Snapshot | None = None
         self._given: array[int] = array("I")
         self._given_at = 0
         self._trouble = ""
         self._opened: set[int] = set()
-        self._numbering = numbering_of(snapshot)
+        self._numbering = numbering_of(standing)
         site.watch(self)
 
     # -- who asks -------------------------------------------------------------------------------------------------------------
@@ -83,17 +84,26 @@ class ArchiveFolder:
             self._allowed()
         except FolderError:
             return False
-        return numbering_of(self._snapshot) == self._numbering
+        return numbering_of(self._standing) == self._numbering
 
     async def look(self) -> Snapshot:
         """How it stands now."""
-        self._snapshot = await self._site.snapshot(self._allowed(), self._month)
-        return self._snapshot
+        found = self._snapshot = await self._site.snapshot(self._allowed(), self._month)
+        self._standing = found.standing
+        return found
+
+    async def _known(self) -> Snapshot:
+        """How it stood when somebody looked last."""
+        return self._snapshot or await self.look()
 
     # -- figures --------------------------------------------------------------------------------------------------------------
 
     async def status(self) -> FolderStatus:
         """See IFolder."""
+        scope = self._allowed()
+        if scope.addresses is None:  # nobody has to list a million to count them
+            now = self._standing = await self._site.standing(scope, self._month)
+            return FolderStatus(self.info.uidvalidity, now.top + 1, now.mails, 0, now.change, now.size)
         snapshot = await self.look()
         if snapshot.size is None:
             snapshot.size = await self._site.ask_long(folders.size_of, self._site.around.node, snapshot.uids)
@@ -108,12 +118,12 @@ class ArchiveFolder:
 
     async def entries(self, uids: Collection[int] | None = None) -> Sequence[Entry]:
         """See IFolder."""
-        return [_entry(row) for row in await self._rows(self._snapshot.uids if uids is None else sorted(uids))]
+        return [_entry(row) for row in await self._rows((await self._known()).uids if uids is None else sorted(uids))]
 
     async def _rows(self, uids: Sequence[int]) -> list[Row]:
         """Of those that were shown to this person."""
         self._allowed()
-        snapshot = self._snapshot
+        snapshot = await self._known()
         found: list[Row] = []
         for at in range(0, len(uids), ROWS):
             some = [uid for uid in uids[at : at + ROWS] if snapshot.has(uid)]
@@ -140,7 +150,7 @@ class ArchiveFolder:
 
     async def recent(self, take: bool) -> int:
         """See IFolder: nothing is."""
-        return self._snapshot.next
+        return self._standing.top + 1
 
     def email_id(self, entry: Entry) -> str:
         """See IFolder."""
@@ -284,9 +294,9 @@ class ArchiveFolder:
         raise FolderError("CANNOT", "Archived mail cannot be moved away: copy it")
 
 
-def numbering_of(snapshot: Snapshot) -> tuple[int, int]:
+def numbering_of(standing: Standing) -> tuple[int, int]:
     """What other UIDs would not have."""
-    return snapshot.standing.base, snapshot.standing.anew
+    return standing.base, standing.anew
 
 
 def _refuse() -> NoReturn:
@@ -294,7 +304,7 @@ def _refuse() -> NoReturn:
 
 
 def _entry(row: Row) -> Entry:
-    return Entry(row.uid, row.uid << MODSEQ_BITS, READ, row.size, row.received, name=f"a{row.identifier:x}")
+    return Entry(row.uid, row.uid << MODSEQ_BITS, READ, row.size, row.received, name=email_id(row.identifier))
 
 
 def _fewer(before: array[int], after: array[int]) -> bool:

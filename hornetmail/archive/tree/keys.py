@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from hornetmail.archive.index.folders import Wanted
+from hornetmail.archive.index.folders import MODSEQ_BITS, Wanted
 from hornetmail.archive.index.query import Words, tokens
 from hornetmail.wire.imap import search as keys
 from hornetmail.wire.imap.dates import moment_of
-from hornetmail.wire.imap.sequences import SequenceSet, runs
+from hornetmail.wire.imap.sequences import NUMBER_MAX, SequenceSet, runs
 
 DAY = 86_400.0
 MOST_WORDS = 40
@@ -42,6 +42,10 @@ class Narrowing:
                 return keys.And(tuple([await self.key(inner) for inner in key.keys]))
             case keys.Flagged():
                 return keys.All() if (key.flag == "\\Seen") is key.present else NOTHING
+            case keys.Changed():
+                return _changed(key.since)
+            case keys.EmailId():
+                return await self._found(Wanted(identifier=identifier_of(key.id)))
             case keys.Size():
                 return await self._found(Wanted(larger=key.octets) if key.op == ">" else Wanted(smaller=key.octets))
             case keys.Age():
@@ -86,6 +90,25 @@ class Narrowing:
         if known is None:
             known = self._asked[wanted] = keys.Numbers(SequenceSet(tuple(runs(await self._ask(wanted)))), uid=True)
         return known
+
+
+def _changed(modseq: int) -> keys.Key:
+    """Mail does not change: its modseq is that of its coming."""
+    first = max(1, -(-modseq >> MODSEQ_BITS))
+    return keys.Numbers(SequenceSet(((first, NUMBER_MAX),)), uid=True) if first <= NUMBER_MAX else NOTHING
+
+
+def email_id(identifier: int) -> str:
+    """Of a mail, as a folder has it."""
+    return f"a{identifier:x}"
+
+
+def identifier_of(text: str) -> int:
+    """Of which mail that is the EMAILID, with the letter in front of it; -1: of none."""
+    digits = text[2:]
+    if not text.startswith("Ma") or not digits or not set(digits) <= frozenset("0123456789abcdef") or len(digits) > 15:
+        return -1
+    return int(digits, 16)
 
 
 def _text(raw: bytes) -> str:

@@ -139,15 +139,19 @@ class TreeSite:
                 self._months.popitem(last=False)
         return known[1]
 
+    async def standing(self, scope: Scope, month: Month) -> Standing:
+        """How a month stands for whoever looks, without its UIDs."""
+        return await self.ask(folders.standing, scope.tenant, month) or NOTHING
+
     async def snapshot(self, scope: Scope, month: Month) -> Snapshot:
         """How a folder stands now."""
         key = (scope, month)
         known = self._snapshots.get(key)
-        standing = await self.ask(folders.standing, scope.tenant, month)
+        standing = await self.standing(scope, month)
         if known is not None and known.standing == standing:
             self._snapshots.move_to_end(key)
             return known
-        if standing is None:
+        if standing == NOTHING:
             return Snapshot(NOTHING, array("I"), 1, 0)
         found = await self.ask_long(_looked, scope, self.around.node, month, known)
         self._forget(key)

@@ -66,10 +66,11 @@ class ArchiveTree:
         if match is None or scope is None:
             raise FolderError("NONEXISTENT", "There is no such mailbox in the archive")
         month = Month(int(match[3]) * 100 + int(match[4]), match[2] == "Sent")
-        snapshot = await self._site.snapshot(scope, month)
-        if not snapshot.uids and snapshot.next == 1:
+        standing = await self._site.standing(scope, month)
+        own = None if scope.addresses is None else await self._site.snapshot(scope, month)
+        if not standing.top or (own is not None and own.next == 1):
             raise FolderError("NONEXISTENT", "There is no archived mail of this month")
-        validity = await self._site.validity(self._mailbox, match[1], scope, snapshot.standing)
+        validity = await self._site.validity(self._mailbox, match[1], scope, standing)
         info = FolderInfo(
             name,
             validity,
@@ -77,7 +78,7 @@ class ArchiveTree:
             readonly=True,
             object=f"A{self._mailbox:x}-{validity:x}-{name_code(match[1], month)}",
         )
-        return ArchiveFolder(self._site, self._mailbox, match[1], month, info, snapshot, self._root)
+        return ArchiveFolder(self._site, self._mailbox, match[1], month, info, standing, self._root)
 
     async def create(self, name: str, use: str = "") -> None:
         """See IFolderTree. Raises FolderError NOPERM."""

@@ -27,6 +27,7 @@ from hornetmail.archive.care.copies.backup import (
 )
 from hornetmail.archive.care.copies.mirror import NUMBER, bring_back
 from hornetmail.archive.care.terms.retention import mark_rebuilt
+from hornetmail.archive.index.folders import renew_uids
 from hornetmail.archive.index.schema import MIGRATIONS
 from hornetmail.archive.keys import paper
 from hornetmail.archive.keys.keyring import Keyring
@@ -415,6 +416,7 @@ class _Restore:
                 leaves = await database.read(_leaves_known, base.config.node)
                 if whole:
                     await database.run(_enter, united)
+                    await database.run(renew_uids, base.reactor.seconds())
             finally:
                 await database.close()
         except Exception as error:  # noqa: BLE001  the packs hold all of it

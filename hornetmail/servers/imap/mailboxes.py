@@ -231,7 +231,7 @@ def _joined(reference: str, pattern: str) -> str:
 
 
 def _parents(folders: Iterable[Listed]) -> frozenset[str]:
-    return frozenset(folder.name.rpartition(DELIMITER)[0] for folder in folders if folder.exists)
+    return frozenset(level for folder in folders if folder.exists for level in _levels_above(folder.name))
 
 
 def _above_chosen(folders: Iterable[Listed], wanted: _Wanted, shown: frozenset[str]) -> frozenset[str]:

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
+from unittest.mock import patch
 
 import imapclient
 from twisted.internet import reactor
@@ -20,13 +21,14 @@ from twisted.internet.utils import getProcessOutputAndValue
 from hornetmail.archive.archive import Archive, ArchiveSettings
 from hornetmail.archive.care.terms.retention import RetentionSettings
 from hornetmail.core.archive.archived import ArchiveError, Refused
+from hornetmail.core.folder import FolderError
 from hornetmail.core.mail.envelope import Direction
 from hornetmail.net.listener import PumpFactory
 from hornetmail.servers.imap.finding import search
 from hornetmail.servers.imap.session import ImapSession
 from hornetmail.servers.imap.site import ImapSite
 from hornetmail.testing.archives import NOW, mail, user
-from hornetmail.testing.folders import MemoryAccess
+from hornetmail.testing.folders import MemoryAccess, MemoryDeposit
 from hornetmail.wire.imap.server import ImapServerEngine
 from tests.archive.test_streams import attached
 from tests.archive.trees import AUDITOR, BOB, PREFIX, TreeCase
@@ -107,7 +109,7 @@ class AtTheDoor(TreeCase):
         return archive
 
     async def listen(self, archive: Archive) -> None:
-        shared = self.site(archive)
+        shared = self.shared = self.site(archive)
         access = MemoryAccess({f"{name}@example.test": "secret" for name in ("bob", "carol", "audit")})
         self.imap = ImapSite(
             self.clock,
@@ -151,7 +153,7 @@ class Dialogs(AtTheDoor):
             assert line.ok(b"NAMESPACE") == [b'* NAMESPACE (("" "/")) NIL (("Mail archive/" "/"))']
             listed = line.ok(b'LIST "" "*"')
             for name in (b'"Mail archive"', b'"Mail archive/Received"', b'"Mail archive/Received/2026"'):
-                assert any(each.endswith(name) and b"\\Noselect" in each for each in listed), (name, listed)
+                assert any(each.endswith(name) and b"(\\Noselect \\HasChildren)" in each for each in listed), (name, listed)
             assert any(each.endswith(MAY) and b"\\Noselect" not in each for each in listed)
             assert any(each.endswith(b"Archive/2026") and b"Mail" not in each for each in listed)
             assert line.ok(b'LIST "" "Mail archive/%"')[0].endswith(b'"Mail archive/Received"')
@@ -273,6 +275,24 @@ class Dialogs(AtTheDoor):
             refused = await self.said(lambda line: (line.ok(b"EXAMINE " + MAY), line.no(b"COPY 1 INBOX"))[1])
             assert refused.startswith(code), refused
 
+    async def test_a_copy_that_fails_leaves_nothing(self) -> None:
+        """Catches some of the messages in the own folder after a COPY that was answered NO, whichever step failed."""
+        archive = await self.start()
+        for number in range(3):
+            await self.put(archive, mail(f"number {number}"))
+        await archive.flush()
+        await self.own[BOB].create("Kept", "")
+        kept = self.own[BOB].found("Kept")
+        full = FolderError("OVERQUOTA", "the mailbox is full")
+        texts = self.shared.texts
+        for target, name in ((kept, "commit"), (MemoryDeposit, "write"), (texts, "body"), (texts, "sights")):
+            with patch.object(target, name, side_effect=full):
+                refused = await self.said(lambda line: (line.ok(b"EXAMINE " + MAY), line.no(b"COPY 1:3 Kept"))[1])
+            assert refused == b"[OVERQUOTA] the mailbox is full", name
+            assert list(await kept.entries()) == []
+        await self.said(lambda line: (line.ok(b"EXAMINE " + MAY), line.ok(b"COPY 1:3 Kept")))
+        assert len(await kept.entries()) == 3
+
     async def test_what_comes_and_goes_is_told(self) -> None:
         """Catches an open folder that does not hear of mail that arrives, of what retention takes, or that counts wrongly afterwards; by IDLE, NOOP and QRESYNC."""
         archive = await self.start()
@@ -380,6 +400,83 @@ class Dialogs(AtTheDoor):
         await self.said(work)
 
 
+FIELDS = b"(From To Cc Bcc Subject Date Message-ID Priority X-Priority References Newsgroups In-Reply-To Content-Type Reply-To)"
+PROGRAMS: dict[str, list[bytes]] = {
+    "Thunderbird": [
+        b"CAPABILITY",
+        b'ID ("name" "Thunderbird" "version" "128.5")',
+        b"NAMESPACE",
+        b'LIST (SUBSCRIBED) "" "*" RETURN (SPECIAL-USE)',
+        b'LSUB "" "Mail archive/*"',
+        b'LIST "" "Mail archive/%" RETURN (CHILDREN)',
+        b"SUBSCRIBE " + MAY,
+        b"SELECT " + MAY + b" (CONDSTORE)",
+        b"UID FETCH 1:* (FLAGS)",
+        b"UID FETCH 1:3 (UID RFC822.SIZE FLAGS BODY.PEEK[HEADER.FIELDS " + FIELDS + b"])",
+        b"UID FETCH 2 (UID RFC822.SIZE BODY[])",
+        b"UID FETCH 3 (UID RFC822.SIZE BODY[]<0.65536>)",
+        b"UID SEARCH UNDELETED SUBJECT number SINCE 1-May-2026",
+        b'UID COPY 2 "INBOX"',
+        b"NOOP",
+        b"CLOSE",
+    ],
+    "Apple Mail": [
+        b'LIST "" "*"',
+        b"STATUS " + MAY + b" (MESSAGES UIDNEXT UIDVALIDITY UNSEEN HIGHESTMODSEQ)",
+        b"ENABLE CONDSTORE QRESYNC",
+        b"SELECT " + MAY,
+        b"FETCH 1:* (FLAGS UID MODSEQ)",
+        b"UID FETCH 1:3 (INTERNALDATE UID RFC822.SIZE FLAGS MODSEQ BODY.PEEK[HEADER.FIELDS (date subject from to cc message-id in-reply-to references content-type list-id)])",
+        b"UID FETCH 2 (BODYSTRUCTURE BODY.PEEK[])",
+        b"UID FETCH 3 BODY.PEEK[1.MIME]",
+        b"UID FETCH 1:* (FLAGS) (CHANGEDSINCE 1 VANISHED)",
+        b'UID SEARCH CHARSET UTF-8 OR OR FROM "alice" SUBJECT "alice" TO "alice"',
+        b"CHECK",
+    ],
+    "Outlook": [
+        b'LIST "" "*"',
+        b'LSUB "" "*"',
+        b"SELECT " + MAY,
+        b"UID FETCH 1:* (UID FLAGS)",
+        b"UID FETCH 1:3 (UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[HEADER] BODYSTRUCTURE)",
+        b"UID FETCH 2 (UID BODY.PEEK[])",
+        b"UID SEARCH 1:* NOT DELETED",
+        b"UID COPY 1:2 INBOX",
+        b"UNSELECT",
+    ],
+    "phone": [
+        b'LIST "" "*" RETURN (SUBSCRIBED STATUS (MESSAGES UNSEEN UIDNEXT))',
+        b"EXAMINE " + MAY,
+        b"UID FETCH 1:* (UID PREVIEW ENVELOPE EMAILID THREADID SAVEDATE)",
+        b"UID SEARCH RETURN (PARTIAL 1:2) ALL",
+        b"UID SORT RETURN (ALL) (REVERSE ARRIVAL) UTF-8 ALL",
+        b"UID THREAD REFERENCES UTF-8 ALL",
+    ],
+}
+"""What they say to a folder that they are shown."""
+
+
+class Sequences(AtTheDoor):
+    """What programs say that cannot be run here."""
+
+    async def test_every_command_is_answered(self) -> None:
+        """Catches a command that a common program sends as a matter of course, and that a read-only folder without files answers with NO, BAD or nothing."""
+        archive = await self.start()
+        for number in range(3):
+            await self.put(archive, mail(f"number {number}"))
+        await archive.flush(seal=True)
+
+        def work(line: Line, commands: list[bytes]) -> None:
+            for command in commands:
+                said = line.ok(command)
+                if b"FETCH" in command and b"CHANGEDSINCE" not in command:
+                    assert [each for each in said if b" FETCH (" in each], command
+
+        for commands in PROGRAMS.values():
+            await self.said(lambda line, commands=commands: work(line, commands))  # type: ignore[misc]
+        assert len(self.sent.mails) == 3
+
+
 PEOPLE = ("alice@example.test", "dora@example.test", "Jürgen <j@example.test>")
 WORDS = ("harvest", "moon", "Rechnung", "offer", "Gruß", "x-ray")
 
@@ -464,6 +561,13 @@ class Finding(AtTheDoor):
             assert partial == line.ok(b"UID SEARCH RETURN (PARTIAL -1:-3) SUBJECT Re")
             assert archived[b"MODSEQ 1"] == archived[b"ALL"] == archived[b"OLD"]
             assert archived[b"HEADER X-Count 7"] == [8]
+            line.ok(b"EXAMINE " + MAY)
+            found = re.search(rb"EMAILID \((M\w+)\) MODSEQ \((\d+)\)", b"".join(line.ok(b"FETCH 4 (EMAILID MODSEQ)")))
+            assert found is not None
+            assert line.numbers(b"SEARCH EMAILID " + found[1]) == [4]
+            assert line.numbers(b"SEARCH EMAILID Mb77") == line.numbers(b"SEARCH EMAILID Ma") == []
+            assert line.numbers(b"SEARCH MODSEQ " + found[2]) == archived[b"ALL"][3:]
+            assert line.numbers(b"SEARCH MODSEQ %d" % (int(found[2]) + 1)) == archived[b"ALL"][4:]
 
         await self.own[BOB].create("Same", "")
         await self.said(work)

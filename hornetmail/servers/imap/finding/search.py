@@ -34,6 +34,9 @@ BATCH = 64
 OPENED = 1000
 """Messages of a folder of any size that one search opens at most."""
 
+SLICE = 5_000
+"""Numbers that are rendered at once."""
+
 HELD_BYTES = 4 << 20
 """Message text held at a time; larger messages are read in slices."""
 
@@ -62,7 +65,7 @@ async def search(session: ImapSession, command: c.Search) -> Answer:
             view.saved = ()
         return BADCHARSET
     told = session.condstore() if watches(command.key) else b""
-    data = told + await answered(view, command, uids, b"SEARCH")
+    data = told + await answered(session, command, uids, b"SEARCH")
     return await session.finish("Searched", data=data, expunge=command.uid and not counts(command.key))
 
 
@@ -75,23 +78,33 @@ async def found(session: ImapSession, view: View, command: c.Search) -> list[int
     return await _found(session, view, Matcher(key, view, now))
 
 
-async def answered(view: View, command: c.Search, uids: Sequence[int], word: bytes) -> bytes:
-    """The answer about messages that were found, in their order; what was to be kept is kept (RFC 5182)."""
-    returns = command.returns
-    numbers = uids if command.uid else [view.number(uid) for uid in uids]
+async def answered(session: ImapSession, command: c.Search, uids: Sequence[int], word: bytes) -> bytes:
+    """The answer about messages that were found, in their order; what was to be kept is kept (RFC 5182). Of many a slice at a time (``tests/cost/test_archive_tree.py``)."""
+    returns, view = command.returns, session.selected
+    numbers: list[int] = []
+    pieces: list[bytes] = []
+    for at in range(0, len(uids), SLICE):
+        some = uids[at : at + SLICE]
+        numbers += some if command.uid else [view.number(uid) for uid in some]
+        if returns is None:
+            pieces.append("".join([f" {n}" for n in numbers[at:]]).encode("ascii"))
+        elif "ALL" in returns.words:
+            pieces.append(compressed(numbers[at:]))
+        if turn := session.wire.breathe():
+            await turn
     highest: dict[int, int] = {}
     if uids and watches(command.key):
         highest = {entry.uid: entry.modseq for entry in await view.folder.entries(uids)}
     if returns is None:
         tail = b" (MODSEQ %d)" % max(highest.values()) if highest else b""
-        return b"* %b%b%b\r\n" % (word, "".join([f" {n}" for n in numbers]).encode("ascii"), tail)
+        return b"* %b%b%b\r\n" % (word, b"".join(pieces), tail)
     picked = _picked(returns, uids)
     if "SAVE" in returns.words:
         view.saved = tuple(runs(sorted(picked)))
     if returns.words == {"SAVE"}:
         return b""
     best = max((highest[uid] for uid in picked if uid in highest), default=0)
-    return _extended(command, returns, numbers, best)
+    return _extended(command, returns, numbers, b",".join(pieces), best)
 
 
 def _picked(returns: Returns, uids: Sequence[int]) -> Sequence[int]:
@@ -120,6 +133,9 @@ async def _found(session: ImapSession, view: View, matcher: Matcher) -> list[int
     candidates = matcher.candidates()
     if matcher.need is Need.NUMBER:
         return await _numbered(session, matcher, candidates)
+    folder = view.folder
+    if IIndexedFolder.providedBy(folder):
+        return await _indexed(session, view, folder, matcher, candidates)
     found: dict[int, bool] = {}
     unsure: list[Entry] = []
     everything = len(candidates) == len(view.uids)
@@ -134,13 +150,34 @@ async def _found(session: ImapSession, view: View, matcher: Matcher) -> list[int
             unsure.append(entry)
         elif verdict:
             found[entry.uid] = True
-    if len(unsure) > OPENED and IIndexedFolder.providedBy(view.folder):
-        raise FolderError(
-            "LIMIT", f"For this, {len(unsure)} messages would have to be opened: narrow the search by words or dates"
-        )
     if unsure:
         found.update(await session.site.reading(view.place[0], lambda: _read(session, view, matcher, unsure)))
     return [uid for uid in candidates if uid in found]
+
+
+async def _indexed(
+    session: ImapSession, view: View, folder: IIndexedFolder, matcher: Matcher, candidates: list[int]
+) -> list[int]:
+    """Where the index answered for all that an entry tells: what is left has to be opened, and that not for very many. Raises FolderError LIMIT."""
+    found: list[int] = []
+    unsure: list[int] = []
+    for uid in candidates:
+        verdict = matcher.light(bare(uid))
+        if verdict:
+            found.append(uid)
+        elif verdict is None:
+            unsure.append(uid)
+            if len(unsure) > OPENED:
+                text = f"For this, more than {OPENED} messages would have to be opened: narrow the search by words or dates"
+                raise FolderError("LIMIT", text)
+        if turn := session.wire.breathe():
+            await turn
+    if unsure:
+        entries = list(await folder.entries(unsure))
+        found += await session.site.reading(view.place[0], lambda: _read(session, view, matcher, entries))
+        if trouble := folder.trouble():
+            raise FolderError("UNAVAILABLE", trouble)
+    return sorted(found)
 
 
 async def _numbered(session: ImapSession, matcher: Matcher, candidates: list[int]) -> list[int]:
@@ -255,8 +292,8 @@ def _judge(contents: list[tuple[Entry, Content]], match: Match) -> list[int]:
     return [entry.uid for entry, content in contents if match(entry, content)]
 
 
-def _extended(command: c.Search, returns: Returns, numbers: Sequence[int], modseq: int) -> bytes:
-    """ESEARCH. ``modseq`` 0: none is told."""
+def _extended(command: c.Search, returns: Returns, numbers: Sequence[int], whole: bytes, modseq: int) -> bytes:
+    """ESEARCH. ``whole``: all the numbers, as a set; ``modseq`` 0: none is told."""
     pieces = [b'* ESEARCH (TAG "%b")' % command.tag]
     words = returns.words
     if command.uid:
@@ -267,7 +304,7 @@ def _extended(command: c.Search, returns: Returns, numbers: Sequence[int], modse
         if "MAX" in words:
             pieces.append(b"MAX %d" % numbers[-1])
         if "ALL" in words:
-            pieces.append(b"ALL " + compressed(numbers))
+            pieces.append(b"ALL " + whole)
     if "COUNT" in words:
         pieces.append(b"COUNT %d" % len(numbers))
     if "PARTIAL" in words:

@@ -44,7 +44,7 @@ async def sort(session: ImapSession, command: c.Sort) -> Answer:
             view.saved = ()
         return BADCHARSET
     told = session.condstore() if watches(command.key) else b""
-    data = told + await answered(view, command, uids, b"SORT")
+    data = told + await answered(session, command, uids, b"SORT")
     return await session.finish("Sorted", data=data, expunge=command.uid and not counts(command.key))
 
 
