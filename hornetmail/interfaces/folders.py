@@ -132,6 +132,12 @@ class IIndexedFolder(IFolder):
     async def uids() -> Sequence[int]:
         """Of all messages, in order, without their entries."""
 
+    async def compared(uids: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
+        """Those of these UIDs that are no message's, and those of messages that are not among them, both in order; compared in a thread."""
+
+    def first_after(modseq: int) -> int:
+        """The lowest UID that a message with a higher modseq can have; all from there on do."""
+
     async def narrowed(key: Any, now: float) -> Any:
         """A ``hornetmail.wire.imap.search.Key`` with the UIDs in place of all that the index answers, which is all that ``Entry`` tells. ``now``: Unix seconds."""
 

@@ -23,15 +23,20 @@ from hornetmail.archive.index.leaves import (
     set_looked,
     settle_unknown,
 )
+from hornetmail.archive.index.mails import PLACE_BITS, _free_place
 from hornetmail.archive.index.removal import last_removal, mail_went
 from hornetmail.archive.index.rules import RulesRow, rules_of, rules_row, set_rules, tenants_to_walk
 from hornetmail.archive.index.schema import MIGRATIONS, UNKNOWN_LEAVES, UNKNOWN_USES
+from hornetmail.archive.index.search import _cursor_of
 from hornetmail.archive.index.uses import GONE, leave_gone, leave_parts, use_parts, wake_parts
 from hornetmail.archive.proof.leaves import VOID
 from hornetmail.archive.store.records import AuditLeaf
+from hornetmail.core.archive.archived import QueryError
 from hornetmail.core.archive.retention import Hold, Rule
+from hornetmail.core.ids import milliseconds_of
 from hornetmail.db.engines import Cursor
 from tests.archive.test_leaf_index import LEAVES
+from tests.archive.test_records import meta_for
 
 
 @pytest.fixture
@@ -201,6 +206,34 @@ def test_rules_by_their_time(cursor: Cursor) -> None:
     assert rules_of(cursor, 2) == ()
     set_rules(cursor, 3, 1.0, "", first)
     assert tenants_to_walk(cursor) == [1, 3]
+
+
+def test_where_a_mail_stands(cursor: Cursor) -> None:
+    """Would catch mail of one moment that is put among that of the next, and a place that is taken; a rebuild must come to the same order."""
+    assert PLACE_BITS == 18
+    last = meta_for(b"x", identifier=(1 << 63) - 1)
+    assert _free_place(cursor, last) == 1500 << 18 | 0x3FFFF
+    assert _free_place(cursor, meta_for(b"x", identifier=0)) == 1500 << 18
+    one = meta_for(b"x", identifier=5 << 22 | 7)
+    place = 1500 << 18 | (milliseconds_of(one.identifier) & 0x3FF) << 8 | 7
+    assert _free_place(cursor, one) == place
+    add(cursor, "mail", 1)
+    cursor.execute("UPDATE mail SET place = ?", (place,))
+    assert _free_place(cursor, one) == place + 1
+    add(cursor, "mail", 2)
+    cursor.execute("UPDATE mail SET place = ? WHERE leaf = 2", (1500 << 18 | 0x3FFFF,))
+    assert _free_place(cursor, one) == 1501 << 18, "the moment is full"
+
+
+@pytest.mark.parametrize(
+    "wrong", ["x", "5", "5-", "-5", "5-x", "\u0665-1", "5-\u0665", f"{1 << 63}-1", "1" * 20 + "-1", "5-" + "1" * 20]
+)
+def test_a_page_that_was_never_given(wrong: str) -> None:
+    """Would catch an error of ours where somebody asks for a page behind what no page ended with."""
+    with pytest.raises(QueryError, match="not from an earlier page"):
+        _cursor_of(wrong)
+    assert _cursor_of(f"{(1 << 63) - 1}-7") == ((1 << 63) - 1, 7)
+    assert _cursor_of("") == (None, None)
 
 
 # -- parts

@@ -191,6 +191,7 @@ class Sharing(ArchiveCase):
         for n, other in enumerate(others):
             await self.put(archive, with_attachment(f"old{n}", other))
         await archive.flush(seal=True)
+        [before] = self.packs()
         medium, asked = archive.media.active, []
         get = medium.get
 
@@ -205,7 +206,7 @@ class Sharing(ArchiveCase):
         assert len(asked) == 1
         self.patch(medium, "get", get)
         await archive.flush(seal=True)
-        self.packs()[0].unlink()
+        before.unlink()
         for n, other in enumerate(others):
             hit = await self.only(archive, f"new{n}")
             assert await archive.read(AUDITOR, hit.id) == with_attachment(f"new{n}", other)

@@ -19,6 +19,7 @@ from hornetmail.archive.index.mails import place_at
 from hornetmail.archive.index.schema import BITS, MIGRATIONS, Arrival, People, make_month, right_token, table_of
 from hornetmail.archive.tree.site import EVERYBODY, Around, TreeSite
 from hornetmail.archive.tree.tree import ArchiveTree
+from hornetmail.core.events import ArchiveGrew
 from hornetmail.core.served import Scope
 from hornetmail.net.pump import Pump
 from hornetmail.servers.imap.session import ImapSession
@@ -81,6 +82,9 @@ class Rows:
         """What it answers."""
         return self._thread.submit(lambda: fn(self._connection.cursor(), *args)).result()
 
+    async def in_thread(self, call: Any, *args: Any) -> Any:
+        return self._thread.submit(call, *args).result()
+
     def close(self) -> None:
         self._thread.submit(self._connection.close).result()
         self._thread.shutdown()
@@ -104,7 +108,7 @@ class Opened:
                 redelivery=nobody,
                 audit=nobody,
                 bus=self.door.bus,
-                in_thread=nobody,
+                in_thread=rows.in_thread,
                 seconds=lambda: NOW,
             )
         )
@@ -222,3 +226,21 @@ def test_months_are_found_by_looking_at_each_once() -> None:
         assert {month.month for month in months} == {month.month for month in found.now(folders.months, AUDITOR)}
     finally:
         found.close()
+
+
+def test_what_went_is_compared_in_a_thread(rows: Rows) -> None:
+    """Catches the sets of all UIDs of a large folder that are built in the reactor when something went."""
+    opened = Opened(rows)
+    opened.say(b"EXAMINE " + MAY)
+
+    def went(cursor: Any) -> None:
+        cursor.execute("UPDATE mail SET marked = 1 WHERE leaf = 7")
+
+    rows.now(went)
+    try:
+        opened.reactor.longest = 0.0
+        opened.door.bus.publish(ArchiveGrew(0))
+        assert b"* 8 EXPUNGE" in opened.say(b"NOOP")
+        assert opened.reactor.longest <= MOST
+    finally:
+        rows.now(lambda cursor: cursor.execute("UPDATE mail SET marked = NULL WHERE leaf = 7"))

@@ -147,6 +147,30 @@ class Accepted(SynchronousTestCase):
         self.successResultOf(self.known.tidy())
         assert sorted(self.store.facts) == []
 
+    def test_what_is_too_much_goes_bit_by_bit(self) -> None:
+        """Would catch a domain that keeps what it has too much of because the store drops a part at a time, and a look that never ends because it drops nothing."""
+        self.known = self.made(RecipientLimits(most=2))
+        for number in range(6):
+            self.known.learn(f"user{number}@{DOMAIN}", delivered=False)
+            self.clock.advance(1)
+        thin, asked = self.store.thin, []
+
+        async def one(domain: str, count: int) -> int:
+            asked.append(count)
+            return await thin(domain, 1)
+
+        self.store.thin = one  # type: ignore[method-assign]
+        self.successResultOf(self.known.tidy())
+        assert asked == [4, 3, 2, 1]
+        assert sorted(self.store.facts) == [f"user4@{DOMAIN}", f"user5@{DOMAIN}"]
+
+        async def nothing(domain: str, count: int) -> int:
+            return 0
+
+        self.store.thin = nothing  # type: ignore[method-assign]
+        self.known.learn(f"user9@{DOMAIN}", delivered=False)
+        self.successResultOf(self.known.tidy())
+
     def test_whom_to_ask_for(self) -> None:
         """Those that took mail last, then registered ones, then the postmaster: never nobody."""
         examples = self.known.examples

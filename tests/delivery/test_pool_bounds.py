@@ -63,6 +63,17 @@ class Bounds(SynchronousTestCase):
         assert all(self.successResultOf(each) == "a.test:25" for each in running)
         assert destination.busy == 0
 
+    def test_places_that_are_handed_on(self) -> None:
+        """Would catch a turn of the reactor for each of hundreds that end at once (a host that is gone), where one hands all their places on."""
+        destination = self.destination()
+        for _ in range(8):
+            self.run_job(destination, self.gated)
+        for gate in self.gates[:2]:
+            gate.callback(None)
+        assert len([call for call in self.clock.getDelayedCalls() if call.getTime() == self.clock.seconds()]) == 1
+        self.clock.advance(0)
+        assert len(self.gates) == 6
+
     def test_too_many_at_once(self) -> None:
         """Would catch a greeting of 421 beside connections at work that is taken for an outage, one with nobody beside it that is waited out, one in
         the middle of a dialogue that is tried again and again, and a wait beyond the budget."""

@@ -366,7 +366,7 @@ class _Visit:
     def _versions(self, key: str) -> list[tuple[str, bool]]:
         """Of one object: their IDs, and whether each only hides those before."""
         found: list[tuple[str, bool]] = []
-        query = {"versions": "", "prefix": key}
+        query, seen = {"versions": "", "prefix": key}, set[tuple[str, str]]()
         while True:
             tree = _parsed(self._place.ask("GET", "", query, {}, may=1 << 20).data)
             if tree is None:
@@ -375,11 +375,15 @@ class _Visit:
                 kind = item.tag.rpartition("}")[2]
                 if kind in ("Version", "DeleteMarker") and item.findtext("{*}Key") == key:
                     found.append((item.findtext("{*}VersionId") or "", kind == "DeleteMarker"))
-            if tree.findtext("{*}IsTruncated") != "true":
+            if (tree.findtext("{*}IsTruncated") or "").strip().lower() != "true":
                 return found
             following = tree.findtext("{*}NextKeyMarker") or "", tree.findtext("{*}NextVersionIdMarker") or ""
+            if not following[0] or following in seen:
+                # What is not listed would stay there for good.
+                raise PlaceTrouble("the store's list of versions has more, and does not say how to go on")
             if following[0] != key:
                 return found
+            seen.add(following)
             query |= {"key-marker": following[0], "version-id-marker": following[1]}
 
     def sweep(self, before: float) -> int:

@@ -28,6 +28,10 @@ class Copying:
         self._scope = scope
         self._root = root
 
+    def redelivers(self, target: str) -> bool:
+        """Whether a COPY there is a redelivery."""
+        return target[:1] == "/" and target[1:].upper() == INBOX
+
     async def to(self, rows: Sequence[Row], target: str) -> Copied:
         """All of them or none. Raises FolderError."""
         if not target.startswith("/"):
@@ -35,7 +39,7 @@ class Copying:
         if len(rows) > MOST:
             raise FolderError("LIMIT", f"Copy at most {MOST} archived messages at once")
         await self._readable(rows)
-        if target[1:].upper() == INBOX:
+        if self.redelivers(target):
             return await self._redelivered(rows)
         return await self._kept(rows, await self._root.open(target[1:]))
 
@@ -56,16 +60,16 @@ class Copying:
         person = self._site.around.person(self._mailbox)
         if person is None:
             raise FolderError("NOPERM", "This mailbox is no longer registered")
+        identifiers = [row.identifier for row in rows]
+        audit = self._site.around.audit
+        subject = ",".join(map(str, identifiers))[:1000]
+        number = await audit.begin(person.address, "archive.redeliver", subject, "in a mail program", person.tenant)
         try:
-            await self._site.around.redelivery.redeliver(person, [row.identifier for row in rows], person.address)
-        except (Refused, ArchiveError) as error:
-            raise reason(error) from error
-        except KeyError:
-            raise FolderError("EXPUNGEISSUED", "Some of the messages have gone") from None
-        except (DiskFull, OSError) as error:
-            raise FolderError("UNAVAILABLE", f"The mail cannot be queued now: {error}") from error
-        except ValueError as error:
-            raise FolderError("CANNOT", f"This mail cannot be redelivered: {error}") from error
+            await self._site.around.redelivery.redeliver(person, identifiers, person.address)
+        except BaseException as error:
+            await audit.outcome(number, f"{type(error).__name__}: {error}"[:1000])
+            raise _refusal(error) from error
+        await audit.outcome(number, "done")
         return Copied(0, (), ())
 
     async def _kept(self, rows: Sequence[Row], folder: IFolder) -> Copied:
@@ -79,10 +83,19 @@ class Copying:
         except BaseException as error:
             for deposit in deposits:
                 await deposit.abort()
-            if isinstance(error, (ArchiveError, Refused)):
-                raise reason(error) from error
-            if isinstance(error, KeyError):
-                raise FolderError("EXPUNGEISSUED", "Some of the messages have gone") from None
-            raise
+            raise _refusal(error) from error
         copied: Copied = await folder.commit(deposits)
         return Copied(copied.uidvalidity, tuple(row.uid for row in rows), copied.targets)
+
+
+def _refusal(error: BaseException) -> BaseException:
+    """As a folder tells it."""
+    if isinstance(error, (Refused, ArchiveError)):
+        return reason(error)
+    if isinstance(error, KeyError):
+        return FolderError("EXPUNGEISSUED", "Some of the messages have gone")
+    if isinstance(error, (DiskFull, OSError)):
+        return FolderError("UNAVAILABLE", f"The mail cannot be queued now: {error}")
+    if isinstance(error, ValueError):
+        return FolderError("CANNOT", f"This mail cannot be redelivered: {error}")
+    return error

@@ -116,6 +116,15 @@ class ArchiveFolder:
         self._given, self._given_at = snapshot.uids, snapshot.standing.change
         return snapshot.uids
 
+    async def compared(self, uids: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
+        """See IIndexedFolder."""
+        found: tuple[list[int], list[int]] = await self._site.around.in_thread(_compared, uids, (await self.look()).uids)
+        return found
+
+    def first_after(self, modseq: int) -> int:
+        """See IIndexedFolder."""
+        return (modseq >> MODSEQ_BITS) + 1
+
     async def entries(self, uids: Collection[int] | None = None) -> Sequence[Entry]:
         """See IFolder."""
         return [_entry(row) for row in await self._rows((await self._known()).uids if uids is None else sorted(uids))]
@@ -140,7 +149,9 @@ class ArchiveFolder:
         new = above(snapshot.uids, modseq >> MODSEQ_BITS)
         found = list(await self.entries(new))
         if modseq >= self._given_at:
-            gone = sorted(set(self._given) - set(snapshot.uids)) if _fewer(self._given, snapshot.uids) else []
+            given, gone = self._given, []
+            if _fewer(given, snapshot.uids):
+                gone, _ = await self._site.around.in_thread(_compared, given, snapshot.uids)
             self._given = snapshot.uids
             self._given_at = max([modseq, *[entry.modseq for entry in found], *([change] if gone else [])])
         else:
@@ -219,6 +230,9 @@ class ArchiveFolder:
             return await self._read(lambda scope: self._site.texts.body(scope, rows[0]))
         except KeyError:
             raise FolderError("EXPUNGEISSUED", f"message {uid} has been removed") from None
+        except FolderError as error:
+            self._trouble = self._trouble or error.text
+            raise
 
     async def _read(self, work: Callable[[Scope], Awaitable[T]]) -> T:
         """What it gives, within the rights of now."""
@@ -286,7 +300,8 @@ class ArchiveFolder:
         if len(rows) < len(set(uids)):
             raise FolderError("EXPUNGEISSUED", "Some of the messages have gone")
         copying = Copying(self._site, self.mailbox, self._allowed(), self._root)
-        await self._told(rows)
+        if not copying.redelivers(target):  # which is in the audit log as such
+            await self._told(rows)
         return await copying.to(rows, target)
 
     async def move(self, uids: Collection[int], target: str) -> Copied:
@@ -305,6 +320,12 @@ def _refuse() -> NoReturn:
 
 def _entry(row: Row) -> Entry:
     return Entry(row.uid, row.uid << MODSEQ_BITS, READ, row.size, row.received, name=email_id(row.identifier))
+
+
+def _compared(before: Sequence[int], after: Sequence[int]) -> tuple[list[int], list[int]]:
+    """In a thread: what went, and what came."""
+    old, new = frozenset(before), frozenset(after)
+    return sorted(old - new), sorted(new - old)
 
 
 def _fewer(before: array[int], after: array[int]) -> bool:

@@ -90,6 +90,7 @@ class TreeSite:
     def __init__(self, around: Around) -> None:
         self.around = around
         self.texts = Texts(around.texts, around.in_thread)
+        self._index: Database | None = None
         self._snapshots: OrderedDict[tuple[Scope, Month], Snapshot] = OrderedDict()
         self._months: OrderedDict[Scope, tuple[int, list[Month]]] = OrderedDict()
         self._held = 0
@@ -113,9 +114,21 @@ class TreeSite:
     async def ask(self, fn: Callable[Concatenate[Cursor, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """A short question to the index. Raises FolderError UNAVAILABLE."""
         try:
-            return await self.around.index().read(fn, *args, **kwargs)
+            index = self.around.index()
+            if index is not self._index:
+                self._begin(index)
+            return await index.read(fn, *args, **kwargs)
         except (ArchiveError, DatabaseError) as error:
             raise reason(error) from error
+
+    def _begin(self, index: Database) -> None:
+        """Another index may give another ID to a mail: nothing that was read before counts."""
+        self._index = index
+        self.texts = Texts(self.around.texts, self.around.in_thread)
+        self._snapshots.clear()
+        self._months.clear()
+        self._since.clear()
+        self._held = 0
 
     async def ask_long(self, fn: Callable[Concatenate[Cursor, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """One that may take a while."""

@@ -12,14 +12,14 @@ from pathlib import Path
 from weakref import WeakValueDictionary, ref
 
 import msgspec
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from hornetmail.core.folder import Copied, Entry, FolderError
 from hornetmail.core.served import Quota
 from hornetmail.db.engines import DatabaseError
-from hornetmail.portal.box.batch import Batch
+from hornetmail.portal.box.batch import Batch, Lock
 from hornetmail.portal.box.usage import Counted
 from hornetmail.portal.maildir import naming
 from hornetmail.portal.maildir.files import Listing, Maildir
@@ -67,7 +67,7 @@ class Box:
         self.mailbox = mailbox
         self.tenant = tenant
         self.maildir = maildir
-        self.lock = DeferredLock()
+        self.lock = Lock()
         self.rows: dict[str, FolderRow] = {}
         self.subscribed: set[str] = set()
         self.missing: dict[str, float] = {}
@@ -213,10 +213,14 @@ class Box:
 
             def news() -> None:
                 box, folder = mine(), known()
-                if box is not None and folder is not None and not folder.removed:
+                if box is not None and folder is not None and not folder.removed and not box._own_doing(folder):
                     Deferred.fromCoroutine(box.look(folder)).addErrback(box._unseen)
 
             snapshot.watch = self.ground.watching.watch(snapshot, numbers, news)
+
+    def _own_doing(self, snapshot: Snapshot) -> bool:
+        """Whether what happened to its files is what memory knows, seen without waiting for anybody."""
+        return snapshot.watch is not None and not self.lock.locked and snapshot.watch.quiet(snapshot)
 
     def _unseen(self, failure: Failure) -> None:
         if not failure.check(FolderError, OSError, DatabaseError):

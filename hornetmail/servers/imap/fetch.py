@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
@@ -120,6 +121,7 @@ class _Fetch:
         self._summaries = "ENVELOPE" in plain or "BODYSTRUCTURE" in plain
         self._fields = any(asked(section) for section in sections)
         self._heads = any(of_header(section) and not asked(section) for section in sections)
+        self._decodes = any(section.decoded for section in sections)
         self._texts = sum(not of_header(section) for section in sections)
         parts = any((section.path or section.kind or section.decoded) and not of_header(section) for section in sections)
         self._trees = self._bodies or self._previewing or parts
@@ -130,7 +132,10 @@ class _Fetch:
     async def narrow(self) -> None:
         """Only what changed after a modseq, and, if it was asked for, what went (RFC 7162 sections 3.1.4.1 and 3.2.6); of that a part (RFC 9394)."""
         view, command = self.view, self._command
-        if command.since is not None:
+        if command.since is not None and not command.vanished and IIndexedFolder.providedBy(view.folder):
+            first = bisect_left(view.uids, view.folder.first_after(command.since))
+            self._spans = [(max(start, first), end) for start, end in self._spans if end > first]
+        elif command.since is not None:
             changes = await view.folder.changes(command.since)
             if command.vanished:
                 among = SequenceSet(view.saved) if command.wanted.saved else command.wanted
@@ -283,24 +288,24 @@ class _Fetch:
         strange: set[int] = set()  # they are there, and not told
         for entry in found.entries:
             uid, tree = entry.uid, found.trees.get(entry.uid)
-            encodings = self._encodings(tree)
-            if encodings is None:
-                strange.add(uid)
-                self.unknown = True
-                continue
-            found.encodings[uid] = encodings
+            if self._decodes:
+                encodings = self._encodings(tree)
+                if encodings is None:
+                    strange.add(uid)
+                    continue
+                found.encodings[uid] = encodings
             mine = [None if of_header(section) else self._span(section, entry, tree) for section in self._sections]
-            if sum(s[1] - s[0] for s in mine if s is not None) > STREAM_BYTES:
+            pieces = [(uid, s[0], s[1] - s[0]) for s in mine if s is not None]
+            if sum([length for _, _, length in pieces]) > STREAM_BYTES:
                 found.long[uid] = mine
             else:
                 spans[uid] = mine
-                wanted += [(uid, s[0], s[1] - s[0]) for s in mine if s is not None]
-        texts = iter(await self._pieces(wanted, spans))
-        strange |= {uid for uid, _, _ in wanted if uid not in spans and uid not in found.long}
+                wanted += pieces
+        texts = iter(await self.view.folder.pieces(wanted) if wanted else ())
         gone: set[int] = set()
         for uid, mine in spans.items():
-            found.texts[uid] = pieces = [None if s is None else next(texts) for s in mine]
-            if any(text is None and s is not None for text, s in zip(pieces, mine, strict=True)):
+            found.texts[uid] = read = [None if s is None else next(texts) for s in mine]
+            if None in read and any(text is None and s is not None for text, s in zip(read, mine, strict=True)):
                 gone.add(uid)
         if strange:
             missing = self.missing

@@ -176,7 +176,8 @@ class View:
         self._told.clear()
         if self._grown and not self.readonly:
             await self.folder.recent(take=True)
-        if self.thorough or sum(entry.gone for entry in changes) >= REMEMBERED:
+        doubted = self.thorough and not IIndexedFolder.providedBy(self.folder)  # nobody else writes into an index
+        if doubted or sum(entry.gone for entry in changes) >= REMEMBERED:
             self.thorough = False
             await self._compare(since)
 
@@ -194,12 +195,12 @@ class View:
         """Changes are remembered for a limited time, removals above all: compare the folder with what the client knows. What is found
         to be gone went after modseq ``since``."""
         if IIndexedFolder.providedBy(self.folder):
-            present = frozenset(await self.folder.uids())
+            gone, new = await self.folder.compared(self.uids)
         else:
-            present = frozenset(entry.uid for entry in await self.folder.entries())
-        known = frozenset(self.uids)
-        self._gone.update(dict.fromkeys(known - present - self._gone.keys(), since + 1))
-        for uid in sorted(present - known):
+            present, known = frozenset(entry.uid for entry in await self.folder.entries()), frozenset(self.uids)
+            gone, new = list(known - present), sorted(present - known)
+        self._gone.update((uid, since + 1) for uid in gone if uid not in self._gone)
+        for uid in new:
             self._arrived(uid)
 
     def _arrived(self, uid: int) -> None:

@@ -20,6 +20,7 @@ from twisted.internet.utils import getProcessOutputAndValue
 
 from hornetmail.archive.archive import Archive, ArchiveSettings
 from hornetmail.archive.care.terms.retention import RetentionSettings
+from hornetmail.archive.tree.texts import Texts
 from hornetmail.core.archive.archived import ArchiveError, Refused
 from hornetmail.core.folder import FolderError
 from hornetmail.core.mail.envelope import Direction
@@ -109,7 +110,7 @@ class AtTheDoor(TreeCase):
         return archive
 
     async def listen(self, archive: Archive) -> None:
-        shared = self.shared = self.site(archive)
+        shared = self.site(archive)
         access = MemoryAccess({f"{name}@example.test": "secret" for name in ("bob", "carol", "audit")})
         self.imap = ImapSite(
             self.clock,
@@ -274,6 +275,7 @@ class Dialogs(AtTheDoor):
             self.sent.fails = error
             refused = await self.said(lambda line: (line.ok(b"EXAMINE " + MAY), line.no(b"COPY 1 INBOX"))[1])
             assert refused.startswith(code), refused
+        assert [(actor, action) for actor, action, _ in self.log.rows] == [("bob@example.test", "archive.redeliver")] * 5
 
     async def test_a_copy_that_fails_leaves_nothing(self) -> None:
         """Catches some of the messages in the own folder after a COPY that was answered NO, whichever step failed."""
@@ -284,8 +286,7 @@ class Dialogs(AtTheDoor):
         await self.own[BOB].create("Kept", "")
         kept = self.own[BOB].found("Kept")
         full = FolderError("OVERQUOTA", "the mailbox is full")
-        texts = self.shared.texts
-        for target, name in ((kept, "commit"), (MemoryDeposit, "write"), (texts, "body"), (texts, "sights")):
+        for target, name in ((kept, "commit"), (MemoryDeposit, "write"), (Texts, "body"), (Texts, "sights")):
             with patch.object(target, name, side_effect=full):
                 refused = await self.said(lambda line: (line.ok(b"EXAMINE " + MAY), line.no(b"COPY 1:3 Kept"))[1])
             assert refused == b"[OVERQUOTA] the mailbox is full", name
@@ -360,9 +361,17 @@ class Dialogs(AtTheDoor):
         assert self.sent.mails == []
 
     async def test_a_medium_away(self) -> None:
+        """See ``a_medium_away``: a mail that is held."""
+        await self.a_medium_away(False)
+
+    async def test_a_medium_away_with_a_large_mail(self) -> None:
+        """See ``a_medium_away``: a mail that is laid out."""
+        await self.a_medium_away(True)
+
+    async def a_medium_away(self, large: bool) -> None:
         """Catches a FETCH that fails for all because of some, does not say which medium is away, or passes over what it could not read in silence."""
         archive = await self.start()
-        await self.put(archive, mail("away"))
+        await self.put(archive, mail("away", "line\r\n" * (400_000 if large else 1)))
         await archive.flush(seal=True)
         await self.put(archive, mail("here"))
         await archive.flush()
@@ -562,6 +571,10 @@ class Finding(AtTheDoor):
             assert archived[b"MODSEQ 1"] == archived[b"ALL"] == archived[b"OLD"]
             assert archived[b"HEADER X-Count 7"] == [8]
             line.ok(b"EXAMINE " + MAY)
+            modseqs = [int(each) for each in re.findall(rb"MODSEQ \((\d+)\)", b"".join(line.ok(b"FETCH 1:* MODSEQ")))]
+            for at, modseq in enumerate(modseqs, 1):
+                assert len(line.ok(b"FETCH 1:* FLAGS (CHANGEDSINCE %d)" % modseq)) == len(modseqs) - at
+                assert len(line.ok(b"FETCH 2:4 FLAGS (CHANGEDSINCE %d)" % modseq)) == max(0, min(3, 4 - at))
             found = re.search(rb"EMAILID \((M\w+)\) MODSEQ \((\d+)\)", b"".join(line.ok(b"FETCH 4 (EMAILID MODSEQ)")))
             assert found is not None
             assert line.numbers(b"SEARCH EMAILID " + found[1]) == [4]
