@@ -292,6 +292,7 @@ class _Fetch:
                 encodings = self._encodings(tree)
                 if encodings is None:
                     strange.add(uid)
+                    self.unknown = True
                     continue
                 found.encodings[uid] = encodings
             mine = [None if of_header(section) else self._span(section, entry, tree) for section in self._sections]
@@ -301,7 +302,8 @@ class _Fetch:
             else:
                 spans[uid] = mine
                 wanted += pieces
-        texts = iter(await self.view.folder.pieces(wanted) if wanted else ())
+        texts = iter(await self._pieces(wanted, spans))
+        strange |= {uid for uid, _, _ in wanted if uid not in spans and uid not in found.long}
         gone: set[int] = set()
         for uid, mine in spans.items():
             found.texts[uid] = read = [None if s is None else next(texts) for s in mine]
