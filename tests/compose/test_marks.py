@@ -1,4 +1,4 @@
-"""How far the queue had come, as the archive's media say it (ADR 31); the whole of it on a real service is in ``tests/scenarios/test_older_queue.py``."""
+"""How far the queue had come, as the archive's media say it (ADR 34); the whole of it on a real service is in ``tests/scenarios/test_older_queue.py``."""
 
 from __future__ import annotations
 

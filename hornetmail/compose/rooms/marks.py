@@ -1,5 +1,5 @@
 """How far the queue's journal had come, in ``control.db`` and on the archive's media: so that the next start notices an older copy of it (ADR 27), and of the
-data directory as a whole (ADR 31)."""
+data directory as a whole (ADR 34)."""
 
 from __future__ import annotations
 
