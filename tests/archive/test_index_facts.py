@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
 from typing import cast
 
 import pytest
@@ -40,13 +42,13 @@ from tests.archive.test_records import meta_for
 
 
 @pytest.fixture
-def cursor() -> Cursor:
+def cursor() -> Iterator[Cursor]:
     """Of an empty index."""
-    database = sqlite3.connect(":memory:")
-    for migration in MIGRATIONS:
-        for statement in migration.sql:
-            database.execute(statement)
-    return cast("Cursor", database.cursor())
+    with closing(sqlite3.connect(":memory:")) as database:
+        for migration in MIGRATIONS:
+            for statement in migration.sql:
+                database.execute(statement)
+        yield cast("Cursor", database.cursor())
 
 
 def gone(cursor: Cursor, node: int = 0) -> list[tuple[int, int]]:

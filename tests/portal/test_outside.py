@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +154,7 @@ class Outside(TestCase):
         await self.appended("INBOX")
         path = Path(self.ground.url.removeprefix("sqlite://"))
         await self.ground.stop()
-        with sqlite3.connect(path) as database, sqlite3.connect(f"{path}.old") as copy:
+        with closing(sqlite3.connect(path)) as database, closing(sqlite3.connect(f"{path}.old")) as copy:
             database.backup(copy)
         await self.ground.start()
         assert await self.appended("INBOX") == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Collection, Iterable
+from operator import attrgetter
 
 import msgspec
 
@@ -164,4 +165,7 @@ def flags_for(entry: Entry, permanent: Collection[str] | None) -> tuple[tuple[st
 
 def newest_first(entries: Iterable[Entry]) -> list[Entry]:
     """In the order in which they go (L13)."""
-    return sorted(entries, key=lambda entry: (-entry.date, -entry.uid))
+    found = sorted(entries, key=attrgetter("uid"), reverse=True)
+    # By one number and then by the other: pairs of them, of which each is a value of its own, take several times as long.
+    found.sort(key=attrgetter("date"), reverse=True)
+    return found
