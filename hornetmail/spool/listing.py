@@ -86,6 +86,8 @@ class Listing:
                     entry = live.messages[row.message]
                     found.append((None if envelopes else entry.message or remains(entry), row.row()))
                     if len(found) == limit:
+                        # What was looked at was unpacked for it. A page may be all that is looked at in a turn, and nobody else packs for a walk.
+                        live.messages.cool()
                         return found
             live.messages.cool()
             if len(seen) < SCAN:

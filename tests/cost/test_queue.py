@@ -15,6 +15,7 @@ from twisted.internet import reactor
 
 from hornetmail.core.delivery.queued import Message, RowKind, RowState, Settled
 from hornetmail.core.mail.envelope import Direction, Door, Envelope, Origin, Recipient
+from hornetmail.delivery.pages import pages
 from hornetmail.disk.records import Position
 from hornetmail.spool.disk.journal import Kind, LiveRow, Snapshot, Where
 from hornetmail.spool.rows.ordered import Ordered
@@ -143,8 +144,10 @@ class CostTests(Base):
         claims = await queue.claim(reactor.seconds(), 200, never)
         rows = [row.id for claim in claims for row in claim.rows]
         await queue.settle([Settled(row, RowState.DELIVERED) for row in rows])
-        held = [row.id for _, row in await queue.rows(kinds={RowKind.DELIVER}, states={RowState.QUEUED}, limit=20_000)]
-        assert await queue.change(held, RowState.HELD) == 20_000
+        held: list[int] = []
+        async for page in pages(reactor, queue, {RowKind.DELIVER}, {RowState.QUEUED}):
+            held += [row.id for _, row in page]
+        assert await queue.change(held[:20_000], RowState.HELD) == 20_000
         await queue.tidy()
         assert turns.stop() < MOST
         assert len(queue.live.messages) - queue.live.messages.packed < 3 * self.unpacked
