@@ -77,9 +77,11 @@ class TestFolders(FilingCase):
     async def test_newest_first(self) -> None:
         """L13: what is newest is what people miss first."""
         await self.build()
+        await self.emergency()  # nothing goes until all is there
         await self.service()
         for number in (2, 5, 1, 4, 3):
             await self.put(1, "Kept", letter(number), (), 1e9 + number)
+        await self.normal()
         await self.quiet()
         assert self.there(ALICE, "Kept") == [letter(number) for number in (5, 4, 3, 2, 1)]
 
