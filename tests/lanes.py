@@ -38,7 +38,8 @@ NAMED = re.compile(r"(FAILED|ERROR) |\S+\.py:\d+: error|\d+ (passed|failed)|make
 
 @dataclass
 class Lane:
-    """A command and what became of it; ``builds``: what is made before it, for which the source's folder is needed alone."""
+    """A command and what became of it; ``builds``: what is made before it, for which the source's folder is needed alone;
+    ``patience``: seconds to end in when it is told to (trial's reactor takes SIGTERM for itself), before it is killed."""
 
     name: str
     command: Sequence[str]
@@ -48,6 +49,7 @@ class Lane:
     outcome: str = "NOT BEGUN"
     passed: bool = False
     stopped: bool = False
+    patience: float = 10.0
     running: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     def run(self) -> None:
@@ -79,8 +81,14 @@ class Lane:
 
     def stop(self) -> None:
         self.stopped = True
+        self._signal(signal.SIGTERM)
+        last = threading.Timer(self.patience, self._signal, (signal.SIGKILL,))
+        last.daemon = True
+        last.start()
+
+    def _signal(self, number: signal.Signals) -> None:
         if self.running is not None and self.running.poll() is None:
-            os.killpg(self.running.pid, signal.SIGTERM)
+            os.killpg(self.running.pid, number)
 
     def said(self) -> list[str]:
         return self.log.read_text(errors="replace").splitlines() if self.log.exists() else []

@@ -40,9 +40,11 @@ def test_what_cannot_be_built_is_not_run(tmp_path: Path, capsys: pytest.CaptureF
     assert "unbuilt: FAILED" in capsys.readouterr().out
 
 
-def test_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Catches programs that are left behind, and lanes still begun, when it is ended early."""
-    running = lane(tmp_path, "running", "echo here; exec sleep 600")
+@pytest.mark.parametrize("deaf", ["", "trap '' TERM; "])
+def test_stopped(tmp_path: Path, deaf: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches programs that are left behind, and lanes still begun, when it is ended early; and waiting for ever for one that does not listen."""
+    running = lane(tmp_path, "running", f"{deaf}echo here; exec sleep 600")
+    running.patience = 0.1
     later = lane(tmp_path, "later", f"touch {tmp_path}/ran")
     one = threading.Thread(target=running.run)
     one.start()
