@@ -119,6 +119,7 @@ class Query(msgspec.Struct, frozen=True, gc=False):
     larger: int | None = None
     smaller: int | None = None
     identifier: int | None = None
+    thread: int | None = None
 
 
 def tokens(text: str) -> list[str]:
