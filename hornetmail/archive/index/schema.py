@@ -337,6 +337,7 @@ MIGRATIONS = (
             "CREATE INDEX mail_rendition ON mail (place, rendition) WHERE rendition IS NOT NULL",
             "CREATE INDEX mail_renditions ON mail (rendition, place) WHERE rendition IS NOT NULL",
             "ALTER TABLE mail ADD COLUMN namesake INTEGER NOT NULL DEFAULT 0",
+            "CREATE INDEX mail_namesake ON mail (place) WHERE namesake = 1",
             "ALTER TABLE mail ADD COLUMN thread INTEGER",
             "CREATE INDEX mail_thread ON mail (tenant, thread, place) WHERE thread IS NOT NULL",
             # walked: the last place that a month's new full text has; NULL: nobody makes one

@@ -7,10 +7,11 @@ from typing import Any
 import msgspec
 
 from hornetmail.archive.index.expressions import expression, rights_expression
+from hornetmail.archive.index.holds import HELD_BY
 from hornetmail.archive.index.query import Query
 from hornetmail.archive.index.schema import FORMS, months_of, place_at, table_of
 from hornetmail.archive.index.seen import COLUMNS, MailRow, hits_at
-from hornetmail.core.archive.archived import Page, QueryError
+from hornetmail.core.archive.archived import Hit, Page, QueryError
 from hornetmail.core.archive.identity import of_same_message_id
 from hornetmail.core.served import Scope
 from hornetmail.db.engines import Cursor
@@ -22,6 +23,9 @@ MAX_COUNT = 10_000
 """Hits are counted one by one up to this; beyond it, people narrow their search rather than read."""
 
 _NAMESAKES = 20
+
+CONVERSATION = 200
+"""Mails of one conversation that are looked at."""
 
 _SIBLINGS = 200
 """Renditions of one mail of which it is asked whether an earlier page had them."""
@@ -177,6 +181,13 @@ def conditions_of(cursor: Cursor, scope: Scope, query: Query, *, marked: bool = 
     if query.thread is not None:
         parts.append(" AND rowid IN (SELECT place FROM mail WHERE tenant = ? AND thread = ?)")
         values += _thread_of(cursor, scope, query.thread)
+    if (query.hold or query.namesake) and scope.addresses is not None:
+        raise QueryError("hold: and is:namesake are for those who see everybody's mail")
+    if query.hold:
+        parts.append(f" AND rowid IN (SELECT m.place FROM mail m WHERE m.record IN ({HELD_BY}))")
+        values.append(query.hold)
+    if query.namesake:
+        parts.append(" AND rowid IN (SELECT place FROM mail WHERE namesake = 1)")
     for bound, sign in ((query.larger, ">"), (query.smaller, "<")):
         if bound is not None:
             # Mail by mail, of those that the full text found; there the sizes are known to a power of two.
@@ -206,6 +217,20 @@ def _thread_of(cursor: Cursor, scope: Scope, identifier: int) -> tuple[int, int]
         return -1, -1
     tenant, thread = cursor.execute("SELECT tenant, thread FROM mail WHERE place = ?", (place,)).fetchone()
     return (tenant, thread) if thread is not None else (-1, -1)
+
+
+def conversation(cursor: Cursor, scope: Scope, row: MailRow) -> tuple[Hit, ...]:
+    """The newest mails of its conversation that the scope may see, the oldest first; none if it is alone. So many rows at most are looked at, however long it is."""
+    (thread,) = cursor.execute("SELECT thread FROM mail WHERE place = ?", (row.place,)).fetchone()
+    found = cursor.execute(
+        "SELECT place, coalesce(rendition, place), id FROM mail WHERE tenant = ? AND thread = ? AND marked IS NULL ORDER BY place DESC LIMIT ?",
+        (row.tenant, thread, CONVERSATION),
+    ).fetchall()
+    once: dict[int, int] = {}
+    for place, group, identifier in found:
+        if _is_seen(cursor, scope, identifier):
+            once.setdefault(group, place)
+    return hits_at(cursor, scope, sorted(once.values())) if len(once) > 1 else ()
 
 
 def namesakes(cursor: Cursor, scope: Scope, row: MailRow) -> tuple[int, ...]:

@@ -79,6 +79,8 @@ def renditions(cursor: Cursor, scope: Scope, row: MailRow) -> list[MailRow]:
 
 def hits_at(cursor: Cursor, scope: Scope, places: Sequence[int]) -> tuple[Hit, ...]:
     """Lines of a result list: mails at those places, which the scope may see, each with its renditions."""
+    if not places:
+        return ()
     rows = rows_at(cursor, places)
     groups = [row.place if row.rendition is None else row.rendition for row in rows.values()]
     marks = ",".join("?" * len(groups))

@@ -18,7 +18,7 @@ from hornetmail.archive.proof.stamplog import StampLog
 from hornetmail.archive.running.footing import Footing
 from hornetmail.archive.running.spooled import Spool, SpooledBody
 from hornetmail.archive.store.shelf import PackRow, pack_row
-from hornetmail.core.archive.archived import ArchivedMail, ArchiveError, ArchiveFigures, Page, QueryError, Refused
+from hornetmail.core.archive.archived import ArchivedMail, ArchiveError, ArchiveFigures, Hit, Page, QueryError, Refused
 from hornetmail.core.served import Scope
 from hornetmail.db.engines import Cursor, DatabaseSlow
 from hornetmail.interfaces.body import IBody
@@ -58,7 +58,7 @@ class Reading:
 
     async def mail(self, scope: Scope, identifier: int) -> ArchivedMail:
         """See ``IArchive``."""
-        row, pack, members, namesakes = await self._standing.index().read(_described, scope, identifier)
+        row, pack, members, namesakes, conversation = await self._standing.index().read(_described, scope, identifier)
         people = people_decoder.decode(row.people)
         all_people = [people_decoder.decode(one.people) for one in members]
         text = away = ""
@@ -84,6 +84,7 @@ class Reading:
             unsearched=tuple(row.unsearched.splitlines()) if scope.content else (),
             came=seen.came(members, scope),
             namesakes=namesakes,
+            conversation=conversation,
         )
 
     async def read(self, scope: Scope, identifier: int) -> bytes:
@@ -219,10 +220,13 @@ def _pack_totals(cursor: Cursor) -> tuple[int, int]:
     return packs, size
 
 
-def _described(cursor: Cursor, scope: Scope, identifier: int) -> tuple[MailRow, PackRow | None, list[MailRow], tuple[int, ...]]:
-    """A mail, where it lies, its renditions as far as the scope may see them, and what else bears its Message-ID."""
+def _described(
+    cursor: Cursor, scope: Scope, identifier: int
+) -> tuple[MailRow, PackRow | None, list[MailRow], tuple[int, ...], tuple[Hit, ...]]:
+    """A mail, where it lies, its renditions as far as the scope may see them, what else bears its Message-ID, and its conversation."""
     row, pack = _locate(cursor, scope, identifier)
-    return row, pack, seen.renditions(cursor, scope, row), search.namesakes(cursor, scope, row)
+    members, conversation = seen.renditions(cursor, scope, row), search.conversation(cursor, scope, row)
+    return row, pack, members, search.namesakes(cursor, scope, row), conversation
 
 
 def _locate(cursor: Cursor, scope: Scope, identifier: int) -> tuple[MailRow, PackRow | None]:

@@ -67,7 +67,8 @@ class ArchivedMail(msgspec.Struct, frozen=True, gc=False):
     ``recipients``: envelope recipients that the scope may see (rule 14); ``header_recipients``: To and Cc. ``medium``: the
     numeric ID of its medium (A13). ``text``: its plain text for showing, empty without a right to content. ``away``: why the content cannot be
     opened now (A15), for people; ``""`` if it can. ``unsearched``: what of it cannot be found by its words, and why. ``came``: its arrivals, in their order; ``namesakes``: IDs of other
-    mails, within the scope, that have its Message-ID and other content.
+    mails, within the scope, that have its Message-ID and other content. ``conversation``: the newest mails of its conversation, itself among them, the oldest
+    first; empty if there is no other.
     """
 
     hit: Hit
@@ -85,6 +86,7 @@ class ArchivedMail(msgspec.Struct, frozen=True, gc=False):
     unsearched: tuple[str, ...] = ()
     came: tuple[Came, ...] = ()
     namesakes: tuple[int, ...] = ()
+    conversation: tuple[Hit, ...] = ()
 
 
 class Handed(msgspec.Struct, frozen=True, gc=False):

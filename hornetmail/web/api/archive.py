@@ -71,7 +71,7 @@ class MailName(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class MailView(msgspec.Struct, frozen=True, kw_only=True):
     """An archived mail, as far as the caller may see it. ``content``: it can be exported. ``away``: why that is not possible now (A15). ``unsearched``: what of it no search looks into. ``came``: its
-    arrivals, of all renditions; ``namesakes``: IDs of mails with its Message-ID and other content. ``sha256``: of the exact bytes, in hex."""
+    arrivals, of all renditions; ``namesakes``: IDs of mails with its Message-ID and other content; ``conversation``: the newest mails of it, the oldest first. ``sha256``: of the exact bytes, in hex."""
 
     mail: HitView
     feed: str
@@ -88,6 +88,7 @@ class MailView(msgspec.Struct, frozen=True, kw_only=True):
     unsearched: tuple[str, ...] = ()
     came: list[CameView] = []
     namesakes: list[str] = []
+    conversation: list[HitView] = []
 
 
 class RedeliverRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -222,6 +223,7 @@ async def show(rooms: Rooms, caller: Caller, request: MailName) -> MailView:
             for one in mail.came
         ],
         namesakes=[str(one) for one in mail.namesakes],
+        conversation=[hit_view(one) for one in mail.conversation],
     )
 
 
