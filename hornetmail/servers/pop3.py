@@ -1,4 +1,4 @@
-"""One POP3 conversation: INBOX of whoever logged in, locked for as long as it lasts (RFC 1939). Runs in ``net/pump``.
+"""One POP3 conversation: INBOX of whoever logged in, locked for as long as it lasts (RFC 1939). Runs in ``net/serving/pump``.
 
 Messages are numbered once, at log-in. DELE becomes real at QUIT, durably before the answer, and counts as removal (C6). A message that is
 being handed over to the primary at that moment stays with that hand-over: QUIT then answers -ERR [SYS/TEMP]. A client that has not said UTF8 gets headers
@@ -26,7 +26,7 @@ from hornetmail.interfaces.body import IBody
 from hornetmail.interfaces.folders import IFolder
 from hornetmail.interfaces.portal import IPortal
 from hornetmail.mime.words import Unwritable, for_old_readers
-from hornetmail.net.pump import Answer, Result, Session, Wire
+from hornetmail.net.serving.pump import Answer, Result, Session, Wire
 from hornetmail.servers.ahead import Ahead
 from hornetmail.servers.sasl import LogIn, mechanisms
 from hornetmail.wire.engine import Broken, Event, Out

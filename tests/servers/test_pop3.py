@@ -28,7 +28,7 @@ from hornetmail.core.delivery.queued import Portal
 from hornetmail.core.served import Person, Scope
 from hornetmail.interfaces.access import IAccess
 from hornetmail.mime.headers import decode_text, first
-from hornetmail.net.listener import PumpFactory
+from hornetmail.net.serving.listener import PumpFactory
 from hornetmail.net.tls import ServerTLS
 from hornetmail.servers.pop3 import POP3Policy, POP3Session, POP3Site, top, unique_id
 from hornetmail.testing.scram import ScramClient, b64, unb64

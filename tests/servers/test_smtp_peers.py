@@ -17,7 +17,7 @@ from twisted.internet.threads import deferToThread
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.trial.unittest import TestCase
 
-from hornetmail.net.listener import PumpFactory
+from hornetmail.net.serving.listener import PumpFactory
 from hornetmail.net.tls import ServerTLS
 from hornetmail.servers import smtp_policy
 from hornetmail.servers.smtp_policy import SMTPPolicy
