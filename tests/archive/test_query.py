@@ -69,7 +69,7 @@ def test_understood(text: str, wanted: Query) -> None:
         ('Rohr 5" lang', ["Rohr", "5", "lang"]),
         ("done :) thanks", ["done", "thanks"]),
         ("https://www.example.org/docs/123?utm_source=mail", ["www.example.org docs 123"]),
-        ("note:this hold:on", ["note:this", "hold:on"]),
+        ("note:this holds:on", ["note:this", "holds:on"]),
         ("DO NOT REPLY", ["DO", "NOT", "REPLY"]),
     ],
 )

@@ -1,7 +1,7 @@
 """The language of archive searches: words, ``"phrases"``, word beginnings (``mull*``) and ``name:value`` terms, all of which must hold.
 
 ``OR`` between two, ``-`` before one, parentheses around several. Which names there are says ``NAMES``, in English, German, French and Spanish. What is no name is
-a word: a pasted subject (``Re: Angebot``) and a pasted address of a page are searches. ``before: after: on: date: size> size< id:`` hold for the whole search.
+a word: a pasted subject (``Re: Angebot``) and a pasted address of a page are searches. ``before: after: on: date: size> size< id: thread: hold: is:namesake`` hold for the whole search.
 Days are UTC's; ``before`` excludes its day, ``after`` includes it.
 """
 
@@ -26,7 +26,25 @@ FIELDS = frozenset({"from", "to", "cc", "bcc", "subject", "body", "attachment", 
 """Names whose values are words."""
 
 NAMES: dict[str, str] = {
-    **{name: name for name in (*FIELDS, "before", "after", "on", "date", "size", "id", "has", "is", "spam", "direction", "type")},
+    **{
+        name: name
+        for name in (
+            *FIELDS,
+            "before",
+            "after",
+            "on",
+            "date",
+            "size",
+            "id",
+            "has",
+            "is",
+            "spam",
+            "direction",
+            "type",
+            "thread",
+            "hold",
+        )
+    },
     **dict.fromkeys(("von", "de", "desde"), "from"),
     **dict.fromkeys(("an", "à", "para"), "to"),
     **dict.fromkeys(("kopie", "copie", "copia"), "cc"),
@@ -45,6 +63,8 @@ NAMES: dict[str, str] = {
     **dict.fromkeys(("ist", "est", "es"), "is"),
     **dict.fromkeys(("richtung", "sens", "dirección"), "direction"),
     **dict.fromkeys(("typ", "tipo"), "type"),
+    **dict.fromkeys(("konversation", "unterhaltung", "conversation", "fil", "conversación", "hilo"), "thread"),
+    **dict.fromkeys(("sperre", "gel", "retención"), "hold"),
 }
 """Names of terms, and what each means."""
 
@@ -57,6 +77,7 @@ _SIZE = re.compile(r"(\d{1,15})\s*([kKmMgG]?)[bB]?")
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _YES = frozenset({"yes", "true", "1", "ja", "oui", "si", "sí"})
 _NO = frozenset({"no", "false", "0", "nein", "non"})
+_NAMESAKE = frozenset({"namesake", "namensvetter", "homonyme", "homónimo"})
 _DIRECTIONS = {
     **dict.fromkeys(("in", "inbound", "received", "eingehend", "empfangen", "reçu", "recibido"), "in"),
     **dict.fromkeys(("out", "outbound", "sent", "ausgehend", "gesendet", "envoyé", "enviado"), "out"),
@@ -111,7 +132,8 @@ Node = Words | Marked | Not | All | Any
 
 
 class Query(msgspec.Struct, frozen=True, gc=False):
-    """A search, understood. ``wanted``: all of it must hold. ``since`` (included) and ``until`` (excluded): Unix seconds of receipt. Empty: everything."""
+    """A search, understood. ``wanted``: all of it must hold. ``since`` (included) and ``until`` (excluded): Unix seconds of receipt. ``thread``: of that mail's conversation; ``hold``: under the legal hold of that
+    name; ``namesake``: another mail has its Message-ID. Empty: everything."""
 
     wanted: tuple[Node, ...] = ()
     since: float | None = None
@@ -119,6 +141,9 @@ class Query(msgspec.Struct, frozen=True, gc=False):
     larger: int | None = None
     smaller: int | None = None
     identifier: int | None = None
+    thread: int | None = None
+    hold: str = ""
+    namesake: bool = False
 
 
 def tokens(text: str) -> list[str]:
@@ -143,7 +168,7 @@ class _Reader:
         self._now = now
         self._at = 0
         self._count = 0
-        self._limits: dict[str, float | int] = {}
+        self._limits: dict[str, float | int | str] = {}
 
     def read(self) -> Query:
         nodes: list[Node] = []
@@ -232,9 +257,13 @@ class _Reader:
                 raise QueryError(f"{term}: write size>1M or size<10k")
             limits["larger" if sign == ">" else "smaller"] = _size(term, bare)
         elif name == "id":
-            if not bare.isascii() or not bare.isdigit() or len(bare) > 19 or int(bare) >= 1 << 63:
-                raise QueryError(f"{term}: an ID is a number, or a Message-ID")
-            limits["identifier"] = int(bare)
+            limits["identifier"] = _number(term, bare, "an ID is a number, or a Message-ID")
+        elif name == "thread":
+            limits["thread"] = _number(term, bare, "write the archive's number of a mail of the conversation")
+        elif name == "hold":
+            limits["hold"] = bare
+        elif name == "is":
+            limits["namesake"] = True
         else:
             since, until = self._days(term, bare)
             if name == "before":
@@ -271,11 +300,7 @@ def _words(term: str, field: str, value: str) -> Node | None:
     bare = value.strip('"*')
     if "://" in bare:
         bare = of_link(bare) or bare
-    if not tokens(bare):
-        if any(c.isalnum() for c in bare):
-            raise QueryError(f"{term}: nothing in it can be searched for")
-        return None
-    return Words(bare, field, prefix)
+    return Words(bare, field, prefix) if tokens(bare) else None
 
 
 def _mark(term: str, name: str, bare: str) -> Node | None:
@@ -286,7 +311,9 @@ def _mark(term: str, name: str, bare: str) -> Node | None:
     if name == "is":
         if bare == "spam":
             return Marked("spam")
-        raise QueryError(f"{term}: write is:spam")
+        if bare in _NAMESAKE:
+            return None
+        raise QueryError(f"{term}: write is:spam or is:namesake")
     if name == "spam":
         if bare in _YES or bare in _NO:
             return Marked("spam") if bare in _YES else Not(Marked("spam"))
@@ -301,6 +328,12 @@ def _mark(term: str, name: str, bare: str) -> Node | None:
             return Marked("type", kind)
         raise QueryError(f"{term}: write the ending of a file's name, type:pdf")
     return None
+
+
+def _number(term: str, text: str, what: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 19 or int(text) >= 1 << 63:
+        raise QueryError(f"{term}: {what}")
+    return int(text)
 
 
 def _size(term: str, text: str) -> int:
