@@ -163,7 +163,7 @@ class KeySourceState(msgspec.Struct, frozen=True, gc=False):
 
 
 class MediumState(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A medium (A7-A16). ``id``: its number for good; ``where``: for people, without any secret. ``active``: takes new mail. ``used`` false: out of
+    """A medium (A7-A16). ``taken``: another installation writes there. ``id``: its number for good; ``where``: for people, without any secret. ``active``: takes new mail. ``used`` false: out of
     use for now; ``up``: it answered when it was last looked at, else ``why`` says why not, ``since`` (Unix seconds) when. ``mails``, ``packs``,
     ``bytes``: what it holds, if ``counted``. ``total``, ``free``: bytes, 0 where nobody can tell. ``moving_to``: its mail is being moved there,
     ``copied`` objects so far; ``moved_to``: it lies there."""
@@ -176,6 +176,7 @@ class MediumState(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     used: bool = True
     up: bool = False
     why: str = ""
+    taken: bool = False
     since: float = 0.0
     mails: int = 0
     packs: int = 0
