@@ -29,7 +29,7 @@ from hornetmail.archive.index.schema import (
 )
 from hornetmail.core.archive.archived import Hit, Page, QueryError
 from hornetmail.core.archive.words import sought
-from hornetmail.core.mail.address import key_of
+from hornetmail.core.mail.address import domain_of, key_of
 from hornetmail.core.mail.envelope import Direction
 from hornetmail.core.served import Scope
 from hornetmail.db.engines import Cursor
@@ -182,11 +182,19 @@ def _term(scope: Scope, words: Words, form: int) -> str:
         columns.append("hidden")
     columns = list(dict.fromkeys(name if name in FORMS[form] else _IN_FIRST_FORM[name] for name in columns))
     terms = [f"{{{' '.join(columns)}}} : {phrase}"] if columns else []
-    if reaches_recipients and not scope.all_recipients and scope.addresses:
-        keys = sorted(scope.addresses)
+    if reaches_recipients and not scope.all_recipients and scope.mine:
+        keys = sorted(scope.mine)
         terms.append(f"hidden : {phrase} AND {_any([right_token('s', key) for key in keys])}")
         if own := [right_token("r", key) for key in keys if _names(words, key)]:
             terms.append(_any(own) if words.field != "bcc" else f"hidden : {phrase} AND {_any(own)}")
+    if (
+        words.field in ("", "to")
+        and scope.addresses is None
+        and not scope.content
+        and domain_of(address := words.text.strip("<>"))
+    ):
+        # An administrator finds what a mailbox got from outside, list mail that does not name it too (C16); whom people here wrote Bcc, nobody but they and auditors learns.
+        terms.append(f"{_any([right_token('r', key_of(address))])} AND {_any([direction_token(Direction.IN.value)])}")
     return " OR ".join(f"({term})" for term in terms) or _any([NOBODY])
 
 
@@ -311,7 +319,7 @@ def find_mail(cursor: Cursor, scope: Scope, identifier: int) -> MailRow:
 
 def sees_all_recipients(scope: Scope, people: People) -> bool:
     """Rule 14: the sender and auditors see all."""
-    return scope.all_recipients or (scope.addresses is not None and bool(scope.addresses & people.senders()))
+    return scope.all_recipients or bool(scope.mine & people.senders())
 
 
 def visible_envelope(scope: Scope, people: People) -> tuple[str, ...]:
@@ -319,7 +327,7 @@ def visible_envelope(scope: Scope, people: People) -> tuple[str, ...]:
     everybody = people.envelope()
     if sees_all_recipients(scope, people):
         return everybody
-    open_keys = {key_of(n.address) for n in (*people.to, *people.cc)} | (scope.addresses or frozenset())
+    open_keys = {key_of(n.address) for n in (*people.to, *people.cc)} | scope.mine
     return tuple(r for r in everybody if key_of(r) in open_keys)
 
 
