@@ -52,6 +52,15 @@ MIDNIGHT = NOW - DAY / 2
         ("id:<a.b@c.test>", Query((Words("a.b@c.test", "headers"),))),
         ("18:30", Query((Words("18:30"),))),
         ("*** -- ;", Query()),
+        ("from: bob Betreff: a", Query((Words("bob", "from"), Words("a", "subject")))),
+        ('to: "a b" -subject: c', Query((Words("a b", "to"), Not(Words("c", "subject"))))),
+        ("before: 2026 has: attachment", Query((Marked("attachment"),), until=1767225600.0)),
+        ("subject:(a b)", Query((All((Words("a", "subject"), Words("b", "subject"))),))),
+        ("from:(a OR b) -to:(c)", Query((Any((Words("a", "from"), Words("b", "from"))), Not(Words("c", "to"))))),
+        ("from:(a to:b)", Query((All((Words("a", "from"), Words("b", "to"))),))),
+        ("after:2026/01/02 a", Query((Words("a"),), since=1767312000.0)),
+        ("after:02.01.26", Query(since=1767312000.0)),
+        ("a ☎", Query((Words("a"),))),
         ("x<y", Query((Words("x<y"),))),
     ],
 )
@@ -71,6 +80,8 @@ def test_understood(text: str, wanted: Query) -> None:
         ("https://www.example.org/docs/123?utm_source=mail", ["www.example.org docs 123"]),
         ("note:this holds:on", ["note:this", "holds:on"]),
         ("DO NOT REPLY", ["DO", "NOT", "REPLY"]),
+        ("Datum: noch offen", ["Datum", "noch", "offen"]),
+        ("Subject: Offer 17", ["Offer", "17"]),
     ],
 )
 def test_pasted(text: str, words: list[str]) -> None:
@@ -95,6 +106,8 @@ def test_pasted(text: str, words: list[str]) -> None:
         ("a OR after:2026", "holds for the whole search"),
         ("(" * 12 + "a", "deeper than 10"),
         ("a\x00b", "NUL"),
+        ("😀", "nothing in it can be searched"),
+        ("date:28/11/2026", "a date is like"),
         ("a" * 3000, "longer than"),
         ("a " * 100, "more than 40"),
     ],

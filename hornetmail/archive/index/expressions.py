@@ -21,6 +21,8 @@ from hornetmail.archive.index.schema import (
 )
 from hornetmail.core.archive.archived import QueryError
 from hornetmail.core.archive.words import sought
+from hornetmail.core.mail.address import domain_of, key_of
+from hornetmail.core.mail.envelope import Direction
 from hornetmail.core.served import Scope
 
 
@@ -133,11 +135,19 @@ def _term(scope: Scope, words: Words, form: int) -> str:
         columns.append("hidden")
     columns = list(dict.fromkeys(name if name in FORMS[form] else _IN_FIRST_FORM[name] for name in columns))
     terms = [f"{{{' '.join(columns)}}} : {phrase}"] if columns else []
-    if reaches_recipients and not scope.all_recipients and scope.addresses:
-        keys = sorted(scope.addresses)
+    if reaches_recipients and not scope.all_recipients and scope.mine:
+        keys = sorted(scope.mine)
         terms.append(f"hidden : {phrase} AND {_any([right_token('s', key) for key in keys])}")
         if own := [right_token("r", key) for key in keys if _names(words, key)]:
             terms.append(_any(own) if words.field != "bcc" else f"hidden : {phrase} AND {_any(own)}")
+    if (
+        words.field in ("", "to")
+        and scope.addresses is None
+        and not scope.content
+        and domain_of(address := words.text.strip("<>"))
+    ):
+        # An administrator finds what a mailbox got from outside, list mail that does not name it too (C16); whom people here wrote Bcc, nobody but they and auditors learns.
+        terms.append(f"{_any([right_token('r', key_of(address))])} AND {_any([direction_token(Direction.IN.value)])}")
     return " OR ".join(f"({term})" for term in terms) or _any([NOBODY])
 
 

@@ -1,7 +1,8 @@
 """The language of archive searches: words, ``"phrases"``, word beginnings (``mull*``) and ``name:value`` terms, all of which must hold.
 
-``OR`` between two, ``-`` before one, parentheses around several. Which names there are says ``NAMES``, in English, German, French and Spanish. What is no name is
-a word: a pasted subject (``Re: Angebot``) and a pasted address of a page are searches. ``before: after: on: date: size> size< id: thread: hold: is:namesake`` hold for the whole search.
+``OR`` between two, ``-`` before one, parentheses around several, behind a name of words too (``from:(bob OR carol)``). A space may stand behind a name. Which names there are says ``NAMES``,
+in English, German, French and Spanish. What is no name, and a name whose value is none of it, is a word: a pasted subject (``Re: Angebot``, ``Datum: noch offen``) and a pasted address of a page are
+searches. ``before: after: on: date: size> size< id: thread: hold: is:namesake`` hold for the whole search.
 Days are UTC's; ``before`` excludes its day, ``after`` includes it.
 """
 
@@ -70,6 +71,7 @@ NAMES: dict[str, str] = {
 
 _OR = frozenset({"OR", "ODER", "|", "||"})
 _AND = frozenset({"AND", "UND", "&&"})
+_BEHIND = re.compile(r'\s+("[^"]*"\*?|[^\s"()]+)')
 _PIECE = re.compile(
     r'\s*(?:(?P<open>-?\()|(?P<close>\))|(?P<minus>-?)(?:(?P<name>\w+)(?P<sign>[:<>]))?(?P<value>"[^"]*"\*?|"[^"]*$|[^\s"()]+)?)'
 )
@@ -174,6 +176,8 @@ class _Reader:
         nodes: list[Node] = []
         while not self._done():
             nodes += self._group(0)
+        if not nodes and not self._limits and any(unicodedata.category(c) == "So" for c in self._text):
+            raise QueryError(f"{self._text.strip()}: nothing in it can be searched for")
         return Query(wanted=tuple(nodes), **self._limits)  # type: ignore[arg-type]
 
     def _done(self) -> bool:
@@ -195,9 +199,9 @@ class _Reader:
             self._at = found.end()
             if found["close"]:
                 break
+            excluded = (found["open"] or found["minus"] or "").startswith("-")
             if found["open"]:
-                nodes = self._group(depth + 1)
-                self._add(choices, _all(nodes), found["open"].startswith("-"), chosen)
+                self._add(choices, _all(self._group(depth + 1)), excluded, chosen)
             else:
                 said = found[0].strip()
                 if said in _OR or said in _AND:
@@ -206,7 +210,7 @@ class _Reader:
                 self._count += 1
                 if self._count > MAX_TERMS:
                     raise QueryError(f"more than {MAX_TERMS} terms")
-                self._add(choices, self._term(found, depth > 0 or chosen), found["minus"] == "-", chosen)
+                self._add(choices, self._found(found, depth, chosen), excluded, chosen)
             chosen = False
         return [nodes[0] if len(nodes) == 1 else Any(tuple(nodes)) for nodes in choices if nodes]
 
@@ -220,6 +224,27 @@ class _Reader:
             choices[-1].append(made)
         else:
             choices.append([made])
+
+    def _found(self, found: re.Match[str], depth: int, chosen: bool) -> Node | None:
+        """A term; its value may be in parentheses, or stand behind a space."""
+        inside = depth > 0 or chosen
+        name = NAMES.get((found["name"] or "").lower(), "")
+        if found["value"] or found["sign"] != ":" or not name:
+            return self._term(found, inside)
+        if name in FIELDS and self._text.startswith("(", self._at):
+            self._at += 1
+            node = _all(self._group(depth + 1))
+            return None if node is None else _in_field(node, name)
+        behind = _BEHIND.match(self._text, self._at)
+        joined = _PIECE.fullmatch(f"{found['minus']}{found['name']}:{behind[1]}") if behind is not None else None
+        if behind is None or joined is None:
+            return self._term(found, inside)
+        try:
+            node = self._term(joined, inside)
+        except QueryError:
+            return Words(found["name"])
+        self._at = behind.end()
+        return node
 
     def _term(self, found: re.Match[str], inside: bool) -> Node | None:
         term, sign, value = found[0].strip(), found["sign"] or "", found["value"] or ""
@@ -287,6 +312,18 @@ class _Reader:
         return first.timestamp(), behind.timestamp()
 
 
+def _in_field(node: Node, field: str) -> Node:
+    """The same, where its words are not looked for elsewhere already."""
+    match node:
+        case Words(field=""):
+            return msgspec.structs.replace(node, field=field)
+        case Not():
+            return Not(_in_field(node.node, field))
+        case All() | Any():
+            return type(node)(tuple(_in_field(each, field) for each in node.nodes))
+    return node
+
+
 def _all(nodes: Sequence[Node]) -> Node | None:
     if not nodes:
         return None
@@ -344,7 +381,16 @@ def _size(term: str, text: str) -> int:
 
 
 def _day(term: str, text: str) -> tuple[datetime, datetime]:
-    for form, unit in (("%Y-%m-%d", "day"), ("%d.%m.%Y", "day"), ("%Y-%m", "month"), ("%m.%Y", "month"), ("%Y", "year")):
+    for form, unit in (
+        ("%Y-%m-%d", "day"),
+        ("%Y/%m/%d", "day"),
+        ("%d.%m.%Y", "day"),
+        ("%d.%m.%y", "day"),
+        ("%Y-%m", "month"),
+        ("%Y/%m", "month"),
+        ("%m.%Y", "month"),
+        ("%Y", "year"),
+    ):
         try:
             first = datetime.strptime(text, form).replace(tzinfo=UTC)
             return first, _behind(first, unit)

@@ -120,7 +120,7 @@ def came(rows: Sequence[MailRow], scope: Scope) -> tuple[Came, ...]:
 
 def sees_all_recipients(scope: Scope, people: People) -> bool:
     """Rule 14: the sender and auditors see all."""
-    return scope.all_recipients or (scope.addresses is not None and bool(scope.addresses & people.senders()))
+    return scope.all_recipients or bool(scope.mine & people.senders())
 
 
 def visible_envelope(scope: Scope, people: People) -> tuple[str, ...]:
@@ -128,7 +128,7 @@ def visible_envelope(scope: Scope, people: People) -> tuple[str, ...]:
     everybody = people.envelope()
     if sees_all_recipients(scope, people):
         return everybody
-    open_keys = {key_of(n.address) for n in (*people.to, *people.cc)} | (scope.addresses or frozenset())
+    open_keys = {key_of(n.address) for n in (*people.to, *people.cc)} | scope.mine
     return tuple(r for r in everybody if key_of(r) in open_keys)
 
 
