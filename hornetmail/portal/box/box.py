@@ -49,7 +49,7 @@ class Arrival(msgspec.Struct, frozen=True):
     size: int
     date: float
     kept: Kept | None
-    bound: bool = False
+    bound: bool
     """By the quota."""
 
 
