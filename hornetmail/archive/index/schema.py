@@ -31,6 +31,14 @@ UID_BASE = "uids since"
 """Fact: what the UIDVALIDITY of all folders begins at, Unix seconds."""
 
 
+PLACE_BITS = 18
+
+
+def place_at(seconds: float) -> int:
+    """The lowest place of mail received at or after a time."""
+    return max(0, int(seconds * 1000)) << PLACE_BITS
+
+
 def month_of(place: str) -> str:
     """SQL: the month of receipt of a place, as YYYYMM in UTC."""
     return f"CAST(strftime('%Y%m', ({place} >> 18) / 1000, 'unixepoch') AS INTEGER)"
@@ -314,6 +322,35 @@ MIGRATIONS = (
         (
             "ALTER TABLE month ADD COLUMN form INTEGER NOT NULL DEFAULT 1",
             "ALTER TABLE mail ADD COLUMN unsearched TEXT NOT NULL DEFAULT ''",
+        ),
+    ),
+    Migration(
+        9,
+        "renditions and conversations; the same bytes for ever; months that get their new form",
+        (
+            # room: there is room for further arrivals of these bytes in this row
+            "ALTER TABLE mail ADD COLUMN room INTEGER NOT NULL DEFAULT 1",
+            "DROP INDEX mail_bytes",
+            "CREATE INDEX mail_bytes ON mail (tenant, sha256, place) WHERE room = 1",
+            # content: see core.archive.identity; rendition: the place of the mail that it is a rendition of; namesake: another mail has its Message-ID
+            "CREATE INDEX mail_content ON mail (tenant, content) WHERE content IS NOT NULL",
+            "CREATE INDEX mail_rendition ON mail (place, rendition) WHERE rendition IS NOT NULL",
+            "CREATE INDEX mail_renditions ON mail (rendition, place) WHERE rendition IS NOT NULL",
+            "ALTER TABLE mail ADD COLUMN namesake INTEGER NOT NULL DEFAULT 0",
+            "CREATE INDEX mail_namesake ON mail (place) WHERE namesake = 1",
+            "ALTER TABLE mail ADD COLUMN thread INTEGER",
+            "CREATE INDEX mail_thread ON mail (tenant, thread, place) WHERE thread IS NOT NULL",
+            # walked: the last place that a month's new full text has; NULL: nobody makes one
+            "ALTER TABLE month ADD COLUMN walked INTEGER",
+            *(
+                f"""CREATE TRIGGER rendition_{name} WHEN (old.rendition IS NOT NULL OR EXISTS (SELECT 1 FROM mail WHERE rendition = old.place)){when} BEGIN
+                    UPDATE folder SET anew = anew + 1, change = change + 1 WHERE {FOLDER_OF.format(row="old")};
+                END"""
+                for name, when in (
+                    ("goes AFTER DELETE ON mail", ""),
+                    ("hides AFTER UPDATE OF marked ON mail", " AND (old.marked IS NULL) != (new.marked IS NULL)"),
+                )
+            ),
         ),
     ),
 )

@@ -34,7 +34,8 @@ class ArchiveItem(msgspec.Struct, frozen=True, gc=False):
 
 
 class Hit(msgspec.Struct, frozen=True, gc=False):
-    """One line of a result list; ``date`` Unix seconds of the Date header or of receipt. Fields outside of the scope are empty."""
+    """One line of a result list; ``date`` Unix seconds of the Date header or of receipt. Fields outside of the scope are empty. ``renditions``: as many it is kept in, of those
+    that the scope may see (rule 13); ``namesake``: another mail has its Message-ID and other content (told only to those who see everybody's mail)."""
 
     id: int
     date: float
@@ -46,6 +47,18 @@ class Hit(msgspec.Struct, frozen=True, gc=False):
     received: float = 0.0
     spam: bool = False
     attachments: int = 0
+    renditions: int = 1
+    namesake: bool = False
+
+
+class Came(msgspec.Struct, frozen=True, gc=False):
+    """One time that a mail came: the ID of the rendition, which has ``size`` bytes, by which feed, when (Unix seconds), and to whom, as far as the scope may see it."""
+
+    id: int
+    feed: str
+    received: float
+    recipients: tuple[str, ...]
+    size: int
 
 
 class ArchivedMail(msgspec.Struct, frozen=True, gc=False):
@@ -53,7 +66,9 @@ class ArchivedMail(msgspec.Struct, frozen=True, gc=False):
 
     ``recipients``: envelope recipients that the scope may see (rule 14); ``header_recipients``: To and Cc. ``medium``: the
     numeric ID of its medium (A13). ``text``: its plain text for showing, empty without a right to content. ``away``: why the content cannot be
-    opened now (A15), for people; ``""`` if it can. ``unsearched``: what of it cannot be found by its words, and why.
+    opened now (A15), for people; ``""`` if it can. ``unsearched``: what of it cannot be found by its words, and why. ``came``: its arrivals, in their order; ``namesakes``: IDs of other
+    mails, within the scope, that have its Message-ID and other content. ``conversation``: the newest mails of its conversation, itself among them, the oldest
+    first; empty if there is no other.
     """
 
     hit: Hit
@@ -69,6 +84,9 @@ class ArchivedMail(msgspec.Struct, frozen=True, gc=False):
     text: str = ""
     away: str = ""
     unsearched: tuple[str, ...] = ()
+    came: tuple[Came, ...] = ()
+    namesakes: tuple[int, ...] = ()
+    conversation: tuple[Hit, ...] = ()
 
 
 class Handed(msgspec.Struct, frozen=True, gc=False):

@@ -17,7 +17,8 @@ PAGE = 500
 
 
 class HitView(msgspec.Struct, frozen=True, kw_only=True, rename={"sender": "from"}):
-    """One line of a result list. ``date``, ``received``: Unix seconds; ``size``: bytes. What the scope hides is empty."""
+    """One line of a result list. ``date``, ``received``: Unix seconds; ``size``: bytes. What the scope hides is empty. ``renditions``: how many mails with other headers or bytes
+    are this one mail; ``namesake``: another mail has its Message-ID and other content."""
 
     id: str
     date: float
@@ -29,6 +30,18 @@ class HitView(msgspec.Struct, frozen=True, kw_only=True, rename={"sender": "from
     received: float
     spam: bool
     attachments: int
+    renditions: int = 1
+    namesake: bool = False
+
+
+class CameView(msgspec.Struct, frozen=True, kw_only=True):
+    """One time that a mail came: the ID of the rendition, its bytes, the feed, when (Unix seconds), and to whom, as far as the caller may see it."""
+
+    id: str
+    feed: str
+    received: float
+    to: list[str]
+    size: int
 
 
 class SearchResult(msgspec.Struct, frozen=True):
@@ -57,7 +70,8 @@ class MailName(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class MailView(msgspec.Struct, frozen=True, kw_only=True):
-    """An archived mail, as far as the caller may see it. ``content``: it can be exported. ``away``: why that is not possible now (A15). ``unsearched``: what of it no search looks into. ``sha256``: of the exact bytes, in hex."""
+    """An archived mail, as far as the caller may see it. ``content``: it can be exported. ``away``: why that is not possible now (A15). ``unsearched``: what of it no search looks into. ``came``: its
+    arrivals, of all renditions; ``namesakes``: IDs of mails with its Message-ID and other content; ``conversation``: the newest mails of it, the oldest first. ``sha256``: of the exact bytes, in hex."""
 
     mail: HitView
     feed: str
@@ -72,6 +86,9 @@ class MailView(msgspec.Struct, frozen=True, kw_only=True):
     content: bool
     away: str = ""
     unsearched: tuple[str, ...] = ()
+    came: list[CameView] = []
+    namesakes: list[str] = []
+    conversation: list[HitView] = []
 
 
 class RedeliverRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -149,6 +166,8 @@ def hit_view(hit: Hit) -> HitView:
         received=hit.received,
         spam=hit.spam,
         attachments=hit.attachments,
+        renditions=hit.renditions,
+        namesake=hit.namesake,
     )
 
 
@@ -199,6 +218,12 @@ async def show(rooms: Rooms, caller: Caller, request: MailName) -> MailView:
         content=scope.content,
         away=mail.away,
         unsearched=mail.unsearched,
+        came=[
+            CameView(id=str(one.id), feed=one.feed, received=one.received, to=list(one.recipients), size=one.size)
+            for one in mail.came
+        ],
+        namesakes=[str(one) for one in mail.namesakes],
+        conversation=[hit_view(one) for one in mail.conversation],
     )
 
 
