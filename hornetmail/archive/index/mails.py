@@ -10,7 +10,7 @@ import msgspec
 from hornetmail.archive.index.kin import kin_of
 from hornetmail.archive.index.leaves import leaf_went
 from hornetmail.archive.index.rules import kept_of, rules_of
-from hornetmail.archive.index.schema import PLACE_BITS, Arrival, Marks, People, people_decoder, place_at, put_text, table_of
+from hornetmail.archive.index.schema import PLACE_BITS, Arrival, Marks, People, drop_text, people_decoder, place_at, put_text
 from hornetmail.archive.index.uses import GONE, use_parts
 from hornetmail.archive.store.records import MailMeta, Outcome
 from hornetmail.core.archive.retention import DAY, goes_at
@@ -214,7 +214,7 @@ def _unite(
         "UPDATE mail SET people = ?, expires = ?, base = ?, spam = ?, marked = NULL, room = ? WHERE place = ?",
         (msgspec.msgpack.encode(new), expires, base, spam, int(len(new.arrivals) < ARRIVALS), place),
     )
-    cursor.execute(f"DELETE FROM {table_of(month)} WHERE rowid = ?", (place,))
+    drop_text(cursor, month, place)
     put_text(cursor, month, place, one.text, new, Marks(one.tenant, direction, meta.size, bool(spam)))
 
 

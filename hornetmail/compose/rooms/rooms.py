@@ -59,7 +59,7 @@ from hornetmail.net.clients.smtp import Timeouts
 from hornetmail.net.resolver import Resolver
 from hornetmail.portal.rows.schema import MIGRATIONS as PORTAL
 from hornetmail.portal.store import PortalStore
-from hornetmail.runtime.jobs import PlannedJob
+from hornetmail.runtime.jobs import CutShort, PlannedJob
 from hornetmail.runtime.timetable import Job
 from hornetmail.spool.start import OpenedQueue, open_queue
 
@@ -224,6 +224,25 @@ def retention_jobs(archive: IArchive, bus: IBus) -> tuple[PlannedJob, PlannedJob
 def merge_job(archive: Archive, bus: IBus) -> PlannedJob:
     """04:10, behind the purge: small packs are put together, ciphertext as it is."""
     return PlannedJob("merge", "Packs are put together", "10 4 * * *", lambda now: merging(archive, bus, now), "retention")
+
+
+def renewal_job(archive: Archive) -> PlannedJob:
+    """Months that an earlier version indexed, at each hour that finds some, until there is none."""
+
+    async def run(now: float) -> str:
+        try:
+            done = await archive.renewing.run()
+        except ArchiveError as error:
+            return f"not now: {error}"
+        if done.halted:
+            raise CutShort
+        told = f"{done.months} months have their present form, {done.left} do not yet; {done.mails} mails were read"
+        told += f", of {done.unread} no more than the header" if done.unread else ""
+        return told + (f"; waits: {done.waits}" if done.waits else "")
+
+    return PlannedJob(
+        "renewal", "Months indexed by an earlier version are read again", "40 * * * *", run, "renewal", archive.renewing.halt
+    )
 
 
 def stamp_jobs(stamps: Stamping) -> tuple[PlannedJob, PlannedJob]:
@@ -404,6 +423,7 @@ class MailRooms:
             *safety.jobs(),
             search_job(archive),
             merge_job(archive, base.bus),
+            renewal_job(archive),
         ]
         base.meters.gauge("queue_messages", lambda: queue.backlog().messages)
         base.meters.gauge("queue_oldest_seconds", lambda: queue.backlog().oldest)
