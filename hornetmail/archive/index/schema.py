@@ -316,6 +316,16 @@ MIGRATIONS = (
             "ALTER TABLE mail ADD COLUMN unsearched TEXT NOT NULL DEFAULT ''",
         ),
     ),
+    Migration(
+        9,
+        "files of mail are read behind the mail itself, those of mail from before too",
+        (
+            "CREATE TABLE unread (place INTEGER PRIMARY KEY, tenant INTEGER NOT NULL, away INTEGER NOT NULL DEFAULT 0)",
+            "CREATE INDEX unread_next ON unread (away, place)",
+            "INSERT INTO unread (place, tenant) SELECT place, tenant FROM mail WHERE unsearched LIKE '%: this kind of file is not read%'",
+            "CREATE TRIGGER unread_goes AFTER DELETE ON mail BEGIN DELETE FROM unread WHERE place = old.place; END",
+        ),
+    ),
 )
 
 FORM = 2
@@ -465,7 +475,7 @@ def rights_of(text: MailText, people: People, marks: Marks) -> str:
 
 
 def put_text(cursor: Cursor, month: int, place: int, text: MailText, people: People, marks: Marks) -> None:
-    """Put a mail's full text into its month's table, which is made if need be."""
+    """Put a mail's full text into its month's table, which is made if need be. One without the words of its files waits for them (``unread``)."""
     form = make_month(cursor, month)
     names = FORMS[form]
     values = _columns(text, people, marks)
@@ -476,6 +486,8 @@ def put_text(cursor: Cursor, month: int, place: int, text: MailText, people: Peo
         f"INSERT INTO {table_of(month)} (rowid, {', '.join(names)}) VALUES (?{', ?' * len(names)})",
         (place, *(values[name] for name in names)),
     )
+    if text.waiting:
+        cursor.execute("INSERT OR IGNORE INTO unread (place, tenant) VALUES (?, ?)", (place, marks.tenant))
 
 
 def _columns(text: MailText, people: People, marks: Marks) -> dict[str, str]:
