@@ -84,6 +84,7 @@ KINDS = {
         Kind("queue-index", "The queue's index is broken"),
         Kind("queue-older", "An older copy of the queue was put back", Ends.SEEN),
         Kind("recipients-damaged", "What was known of recipients was damaged", Ends.SEEN),
+        Kind("service-died", "The service ended without being stopped", Ends.SEEN),
         Kind("store-broken", "A database is broken"),
         Kind("store-locked", "Another program holds a database locked"),
         Kind("store-renewed", "A damaged database was made anew", Ends.SEEN),

@@ -139,7 +139,7 @@ class IIndexedFolder(IFolder):
         """The lowest UID that a message with a higher modseq can have; all from there on do."""
 
     async def narrowed(key: Any, now: float) -> Any:
-        """A ``hornetmail.wire.imap.search.Key`` with the UIDs in place of all that the index answers, which is all that ``Entry`` tells. ``now``: Unix seconds."""
+        """A ``hornetmail.wire.imap.requests.search.Key`` with the UIDs in place of all that the index answers, which is all that ``Entry`` tells. ``now``: Unix seconds."""
 
     def trouble() -> str:
         """What could not be read since this was asked last, and why; ``""`` for nothing."""

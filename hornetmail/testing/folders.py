@@ -18,8 +18,8 @@ from hornetmail.interfaces.body import IBody, IDeposit
 from hornetmail.interfaces.bus import IBus
 from hornetmail.interfaces.folders import IFolder, IFolderTree
 from hornetmail.mime.structure import Part, scan
-from hornetmail.wire.imap.ready import TOO_LARGE, Ready, ready
-from hornetmail.wire.imap.structure import outweighs
+from hornetmail.wire.imap.answers.ready import TOO_LARGE, Ready, ready
+from hornetmail.wire.imap.answers.structure import outweighs
 from hornetmail.wire.sasl import ScramKeys
 
 

@@ -43,8 +43,8 @@ from hornetmail.delivery.tasks import together
 from hornetmail.directory.store import DirectoryStore
 from hornetmail.disk.seal import Seal
 from hornetmail.filter.spf import SenderCheck
-from hornetmail.net.dial import Dialer
-from hornetmail.net.listener import PumpFactory
+from hornetmail.net.clients.dial import Dialer
+from hornetmail.net.serving.listener import PumpFactory
 from hornetmail.portal.rows.schema import MIGRATIONS as PORTAL
 from hornetmail.portal.store import PortalStore
 from hornetmail.runtime.bus import Bus
@@ -64,7 +64,7 @@ from hornetmail.testing.faults.steps import Ending, Plan, Steps
 from hornetmail.testing.memory_directory import MemoryDirectory
 from hornetmail.testing.resolver import FakeResolver
 from hornetmail.testing.scripted_primary import ScriptedPrimary
-from hornetmail.wire.imap.server import ImapServerEngine
+from hornetmail.wire.imap.server.server import ImapServerEngine
 from hornetmail.wire.pop3.server import POP3ServerEngine
 from tests.delivery.world import Access, Meters
 from tests.faults.ground import HOSTNAME, LOOK, SteppedFoundations, prepare

@@ -19,7 +19,7 @@ from hornetmail.portal.maildir.snapshot import GONE_KEPT, Gone, Place
 from hornetmail.portal.rows import index
 from hornetmail.portal.rows.index import Change, Kept, Stored
 from hornetmail.portal.rows.schema import MIGRATIONS
-from hornetmail.wire.imap.ready import Ready
+from hornetmail.wire.imap.answers.ready import Ready
 from tests.portal.ground import message, row
 
 

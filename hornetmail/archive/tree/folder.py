@@ -22,7 +22,7 @@ from hornetmail.db.engines import DatabaseError
 from hornetmail.interfaces.body import IBody, IDeposit
 from hornetmail.interfaces.folders import IFolder, IFolderTree, IIndexedFolder
 from hornetmail.mime.structure import Part
-from hornetmail.wire.imap.search import Key
+from hornetmail.wire.imap.requests.search import Key
 
 T = TypeVar("T")
 

@@ -50,9 +50,9 @@ from hornetmail.interfaces.archive import IArchive
 from hornetmail.interfaces.audit import IAudit
 from hornetmail.interfaces.bus import IBus
 from hornetmail.net.ask import Asker
-from hornetmail.net.dial import Dialer
+from hornetmail.net.clients.dial import Dialer
+from hornetmail.net.clients.smtp import Timeouts
 from hornetmail.net.resolver import Resolver
-from hornetmail.net.smtp import Timeouts
 from hornetmail.portal.rows.schema import MIGRATIONS as PORTAL
 from hornetmail.portal.store import PortalStore
 from hornetmail.runtime.jobs import PlannedJob

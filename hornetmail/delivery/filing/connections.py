@@ -15,7 +15,7 @@ from hornetmail.core.served import Mailbox
 from hornetmail.delivery.filing.conversation import AtPrimary
 from hornetmail.delivery.filing.ways import Way, Ways
 from hornetmail.delivery.tasks import Tasks
-from hornetmail.net.imap import Broken, IMAPClient, Timeouts, Trouble
+from hornetmail.net.clients.imap import Broken, IMAPClient, Timeouts, Trouble
 
 T = TypeVar("T")
 

@@ -11,10 +11,10 @@ from hornetmail.core.delivery.filing import Filed, Remote, Tree, target
 from hornetmail.core.folder import Entry
 from hornetmail.core.mail.dates import MONTHS
 from hornetmail.mime import headers
-from hornetmail.net.imap import FOLDERS, NAME_BYTES, Broken, IMAPClient, Refused, Trouble
+from hornetmail.net.clients.imap import FOLDERS, NAME_BYTES, Broken, IMAPClient, Refused, Trouble
 from hornetmail.wire.engine import Event
 from hornetmail.wire.imap.client import commands as c
-from hornetmail.wire.imap.names import encode_name
+from hornetmail.wire.imap.tokens.names import encode_name
 
 HEADER_BYTES = 65_536
 """So far a Message-ID is looked for."""

@@ -19,7 +19,7 @@ from hornetmail.core.delivery.filing import Filed, Standing, flags_for
 from hornetmail.core.served import Mailbox
 from hornetmail.delivery.filing.conversation import AtPrimary, Here, Letter
 from hornetmail.delivery.filing.ledger import Ledger
-from hornetmail.net.imap import Refused
+from hornetmail.net.clients.imap import Refused
 
 TRIES = 5
 """So often an APPEND of a message is begun that the primary never ends: each may be one more copy in somebody's mailbox (rule 11), and others wait behind it."""

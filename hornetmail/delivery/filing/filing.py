@@ -36,7 +36,7 @@ from hornetmail.interfaces.directory import IDirectory
 from hornetmail.interfaces.filing import IFiling
 from hornetmail.interfaces.modes import IModes
 from hornetmail.interfaces.portal import IPortal
-from hornetmail.net.imap import Broken, IMAPClient, Refused, Timeouts, Trouble
+from hornetmail.net.clients.imap import Broken, IMAPClient, Refused, Timeouts, Trouble
 
 EVERY_SECONDS = 900.0
 """Between two passes over a domain, if nothing calls for one."""

@@ -14,7 +14,7 @@ from hornetmail.portal.maildir.files import Piece
 from hornetmail.portal.maildir.snapshot import Snapshot
 from hornetmail.portal.rows import index
 from hornetmail.portal.rows.index import Kept
-from hornetmail.wire.imap.ready import Ready, ready
+from hornetmail.wire.imap.answers.ready import Ready, ready
 
 HEAD_BYTES = 32_768
 """Longer headers are read from the file each time."""

@@ -10,7 +10,7 @@ from hornetmail.core.folder import Entry
 from hornetmail.db.engines import Cursor
 from hornetmail.portal.maildir import naming
 from hornetmail.portal.maildir.snapshot import GONE_KEPT, Gone, Place, Snapshot
-from hornetmail.wire.imap.ready import Ready
+from hornetmail.wire.imap.answers.ready import Ready
 
 TREES = 64
 """Structures read in one hop."""

@@ -14,9 +14,9 @@ from hornetmail.mime.headers import Mailaddress, decode_text, every, fields
 from hornetmail.mime.structure import Part
 from hornetmail.mime.transfer import PIECE_BYTES, label_in, texts
 from hornetmail.servers.imap.view import View
-from hornetmail.wire.imap import search as keys
-from hornetmail.wire.imap.dates import day_of
-from hornetmail.wire.imap.sequences import SequenceSet
+from hornetmail.wire.imap.requests import search as keys
+from hornetmail.wire.imap.tokens.dates import day_of
+from hornetmail.wire.imap.tokens.sequences import SequenceSet
 
 
 class Need(enum.IntEnum):

@@ -12,14 +12,14 @@ from twisted.internet.threads import deferToThreadPool
 from hornetmail.core.folder import Entry, FolderError
 from hornetmail.interfaces.folders import IIndexedFolder
 from hornetmail.mime.structure import Part
-from hornetmail.net.pump import Answer
+from hornetmail.net.serving.pump import Answer
 from hornetmail.servers.imap.finding import large
 from hornetmail.servers.imap.finding.match import Content, Kept, Match, Matcher, Need, bare
 from hornetmail.servers.imap.view import View
-from hornetmail.wire.imap import commands as c
-from hornetmail.wire.imap.answers import Tagged
-from hornetmail.wire.imap.search import Returns, counts, watches
-from hornetmail.wire.imap.sequences import compressed, runs
+from hornetmail.wire.imap.answers.answers import Tagged
+from hornetmail.wire.imap.requests import commands as c
+from hornetmail.wire.imap.requests.search import Returns, counts, watches
+from hornetmail.wire.imap.tokens.sequences import compressed, runs
 
 if TYPE_CHECKING:
     from hornetmail.servers.imap.session import ImapSession
