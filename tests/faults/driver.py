@@ -18,7 +18,7 @@ from hornetmail.testing.faults.steps import DEATHS, ENDINGS, WHILE, Ending, Plan
 from tests.faults.house import House
 from tests.faults.judge import judge
 from tests.faults.ledger import Ledger
-from tests.faults.restoring import judge_restored
+from tests.faults.restoring import MIRROR, judge_mirror, judge_restored
 from tests.faults.scenarios import Scenario
 
 LIFE = 4 * 86_400.0
@@ -139,9 +139,11 @@ async def _verdict(scenario: Scenario, house: House, ledger: Ledger, allowed: in
         await house.open()
         await house.primary.listen()
         found += await judge(ledger, allowed)
+        if scenario.restores == MIRROR:
+            found += await judge_mirror(ledger)
         await house.shut()
     if scenario.restores:
-        found += await judge_restored(ledger)
+        found += await judge_restored(ledger, scenario.restores)
     return found
 
 
