@@ -20,7 +20,7 @@ from hornetmail.core.served import Mailbox, Person, Scope, Suspension
 from hornetmail.db.engines import DatabaseError
 from hornetmail.directory.store import Credential, DirectoryStore
 from hornetmail.interfaces.access import IAccess
-from hornetmail.net.limits import network_of
+from hornetmail.net.serving.limits import network_of
 from hornetmail.wire.sasl import ScramKeys
 
 __all__ = ["Access", "AccessRefused", "NewSecret", "WeakPassword"]

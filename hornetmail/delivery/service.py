@@ -34,7 +34,7 @@ from hornetmail.delivery.outage.waiting import Waiting
 from hornetmail.delivery.recipients.accepted import AcceptedRecipients, RecipientLimits
 from hornetmail.delivery.recipients.callforward import CallForward, Patience
 from hornetmail.delivery.tasks import Tasks, together, within
-from hornetmail.net.smtp import Timeouts
+from hornetmail.net.clients.smtp import Timeouts
 
 START_SECONDS = 60.0
 SWEEP_SECONDS = 300.0

@@ -16,7 +16,7 @@ from hornetmail.compose.rooms.people import People
 from hornetmail.compose.service import HornetMail, build
 from hornetmail.compose.setting_up import setup
 from hornetmail.core.served import Domain, Host, Role
-from hornetmail.net.dial import Dialer
+from hornetmail.net.clients.dial import Dialer
 from hornetmail.net.resolver import Resolver
 from hornetmail.playground.ground import FAILING, Playground
 from hornetmail.playground.primary import SmallPrimary

@@ -11,7 +11,7 @@ from zope.interface import implementer
 
 from hornetmail.core.mail.envelope import Recipient
 from hornetmail.core.served import Host, TLSPolicy
-from hornetmail.net.smtp import Broken, SMTPClient
+from hornetmail.net.clients.smtp import Broken, SMTPClient
 from hornetmail.playground.primary import REFUSALS, SmallPrimary
 from hornetmail.testing.corpus import messages
 from hornetmail.web.pages.playground import IPlayground

@@ -11,8 +11,8 @@ from twisted.internet.interfaces import IListeningPort
 
 from hornetmail.core.mail.address import key_of
 from hornetmail.core.mail.reply import Reply
-from hornetmail.net.listener import PumpFactory
-from hornetmail.net.pump import Result, Session, Wire
+from hornetmail.net.serving.listener import PumpFactory
+from hornetmail.net.serving.pump import Result, Session, Wire
 from hornetmail.wire.engine import Broken, Chunk, End, Event
 from hornetmail.wire.smtp.events import Accept, Data, GoAhead, Greeting, Hello, Mail, Noop, Quit, Rcpt, Refuse, Reset, Welcome
 from hornetmail.wire.smtp.server import Policy, ServerEngine

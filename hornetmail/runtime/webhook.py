@@ -31,7 +31,7 @@ from zope.interface import implementer
 
 from hornetmail.core.alarms import AlarmRecord, Stage, kind_of
 from hornetmail.core.served import Host, TLSPolicy
-from hornetmail.net.dial import Dialer, DialError
+from hornetmail.net.clients.dial import Dialer, DialError
 from hornetmail.net.resolver import ResolveError
 from hornetmail.net.tls import Caller, ClientTLS, TLSRefused, check_peer
 

@@ -11,7 +11,7 @@ from collections import OrderedDict
 import msgspec
 from twisted.internet.interfaces import IReactorTime
 
-from hornetmail.net.limits import network_of
+from hornetmail.net.serving.limits import network_of
 
 
 class GuessLimits(msgspec.Struct, frozen=True, gc=False):

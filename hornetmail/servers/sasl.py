@@ -6,7 +6,7 @@ import secrets
 
 from hornetmail.core.served import Person
 from hornetmail.interfaces.access import IAccess
-from hornetmail.net.pump import Wire
+from hornetmail.net.serving.pump import Wire
 from hornetmail.wire.sasl import LOGIN, PLAIN, SCRAM, SCRAM_PLUS, Claim, Credentials, Exchange, Proof, SASLError
 
 

@@ -33,7 +33,7 @@ from hornetmail.interfaces.meters import IMeters
 from hornetmail.interfaces.portal import IPortal
 from hornetmail.interfaces.queue import IQueue
 from hornetmail.interfaces.recipients import IRecipients
-from hornetmail.net.pump import Answer, Result, Session, Wire
+from hornetmail.net.serving.pump import Answer, Result, Session, Wire
 from hornetmail.servers.guessing import Guesses
 from hornetmail.servers.relay import RelayNetworks
 from hornetmail.servers.sasl import LogIn, mechanisms

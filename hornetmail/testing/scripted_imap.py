@@ -17,9 +17,9 @@ import msgspec
 from twisted.internet.protocol import Factory, Protocol
 
 from hornetmail.core.folder import FolderError
-from hornetmail.wire.imap.dates import day_of, parse_date, parse_date_time
-from hornetmail.wire.imap.grammar import Cursor
-from hornetmail.wire.imap.render import string
+from hornetmail.wire.imap.answers.render import string
+from hornetmail.wire.imap.tokens.dates import day_of, parse_date, parse_date_time
+from hornetmail.wire.imap.tokens.grammar import Cursor
 
 CAPABILITIES = ("IMAP4rev1", "UIDPLUS", "NAMESPACE", "SPECIAL-USE", "LIST-EXTENDED", "SASL-IR", "AUTH=PLAIN", "LITERAL-")
 

@@ -1,7 +1,7 @@
 """The one shape of all protocol engines.
 
 An engine is fed bytes and asked for events; answers go through it to become bytes. It does no I/O, has no clock and never
-raises on anything a peer sends. Whoever drives it (``net/pump``) loops ``receive`` → ``next_event`` → session → ``send``.
+raises on anything a peer sends. Whoever drives it (``net/serving/pump``) loops ``receive`` → ``next_event`` → session → ``send``.
 
 The rules that every engine keeps:
 

@@ -13,7 +13,7 @@ from hornetmail.access.login import AccessRefused
 from hornetmail.access.passwords import MAX_LENGTH, WeakPassword, check, one_time
 from hornetmail.access.throttle import Throttle
 from hornetmail.core.served import Domain, Role
-from hornetmail.net.limits import network_of
+from hornetmail.net.serving.limits import network_of
 from hornetmail.testing.control import Control
 
 

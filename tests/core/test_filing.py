@@ -6,7 +6,7 @@ import pytest
 
 from hornetmail.core.delivery.filing import Remote, Tree, flags_for, marked, newest_first, target
 from hornetmail.core.folder import Entry
-from hornetmail.wire.imap.names import encode_name
+from hornetmail.wire.imap.tokens.names import encode_name
 
 
 def entry(uid: int, *flags: str, date: float = 0.0) -> Entry:

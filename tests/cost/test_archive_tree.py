@@ -15,16 +15,15 @@ import sqlcipher3
 
 from hornetmail.archive.index import folders
 from hornetmail.archive.index.folders import Month
-from hornetmail.archive.index.mails import place_at
-from hornetmail.archive.index.schema import BITS, MIGRATIONS, Arrival, People, make_month, right_token, table_of
+from hornetmail.archive.index.schema import BITS, MIGRATIONS, Arrival, People, make_month, place_at, right_token, table_of
 from hornetmail.archive.tree.site import EVERYBODY, Around, TreeSite
 from hornetmail.archive.tree.tree import ArchiveTree
 from hornetmail.core.events import ArchiveGrew
 from hornetmail.core.served import Scope
-from hornetmail.net.pump import Pump
+from hornetmail.net.serving.pump import Pump
 from hornetmail.servers.imap.session import ImapSession
 from hornetmail.testing.archives import NOW
-from hornetmail.wire.imap.server import ImapServerEngine
+from hornetmail.wire.imap.server.server import ImapServerEngine
 from tests.cost.turns import MOST, Line, MeasuredReactor, calm
 from tests.servers.imap.door import Door
 

@@ -12,10 +12,10 @@ from zope.interface import implementer
 
 from hornetmail.core.served import Person, Scope
 from hornetmail.interfaces.access import IAccess
-from hornetmail.net.pump import Pump
+from hornetmail.net.serving.pump import Pump
 from hornetmail.servers.imap.session import ImapSession
 from hornetmail.servers.pop3 import POP3Policy, POP3Session, POP3Site
-from hornetmail.wire.imap.server import ImapServerEngine
+from hornetmail.wire.imap.server.server import ImapServerEngine
 from hornetmail.wire.pop3.server import POP3ServerEngine
 from tests.cost.turns import MOST, Line, MeasuredReactor, calm
 from tests.servers.dialogs import DOORS

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from twisted.internet.testing import StringTransport
 
-from hornetmail.net.outbox import Outbox
-from hornetmail.net.pump import Pump
-from hornetmail.net.rota import Rota
+from hornetmail.net.serving.outbox import Outbox
+from hornetmail.net.serving.pump import Pump
+from hornetmail.net.serving.rota import Rota
 from hornetmail.servers.imap.session import ImapSession
 from hornetmail.servers.pop3 import POP3Policy, POP3Session, POP3Site
-from hornetmail.wire.imap.server import ImapServerEngine
+from hornetmail.wire.imap.server.server import ImapServerEngine
 from hornetmail.wire.pop3.server import POP3ServerEngine
 from tests.cost.test_doors import Doorman, Portal
 from tests.cost.turns import MOST, MeasuredReactor, calm

@@ -9,11 +9,11 @@ import pytest
 
 from hornetmail.mime.subject import base_subject
 from hornetmail.mime.threads import Threaded, by_references, ordered_subject, rendered
-from hornetmail.net.pump import Pump
+from hornetmail.net.serving.pump import Pump
 from hornetmail.servers.imap.session import ImapSession
-from hornetmail.wire.imap.names import Pattern
-from hornetmail.wire.imap.sequences import missing
-from hornetmail.wire.imap.server import ImapServerEngine
+from hornetmail.wire.imap.server.server import ImapServerEngine
+from hornetmail.wire.imap.tokens.names import Pattern
+from hornetmail.wire.imap.tokens.sequences import missing
 from tests.cost.turns import MOST, Line, MeasuredReactor, calm, grows
 from tests.servers.imap.door import Door
 

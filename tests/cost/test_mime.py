@@ -14,7 +14,7 @@ from hornetmail.mime.reading.mail import read_mail
 from hornetmail.mime.structure import scan
 from hornetmail.mime.transfer import decoded, texts
 from hornetmail.servers.imap.finding.match import Content, occurs
-from hornetmail.wire.imap.structure import body_structure, envelope, outweighs
+from hornetmail.wire.imap.answers.structure import body_structure, envelope, outweighs
 from tests.cost.turns import grows
 
 INPUTS: dict[str, Callable[[int], bytes]] = {

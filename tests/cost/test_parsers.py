@@ -24,9 +24,9 @@ from hornetmail.mime.transfer import decoded
 from hornetmail.mime.words import Unwritable, folded, for_old_readers, in_ascii
 from hornetmail.servers.header import without_bcc
 from hornetmail.wire.engine import NEED_DATA, Broken, Chunk, Engine, Event
-from hornetmail.wire.imap.grammar import Bad
-from hornetmail.wire.imap.names import decode_name
-from hornetmail.wire.imap.parse import parse_command
+from hornetmail.wire.imap.requests.parse import parse_command
+from hornetmail.wire.imap.tokens.grammar import Bad
+from hornetmail.wire.imap.tokens.names import decode_name
 from hornetmail.wire.pop3 import events as pop3
 from hornetmail.wire.pop3.server import POP3Policy, POP3ServerEngine
 from hornetmail.wire.smtp import events as smtp

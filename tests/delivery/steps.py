@@ -21,7 +21,7 @@ from hornetmail.core.mail.reply import Reply
 from hornetmail.core.mail.spf import SPF, SPFVerdict
 from hornetmail.core.served import Domain, Host, Mailbox
 from hornetmail.delivery.service import Settings
-from hornetmail.net.smtp import Answer, Broken, Timeouts
+from hornetmail.net.clients.smtp import Answer, Broken, Timeouts
 from hornetmail.runtime.bus import Bus
 from hornetmail.testing.destinations import MemoryPortal, StagedArchive
 from hornetmail.testing.memory_directory import MemoryDirectory

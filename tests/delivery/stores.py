@@ -15,7 +15,7 @@ from hornetmail.db.pool import Database
 from hornetmail.disk.files import Disk
 from hornetmail.disk.seal import Seal
 from hornetmail.filter.spf import SenderCheck
-from hornetmail.net.dial import Dialer
+from hornetmail.net.clients.dial import Dialer
 from hornetmail.portal.rows.schema import MIGRATIONS
 from hornetmail.portal.store import PortalStore
 from hornetmail.spool.start import open_queue

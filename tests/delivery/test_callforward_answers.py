@@ -18,7 +18,7 @@ from hornetmail.core.mail.reply import Reply
 from hornetmail.core.served import Coverage, Domain, Host, Mailbox
 from hornetmail.delivery.recipients.accepted import DAY, AcceptedRecipients
 from hornetmail.delivery.recipients.callforward import ACCEPT_ALL, LATER, OK, UNKNOWN, Asking, CallForward, Hearers, Patience
-from hornetmail.net.smtp import Broken
+from hornetmail.net.clients.smtp import Broken
 from hornetmail.runtime.bus import Bus
 from hornetmail.testing.memory_directory import MemoryDirectory
 from hornetmail.testing.memory_queue import MemoryQueue

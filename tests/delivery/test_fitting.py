@@ -21,7 +21,7 @@ from hornetmail.core.served import TLSPolicy
 from hornetmail.delivery.connections.pool import Pool
 from hornetmail.delivery.couriers.exchange import Load, hand_over
 from hornetmail.delivery.couriers.fitting import Fit, Text, fit
-from hornetmail.net.dial import Dialer
+from hornetmail.net.clients.dial import Dialer
 from tests.delivery.world import MAIL, SENDER, SLOW_MACHINE, TRACE, WorldCase, reactor
 
 OLD = ("PIPELINING", "SIZE 52428800")

@@ -15,7 +15,7 @@ from hornetmail.core.mail.reply import Reply
 from hornetmail.core.served import Host
 from hornetmail.delivery.connections.unrecorded import Unrecorded
 from hornetmail.delivery.couriers.exchange import Load, hand_over
-from hornetmail.net.smtp import Answer, Broken
+from hornetmail.net.clients.smtp import Answer, Broken
 
 A, B = Host("a.test"), Host("b.test")
 TAKEN = Answer(Stage.DOT, Reply(250, "2.0.0", "ok"))

@@ -15,7 +15,7 @@ from hornetmail.core.failover.verdict import Stage
 from hornetmail.core.mail.reply import Reply
 from hornetmail.core.served import Domain, Host
 from hornetmail.delivery.outage.health import Health, Pace, Watch
-from hornetmail.net.smtp import Broken
+from hornetmail.net.clients.smtp import Broken
 from hornetmail.runtime.bus import Bus
 from hornetmail.testing.memory_directory import MemoryDirectory
 

@@ -12,7 +12,7 @@ from hornetmail.core.failover.verdict import Stage
 from hornetmail.core.mail.reply import Reply
 from hornetmail.core.served import Domain, Host
 from hornetmail.delivery.outage.health import WITNESSES
-from hornetmail.net.smtp import Broken
+from hornetmail.net.clients.smtp import Broken
 from tests.delivery.test_health import ONE, HealthCase
 
 TWO = Host("two.test")

@@ -21,8 +21,8 @@ from hornetmail.delivery.couriers.archive import ArchiveCourier
 from hornetmail.delivery.couriers.mx import MOST_LEARNT, MXCourier
 from hornetmail.delivery.couriers.portal import PortalCourier
 from hornetmail.delivery.couriers.primary import PrimaryCourier
+from hornetmail.net.clients.smtp import Broken
 from hornetmail.net.resolver import ResolveError
-from hornetmail.net.smtp import Broken
 from hornetmail.testing.destinations import MemoryPortal, StagedArchive
 from hornetmail.testing.memory_directory import MemoryDirectory
 from hornetmail.testing.memory_queue import MemoryBody, MemoryQueue

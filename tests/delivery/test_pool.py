@@ -15,7 +15,7 @@ from hornetmail.core.mail.reply import Reply
 from hornetmail.core.served import Host, TLSPolicy
 from hornetmail.delivery.connections.pool import Limits, Pool
 from hornetmail.delivery.outage.health import Pace
-from hornetmail.net.smtp import Broken, Timeouts
+from hornetmail.net.clients.smtp import Broken, Timeouts
 from tests.delivery.world import SLOW_MACHINE, WorldCase
 
 A, B = Host("a.test"), Host("b.test")

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from hornetmail.core.failover.verdict import Stage
 from hornetmail.core.served import Host, TLSPolicy
 from hornetmail.delivery.connections.pool import Limits, Pool
-from hornetmail.net.smtp import Broken
+from hornetmail.net.clients.smtp import Broken
 from tests.delivery.test_pool import Network, gone
 
 A, B = Host("a.test"), Host("b.test")

@@ -18,7 +18,7 @@ from hornetmail.delivery.attempt import evidence
 from hornetmail.delivery.attempt.record import Record
 from hornetmail.delivery.connections.unrecorded import Unrecorded
 from hornetmail.disk.files import DiskFull
-from hornetmail.net.smtp import SMTPClient
+from hornetmail.net.clients.smtp import SMTPClient
 from hornetmail.runtime.bus import Bus
 from hornetmail.spool.disk.errors import BodyLost, SpoolError
 from hornetmail.testing.memory_queue import MemoryBody, MemoryQueue

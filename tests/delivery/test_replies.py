@@ -17,8 +17,8 @@ from hornetmail.core.mail.envelope import Recipient
 from hornetmail.core.served import Host, TLSPolicy
 from hornetmail.delivery.connections.pool import Limits, Pool
 from hornetmail.delivery.couriers.exchange import Load, hand_over
-from hornetmail.net.dial import Dialer
-from hornetmail.net.smtp import Timeouts
+from hornetmail.net.clients.dial import Dialer
+from hornetmail.net.clients.smtp import Timeouts
 from hornetmail.testing.resolver import FakeResolver
 
 reactor: Any = _reactor

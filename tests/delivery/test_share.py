@@ -7,7 +7,7 @@ import msgspec
 from hornetmail.core.delivery.queued import RowKind, RowState
 from hornetmail.core.mail.envelope import Direction, Door, Origin
 from hornetmail.core.served import Domain, Host, TLSPolicy
-from hornetmail.net.smtp import Timeouts
+from hornetmail.net.clients.smtp import Timeouts
 from hornetmail.testing.scripted_primary import ScriptedPrimary
 from tests.delivery.world import SLOW_MACHINE, WorldCase, reactor
 

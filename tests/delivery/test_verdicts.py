@@ -7,7 +7,7 @@ import pytest
 from hornetmail.core.failover.verdict import Outcome, Stage
 from hornetmail.core.mail.reply import Reply
 from hornetmail.delivery.couriers.exchange import verdict_of
-from hornetmail.net.smtp import Answer
+from hornetmail.net.clients.smtp import Answer
 
 
 @pytest.mark.parametrize("stage", [Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.BODY, Stage.DOT])

@@ -35,7 +35,7 @@ from hornetmail.delivery.outage.silence import SPACE, Silence
 from hornetmail.delivery.outage.waiting import Waiting
 from hornetmail.delivery.recipients.accepted import AcceptedRecipients
 from hornetmail.delivery.service import Settings
-from hornetmail.net.smtp import Answer, Broken
+from hornetmail.net.clients.smtp import Answer, Broken
 from hornetmail.runtime.bus import Bus
 from hornetmail.testing.destinations import StagedArchive
 from hornetmail.testing.memory_directory import MemoryDirectory

@@ -24,8 +24,8 @@ from hornetmail.delivery.home.drain import DrainLimits
 from hornetmail.delivery.outage.health import Pace
 from hornetmail.delivery.service import Delivery, Settings
 from hornetmail.filter.spf import SenderCheck
-from hornetmail.net.dial import Dialer
-from hornetmail.net.smtp import Timeouts
+from hornetmail.net.clients.dial import Dialer
+from hornetmail.net.clients.smtp import Timeouts
 from hornetmail.runtime.bus import Bus
 from hornetmail.testing.destinations import MemoryPortal, StagedArchive
 from hornetmail.testing.memory_directory import MemoryDirectory

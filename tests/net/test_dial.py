@@ -12,7 +12,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 
 from hornetmail.core.served import Host
-from hornetmail.net.dial import STAGGER_SECONDS, Dialer, DialError, _reason
+from hornetmail.net.clients.dial import STAGGER_SECONDS, Dialer, DialError, _reason
 from hornetmail.net.resolver import ResolveError
 from hornetmail.testing.resolver import FakeResolver
 

@@ -14,9 +14,9 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import TestCase
 
 from hornetmail.core.served import Host, TLSPolicy
-from hornetmail.net import imap
-from hornetmail.net.dial import Dialer
-from hornetmail.net.imap import Broken, IMAPClient, Refused, Timeouts, Trouble
+from hornetmail.net.clients import imap
+from hornetmail.net.clients.dial import Dialer
+from hornetmail.net.clients.imap import Broken, IMAPClient, Refused, Timeouts, Trouble
 from hornetmail.net.tls import ClientTLS, ServerTLS
 from hornetmail.testing.resolver import FakeResolver
 from hornetmail.testing.scripted_imap import ScriptedIMAP

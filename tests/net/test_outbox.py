@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.internet.task import Clock
 
-from hornetmail.net.outbox import Outbox
+from hornetmail.net.serving.outbox import Outbox
 
 
 class Connection:

@@ -15,10 +15,10 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from hornetmail.net.limits import ConnectionCount, Limits, network_of
-from hornetmail.net.listener import PumpFactory
-from hornetmail.net.pump import Pump, Session
-from hornetmail.net.rota import Rota, Shift
+from hornetmail.net.serving.limits import ConnectionCount, Limits, network_of
+from hornetmail.net.serving.listener import PumpFactory
+from hornetmail.net.serving.pump import Pump, Session
+from hornetmail.net.serving.rota import Rota, Shift
 from hornetmail.wire.engine import NEED_DATA, WAITING, End, Event, LocalProtocolError, Out, Step, TLSPeer
 
 
@@ -477,7 +477,7 @@ def test_many_share_a_turn() -> None:
 
 def test_a_handshake_after_the_goodbye(monkeypatch: pytest.MonkeyPatch) -> None:
     """TLS that comes up when the connection is being closed began the conversation anew."""
-    monkeypatch.setattr("hornetmail.net.pump.tls_peer", lambda transport: TLSPeer())
+    monkeypatch.setattr("hornetmail.net.serving.pump.tls_peer", lambda transport: TLSPeer())
     clock = Clock()
     made: list[ToySession] = []
 

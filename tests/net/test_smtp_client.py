@@ -16,9 +16,9 @@ from twisted.trial.unittest import TestCase
 from hornetmail.core.failover.verdict import Stage
 from hornetmail.core.mail.envelope import Recipient
 from hornetmail.core.served import Host, TLSPolicy
-from hornetmail.net.dial import Dialer
-from hornetmail.net.listener import PumpFactory
-from hornetmail.net.smtp import Broken, SMTPClient, Timeouts
+from hornetmail.net.clients.dial import Dialer
+from hornetmail.net.clients.smtp import Broken, SMTPClient, Timeouts
+from hornetmail.net.serving.listener import PumpFactory
 from hornetmail.net.tls import ClientTLS, ServerTLS
 from hornetmail.servers import smtp_policy
 from hornetmail.testing.resolver import FakeResolver

@@ -19,9 +19,9 @@ from hornetmail.core.failover.verdict import Outcome, Stage
 from hornetmail.core.served import Host, TLSPolicy
 from hornetmail.delivery.connections.pool import Pool
 from hornetmail.delivery.couriers.exchange import verdict_of_broken
-from hornetmail.net.dial import Dialer, DialError
+from hornetmail.net.clients.dial import Dialer, DialError
+from hornetmail.net.clients.smtp import Broken
 from hornetmail.net.resolver import ResolveError, Resolver, is_ours
-from hornetmail.net.smtp import Broken
 from hornetmail.testing.scripted_primary import ScriptedPrimary
 
 reactor: Any = default_reactor

@@ -22,7 +22,7 @@ from hornetmail.interfaces.directory import IDirectory
 from hornetmail.interfaces.meters import IMeters
 from hornetmail.interfaces.queue import IQueue
 from hornetmail.interfaces.recipients import IRecipients
-from hornetmail.net.pump import Pump
+from hornetmail.net.serving.pump import Pump
 from hornetmail.servers.guessing import Guesses
 from hornetmail.servers.relay import RelayNetworks
 from hornetmail.servers.smtp import Services, SMTPSession

@@ -18,7 +18,7 @@ from hornetmail.core.events import Alarm, MessageAccepted
 from hornetmail.core.mail.envelope import Direction, Door
 from hornetmail.disk.files import DiskFull
 from hornetmail.mime.structure import scan
-from hornetmail.net.pump import Pump
+from hornetmail.net.serving.pump import Pump
 from hornetmail.servers import smtp_policy
 from hornetmail.servers.smtp import SMTPSession
 from hornetmail.servers.smtp_policy import SMTPPolicy

@@ -9,8 +9,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from hornetmail.wire.imap import state as imap
 from hornetmail.wire.imap.client import state as imap_client
+from hornetmail.wire.imap.server import state as imap
 from hornetmail.wire.pop3 import state as pop3
 from hornetmail.wire.smtp import client_state as smtp_client
 from hornetmail.wire.smtp import state as smtp

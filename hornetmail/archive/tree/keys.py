@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable
 
 from hornetmail.archive.index.folders import MODSEQ_BITS, Wanted
 from hornetmail.archive.index.query import Words, tokens
-from hornetmail.wire.imap import search as keys
-from hornetmail.wire.imap.dates import moment_of
-from hornetmail.wire.imap.sequences import NUMBER_MAX, SequenceSet, runs
+from hornetmail.wire.imap.requests import search as keys
+from hornetmail.wire.imap.tokens.dates import moment_of
+from hornetmail.wire.imap.tokens.sequences import NUMBER_MAX, SequenceSet, runs
 
 DAY = 86_400.0
 MOST_WORDS = 40

@@ -11,7 +11,7 @@ from twisted.logger import Logger
 
 from hornetmail.compose.ground.foundations import Foundations
 from hornetmail.delivery.tasks import together
-from hornetmail.net.listener import PumpFactory
+from hornetmail.net.serving.listener import PumpFactory
 
 GRACE = 3.0
 """Seconds that running transactions get at shutdown; the whole service has five."""

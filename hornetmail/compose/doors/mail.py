@@ -8,8 +8,8 @@ from hornetmail.compose.doors.doors import Doors
 from hornetmail.compose.ground.foundations import Foundations
 from hornetmail.compose.rooms.people import People
 from hornetmail.compose.rooms.rooms import MailRooms
-from hornetmail.net.limits import Limits
-from hornetmail.net.listener import PumpFactory
+from hornetmail.net.serving.limits import Limits
+from hornetmail.net.serving.listener import PumpFactory
 from hornetmail.net.tls import ServerTLS
 from hornetmail.servers.guessing import Guesses, GuessLimits
 from hornetmail.servers.relay import RelayNetworks

@@ -14,13 +14,13 @@ from hornetmail.compose.rooms.people import People
 from hornetmail.compose.rooms.rooms import MailRooms
 from hornetmail.core.served import Person, Scope
 from hornetmail.interfaces.folders import IFolderTree
-from hornetmail.net.limits import Limits
-from hornetmail.net.listener import PumpFactory
+from hornetmail.net.serving.limits import Limits
+from hornetmail.net.serving.listener import PumpFactory
 from hornetmail.net.tls import ServerTLS
 from hornetmail.servers.imap.session import ImapSession
 from hornetmail.servers.imap.site import ImapPolicy, ImapSite
 from hornetmail.servers.pop3 import POP3Policy, POP3Session, POP3Site
-from hornetmail.wire.imap.server import ImapServerEngine
+from hornetmail.wire.imap.server.server import ImapServerEngine
 from hornetmail.wire.pop3.server import POP3ServerEngine
 
 

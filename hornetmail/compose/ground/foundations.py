@@ -22,8 +22,8 @@ from hornetmail.disk.files import Disk
 from hornetmail.disk.lock import DirectoryLock
 from hornetmail.disk.mounts import refuse_foreign, refuse_network
 from hornetmail.disk.threads import thread_pool
-from hornetmail.net.outbox import Outbox
-from hornetmail.net.rota import Rota
+from hornetmail.net.serving.outbox import Outbox
+from hornetmail.net.serving.rota import Rota
 from hornetmail.runtime.alarms import AlarmBook
 from hornetmail.runtime.bus import Bus
 from hornetmail.runtime.jobs import PlannedJob

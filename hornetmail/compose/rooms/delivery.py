@@ -58,8 +58,8 @@ from hornetmail.interfaces.meters import IMeters
 from hornetmail.interfaces.portal import IPortal
 from hornetmail.interfaces.queue import IQueue
 from hornetmail.interfaces.senders import ISenderCheck
-from hornetmail.net.imap import IMAPClient
-from hornetmail.net.smtp import SMTPClient
+from hornetmail.net.clients.imap import IMAPClient
+from hornetmail.net.clients.smtp import SMTPClient
 
 
 class House(msgspec.Struct, frozen=True):

@@ -25,7 +25,7 @@ from hornetmail.core.mail.reply import Reply
 from hornetmail.core.served import Host, TLSPolicy
 from hornetmail.delivery.connections.unrecorded import Unrecorded
 from hornetmail.delivery.tasks import awaiting, together, within
-from hornetmail.net.smtp import Broken, SMTPClient, Timeouts
+from hornetmail.net.clients.smtp import Broken, SMTPClient, Timeouts
 
 T = TypeVar("T")
 

@@ -16,7 +16,7 @@ from hornetmail.core.served import Host
 from hornetmail.delivery.connections.pool import Destination
 from hornetmail.delivery.connections.unrecorded import Unrecorded
 from hornetmail.delivery.couriers.fitting import Chunks, Fit, Text, fit
-from hornetmail.net.smtp import Answer, Broken, SMTPClient
+from hornetmail.net.clients.smtp import Answer, Broken, SMTPClient
 
 log = Logger()
 

@@ -11,7 +11,7 @@ from hornetmail.delivery.couriers.exchange import Load
 from hornetmail.delivery.couriers.primary import PrimaryCourier
 from hornetmail.delivery.filing.filer import Later
 from hornetmail.delivery.filing.filing import Filing
-from hornetmail.net.imap import Broken
+from hornetmail.net.clients.imap import Broken
 
 
 class ByState:

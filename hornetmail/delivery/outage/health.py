@@ -26,7 +26,7 @@ from hornetmail.delivery.connections.pool import Connect
 from hornetmail.delivery.tasks import Tasks, awaiting, pause, together, within
 from hornetmail.interfaces.bus import IBus
 from hornetmail.interfaces.directory import IDirectory
-from hornetmail.net.smtp import Broken, SMTPClient, Timeouts
+from hornetmail.net.clients.smtp import Broken, SMTPClient, Timeouts
 
 MOST_AT_ONCE = 200
 """Probes under way side by side."""

@@ -27,7 +27,7 @@ from hornetmail.interfaces.directory import IDirectory
 from hornetmail.interfaces.modes import IModes
 from hornetmail.interfaces.queue import IQueue
 from hornetmail.interfaces.recipients import IRecipients
-from hornetmail.net.smtp import Broken, SMTPClient
+from hornetmail.net.clients.smtp import Broken, SMTPClient
 
 ACCEPT_ALL = "accept-all"
 """The space of remembered facts: domains whose primary accepts every address, and since when."""

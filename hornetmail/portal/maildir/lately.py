@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Generic, TypeVar
 
-from hornetmail.wire.imap.ready import Ready
+from hornetmail.wire.imap.answers.ready import Ready
 
 T = TypeVar("T", bound=tuple[object, ...])
 

@@ -10,11 +10,11 @@ from twisted.internet.task import deferLater
 
 from hornetmail.access.login import AccessRefused
 from hornetmail.core.served import Person
-from hornetmail.net.pump import Answer, Result
+from hornetmail.net.serving.pump import Answer, Result
 from hornetmail.servers.imap.mounts import Mounts
 from hornetmail.servers.sasl import LogIn
-from hornetmail.wire.imap import commands as c
-from hornetmail.wire.imap.answers import Bye, Continuation, Tagged
+from hornetmail.wire.imap.answers.answers import Bye, Continuation, Tagged
+from hornetmail.wire.imap.requests import commands as c
 from hornetmail.wire.sasl import SASLError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import msgspec
 
 from hornetmail.core.folder import FolderError, FolderInfo
 from hornetmail.interfaces.folders import IFolder, IFolderTree, IMountedTree
-from hornetmail.wire.imap.names import DELIMITER
+from hornetmail.wire.imap.tokens.names import DELIMITER
 
 
 class Listed(msgspec.Struct, frozen=True, gc=False):

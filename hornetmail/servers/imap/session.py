@@ -1,4 +1,4 @@
-"""One IMAP conversation: log-in, and which command is done by whom. Runs in ``net/pump``."""
+"""One IMAP conversation: log-in, and which command is done by whom. Runs in ``net/serving/pump``."""
 
 from __future__ import annotations
 
@@ -14,21 +14,23 @@ from twisted.python.failure import Failure
 
 from hornetmail.core.folder import FolderError
 from hornetmail.core.served import Person
-from hornetmail.net.pump import Answer, Result, Session, Wire
-from hornetmail.servers.imap import append, login, mailboxes, messages, quotas, selecting
-from hornetmail.servers.imap.append import Appending
+from hornetmail.net.serving.pump import Answer, Result, Session, Wire
+from hornetmail.servers.imap import login
 from hornetmail.servers.imap.enabled import Enabled
-from hornetmail.servers.imap.fetch import fetch
 from hornetmail.servers.imap.finding.search import search
 from hornetmail.servers.imap.finding.sort import sort, thread
+from hornetmail.servers.imap.folders import mailboxes, quotas, selecting
+from hornetmail.servers.imap.messages import append, messages
+from hornetmail.servers.imap.messages.append import Appending
+from hornetmail.servers.imap.messages.fetch import fetch
 from hornetmail.servers.imap.mounts import Mounts
 from hornetmail.servers.imap.site import ImapSite
 from hornetmail.servers.imap.view import View
 from hornetmail.servers.sasl import LogIn, mechanisms
 from hornetmail.wire.engine import Broken, Chunk, End, Event, Out
-from hornetmail.wire.imap import commands as c
-from hornetmail.wire.imap.answers import Bye, Continuation, Greeting, Tagged, Untagged
-from hornetmail.wire.imap.render import string
+from hornetmail.wire.imap.answers.answers import Bye, Continuation, Greeting, Tagged, Untagged
+from hornetmail.wire.imap.answers.render import string
+from hornetmail.wire.imap.requests import commands as c
 
 STRANGER = "IMAP4rev2 IMAP4rev1 SASL-IR LITERAL- ID ENABLE IDLE"
 """Before log-in no literal may be larger than LITERAL- lets it be."""

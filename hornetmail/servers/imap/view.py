@@ -11,8 +11,8 @@ from hornetmail.interfaces.folders import IFolder, IFolderTree, IIndexedFolder
 from hornetmail.servers.imap.enabled import Enabled
 from hornetmail.servers.imap.mounts import Mounts
 from hornetmail.servers.imap.watch import Place
-from hornetmail.wire.imap.render import flag_list
-from hornetmail.wire.imap.sequences import SequenceSet, compressed, spans_of_numbers, spans_of_uids
+from hornetmail.wire.imap.answers.render import flag_list
+from hornetmail.wire.imap.tokens.sequences import SequenceSet, compressed, spans_of_numbers, spans_of_uids
 
 SYSTEM_FLAGS = frozenset({"\\Answered", "\\Flagged", "\\Deleted", "\\Seen", "\\Draft"})
 RECENT = frozenset({"\\Recent"})

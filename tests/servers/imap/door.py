@@ -11,12 +11,12 @@ from twisted.python.threadpool import ThreadPool
 
 from hornetmail.core.served import Person
 from hornetmail.interfaces.folders import IFolderTree
-from hornetmail.net.listener import PumpFactory
-from hornetmail.net.pump import Pump
+from hornetmail.net.serving.listener import PumpFactory
+from hornetmail.net.serving.pump import Pump
 from hornetmail.servers.imap.session import ImapSession
 from hornetmail.servers.imap.site import ImapPolicy, ImapSite
 from hornetmail.testing.folders import MemoryAccess, MemoryBus, MemoryTree
-from hornetmail.wire.imap.server import ImapServerEngine
+from hornetmail.wire.imap.server.server import ImapServerEngine
 
 PLAIN = ImapPolicy(plaintext_login=True, starttls=False)
 

@@ -24,13 +24,13 @@ from hornetmail.archive.tree.texts import Texts
 from hornetmail.core.archive.archived import ArchiveError, Refused
 from hornetmail.core.folder import FolderError
 from hornetmail.core.mail.envelope import Direction
-from hornetmail.net.listener import PumpFactory
+from hornetmail.net.serving.listener import PumpFactory
 from hornetmail.servers.imap.finding import search
 from hornetmail.servers.imap.session import ImapSession
 from hornetmail.servers.imap.site import ImapSite
 from hornetmail.testing.archives import NOW, mail, user
 from hornetmail.testing.folders import MemoryAccess, MemoryDeposit
-from hornetmail.wire.imap.server import ImapServerEngine
+from hornetmail.wire.imap.server.server import ImapServerEngine
 from tests.archive.test_streams import attached
 from tests.archive.trees import AUDITOR, BOB, PREFIX, TreeCase
 from tests.servers.imap.door import PLAIN

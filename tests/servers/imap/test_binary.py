@@ -8,7 +8,7 @@ import zlib
 
 import pytest
 
-from hornetmail.servers.imap.fetch import STREAM_BYTES
+from hornetmail.servers.imap.messages.fetch import STREAM_BYTES
 from tests.servers.imap.door import Door, Talk
 
 PICTURE = bytes(range(256)) * 3

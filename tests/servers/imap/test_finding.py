@@ -9,10 +9,10 @@ from twisted.internet.task import Clock
 
 from hornetmail.core.folder import FolderError
 from hornetmail.mime.reading.preview import CHARACTERS
-from hornetmail.servers.imap.fetch import sliced
 from hornetmail.servers.imap.finding.search import part
-from hornetmail.wire.imap.search import ORDERS
-from hornetmail.wire.imap.sequences import SequenceSet, agreed, compressed, missing, parse_sequence_set, rendered
+from hornetmail.servers.imap.messages.fetch import sliced
+from hornetmail.wire.imap.requests.search import ORDERS
+from hornetmail.wire.imap.tokens.sequences import SequenceSet, agreed, compressed, missing, parse_sequence_set, rendered
 from tests.servers.imap.door import SIMPLE, Door, Talk
 
 

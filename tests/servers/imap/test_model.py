@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
-from hornetmail.wire.imap.sequences import compressed, parse_sequence_set
+from hornetmail.wire.imap.tokens.sequences import compressed, parse_sequence_set
 from tests.peers.imap_lines import parsed
 from tests.servers.imap.door import SIMPLE, Door
 

@@ -21,12 +21,12 @@ from twisted.trial.unittest import TestCase
 
 from hornetmail.core.served import Person
 from hornetmail.interfaces.folders import IFolderTree
-from hornetmail.net.listener import PumpFactory
+from hornetmail.net.serving.listener import PumpFactory
 from hornetmail.servers.imap.session import ImapSession
 from hornetmail.servers.imap.site import ImapSite
 from hornetmail.testing.corpus import messages
 from hornetmail.testing.folders import MemoryAccess
-from hornetmail.wire.imap.server import ImapServerEngine
+from hornetmail.wire.imap.server.server import ImapServerEngine
 from tests.portal.ground import Bytes, Ground, message, row
 from tests.servers.imap.door import PLAIN
 from tests.servers.imap.mbsync import mbsync, number_of

@@ -15,13 +15,13 @@ from twisted.trial.unittest import TestCase
 
 from hornetmail.core.folder import FolderError
 from hornetmail.mime.structure import scan
-from hornetmail.servers.imap.fetch import HELD_BYTES, STREAM_BYTES
 from hornetmail.servers.imap.finding.match import Content, Kept, Matcher
+from hornetmail.servers.imap.messages.fetch import HELD_BYTES, STREAM_BYTES
 from hornetmail.servers.imap.site import ImapPolicy
 from hornetmail.servers.imap.view import View
 from hornetmail.testing.folders import MemoryBus, MemoryTree
-from hornetmail.wire.imap.grammar import Cursor
-from hornetmail.wire.imap.search import parse_search
+from hornetmail.wire.imap.requests.search import parse_search
+from hornetmail.wire.imap.tokens.grammar import Cursor
 from tests.servers.imap.door import SIMPLE, Door
 
 

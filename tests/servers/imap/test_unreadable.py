@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from hornetmail.core.folder import FolderError
-from hornetmail.servers.imap.fetch import STREAM_BYTES, UNREADABLE
+from hornetmail.servers.imap.messages.fetch import STREAM_BYTES, UNREADABLE
 from hornetmail.testing.folders import MemoryBody
 from tests.servers.imap.door import SIMPLE, Door
 

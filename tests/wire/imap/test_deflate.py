@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hornetmail.wire.engine import NEED_DATA, Broken, Chunk, End, Event
-from hornetmail.wire.imap import commands as c
-from hornetmail.wire.imap.answers import Continuation, Tagged, Untagged
-from hornetmail.wire.imap.deflate import SLICE_BYTES
-from hornetmail.wire.imap.server import Bounds, ImapServerEngine
+from hornetmail.wire.imap.answers.answers import Continuation, Tagged, Untagged
+from hornetmail.wire.imap.requests import commands as c
+from hornetmail.wire.imap.server.deflate import SLICE_BYTES
+from hornetmail.wire.imap.server.server import Bounds, ImapServerEngine
 from tests.wire.imap.test_engine import greeted
 
 

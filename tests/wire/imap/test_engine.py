@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hornetmail.wire.engine import NEED_DATA, WAITING, Broken, Chunk, End, Event, LocalProtocolError, Lost, TLSPeer
-from hornetmail.wire.imap import commands as c
-from hornetmail.wire.imap.answers import Bye, Continuation, Greeting, Tagged, Untagged
-from hornetmail.wire.imap.server import Bounds, ImapServerEngine
-from hornetmail.wire.imap.state import TABLE, Phase
+from hornetmail.wire.imap.answers.answers import Bye, Continuation, Greeting, Tagged, Untagged
+from hornetmail.wire.imap.requests import commands as c
+from hornetmail.wire.imap.server.server import Bounds, ImapServerEngine
+from hornetmail.wire.imap.server.state import TABLE, Phase
 from tests.strategies import any_bytes
 
 SMALL = Bounds(line=200, literal=100, command=400, stranger_line=120, stranger_literal=50, discard=1000)

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hornetmail.mime.structure import scan
-from hornetmail.wire.imap.dates import day_of, parse_date, parse_date_time, render_date_time
-from hornetmail.wire.imap.grammar import Bad, Cursor
-from hornetmail.wire.imap.items import parse_items
-from hornetmail.wire.imap.names import Pattern, decode_name, encode_name
-from hornetmail.wire.imap.render import flag_list, mailbox_name, nstring, string
-from hornetmail.wire.imap.sequences import compressed, parse_sequence_set, spans_of_numbers, spans_of_uids
-from hornetmail.wire.imap.structure import body_structure, cut, envelope, pick_fields, span
+from hornetmail.wire.imap.answers.render import flag_list, mailbox_name, nstring, string
+from hornetmail.wire.imap.answers.structure import body_structure, cut, envelope, pick_fields, span
+from hornetmail.wire.imap.requests.items import parse_items
+from hornetmail.wire.imap.tokens.dates import day_of, parse_date, parse_date_time, render_date_time
+from hornetmail.wire.imap.tokens.grammar import Bad, Cursor
+from hornetmail.wire.imap.tokens.names import Pattern, decode_name, encode_name
+from hornetmail.wire.imap.tokens.sequences import compressed, parse_sequence_set, spans_of_numbers, spans_of_uids
 from tests.strategies import any_bytes
 
 NUMBER = st.integers(1, 30)

@@ -8,9 +8,9 @@ import pytest
 
 from hornetmail.mime.structure import scan
 from hornetmail.testing.corpus import messages
-from hornetmail.wire.imap.items import Section
-from hornetmail.wire.imap.ready import FIELDS, MOST_BYTES, TOO_LARGE, asked, picked, ready
-from hornetmail.wire.imap.structure import body_structure, envelope, pick_fields
+from hornetmail.wire.imap.answers.ready import FIELDS, MOST_BYTES, TOO_LARGE, asked, picked, ready
+from hornetmail.wire.imap.answers.structure import body_structure, envelope, pick_fields
+from hornetmail.wire.imap.requests.items import Section
 
 ODD = (
     b"",

@@ -12,11 +12,11 @@ from hornetmail.mime.headers import Mailaddress, decode_text, message_ids
 from hornetmail.mime.structure import Part, Summary
 from hornetmail.mime.subject import base_subject, casemapped
 from hornetmail.mime.threads import Threaded, by_references, in_order, ordered_subject, rendered
-from hornetmail.net.pump import Answer
+from hornetmail.net.serving.pump import Answer
 from hornetmail.servers.imap.finding.search import BADCHARSET, answered, found
 from hornetmail.servers.imap.view import View
-from hornetmail.wire.imap import commands as c
-from hornetmail.wire.imap.search import counts, watches
+from hornetmail.wire.imap.requests import commands as c
+from hornetmail.wire.imap.requests.search import counts, watches
 
 if TYPE_CHECKING:
     from hornetmail.servers.imap.session import ImapSession

@@ -14,7 +14,7 @@ from hornetmail.wire.imap.client.lines import base64, line
 from hornetmail.wire.imap.client.reader import Raw, Reader
 from hornetmail.wire.imap.client.responses import Bad, Capable, Detailed, Tagged, Untagged, tagged, untagged, words
 from hornetmail.wire.imap.client.state import DATA, STATES, Meeting, Phase, Stage, Turn
-from hornetmail.wire.imap.parse import decode_base64
+from hornetmail.wire.imap.requests.parse import decode_base64
 from hornetmail.wire.states import Cause, Conversation
 
 UNTAGGED = 100_000

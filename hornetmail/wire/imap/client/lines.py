@@ -6,9 +6,9 @@ import binascii
 from collections.abc import Collection, Sequence
 
 from hornetmail.wire.engine import LocalProtocolError, Out
+from hornetmail.wire.imap.answers.render import string
 from hornetmail.wire.imap.client import commands as c
-from hornetmail.wire.imap.dates import render_date_time
-from hornetmail.wire.imap.render import string
+from hornetmail.wire.imap.tokens.dates import render_date_time
 
 SMALL = 4096
 """A literal of so many bytes need not be asked for where LITERAL- is offered (RFC 7888 section 5); larger ones are, so that a refusal comes before them."""

@@ -20,9 +20,9 @@ from hornetmail.wire.imap.client.commands import (
     Spaces,
     Status,
 )
-from hornetmail.wire.imap.dates import parse_date_time
-from hornetmail.wire.imap.grammar import NESTING, Bad, Cursor, flag_name
-from hornetmail.wire.imap.sequences import parse_sequence_set
+from hornetmail.wire.imap.tokens.dates import parse_date_time
+from hornetmail.wire.imap.tokens.grammar import NESTING, Bad, Cursor, flag_name
+from hornetmail.wire.imap.tokens.sequences import parse_sequence_set
 
 FLAGS = 2000
 """No list of flags is longer."""

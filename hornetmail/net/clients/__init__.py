@@ -1,0 +1,1 @@
+"""Whom we ask by mail protocols: hosts dialled, and conversations as a client."""

@@ -1,0 +1,1 @@
+"""What is done to folders by name: listed, made, renamed, selected, limited."""

@@ -1,0 +1,1 @@
+"""What we answer: status lines, strings, envelopes and structures."""

@@ -1,0 +1,1 @@
+"""What clients ask: the commands as values, and how they are read."""
