@@ -10,7 +10,8 @@ import pytest
 from twisted.trial.unittest import TestCase
 
 from hornetmail.core.delivery.queued import Portal
-from hornetmail.core.folder import FolderError
+from hornetmail.core.folder import FolderError, Sieve
+from hornetmail.portal.box.box import LATELY_SECONDS
 from hornetmail.portal.maildir import naming
 from hornetmail.portal.maildir.lately import PAGE, Lately, Readies
 from hornetmail.portal.rows import index
@@ -102,17 +103,26 @@ class Kept(TestCase):
         await self.gone(5)
         await self.inbox.keep_texts([(uid, b"head %d" % uid, b"body %d" % uid) for uid in (1, 2, 4, 5, 7)])
         asked: dict[int, tuple[bytes, bytes]] = {}
+        passed: list[tuple[bytes, bytes]] = []
+
+        def possible(headers: bytes, bodies: bytes) -> bool:
+            passed.append((headers, bodies))
+            return True
 
         def judge(uid: int, head: bytes, body: bytes) -> bool:
             asked[uid] = head, body
             return uid > 2
 
-        found = await self.inbox.sifted([1, 2, 3, 4, 6, 7], judge)
+        sieve = Sieve(judge, possible)
+        found = await self.inbox.sifted([1, 2, 3, 4, 6, 7], sieve)
         assert found == {1: False, 2: False, 4: True, 7: True}
         assert asked == {uid: (b"head %d" % uid, b"body %d" % uid) for uid in (1, 2, 4, 7)}
-        assert await self.inbox.sifted([5], judge) == {}
+        assert passed == [(b"head 1\nhead 2", b"body 1\nbody 2"), (b"head 4\nhead 7", b"body 4\nbody 7")]
         await self.inbox.keep_texts([(5, b"", b"")])
-        assert await self.inbox.sifted([5], judge) == {}
+        assert 5 not in await self.inbox.sifted([5], sieve)
+        passed.clear()
+        assert await self.inbox.sifted([1, 4, 7], sieve) == found
+        assert passed == [(b"head 1\nhead 2\nhead 4\nhead 7", b"body 1\nbody 2\nbody 4\nbody 7")], "from memory"
 
     async def test_pieces(self) -> None:
         """Would catch a message that is said to have gone since another program renamed its file, a piece of another one, and an error of the disk taken for an expunge."""
@@ -168,6 +178,43 @@ class Kept(TestCase):
         stored = await self.inbox.store([5, 6, 7, 99], add=["$X"], since=first.modseq)
         assert [one.uid for one in stored] == [5, 6]
         assert [one.uid for one in await self.inbox.store([7], add=["$X"], since=later.modseq)] == [7]
+
+    async def test_changes_have_one_number_each(self) -> None:
+        """RFC 7162 section 3.1.1: would catch a copy, a move or a removal that counts twice, or whose messages bear another number than their folder."""
+        tree = self.ground.portal.tree(1)
+        sent = await tree.open("Sent")
+        for doing in (self.inbox.copy([1, 2], "Sent"), self.inbox.move([3, 4], "Sent")):
+            before, there = (await sent.status()).modseq, {one.uid for one in await sent.entries()}
+            copied = await doing
+            assert len(copied.targets) == 2
+            assert (await sent.status()).modseq == before + 1
+            assert {one.modseq for one in await sent.entries() if one.uid not in there} == {before + 1}
+        before = (await self.inbox.status()).modseq
+        await self.inbox.store([5], add=["\\Deleted"])
+        await self.inbox.expunge([5])
+        assert (await self.inbox.status()).modseq == before + 2
+
+    async def test_listed_seldom(self) -> None:
+        """Would catch a folder that is listed for each of a thousand copies that go home, one that is not looked at for longer than some seconds, and none
+        that is looked at while the clock is behind."""
+        box, snapshot = self.inbox._box, self.inbox._snapshot
+        looks: list[float] = []
+        now = snapshot.looked[2]
+
+        async def opened(name: str) -> Any:
+            looks.append(now)
+            return snapshot
+
+        self.patch(box, "opened", opened)
+        self.patch(box.ground, "now", lambda: now)
+        for later in (0.0, LATELY_SECONDS - 0.1):
+            now = snapshot.looked[2] + later
+            assert await box.opened_lately("INBOX") is snapshot
+        assert looks == []
+        for later in (LATELY_SECONDS + 0.1, -0.1):
+            now = snapshot.looked[2] + later
+            await box.opened_lately("INBOX")
+        assert len(looks) == 2
 
     async def test_why_it_is_here(self) -> None:
         """Would catch a reason that is shown for a message that has gone, or for another one."""
