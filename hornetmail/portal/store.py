@@ -39,6 +39,7 @@ from hornetmail.portal.maildir.ground import Ground, shielded
 from hornetmail.portal.maildir.snapshot import Place, Snapshot
 from hornetmail.portal.outflow import Outflow, addressed, twins
 from hornetmail.portal.rows import index
+from hornetmail.portal.shared import SharedTree
 
 BOXES_KEPT = 5_000
 RECEIVED_KEPT = 30 * 86_400.0
@@ -187,6 +188,10 @@ class PortalStore:
     def tree(self, mailbox: int) -> Tree:
         """See IPortal."""
         return Tree(mailbox, self._box)
+
+    def shared(self, mailbox: int, prefix: str) -> SharedTree:
+        """See IPortal."""
+        return SharedTree(self._ground, mailbox, self._box, self.tree(mailbox), prefix)
 
     # Deliveries
 

@@ -7,7 +7,7 @@ or rows without files; ``_look`` settles both whenever a folder is opened.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from weakref import WeakValueDictionary, ref
 
@@ -26,7 +26,7 @@ from hornetmail.portal.maildir.files import Listing, Maildir
 from hornetmail.portal.maildir.ground import Ground
 from hornetmail.portal.maildir.snapshot import Gone, Place, Snapshot
 from hornetmail.portal.maildir.watching import TRUSTED_SECONDS
-from hornetmail.portal.rows import index
+from hornetmail.portal.rows import grants, index
 from hornetmail.portal.rows.index import Change, FolderRow, Kept, Stored
 
 LATELY_SECONDS = 1.0
@@ -70,6 +70,8 @@ class Box:
         self.lock = Lock()
         self.rows: dict[str, FolderRow] = {}
         self.subscribed: set[str] = set()
+        self.grants: dict[int, Mapping[str, str]] = {}
+        """Rights that were given, by folder; of those on which any were."""
         self.missing: dict[str, float] = {}
         """Folders whose directories other programs took away, and since when."""
         self.surveyed: tuple[int, float] = (0, 0.0)
@@ -99,10 +101,20 @@ class Box:
             _, made = await ground.database.run(index.make_folders, self.tenant, self.mailbox, missing, int(ground.now()), 1)
             rows.update({row.name: row for row in made})
         self.rows = {name: rows[name] for name in present}
+        await self.learn_grants(present, await ground.database.read(grants.of_mailbox, self.mailbox))
         held = await ground.database.read(index.usage, self.mailbox)
         self.usage = Counted(self.mailbox, self._quota, *held, *await ground.database.read(index.near, self.mailbox))
         await self.weigh()
         self.subscribed = subscribed if subscribed is not None else set(self.rows)
+
+    async def learn_grants(self, names: Collection[str], known: Mapping[int, Mapping[str, str]]) -> None:
+        """Take rights on folders from their files, and mend the index, which had them as ``known``."""
+        found = await self.ground.thread(self.maildir.grants, list(names))
+        now = {self.rows[name].id: found.get(name, {}) for name in names}
+        changed = {folder: given for folder, given in now.items() if given != known.get(folder, {})}
+        if changed:
+            await self.ground.database.run(grants.keep, self.tenant, changed)
+        self.grants = {folder: given for folder, given in {**self.grants, **now}.items() if given}
 
     def _quota(self) -> Quota:
         directory = self.ground.directory
@@ -133,7 +145,7 @@ class Box:
 
     def forget(self, name: str) -> None:
         """A folder is removed: whoever has it open hears of it. The lock is held."""
-        del self.rows[name]
+        self.grants.pop(self.rows.pop(name).id, None)
         snapshot = self._snapshots.pop(name, None)
         if snapshot is not None:
             snapshot.removed = True
@@ -451,10 +463,10 @@ class Box:
             place.base, ground.now(), ground.number(), ground.token(), ground.host, entry.size, bare=place.bare
         )
 
-    def new_base(self, size: int) -> str:
-        """A base name for a message that was not delivered by us."""
+    def new_base(self, size: int, origin: str = "") -> str:
+        """A base name for a message that was not delivered by us; ``origin``: its EMAILID, if it has one already."""
         ground = self.ground
-        return naming.appended_base(ground.now(), ground.number(), ground.token(), ground.host, size)
+        return naming.appended_base(ground.now(), ground.number(), ground.token(), ground.host, size, origin)
 
     # Claims
 
