@@ -1,7 +1,9 @@
 # make run    the playground: HornetMail with example.test, alice, bob, an admin, an auditor and a small primary
-# make test   everything that must hold: style, types, import contract, tests against real peers
+# make test   everything that must hold: style, types, import contract, tests against real peers, as many side by side as there are cores
 # make check  style, types and import contract only
 # make unit   tests that start no other programs but PostgreSQL; make pythons: the same on the other supported Pythons that are here
+# make programs   tests that start other programs: services, real peers, browsers
+# make landing    what CI runs: test and pythons
 # make torture, make mutants, make bench   long runs
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -10,13 +12,21 @@ BIN := $(VENV)/bin
 PLAYGROUND := playground
 PORTS ?= 20000
 
-.PHONY: run test check unit pythons torture mutants bench packages clean
+# Tests that start other programs.
+PROGRAMS := tests/scenarios tests/browser tests/peers tests/crash
+# DEV="-X dev": in Python's development mode, as make test does
+DEV ?=
+
+.PHONY: run test landing check unit programs pythons torture mutants bench packages clean
 
 run: $(VENV)/.run
 	$(BIN)/python -m hornetmail.playground --dir $(PLAYGROUND) --ports $(PORTS)
 
-test: packages $(VENV)/.test check
-	$(BIN)/python -bb -X dev -W error::BytesWarning -m pytest -q $(PYTEST)
+test: packages $(VENV)/.test
+	$(BIN)/python tests/lanes.py check programs unit
+
+landing: packages $(VENV)/.test
+	$(BIN)/python tests/lanes.py check programs unit pythons
 
 check: $(VENV)/.test
 	$(BIN)/ruff format --check hornetmail tests bench twisted etc
@@ -25,10 +35,13 @@ check: $(VENV)/.test
 	$(BIN)/lint-imports --no-cache
 
 unit: $(VENV)/.test
-	$(BIN)/python -bb -m pytest -q --ignore tests/scenarios --ignore tests/browser --ignore tests/peers --ignore tests/crash $(PYTEST)
+	$(BIN)/python -bb $(DEV) -m pytest -q $(PROGRAMS:%=--ignore %) $(PYTEST)
+
+programs: packages $(VENV)/.test
+	$(BIN)/python -bb $(DEV) -m pytest -q $(PROGRAMS) $(PYTEST)
 
 pythons: $(VENV)/.test
-	sh tests/pythons.sh
+	$(BIN)/python tests/lanes.py pythons
 
 # Each step of each story failed in each way, half an hour on two idle cores (TORTURE="--jobs 2"); run again, it goes on where it was stopped.
 torture: packages $(VENV)/.test

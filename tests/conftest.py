@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from twisted.internet import reactor
+
+from tests import owntime
 
 ROOT = Path(__file__).parent.parent
 
 # What an example may cost is for tests/cost/ to say, by processor time: a busy machine is no fault of it.
 settings.register_profile("suite", deadline=None)
 settings.load_profile("suite")
+
+own_time = owntime.keep(reactor)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Each test begins at the time that it is: certificates and stamps are of now."""
+    own_time.reached(time.time())
 
 
 @pytest.fixture(scope="session", autouse=True)

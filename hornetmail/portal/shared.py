@@ -6,12 +6,12 @@ needs ``x`` on all that moves and stays within the owner's folders."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from zope.interface import implementer
 
-from hornetmail.core.folder import Copied, Entry, FolderError, FolderInfo, FolderStatus
+from hornetmail.core.folder import Copied, Entry, FolderError, FolderInfo, FolderStatus, Sieve
 from hornetmail.core.served import Mailbox
 from hornetmail.core.sharing import ANYONE, flags_allowed, letters
 from hornetmail.interfaces.body import IBody, IDeposit
@@ -116,9 +116,9 @@ class SharedFolder:
         """See IFolder."""
         return await self._readable().fields(uids)
 
-    async def sifted(self, uids: Sequence[int], judge: Callable[[int, bytes, bytes], bool]) -> dict[int, bool]:
+    async def sifted(self, uids: Sequence[int], sieve: Sieve) -> dict[int, bool]:
         """See IFolder."""
-        return await self._readable().sifted(uids, judge)
+        return await self._readable().sifted(uids, sieve)
 
     async def keep_texts(self, found: Sequence[tuple[int, bytes, bytes]]) -> None:
         """See IFolder."""

@@ -59,7 +59,9 @@ from hornetmail.wire.pop3.events import (
     User,
     Utf8,
     Welcome,
+    Whole,
 )
+from hornetmail.wire.pop3.rendering import whole
 from hornetmail.wire.pop3.server import POP3Policy
 from hornetmail.wire.sasl import SASLError
 
@@ -109,7 +111,7 @@ class POP3Session(Session):
         self._deleted: set[int] = set()
         self._octets = 0
         self._listings: dict[type[Event], Listing] = {}
-        self._ahead: Ahead | None = None
+        self._ahead: Ahead[Out] | None = None
         self._early = 0
         self._utf8 = False
 
@@ -243,7 +245,13 @@ class POP3Session(Session):
             self._folder = await site.portal.tree(person.mailbox).open("INBOX")
             self._entries = await self._folder.entries()
             self._octets = sum(entry.size for entry in self._entries)
-            self._ahead = Ahead(self._folder, self._entries, lambda place: self._entry(place + 1) is not None)
+            self._ahead = Ahead(
+                self._folder,
+                self._entries,
+                self._whole,
+                lambda place: self._entry(place + 1) is not None,
+                lambda work: site.reactor.callLater(0, work),
+            )
         except FolderError as error:
             self._release()
             return Err(error.text, "SYS/PERM" if error.code == "NONEXISTENT" else "SYS/TEMP")
@@ -308,18 +316,17 @@ class POP3Session(Session):
             return _no_such(event.number)
         if entry.size > WHOLE_BYTES:
             return self._large(event)
-        text = ahead.at_once(event.number - 1)
-        return self._whole(text) if text is not None else self._read(ahead, event.number - 1)
+        return ahead.at_once(event.number - 1) or self._read(ahead, event.number - 1)
 
-    async def _read(self, ahead: Ahead, place: int) -> Answer:
+    async def _read(self, ahead: Ahead[Out], place: int) -> Answer:
         try:
-            return self._whole(await ahead.text(place))
+            return await ahead.text(place)
         except FolderError as error:
             return Err(error.text, "SYS/TEMP")
 
-    def _whole(self, text: bytes) -> Answer:
+    def _whole(self, text: bytes) -> Out:
         try:
-            return [Begin(f"{len(text)} octets"), Body(text if self._utf8 else for_old_readers(text)), Finish()]
+            return Whole(whole(text if self._utf8 else for_old_readers(text), len(text)))
         except Unwritable as why:
             return Err(f"{why}: say UTF8 before log-in", "UTF8")
 

@@ -43,7 +43,7 @@ class Playground:
 
     def _healthy(self) -> bool:
         assert self.process.poll() is None, (self.root / "output").read_text()[-4000:]
-        connection = http.client.HTTPConnection("127.0.0.1", self.base + 80, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", self.base + 80, timeout=60)
         try:
             connection.request("GET", "/healthz")
             with connection.getresponse() as answer:
@@ -60,17 +60,17 @@ class Playground:
     def send(self, sender: str, to: str, subject: str, text: str) -> None:
         """Mail from outside, through the MX door."""
         data = f"From: <{sender}>\r\nTo: <{to}>\r\nSubject: {subject}\r\nMessage-ID: <{subject.replace(' ', '.')}@outside.test>\r\n\r\n{text}\r\n"
-        with smtplib.SMTP("127.0.0.1", self.base + 25, timeout=30) as smtp:
+        with smtplib.SMTP("127.0.0.1", self.base + 25, timeout=60) as smtp:
             smtp.sendmail(sender, [to], data.encode())
 
     def close(self) -> None:
         """End it and remove all of it."""
         self.process.send_signal(signal.SIGTERM)
         try:
-            self.process.wait(20)
+            self.process.wait(60)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            self.process.wait(20)
+            self.process.wait(60)
         self._log.close()
         self.ports.close()
         shutil.rmtree(self.root, ignore_errors=True)
@@ -113,7 +113,7 @@ def person(playground: Playground, chromium: Browser, complaints: Complaints) ->
         context = chromium.new_context(viewport=size, color_scheme="dark" if dark else "light", timezone_id="Europe/Berlin")
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(60_000)
         page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(f"{playground.url}/login")

@@ -19,7 +19,7 @@ def test_an_alarm_is_seen_and_acknowledged(
     admin.goto(f"{playground.url}/alarms")
     admin.get_by_role("button", name="Send a test").click()
     line = admin.get_by_role("listitem").filter(has_text="asked for this test")
-    expect(line.get_by_role("button", name="Acknowledge")).to_be_visible(timeout=15_000)
+    expect(line.get_by_role("button", name="Acknowledge")).to_be_visible(timeout=60_000)
     assert not admin.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
     admin.goto(f"{playground.url}/dashboard")
     admin.get_by_role("main").get_by_role("link", name="1 alarm").click()

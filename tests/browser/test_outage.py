@@ -12,7 +12,7 @@ from .conftest import Complaints, Playground
 Person = Callable[..., Page]
 
 
-def reload_until(page: Page, found: Callable[[], bool], what: str, seconds: float = 30) -> None:
+def reload_until(page: Page, found: Callable[[], bool], what: str, seconds: float = 60) -> None:
     """Ask again as somebody waiting would."""
     deadline = time.monotonic() + seconds
     while not found():
@@ -62,7 +62,7 @@ def test_an_outage_from_switch_to_redelivery(playground: Playground, person: Per
 
     alice.goto(f"{playground.url}/archive?q=xylophone")
     hit = alice.get_by_role("link", name="Zebra crossing", exact=True)
-    reload_until(alice, lambda: hit.count() > 0, "the mail is in the archive", seconds=60)
+    reload_until(alice, lambda: hit.count() > 0, "the mail is in the archive")
     hit.first.click()
     expect(alice.get_by_text("Shall we meet at the xylophone?")).to_be_visible()
     alice.get_by_role("button", name="Redeliver").click()
@@ -75,7 +75,7 @@ def test_an_outage_from_switch_to_redelivery(playground: Playground, person: Per
     admin.locator("article", has_text="example.test").get_by_role("button", name="Back to normal").click()
     admin.get_by_role("dialog").get_by_role("button", name="Back to normal").click()
     expect(admin.get_by_text("Emergency mode: example.test")).not_to_be_visible()
-    reload_until(alice, lambda: line.count() == 0, "what was left in the inbox went home", seconds=60)
+    reload_until(alice, lambda: line.count() == 0, "what was left in the inbox went home")
     assert not complaints
 
 

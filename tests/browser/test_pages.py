@@ -62,7 +62,7 @@ def addresses(page: Page, playground: Playground, names: list[str]) -> list[str]
             listed = name.partition("/<")[0]
             link = page.locator(f"main a.cover[href^='{listed}/']")
             page.goto(playground.url + (f"{listed}?q=outage" if listed == "/archive" else listed))
-            reload_until(page, lambda link=link: link.count() > 0, name, seconds=60)  # type: ignore[misc]
+            reload_until(page, lambda link=link: link.count() > 0, name)  # type: ignore[misc]
             path = str(link.first.get_attribute("href"))
         found.append(path)
     return [*found, f"/domains/{LONG}", f"/mailboxes/somebody.with.a.long.name@{LONG}"] if "/queue" in names else found
@@ -109,7 +109,7 @@ def plain(filled: Playground, chromium: Browser) -> Iterator[Callable[[str], Pag
     def log_in(name: str) -> Page:
         contexts.append(chromium.new_context(java_script_enabled=False))
         page = contexts[-1].new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(60_000)
         page.goto(f"{filled.url}/login")
         page.get_by_label("Mail address").fill(f"{name}@example.test")
         page.get_by_label("Password", exact=True).fill(filled.password(name))

@@ -66,7 +66,7 @@ def test_into_an_empty_installation(houses: ExitStack, chromium: Browser) -> Non
     process = there.process
     url = f"http://127.0.0.1:{there.port(80)}"
     page = chromium.new_context().new_page()
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(60_000)
     page.goto(f"{url}/login")
     page.get_by_role("link", name="restore from a backup").click()
     mirror = str(old.root / "mirror")
@@ -89,13 +89,13 @@ def test_into_an_empty_installation(houses: ExitStack, chromium: Browser) -> Non
     page.get_by_role("button", name="Restore").click()
     expect(page.get_by_role("heading", name="It is done")).to_be_visible(timeout=120_000)
     expect(page.locator("#lines")).to_contain_text("12 mails on medium 1")
-    until(there.healthy, "the service is back", seconds=60)
+    until(there.healthy, "the service is back")
     assert there.process is process
     assert [*found(there, "early"), *found(there, "late")] == before
     page.get_by_role("link", name="Log in").click()
     assert page.get_by_role("link", name="restore from a backup").count() == 0
     there.send("a@outside.test", ["alice@example.test"], b"Subject: after\r\n\r\nafter\r\n")
-    until(lambda: len(found(there, "after")) == 1, "it goes on", seconds=60)
+    until(lambda: len(found(there, "after")) == 1, "it goes on")
 
     stranger = chromium.new_context().new_page()
     stranger.goto(f"{url}/restore")
@@ -119,13 +119,13 @@ def test_a_restore_that_cannot_go_on(houses: ExitStack, chromium: Browser) -> No
     there.start()
     url = f"http://127.0.0.1:{there.port(80)}"
     page = chromium.new_context().new_page()
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(60_000)
     page.goto(f"{url}/restore")
     fill(page, token_of(there), str(mirror), parts)
     mirror.rename(away)
     page.get_by_role("button", name="Restore").click()
     expect(page.get_by_role("alert")).to_contain_text("mirror: No such file or directory", timeout=60_000)
-    until(there.healthy, "the service is as it was", seconds=60)
+    until(there.healthy, "the service is as it was")
     assert there.status()["archive"]["mails"] == 0
 
     away.rename(mirror)
@@ -140,6 +140,6 @@ def test_a_restore_that_cannot_go_on(houses: ExitStack, chromium: Browser) -> No
     fill(page, token_of(there), str(mirror), parts)
     page.get_by_role("button", name="Restore").click()
     expect(page.get_by_role("heading", name="It is done")).to_be_visible(timeout=120_000)
-    until(there.healthy, "the service is back", seconds=60)
+    until(there.healthy, "the service is back")
     assert [*found(there, "early"), *found(there, "late")] == before
     assert there.stop() == 0

@@ -14,7 +14,7 @@ SUBJECT = "Notes for the spring meeting"
 
 
 def inbox(playground: Playground, name: str) -> imaplib.IMAP4:
-    box = imaplib.IMAP4("127.0.0.1", playground.base + 143, timeout=30)
+    box = imaplib.IMAP4("127.0.0.1", playground.base + 143, timeout=60)
     box.login(f"{name}@example.test", playground.password(name))
     box.select()
     return box

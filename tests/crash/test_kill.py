@@ -138,7 +138,7 @@ def test_twenty_kills() -> None:
             with coroner(hornet, witness, load) as the_coroner:
                 for kill in range(KILLS):
                     before = len(load.acknowledged)
-                    until(lambda b=before: len(load.acknowledged) > b + 20 + dice.randrange(60), "the load runs", seconds=60)  # type: ignore[misc]
+                    until(lambda b=before: len(load.acknowledged) > b + 20 + dice.randrange(60), "the load runs")  # type: ignore[misc]
                     deaths.append(the_coroner.kill())
                     if kill in (5, 13):
                         witness.stop()
@@ -152,7 +152,7 @@ def test_twenty_kills() -> None:
         until(lambda: hornet.mode() == "normal", "back to normal", seconds=120, every=0.2)
         world = World(hornet, primary)
         until(lambda: hornet.idle() and not any(world.inbox(user) for user in USERS), "all is home", seconds=180, every=0.5)
-        until(lambda: primary_marks(primary) >= set(load.acknowledged), "the primary filed everything", seconds=60, every=0.5)
+        until(lambda: primary_marks(primary) >= set(load.acknowledged), "the primary filed everything", every=0.5)
         arrived: Counter[str] = Counter()
         for user in USERS:
             here = marks(primary.messages(user))

@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -105,8 +106,18 @@ def test_a_second_process_is_named_the_first(tmp_path: Path) -> None:
             DirectoryLock(tmp_path)
         assert refused.value.pid == child.pid
         child.kill()
+    for _ in range(2):  # who told nobody leaves it to the next
+        lock = DirectoryLock(tmp_path)
+        assert lock.died is not None, "nobody learns that the service was killed"
+        assert lock.died.pid == child.pid
+        assert abs(lock.died.began - time.time()) < 300
+        lock.release()
+        lock.release()
     lock = DirectoryLock(tmp_path)
+    lock.died = None  # told
     lock.release()
+    lock = DirectoryLock(tmp_path)
+    assert lock.died is None, "an orderly end is taken for a death"
     lock.release()
 
 

@@ -133,12 +133,12 @@ EVIL = [
 def test_linear(evil: bytes) -> None:
     """A megabyte of one thing takes quadratic time in a careless expression: each must do it in a second."""
     data = evil * (1_000_000 // len(evil))
-    began = time.perf_counter()
+    began = time.thread_time()
     for read in (addresses, parameters, decode_text, headers.message_id, headers.message_ids, parse_date, headers.fields):
         result = read(data)
         if read is headers.fields:
             list(result)  # type: ignore[call-overload]
-    assert time.perf_counter() - began < 2
+    assert time.thread_time() - began < 2
 
 
 @settings(max_examples=100, deadline=None)

@@ -155,9 +155,9 @@ def test_time_is_linear() -> None:
         b"X:" + b"\n " * 4_000_000,
         b"Content-Type: a/b" + b";" * 8_000_000,
     ):
-        began = time.perf_counter()
+        began = time.thread_time()
         scan(data)
-        assert time.perf_counter() - began < 1
+        assert time.thread_time() - began < 1
 
 
 def test_msgpack() -> None:

@@ -112,14 +112,14 @@ class Dovecot:
         self.process = subprocess.Popen(
             [DOVECOT, "-F", "-c", str(self.root / "dovecot.conf")], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
-        until(self.answers, "Dovecot answers", seconds=30)
+        until(self.answers, "Dovecot answers")
 
     def answers(self) -> bool:
         """Whether it greets. AssertionError with what it said if it has ended."""
         if self.process.poll() is not None:
             raise AssertionError(self.log())
         try:
-            imaplib.IMAP4("127.0.0.1", self.port, timeout=5).shutdown()
+            imaplib.IMAP4("127.0.0.1", self.port, timeout=60).shutdown()
         except OSError:
             return False
         return True
@@ -133,7 +133,7 @@ class Dovecot:
     def close(self) -> None:
         """End it and remove all of it."""
         self.process.send_signal(signal.SIGTERM)
-        self.process.wait(30)
+        self.process.wait(60)
         if self.process.stderr:
             self.process.stderr.close()
         shutil.rmtree(self.root, ignore_errors=True)

@@ -115,14 +115,14 @@ class Installation:
         )  # fmt: skip
         log.close()
         if wait:
-            until(self.healthy, "HornetMail is healthy", seconds=60)
+            until(self.healthy, "HornetMail is healthy")
 
     def healthy(self) -> bool:
         """GET /healthz answers 200. AssertionError with its log if the process is gone."""
         assert self.process is not None
         assert self.process.poll() is None, self.log()[-6000:]
         try:
-            connection = http.client.HTTPConnection("127.0.0.1", self.port(80), timeout=5)
+            connection = http.client.HTTPConnection("127.0.0.1", self.port(80), timeout=60)
             connection.request("GET", "/healthz")
             status = connection.getresponse().status
             connection.close()
@@ -134,7 +134,7 @@ class Installation:
         """SIGTERM (or SIGKILL) and the exit code."""
         assert self.process is not None
         self.process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
-        code = self.process.wait(30)
+        code = self.process.wait(60)
         self.process = None
         return code
 

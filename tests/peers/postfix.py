@@ -103,13 +103,13 @@ class Postfix:
     def start(self) -> None:
         """Returns when it accepts connections."""
         self._run("start")
-        until(self.answers, "Postfix answers", seconds=30)
+        until(self.answers, "Postfix answers")
 
     def stop(self) -> None:
         """Returns when its port is refused."""
         with suppress(subprocess.CalledProcessError):
             self._run("stop")
-        until(lambda: not self.answers(), "Postfix is gone", seconds=30)
+        until(lambda: not self.answers(), "Postfix is gone")
 
     def answers(self) -> bool:
         """Whether its port takes connections."""

@@ -45,7 +45,7 @@ class TestDovecot(FilingCase):
 
     def kept(self, user: str, folder: str) -> list[tuple[bytes, set[bytes], bytes]]:
         """Text, flags and date of what Dovecot has."""
-        client = imaplib.IMAP4("127.0.0.1", self.dovecot.port, timeout=30)
+        client = imaplib.IMAP4("127.0.0.1", self.dovecot.port, timeout=60)
         try:
             client.login(user, self.dovecot.password)
             if client.select(folder, readonly=True)[0] != "OK":

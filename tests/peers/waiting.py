@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 
 
-def until(condition: Callable[[], object], what: str, seconds: float = 20.0, every: float = 0.02) -> None:
-    """Return as soon as ``condition`` holds; AssertionError naming ``what`` when it does not within ``seconds``."""
+def until(condition: Callable[[], object], what: str, seconds: float = 60.0, every: float = 0.02) -> None:
+    """Return as soon as ``condition`` holds; AssertionError naming ``what`` when it does not within ``seconds``: patience for a busy machine, which proves nothing."""
     end = time.monotonic() + seconds
     pause = threading.Event()
     while not condition():

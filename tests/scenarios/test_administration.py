@@ -61,7 +61,7 @@ class Office:
         return data
 
     def inbox(self, address: str) -> list[bytes]:
-        box = imaplib.IMAP4("127.0.0.1", self.hornet.port(143), timeout=30)
+        box = imaplib.IMAP4("127.0.0.1", self.hornet.port(143), timeout=60)
         box.login(address, PASSWORD)
         box.select(readonly=True)
         _, found = box.fetch("1:*", "(BODY.PEEK[])") if box.search(None, "ALL")[1][0] else ("OK", [])
@@ -194,7 +194,7 @@ def test_emergency_by_hand(office: Office) -> None:
     def why() -> Any:
         return office.client.call("GET", "domains", "hand.test")["explanation"]
 
-    until(lambda: why()["probes_answered"] >= why()["probes_needed"], "the primary answers long enough", seconds=40, every=0.2)
+    until(lambda: why()["probes_answered"] >= why()["probes_needed"], "the primary answers long enough", every=0.2)
     assert office.hornet.mode("hand.test") == "emergency"
     assert why()["reason"] == "moving house"
     assert not primary.accepted
@@ -239,7 +239,7 @@ def test_adoption(office: Office) -> None:
     office.hornet.add_mailbox("late@adopt.test", PASSWORD)
     assert office.inbox("late@adopt.test") == []
     office.command("domain", "mode", "adopt.test", "emergency")
-    until(lambda: all(office.has("late@adopt.test", data) for data in datas), "all are in the portal", seconds=10)
+    until(lambda: all(office.has("late@adopt.test", data) for data in datas), "all are in the portal")
     assert not primary.accepted
     primary.well()
     office.command("domain", "mode", "adopt.test", "normal")
@@ -298,9 +298,9 @@ def test_outgoing(office: Office) -> None:
     try:
         postfix.start()
         data = office.mail("customer@far.test", "alice@out.test")
-        with smtplib.SMTP("127.0.0.1", postfix.port, local_hostname="primary.out.test", timeout=30) as smtp:
+        with smtplib.SMTP("127.0.0.1", postfix.port, local_hostname="primary.out.test", timeout=60) as smtp:
             smtp.sendmail("alice@out.test", ["customer@far.test"], data)
-        until(lambda: sink.to("customer@far.test"), "it is outside", seconds=30)
+        until(lambda: sink.to("customer@far.test"), "it is outside")
     finally:
         postfix.close()
     (sent,) = sink.to("customer@far.test")
@@ -487,12 +487,12 @@ def test_rebuild(office: Office) -> None:
     backup = hornet.root / "key.txt"
     hornet.command("archive", "key", "backup", str(backup), "--password-stdin", stdin="paper-secret-9\n")
     assert "paper-secret-9" not in backup.read_text()
-    until(hornet.idle, "the queue is empty", seconds=60)
+    until(hornet.idle, "the queue is empty")
     before = office.found()
     assert len(before) > 10
     sample = before[:: len(before) // 8]
     bodies = {hit["id"]: office.command("archive", "export", hit["id"], person=AUDITOR) for hit in sample}
-    until(lambda: hornet.status()["archive"]["staged"] == 0, "everything is on the medium", seconds=30)
+    until(lambda: hornet.status()["archive"]["staged"] == 0, "everything is on the medium")
 
     def compare() -> None:
         hornet.start()

@@ -56,7 +56,7 @@ class House:
         return [one for one in self.outside.to(address) if f"Subject: {words}".encode() in one.data]
 
     def metric(self, code: str) -> float:
-        connection = http.client.HTTPConnection("127.0.0.1", self.hornet.port(80), timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.hornet.port(80), timeout=60)
         connection.request("GET", "/metrics")
         lines = connection.getresponse().read().decode().splitlines()
         connection.close()
@@ -92,7 +92,7 @@ def test_an_outage_is_told_over_other_paths_outlives_a_restart_and_ends(house: H
         sent += 1
         return hornet.mode() == "emergency"
 
-    until(switched, "the domain is in emergency", seconds=60, every=0.3)
+    until(switched, "the domain is in emergency", every=0.3)
     until(
         lambda: house.letters("boss@elsewhere.test", "Alarm: Emergency mode: example.test"), "the administrator is told outside"
     )
@@ -107,7 +107,7 @@ def test_an_outage_is_told_over_other_paths_outlives_a_restart_and_ends(house: H
     alarm = house.alarm("emergency")
     assert alarm["subject"] == "example.test"
     assert not alarm["acknowledged"]
-    assert alarm["since"] > time.time() - 120
+    assert alarm["since"] > time.time() - 600
     assert {"code", "text", "since", "count", "acknowledged"} <= alarm.keys()
     assert house.metric("emergency") == 1
     assert hornet.healthy()
@@ -158,7 +158,7 @@ def test_a_webhook_that_is_down_is_tried_again_and_holds_up_no_mail(house: House
     )
     house.hook.status = 200
     tried = len(house.hook.posted)
-    until(lambda: len(house.hook.posted) > tried, "the webhook is tried again", seconds=40)
+    until(lambda: len(house.hook.posted) > tried, "the webhook is tried again")
     alarm = house.alarm("test")
     house.hornet.command("alarms", "acknowledge", alarm["id"])
     until(lambda: ("ended", "test") in house.hook.events(), "the end is posted")
@@ -233,7 +233,7 @@ def test_a_broken_store_is_told_and_ends_the_process(house: House, store: str) -
         return process.poll() is not None
 
     until(gone, "the process has ended", seconds=90, every=0.2)
-    assert process.wait(20) == 1, hornet.log()[-3000:]
+    assert process.wait(60) == 1, hornet.log()[-3000:]
     hornet.process = None
     assert sick
     assert f"the {store} store is broken ({path})" in hornet.log()
@@ -249,8 +249,8 @@ def test_a_broken_store_is_told_and_ends_the_process(house: House, store: str) -
     hornet.start(wait=store != "archive")
     if store == "archive":
         # An archive that cannot be searched is a role that does not work, until ``archive rebuild``.
-        until(lambda: runs(house), "it runs", seconds=60)
-        until(lambda: house.alarm("archive-index"), "the lost index is told of", seconds=60)
+        until(lambda: runs(house), "it runs")
+        until(lambda: house.alarm("archive-index"), "the lost index is told of")
         assert not hornet.healthy()
     until(lambda: house.alarm("store-renewed"), "the new index is told of")
     hornet.send("sender@outside.test", ["bob@example.test"], MAIL % 999)
@@ -274,11 +274,11 @@ def test_a_store_that_another_program_holds_is_told_and_mail_goes_on(house: Hous
         until(lambda: hornet.status()["queue"]["drain"] >= 5, "all of it is in the portal")
         stir(house, store)
         until(lambda: ("began", "store-locked") in house.hook.events(), "it is told")
-        assert time.monotonic() - began < 30, "within seconds, if the machine has them"
+        assert time.monotonic() - began < 120, "before anybody looks for it"
         assert house.alarm("store-locked")["subject"] == store
-    until(lambda: house.hook.events("store-locked")[-1] == ("ended", "store-locked"), "it is over", seconds=60)
+    until(lambda: house.hook.events("store-locked")[-1] == ("ended", "store-locked"), "it is over")
     hornet.command("domain", "mode", "example.test", "normal")
-    until(lambda: len(house.primary.to("alice@example.test")) == 5, "all of it is home", seconds=60)
+    until(lambda: len(house.primary.to("alice@example.test")) == 5, "all of it is home")
 
 
 def taken(shared: Any) -> bool:

@@ -36,7 +36,7 @@ class House:
         self.primary = primary
 
     def imap(self, address: str, folder: str = "INBOX") -> imaplib.IMAP4:
-        box = imaplib.IMAP4("127.0.0.1", self.hornet.port(143), timeout=30)
+        box = imaplib.IMAP4("127.0.0.1", self.hornet.port(143), timeout=60)
         box.login(address, PASSWORD)
         assert box.select(folder)[0] == "OK"
         return box
@@ -48,7 +48,7 @@ class House:
         return len(found)
 
     def api(self, path: str, login: str) -> Any:
-        connection = http.client.HTTPConnection("127.0.0.1", self.hornet.port(80), timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.hornet.port(80), timeout=60)
         basic = base64.b64encode(f"{login}:{PASSWORD}".encode()).decode()
         connection.request("GET", f"/api/v1{path}", headers={"Authorization": f"Basic {basic}"})
         with connection.getresponse() as answer:
@@ -120,7 +120,7 @@ def test_folders_expire(house: House) -> None:
     until(lambda: hornet.mode("folders.test") == "normal", "the domain is back")
     assert "is removed on" not in house.webmail(ALICE)
 
-    until(lambda: len(house.announcements()) == 1, "told the first time", seconds=30)
+    until(lambda: len(house.announcements()) == 1, "told the first time")
     until(lambda: house.api("/account", ALICE)["folders_expire"] > 0, "the date is known")
     due = house.api("/account", ALICE)["folders_expire"]
     shown = {one["address"]: one["folders_expire"] for one in hornet.json("mailbox", "list")["mailboxes"]}
@@ -132,8 +132,8 @@ def test_folders_expire(house: House) -> None:
     assert "  Projects: 2 messages" in told.get_payload()
     assert house.count(ALICE, "Projects") == 2
 
-    until(lambda: len(house.announcements()) == 2, "told the second time", seconds=30)
-    until(lambda: house.count(ALICE, "Projects") == 0, "gone", seconds=30)
+    until(lambda: len(house.announcements()) == 2, "told the second time")
+    until(lambda: house.count(ALICE, "Projects") == 0, "gone")
     assert watching.noop()[0] == "OK"
     assert watching.response("EXPUNGE")[1] == [b"2", b"1"]
     watching.logout()

@@ -33,7 +33,7 @@ class House(World):
 
     def home(self, address: str, folder: str) -> list[tuple[str, set[str]]]:
         """Subject and flags of what Dovecot has."""
-        client = imaplib.IMAP4("127.0.0.1", self.dovecot.port, timeout=30)
+        client = imaplib.IMAP4("127.0.0.1", self.dovecot.port, timeout=60)
         try:
             client.login(address, self.dovecot.password)
             if client.select(folder, readonly=True)[0] != "OK":
@@ -91,7 +91,7 @@ def test_there_and_back(house: House) -> None:
     house.hornet.command("domain", "mode", "example.test", "emergency")
     for name in ("new", "read", "filed", "gone"):
         house.hornet.send("sender@outside.test", [ALICE], mail(name))
-    until(lambda: len(house.inbox(ALICE)) == 4, "all is in the portal", seconds=60)
+    until(lambda: len(house.inbox(ALICE)) == 4, "all is in the portal")
     box = house.imap(ALICE)
     box.select()
     box.create("Projekte")
@@ -111,8 +111,8 @@ def test_there_and_back(house: House) -> None:
         "Sent": [("sent", {"\\Seen"})],
         "Trash": [],
     }
-    until(lambda: house.everything() == wanted, "all is home", seconds=60)
-    until(lambda: len(house.primary.messages(ALICE)) == 1, "new mail went by SMTP", seconds=60)
+    until(lambda: house.everything() == wanted, "all is home")
+    until(lambda: len(house.primary.messages(ALICE)) == 1, "new mail went by SMTP")
     assert b"Subject: new" in house.primary.messages(ALICE)[0]
     assert "Went home" in house.hornet.command("home", "mailbox", ALICE)
 
@@ -126,7 +126,7 @@ def test_once(house: House) -> None:
     box.logout()
     house.hornet.command("domain", "mode", "example.test", "normal")
     for some in (5, 40):
-        until(lambda some=some: len(house.home(BOB, "Sent")) >= some, f"{some} are home", seconds=60, every=0.01)  # type: ignore[misc]
+        until(lambda some=some: len(house.home(BOB, "Sent")) >= some, f"{some} are home", every=0.01)  # type: ignore[misc]
         house.hornet.stop(kill=True)
         house.hornet.start()
     until(lambda: len(house.home(BOB, "Sent")) >= 100, "all is home", seconds=120)

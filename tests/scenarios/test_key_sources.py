@@ -73,7 +73,7 @@ def test_by_passphrase(hornet: Installation) -> None:
     hornet.command("archive", "key", "backup", str(paper), "--password-stdin", stdin="paper-secret-9\n")
     source(hornet, source='"passphrase"')
     restart(hornet)
-    until(lambda: hornet.status()["archive"]["key"]["trouble"] != "", "it asks for a passphrase", seconds=30)
+    until(lambda: hornet.status()["archive"]["key"]["trouble"] != "", "it asks for a passphrase")
     assert not hornet.status()["archive"]["locked"]
     with pytest.raises(Failed, match="at least 8"):
         hornet.command("archive", "key", "passphrase", "--password-stdin", stdin="short\n")
@@ -85,7 +85,7 @@ def test_by_passphrase(hornet: Installation) -> None:
     status = hornet.status()["archive"]
     assert (status["locked"], status["key"]["trouble"]) == (True, "nobody has typed the passphrase")
     assert "LOCKED" in hornet.command("status")
-    until(lambda: "archive-locked" in hornet.status()["alarms"]["codes"], "it is told", seconds=30)
+    until(lambda: "archive-locked" in hornet.status()["alarms"]["codes"], "it is told")
     staged = hornet.status()["archive"]["staged"]
     send(hornet, "zweitens")
     assert hornet.status()["archive"]["staged"] == staged + 1
@@ -94,8 +94,8 @@ def test_by_passphrase(hornet: Installation) -> None:
     with pytest.raises(Failed, match="does not open the archive's key"):
         hornet.command("archive", "unlock", "--password-stdin", stdin="Zauberwort-7392\n")
     hornet.command("archive", "unlock", "--password-stdin", stdin=f"{WORDS}\n")
-    until(lambda: (found(hornet, "erstens"), found(hornet, "zweitens")) == (1, 1), "all is found", seconds=30)
-    until(lambda: "archive-locked" not in hornet.status()["alarms"]["codes"], "the alarm ends", seconds=30)
+    until(lambda: (found(hornet, "erstens"), found(hornet, "zweitens")) == (1, 1), "all is found")
+    until(lambda: "archive-locked" not in hornet.status()["alarms"]["codes"], "the alarm ends")
     assert hornet.process is not None
     limits = Path(f"/proc/{hornet.process.pid}/limits").read_text()
     assert next(line for line in limits.splitlines() if "core file" in line).split()[4] == "0"
@@ -132,9 +132,9 @@ def test_by_command_and_credential(hornet: Installation, tmp_path: Path, monkeyp
     give.chmod(0o700)
     source(hornet, source='"command"', command=f'["{give}", "--field=key"]')
     restart(hornet)
-    until(lambda: key_files(hornet) == {"archive-root.sealed"}, "the key is sealed", seconds=30)
+    until(lambda: key_files(hornet) == {"archive-root.sealed"}, "the key is sealed")
     send(hornet, "drittens")
-    until(lambda: found(hornet, "drittens") == 1, "it is found", seconds=30)
+    until(lambda: found(hornet, "drittens") == 1, "it is found")
 
     vault.unlink()
     restart(hornet)
@@ -143,13 +143,13 @@ def test_by_command_and_credential(hornet: Installation, tmp_path: Path, monkeyp
     send(hornet, "viertens")
     vault.write_text("Tresorinhalt-4711\n")
     until(lambda: not hornet.status()["archive"]["locked"], "the vault is asked again", seconds=90)
-    until(lambda: found(hornet, "viertens") == 1, "it is found", seconds=30)
+    until(lambda: found(hornet, "viertens") == 1, "it is found")
 
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     (tmp_path / "archive-key").write_text("Geheimzahl-0815")
     source(hornet, source='"credential"', credential='"archive-key"', command=f'["{give}"]')
     restart(hornet)
-    until(lambda: hornet.status()["archive"]["key"]["trouble"] == "", "the key moved to the credential", seconds=30)
+    until(lambda: hornet.status()["archive"]["key"]["trouble"] == "", "the key moved to the credential")
     source(hornet, source='"credential"', credential='"archive-key"')
     restart(hornet)
     assert found(hornet, "drittens") == 1

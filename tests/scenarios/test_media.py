@@ -51,16 +51,16 @@ def test_media_from_the_command_line() -> None:
         first.rename(hornet.dir / "aside")
         first.mkdir()
         hornet.start(wait=False)
-        until(lambda: health(hornet)[0] == 503, "the health page says that a medium is away", seconds=30)
+        until(lambda: health(hornet)[0] == 503, "the health page says that a medium is away")
         assert "medium 1 is out of reach" in json.loads(health(hornet)[1])["reasons"]["archive"]
         hornet.send("a@outside.test", ["alice@example.test"], b"Subject: meanwhile\r\n\r\nmeanwhile\r\n")
         hornet.until_idle()
-        until(lambda: hornet.status()["archive"]["staged"] == 1, "mail is taken", seconds=30)
+        until(lambda: hornet.status()["archive"]["staged"] == 1, "mail is taken")
         assert list(first.iterdir()) == []
         first.rmdir()
         (hornet.dir / "aside").rename(first)
-        until(lambda: health(hornet)[0] == 200, "it is taken up", seconds=30)
-        until(lambda: hornet.status()["archive"]["staged"] == 0, "all is on the medium", seconds=60)
+        until(lambda: health(hornet)[0] == 200, "it is taken up")
+        until(lambda: hornet.status()["archive"]["staged"] == 0, "all is on the medium")
         second = hornet.dir / "second"
         assert "medium 2 is added" in hornet.command("archive", "medium", "add", "directory", str(second), "--name", "disk two")
         assert hornet.json("archive", "medium", "test", "2")["id"] == 2

@@ -59,7 +59,7 @@ class Move:
         return data
 
     def imap(self, hornet: Installation, folder: str = "INBOX") -> imaplib.IMAP4:
-        box = imaplib.IMAP4("127.0.0.1", hornet.port(143), timeout=30)
+        box = imaplib.IMAP4("127.0.0.1", hornet.port(143), timeout=60)
         box.login(ALICE, PASSWORD)
         assert box.select(folder)[0] == "OK"
         return box
@@ -187,7 +187,7 @@ def test_moving(move: Move, indexes: bool) -> None:
     count = len(move.primary.accepted)
     new.command("queue", "release", queued["held"])
     new.command("domain", "mode", "moving.test", "normal")
-    until(lambda: len(move.primary.accepted) == count + 3, "what waited goes home", seconds=60)
+    until(lambda: len(move.primary.accepted) == count + 3, "what waited goes home")
     new.until_idle()
     home = [taken.data for taken in move.primary.accepted[count:]]
     for data in (move.held, move.waiting, move.stays):
@@ -197,7 +197,7 @@ def test_moving(move: Move, indexes: bool) -> None:
         "what was moved away stays"
     )
     assert move.portal(new)["INBOX"][1] == []
-    until(lambda: len(found()) == len(move.mails), "what was delivered here is archived too", seconds=30)
+    until(lambda: len(found()) == len(move.mails), "what was delivered here is archived too")
     assert found().keys() == {hashlib.sha256(data).hexdigest() for data in move.mails}
     assert new.command("archive", "verify", "--full") == "all is well\n"
     new.send("x@out.test", [BOB], b"Subject: after\r\n\r\nafter the move\r\n")

@@ -52,7 +52,7 @@ def test_five_copies(hornet: Installation, primary: ScriptedServer) -> None:
         return {alarm["code"] for alarm in hornet.json("alarms", "list")} & {"delivery-unanswered", "drain-refused"}
 
     for least in (2, 3, 4):
-        until(lambda least=least: max(copies()) >= least, "it comes again and again", seconds=60)  # type: ignore[misc]
+        until(lambda least=least: max(copies()) >= least, "it comes again and again")  # type: ignore[misc]
         hornet.stop()
         hornet.start()
     until(lambda: states() == [("deliver", "held"), ("drain", "stuck")], "both wait for somebody", seconds=120)
@@ -68,6 +68,6 @@ def test_five_copies(hornet: Installation, primary: ScriptedServer) -> None:
     primary.well()
     hornet.command("queue", "release", "--all")
     hornet.command("queue", "flush", "--all")
-    until(lambda: copies() == (before[0] + 1, before[1] + 1), "it goes on when somebody says so", seconds=60)
+    until(lambda: copies() == (before[0] + 1, before[1] + 1), "it goes on when somebody says so")
     hornet.until_idle()
-    until(lambda: not codes(), "and the alarms are over", seconds=60)
+    until(lambda: not codes(), "and the alarms are over")

@@ -132,7 +132,7 @@ class House:
     def archived(self, idle: bool = True) -> None:
         if idle:
             self.hornet.until_idle()
-        until(lambda: self.hornet.status()["archive"]["staged"] == 0, "it is on the medium", seconds=60)
+        until(lambda: self.hornet.status()["archive"]["staged"] == 0, "it is on the medium")
 
     def submit(self, mail: str, to: str) -> None:
         """As Alice, with her mail program."""
@@ -166,7 +166,7 @@ class House:
     def look_around(self, mail: str) -> None:
         """People read and search: what they ask for are words of mail too."""
         words = words_of(mail)
-        with imaplib.IMAP4("127.0.0.1", self.hornet.port(143), timeout=30) as imap:
+        with imaplib.IMAP4("127.0.0.1", self.hornet.port(143), timeout=60) as imap:
             imap.login(BOB, PASSWORDS[BOB])
             imap.select("INBOX")
             for criterion in ("SUBJECT", "TEXT", "FROM"):
@@ -258,7 +258,7 @@ def test_no_file_holds_a_word_of_any_mail(house: House) -> None:
     house.submit("queued", "someone@nowhere.test")
     primary.stop()
     house.send("outage", BOB)
-    until(lambda: house.in_portal("outage"), "it is in the portal", seconds=30)
+    until(lambda: house.in_portal("outage"), "it is in the portal")
     house.archived(idle=False)
     house.look_around("outage")
     house.nothing("an outage, mail that waits, people who read and search")
@@ -290,7 +290,7 @@ def test_no_file_holds_a_word_of_any_mail(house: House) -> None:
     house.purge("purged")
     hornet.command("archive", "medium", "activate", "2")
     hornet.command("archive", "medium", "retire", "1", "--into", "2")
-    until(lambda: list(second.rglob("*.pack")), "it is moved", seconds=60)
+    until(lambda: list(second.rglob("*.pack")), "it is moved")
     hornet.command("jobs", "run", "merge")
     house.finds(*(mail for mail in house.sent if mail not in ("queued", "purged")))
     house.nothing("a purge and a merge")

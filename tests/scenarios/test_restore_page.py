@@ -37,7 +37,7 @@ class Browser:
     def __init__(self, hornet: Installation) -> None:
         self.hornet = hornet
         self.url = f"http://127.0.0.1:{hornet.port(80)}/restore"
-        until(lambda: "give the token" in hornet.log(), "the token is in the log", seconds=60)
+        until(lambda: "give the token" in hornet.log(), "the token is in the log")
         self.token = str(re.findall(r"this installation is empty: .* give the token ([0-9a-f]{32})", hornet.log())[-1])
 
     def post(self, **fields: str) -> tuple[int, str]:
@@ -110,8 +110,8 @@ def test_under_attack(houses: ExitStack) -> None:
     assert (status, "It is being restored" in page) == (200, True)
     client = Client(there.dir / "hornetmail.sock")
     client.call("POST", "domains", name="new.test")
-    until(lambda: "the restore was not begun" in there.log(), "it is not restored", seconds=60)
-    until(there.healthy, "the service is back", seconds=60)
+    until(lambda: "the restore was not begun" in there.log(), "it is not restored")
+    until(there.healthy, "the service is back")
     assert [one["name"] for one in there.json("domain", "list")["domains"]] == ["new.test"]
     assert browser.state(browser.token)["phase"] == "closed"
     there.command("domain", "remove", "new.test")
@@ -122,7 +122,7 @@ def test_under_attack(houses: ExitStack) -> None:
         answers = sorted(one.result()[0] for one in [pool.submit(browser.post, action="begin") for _ in range(2)])
     assert answers == [200, 409]
     until(lambda: browser.state(browser.token).get("phase") == "done", "it is restored", seconds=120)
-    until(there.healthy, "the service is back", seconds=60)
+    until(there.healthy, "the service is back")
     assert there.log().count("the service gives way to a restore") == 2
     assert found(there, "early") == before
     assert there.stop() == 0

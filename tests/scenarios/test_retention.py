@@ -75,7 +75,7 @@ def test_marked_at_half_past_two_gone_at_twenty_to_four(hornet: Installation) ->
             "a@outside.test", [USER], f"From: <a@outside.test>\r\nTo: <{USER}>\r\nSubject: {word}\r\n\r\n{word}\r\n".encode()
         )
         hornet.until_idle()
-        until(lambda: hornet.status()["archive"]["staged"] == 0, "it is on the medium", seconds=30)
+        until(lambda: hornet.status()["archive"]["staged"] == 0, "it is on the medium")
     world = World(hornet, None)  # type: ignore[arg-type]
     hornet.command("archive", "confirm-purge")
     assert hornet.stop() == 0

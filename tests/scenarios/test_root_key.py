@@ -47,7 +47,7 @@ def archive_some(hornet: Installation, word: str) -> Counter[str]:
     for data in sent:
         hornet.send("a@outside.test", [USER], data)
     hornet.until_idle()
-    until(lambda: hornet.status()["archive"]["staged"] == 0, "all is on the medium", seconds=30)
+    until(lambda: hornet.status()["archive"]["staged"] == 0, "all is on the medium")
     return Counter(map(digest, sent))
 
 

@@ -78,7 +78,7 @@ class Office:
 
     def inbox(self, address: str) -> int:
         """Log in over IMAP and count."""
-        box = imaplib.IMAP4("127.0.0.1", self.hornet.port(143), timeout=30)
+        box = imaplib.IMAP4("127.0.0.1", self.hornet.port(143), timeout=60)
         box.login(address, self.passwords[address])
         _, count = box.select(readonly=True)
         box.logout()

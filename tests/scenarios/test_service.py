@@ -24,6 +24,9 @@ from tests.peers.waiting import until
 
 USER, PASSWORD = "alice@example.test", "alice-secret-1"
 
+IN_TIME = 20.0
+"""Seconds to end in: 5, and a busy machine's share. What it might wait for would last for minutes, or for ever."""
+
 DOORS = {"smtp": {24, 25, 26, 465, 587}, "portal": {110, 143, 993, 995}, "web": {80, 443}, "delivery": set(), "archive": set()}
 """Offsets of the ports that each role opens."""
 
@@ -56,7 +59,7 @@ OPENED: list[socket.socket] = []
 
 def dial(hornet: Installation, offset: int) -> socket.socket:
     """A socket that is closed after the test."""
-    OPENED.append(socket.create_connection(("127.0.0.1", hornet.port(offset)), 10))
+    OPENED.append(socket.create_connection(("127.0.0.1", hornet.port(offset)), 60))
     return OPENED[-1]
 
 
@@ -69,7 +72,7 @@ def closed() -> Iterator[None]:
 
 
 def inbox(hornet: Installation) -> list[bytes]:
-    box = imaplib.IMAP4("127.0.0.1", hornet.port(143), timeout=30)
+    box = imaplib.IMAP4("127.0.0.1", hornet.port(143), timeout=60)
     box.login(USER, PASSWORD)
     box.select(readonly=True)
     _, found = box.fetch("1:*", "(BODY.PEEK[])") if box.search(None, "ALL")[1][0] else ("OK", [])
@@ -119,8 +122,8 @@ def test_sigterm_finishes_what_runs(running: Installation) -> None:
     assert process.poll() is None
     busy.send(data[30:] + b".\r\n")
     assert busy.getreply()[0] == 250
-    assert process.wait(10) == 0
-    assert time.monotonic() - began < 5
+    assert process.wait(60) == 0
+    assert time.monotonic() - began < IN_TIME
     busy.close()
     running.process = None
     running.start()
@@ -140,8 +143,8 @@ def test_sigterm_waits_for_nobody(running: Installation) -> None:
     web.sendall(b"GET / HTTP/1.1\r\n")
     began = time.monotonic()
     process.send_signal(signal.SIGTERM)
-    assert process.wait(10) == 0
-    assert time.monotonic() - began < 5
+    assert process.wait(60) == 0
+    assert time.monotonic() - began < IN_TIME
     running.process = None
     stuck.close()
     web.close()
@@ -162,8 +165,8 @@ def test_sigterm_in_a_delivery(running: Installation) -> None:
         until(lambda: primary.to("alice@slow.test"), "the dot was sent")
         began = time.monotonic()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
-        assert time.monotonic() - began < 5
+        assert process.wait(60) == 0
+        assert time.monotonic() - began < IN_TIME
         running.process = None
         primary.well()
         running.start()
@@ -198,7 +201,7 @@ def test_daemon(hornet: Installation) -> None:
         assert str(pid) in second.stderr.decode()
     finally:
         os.kill(pid, signal.SIGTERM)
-        until(lambda: not pidfile.exists(), "it is gone", seconds=5)
+        until(lambda: not pidfile.exists(), "it is gone")
     hornet.start()
     assert hornet.stop() == 0
 
@@ -259,13 +262,13 @@ def test_thin_plugins(hornet: Installation, role: str) -> None:
     )  # fmt: skip
     log.close()
     try:
-        until(lambda: answers(hornet), "the command line's socket answers", seconds=30)
+        until(lambda: answers(hornet), "the command line's socket answers")
         wanted = DOORS[role]
-        until(lambda: open_ports(hornet) == wanted, f"{wanted} are open, and nothing else", seconds=20)
+        until(lambda: open_ports(hornet) == wanted, f"{wanted} are open, and nothing else")
         assert list(hornet.status()["roles"]) == [role]
     finally:
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
 
 
 def answers(hornet: Installation) -> bool:
@@ -389,7 +392,7 @@ def test_below_a_path() -> None:
     try:
         installation.set(prefix='"/archive"')
         installation.start()
-        connection = http.client.HTTPConnection("127.0.0.1", installation.port(80), timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", installation.port(80), timeout=60)
         connection.request("GET", "/archive/login")
         answer = connection.getresponse()
         page = answer.read().decode()

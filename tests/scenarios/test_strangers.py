@@ -68,7 +68,7 @@ def test_guesses_at_a_tarpit(stage: Stage) -> None:
         until(lambda: sum(map(stage.primary.asked.__contains__, STRANGERS)) >= 4, "the primary keeps its answers back")
         began = time.monotonic()
         stage.hornet.send("x@outside.test", [ALICE], b"Subject: real\r\n\r\nreal\r\n")
-        assert time.monotonic() - began < 7, "the new recipient waits for a turn at most"
+        assert time.monotonic() - began < 20, "the new recipient waits for a turn at most, not for all the guesses (30 s)"
         codes = [each.result() for each in guesses]
     assert set(codes) <= {451, 550}
     assert 451 in codes
@@ -77,7 +77,7 @@ def test_guesses_at_a_tarpit(stage: Stage) -> None:
     def refused() -> bool:
         return [stage.asked(address, 20) for address in STRANGERS[:3]] == [550, 550, 550]
 
-    until(refused, "unknown is unknown", seconds=60, every=1.0)
+    until(refused, "unknown is unknown", every=1.0)
     shown = stage.domain()
     assert shown["mode"] == "normal"
     assert shown["explanation"]["evidence"] == []  # type: ignore[index]
@@ -98,6 +98,6 @@ def test_the_brake(stage: Stage) -> None:
             break
     smtp.close()
     assert codes == [550] * 19 + [421]
-    assert 10 < time.monotonic() - began < 60
+    assert time.monotonic() - began > 10
     assert stage.asked(ALICE, 30) == 250
     assert stage.domain()["mode"] == "normal"

@@ -33,7 +33,7 @@ class Place:
         self.primary = primary
 
     def imap(self, address: str = ALICE) -> imaplib.IMAP4:
-        box = imaplib.IMAP4("127.0.0.1", self.hornet.port(143), timeout=30)
+        box = imaplib.IMAP4("127.0.0.1", self.hornet.port(143), timeout=60)
         box.login(address, PASSWORD)
         box.select()
         return box

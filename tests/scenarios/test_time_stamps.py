@@ -45,7 +45,7 @@ def send(hornet: Installation, word: str) -> None:
     raw = f"From: <a@outside.test>\r\nTo: <{USER}>\r\nSubject: {word}\r\n\r\n{word}\r\n".encode()
     hornet.send("a@outside.test", [USER], raw)
     hornet.until_idle()
-    until(lambda: hornet.status()["archive"]["staged"] == 0, "it is on the medium", seconds=30)
+    until(lambda: hornet.status()["archive"]["staged"] == 0, "it is on the medium")
 
 
 def test_from_mail_to_proof(hornet: Installation, authority: StampAuthority, tmp_path: Path) -> None:

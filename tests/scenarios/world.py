@@ -30,13 +30,13 @@ class World:
 
     def imap(self, address: str) -> imaplib.IMAP4:
         """A logged-in IMAP connection."""
-        connection = imaplib.IMAP4("127.0.0.1", self.hornet.port(143), timeout=30)
+        connection = imaplib.IMAP4("127.0.0.1", self.hornet.port(143), timeout=60)
         connection.login(address, USERS[address])
         return connection
 
     def pop(self, address: str) -> poplib.POP3:
         """A logged-in POP3 connection."""
-        connection = poplib.POP3("127.0.0.1", self.hornet.port(110), timeout=30)
+        connection = poplib.POP3("127.0.0.1", self.hornet.port(110), timeout=60)
         connection.user(address)
         connection.pass_(USERS[address])
         return connection

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 from twisted.internet.defer import Deferred
@@ -25,6 +25,7 @@ class Reading(TestCase):
         self.deleted: set[int] = set()
         self.held: Deferred[None] | None = None
         self.fails = False
+        self.later: list[Callable[[], None]] = []
         kept = self.inbox.pieces
 
         async def pieces(wanted: Sequence[tuple[int, int, int]]) -> Sequence[bytes | None]:
@@ -38,14 +39,17 @@ class Reading(TestCase):
 
         self.inbox.pieces = pieces  # type: ignore[method-assign]
 
-    async def ahead(self, count: int = 40, size: int = 0) -> Ahead:
+    async def ahead(self, count: int = 40, size: int = 0) -> Ahead[bytes]:
         for number in range(count):
             self.inbox.add(text(number, size))
-        return Ahead(self.inbox, await self.inbox.entries(), lambda place: place not in self.deleted)
+        return Ahead(self.inbox, await self.inbox.entries(), bytes, lambda place: place not in self.deleted, self.later.append)
 
-    async def take(self, ahead: Ahead, place: int) -> bytes:
+    async def take(self, ahead: Ahead[bytes], place: int) -> bytes:
         found = ahead.at_once(place)
-        return await ahead.text(place) if found is None else found
+        answer = await ahead.text(place) if found is None else found
+        while self.later:
+            self.later.pop()()
+        return answer
 
     async def test_in_their_order(self) -> None:
         """Would catch a text under another number, one that is left out, and a hop for each."""
@@ -66,6 +70,21 @@ class Reading(TestCase):
         for place in range(30):
             assert await self.take(ahead, place) == text(place, AHEAD_BYTES // 3)
         assert max(self.read) <= AHEAD_BYTES
+
+    async def test_what_is_here_is_answered_first(self) -> None:
+        """Would catch an answer that waits until the next messages are asked for, and a mailbox that is asked for twice."""
+        ahead = await self.ahead()
+        assert [await self.take(ahead, place) for place in range(2)] == [text(0), text(1)]
+        before = len(self.read)
+        place = 2
+        while not self.later:
+            assert ahead.at_once(place) == text(place)
+            place += 1
+        assert len(self.read) == before
+        assert ahead.at_once(place) == text(place)
+        assert len(self.later) == 1
+        self.later.pop()()
+        assert len(self.read) == before + 1
 
     async def test_asked_for_while_it_comes(self) -> None:
         """Would catch a message that is read twice, or never answered, because it was on its way."""

@@ -88,7 +88,7 @@ class OverLoopback(TestCase):
         """Something with poplib, logged in, in a thread."""
 
         def run() -> T:
-            client = poplib.POP3("127.0.0.1", self.number, timeout=10)
+            client = poplib.POP3("127.0.0.1", self.number, timeout=60)
             try:
                 client.user("bob@example.test")
                 client.pass_("pa ss")
@@ -102,7 +102,7 @@ class OverLoopback(TestCase):
         """RFC 5034: catches an exchange in other words."""
 
         def work() -> None:
-            with socket.create_connection(("127.0.0.1", self.number), timeout=10) as link, link.makefile("rwb") as file:
+            with socket.create_connection(("127.0.0.1", self.number), timeout=60) as link, link.makefile("rwb") as file:
 
                 def say(line: bytes) -> bytes:
                     file.write(line + b"\r\n")
@@ -182,7 +182,7 @@ class OverLoopback(TestCase):
             assert client.stat()[0] == 4
 
         def modern() -> None:
-            client = poplib.POP3("127.0.0.1", self.number, timeout=10)
+            client = poplib.POP3("127.0.0.1", self.number, timeout=60)
             try:
                 assert client.utf8().startswith(b"+OK")
                 assert client._shortcmd("LANG en").startswith(b"+OK en ")  # type: ignore[attr-defined]
@@ -225,7 +225,7 @@ class OverLoopback(TestCase):
         """EXPIRE NEVER was promised where mail goes home, or goes some day (RFC 2449 section 6.7); LOGIN-DELAY, which there is not, never."""
 
         def asked() -> dict[str, list[str]]:
-            client = poplib.POP3("127.0.0.1", self.number, timeout=10)
+            client = poplib.POP3("127.0.0.1", self.number, timeout=60)
             try:
                 return client.capa()
             finally:
@@ -254,7 +254,7 @@ class OverLoopback(TestCase):
         await self.delivered(1)
 
         def second(_: poplib.POP3) -> str:
-            other = poplib.POP3("127.0.0.1", self.number, timeout=10)
+            other = poplib.POP3("127.0.0.1", self.number, timeout=60)
             try:
                 other.user("bob@example.test")
                 with pytest.raises(poplib.error_proto) as caught:
@@ -269,7 +269,7 @@ class OverLoopback(TestCase):
         """[AUTH], and after three of them the end."""
 
         def work() -> list[str]:
-            client = poplib.POP3("127.0.0.1", self.number, timeout=10)
+            client = poplib.POP3("127.0.0.1", self.number, timeout=60)
             said = []
             for _ in range(3):
                 client.user("bob@example.test")
@@ -329,7 +329,7 @@ class OverLoopback(TestCase):
         await self.delivered(1)
 
         def work() -> bytes:
-            with socket.create_connection(("127.0.0.1", self.number), timeout=10) as connection:
+            with socket.create_connection(("127.0.0.1", self.number), timeout=60) as connection:
                 connection.sendall(
                     b"CAPA\r\nUSER bob@example.test\r\nPASS pa ss\r\nSTAT\r\n\0\0\r\nRETR 1\r\nDELE 1\r\nRSET\r\nTOP 1 1\r\nQUIT\r\n"
                 )
@@ -397,7 +397,7 @@ class OverTLS(TestCase):
         await self.ground.portal.deliver(1, message(), row(), Bytes(MAIL))
 
         def work() -> int:
-            client = poplib.POP3("127.0.0.1", self.number, timeout=10)
+            client = poplib.POP3("127.0.0.1", self.number, timeout=60)
             with pytest.raises(poplib.error_proto):
                 client.user("bob@example.test")
             context = ssl.create_default_context()
@@ -416,7 +416,7 @@ class OverTLS(TestCase):
         """Commands sent along with STLS are not run inside TLS: the connection ends."""
 
         def work() -> bytes:
-            with socket.create_connection(("127.0.0.1", self.number), timeout=10) as connection:
+            with socket.create_connection(("127.0.0.1", self.number), timeout=60) as connection:
                 connection.sendall(b"STLS\r\nUSER mallory\r\n")
                 said = b""
                 while piece := connection.recv(65_536):

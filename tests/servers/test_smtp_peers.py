@@ -62,7 +62,7 @@ class Doors(TestCase):
         world, port = self.serve(smtp_policy.mx("mx.hornet.test"))
 
         def talk() -> dict[str, tuple[int, bytes]]:
-            with smtplib.SMTP("127.0.0.1", port, timeout=10) as client:
+            with smtplib.SMTP("127.0.0.1", port, timeout=60) as client:
                 client.ehlo()
                 assert client.has_extn("pipelining")
                 refused: dict[str, tuple[int, bytes]] = client.sendmail(
@@ -94,9 +94,9 @@ class Doors(TestCase):
 
             def talk(implicit: bool = implicit, port: int = port, roots: ssl.SSLContext = roots) -> None:
                 if implicit:
-                    client: smtplib.SMTP = smtplib.SMTP_SSL("localhost", port, timeout=10, context=roots)
+                    client: smtplib.SMTP = smtplib.SMTP_SSL("localhost", port, timeout=60, context=roots)
                 else:
-                    client = smtplib.SMTP("localhost", port, timeout=10)
+                    client = smtplib.SMTP("localhost", port, timeout=60)
                     client.starttls(context=roots)
                 with client:
                     with pytest.raises(smtplib.SMTPAuthenticationError, match="535"):

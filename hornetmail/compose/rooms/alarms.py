@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
 
@@ -81,6 +82,20 @@ class Alarms:
         self._emergencies.start()
         self._quotas.start()
         self._silence.start()
+        self._say_if_died()
+
+    def _say_if_died(self) -> None:
+        """A service that is started again by its supervisor each time it dies looks as if it ran (ADR 35)."""
+        died = self._base.lock.died
+        if died is None:
+            return
+        began = datetime.fromtimestamp(died.began, UTC)
+        text = (
+            f"process {died.pid}, which began at {began:%Y-%m-%d %H:%M:%S} UTC, ended without being stopped: it was killed, it crashed, or the machine went down."
+            " Nothing that was accepted is lost; what was on its way at that moment may come twice"
+        )
+        self._base.bus.publish(Alarm("service-died", text))
+        self._base.lock.died = None
 
     async def stop(self) -> None:
         """Say nothing more."""

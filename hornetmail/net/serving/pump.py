@@ -38,6 +38,9 @@ from hornetmail.wire.engine import NEED_DATA, PAUSE_BYTES, WAITING, End, Engine,
 
 __all__ = ["Answer", "Pump", "Result", "Session", "State", "Wire"]
 
+LARGE_BYTES = 4_096
+"""What is said in one go is worth waking its reader for from this size on, and does not wait for the end of the turn (``net.outbox``)."""
+
 WRITE_BYTES = 65_536
 """Answers are collected up to this size before they are written to the transport."""
 
@@ -281,7 +284,7 @@ class Pump(TwistedProtocol):
             else:
                 self._queue()
         if self._out:
-            if self._outbox is None:
+            if self._outbox is None or self._out_bytes >= LARGE_BYTES:
                 self.flush()
             else:
                 self._outbox.add(self)

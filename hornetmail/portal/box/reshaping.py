@@ -9,6 +9,7 @@ from twisted.logger import Logger
 
 from hornetmail.core.folder import FolderError
 from hornetmail.db.engines import DatabaseError
+from hornetmail.portal.box import rights
 from hornetmail.portal.box.box import Box
 from hornetmail.portal.box.survey import know, surveyed
 from hornetmail.portal.maildir import naming
@@ -45,7 +46,7 @@ async def _make(box: Box, wanted: Sequence[str], use: str = "") -> None:
             await box.ground.thread(box.maildir.unmake, absent)
         raise
     if back := [one for one in absent if one not in unknown]:
-        await box.learn_grants(back, box.grants)
+        await rights.learn(box, back, box.grants)
     for one in absent:
         if box.missing.pop(one, None) is not None and (snapshot := box.snapshot_in_memory(one)) is not None:
             snapshot.looked, snapshot.watch = (0, 0, 0.0), None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from hornetmail.core.folder import FolderError
 from hornetmail.core.served import Mailbox
@@ -48,6 +48,21 @@ def listed(box: Box, folder: int) -> list[tuple[str, str]]:
         if key == ANYONE or (person is not None and person.tenant == box.tenant):
             found.append((ANYONE if person is None else person.address, rights))
     return found
+
+
+async def learn(box: Box, names: Collection[str], known: Mapping[int, Mapping[str, str]]) -> None:
+    """Take rights on folders from their files, and mend the index, which has them as ``known``."""
+    found = await box.ground.thread(box.maildir.grants, list(names))
+    now = {box.rows[name].id: found.get(name, {}) for name in names}
+    changed = {folder: given for folder, given in now.items() if given != known.get(folder, {})}
+    if changed:
+        await box.ground.database.run(grants.keep, box.tenant, changed)
+    box.grants = {folder: given for folder, given in {**box.grants, **now}.items() if given}
+
+
+async def load(box: Box) -> None:
+    """Those on all folders of a mailbox that was loaded."""
+    await learn(box, list(box.rows), await box.ground.database.read(grants.of_mailbox, box.mailbox))
 
 
 async def give(box: Box, snapshot: Snapshot, identifier: str, mode: str, rights: frozenset[str]) -> None:

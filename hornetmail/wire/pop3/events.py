@@ -153,6 +153,12 @@ class Listing(Out, frozen=True, gc=False):
     data: bytes
 
 
+class Whole(Out, frozen=True, gc=False):
+    """+OK and all of a message; ``data``: what ``rendering.whole`` made of it."""
+
+    data: bytes
+
+
 class Begin(Out, frozen=True, gc=False):
     """+OK, and a message follows in ``Body`` pieces up to ``Finish``."""
 

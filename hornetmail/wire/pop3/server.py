@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 
 import msgspec
 
@@ -40,7 +41,9 @@ from hornetmail.wire.pop3.events import (
     User,
     Utf8,
     Welcome,
+    Whole,
 )
+from hornetmail.wire.pop3.rendering import end, stuffed
 from hornetmail.wire.pop3.state import STATES, Phase
 from hornetmail.wire.server import LineServer
 from hornetmail.wire.states import Cause
@@ -67,6 +70,7 @@ _VERBS: dict[str, type[Event]] = {
     event.__name__.upper(): event
     for event in (Capa, User, Pass, Auth, Stls, Utf8, Lang, Stat, List, Uidl, Retr, Top, Dele, Rset, Noop, Quit)
 }
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 _FOREIGN = frozenset({"GET", "POST", "PUT", "HEAD", "CONNECT", "OPTIONS", "HELO", "EHLO"})
 
 
@@ -124,12 +128,13 @@ class POP3ServerEngine(LineServer[Phase]):
         return _err(out)
 
     def _render(self, pending: Event | None, out: Out) -> bytes:
+        if isinstance(out, Whole):
+            return out.data
         if isinstance(out, Body):
             return self._stuffed(out.data)
         if isinstance(out, Finish):
-            end = b".\r\n" if self._tail == b"\r\n" else b"\r\n.\r\n"
-            self._tail = b"\r\n"
-            return end
+            last, self._tail = end(self._tail), b"\r\n"
+            return last
         if isinstance(out, Err):
             return _err(out)
         if isinstance(out, Challenge):
@@ -146,11 +151,7 @@ class POP3ServerEngine(LineServer[Phase]):
 
     def _stuffed(self, data: bytes) -> bytes:
         """Dots at the beginning of lines doubled (RFC 1939 section 3), also where a piece begins with the line."""
-        if not data:
-            return b""
-        out = data.replace(b"\n.", b"\n..")
-        if data[0] == 46 and self._tail.endswith(b"\n"):
-            out = b"." + out
+        out = stuffed(data, self._tail)
         self._tail = (self._tail + data[-2:])[-2:]
         return out
 
@@ -198,7 +199,7 @@ class POP3ServerEngine(LineServer[Phase]):
             text = rest.decode("utf-8")
         except UnicodeDecodeError:
             return Broken("no UTF-8", Err("commands are UTF-8"))
-        if any(c < " " or c == "\x7f" for c in text):
+        if _CONTROLS.search(text):
             return Broken("control characters", Err("control characters in a command"))
         if name in _FOREIGN:
             return Broken("another protocol", Err("this is POP3"), fatal=True)

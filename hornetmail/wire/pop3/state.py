@@ -2,8 +2,8 @@
 
 Theory of operation. A client's command is an event, our +OK or -ERR the answer; a command that is in no row for the present phase reaches the session as
 ``Broken``. ``AUTHORIZATION`` and ``TRANSACTION`` are the RFC's; its UPDATE is QUIT in ``TRANSACTION``, whose answer is the end. ``SASL`` is while lines of an
-exchange are expected instead of commands. A message goes out in ``BODY``: one RETR or TOP is met by Begin, pieces of it, and Finish, and nothing else may
-be said until then, not even goodbye, for a client could not tell it from the message.
+exchange are expected instead of commands. A short message meets its RETR whole. Else it goes out in ``BODY``: one RETR or TOP is met by Begin, pieces of it, and
+Finish, and nothing else may be said until then, not even goodbye, for a client could not tell it from the message.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from hornetmail.wire.pop3.events import (
     User,
     Utf8,
     Welcome,
+    Whole,
 )
 from hornetmail.wire.states import Cause, Exceptions, States, Table
 
@@ -70,7 +71,7 @@ TABLE: Table[Phase] = (
     (_AFTER, Stat, {Ok: None, Err: None}),
     (_AFTER, List, {Ok: None, Listing: None, Err: None}),
     (_AFTER, Uidl, {Ok: None, Listing: None, Err: None}),
-    (_AFTER, Retr, {Begin: Phase.BODY, Err: None}),
+    (_AFTER, Retr, {Whole: None, Begin: Phase.BODY, Err: None}),
     (_AFTER, Top, {Begin: Phase.BODY, Err: None}),
     ((Phase.BODY,), Retr, {Body: None, Finish: Phase.TRANSACTION}),
     ((Phase.BODY,), Top, {Body: None, Finish: Phase.TRANSACTION}),

@@ -78,7 +78,7 @@ class UnderTLS(TestCase):
         await self.start(implicit=False)
 
         def work(port: int, context: ssl.SSLContext) -> bytes:
-            with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+            with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
                 client.recv(1000)
                 client.sendall(b"a STARTTLS\r\nb NOOP\r\n")
                 heard = b""
@@ -93,7 +93,7 @@ class UnderTLS(TestCase):
         await self.start(implicit=True)
 
         def exchange(port: int, context: ssl.SSLContext, mechanism: bytes, make: Callable[[bytes], ScramClient]) -> list[bytes]:
-            raw = socket.create_connection(("127.0.0.1", port), timeout=10)
+            raw = socket.create_connection(("127.0.0.1", port), timeout=60)
             with context.wrap_socket(raw, server_hostname="127.0.0.1") as link, link.makefile("rwb") as file:
 
                 def say(line: bytes) -> bytes:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from hornetmail.wire.engine import NEED_DATA, WAITING, Broken, Event, LocalProtocolError, Lost, Out, TLSPeer
 from hornetmail.wire.pop3 import events as e
+from hornetmail.wire.pop3.rendering import whole
 from hornetmail.wire.pop3.server import AUTH_BYTES, COMMAND_BYTES, POP3Policy, POP3ServerEngine
 from hornetmail.wire.pop3.state import TABLE, Phase
 from hornetmail.wire.server import ENDLESS_BYTES
@@ -345,3 +346,14 @@ def test_any_split(lines: list[bytes], end: bytes, cuts: list[int], whole: bool)
     assert events_of(pieces) == together
     if len(stream) < 3_000:
         assert events_of([stream[i : i + 1] for i in range(len(stream))]) == together
+
+
+@given(st.lists(st.sampled_from([b".", b"\r\n", b"..", b"a", b"\r\n.\r\n", b"b.", b"\r", b"\n"]), max_size=12).map(b"".join))
+def test_whole_is_what_its_pieces_are(body: bytes) -> None:
+    """Would catch a short message that goes out otherwise than a long one."""
+    one, other = inside(), inside()
+    ask(one, b"RETR 1")
+    ask(other, b"RETR 1")
+    pieces = other.send(e.Begin(f"{len(body)} octets")) + other.send(e.Body(body)) + other.send(e.Finish())
+    assert one.send(e.Whole(whole(body, len(body)))) == pieces
+    assert one.phase is other.phase is Phase.TRANSACTION
