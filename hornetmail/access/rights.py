@@ -81,8 +81,9 @@ def scope(person: Person, *, administrators_search: bool = True, administrators_
     """
     if person.has(Role.AUDITOR):
         return Scope(tenant=person.tenant, addresses=None, all_recipients=True)
+    own = frozenset(person.addresses)
     if person.has(Role.REVISOR):
-        return Scope(tenant=person.tenant, addresses=None)
+        return Scope(tenant=person.tenant, addresses=None, own=own)
     if person.has(Role.ADMIN) and administrators_search:
-        return Scope(tenant=person.tenant, addresses=None, content=False, subjects=administrators_see_subjects)
+        return Scope(tenant=person.tenant, addresses=None, content=False, subjects=administrators_see_subjects, own=own)
     return own_scope(person)

@@ -64,6 +64,7 @@ KINDS = {
         Kind("filing-refused", "The primary refuses to file mail of the portal", Ends.SEEN),
         Kind("message-lost", "A message cannot be read any more", Ends.SEEN),
         Kind("medium-away", "A medium of the archive is out of reach"),
+        Kind("medium-taken", "Another installation writes to a medium of the archive"),
         Kind("medium-full", "A medium of the archive is nearly full"),
         Kind("medium-move", "A medium's mail is not yet moved"),
         Kind("mode-unrecorded", "A switch of mode could not be recorded"),

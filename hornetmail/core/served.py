@@ -182,7 +182,7 @@ class Scope(msgspec.Struct, frozen=True, gc=False):
 
     ``tenant`` 0 means every tenant. ``addresses`` are keys of own addresses, None means all mail. ``content`` false: envelope, date, size
     and ID only (with ``subjects``, the subject too), and no opening. ``all_recipients``: sees Bcc recipients of mail that is not
-    his own (auditors).
+    his own (auditors). ``own``: keys of own addresses where ``addresses`` is None, for whoever sees more sees no less of the own mail.
     """
 
     tenant: int
@@ -190,3 +190,9 @@ class Scope(msgspec.Struct, frozen=True, gc=False):
     content: bool = True
     subjects: bool = True
     all_recipients: bool = False
+    own: frozenset[str] = frozenset()
+
+    @property
+    def mine(self) -> frozenset[str]:
+        """Keys of the own addresses, whatever else is seen."""
+        return self.own if self.addresses is None else self.addresses

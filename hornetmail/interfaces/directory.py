@@ -26,6 +26,9 @@ class IDirectory(Interface):
     def mailbox_by_id(identifier: int) -> Mailbox | None:
         """By its stable ID."""
 
+    def addresses_of(mailbox: Mailbox) -> tuple[str, ...]:
+        """Keys of every address that is this mailbox's, at its domains' aliases too (A43, A46)."""
+
     def mailboxes(domain: str = "") -> Sequence[Mailbox]:
         """All, or those of a domain, by address."""
 

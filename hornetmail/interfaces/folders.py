@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from zope.interface import Attribute, Interface
 
-from hornetmail.core.folder import Copied, Entry, FolderInfo, FolderStatus, Usage
+from hornetmail.core.folder import Copied, Entry, FolderInfo, FolderStatus, Sieve, Usage
 from hornetmail.interfaces.body import IBody, IDeposit
 
 
@@ -70,9 +70,9 @@ class IFolder(Interface):
         """In the same way the fields of the header that mail programs ask for (``wire.imap.ready.FIELDS``): which there are, below 0 where they are to be taken
         from ``headers``, and their text."""
 
-    async def sifted(uids: Sequence[int], judge: Callable[[int, bytes, bytes], bool]) -> dict[int, bool]:
-        """What ``judge`` says of the texts that ``keep_texts`` left here (UID, header and body), by UID, some that were not asked for included; of others
-        nothing. It is called in a thread. ``uids`` are sorted."""
+    async def sifted(uids: Sequence[int], sieve: Sieve) -> dict[int, bool]:
+        """What the sieve says of the texts that ``keep_texts`` left here, by UID, some that were not asked for included; of others nothing. It is asked in a
+        thread. ``uids`` are sorted."""
 
     async def keep_texts(found: Sequence[tuple[int, bytes, bytes]]) -> None:
         """UIDs, headers and bodies as a search compares them, so that the next one need not read and decode the messages; a folder need not keep them."""

@@ -31,6 +31,9 @@ class IMedia(Interface):
     async def use(number: int) -> None:
         """Back in use."""
 
+    async def take(number: int) -> None:
+        """From now on this installation writes there, whichever did before. Raises ArchiveError besides: that one went on with the archive, and this one's does not know how."""
+
     async def set_secret(number: int, secret: str) -> None:
         """Another password or secret key for a share or bucket."""
 

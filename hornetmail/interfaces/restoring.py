@@ -18,7 +18,8 @@ class RestoreState(msgspec.Struct, frozen=True, gc=False):
 
 
 class RestoreSource(msgspec.Struct, frozen=True):
-    """A medium or mirror as it was typed, with the key's paper. ``options`` and ``secret``: see ``archive.media.settings``; ``without``: numbers of media that are lost."""
+    """A medium or mirror as it was typed, with the key's paper. ``options`` and ``secret``: see ``archive.media.settings``; ``without``: numbers of media that are lost; ``take_over``: whoever wrote to the
+    media is lost for good."""
 
     kind: str
     place: str
@@ -27,6 +28,7 @@ class RestoreSource(msgspec.Struct, frozen=True):
     text: str = ""
     password: str = ""
     without: tuple[int, ...] = ()
+    take_over: bool = False
 
 
 class Found(msgspec.Struct, frozen=True):

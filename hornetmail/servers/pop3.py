@@ -318,7 +318,7 @@ class POP3Session(Session):
             return self._large(event)
         return ahead.at_once(event.number - 1) or self._read(ahead, event.number - 1)
 
-    async def _read(self, ahead: Ahead, place: int) -> Answer:
+    async def _read(self, ahead: Ahead[Out], place: int) -> Answer:
         try:
             return await ahead.text(place)
         except FolderError as error:

@@ -41,6 +41,15 @@ class MemoryDirectory:
         """See IDirectory."""
         return next((each for each in self.registered if each.id == identifier), None)
 
+    def addresses_of(self, mailbox: Mailbox) -> tuple[str, ...]:
+        """See IDirectory."""
+        found = []
+        for key in map(key_of, (mailbox.address, *mailbox.aliases)):
+            local, _, name = key.rpartition("@")
+            domain = self.domain(name)
+            found += [f"{local}@{known}" for known in ((domain.name, *domain.aliases) if domain is not None else (name,))]
+        return tuple(found)
+
     def mailboxes(self, domain: str = "") -> Sequence[Mailbox]:
         """See IDirectory."""
         return tuple(each for each in self.registered if not domain or each.domain == domain)

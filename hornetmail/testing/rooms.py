@@ -391,6 +391,10 @@ class MemoryMedia:
         """Again."""
         self.media[number] = msgspec.structs.replace(self._known(number), used=True)
 
+    async def take(self, number: int) -> None:
+        """From the other installation."""
+        self.media[number] = msgspec.structs.replace(self._known(number), taken=False, up=True)
+
     async def set_secret(self, number: int, secret: str) -> None:
         """Kept."""
         self._known(number)

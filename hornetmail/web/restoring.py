@@ -140,4 +140,6 @@ def _source(form: Form) -> RestoreSource:
     if not all(number.isascii() and number.isdigit() for number in numbers):
         raise RestoreRefused("media to leave out are told by their numbers, as in 1, 3")
     without = tuple(int(number) for number in numbers)
-    return RestoreSource(kind, form.text("place"), given, secret, form.get("text"), form.get("password"), without)
+    return RestoreSource(
+        kind, form.text("place"), given, secret, form.get("text"), form.get("password"), without, bool(form.get("lost"))
+    )

@@ -134,15 +134,15 @@ OWN = Scope(3, frozenset({"alice@example.test", "alice@example.org"}))
     [
         ((), OWN),
         ((Role.DATAOFFICER,), OWN),
-        ((Role.ADMIN,), Scope(3, None, content=False)),
+        ((Role.ADMIN,), Scope(3, None, content=False, own=OWN.mine)),
         ((Role.AUDITOR,), Scope(3, None, all_recipients=True)),
-        ((Role.REVISOR,), Scope(3, None)),
+        ((Role.REVISOR,), Scope(3, None, own=OWN.mine)),
         ((Role.ADMIN, Role.AUDITOR), Scope(3, None, all_recipients=True)),
-        ((Role.ADMIN, Role.REVISOR), Scope(3, None)),
+        ((Role.ADMIN, Role.REVISOR), Scope(3, None, own=OWN.mine)),
     ],
 )
 def test_scopes(roles: tuple[Role, ...], expected: Scope) -> None:
-    """Rules 14 and 15: users their own mail, auditors all with Bcc, administrators headers without content; never another tenant."""
+    """Rules 14 and 15: users their own mail, auditors all with Bcc, administrators headers without content, both of these no less of the own mail; never another tenant."""
     assert scope(person(*roles)) == expected
     assert own_scope(person(*roles)) == OWN
 

@@ -69,6 +69,29 @@ class Growth(ArchiveCase):
         assert await archive.verify(True) == ()
         assert len(set(read)) == 13
 
+    async def test_the_first_look_of_all(self) -> None:
+        """Catches a first short verification that reads all leaves of an archive that is ten years old (68 s of ten millions), and leaves that none of the next ones comes to."""
+        self.patch(leafcheck, "NEW", 1)
+        archive = await self.filled()
+        read = self.watched(archive)
+        seen, counts = set(), []
+        for _ in range(3):
+            read.clear()
+            assert await archive.verify() == ()
+            counts.append(len(read))
+            seen |= set(read)
+        assert (counts, len(seen)) == ([4, 8, 8], 12)
+        read.clear()
+        assert await archive.verify(True) == ()
+        assert len(set(read)) == 12
+
+    async def test_wrong_before_anybody_looked(self) -> None:
+        """Catches damage behind the first stretch that a short verification takes for looked at, because the one before it was well."""
+        self.patch(leafcheck, "NEW", 1)
+        archive = await self.filled()
+        self.other_leaf(archive, 9)
+        assert [bool(await archive.verify()) for _ in range(4)] == [False, False, True, True]
+
     async def test_what_is_old_and_wrong_is_found(self) -> None:
         """Catches damage in what was looked at once that no short verification finds any more, and one that is told once and then forgotten."""
         archive = await self.filled()

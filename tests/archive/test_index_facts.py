@@ -25,10 +25,10 @@ from hornetmail.archive.index.leaves import (
     set_looked,
     settle_unknown,
 )
-from hornetmail.archive.index.mails import PLACE_BITS, _free_place
+from hornetmail.archive.index.mails import _free_place
 from hornetmail.archive.index.removal import last_removal, mail_went
 from hornetmail.archive.index.rules import RulesRow, rules_of, rules_row, set_rules, tenants_to_walk
-from hornetmail.archive.index.schema import MIGRATIONS, UNKNOWN_LEAVES, UNKNOWN_USES
+from hornetmail.archive.index.schema import MIGRATIONS, PLACE_BITS, UNKNOWN_LEAVES, UNKNOWN_USES
 from hornetmail.archive.index.search import _cursor_of
 from hornetmail.archive.index.uses import GONE, leave_gone, leave_parts, use_parts, wake_parts
 from hornetmail.archive.proof.leaves import VOID

@@ -54,6 +54,7 @@ class Care(ArchiveCase):
                 archive.media,
                 archive.watch,
                 archive.keys,
+                archive.holdings.leaves,
                 archive.index,
                 archive.moving,
                 archive.sealed,

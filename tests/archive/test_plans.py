@@ -12,7 +12,7 @@ from hornetmail.archive.care.packs.accounts import in_stretches
 from hornetmail.archive.care.packs.plans import MergeSettings, plan_group
 from hornetmail.archive.care.packs.runs import merge_runs
 from hornetmail.archive.care.watch import MediaWatch
-from hornetmail.archive.media.medium import Medium, MediumError, Space
+from hornetmail.archive.media.medium import Medium, MediumAway, MediumError, MediumTaken, Space
 from hornetmail.archive.media.roster import Media
 from hornetmail.archive.proof.leaves import encode_run
 from hornetmail.archive.store.shelf import PackRow
@@ -210,7 +210,8 @@ def test_a_medium_that_goes_and_comes_back(watched: Watched) -> None:
     assert watched.watch.health(1) is None
     assert watched.watch.look() == []
     assert watched.said == []
-    assert sorted(watched.over) == [("medium-away", "1"), ("medium-away", "2"), ("medium-full", "1"), ("medium-full", "2")]
+    codes = ("medium-away", "medium-full", "medium-taken")
+    assert sorted(watched.over) == [(code, number) for code in codes for number in ("1", "2")]
     watched.over.clear()
     for _ in range(3):
         watched.space[2] = MediumError("unplugged")
@@ -235,6 +236,27 @@ def test_a_medium_that_goes_and_comes_back(watched: Watched) -> None:
         assert health is not None
         assert (health.up, health.since, health.space.free) == (True, watched.now - 10, 500)
         watched.said.clear()
+
+
+def test_a_medium_to_which_another_installation_writes(watched: Watched) -> None:
+    """Would catch one that is told of as away, whose mail nobody reads meanwhile, and an alarm that stays when it goes away or comes back after all."""
+    watched.space[2] = MediumTaken("another one writes there")
+    for _ in range(2):
+        watched.watch.look()
+    assert watched.said == [("medium-taken", "2")]
+    assert (watched.watch.away(), watched.watch.unread()) == ({2: "another one writes there"}, frozenset())
+    watched.space[2] = MediumAway("unplugged")
+    watched.over.clear()
+    watched.watch.look()
+    assert (watched.said[1:], watched.watch.unread()) == ([("medium-away", "2")], {2})
+    assert ("medium-taken", "2") in watched.over
+    watched.space[2] = MediumTaken("another one writes there")
+    watched.watch.look()
+    assert watched.said[2:] == [("medium-taken", "2")]
+    watched.over.clear()
+    watched.space[2] = Space(1000, 500)
+    assert watched.watch.look() == [2]
+    assert ("medium-taken", "2") in watched.over
 
 
 def test_a_medium_that_is_away_from_the_start(watched: Watched) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hornetmail.core.archive.archived import QueryError, Refused
+from hornetmail.core.mail.envelope import Direction
 from hornetmail.core.served import Scope
 from hornetmail.testing.archives import ADMIN, AUDITOR, item, mail, user
 from tests.archive.cases import ArchiveCase
@@ -114,6 +115,56 @@ class Rights(ArchiveCase):
         free = Scope(0, None, content=False, subjects=True)
         assert (await self.only(archive, "secretsubject", free)).subject == "Secretsubject"
         assert await self.total(archive, "secretbody", free) == 0
+
+    async def test_list_mail_is_found_by_the_mailbox_that_got_it(self) -> None:
+        """C16: would catch an administrator who cannot find, for somebody who lost it, the mail of a list, which names nobody; and one who learns whom people here wrote Bcc, by search or by count."""
+        archive = await self.fresh()
+        await self.put(archive, mail("Digest", to="dev@lists.test"), recipients=("bob@example.test",))
+        await self.put(
+            archive,
+            mail("Plan", sender="alice@example.test", to="x@else.test"),
+            sender="alice@example.test",
+            login="alice@example.test",
+            recipients=("x@else.test", "bob@example.test"),
+            direction=Direction.INTERNAL,
+        )
+        await archive.flush()
+        for query in ("to:bob@example.test", "<Bob@example.test>", "date:2026-05-28 to:bob@example.test"):
+            hit = await self.only(archive, query, ADMIN)
+            assert hit.recipients == ("dev@lists.test",)
+        for query in (
+            "to:bob",
+            "bcc:bob@example.test",
+            "from:bob@example.test",
+            "to:carol@example.test",
+            "to:bob@example.test* x",
+        ):
+            assert await self.total(archive, query, ADMIN) == 0, query
+        assert await self.total(archive, "to:bob@example.test", Scope(0, None)) == 0
+        assert await self.total(archive, "to:bob@example.test", AUDITOR) == 2
+
+    async def test_more_rights_see_no_less(self) -> None:
+        """A41: would catch a revisor, or an administrator, who finds by his own address, or by whom he wrote Bcc himself, less than everybody does, or does not see those recipients."""
+        archive = await self.fresh()
+        await self.put(archive, mail("Digest", to="dev@lists.test"), recipients=("bob@example.test", "carol@example.test"))
+        await self.put(
+            archive,
+            mail("Plan", sender="bob@example.test", to="x@else.test"),
+            sender="bob@example.test",
+            login="bob@example.test",
+            recipients=("x@else.test", "carol@example.test"),
+        )
+        await archive.flush()
+        own = frozenset({"bob@example.test"})
+        queries = ("to:bob", "bcc:bob", "bob digest", "carol plan", "to:carol", "bcc:carol", "to:carol digest")
+        plain = {query: await self.total(archive, query, BOB) for query in queries}
+        assert list(plain.values()) == [1, 1, 1, 1, 1, 1, 0]
+        more = Scope(1, None, own=own), Scope(1, None, content=False, own=own)
+        for scope in more:
+            for query, count in plain.items():
+                assert await self.total(archive, query, scope) == count, (scope, query)
+            assert (await self.only(archive, "plan", scope)).recipients == ("x@else.test", "carol@example.test")
+            assert (await self.only(archive, "digest", scope)).recipients == ("dev@lists.test", "bob@example.test")
 
     async def test_owner_of_imported_mail(self) -> None:
         """Catches an import whose owner cannot find it (A17)."""

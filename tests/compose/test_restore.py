@@ -26,6 +26,7 @@ from hornetmail.compose.ground.foundations import RESTORING, SERVER_KEY, Foundat
 from hornetmail.compose.rooms.people import People
 from hornetmail.compose.rooms.rooms import archive_of, register_of, root_of
 from hornetmail.compose.setting_up import restore as restoring
+from hornetmail.compose.setting_up import restored_index
 from hornetmail.compose.setting_up.restore import Restored, Source, restore
 from hornetmail.compose.setting_up.setup import SetupError, init, with_foundations
 from hornetmail.config import Config
@@ -149,8 +150,9 @@ class Cut:
         self.at = 0
         for name in ("write_durably", "rename", "unlink", "make_directory"):
             self._wrap(monkeypatch, Disk, name)
-        for name in ("bring_back", "_write", "load", "newest_backup"):
+        for name in ("bring_back", "load", "newest_backup"):
             self._wrap(monkeypatch, restoring, name)
+        self._wrap(monkeypatch, restored_index, "_write")
 
     def _wrap(self, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> None:
         original = getattr(owner, name)
@@ -341,10 +343,13 @@ def test_without_a_medium_that_is_lost(places: Iterator[Place], tmp_path: Path) 
     place = next(places)
     shutil.copy(old.dir / "keys" / "archive-root.key", place.dir / "keys" / "archive-root.key")
     (place.dir / "archive" / "medium").rename(tmp_path / "init's")
+    with pytest.raises(SetupError, match=f"mx.hornet.test:{old.dir}.*has not said that it ended"):
+        restore(place.config, Source("directory", str(second)), without=(1,))
+    assert not (place.dir / RESTORING).exists(), "nothing was begun"
     for words, without in (("--without NUMBER", ()), ("none of this archive", (7,)), ("where all is restored to", (2,))):
         with pytest.raises(SetupError, match=words):
-            restore(place.config, Source("directory", str(second)), without=without)
-    done = restore(place.config, Source("directory", str(second)), without=(1,))
+            restore(place.config, Source("directory", str(second)), without=without, take_over=True)
+    done = restore(place.config, Source("directory", str(second)), without=(1,), take_over=True)
     assert (done.mails, done.medium, done.rebuilt) == (2, 2, False)
     assert any("told by none and are void now" in one.what for one in done.findings)
 

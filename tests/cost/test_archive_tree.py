@@ -15,8 +15,7 @@ import sqlcipher3
 
 from hornetmail.archive.index import folders
 from hornetmail.archive.index.folders import Month
-from hornetmail.archive.index.mails import place_at
-from hornetmail.archive.index.schema import BITS, MIGRATIONS, Arrival, People, make_month, right_token, table_of
+from hornetmail.archive.index.schema import BITS, MIGRATIONS, Arrival, People, make_month, place_at, right_token, table_of
 from hornetmail.archive.tree.site import EVERYBODY, Around, TreeSite
 from hornetmail.archive.tree.tree import ArchiveTree
 from hornetmail.core.events import ArchiveGrew

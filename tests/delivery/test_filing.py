@@ -170,7 +170,8 @@ class TestFolders(FilingCase):
         self.imap.quota = 1 << 20
         await self.quiet()
         assert self.there(ALICE, "K") == [letter(1), letter(2)]
-        assert self.filing.over(ALICE)
+        assert "goes home again" in self.filing.over(ALICE)
+        assert "no way home" in self.filing.over("nobody@example.test")
         self.imap.faults.append(("APPEND", b"%t NO [CANNOT] a virus"))
         await self.put(1, "K", letter(3))
         await self.quiet()

@@ -7,10 +7,11 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from hornetmail.core.events import ModeChanged, PrimarySeen
+from hornetmail.core.events import Alarm, ModeChanged, PrimarySeen
 from hornetmail.core.failover.mode import Mode
 from hornetmail.core.served import Mailbox
 from hornetmail.delivery.filing.filing import PATIENCE_SECONDS, Filing, Later, Surroundings
+from hornetmail.delivery.filing.troubles import INBOX_SECONDS, UNTOLD_SECONDS, Troubles
 from hornetmail.runtime.bus import Bus
 from hornetmail.testing.memory_directory import MemoryDirectory
 
@@ -53,6 +54,48 @@ class Bounds(TestCase):
         assert not self.waits()
         self.filing._since.clear()
         assert not self.waits(lasting=True)
+
+    def test_each_outage_has_its_hour(self) -> None:
+        """Would catch read mail of an outage that goes home as unread at once, because in another one, weeks ago, IMAP could not be reached and nothing went by it since."""
+        self.filing.start()
+        assert self.waits()
+        self.clock.advance(30 * 86_400.0)
+        self.bus.publish(ModeChanged("example.test", Mode.EMERGENCY, "test", ""))
+        self.clock.advance(0)
+        assert self.waits()
+        self.filing.end()
+
+    def test_who_is_told_of_what_does_not_end(self) -> None:
+        """Would catch a wrong host, or an IMAP that never comes back, that nobody is told of until the folders expire; log-ins that go well and hide that no mail does; and an alarm about a copy of INBOX
+        that ends and begins again with each pass over folders that have nothing to do with it."""
+        alarms: list[Alarm] = []
+        self.bus.subscribe(Alarm, alarms.append)
+        troubles = Troubles(self.clock, self.bus)
+        troubles.barred(ALICE, "refused", False)
+        self.clock.advance(UNTOLD_SECONDS - 1)
+        troubles.barred(ALICE, "", False)
+        troubles.met(ALICE, "busy", False)
+        self.clock.advance(1)
+        assert not alarms
+        troubles.barred(ALICE, "", False)
+        assert troubles.text(1) == "busy"
+        assert not troubles.is_well(1)
+        troubles.met(ALICE, "busy", False)
+        self.clock.advance(0)
+        assert [(alarm.code, alarm.subject) for alarm in alarms] == [("filing", ALICE.address)]
+        troubles.well(ALICE)
+        assert troubles.is_well(1)
+        assert not troubles.text(1)
+        troubles.met_in_inbox(ALICE, "full", True)
+        troubles.well(ALICE)
+        assert not troubles.is_well(1)
+        self.clock.advance(INBOX_SECONDS)
+        troubles.well(ALICE)
+        assert troubles.is_well(1)
+        troubles.met_in_inbox(ALICE, "full", True)
+        troubles.gone_from_inbox(ALICE)
+        troubles.well(ALICE)
+        assert troubles.is_well(1)
 
     def test_when(self) -> None:
         """Would catch folders that are left in the portal when an emergency ends or a primary is seen again, and a pass that begins with the emergency."""

@@ -379,6 +379,17 @@ class Redeliver(WorldCase):
             await self.delivery.redelivery.redeliver(ALICE, [1], "nonsense")
         assert not self.queue.messages
 
+    async def test_by_each_address_of_its_owner(self) -> None:
+        """C16: would catch mail to an alias, or to a domain that is the same (A46), which its owner finds and an administrator cannot redeliver to him."""
+        await self.ready()
+        [domain] = self.directory.served
+        self.directory.served = [msgspec.structs.replace(domain, aliases=("same.test",))]
+        for identifier, address in ((7, "al@example.test"), (8, "alice@same.test"), (9, "al@same.test")):
+            hit = Hit(identifier, 0, "x@outside.test", (address,), "old", len(RAW), Direction.IN)
+            self.archive.mails[identifier] = (ArchivedMail(hit, 1, "inline", "", "<1@x>", b"", 1, 0), RAW, frozenset({address}))
+            await self.delivery.redelivery.redeliver(ADMIN, [identifier], "alice@example.test")
+        await self.until(lambda: len(self.primary.to("alice@example.test")) == 3, "delivered")
+
     async def test_administrator(self) -> None:
         """C16: to the owner without seeing it; not to somebody who has no right to it, not to himself."""
         await self.ready()

@@ -102,7 +102,8 @@ def test_a_folder_that_goes(cursor: Cursor) -> None:
     """Would catch what a removed folder held counted on against the quota, found by a folder that gets its place, or taken from another one."""
     one, two, three = made(cursor, 1, "INBOX", "A", "B")
     add(cursor, one, stored(1, 7))
-    add(cursor, two, stored(1, 10, kept=kept(b"t", b"h")), stored(2, 20))
+    add(cursor, two, stored(1, 10), stored(2, 20))
+    index.keep(cursor, 1, two, [(1, kept(b"t", b"h"))])
     add(cursor, three, stored(3, 40))
     assert index.usage(cursor, 1) == (4, 77)
     assert index.drop_folders(cursor, [two, three]) == (3, 70)
@@ -152,7 +153,8 @@ def test_a_folder_that_nobody_was_ever_told_of(cursor: Cursor) -> None:
 def test_a_copy_has_what_its_source_has(cursor: Cursor) -> None:
     """Rule 24: would catch a copy that stays ninety days more for being moved, and structures and headers made anew for it; one of nothing keeps its own time."""
     one, two = made(cursor, 1, "INBOX", "A")
-    add(cursor, one, stored(4, landed=7.0, kept=kept(b"tree", b"head")))
+    add(cursor, one, stored(4, landed=7.0))
+    index.keep_all(cursor, [(1, one, [(4, kept(b"tree", b"head"))])])
     add(cursor, two, stored(9, landed=99.0, source=(one, 4)), stored(10, landed=98.0), stored(11, landed=97.0, source=(one, 77)))
     landed = cursor.execute("SELECT landed FROM portal_messages WHERE folder = ? ORDER BY uid", (two,)).fetchall()
     assert landed == [(7.0,), (98.0,), (97.0,)]
@@ -163,7 +165,8 @@ def test_a_copy_has_what_its_source_has(cursor: Cursor) -> None:
 def test_what_is_kept_of_a_message(cursor: Cursor) -> None:
     """Would catch a header that is too long kept as an empty one, and what goes leaving its structure behind for the next of its number."""
     [folder] = made(cursor)
-    add(cursor, folder, stored(1, kept=kept(b"one", None)), stored(2))
+    add(cursor, folder, stored(1), stored(2))
+    index.keep(cursor, 1, folder, [(1, kept(b"one", None))])
     index.keep(cursor, 1, folder, [(2, kept(b"two", b"head"))])
     index.keep(cursor, 1, folder, [(2, kept(b"other", b"other"))])
     index.keep(cursor, 1, folder, [])

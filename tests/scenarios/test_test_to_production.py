@@ -44,8 +44,9 @@ def jobs(hornet: Installation) -> dict[str, Any]:
     return {one["name"]: one for one in hornet.json("jobs", "list")}
 
 
-def restore(hornet: Installation, source: str, paper: str) -> Any:
-    return json.loads(hornet.command("archive", "restore", source, "--key", paper, "--password-stdin", "--json", stdin=PAPER))
+def restore(hornet: Installation, source: str, paper: str, *more: str) -> Any:
+    words = ("archive", "restore", source, "--key", paper, "--password-stdin", "--json", *more)
+    return json.loads(hornet.command(*words, stdin=PAPER))
 
 
 def test_from_the_mirror(houses: ExitStack) -> None:
@@ -143,7 +144,9 @@ def test_from_a_medium_after_the_last_backup(houses: ExitStack) -> None:
     there = fresh(houses)
     medium = hornet.root / "disk"
     (hornet.dir / "archive" / "medium").rename(medium)
-    done = restore(there, str(medium), paper)
+    with pytest.raises(Failed, match="has not said that it ended"):
+        restore(there, str(medium), paper)
+    done = restore(there, str(medium), paper, "--take-over")
     assert (done["mails"], done["rebuilt"]) == (12, True), done
     there.start()
     assert (found(there, "early"), found(there, "late")) == before

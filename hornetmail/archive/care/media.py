@@ -32,6 +32,7 @@ from hornetmail.archive.media.medium import (
 from hornetmail.archive.media.register import Entry, MediumRefused, Register
 from hornetmail.archive.media.roster import Media
 from hornetmail.archive.media.settings import settings_for
+from hornetmail.archive.proof.leaflog import LeafLog
 from hornetmail.core.archive.archived import ArchiveError, MediumProbe, MediumState
 from hornetmail.db.engines import Cursor
 from hornetmail.db.pool import Database
@@ -44,12 +45,13 @@ _PROBE = bytes(range(256)) * 256
 
 class Parts(msgspec.Struct, frozen=True):
     """What it works on. ``index`` raises ArchiveError if there is none. ``moving``: held while a pack changes its place, and while packs are
-    deleted. ``sealed`` waits until what is being sealed lies where it was to go. ``offload`` runs what blocks in a thread; ``alarm(code, text, medium)``, ``over(code, why, medium)``."""
+    deleted. ``leaves``: the leaf log. ``sealed`` waits until what is being sealed lies where it was to go. ``offload`` runs what blocks in a thread; ``alarm(code, text, medium)``, ``over(code, why, medium)``."""
 
     register: Register
     media: Media
     watch: MediaWatch
     keys: KeyStore
+    leaves: LeafLog
     index: Callable[[], Database]
     moving: DeferredLock
     sealed: Callable[[], Awaitable[object]]
@@ -104,6 +106,7 @@ class MediaCare:
             used=entry.used and entry.ready and not entry.moved,
             up=seen is not None and seen.up and not entry.moved,
             why=why,
+            taken=seen is not None and seen.taken and entry.used and not entry.moved,
             since=seen.since if seen is not None else 0.0,
             mails=held[0],
             packs=held[1],
@@ -175,6 +178,14 @@ class MediaCare:
         await self._parts.offload(medium.look)
         await self._set(number, used=True)
         await self._parts.offload(self._parts.watch.look_at, medium)
+
+    async def take(self, number: int) -> None:
+        """See IMedia."""
+        self._usable(number)
+        parts = self._parts
+        medium = parts.register.medium(number)
+        await parts.offload(_take_over, medium, parts.leaves)
+        await parts.offload(parts.watch.look_at, medium)
 
     async def set_secret(self, number: int, secret: str) -> None:
         """See IMedia."""
@@ -397,6 +408,16 @@ def _probe(medium: IMedium) -> MediumProbe:
     finally:
         medium.delete(name)
     return MediumProbe(monotonic() - began, space.total, space.free)
+
+
+def _take_over(medium: Medium, leaves: LeafLog) -> None:
+    """In a thread. Raises MediumRefused: who wrote there meanwhile went on with the leaf log, and two logs cannot be joined; MediumError."""
+    if unlike := leaves.unlike(medium):
+        raise MediumRefused(
+            f"medium {medium.number} cannot be taken over: who wrote there meanwhile went on with the archive ({unlike}). End that installation and restart this one, which takes up what it can; "
+            "or restore from the medium (archive restore): what only this one has is in its archive/staging"
+        )
+    medium.take_over()
 
 
 def _holds(medium: IMedium) -> bool:

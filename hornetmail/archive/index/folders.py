@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from hornetmail.archive.index.mails import place_at
+from hornetmail.archive.index.expressions import expression
 from hornetmail.archive.index.query import Query, Words, tokens
 from hornetmail.archive.index.schema import (
     BITS,
@@ -25,9 +25,9 @@ from hornetmail.archive.index.schema import (
     month_of,
     months_of,
     people_decoder,
+    place_at,
     table_of,
 )
-from hornetmail.archive.index.search import expression
 from hornetmail.core.mail.address import key_of
 from hornetmail.core.served import Scope
 from hornetmail.db.engines import Cursor
@@ -117,7 +117,21 @@ def standing(cursor: Cursor, tenant: int, month: Month) -> Standing | None:
         " FROM folder WHERE tenant = ? AND month = ? AND direction IN (?, ?)",
         (UID_BASE, tenant, month.month, first, second),
     ).fetchone()
-    return Standing(*row) if row[0] is not None else None
+    if row[0] is None:
+        return None
+    more, size = cursor.execute(_BEHIND.format("count(*), coalesce(sum(m.size), 0)"), _behind(tenant, month)).fetchone()
+    return Standing(row[0] - more, row[1] - size, *row[2:])
+
+
+_BEHIND = (
+    "SELECT {} FROM mail m INDEXED BY mail_rendition JOIN mail f ON f.place = m.rendition WHERE m.rendition IS NOT NULL AND m.place >= ?1 AND m.place < ?2 AND m.tenant = ?3"
+    " AND m.direction IN (?4, ?5) AND m.marked IS NULL AND f.place >= ?1 AND f.place < ?2 AND f.direction IN (?4, ?5) AND f.marked IS NULL"
+)
+"""Of everybody's mail, renditions of a mail that lies in the same folder: what is one mail is there once (rule 13)."""
+
+
+def _behind(tenant: int, month: Month) -> tuple[int | str, ...]:
+    return (*month.places(), tenant, *month.directions)
 
 
 def changed(cursor: Cursor, tenant: int) -> int:
@@ -178,7 +192,8 @@ def numbers(cursor: Cursor, scope: Scope, node: int, month: Month, wanted: Wante
         + conditions,
         (scope.tenant, low, high, *month.directions, *values),
     ).fetchall()
-    return array("I", sorted(uid for (uid,) in rows))
+    behind = cursor.execute(f"{_BEHIND.format('m.leaf + 1')} AND m.node = ?6", (*_behind(scope.tenant, month), node)).fetchall()
+    return array("I", sorted({uid for (uid,) in rows} - {uid for (uid,) in behind}))
 
 
 def _all(cursor: Cursor, tenant: int, node: int, month: Month) -> array[int]:
@@ -188,6 +203,8 @@ def _all(cursor: Cursor, tenant: int, node: int, month: Month) -> array[int]:
     blocks: dict[int, int] = {}
     for block, bits in cursor.execute(sql, (tenant, month.month, *month.directions, node)).fetchall():
         blocks[block] = blocks.get(block, 0) | bits
+    for (leaf,) in cursor.execute(f"{_BEHIND.format('m.leaf')} AND m.node = ?6", (*_behind(tenant, month), node)).fetchall():
+        blocks[leaf // BITS] &= ~(1 << leaf % BITS)
     for block in sorted(blocks):
         bits, first = blocks[block], block * BITS + 1
         if bits == _FULL:
@@ -235,9 +252,24 @@ def _in_words(
         )
     if own:
         _renumber(cursor, scope, month, places, found)
+    found = _once(cursor, found, places)
     if wanted.field and wanted.words is not None:
         found = _named(cursor, found, wanted.field, wanted.words)
     return array("I", sorted(found.values()))
+
+
+def _once(cursor: Cursor, found: dict[int, int], places: tuple[int, int]) -> dict[int, int]:
+    """Of renditions of one mail the one that was there first."""
+    rows = cursor.execute(
+        "SELECT place, rendition FROM mail INDEXED BY mail_rendition WHERE rendition IS NOT NULL AND place >= ? AND place < ?",
+        places,
+    ).fetchall()
+    groups: dict[int, list[int]] = {}
+    for place, group in rows:
+        if place in found:
+            groups.setdefault(group, [group] if group in found else []).append(place)
+    behind = {place for members in groups.values() for place in members if place != min(members, key=lambda one: found[one])}
+    return {place: uid for place, uid in found.items() if place not in behind}
 
 
 def _renumber(cursor: Cursor, scope: Scope, month: Month, places: tuple[int, int], found: dict[int, int]) -> None:
@@ -292,7 +324,12 @@ def grown(cursor: Cursor, tenant: int, node: int, month: Month, top: int) -> arr
         "SELECT leaf + 1 FROM mail WHERE node = ? AND leaf >= ? AND tenant = ? AND place >= ? AND place < ? AND direction IN (?, ?) AND marked IS NULL ORDER BY leaf",
         (node, top, tenant, low, high, *month.directions),
     ).fetchall()
-    return array("I", [uid for (uid,) in rows])
+    if not rows:
+        return array("I")
+    behind = cursor.execute(
+        f"{_BEHIND.format('m.leaf + 1')} AND m.node = ?6 AND m.leaf >= ?7", (*_behind(tenant, month), node, top)
+    ).fetchall()
+    return array("I", sorted({uid for (uid,) in rows} - {uid for (uid,) in behind}))
 
 
 def rows(cursor: Cursor, node: int, uids: Sequence[int]) -> list[Row]:

@@ -12,6 +12,9 @@ _HELD = "SELECT 1 FROM held h JOIN hold ON hold.tenant = h.tenant AND hold.name 
 NOT_HELD = f"NOT EXISTS ({_HELD} AND h.record = mail.record)"
 """Of a row of ``mail``: no hold holds it."""
 
+HELD_BY = f"{_HELD.replace('SELECT 1', 'SELECT h.record', 1)} AND h.name = ? AND h.tenant IN (SELECT DISTINCT tenant FROM hold)"
+"""Records that the hold of that name holds, of whichever tenant."""
+
 
 def is_held(cursor: Cursor, record: bytes) -> bool:
     """Whether some hold holds it."""

@@ -14,7 +14,7 @@ from hornetmail.archive.media.medium import MediumAway, MediumError
 from hornetmail.archive.store.holdings import Holdings
 from hornetmail.archive.store.parts import PartKey, PartPlace, digest_of, split, store_parts
 from hornetmail.archive.store.records import Kind, Outcome, RecordBroken
-from hornetmail.archive.store.staging import Staged
+from hornetmail.archive.store.staged import Staged
 from hornetmail.core.archive.archived import ArchiveError
 from hornetmail.db.pool import Database
 from hornetmail.disk.records import BadRecord

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
+from hornetmail.archive.index.kin import kin_of
 from hornetmail.archive.index.leaves import leaf_went
 from hornetmail.archive.index.rules import kept_of, rules_of
-from hornetmail.archive.index.schema import Arrival, Marks, People, people_decoder, put_text, table_of
+from hornetmail.archive.index.schema import PLACE_BITS, Arrival, Marks, People, drop_text, people_decoder, place_at, put_text
 from hornetmail.archive.index.uses import GONE, use_parts
 from hornetmail.archive.store.records import MailMeta, Outcome
-from hornetmail.core.archive.retention import goes_at
+from hornetmail.core.archive.retention import DAY, goes_at
 from hornetmail.core.ids import milliseconds_of
 from hornetmail.db.engines import Cursor
 from hornetmail.mime.reading.mail import MailText
 
-PLACE_BITS = 18
+ARRIVALS = 100
+"""Arrivals of the same bytes that one row takes: each rewrites it, so that their number must have an end. Those behind are in a row of their own
+(``tests/archive/test_renditions.py``)."""
+
 MAX_SUBJECT = 2000
 MAX_UNSEARCHED = 4000
 
 
 class Prepared(msgspec.Struct, frozen=True, gc=False):
-    """A mail that is parsed and ready for the database. ``pack`` None: it is staged, at ``start`` in the staging segment ``length``."""
+    """A mail that is parsed and ready for the database. ``pack`` None: it is staged, at ``start`` in the staging segment ``length``. ``event``: a further arrival of what is known, of the
+    mail with the record ``original``."""
 
     tenant: int
     record: bytes
@@ -32,6 +38,7 @@ class Prepared(msgspec.Struct, frozen=True, gc=False):
     start: int
     length: int
     event: bool = False
+    original: bytes = b""
 
 
 class Stored(msgspec.Struct, frozen=True, gc=False):
@@ -94,10 +101,7 @@ def _store(cursor: Cursor, one: Prepared) -> Stored:
         if twin:
             _arrive(cursor, one, twin[0], Outcome.REPEAT)
             return Stored(one.record, Outcome.REPEAT, meta.month)
-    found = cursor.execute(
-        "SELECT place, month, people, coalesce(base, expires), kept, spam FROM mail WHERE tenant = ? AND sha256 = ?",
-        (one.tenant, meta.sha256),
-    ).fetchone()
+    found = _equal(cursor, one)
     if found is None:
         if one.event:
             return Stored(one.record, Outcome.GONE, meta.month)
@@ -105,6 +109,26 @@ def _store(cursor: Cursor, one: Prepared) -> Stored:
     _unite(cursor, one, *found)
     _arrive(cursor, one, found[0], Outcome.COPY)
     return Stored(one.record, Outcome.COPY, found[1], waiting=one.text.waiting)
+
+
+_EQUAL = "SELECT place, month, people, coalesce(base, expires), kept, spam, direction FROM mail WHERE tenant = ?"
+
+
+def _equal(cursor: Cursor, one: Prepared) -> Any:
+    """The row of the same bytes that this arrival belongs to, or None. Mail that has neither Message-ID nor Date (scanners) is another one each day."""
+    bytes_of = f"{_EQUAL} AND sha256 = ? AND room = 1"
+    if one.event:
+        named = cursor.execute(f"{_EQUAL} AND record = ?", (one.tenant, one.original)).fetchone()
+        return named or cursor.execute(f"{bytes_of} LIMIT 1", (one.tenant, one.meta.sha256)).fetchone()
+    if one.pack is not None:
+        return None  # it had a row of its own when it was sealed
+    low, high = 0, 1 << 62
+    if not one.text.message_id and one.text.date is None:
+        day = one.meta.received // DAY * DAY
+        low, high = place_at(day), place_at(day + DAY)
+    return cursor.execute(
+        f"{bytes_of} AND place >= ? AND place < ? ORDER BY place DESC LIMIT 1", (one.tenant, one.meta.sha256, low, high)
+    ).fetchone()
 
 
 def _arrive(cursor: Cursor, one: Prepared, place: int, outcome: Outcome) -> None:
@@ -123,10 +147,12 @@ def _insert(cursor: Cursor, one: Prepared) -> Stored:
     arrival = _arrival(meta)
     people = People(text.sender, text.to, text.cc, text.bcc, (arrival,))
     place = _free_place(cursor, meta)
+    kin = kin_of(cursor, one.tenant, text)
     cursor.execute(
         "INSERT INTO mail (place, id, tenant, record, sha256, received, date, direction, feed, login, subject, message_id, size, attachments,"
-        " spam, people, expires, base, month, node, leaf, pack, start, length, unsearched)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " spam, people, expires, base, month, node, leaf, pack, start, length, unsearched,"
+        " content, rendition, namesake, thread)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             place,
             _free_id(cursor, meta.identifier),
@@ -144,7 +170,7 @@ def _insert(cursor: Cursor, one: Prepared) -> Stored:
             len(text.files),
             int(meta.spam),
             msgspec.msgpack.encode(people),
-            _goes_at(cursor, one, people, meta.spam, meta.expires),
+            _goes_at(cursor, one.tenant, meta.direction, people, meta.spam, meta.expires),
             meta.expires,
             meta.month,
             meta.node,
@@ -153,6 +179,10 @@ def _insert(cursor: Cursor, one: Prepared) -> Stored:
             one.start,
             one.length,
             "\n".join(text.unsearched)[:MAX_UNSEARCHED],
+            kin.content,
+            kin.rendition,
+            int(kin.namesake),
+            kin.thread,
         ),
     )
     use_parts(cursor, one.tenant, place, _parts_of(meta))
@@ -170,7 +200,9 @@ def died_in(cursor: Cursor, pack: int) -> None:
     cursor.execute("UPDATE pack SET dead = dead + 1, soon = 1 WHERE number = ?", (pack,))
 
 
-def _unite(cursor: Cursor, one: Prepared, place: int, month: int, people: bytes, base: float, kept: float, spam: int) -> None:
+def _unite(
+    cursor: Cursor, one: Prepared, place: int, month: int, people: bytes, base: float, kept: float, spam: int, direction: str
+) -> None:
     """Another arrival of the same bytes: its recipients gain their right, its retention counts if it is longer."""
     meta = one.meta
     old = people_decoder.decode(people)
@@ -178,17 +210,18 @@ def _unite(cursor: Cursor, one: Prepared, place: int, month: int, people: bytes,
     new = msgspec.structs.replace(old, arrivals=(*old.arrivals, arrival))
     spam = min(spam, int(meta.spam))
     base = max(base, meta.expires)
+    expires = _goes_at(cursor, one.tenant, direction, new, bool(spam), base, kept)
     cursor.execute(
-        "UPDATE mail SET people = ?, expires = ?, base = ?, spam = ?, marked = NULL WHERE place = ?",
-        (msgspec.msgpack.encode(new), _goes_at(cursor, one, new, bool(spam), base, kept), base, spam, place),
+        "UPDATE mail SET people = ?, expires = ?, base = ?, spam = ?, marked = NULL, room = ? WHERE place = ?",
+        (msgspec.msgpack.encode(new), expires, base, spam, int(len(new.arrivals) < ARRIVALS), place),
     )
-    cursor.execute(f"DELETE FROM {table_of(month)} WHERE rowid = ?", (place,))
-    put_text(cursor, month, place, one.text, new, Marks(one.tenant, meta.direction, meta.size, bool(spam)))
+    drop_text(cursor, month, place)
+    put_text(cursor, month, place, one.text, new, Marks(one.tenant, direction, meta.size, bool(spam)))
 
 
-def _goes_at(cursor: Cursor, one: Prepared, people: People, spam: bool, base: float, kept: float = 0.0) -> float:
-    rules = rules_of(cursor, one.tenant)
-    return goes_at(rules, kept_of(people, one.meta.direction, spam, base, kept)) if rules else max(base, kept)
+def _goes_at(cursor: Cursor, tenant: int, direction: str, people: People, spam: bool, base: float, kept: float = 0.0) -> float:
+    rules = rules_of(cursor, tenant)
+    return goes_at(rules, kept_of(people, direction, spam, base, kept)) if rules else max(base, kept)
 
 
 def _free_place(cursor: Cursor, meta: MailMeta) -> int:
@@ -208,8 +241,3 @@ def _free_id(cursor: Cursor, identifier: int) -> int:
     while cursor.execute("SELECT 1 FROM mail WHERE id = ?", (identifier,)).fetchone():
         identifier += 1
     return identifier
-
-
-def place_at(seconds: float) -> int:
-    """The lowest place of mail received at or after a time."""
-    return max(0, int(seconds * 1000)) << PLACE_BITS

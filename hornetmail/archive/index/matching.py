@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from hornetmail.archive.index.expressions import expression
 from hornetmail.archive.index.query import parse_query
 from hornetmail.archive.index.schema import FORMS, months_of, table_of
-from hornetmail.archive.index.search import conditions_of, expression
+from hornetmail.archive.index.search import conditions_of
 from hornetmail.core.archive.retention import Hold
 from hornetmail.core.served import Scope
 from hornetmail.db.engines import Cursor
@@ -17,14 +18,15 @@ def matching(cursor: Cursor, tenant: int, hold: Hold) -> list[bytes]:
     understood = parse_query(hold.query, hold.at)
     scope = Scope(tenant, None, content=hold.content, subjects=hold.content, all_recipients=hold.content)
     expressions = {form: expression(scope, understood, form) for form in FORMS}
-    conditions, values = conditions_of(cursor, understood, marked=True)
+    conditions, values = conditions_of(cursor, scope, understood, marked=True)
     found: list[bytes] = []
     for month, form in reversed(months_of(cursor)):
         table, wanted = table_of(month), expressions[form]
         found += (
             record
             for (record,) in cursor.execute(
-                f"SELECT record FROM mail WHERE place IN (SELECT rowid FROM {table} WHERE {table} MATCH ?{conditions.format(table=table)}) AND NOT EXISTS"
+                f"WITH found AS MATERIALIZED (SELECT place, coalesce(rendition, place) AS whole FROM mail WHERE place IN (SELECT rowid FROM {table} WHERE {table} MATCH ?{conditions.format(table=table)}))"
+                " SELECT record FROM mail WHERE (place IN (SELECT place FROM found UNION SELECT whole FROM found) OR rendition IN (SELECT whole FROM found)) AND NOT EXISTS"
                 " (SELECT 1 FROM held h JOIN hold ON hold.tenant = h.tenant AND hold.name = h.name WHERE h.record = mail.record AND h.tenant = ?"
                 " AND h.name = ? AND h.at > h.released AND h.at > hold.released)",
                 (wanted, *values, tenant, hold.name),
@@ -34,14 +36,19 @@ def matching(cursor: Cursor, tenant: int, hold: Hold) -> list[bytes]:
 
 
 def with_ids(cursor: Cursor, tenant: int, identifiers: Sequence[int]) -> dict[int, tuple[int, bytes, bool]]:
-    """Place, record and whether it is in a pack, of those mails of a tenant that there are."""
+    """Place, record and whether it is in a pack, of those mails of a tenant that there are, by ID; with all their renditions, for to people they are one mail (rule 13)."""
     found = {}
+    columns = "SELECT id, place, record, pack IS NOT NULL FROM mail WHERE"
     for identifier in identifiers:
         row = cursor.execute(
-            "SELECT place, record, pack IS NOT NULL FROM mail WHERE id = ? AND tenant = ?", (identifier, tenant)
+            "SELECT coalesce(rendition, place) FROM mail WHERE id = ? AND tenant = ?", (identifier, tenant)
         ).fetchone()
-        if row:
-            found[identifier] = (int(row[0]), bytes(row[1]), bool(row[2]))
+        if row is None:
+            continue
+        for name, place, record, packed in cursor.execute(
+            f"{columns} place = ? UNION {columns} rendition = ? UNION {columns} id = ?", (row[0], row[0], identifier)
+        ).fetchall():
+            found[int(name)] = (int(place), bytes(record), bool(packed))
     return found
 
 

@@ -1,7 +1,8 @@
 """The language of archive searches: words, ``"phrases"``, word beginnings (``mull*``) and ``name:value`` terms, all of which must hold.
 
-``OR`` between two, ``-`` before one, parentheses around several. Which names there are says ``NAMES``, in English, German, French and Spanish. What is no name is
-a word: a pasted subject (``Re: Angebot``) and a pasted address of a page are searches. ``before: after: on: date: size> size< id:`` hold for the whole search.
+``OR`` between two, ``-`` before one, parentheses around several, behind a name of words too (``from:(bob OR carol)``). A space may stand behind a name. Which names there are says ``NAMES``,
+in English, German, French and Spanish. What is no name, and a name whose value is none of it, is a word: a pasted subject (``Re: Angebot``, ``Datum: noch offen``) and a pasted address of a page are
+searches. ``before: after: on: date: size> size< id: thread: hold: is:namesake`` hold for the whole search.
 Days are UTC's; ``before`` excludes its day, ``after`` includes it.
 """
 
@@ -26,7 +27,25 @@ FIELDS = frozenset({"from", "to", "cc", "bcc", "subject", "body", "attachment", 
 """Names whose values are words."""
 
 NAMES: dict[str, str] = {
-    **{name: name for name in (*FIELDS, "before", "after", "on", "date", "size", "id", "has", "is", "spam", "direction", "type")},
+    **{
+        name: name
+        for name in (
+            *FIELDS,
+            "before",
+            "after",
+            "on",
+            "date",
+            "size",
+            "id",
+            "has",
+            "is",
+            "spam",
+            "direction",
+            "type",
+            "thread",
+            "hold",
+        )
+    },
     **dict.fromkeys(("von", "de", "desde"), "from"),
     **dict.fromkeys(("an", "à", "para"), "to"),
     **dict.fromkeys(("kopie", "copie", "copia"), "cc"),
@@ -45,11 +64,14 @@ NAMES: dict[str, str] = {
     **dict.fromkeys(("ist", "est", "es"), "is"),
     **dict.fromkeys(("richtung", "sens", "dirección"), "direction"),
     **dict.fromkeys(("typ", "tipo"), "type"),
+    **dict.fromkeys(("konversation", "unterhaltung", "conversation", "fil", "conversación", "hilo"), "thread"),
+    **dict.fromkeys(("sperre", "gel", "retención"), "hold"),
 }
 """Names of terms, and what each means."""
 
 _OR = frozenset({"OR", "ODER", "|", "||"})
 _AND = frozenset({"AND", "UND", "&&"})
+_BEHIND = re.compile(r'\s+("[^"]*"\*?|[^\s"()]+)')
 _PIECE = re.compile(
     r'\s*(?:(?P<open>-?\()|(?P<close>\))|(?P<minus>-?)(?:(?P<name>\w+)(?P<sign>[:<>]))?(?P<value>"[^"]*"\*?|"[^"]*$|[^\s"()]+)?)'
 )
@@ -57,6 +79,7 @@ _SIZE = re.compile(r"(\d{1,15})\s*([kKmMgG]?)[bB]?")
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _YES = frozenset({"yes", "true", "1", "ja", "oui", "si", "sí"})
 _NO = frozenset({"no", "false", "0", "nein", "non"})
+_NAMESAKE = frozenset({"namesake", "namensvetter", "homonyme", "homónimo"})
 _DIRECTIONS = {
     **dict.fromkeys(("in", "inbound", "received", "eingehend", "empfangen", "reçu", "recibido"), "in"),
     **dict.fromkeys(("out", "outbound", "sent", "ausgehend", "gesendet", "envoyé", "enviado"), "out"),
@@ -111,7 +134,8 @@ Node = Words | Marked | Not | All | Any
 
 
 class Query(msgspec.Struct, frozen=True, gc=False):
-    """A search, understood. ``wanted``: all of it must hold. ``since`` (included) and ``until`` (excluded): Unix seconds of receipt. Empty: everything."""
+    """A search, understood. ``wanted``: all of it must hold. ``since`` (included) and ``until`` (excluded): Unix seconds of receipt. ``thread``: of that mail's conversation; ``hold``: under the legal hold of that
+    name; ``namesake``: another mail has its Message-ID. Empty: everything."""
 
     wanted: tuple[Node, ...] = ()
     since: float | None = None
@@ -119,6 +143,9 @@ class Query(msgspec.Struct, frozen=True, gc=False):
     larger: int | None = None
     smaller: int | None = None
     identifier: int | None = None
+    thread: int | None = None
+    hold: str = ""
+    namesake: bool = False
 
 
 def tokens(text: str) -> list[str]:
@@ -143,12 +170,14 @@ class _Reader:
         self._now = now
         self._at = 0
         self._count = 0
-        self._limits: dict[str, float | int] = {}
+        self._limits: dict[str, float | int | str] = {}
 
     def read(self) -> Query:
         nodes: list[Node] = []
         while not self._done():
             nodes += self._group(0)
+        if not nodes and not self._limits and any(unicodedata.category(c) == "So" for c in self._text):
+            raise QueryError(f"{self._text.strip()}: nothing in it can be searched for")
         return Query(wanted=tuple(nodes), **self._limits)  # type: ignore[arg-type]
 
     def _done(self) -> bool:
@@ -170,9 +199,9 @@ class _Reader:
             self._at = found.end()
             if found["close"]:
                 break
+            excluded = (found["open"] or found["minus"] or "").startswith("-")
             if found["open"]:
-                nodes = self._group(depth + 1)
-                self._add(choices, _all(nodes), found["open"].startswith("-"), chosen)
+                self._add(choices, _all(self._group(depth + 1)), excluded, chosen)
             else:
                 said = found[0].strip()
                 if said in _OR or said in _AND:
@@ -181,7 +210,7 @@ class _Reader:
                 self._count += 1
                 if self._count > MAX_TERMS:
                     raise QueryError(f"more than {MAX_TERMS} terms")
-                self._add(choices, self._term(found, depth > 0 or chosen), found["minus"] == "-", chosen)
+                self._add(choices, self._found(found, depth, chosen), excluded, chosen)
             chosen = False
         return [nodes[0] if len(nodes) == 1 else Any(tuple(nodes)) for nodes in choices if nodes]
 
@@ -195,6 +224,27 @@ class _Reader:
             choices[-1].append(made)
         else:
             choices.append([made])
+
+    def _found(self, found: re.Match[str], depth: int, chosen: bool) -> Node | None:
+        """A term; its value may be in parentheses, or stand behind a space."""
+        inside = depth > 0 or chosen
+        name = NAMES.get((found["name"] or "").lower(), "")
+        if found["value"] or found["sign"] != ":" or not name:
+            return self._term(found, inside)
+        if name in FIELDS and self._text.startswith("(", self._at):
+            self._at += 1
+            node = _all(self._group(depth + 1))
+            return None if node is None else _in_field(node, name)
+        behind = _BEHIND.match(self._text, self._at)
+        joined = _PIECE.fullmatch(f"{found['minus']}{found['name']}:{behind[1]}") if behind is not None else None
+        if behind is None or joined is None:
+            return self._term(found, inside)
+        try:
+            node = self._term(joined, inside)
+        except QueryError:
+            return Words(found["name"])
+        self._at = behind.end()
+        return node
 
     def _term(self, found: re.Match[str], inside: bool) -> Node | None:
         term, sign, value = found[0].strip(), found["sign"] or "", found["value"] or ""
@@ -232,9 +282,13 @@ class _Reader:
                 raise QueryError(f"{term}: write size>1M or size<10k")
             limits["larger" if sign == ">" else "smaller"] = _size(term, bare)
         elif name == "id":
-            if not bare.isascii() or not bare.isdigit() or len(bare) > 19 or int(bare) >= 1 << 63:
-                raise QueryError(f"{term}: an ID is a number, or a Message-ID")
-            limits["identifier"] = int(bare)
+            limits["identifier"] = _number(term, bare, "an ID is a number, or a Message-ID")
+        elif name == "thread":
+            limits["thread"] = _number(term, bare, "write the archive's number of a mail of the conversation")
+        elif name == "hold":
+            limits["hold"] = bare
+        elif name == "is":
+            limits["namesake"] = True
         else:
             since, until = self._days(term, bare)
             if name == "before":
@@ -258,6 +312,18 @@ class _Reader:
         return first.timestamp(), behind.timestamp()
 
 
+def _in_field(node: Node, field: str) -> Node:
+    """The same, where its words are not looked for elsewhere already."""
+    match node:
+        case Words(field=""):
+            return msgspec.structs.replace(node, field=field)
+        case Not():
+            return Not(_in_field(node.node, field))
+        case All() | Any():
+            return type(node)(tuple(_in_field(each, field) for each in node.nodes))
+    return node
+
+
 def _all(nodes: Sequence[Node]) -> Node | None:
     if not nodes:
         return None
@@ -271,11 +337,7 @@ def _words(term: str, field: str, value: str) -> Node | None:
     bare = value.strip('"*')
     if "://" in bare:
         bare = of_link(bare) or bare
-    if not tokens(bare):
-        if any(c.isalnum() for c in bare):
-            raise QueryError(f"{term}: nothing in it can be searched for")
-        return None
-    return Words(bare, field, prefix)
+    return Words(bare, field, prefix) if tokens(bare) else None
 
 
 def _mark(term: str, name: str, bare: str) -> Node | None:
@@ -286,7 +348,9 @@ def _mark(term: str, name: str, bare: str) -> Node | None:
     if name == "is":
         if bare == "spam":
             return Marked("spam")
-        raise QueryError(f"{term}: write is:spam")
+        if bare in _NAMESAKE:
+            return None
+        raise QueryError(f"{term}: write is:spam or is:namesake")
     if name == "spam":
         if bare in _YES or bare in _NO:
             return Marked("spam") if bare in _YES else Not(Marked("spam"))
@@ -303,6 +367,12 @@ def _mark(term: str, name: str, bare: str) -> Node | None:
     return None
 
 
+def _number(term: str, text: str, what: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 19 or int(text) >= 1 << 63:
+        raise QueryError(f"{term}: {what}")
+    return int(text)
+
+
 def _size(term: str, text: str) -> int:
     found = _SIZE.fullmatch(text)
     if found is None:
@@ -311,7 +381,16 @@ def _size(term: str, text: str) -> int:
 
 
 def _day(term: str, text: str) -> tuple[datetime, datetime]:
-    for form, unit in (("%Y-%m-%d", "day"), ("%d.%m.%Y", "day"), ("%Y-%m", "month"), ("%m.%Y", "month"), ("%Y", "year")):
+    for form, unit in (
+        ("%Y-%m-%d", "day"),
+        ("%Y/%m/%d", "day"),
+        ("%d.%m.%Y", "day"),
+        ("%d.%m.%y", "day"),
+        ("%Y-%m", "month"),
+        ("%Y/%m", "month"),
+        ("%m.%Y", "month"),
+        ("%Y", "year"),
+    ):
         try:
             first = datetime.strptime(text, form).replace(tzinfo=UTC)
             return first, _behind(first, unit)

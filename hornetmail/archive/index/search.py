@@ -1,36 +1,19 @@
-"""Searches within somebody's rights (rules 14, 15): the rights are part of the full-text expression, so that hits, counts and pages agree.
-
-Words can never reach the ``rights`` column: every term of a query is bound to the columns it may look into.
-"""
+"""Pages of hits, and mail by ID, within somebody's rights (rules 14, 15). What a search finds of several renditions of one mail is one hit (rule 13)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from hornetmail.archive.index.mails import place_at
-from hornetmail.archive.index.query import All, Marked, Node, Not, Query, Words, tokens
-from hornetmail.archive.index.schema import (
-    ANY,
-    ATTACHMENT,
-    FORMS,
-    SIZES,
-    SPAM,
-    People,
-    direction_token,
-    months_of,
-    people_decoder,
-    right_token,
-    size_token,
-    table_of,
-    type_token,
-)
+from hornetmail.archive.index.expressions import expression, rights_expression
+from hornetmail.archive.index.holds import HELD_BY
+from hornetmail.archive.index.query import Query
+from hornetmail.archive.index.renewal import stretches_left
+from hornetmail.archive.index.schema import FORMS, months_of, place_at, table_of
+from hornetmail.archive.index.seen import COLUMNS, MailRow, hits_at
 from hornetmail.core.archive.archived import Hit, Page, QueryError
-from hornetmail.core.archive.words import sought
-from hornetmail.core.mail.address import key_of
-from hornetmail.core.mail.envelope import Direction
+from hornetmail.core.archive.identity import of_same_message_id
 from hornetmail.core.served import Scope
 from hornetmail.db.engines import Cursor
 
@@ -40,170 +23,31 @@ _SOME = 2000
 MAX_COUNT = 10_000
 """Hits are counted one by one up to this; beyond it, people narrow their search rather than read."""
 
-_COLUMNS = (
-    "place, id, tenant, record, sha256, received, date, direction, feed, login, subject, message_id, size, attachments, spam, people, expires,"
-    " month, pack, start, length, unsearched"
-)
+_NAMESAKES = 20
+
+CONVERSATION = 200
+"""Mails of one conversation that are looked at."""
+
+_SIBLINGS = 200
+"""Renditions of one mail of which it is asked whether an earlier page had them."""
 
 
-class MailRow(msgspec.Struct, frozen=True, gc=False):
-    """A row of ``mail``."""
+class _Asked(msgspec.Struct, frozen=True, gc=False):
+    """What is asked of each month. ``groups``: the column that holds renditions together."""
 
-    place: int
-    identifier: int
-    tenant: int
-    record: bytes
-    sha256: bytes
-    received: float
-    date: float
-    direction: str
-    feed: str
-    login: str
-    subject: str
-    message_id: str
-    size: int
-    attachments: int
-    spam: int
-    people: bytes
-    expires: float
-    month: int
-    pack: int | None
-    start: int
-    length: int
-    unsearched: str = ""
+    expressions: dict[int, str | None]
+    conditions: str
+    values: tuple[Any, ...]
+    groups: str
 
-
-def quoted(text: str, *, prefix: bool = False) -> str:
-    """A phrase of FTS5 that means just these words."""
-    return '"' + text.replace('"', '""') + '"' + (" *" if prefix else "")
-
-
-def _any(found: Sequence[str]) -> str:
-    return f"rights : ({' OR '.join(quoted(token) for token in found)})"
-
-
-def rights_expression(scope: Scope, ways: str = "sro") -> str | None:
-    """What restricts a search to a scope; None if the scope sees nothing. ``ways``: of the own mail what one sent, received, or owns (``right_token``)."""
-    terms = []
-    if scope.tenant:
-        terms.append(_any([right_token("t", str(scope.tenant))]))
-    if scope.addresses is not None:
-        if not scope.addresses:
-            return None
-        terms.append(_any([right_token(letter, key) for key in sorted(scope.addresses) for letter in ways]))
-    return " AND ".join(f"({term})" for term in terms) if terms else _any([ANY])
-
-
-def expression(scope: Scope, query: Query, form: int, ways: str = "sro") -> str | None:
-    """The whole FTS5 expression of a query within a scope, for tables of that form (``ways``: see ``rights_expression``); None if the scope sees nothing. Raises QueryError."""
-    rights = rights_expression(scope, ways)
-    if rights is None:
-        return None
-    return _together(scope, query.wanted, form, [rights, *_sizes(query, form)])
-
-
-def _sizes(query: Query, form: int) -> list[str]:
-    """Roughly, for the full text: ``conditions_of`` is exact."""
-    if form == 1:
-        return []
-    bounds = []
-    if query.larger is not None:
-        bounds.append(_any([size_token(1 << power) for power in range(min((query.larger + 1).bit_length(), SIZES) - 1, SIZES)]))
-    if query.smaller is not None:
-        bounds.append(
-            _any([size_token(1 << power) for power in range(max(1, min(query.smaller.bit_length(), SIZES)))] + [size_token(0)])
+    def sql(self, month: int, form: int, more: str) -> tuple[str, tuple[Any, ...]]:
+        """Of which place and group come, and what it takes."""
+        table = table_of(month)
+        where = f"{table} MATCH ?{self.conditions.format(table=table)}{more}"
+        return f"SELECT rowid, {self.groups.format(table=table)} FROM {table} WHERE {where}", (
+            self.expressions[form],
+            *self.values,
         )
-    return bounds
-
-
-def _together(scope: Scope, nodes: Sequence[Node], form: int, needed: Sequence[str] = ()) -> str:
-    """All of these. FTS5's NOT stands between two, so that what is not wanted comes last, and never alone."""
-    wanted = [*needed, *(_node(scope, node, form) for node in nodes if not isinstance(node, Not))]
-    whole = " AND ".join(f"({term})" for term in wanted or [_any([ANY])])
-    for node in nodes:
-        if isinstance(node, Not):
-            whole = f"({whole}) NOT ({_node(scope, node.node, form)})"
-    return whole
-
-
-def _node(scope: Scope, node: Node, form: int) -> str:
-    if isinstance(node, Words):
-        return _term(scope, node, form)
-    if isinstance(node, Marked):
-        return _any([_mark(node)])
-    if isinstance(node, All):
-        return _together(scope, node.nodes, form)
-    if isinstance(node, Not):
-        return _together(scope, [node], form)
-    return " OR ".join(f"({_node(scope, each, form)})" for each in node.nodes)
-
-
-def _mark(node: Marked) -> str:
-    if node.mark == "type":
-        return type_token(node.value)
-    return {"attachment": ATTACHMENT, "spam": SPAM}.get(node.mark) or direction_token(node.mark)
-
-
-_PLACES = {
-    "": ("sender", "recipients", "copies"),
-    "from": ("sender",),
-    "to": ("recipients", "copies"),
-    "cc": ("copies",),
-    "bcc": (),
-    "subject": ("subject",),
-    "body": ("body",),
-    "content": ("body", "attached", "files"),
-    "attachment": ("attached", "files"),
-    "filename": ("files",),
-    "list": ("headers",),
-    "headers": ("headers",),
-}
-"""Where the words of a field are looked for, by everybody who may see them."""
-
-NOBODY = "no"
-"""Stands in no mail's rights."""
-
-_OF_CONTENT = ("body", "attached", "files", "headers")
-_IN_FIRST_FORM = {"attached": "body", "files": "body", "headers": "body", "copies": "recipients"}
-
-
-def _term(scope: Scope, words: Words, form: int) -> str:
-    phrase = _phrase(words)
-    columns = list(_PLACES[words.field])
-    if words.field == "":
-        columns += ["subject"] if scope.subjects or scope.content else []
-        columns += _OF_CONTENT if scope.content else []
-    elif words.field == "subject" and not (scope.subjects or scope.content):
-        raise QueryError("subject: subjects are not searchable with these rights")
-    elif not scope.content and words.field in ("body", "content", "attachment", "filename", "list", "headers"):
-        raise QueryError(f"{words.field}: what mail says is not searchable with these rights")
-    reaches_recipients = words.field in ("", "to", "bcc")
-    if reaches_recipients and scope.all_recipients:
-        columns.append("hidden")
-    columns = list(dict.fromkeys(name if name in FORMS[form] else _IN_FIRST_FORM[name] for name in columns))
-    terms = [f"{{{' '.join(columns)}}} : {phrase}"] if columns else []
-    if reaches_recipients and not scope.all_recipients and scope.addresses:
-        keys = sorted(scope.addresses)
-        terms.append(f"hidden : {phrase} AND {_any([right_token('s', key) for key in keys])}")
-        if own := [right_token("r", key) for key in keys if _names(words, key)]:
-            terms.append(_any(own) if words.field != "bcc" else f"hidden : {phrase} AND {_any(own)}")
-    return " OR ".join(f"({term})" for term in terms) or _any([NOBODY])
-
-
-def _phrase(words: Words) -> str:
-    """The words as the index has them, in each way of spelling them."""
-    found = [quoted(text, prefix=words.prefix or single) for text, single in sought(words.text)]
-    return found[0] if len(found) == 1 else f"({' OR '.join(found)})"
-
-
-def _names(words: Words, key: str) -> bool:
-    """Whether a term matches an address, as the index would see it."""
-    wanted, have = tokens(words.text), tokens(key)
-    for at in range(len(have) - len(wanted) + 1):
-        part = have[at : at + len(wanted)]
-        if part == wanted or (words.prefix and part[:-1] == wanted[:-1] and part[-1].startswith(wanted[-1])):
-            return bool(wanted)
-    return False
 
 
 def search_page(cursor: Cursor, scope: Scope, query: Query, limit: int, after: str) -> Page:
@@ -213,33 +57,89 @@ def search_page(cursor: Cursor, scope: Scope, query: Query, limit: int, after: s
     if None in expressions.values():
         return Page(0, ())
     limit = max(1, min(limit, MAX_PAGE))
-    conditions, values = conditions_of(cursor, query)
+    conditions, values = conditions_of(cursor, scope, query)
+    asked = _Asked(expressions, conditions, tuple(values), _groups(cursor))
     start, total = _cursor_of(after)
-    counts = total is None
-    total = total or 0
-    places: list[int] = []
-    if start is not None:
-        conditions += " AND rowid < ?"
-        values.append(start)
+    if start is None or total is None:
+        found, total = _first(cursor, asked, limit)
+    else:
+        found = _further(cursor, asked, start, limit)
+    page = found[:limit]
+    on = f"{page[-1]}-{total}" if len(found) > limit else ""
+    return Page(min(total, MAX_COUNT), hits_at(cursor, scope, page), on, total <= MAX_COUNT, stretches_left(cursor))
+
+
+def _groups(cursor: Cursor) -> str:
+    if cursor.execute("SELECT 1 FROM mail WHERE rendition IS NOT NULL LIMIT 1").fetchone() is None:
+        return "rowid"
+    member = "SELECT m.rendition FROM mail m INDEXED BY mail_rendition WHERE m.rendition IS NOT NULL AND m.place = {table}.rowid"
+    return f"coalesce(({member}), rowid)"
+
+
+def _first(cursor: Cursor, asked: _Asked, limit: int) -> tuple[list[int], int]:
+    """The newest place of each of the first mails, one more than ``limit``, and how many mails there are."""
+    top: dict[int, int] = {}
+    counted: set[int] = set()
     for newest, month, form in _by_newest(cursor):
-        counting = counts and total <= MAX_COUNT
-        if len(places) > limit and newest < places[limit] and not counting:
+        counting = len(counted) <= MAX_COUNT
+        if not counting and len(top) > limit and newest < min(top.values()):
             break
-        table = table_of(month)
-        cursor.execute(
-            f"SELECT rowid FROM {table} WHERE {table} MATCH ?{conditions.format(table=table)} ORDER BY rowid DESC",
-            (expressions[form], *values),
-        )
-        found = cursor.fetchmany(limit + 1)
-        places = sorted((*places, *(place for (place,) in found)), reverse=True)[: limit + 1]
-        while counting and found:
-            total += len(found)
-            found = cursor.fetchmany(_SOME) if total <= MAX_COUNT else []
-    more = len(places) > limit
-    page = places[:limit]
-    rows = rows_at(cursor, page)
-    hits = tuple(hit_of(rows[p], scope) for p in page if p in rows)
-    return Page(min(total, MAX_COUNT), hits, f"{page[-1]}-{total}" if more else "", exact=total <= MAX_COUNT)
+        sql, values = asked.sql(month, form, " ORDER BY rowid DESC")
+        cursor.execute(sql, values)
+        found: dict[int, int] = {}
+        rows = cursor.fetchmany(limit + 1)
+        while rows:
+            for place, group in rows:
+                found.setdefault(group, place)
+            counted |= found.keys()
+            enough = len(found) > limit and len(counted) > MAX_COUNT
+            rows = [] if enough else cursor.fetchmany(_SOME)
+        top = _newest(top, found, limit)
+    return list(top.values()), len(counted)
+
+
+def _newest(one: dict[int, int], other: dict[int, int], limit: int) -> dict[int, int]:
+    """Of both the newest, one more than ``limit``, as place by group, the newest first."""
+    places = {group: max(one.get(group, -1), other.get(group, -1)) for group in (*one, *other)}
+    return dict(sorted(places.items(), key=lambda each: each[1], reverse=True)[: limit + 1])
+
+
+def _further(cursor: Cursor, asked: _Asked, start: int, limit: int) -> list[int]:
+    """The same for what comes behind that place, without mails of which an earlier page had a newer rendition."""
+    top: dict[int, int] = {}
+    before = start
+    while True:
+        found: dict[int, int] = {}
+        for newest, month, form in _by_newest(cursor):
+            if len(found) > limit and newest < min(found.values()):
+                break
+            sql, values = asked.sql(month, form, " AND rowid < ? ORDER BY rowid DESC")
+            cursor.execute(sql, (*values, before))
+            here: dict[int, int] = {}
+            while len(here) <= limit and (rows := cursor.fetchmany(limit + 1)):
+                for place, group in rows:
+                    here.setdefault(group, place)
+            found = _newest(found, here, limit)
+        for group, place in found.items():
+            if group not in top and not _was_shown(cursor, asked, group, start):
+                top[group] = place
+        if len(found) <= limit or len(top) > limit:
+            return list(top.values())[: limit + 1]
+        before = min(found.values())
+
+
+def _was_shown(cursor: Cursor, asked: _Asked, group: int, start: int) -> bool:
+    """Whether the search finds something of that mail from that place on."""
+    siblings = cursor.execute(
+        "SELECT place, month FROM mail WHERE rendition = ? AND place >= ? UNION ALL SELECT place, month FROM mail WHERE place = ? AND place >= ? LIMIT ?",
+        (group, start, group, start, _SIBLINGS),
+    ).fetchall()
+    forms = dict(months_of(cursor)) if siblings else {}
+    for place, month in siblings:
+        sql, values = asked.sql(month, forms[month], " AND rowid = ?")
+        if cursor.execute(sql, (*values, place)).fetchone():
+            return True
+    return False
 
 
 def _by_newest(cursor: Cursor) -> list[tuple[int, int, int]]:
@@ -262,7 +162,7 @@ def _cursor_of(after: str) -> tuple[int | None, int | None]:
     return int(place), int(total)
 
 
-def conditions_of(cursor: Cursor, query: Query, *, marked: bool = False) -> tuple[str, list[Any]]:
+def conditions_of(cursor: Cursor, scope: Scope, query: Query, *, marked: bool = False) -> tuple[str, list[Any]]:
     """Beside the full-text expression, with ``{table}`` for the full text's table. What retention has marked to go is found no more (A57), unless
     ``marked``."""
     parts: list[str] = []
@@ -279,6 +179,16 @@ def conditions_of(cursor: Cursor, query: Query, *, marked: bool = False) -> tupl
         row = cursor.execute("SELECT place FROM mail WHERE id = ?", (query.identifier,)).fetchone()
         parts.append(" AND rowid = ?")
         values.append(row[0] if row else -1)
+    if query.thread is not None:
+        parts.append(" AND rowid IN (SELECT place FROM mail WHERE tenant = ? AND thread = ?)")
+        values += _thread_of(cursor, scope, query.thread)
+    if (query.hold or query.namesake) and scope.addresses is not None:
+        raise QueryError("hold: and is:namesake are for those who see everybody's mail")
+    if query.hold:
+        parts.append(f" AND rowid IN (SELECT m.place FROM mail m WHERE m.record IN ({HELD_BY}))")
+        values.append(query.hold)
+    if query.namesake:
+        parts.append(" AND rowid IN (SELECT place FROM mail WHERE namesake = 1)")
     for bound, sign in ((query.larger, ">"), (query.smaller, "<")):
         if bound is not None:
             # Mail by mail, of those that the full text found; there the sizes are known to a power of two.
@@ -287,18 +197,9 @@ def conditions_of(cursor: Cursor, query: Query, *, marked: bool = False) -> tupl
     return "".join(parts), values
 
 
-def rows_at(cursor: Cursor, places: Sequence[int]) -> dict[int, MailRow]:
-    """Rows of ``mail`` by place."""
-    if not places:
-        return {}
-    marks = ",".join("?" * len(places))
-    found = cursor.execute(f"SELECT {_COLUMNS} FROM mail WHERE place IN ({marks})", tuple(places)).fetchall()
-    return {row[0]: MailRow(*row) for row in found}
-
-
 def find_mail(cursor: Cursor, scope: Scope, identifier: int) -> MailRow:
     """The row of a mail that the scope may see. Raises KeyError, also for mail of others: nobody learns that it exists."""
-    found = cursor.execute(f"SELECT {_COLUMNS} FROM mail WHERE id = ?", (identifier,)).fetchone()
+    found = cursor.execute(f"SELECT {COLUMNS} FROM mail WHERE id = ?", (identifier,)).fetchone()
     rights = rights_expression(scope)
     if found is None or rights is None:
         raise KeyError(identifier)
@@ -309,53 +210,45 @@ def find_mail(cursor: Cursor, scope: Scope, identifier: int) -> MailRow:
     return row
 
 
-def sees_all_recipients(scope: Scope, people: People) -> bool:
-    """Rule 14: the sender and auditors see all."""
-    return scope.all_recipients or (scope.addresses is not None and bool(scope.addresses & people.senders()))
+def _thread_of(cursor: Cursor, scope: Scope, identifier: int) -> tuple[int, int]:
+    """Tenant and conversation of a mail that the scope may see; else one that there is not."""
+    try:
+        place = find_mail(cursor, scope, identifier).place
+    except KeyError:
+        return -1, -1
+    tenant, thread = cursor.execute("SELECT tenant, thread FROM mail WHERE place = ?", (place,)).fetchone()
+    return (tenant, thread) if thread is not None else (-1, -1)
 
 
-def visible_envelope(scope: Scope, people: People) -> tuple[str, ...]:
-    """Envelope recipients that the scope may see: those the header names, and one's own entry; all for sender and auditors."""
-    everybody = people.envelope()
-    if sees_all_recipients(scope, people):
-        return everybody
-    open_keys = {key_of(n.address) for n in (*people.to, *people.cc)} | (scope.addresses or frozenset())
-    return tuple(r for r in everybody if key_of(r) in open_keys)
+def conversation(cursor: Cursor, scope: Scope, row: MailRow) -> tuple[Hit, ...]:
+    """The newest mails of its conversation that the scope may see, the oldest first; none if it is alone. So many rows at most are looked at, however long it is."""
+    (thread,) = cursor.execute("SELECT thread FROM mail WHERE place = ?", (row.place,)).fetchone()
+    found = cursor.execute(
+        "SELECT place, coalesce(rendition, place), id FROM mail WHERE tenant = ? AND thread = ? AND marked IS NULL ORDER BY place DESC LIMIT ?",
+        (row.tenant, thread, CONVERSATION),
+    ).fetchall()
+    once: dict[int, int] = {}
+    for place, group, identifier in found:
+        if _is_seen(cursor, scope, identifier):
+            once.setdefault(group, place)
+    return hits_at(cursor, scope, sorted(once.values())) if len(once) > 1 else ()
 
 
-def sees_whole(scope: Scope, people: People, login: str, recipients: Sequence[str]) -> bool:
-    """Whether the scope may see everything that an arrival's envelope states: all its recipients and who logged in (rule 14)."""
-    if sees_all_recipients(scope, people):
-        return True
-    return not login and set(recipients) <= set(visible_envelope(scope, people))
+def namesakes(cursor: Cursor, scope: Scope, row: MailRow) -> tuple[int, ...]:
+    """IDs of some mails that have its Message-ID and other content, of those that the scope may see."""
+    (content,) = cursor.execute("SELECT content FROM mail WHERE place = ?", (row.place,)).fetchone()
+    if not row.namesake or not content:
+        return ()
+    found = cursor.execute(
+        "SELECT id FROM mail WHERE tenant = ? AND content >= ? AND content < ? AND content != ? AND marked IS NULL LIMIT ?",
+        (row.tenant, *of_same_message_id(content), content, _NAMESAKES),
+    ).fetchall()
+    return tuple(identifier for (identifier,) in found if _is_seen(cursor, scope, identifier))
 
 
-def visible_recipients(scope: Scope, people: People) -> tuple[str, ...]:
-    """What a result list shows as recipients: the header's, and those of the envelope that may be seen besides."""
-    shown = people.shown()
-    named = {key_of(s) for s in shown}
-    return (*shown, *(r for r in visible_envelope(scope, people) if key_of(r) not in named))
-
-
-def sender_text(people: People) -> str:
-    """The From of the header, or else the reverse-path."""
-    if people.sender is not None:
-        return str(people.sender)
-    return next((a.sender for a in people.arrivals), "")
-
-
-def hit_of(row: MailRow, scope: Scope) -> Hit:
-    """A line of a result list."""
-    people = people_decoder.decode(row.people)
-    return Hit(
-        id=row.identifier,
-        date=row.date,
-        sender=sender_text(people),
-        recipients=visible_recipients(scope, people),
-        subject=row.subject if scope.content or scope.subjects else "",
-        size=row.size,
-        direction=Direction(row.direction),
-        received=row.received,
-        spam=bool(row.spam),
-        attachments=row.attachments,
-    )
+def _is_seen(cursor: Cursor, scope: Scope, identifier: int) -> bool:
+    try:
+        find_mail(cursor, scope, identifier)
+    except KeyError:
+        return False
+    return True

@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from hornetmail.archive.index.mails import MAX_UNSEARCHED
-from hornetmail.archive.index.schema import Marks, people_decoder, put_text, table_of
+from hornetmail.archive.index.schema import Marks, drop_text, people_decoder, put_text
 from hornetmail.archive.store.shelf import PackRow, pack_row
 from hornetmail.db.engines import Cursor
 from hornetmail.mime.reading.mail import MailText
@@ -61,7 +61,7 @@ def take_words(cursor: Cursor, place: int, text: MailText) -> None:
     if row is None:
         return
     month, people, tenant, direction, size, spam = row
-    cursor.execute(f"DELETE FROM {table_of(month)} WHERE rowid = ?", (place,))
+    drop_text(cursor, month, place)
     put_text(cursor, month, place, text, people_decoder.decode(people), Marks(tenant, direction, size, bool(spam)))
     cursor.execute("DELETE FROM unread WHERE place = ?", (place,))
     cursor.execute("UPDATE mail SET unsearched = ? WHERE place = ?", ("\n".join(text.unsearched)[:MAX_UNSEARCHED], place))

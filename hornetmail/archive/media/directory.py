@@ -107,6 +107,10 @@ class _Visit:
             return None
         return top.st_dev, top.st_ino, file.st_ino, file.st_mtime_ns, file.st_ctime_ns, file.st_size
 
+    def number(self) -> int:
+        """See IVisit."""
+        return os.fstat(self._root).st_ino
+
     def put(self, name: str, data: bytes | memoryview) -> None:
         """See IVisit."""
         path = self._path / name

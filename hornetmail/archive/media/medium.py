@@ -3,6 +3,7 @@
 A *place* is a directory, share or bucket with the few calls that differ. A *medium* is a place that bears an identity: which archive's it is, and
 which number it has there. Only ``claim`` makes an identity. Every other call looks at it first, so that an empty mount point, a swapped disk or
 another archive's share is noticed before anything is read from it, written to it, or believed to be gone from it.
+A medium is written by one installation (``writer.py``), whose mark its identity bears; others that have the same archive may read.
 
 All calls block and belong in threads. Names use ``/`` and only what every file system and object store takes.
 """
@@ -12,18 +13,20 @@ from __future__ import annotations
 import contextlib
 import errno
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 
 import msgspec
 from zope.interface import Attribute, Interface, implementer
 
+from hornetmail.archive.media.writer import Held, Writer
 from hornetmail.core.archive.archived import ArchiveError
 from hornetmail.disk.files import DiskFull
 
 IDENTITY = "medium"
 FORMAT = 1
-LONGEST = 1000
-"""Bytes of an identity that are read: it has 80."""
+LONGEST = 65536
+"""Bytes of an identity that are read: it has 80, and about 200 for whoever writes there."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*")
 _OURS = ("packs/", "journal/", "leaves/")
@@ -38,7 +41,7 @@ class MediumAway(MediumError):
 
 
 class MediumTaken(MediumAway):
-    """It is a mirror into which another installation follows: nothing may be written there."""
+    """Another installation writes there, or follows into it if it is a mirror: nothing may be written. What lies there may be read."""
 
 
 class MediumMissing(MediumError):
@@ -62,7 +65,7 @@ class PlaceAway(PlaceTrouble):
 
 
 class PlaceTaken(PlaceAway):
-    """Another installation follows into this mirror; the message is that one's mark."""
+    """Another installation writes there; the message says which."""
 
 
 class PlaceLocked(PlaceTrouble):
@@ -90,6 +93,9 @@ class IVisit(Interface):
 
     def mark() -> object:
         """A value that stays equal only as long as the identity that was read here needs no second look."""
+
+    def number() -> int:
+        """One that a copy of the place has not, as far as that can be told (the inode of a directory); 0: it cannot. Raises PlaceTrouble."""
 
     def put(name: str, data: bytes | memoryview) -> None:
         """Durable on return, all or nothing, in place of what had the name. Raises PlaceTrouble, DiskFull."""
@@ -170,12 +176,26 @@ class IMedium(Interface):
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """What the object ``medium`` says: the archive's name in hex, and the medium's number in it. ``follower``: of a mirror, which installation follows into it."""
+    """What the object ``medium`` says: the archive's name in hex, and the medium's number in it. ``follower``: of a mirror, which installation follows into it; ``writers``: of a medium, who writes
+    there, by node, until it ends."""
 
     archive: str
     medium: int
     format: int = FORMAT
     follower: str | msgspec.UnsetType = msgspec.UNSET
+    writers: Mapping[str, Held] | msgspec.UnsetType = msgspec.UNSET
+
+    def writer(self, node: str) -> Held | None:
+        """Who writes there for a node."""
+        return self.writers.get(node) if self.writers is not msgspec.UNSET else None
+
+    def written_by(self, node: str, held: Held | None) -> Identity:
+        """The same with another one for that node, or none."""
+        others = dict(self.writers) if self.writers is not msgspec.UNSET else {}
+        others.pop(node, None)
+        if held is not None:
+            others[node] = held
+        return msgspec.structs.replace(self, writers=others or msgspec.UNSET)
 
 
 def identity_at(place: IPlace) -> Identity | None:
@@ -196,14 +216,18 @@ def _identity(raw: bytes) -> Identity:
 
 @implementer(IMedium)
 class Medium:
-    """A place that must bear this number and, once it is known, this archive's name; and where one is given, the mark of a ``follower``."""
+    """A place that must bear this number and, once it is known, this archive's name; and where one is given, the mark of a ``follower``. Whoever gives a ``writer`` writes only where nobody
+    else does: its mark is put into the identity by the first ``look`` or write, unless another's is there."""
 
-    def __init__(self, number: int, place: IPlace, follower: str = "") -> None:
+    def __init__(self, number: int, place: IPlace, follower: str = "", writer: Writer | None = None) -> None:
         self.number = number
         self._place = place
         self._follower = follower
+        self._writer = writer
         self._archive: str | None = None
         self._seen: object = None
+        self._held: object = None
+        self._wrote = False
 
     @property
     def _name(self) -> str:
@@ -223,7 +247,7 @@ class Medium:
 
     def put(self, name: str, data: bytes | memoryview) -> None:
         """See IMedium."""
-        with self._visit(name) as there:
+        with self._visit(name, writing=True) as there:
             there.put(name, data)
 
     def get(self, name: str, start: int = 0, length: int = -1) -> bytes:
@@ -264,24 +288,24 @@ class Medium:
 
     def delete(self, name: str) -> None:
         """See IMedium."""
-        with self._visit(name) as there:
+        with self._visit(name, writing=True) as there:
             there.delete(name)
 
     def lock(self, name: str, until: float) -> None:
         """See IMedium."""
-        with self._visit(name) as there:
+        with self._visit(name, writing=True) as there:
             there.lock(name, until)
 
     def sweep(self, before: float) -> int:
         """See IMedium."""
-        with self._visit() as there:
+        with self._visit(writing=True) as there:
             removed: int = there.sweep(before)
             return removed
 
     def look(self) -> Space:
         """See IMedium."""
         with self._visit() as there:
-            self._check(there)
+            self._hold(there, self._check(there))
             space: Space = there.space()
             return space
 
@@ -306,25 +330,81 @@ class Medium:
             there.put(IDENTITY, msgspec.json.encode(identity) + b"\n")
             self._check(there)
 
+    def writer(self) -> Held | None:
+        """Who else writes there, as the medium has it; None: nobody but this installation. Raises MediumError."""
+        with self._told(), self._place.visit() as there:
+            return self._other(there, self._check(there))
+
+    def take_over(self) -> None:
+        """From now on this installation writes there, whoever did before. Raises MediumTaken: somebody else did the same just now; MediumError."""
+        with self._told(), self._place.visit() as there:
+            self._mark(there, self._check(there))
+
+    def release(self) -> None:
+        """This installation writes there no more: another one may begin. Raises MediumError."""
+        with self._told(), self._place.visit() as there:
+            identity = self._check(there)
+            held = identity.writer(self._node)
+            if held is not None and self._writer is not None and held.mark == self._writer.held.mark:
+                there.put(IDENTITY, msgspec.json.encode(identity.written_by(self._node, None)) + b"\n")
+            self._held = None
+
     def close(self) -> None:
         """See IMedium."""
         self._place.close()
+
+    @property
+    def _node(self) -> str:
+        return self._writer.node if self._writer is not None else ""
+
+    def _hold(self, there: IVisit, identity: Identity) -> None:
+        """See that this installation is the one that writes there. Raises PlaceTaken."""
+        self._held = None
+        if self._writer is None:
+            return
+        if (other := self._other(there, identity)) is not None:
+            raise PlaceTaken(told(other))
+        held = identity.writer(self._node)
+        if held is None or held.mark != self._writer.held.mark:
+            self._mark(there, identity)
+        self._held, self._wrote = self._seen, True
+
+    def _other(self, there: IVisit, identity: Identity) -> Held | None:
+        """Who else writes there. The mark on a copy of a medium says who wrote to the first one, and does not count when it is met at first."""
+        held = identity.writer(self._node)
+        if held is None or (self._writer is not None and self._writer.is_own(held.mark)):
+            return None
+        number = 0 if self._wrote else there.number()
+        return None if number and held.place and number != held.place else held
+
+    def _mark(self, there: IVisit, identity: Identity) -> None:
+        """Two at once both write, and the one whose mark does not stay is told, here or by its next look."""
+        if self._writer is None:
+            raise PlaceTrouble("nobody is there to write to it")
+        mark = msgspec.structs.replace(self._writer.held, place=there.number())
+        there.put(IDENTITY, msgspec.json.encode(identity.written_by(self._node, mark)) + b"\n")
+        held = self._check(there).writer(self._node)
+        if held is None or held.mark != self._writer.held.mark:
+            raise PlaceTaken(told(held) if held is not None else "one that took it this moment")
 
     def _refuse_strays(self, there: IVisit) -> None:
         if strays := [name for prefix in _OURS for name, _ in there.names(prefix, "", 1)]:
             raise PlaceTrouble(f"it has no identity, and yet holds {strays[0]}: is it another archive's, damaged?")
 
     @contextlib.contextmanager
-    def _visit(self, name: str = IDENTITY) -> Iterator[IVisit]:
+    def _visit(self, name: str = IDENTITY, writing: bool = False) -> Iterator[IVisit]:
         if not _NAME.fullmatch(name):
             raise MediumError(f"not a name on a medium: {name!r}")
         with self._told(), self._place.visit() as there:
             mark = there.mark()
-            if mark is None or mark != self._seen:
-                self._check(there)
+            fresh = mark is not None and mark == (self._held if writing and self._writer else self._seen)
+            if not fresh:
+                identity = self._check(there)
+                if writing:
+                    self._hold(there, identity)
             yield there
 
-    def _check(self, there: IVisit) -> None:
+    def _check(self, there: IVisit) -> Identity:
         """Read the identity anew. Raises PlaceMissing("medium"), PlaceTrouble."""
         self._seen = None
         mark = there.mark()
@@ -343,8 +423,9 @@ class Medium:
         if identity.medium != self.number:
             raise PlaceTrouble(f"it calls itself medium {identity.medium}")
         if self._follower and identity.follower != self._follower:
-            raise PlaceTaken(identity.follower or "none")
+            raise PlaceTaken(f"its mark: {(identity.follower or 'none')[:8]}")
         self._seen = mark
+        return identity
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
@@ -356,7 +437,8 @@ class Medium:
                 raise MediumAway(f"{self._name} is out of reach: at {self.where} there is no medium (is it mounted?)") from None
             raise MediumMissing(f"{self._name} has no {error}") from None
         except PlaceTaken as error:
-            raise MediumTaken(f"another installation follows into {self.where} (its mark: {str(error)[:8]})") from None
+            does = f"follows into {self.where}" if self._follower else f"writes to {self._name} ({self.where})"
+            raise MediumTaken(f"another installation {does} ({error})") from None
         except PlaceAway as error:
             raise MediumAway(f"{self._name} is out of reach: {self.where}: {error}") from error
         except DiskFull as error:
@@ -365,6 +447,12 @@ class Medium:
             raise MediumLocked(f"{self._name}: {error}") from None
         except PlaceTrouble as error:
             raise MediumError(f"{self._name} ({self.where}): {error}") from error
+
+
+def told(held: Held) -> str:
+    """For people: who it is."""
+    since = f", since {datetime.fromtimestamp(held.since, UTC):%Y-%m-%d %H:%M} UTC" if held.since else ""
+    return f"{held.where or 'its mark: ' + held.mark[:8]}{since}"
 
 
 def valid_name(name: str) -> bool:

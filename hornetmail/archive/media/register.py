@@ -18,6 +18,7 @@ from hornetmail.archive.media.roster import Media
 from hornetmail.archive.media.s3 import BucketPlace
 from hornetmail.archive.media.settings import BucketSettings, DirectorySettings, Settings, ShareSettings
 from hornetmail.archive.media.smb import SharePlace
+from hornetmail.archive.media.writer import Writer
 from hornetmail.core.archive.archived import ArchiveError
 from hornetmail.db.pool import Database
 from hornetmail.disk.files import Disk
@@ -49,11 +50,12 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Means(msgspec.Struct, frozen=True):
-    """What places are made with. ``first``: the directory of ``hornetmail.toml``."""
+    """What places are made with. ``first``: the directory of ``hornetmail.toml``; ``writer``: who writes to media, None: whoever comes."""
 
     reactor: Any
     disk: Disk
     first: Path
+    writer: Writer | None = None
 
     def place(self, settings: Settings, secret: str) -> IPlace:
         """The place that settings name."""
@@ -109,7 +111,8 @@ class Register:
         secret = self._secrets[entry.number]
         kept = self._media.get(entry.number)
         if kept is None or kept[:2] != (entry.settings, secret):
-            medium = Medium(entry.number, self._means.place(entry.settings, self.secret(entry.number)))
+            place = self._means.place(entry.settings, self.secret(entry.number))
+            medium = Medium(entry.number, place, writer=self._means.writer)
             kept = self._media[entry.number] = (entry.settings, secret, medium)
         return kept[2]
 
@@ -149,6 +152,17 @@ class Register:
     async def set_secret(self, number: int, secret: str) -> None:
         """Another password or key."""
         self._took(await self._database.run(_set_secret, number, self._seal.close(secret.encode(), _CONTEXT % number)))
+
+    def medium(self, number: int) -> Medium:
+        """As registered. Raises MediumRefused: there is none."""
+        try:
+            return self._media[number][2]
+        except KeyError:
+            raise MediumRefused(f"there is no medium {number}") from None
+
+    def release(self, number: int) -> None:
+        """This installation writes to that medium no more. Blocking. Raises MediumError."""
+        self.medium(number).release()
 
     def close(self) -> None:
         """Let go of all connections. Blocking."""

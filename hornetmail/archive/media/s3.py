@@ -254,6 +254,10 @@ class _Visit:
         """See IVisit: a bucket is not unmounted."""
         return self._place.slot()
 
+    def number(self) -> int:
+        """See IVisit: nobody can tell a bucket from its copy."""
+        return 0
+
     def put(self, name: str, data: bytes | memoryview) -> None:
         """See IVisit."""
         headers = {

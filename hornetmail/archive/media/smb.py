@@ -173,6 +173,10 @@ class _Visit:
         """Folders of the medium, and those that it lies in."""
         smbclient.makedirs(self._path(folder), exist_ok=True, **self._options)
 
+    def number(self) -> int:
+        """See IVisit: nobody can tell a share from its copy."""
+        return 0
+
     def put(self, name: str, data: bytes | memoryview) -> None:
         """See IVisit."""
         folder, _, base = name.rpartition("/")

@@ -313,6 +313,17 @@ class LeafLog:
             for name, size in medium.names(f"leaves/n{self._node}/", after=self.name_at(self.size), limit=1)
         )
 
+    def unlike(self, medium: IMedium) -> str:
+        """How the newest run of a medium is not this log's, for people: it has other leaves, or goes on behind its end; ``""`` if it is. Raises MediumError, ArchiveError."""
+        runs = [(span_of(name, size), name) for name, size in medium.names(f"leaves/n{self._node}/")]
+        (first, count), name = max(runs, default=((0, 0), ""))
+        if not count:
+            return ""
+        if first + count > self.size:
+            return f"it has {first + count} leaves, and here are {self.size}"
+        begin, hashes = decode_run(medium.get(name))
+        return "" if self.stretch(begin, begin + len(hashes)) == hashes else f"its leaves from {begin} on are others"
+
     def _merged_on(self, medium: IMedium) -> str:
         """The name of a merged run on a medium that begins before this log's end and goes on behind it. Only as many names are listed as can be its."""
         behind = self.name_at(max(0, self.size - MOST_MERGED - 1))

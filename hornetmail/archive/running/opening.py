@@ -164,7 +164,7 @@ class Opening:
             alarm("archive-staging-damaged", f"damage in {len(damaged)} segments of the staging log; first: {first}")
 
     def _unite(self) -> list[str]:
-        away = self._footing.watch.away()
+        away = self._footing.watch.unread()
         near = [medium for medium in self._holdings.media.all() if medium.number not in away]
         return [f"the wrapped keys of a medium cannot be taken: {problem}" for problem in self._holdings.keys.unite(near)]
 
@@ -179,7 +179,7 @@ class Opening:
             self._voice.alarm("archive-leaves", f"the leaf log was damaged, and is restored from the media: {error}")
             leaves.set_aside(f"leaves-damaged-{int(self._holdings.seconds() * 1000)}")
             leaves.replay()
-        away = self._footing.watch.away()
+        away = self._footing.watch.unread()
         near = [medium for medium in media.all() if medium.number not in away]
         if leaves.known and self._catches_up(near):
             return
@@ -224,7 +224,7 @@ class Opening:
         self.files.settle()
         if self.files.database.exists():
             return False
-        away, media = self._footing.watch.away(), self._holdings.media
+        away, media = self._footing.watch.unread(), self._holdings.media
         return bool(self._holdings.leaves.size) or any(m.names("packs/", limit=1) for m in media.all() if m.number not in away)
 
     async def open_index(self) -> None:

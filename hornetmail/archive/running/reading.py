@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 from twisted.internet.defer import DeferredSemaphore
 
 from hornetmail.archive.care.terms.retention import count_marked
 from hornetmail.archive.care.trust.evidence import Evidence
-from hornetmail.archive.index import search
+from hornetmail.archive.index import search, seen
 from hornetmail.archive.index.query import parse_query
+from hornetmail.archive.index.renewal import stretches_left
 from hornetmail.archive.index.schema import people_decoder
-from hornetmail.archive.index.search import MailRow
+from hornetmail.archive.index.seen import MailRow
 from hornetmail.archive.media.medium import MediumAway, MediumError, MediumMissing
 from hornetmail.archive.proof.stamplog import StampLog
 from hornetmail.archive.running.footing import Footing
 from hornetmail.archive.running.spooled import Spool, SpooledBody
 from hornetmail.archive.store.shelf import PackRow, pack_row
-from hornetmail.core.archive.archived import ArchivedMail, ArchiveError, ArchiveFigures, Page, QueryError, Refused
+from hornetmail.core.archive.archived import ArchivedMail, ArchiveError, ArchiveFigures, Hit, Page, QueryError, Refused
 from hornetmail.core.served import Scope
 from hornetmail.db.engines import Cursor, DatabaseSlow
 from hornetmail.interfaces.body import IBody
@@ -57,8 +59,9 @@ class Reading:
 
     async def mail(self, scope: Scope, identifier: int) -> ArchivedMail:
         """See ``IArchive``."""
-        row, pack = await self._standing.index().read(_locate, scope, identifier)
+        row, pack, members, namesakes, conversation = await self._standing.index().read(_described, scope, identifier)
         people = people_decoder.decode(row.people)
+        all_people = [people_decoder.decode(one.people) for one in members]
         text = away = ""
         if scope.content:
             try:
@@ -67,19 +70,22 @@ class Reading:
             except MediumError as error:
                 away = str(error)
         return ArchivedMail(
-            hit=search.hit_of(row, scope),
+            hit=msgspec.structs.replace(seen.united(members, scope), id=row.identifier, size=row.size),
             tenant=row.tenant,
             feed=row.feed,
-            login=row.login if search.sees_all_recipients(scope, people) else "",
+            login=row.login if seen.sees_all_recipients(scope, people) else "",
             message_id=row.message_id,
             sha256=row.sha256,
             medium=pack.medium if pack else self._holdings.media.active.number,
             expires=row.expires,
-            recipients=search.visible_envelope(scope, people),
+            recipients=tuple(dict.fromkeys(each for one in all_people for each in seen.visible_envelope(scope, one))),
             header_recipients=people.shown(),
             text=text,
             away=away,
             unsearched=tuple(row.unsearched.splitlines()) if scope.content else (),
+            came=seen.came(members, scope),
+            namesakes=namesakes,
+            conversation=conversation,
         )
 
     async def read(self, scope: Scope, identifier: int) -> bytes:
@@ -183,6 +189,7 @@ class Reading:
             staged=staging.count,
             unindexed=len(staging.unindexed),
             marked=marked,
+            renewing=len(await standing.index().read(stretches_left)),
         )
 
 
@@ -213,6 +220,15 @@ def _locate_several(cursor: Cursor, scope: Scope, identifiers: Sequence[int]) ->
 def _pack_totals(cursor: Cursor) -> tuple[int, int]:
     packs, size = cursor.execute("SELECT count(*), coalesce(sum(size), 0) FROM pack").fetchone()
     return packs, size
+
+
+def _described(
+    cursor: Cursor, scope: Scope, identifier: int
+) -> tuple[MailRow, PackRow | None, list[MailRow], tuple[int, ...], tuple[Hit, ...]]:
+    """A mail, where it lies, its renditions as far as the scope may see them, what else bears its Message-ID, and its conversation."""
+    row, pack = _locate(cursor, scope, identifier)
+    members, conversation = seen.renditions(cursor, scope, row), search.conversation(cursor, scope, row)
+    return row, pack, members, search.namesakes(cursor, scope, row), conversation
 
 
 def _locate(cursor: Cursor, scope: Scope, identifier: int) -> tuple[MailRow, PackRow | None]:

@@ -28,7 +28,6 @@ from hornetmail.archive.store.records import (
     EventMeta,
     Kind,
     MailMeta,
-    Outcome,
     PartMeta,
     RecordBroken,
     RecordCodec,
@@ -38,6 +37,7 @@ from hornetmail.archive.store.records import (
     new_salt,
     read_header,
 )
+from hornetmail.archive.store.staged import Pending, Staged
 from hornetmail.core.archive.archived import ArchiveItem
 from hornetmail.core.ids import IdSource, milliseconds_of
 from hornetmail.disk.records import BadRecord, Position, RecordLog, Replayed
@@ -56,65 +56,6 @@ BAD_SECONDS = 600.0
 
 KEPT_BYTES = 32 << 20
 """Bodies kept in memory until they are indexed; what is beyond is read back from the log."""
-
-
-class Staged:
-    """One record in the staging log, and how far it has come."""
-
-    __slots__ = (
-        "at",
-        "identifier",
-        "kind",
-        "leaf",
-        "leaf_hash",
-        "month",
-        "outcome",
-        "part",
-        "position",
-        "raw",
-        "record",
-        "row",
-        "size",
-        "tenant",
-    )
-
-    def __init__(
-        self,
-        position: Position,
-        kind: Kind,
-        tenant: int,
-        record: bytes,
-        row: int,
-        leaf: int,
-        identifier: int,
-        size: int,
-        at: float,
-    ) -> None:
-        self.position = position
-        self.kind = kind
-        self.tenant = tenant
-        self.record = record
-        self.row = row
-        self.leaf = leaf
-        self.identifier = identifier
-        self.size = size
-        self.at = at
-        self.raw: tuple[MailMeta, bytes] | None = None
-        self.outcome: Outcome | None = None
-        self.month = 0
-        self.leaf_hash: bytes | None = None
-        self.part: PartKey | None = None
-
-
-class _Pending:
-    __slots__ = ("done", "identifier", "item", "leaf", "raw")
-
-    def __init__(self, item: ArchiveItem, raw: bytes) -> None:
-        self.item = item
-        self.raw = raw
-        self.done: Deferred[None] = Deferred()
-        self.leaf = 0
-        self.identifier = 0
 
 
 def year_of(seconds: float) -> int:
@@ -163,7 +104,7 @@ class Staging:
         self._keys = keys
         self._ids = ids
         self._lock = DeferredLock()
-        self._pending: list[_Pending] = []
+        self._pending: list[Pending] = []
         self._writing = False
         self._rows: dict[int, Deferred[None] | None] = {}
         self._kept = 0
@@ -250,7 +191,7 @@ class Staging:
             if waiting is not None:
                 await _also(waiting)
             return
-        pending = _Pending(item, raw)
+        pending = Pending(item, raw)
         if item.row:
             self._rows[item.row] = pending.done
         self._pending.append(pending)
@@ -322,7 +263,7 @@ class Staging:
         finally:
             self._writing = False
 
-    def _take_batch(self) -> list[_Pending]:
+    def _take_batch(self) -> list[Pending]:
         size = 0
         for number, pending in enumerate(self._pending):
             size += len(pending.raw)
@@ -332,7 +273,7 @@ class Staging:
         batch, self._pending = self._pending, []
         return batch
 
-    async def _write(self, batch: list[_Pending]) -> None:
+    async def _write(self, batch: list[Pending]) -> None:
         old = [p.item.row for p in batch if p.item.row and milliseconds_of(p.item.row) <= self._began * 1000]
         known = await self._ends.known(old) if old else set()
         new = []
@@ -376,7 +317,7 @@ class Staging:
         if not keyring.locked and any(keyring.data_number(*one) is None for one in wanted):
             self._keys.ensure(wanted)
 
-    def _append(self, batch: list[_Pending]) -> list[Staged]:
+    def _append(self, batch: list[Pending]) -> list[Staged]:
         """In a thread: seal, append, sync."""
         self._ensure([(p.item.tenant, year_of(p.item.received)) for p in batch])
         entries: list[Staged] = []
@@ -434,7 +375,7 @@ class Staging:
             return meta, raw
         return msgspec.structs.replace(meta, stretches=tuple(stretches)), b"".join(inline)
 
-    def _meta(self, pending: _Pending, now: float) -> MailMeta:
+    def _meta(self, pending: Pending, now: float) -> MailMeta:
         item, raw = pending.item, pending.raw
         expires = item.received + item.retention_days * 86400.0
         return MailMeta(

@@ -144,6 +144,7 @@ class TreeSite:
 
     async def months(self, scope: Scope) -> list[Month]:
         """Those with mail."""
+        scope = _view(scope)
         mark = await self.ask(folders.changed, scope.tenant)
         known = self._months.get(scope)
         if known is None or known[0] != mark:
@@ -158,6 +159,7 @@ class TreeSite:
 
     async def snapshot(self, scope: Scope, month: Month) -> Snapshot:
         """How a folder stands now."""
+        scope = _view(scope)
         key = (scope, month)
         known = self._snapshots.get(key)
         standing = await self.standing(scope, month)
@@ -200,6 +202,11 @@ class TreeSite:
     async def validity(self, mailbox: int, tree: str, scope: Scope, standing: Standing) -> int:
         """The UIDVALIDITY of one of the person's folders."""
         return min(max(standing.base, await self.since(mailbox, tree, scope)) + standing.anew, folders.VALIDITY_MOST)
+
+
+def _view(scope: Scope) -> Scope:
+    """What decides which folders and mails there are, and nothing else: who sees everybody's shares them with others who do."""
+    return Scope(scope.tenant, scope.addresses)
 
 
 def rights_of(scope: Scope) -> bytes:

@@ -145,6 +145,11 @@ def mirror_off(client: Client) -> None:
     metavar="NUMBER",
     help="A medium that is lost: its mail is known by the backup, and cannot be opened. Repeatable.",
 )
+@click.option(
+    "--take-over",
+    is_flag=True,
+    help="The installation that wrote to the media is lost for good, and could not say that it ended.",
+)
 @json_option
 @click.pass_obj
 def restore(
@@ -156,6 +161,7 @@ def restore(
     password_stdin: bool,
     stamp: str,
     without: tuple[int, ...],
+    take_over: bool,
     as_json: bool,
     **given: Any,
 ) -> None:
@@ -173,7 +179,8 @@ def restore(
     kind = kind_of(source)
     place = source if kind != "directory" else str(Path(source).absolute())
     wanted = Source(kind, place, {name: value for name, value in given.items() if value}, secret)
-    done = offline(run, config, wanted, text, password, lambda line: None if as_json else click.echo(clean(line)), stamp, without)
+    say = (lambda line: None) if as_json else lambda line: click.echo(clean(line))
+    done = offline(run, config, wanted, text, password, say, stamp, without, take_over)
     if as_json:
         emit(msgspec.to_builtins(done))
     else:

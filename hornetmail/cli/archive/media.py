@@ -125,6 +125,15 @@ def use(client: Client, id: int) -> None:
     click.echo(f"medium {id} is in use")
 
 
+@medium.command("take")
+@click.argument("id", type=int)
+@with_client
+def take(client: Client, id: int) -> None:
+    """Write to a medium to which another installation wrote; that one writes there no more. Only one shall go on: see to it that the other one ends."""
+    client.call("POST", "archive", "media", str(id), "take")
+    click.echo(f"this installation writes to medium {id} now")
+
+
 @medium.command("secret")
 @click.argument("id", type=int)
 @click.option("--password-stdin", is_flag=True, help="Read it from standard input.")

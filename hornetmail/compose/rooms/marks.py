@@ -91,7 +91,7 @@ class OutsideMarks:
     async def compare(self, queue: OpenedQueue) -> None:
         """With what all media say that are in reach and were not asked yet: before anybody delivers, and later of one that is back. One that does not answer keeps
         nobody waiting, and is asked another time."""
-        away = self._archive.watch.away()
+        away = self._archive.watch.unread()
         for medium in self._archive.media.all():
             if medium.number in self._read or medium.number in away:
                 continue
@@ -123,6 +123,8 @@ class OutsideMarks:
     async def _write(self, queue: OpenedQueue) -> None:
         """A medium that was not asked yet is left as it is: it may know better."""
         medium, mark = self._archive.media.active, queue.mark()
+        if medium.number in self._archive.watch.away():
+            return  # that is told; where another installation writes, its own mark shall stay
         if mark is None or medium.number not in self._read or (medium.number, mark.name, mark.offset) == self._written:
             return
         await self._offload(medium.put, self._name, msgspec.json.encode(mark))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
 
 from hornetmail.archive.archive import Archive, ArchiveSettings, Surroundings
 from hornetmail.archive.care.media import MediaCare
@@ -22,9 +24,10 @@ from hornetmail.archive.keys.rootstore import RootStore
 from hornetmail.archive.keys.sources import Command, Credential, Passphrase, Source
 from hornetmail.archive.media.register import Means, Register
 from hornetmail.archive.media.roster import Media
+from hornetmail.archive.media.writer import Writer
 from hornetmail.compose.ground.foundations import Foundations
 from hornetmail.compose.rooms.delivery import House, Lines, Stores, delivery_of
-from hornetmail.compose.rooms.marks import EVERY, Marks, OutsideMarks
+from hornetmail.compose.rooms.marks import EVERY, LAST_SECONDS, Marks, OutsideMarks
 from hornetmail.compose.rooms.people import People
 from hornetmail.compose.rooms.safety import Safety
 from hornetmail.compose.rooms.stores import renew
@@ -42,8 +45,10 @@ from hornetmail.delivery.filing.ways import Ways
 from hornetmail.delivery.home.expiry import DAY, Expiry
 from hornetmail.delivery.recipients.store import RecipientDatabase
 from hornetmail.delivery.service import Delivery, Settings
+from hornetmail.delivery.tasks import within
 from hornetmail.disk.files import Disk, DiskFull
 from hornetmail.disk.seal import Seal
+from hornetmail.disk.threads import lock
 from hornetmail.extraction.readers import Readers, ReaderSettings
 from hornetmail.filter.spf import SenderCheck
 from hornetmail.interfaces.archive import IArchive
@@ -55,7 +60,7 @@ from hornetmail.net.clients.smtp import Timeouts
 from hornetmail.net.resolver import Resolver
 from hornetmail.portal.rows.schema import MIGRATIONS as PORTAL
 from hornetmail.portal.store import PortalStore
-from hornetmail.runtime.jobs import PlannedJob
+from hornetmail.runtime.jobs import CutShort, PlannedJob
 from hornetmail.runtime.timetable import Job
 from hornetmail.spool.start import OpenedQueue, open_queue
 
@@ -98,8 +103,15 @@ async def _root_at_start(base: Foundations, roots: RootStore) -> tuple[bytes | N
 
 def register_of(base: Foundations, control: Database) -> Register:
     """The media that ``control.db`` knows; the first is the directory that the configuration names."""
-    means = Means(base.reactor, base.disk, base.config.path(base.config.archive.medium))
+    means = Means(base.reactor, base.disk, base.config.path(base.config.archive.medium), writer_of(base))
     return Register(control, Seal(base.key.derive("archive media")), means)
+
+
+def writer_of(base: Foundations) -> Writer:
+    """This installation as the one that writes to the media."""
+    config = base.config
+    where = f"{config.hostname}:{config.root}"
+    return Writer(config.root, base.disk, config.node, where, base.reactor.seconds, lambda: lock(base.reactor))
 
 
 def stamping_of(base: Foundations, people: People) -> Outside:
@@ -225,6 +237,25 @@ def merge_job(archive: Archive, bus: IBus) -> PlannedJob:
     return PlannedJob("merge", "Packs are put together", "10 4 * * *", lambda now: merging(archive, bus, now), "retention")
 
 
+def renewal_job(archive: Archive) -> PlannedJob:
+    """Months that an earlier version indexed, at each hour that finds some, until there is none."""
+
+    async def run(now: float) -> str:
+        try:
+            done = await archive.renewing.run()
+        except ArchiveError as error:
+            return f"not now: {error}"
+        if done.halted:
+            raise CutShort
+        told = f"{done.months} months have their present form, {done.left} do not yet; {done.mails} mails were read"
+        told += f", of {done.unread} no more than the header" if done.unread else ""
+        return told + (f"; waits: {done.waits}" if done.waits else "")
+
+    return PlannedJob(
+        "renewal", "Months indexed by an earlier version are read again", "40 * * * *", run, "renewal", archive.renewing.halt
+    )
+
+
 def stamp_jobs(stamps: Stamping) -> tuple[PlannedJob, PlannedJob]:
     """Time stamps at 23:57 (A60), and at each quarter of an hour if much is unstamped (A52)."""
 
@@ -322,6 +353,7 @@ class MailRooms:
             return await deferToThreadPool(base.reactor, media_threads, call, *args)
 
         base.at_close(lambda: offload(register.close))
+        base.at_close(lambda: _release(base.reactor, offload, register, archive))
         await archive.start()
         base.at_close(archive.stop)
         outside = OutsideMarks(base.reactor, base.bus, archive, offload, config.node, fresh=known_mark is None)
@@ -334,6 +366,7 @@ class MailRooms:
                 archive.media,
                 archive.watch,
                 archive.keys,
+                archive.holdings.leaves,
                 archive.index,
                 archive.moving,
                 archive.sealed,
@@ -401,6 +434,7 @@ class MailRooms:
             *safety.jobs(),
             search_job(archive),
             merge_job(archive, base.bus),
+            renewal_job(archive),
         ]
         base.meters.gauge("queue_messages", lambda: queue.backlog().messages)
         base.meters.gauge("queue_oldest_seconds", lambda: queue.backlog().oldest)
@@ -414,6 +448,21 @@ class MailRooms:
         if trouble := self.archive.trouble:
             found["archive"] = trouble
         return found
+
+
+async def _release(
+    clock: IReactorTime, offload: Callable[..., Coroutine[Any, Any, Any]], register: Register, archive: Archive
+) -> None:
+    """At the end, when nothing is written any more: others may write to the media. One that does not answer bears the mark, which this installation's next start knows."""
+    away = archive.watch.away()
+    for medium in archive.media.all():
+        if medium.number not in away:
+            try:
+                await within(clock, LAST_SECONDS, offload(register.release, medium.number))
+            except Exception as error:  # noqa: BLE001 - the end does not wait for a medium
+                Logger().warn(
+                    "medium {number} still says that this installation writes there: {error}", number=medium.number, error=error
+                )
 
 
 def _queue_alarm(base: Foundations, code: str, text: str) -> None:

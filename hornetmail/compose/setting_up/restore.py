@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -23,12 +23,8 @@ from hornetmail.archive.care.copies.backup import (
     newest_backup,
     read_control,
     read_manifest,
-    read_pieces,
 )
 from hornetmail.archive.care.copies.mirror import NUMBER, bring_back
-from hornetmail.archive.care.terms.retention import mark_rebuilt
-from hornetmail.archive.index.folders import renew_uids
-from hornetmail.archive.index.schema import MIGRATIONS
 from hornetmail.archive.keys import paper
 from hornetmail.archive.keys.keyring import Keyring
 from hornetmail.archive.keys.keystore import KeyStore
@@ -40,24 +36,23 @@ from hornetmail.archive.media.medium import (
     IPlace,
     Medium,
     MediumAway,
-    MediumError,
     PlaceTrouble,
     identity_at,
 )
 from hornetmail.archive.media.register import Means
 from hornetmail.archive.media.roster import Media
 from hornetmail.archive.media.settings import DirectorySettings, Settings, settings_for
-from hornetmail.archive.store.packs import pack_id_of
 from hornetmail.compose.ground.foundations import RESTORING, SERVER_KEY, Foundations
 from hornetmail.compose.ground.keys import ServerKey
 from hornetmail.compose.rooms.people import control_database
-from hornetmail.compose.rooms.rooms import archive_of, register_of, root_store
+from hornetmail.compose.rooms.rooms import archive_of, register_of, root_store, writer_of
 from hornetmail.compose.rooms.stores import index_path
+from hornetmail.compose.setting_up.restored_index import restore_index
 from hornetmail.compose.setting_up.setup import SetupError, read_paper, with_foundations
+from hornetmail.compose.setting_up.written import Written
 from hornetmail.config import Config
 from hornetmail.core.archive.archived import ArchiveError, Finding
 from hornetmail.db.dump import Dump, DumpBroken, load
-from hornetmail.db.engines import Cursor
 from hornetmail.directory.schema import CONTROL
 from hornetmail.disk.anchor import NAME as ANCHOR
 from hornetmail.disk.anchor import Anchor
@@ -91,7 +86,8 @@ class Restored(msgspec.Struct, frozen=True):
 class Wanted(msgspec.Struct, frozen=True):
     """What shall be restored. ``source``; ``text`` and ``password``: the paper of the root key, or enough of its parts, ``""``: the key that is here.
     ``backup``: the stamp of the backup that people, settings and index come from, ``""``: the newest that opens. ``used``: the service ran here already
-    and took nothing; what it made is put aside. ``without``: media that are lost, or away for long: they are out of use then, and their mail is known by the backup."""
+    and took nothing; what it made is put aside. ``without``: media that are lost, or away for long: they are out of use then, and their mail is known by the backup. ``take_over``: media to which
+    another installation writes, as far as they tell, are this one's from now on."""
 
     source: Source
     text: str = ""
@@ -99,16 +95,18 @@ class Wanted(msgspec.Struct, frozen=True):
     backup: str = ""
     used: bool = False
     without: tuple[int, ...] = ()
+    take_over: bool = False
 
 
 class Looked(msgspec.Struct, frozen=True):
-    """What lies at a source that the key opens. ``medium``: its number, 0 for a mirror; ``backups``: their stamps, newest first."""
+    """What lies at a source that the key opens. ``medium``: its number, 0 for a mirror; ``backups``: their stamps, newest first; ``writer``: which other installation writes there, ``""``: none."""
 
     where: str
     archive: str
     key: str
     medium: int
     backups: tuple[str, ...]
+    writer: str = ""
 
 
 def restore(
@@ -119,9 +117,10 @@ def restore(
     progress: Callable[[str], None] = lambda line: None,
     backup: str = "",
     without: Sequence[int] = (),
+    take_over: bool = False,
 ) -> Restored:
     """Where no service runs. Raises SetupError, ArchiveError, ValueError (a place that cannot be understood)."""
-    wanted = Wanted(source, text, password, backup, without=tuple(without))
+    wanted = Wanted(source, text, password, backup, without=tuple(without), take_over=take_over)
     settings_for(source.kind, source.place, source.options)
     root = read_paper(text, password) if text else None
     return with_foundations(config, lambda base: restore_into(base, wanted, progress, root), restoring=True)
@@ -182,20 +181,23 @@ class _Restore:
         self._root = root
         self._say = progress
         self._marker = base.directory(RESTORING)
+        self._written = Written(writer_of(base))
 
     async def look(self) -> Looked:
         """What there is."""
         base = self._base
         identity, source = await base.offload(self._open_source)
         ring, _ = await base.offload(self._keyring, source, identity)
+        other = await base.offload(self._written.writer_of, self._source_to_write(identity))
         stamps = [name.stamp for name in reversed((await base.offload(backups_on, source)).whole)]
-        return Looked(self._settings.where, identity.archive, ring.root.hex(), identity.medium, tuple(stamps))
+        return Looked(self._settings.where, identity.archive, ring.root.hex(), identity.medium, tuple(stamps), other)
 
     async def run(self, wanted: Wanted) -> Restored:
         """All of it."""
         base = self._base
         identity, source = await base.offload(self._open_source)
         ring, root = await base.offload(self._keyring, source, identity)
+        await base.offload(self._written.refuse, self._source_to_write(identity), wanted.take_over)
         flaws: list[str] = []
         found = await base.offload(_backup_at, source, ring, wanted.backup, flaws.append)
         for flaw in flaws:
@@ -209,14 +211,14 @@ class _Restore:
             name, manifest, dumped = found
             await self._restore_control(dumped, manifest.secrets)
             control = name.stamp
-        media, number = await self._restore_media(identity, wanted.without)
+        media, number = await self._restore_media(identity, wanted)
         unread: list[Finding] = []
         copied = await base.offload(self._copy, source, media.active, unread) if identity.medium == NUMBER else 0
         archive = archive_of(base, root, media)
         quick, leaves = False, 0
         if found is not None:
             united = number if identity.medium == NUMBER else 0
-            quick, leaves = await self._restore_index(source, found[1], ring, media, united)
+            quick, leaves = await restore_index(base, source, found[1], ring, media, united, self._say)
         try:
             told = await base.offload(archive.restore, leaves)
         except MediumAway as error:
@@ -242,6 +244,12 @@ class _Restore:
         source.expect(bytes.fromhex(identity.archive))
         source.look()
         return identity, source
+
+    def _source_to_write(self, identity: Identity) -> Medium:
+        """As that which it becomes if it is a medium."""
+        medium = Medium(identity.medium, self._place, writer=self._written.here)
+        medium.expect(bytes.fromhex(identity.archive))
+        return medium
 
     def _keyring(self, source: IMedium, identity: Identity) -> tuple[Keyring, bytes]:
         """Opened in a scratch directory. Raises KeyTrouble, SetupError."""
@@ -344,7 +352,7 @@ class _Restore:
 
     # -- media
 
-    async def _restore_media(self, identity: Identity, without: Sequence[int]) -> tuple[Media, int]:
+    async def _restore_media(self, identity: Identity, wanted: Wanted) -> tuple[Media, int]:
         """From a medium: it takes part where it is, under its number, and those ``without`` which it is to be are out of use. From the mirror: all is copied to the directory that the configuration names, and every other number leads there."""
         base = self._base
         register = register_of(base, await control_database(base))
@@ -362,7 +370,7 @@ class _Restore:
             for entry in tuple(register.entries.values()):
                 if entry.number != number and not entry.removed:
                     await register.change(entry.number, used=False, moving=0, moved=number)
-        for lost in without:
+        for lost in wanted.without:
             if lost not in register.entries or lost == number:
                 raise SetupError(
                     f"medium {lost} cannot be left out: it is {'where all is restored to' if lost == number else 'none of this archive'}"
@@ -372,6 +380,8 @@ class _Restore:
         archive = bytes.fromhex(identity.archive)
         media.expect(archive)
         await base.offload(media.active.claim, archive)
+        for medium in media.all():
+            await base.offload(self._written.become, register.medium(medium.number), wanted.take_over)
         return media, number
 
     def _copy(self, source: IMedium, target: IMedium, flaws: list[Finding]) -> int:
@@ -385,47 +395,6 @@ class _Restore:
                 if copied and copied % 100 == 0:
                     self._say(f"{copied} of {len(names)} objects copied")
         return copied
-
-    # -- the index
-
-    async def _restore_index(self, source: IMedium, manifest: Any, ring: Keyring, media: Media, united: int) -> tuple[bool, int]:
-        """From the backup, if it knows just the packs that are there and nothing was staged; else False, and it is to be made anew; and how many leaves it knows of in packs.
-        ``united``: the medium on which all lies now."""
-        base = self._base
-        path = base.directory("archive") / "archive.db"
-        base.disk.make_directory(path.parent)
-        for suffix in ("-wal", "-shm", ""):
-            base.disk.unlink(path.with_name(path.name + suffix), missing_ok=True)
-        if manifest.schema > len(MIGRATIONS):
-            return False, 0
-        leaves = 0
-        names: set[bytes] = set()
-        away: list[int] = []
-        for medium in media.every():
-            try:
-                names |= {pack_id_of(name) for name, _ in await base.offload(medium.names, "")} - {b""}
-            except MediumError as error:
-                # What the backup says of it is believed: its mail is found, and says when it is opened where it lies.
-                self._say(f"{error}; its mail is known by the backup")
-                away.append(medium.number)
-        try:
-            await base.offload(_write, path, source, manifest)
-            database = await base.open_database(base.reactor, f"sqlite://{path}", MIGRATIONS, key=ring.database_key())
-            try:
-                whole = await database.read(_knows_all, names, away)
-                leaves = await database.read(_leaves_known, base.config.node)
-                if whole:
-                    await database.run(_enter, united)
-                    await database.run(renew_uids, base.reactor.seconds())
-            finally:
-                await database.close()
-        except Exception as error:  # noqa: BLE001  the packs hold all of it
-            self._say(f"the index's backup is of no use ({error}); it is made anew")
-            whole = False
-        if not whole:
-            for suffix in ("-wal", "-shm", ""):
-                base.disk.unlink(path.with_name(path.name + suffix), missing_ok=True)
-        return whole, leaves
 
     async def _open(self, archive: Archive, rebuild: bool) -> list[Finding]:
         await archive.start()
@@ -458,40 +427,6 @@ def _backup_at(
             except ArchiveError as error:
                 raise SetupError(f"backup {stamp} does not open: {error}") from error
     raise SetupError(f"there is no backup {stamp} on this medium")
-
-
-def _write(path: Path, source: IMedium, manifest: Any) -> None:
-    with path.open("xb") as file:
-        path.chmod(0o600)
-        for piece in read_pieces(source, manifest):
-            file.write(piece)
-
-
-def _knows_all(cursor: Cursor, names: set[bytes], away: Sequence[int]) -> bool:
-    """Whether it has just the packs that are there, but for those on media that are away."""
-    known = {bytes(pack) for pack, medium in cursor.execute("SELECT pack, medium FROM pack").fetchall() if medium not in away}
-    (staged,) = cursor.execute("SELECT count(*) FROM mail WHERE pack IS NULL").fetchone()
-    return known == names and not staged
-
-
-def _leaves_known(cursor: Cursor, node: int) -> int:
-    """As many leaves as were given to what was sealed at least, on media that may be lost too: to mail, further arrivals, the audit log, and what went since."""
-    newest = [
-        cursor.execute(f"SELECT coalesce(max({column}), -1) FROM {rows} AND node = ?", (node,)).fetchone()[0]
-        for column, rows in (
-            ("leaf", "mail WHERE pack IS NOT NULL"),
-            ("leaf", "arrival WHERE outcome != 'stored'"),
-            ("leaf", "audit_leaf WHERE true"),
-            ("last", "leaf_gone WHERE true"),
-        )
-    ]
-    return int(max(newest)) + 1
-
-
-def _enter(cursor: Cursor, united: int) -> None:
-    if united:
-        cursor.execute("UPDATE pack SET medium = ?", (united,))
-    mark_rebuilt(cursor)
 
 
 def _free(path: Path) -> Path:

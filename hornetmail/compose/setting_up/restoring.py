@@ -75,9 +75,14 @@ class Restoring:
             source.password,
             used=True,
             without=source.without,
+            take_over=source.take_over,
         )
         try:
             found = await restores.look(base, wanted)
+            if found.writer and not source.take_over:
+                raise RestoreRefused(
+                    f"another installation writes to medium {found.medium} ({found.writer}), and has not said that it ended: stop it, and look again; or say below that it is lost for good"
+                )
         except _TROUBLE as error:
             raise RestoreRefused(" ".join(str(error).split()) or type(error).__name__) from error
         self._wanted = wanted

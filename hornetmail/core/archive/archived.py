@@ -34,7 +34,8 @@ class ArchiveItem(msgspec.Struct, frozen=True, gc=False):
 
 
 class Hit(msgspec.Struct, frozen=True, gc=False):
-    """One line of a result list; ``date`` Unix seconds of the Date header or of receipt. Fields outside of the scope are empty."""
+    """One line of a result list; ``date`` Unix seconds of the Date header or of receipt. Fields outside of the scope are empty. ``renditions``: as many it is kept in, of those
+    that the scope may see (rule 13); ``namesake``: another mail has its Message-ID and other content (told only to those who see everybody's mail)."""
 
     id: int
     date: float
@@ -46,6 +47,18 @@ class Hit(msgspec.Struct, frozen=True, gc=False):
     received: float = 0.0
     spam: bool = False
     attachments: int = 0
+    renditions: int = 1
+    namesake: bool = False
+
+
+class Came(msgspec.Struct, frozen=True, gc=False):
+    """One time that a mail came: the ID of the rendition, which has ``size`` bytes, by which feed, when (Unix seconds), and to whom, as far as the scope may see it."""
+
+    id: int
+    feed: str
+    received: float
+    recipients: tuple[str, ...]
+    size: int
 
 
 class ArchivedMail(msgspec.Struct, frozen=True, gc=False):
@@ -53,7 +66,9 @@ class ArchivedMail(msgspec.Struct, frozen=True, gc=False):
 
     ``recipients``: envelope recipients that the scope may see (rule 14); ``header_recipients``: To and Cc. ``medium``: the
     numeric ID of its medium (A13). ``text``: its plain text for showing, empty without a right to content. ``away``: why the content cannot be
-    opened now (A15), for people; ``""`` if it can. ``unsearched``: what of it cannot be found by its words, and why.
+    opened now (A15), for people; ``""`` if it can. ``unsearched``: what of it cannot be found by its words, and why. ``came``: its arrivals, in their order; ``namesakes``: IDs of other
+    mails, within the scope, that have its Message-ID and other content. ``conversation``: the newest mails of its conversation, itself among them, the oldest
+    first; empty if there is no other.
     """
 
     hit: Hit
@@ -69,6 +84,9 @@ class ArchivedMail(msgspec.Struct, frozen=True, gc=False):
     text: str = ""
     away: str = ""
     unsearched: tuple[str, ...] = ()
+    came: tuple[Came, ...] = ()
+    namesakes: tuple[int, ...] = ()
+    conversation: tuple[Hit, ...] = ()
 
 
 class Handed(msgspec.Struct, frozen=True, gc=False):
@@ -102,18 +120,27 @@ class KeyRefused(ArchiveError):
     """The archive's root key cannot be changed like this: the wrong paper, or the wrong moment. The message says which."""
 
 
+class Stretch(msgspec.Struct, frozen=True, gc=False):
+    """A stretch of time, Unix seconds."""
+
+    since: float
+    until: float
+
+
 class Page(msgspec.Struct, frozen=True, gc=False):
     """``total`` counts all hits within the scope; without ``exact`` there are more than that. ``results`` at most 500, newest first; ``after``
-    continues behind them or is ``""``."""
+    continues behind them or is ``""``. ``partly``: mail received then may have what was looked for and not be found, because an earlier version indexed it."""
 
     total: int
     results: tuple[Hit, ...]
     after: str = ""
     exact: bool = True
+    partly: tuple[Stretch, ...] = ()
 
 
 class ArchiveFigures(msgspec.Struct, frozen=True, gc=False):
-    """The archive in figures. ``locked``: the key is not there; mail is taken, not searchable (rule 22). ``marked``: by retention, to go (rule 19)."""
+    """The archive in figures. ``locked``: the key is not there; mail is taken, not searchable (rule 22). ``marked``: by retention, to go (rule 19).
+    ``renewing``: months whose full text still has the form of an earlier version."""
 
     mails: int = 0
     packs: int = 0
@@ -123,6 +150,7 @@ class ArchiveFigures(msgspec.Struct, frozen=True, gc=False):
     unindexed: int = 0
     locked: bool = False
     marked: int = 0
+    renewing: int = 0
 
 
 class RootKeyState(msgspec.Struct, frozen=True, gc=False):
@@ -145,7 +173,7 @@ class KeySourceState(msgspec.Struct, frozen=True, gc=False):
 
 
 class MediumState(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A medium (A7-A16). ``id``: its number for good; ``where``: for people, without any secret. ``active``: takes new mail. ``used`` false: out of
+    """A medium (A7-A16). ``taken``: another installation writes there. ``id``: its number for good; ``where``: for people, without any secret. ``active``: takes new mail. ``used`` false: out of
     use for now; ``up``: it answered when it was last looked at, else ``why`` says why not, ``since`` (Unix seconds) when. ``mails``, ``packs``,
     ``bytes``: what it holds, if ``counted``. ``total``, ``free``: bytes, 0 where nobody can tell. ``moving_to``: its mail is being moved there,
     ``copied`` objects so far; ``moved_to``: it lies there."""
@@ -158,6 +186,7 @@ class MediumState(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     used: bool = True
     up: bool = False
     why: str = ""
+    taken: bool = False
     since: float = 0.0
     mails: int = 0
     packs: int = 0

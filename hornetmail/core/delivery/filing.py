@@ -113,6 +113,13 @@ KNOWN: dict[str, tuple[str, ...]] = {
 STAYS = ("\\Trash", "\\All", "\\Flagged")
 """Folders of these uses do not go home: what was thrown away was taken out (C6), and the others hold nothing of their own."""
 
+
+def stays(name: str, staying: Collection[str]) -> bool:
+    """Whether a folder is one of those, or lies below one: programs throw a folder away by moving it below Trash."""
+    parts = name.split("/")
+    return any("/".join(parts[:level]) in staying for level in range(1, len(parts) + 1))
+
+
 OWN_KEYWORDS = frozenset({"$DrainFailed"})
 """Ours, which say nothing at the primary."""
 

@@ -25,11 +25,12 @@ IDLE_SECONDS = 10.0
 SIDE_BY_SIDE = 4
 """Connections to one domain's primary."""
 
-SERVICE_SECONDS = 24 * 3600.0
-"""A mailbox that the service account is not let into is tried again after that."""
+REFUSED_SECONDS = 24 * 3600.0
+"""Who is not let in is tried again after that: a primary that has just come back may refuse everybody, and once a day locks nobody out."""
 
 DOUBTS = 3
-"""So many mailboxes in a row that the service account is not let into are a matter of the account: nothing is tried before it is changed, or a day is over."""
+"""So many mailboxes in a row that the service account is not let into are a matter of the account: nothing is tried before it is changed, or a day is over. So many in a row whose conversations
+broke are a matter of the server."""
 
 AWAY_SECONDS = (60.0, 3600.0)
 """A primary that cannot be reached is left alone for so long: the first time, and at most."""
@@ -77,6 +78,10 @@ class Connections:
         self._doubts: dict[str, tuple[int, int]] = {}
         self._barred: dict[str, _Refusal] = {}
         self._away: dict[str, _Away] = {}
+        self._rough: dict[str, dict[int, _Away]] = {}
+        """Mailboxes of a domain at which conversations broke: they wait, the others go on."""
+        self._stumbles: dict[str, set[int]] = {}
+        """Those of them since one last went well."""
         self._tasks = Tasks(clock)
 
     async def stop(self) -> None:
@@ -93,12 +98,16 @@ class Connections:
         for refusal in (self._barred.get(mailbox.domain), self._refused.get(mailbox.id)):
             if refusal is not None and refusal.version == self._ways.version and now < refusal.until:
                 return Closed(refusal.text, lasting=True)
-        away = self._away.get(mailbox.domain)
-        return Closed(away.text) if away is not None and now < away.until else None
+        for away in (self._away.get(mailbox.domain), self._rough.get(mailbox.domain, {}).get(mailbox.id)):
+            if away is not None and now < away.until:
+                return Closed(away.text)
+        return None
 
     def again(self, domain: str) -> None:
         """It is there again: what was in the way of all is forgotten."""
         self._away.pop(domain, None)
+        self._rough.pop(domain, None)
+        self._stumbles.pop(domain, None)
 
     async def tried(self, way: Way) -> tuple[str, ...]:
         """A connection of its own, for a test: the folders that are there, as on the wire. Raises Broken, Refused."""
@@ -124,14 +133,14 @@ class Connections:
                     except Broken as error:
                         # The server may have ended it since it was used; once more on a fresh one (rule 2).
                         if not error.certain or error.trouble is not Trouble.LOST:
-                            self._unreachable(mailbox, error.text)
+                            self._stumbled(mailbox, error.text)
                             raise
                 at = await self._fresh(mailbox, way)
                 try:
                     return await self._with(mailbox, way, at, work)
                 except Broken as error:
                     if error.trouble is not Trouble.OURS:
-                        self._unreachable(mailbox, error.text)
+                        self._stumbled(mailbox, error.text)
                     raise
             finally:
                 room.release()
@@ -143,7 +152,10 @@ class Connections:
     async def _with(self, mailbox: Mailbox, way: Way, at: AtPrimary, work: Callable[[AtPrimary], Awaitable[T]]) -> T:
         """Kept afterwards, unless it broke on the way: whoever leaves a conversation in the middle ends its connection (``IMAPClient``)."""
         try:
-            return await work(at)
+            done = await work(at)
+            self._rough.get(mailbox.domain, {}).pop(mailbox.id, None)
+            self._stumbles.pop(mailbox.domain, None)
+            return done
         finally:
             if at.client.alive:
                 self._open[mailbox.id] = (way, at, self._clock.callLater(IDLE_SECONDS, self._end, mailbox.id))
@@ -179,7 +191,7 @@ class Connections:
     def _not_let_in(self, mailbox: Mailbox, way: Way, text: str) -> Closed:
         """Each further try with a wrong password is one towards a lock-out."""
         now, version = self._clock.seconds(), self._ways.version
-        until = now + SERVICE_SECONDS if way.service else float("inf")
+        until = now + REFUSED_SECONDS
         self._refused[mailbox.id] = _Refusal(version, until, text)
         if way.service:
             before, count = self._doubts.get(mailbox.domain, (version, 0))
@@ -191,10 +203,23 @@ class Connections:
         return Closed(text, lasting=True)
 
     def _unreachable(self, mailbox: Mailbox, text: str) -> None:
-        before = self._away.get(mailbox.domain)
-        wait = AWAY_SECONDS[0] if before is None else min(before.wait * 2, AWAY_SECONDS[1])
-        self._away[mailbox.domain] = _Away(self._clock.seconds() + wait, wait, text)
+        self._away[mailbox.domain] = self._longer(self._away.get(mailbox.domain), text)
         self._told(mailbox, text, False)
+
+    def _stumbled(self, mailbox: Mailbox, text: str) -> None:
+        """In the middle of a conversation: it may be for this one's mail, or for all."""
+        rough = self._rough.setdefault(mailbox.domain, {})
+        rough[mailbox.id] = self._longer(rough.get(mailbox.id), text)
+        stumbles = self._stumbles.setdefault(mailbox.domain, set())
+        stumbles.add(mailbox.id)
+        if len(stumbles) >= DOUBTS:
+            self._unreachable(mailbox, text)
+        else:
+            self._told(mailbox, text, False)
+
+    def _longer(self, before: _Away | None, text: str) -> _Away:
+        wait = AWAY_SECONDS[0] if before is None else min(before.wait * 2, AWAY_SECONDS[1])
+        return _Away(self._clock.seconds() + wait, wait, text)
 
     def _end(self, mailbox: int) -> None:
         _, at, _ = self._open.pop(mailbox)

@@ -98,17 +98,27 @@ class AtPrimary:
             return self._here
         known = wanted == b"INBOX" or any(each.name == wanted for each in tree.remotes)
         if not known:
-            try:
-                await self.client.ask(c.Create(wanted, use))
-            except Refused as refused:
-                if refused.code != "ALREADYEXISTS":
-                    raise
+            here = await self._made(wanted, use)
             try:
                 await self.client.ask(c.Subscribe(wanted))
             except Refused:
                 pass  # it is there, and that counts
             self._tree = Tree((*tree.remotes, Remote(wanted, use.lower())), tree.prefix, tree.delimiter)
+            if here is not None:
+                return here
         return await self.select(wanted)
+
+    async def _made(self, name: bytes, use: str) -> Here | None:
+        """A folder that LIST did not name. Selected, if it is there nevertheless: under another case where the server tells none apart, or made meanwhile; few servers have a code for that.
+        Raises Refused."""
+        try:
+            await self.client.ask(c.Create(name, use))
+        except Refused as refused:
+            try:
+                return await self.select(name)
+            except Refused:
+                raise refused from None
+        return None
 
     async def select(self, name: bytes) -> Here:
         """By its name on the wire. Raises Refused."""
@@ -119,7 +129,7 @@ class AtPrimary:
             if not isinstance(event, c.Noted):
                 continue
             if event.code.word in ("UIDVALIDITY", "UIDNEXT"):
-                (number,) = event.code.numbers() or (0,)
+                number = (event.code.numbers() or (0,))[0]
                 uidvalidity, uidnext = (number, uidnext) if event.code.word == "UIDVALIDITY" else (uidvalidity, number)
             elif event.code.word == "PERMANENTFLAGS":
                 permanent = frozenset(event.code.rest.strip(b"()").decode("ascii", "replace").split())

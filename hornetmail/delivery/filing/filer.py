@@ -8,6 +8,7 @@ anew. What it cannot do just now (no room, a server busy) is ``later``'s. Flags 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from typing import NamedTuple
 
@@ -24,8 +25,14 @@ from hornetmail.net.clients.imap import Refused
 TRIES = 5
 """So often an APPEND of a message is begun that the primary never ends: each may be one more copy in somebody's mailbox (rule 11), and others wait behind it."""
 
-FOR_NOW = ("OVERQUOTA", "UNAVAILABLE", "INUSE", "LIMIT", "SERVERBUG", "TRYCREATE", "EXPIRED")
+FOR_NOW = ("OVERQUOTA", "UNAVAILABLE", "INUSE", "LIMIT", "SERVERBUG", "EXPIRED")
 """Codes of a refusal that is not the message's own (RFC 5530): it is tried again later."""
+
+NO_FOLDER = ("NONEXISTENT", "TRYCREATE")
+"""Codes of a folder that somebody removed or renamed there meanwhile: the next look makes it anew."""
+
+_FULL = re.compile(r"quota|(?:mailbox|disk|storage) (?:is )?full", re.IGNORECASE)
+"""How servers that are older than RFC 5530 say OVERQUOTA: Courier, Cyrus, hMailServer, GroupWise."""
 
 
 class Later(Exception):
@@ -79,7 +86,7 @@ class Filer:
             return await self._append(at, mailbox, here, letter, flags, lost, tries)
         except Refused as refused:
             system = tuple(flag for flag in flags if flag.startswith("\\"))
-            if system == flags or refused.code in FOR_NOW:
+            if system == flags or _passes(refused):
                 return await self._refused(at, mailbox, name, here.name.decode("ascii", "replace"), refused, "it is refused")
         # Some servers refuse a message for a keyword that they would not keep.
         try:
@@ -117,7 +124,7 @@ class Filer:
             here = await at.select(known.folder.encode("ascii", "surrogateescape"))
         except Refused as refused:
             at.forget()
-            if refused.code in FOR_NOW:
+            if refused.code not in NO_FOLDER and _passes(refused):
                 raise Later(f"whether it is there already cannot be seen: {refused}") from None
             return None  # its folder is not there any more, and nothing of ours with it
         try:
@@ -127,10 +134,10 @@ class Filer:
         return await self._home(mailbox, letter.entry.name, known, known.uidvalidity, uid) if uid else None
 
     async def _refused(self, at: AtPrimary, mailbox: Mailbox, name: str, folder: str, refused: Refused, what: str) -> Filed:
-        if refused.code in FOR_NOW:
+        if _passes(refused):
             at.forget()
             await self.ledger.forget(mailbox.id, [name])
-            raise Later(f"{what}: {refused}", full=refused.code == "OVERQUOTA")
+            raise Later(f"{what}: {refused}", full=_full(refused))
         return await self._stuck(mailbox, name, folder.encode("ascii", "replace"), f"{what}: {refused}")
 
     async def _stuck(self, mailbox: Mailbox, name: str, folder: bytes, reason: str) -> Filed:
@@ -138,3 +145,13 @@ class Filer:
         await self.ledger.put(mailbox.id, mailbox.tenant, name, filed)
         self.log.warn("{address}: {name} does not go home: {reason}", address=mailbox.address, name=name, reason=reason)
         return filed
+
+
+def _full(refused: Refused) -> bool:
+    """Whether there is no room in the mailbox."""
+    return refused.code == "OVERQUOTA" or (refused.code in ("", "ALERT") and _FULL.search(refused.text) is not None)
+
+
+def _passes(refused: Refused) -> bool:
+    """Whether it is not the message's own."""
+    return refused.code in FOR_NOW or refused.code in NO_FOLDER or _full(refused)

@@ -8,7 +8,7 @@ stands (``take``). Trash stays: what is there was taken out (C6).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from hornetmail.core.delivery.filing import STAYS, Closed, Filed, Progress, Standing, marked, newest_first
+from hornetmail.core.delivery.filing import STAYS, Closed, Filed, Progress, Standing, marked, newest_first, stays
 from hornetmail.core.delivery.queued import Portal
 from hornetmail.core.events import Alarm, ModeChanged, PrimarySeen
 from hornetmail.core.failover.mode import Mode
@@ -28,6 +28,7 @@ from hornetmail.delivery.filing.connections import Connect, Connections
 from hornetmail.delivery.filing.conversation import AtPrimary, letter_of
 from hornetmail.delivery.filing.filer import Filer, Later, Place
 from hornetmail.delivery.filing.ledger import Ledger
+from hornetmail.delivery.filing.troubles import Troubles
 from hornetmail.delivery.filing.ways import Ways
 from hornetmail.delivery.tasks import Tasks, pause
 from hornetmail.interfaces.body import IBody
@@ -53,7 +54,8 @@ mailbox."""
 PATIENCE_SECONDS = 3600.0
 """So long read mail of INBOX waits for a primary whose IMAP cannot be reached; then it goes by SMTP, unread."""
 
-ALARM = "filing"
+FORGET_SECONDS = 3 * 86_400.0
+"""A row goes when its file was missing for so long: a disk that was away for some passes, or a backup that was put in its place, brings nothing twice."""
 
 INBOX = Place("INBOX", "")
 
@@ -87,17 +89,19 @@ class Filing:
         self._house = house
         self.ways = ways
         self.ledger = ledger
-        self._connections = Connections(house.clock, house.dialer, ways, self._told, connect, timeouts)
+        self._troubles = Troubles(house.clock, house.bus)
+        self._connections = Connections(house.clock, house.dialer, ways, self._troubles.barred, connect, timeouts)
         self._filer = Filer(house.clock, ledger)
         self._tasks = Tasks(house.clock)
         self._passes: set[str] = set()
         self._wanted: set[str] = set()
         self._running = False
         self._ends: list[Callable[[], None]] = []
-        self._troubles: dict[int, str] = {}
-        self._well: set[int] = set()
         self._since: dict[str, float] = {}
-        self._missing: dict[int, frozenset[str]] = {}
+        self._missing: dict[int, dict[str, float]] = {}
+        """Rows without a file, and since when."""
+        self._unread: set[int] = set()
+        """Mailboxes of which the last pass could not read all folders."""
         self._last: dict[int, set[str]] = {}
         """Messages that met trouble: in the next pass they come behind all others, so that one which a server, or we, stumble over holds up nobody."""
 
@@ -145,7 +149,9 @@ class Filing:
             self._tasks.start(self._domain(domain), f"filing of {domain}")
 
     def _changed(self, event: ModeChanged) -> None:
-        if event.mode is not Mode.EMERGENCY:
+        if event.mode is Mode.EMERGENCY:
+            self._since.pop(event.domain, None)  # its mail has an hour of its own
+        else:
             self.kick(event.domain)
 
     def _seen(self, event: PrimarySeen) -> None:
@@ -182,17 +188,18 @@ class Filing:
                 some = todo[start : start + SLICE]
                 if not await self._connections.use(mailbox, way, partial(self._slice, mailbox, some)):
                     return
-            if todo and not self._last.get(mailbox.id):
-                self._told(mailbox, "", False)
+            troubled = self._last.get(mailbox.id) or mailbox.id in self._unread
+            if not troubled and (todo or self._connections.closed(mailbox) is None):
+                self._troubles.well(mailbox)
         except CancelledError:
             raise
         except Closed:
             pass  # told by the connections
-        except (Broken, Refused, Later) as error:
-            self._told(mailbox, str(error), isinstance(error, Later) and error.full)
+        except (Broken, Refused) as error:
+            self._troubles.met(mailbox, str(error), False)
         except Exception as error:  # noqa: BLE001 - a fault of ours: the others go on, and this one is tried again with the next pass
             self.log.failure("filing of mailbox {mailbox} failed", mailbox=mailbox.id)
-            self._told(mailbox, f"trouble of our own: {type(error).__name__}", False)
+            self._troubles.met(mailbox, f"trouble of our own: {type(error).__name__}", False)
         await pause(self._clock, 0)
 
     async def _todo(self, mailbox: Mailbox) -> list[tuple[Place, Entry]]:
@@ -203,14 +210,16 @@ class Filing:
         smooth: list[tuple[Place, list[Entry]]] = []
         rough: list[tuple[Place, Entry]] = []
         seen: set[str] = set()
-        for info in await tree.folders():
+        self._unread.discard(mailbox.id)
+        infos = await tree.folders()
+        staying = {info.name for info in infos if info.use in STAYS}
+        for info in infos:
             if not info.selectable:
                 continue
-            folder = await tree.open(info.name)
-            entries = await folder.entries()
+            entries = await self._entries(mailbox, info.name)
             await pause(self._clock, 0)  # a turn for each look at all of a large folder (rule 8d)
             seen.update(entry.name for entry in entries)
-            if info.name == "INBOX" or info.use in STAYS:
+            if info.name == "INBOX" or stays(info.name, staying):
                 continue
             await pause(self._clock, 0)
             left = [entry for entry in entries if self._goes(entry, known.get(entry.name))]
@@ -221,14 +230,30 @@ class Filing:
                 await pause(self._clock, 0)
                 smooth.append((place, [entry for entry in left if entry.name not in late]))
                 rough += [(place, entry) for entry in left if entry.name in late]
-        # Twice in a row: what its owner moves while the folders are read is in none of them for once.
-        missing = frozenset(name for name in known if name not in seen)
-        gone, self._missing[mailbox.id] = missing & self._missing.pop(mailbox.id, frozenset()), missing
-        if gone:
-            await self.ledger.forget(mailbox.id, gone)
+        await self._forget(mailbox, known.keys() - seen)
         self._last[mailbox.id] = self._last.get(mailbox.id, set()) & seen
         smooth.sort(key=lambda each: -each[1][0].date if each[1] else 0.0)
         return [*((place, entry) for place, left in smooth for entry in left), *rough]
+
+    async def _entries(self, mailbox: Mailbox, name: str) -> Sequence[Entry]:
+        """Of one of its folders; one that cannot be read keeps no other one waiting."""
+        try:
+            return await (await self._house.portal.tree(mailbox.id).open(name)).entries()
+        except FolderError as error:
+            if error.code not in GONE:
+                self._unread.add(mailbox.id)
+                self._troubles.met(mailbox, f"the portal's folder {name!r} cannot be read: {error.text}", True)
+            return ()
+
+    async def _forget(self, mailbox: Mailbox, missing: Collection[str]) -> None:
+        """Rows whose files are gone, and not only for now."""
+        now = self._clock.seconds()
+        before = self._missing.pop(mailbox.id, {})
+        since = {name: before.get(name, now) for name in missing}
+        gone = [name for name, first in since.items() if now - first >= FORGET_SECONDS]
+        if gone:
+            await self.ledger.forget(mailbox.id, gone)
+        self._missing[mailbox.id] = {name: first for name, first in since.items() if now - first < FORGET_SECONDS}
 
     def _goes(self, entry: Entry, known: Filed | None) -> bool:
         return "\\Deleted" not in entry.flags and (known is None or known.standing is Standing.GOING)
@@ -253,15 +278,16 @@ class Filing:
                 letter = await letter_of(current[0], body.size, body.chunks)
             except FolderError as error:
                 if error.code not in GONE:
-                    self._told(mailbox, f"{entry.name} in {place.name} cannot be read: {error.text}", True)
+                    self._troubles.met(mailbox, f"{entry.name} in {place.name} cannot be read: {error.text}", True)
                 continue
             try:
                 filed = await self._filer.file(at, mailbox, place, letter)
             except Later as later:
-                self._told(mailbox, later.text, later.full)
+                self._troubles.met(mailbox, later.text, later.full)
                 refused += 1
                 continue
             last.discard(entry.name)
+            self._since.pop(mailbox.domain, None)
             if filed.standing is Standing.STUCK:
                 self._stuck(mailbox, filed)
             took = self._clock.seconds() - began
@@ -304,14 +330,15 @@ class Filing:
         except Broken as error:
             if not error.certain:
                 raise
-            self._wait_for(mailbox, error.text, error.trouble is Trouble.OURS)
+            self._wait_for(mailbox, error.text, False)  # of our own disk too: it goes by SMTP at once only where nobody is let in
             return None
         except Refused as refused:
             self._wait_for(mailbox, str(refused), True)
             return None
         except Later as later:
-            self._told(mailbox, later.text, later.full)
+            self._troubles.met_in_inbox(mailbox, later.text, later.full)
             raise
+        self._troubles.gone_from_inbox(mailbox)
         self._since.pop(mailbox.domain, None)
         return filed if filed.standing is Standing.HOME else None
 
@@ -325,19 +352,6 @@ class Filing:
 
     # -- being told
 
-    def _told(self, mailbox: Mailbox, text: str, lasting: bool) -> None:
-        """What is in the way of a mailbox; ``""``: nothing any more. What lasts is an alarm."""
-        self._troubles.pop(mailbox.id, None)
-        if not text:
-            self._well.add(mailbox.id)
-        else:
-            self._well.discard(mailbox.id)
-            self._troubles[mailbox.id] = text
-            self.log.warn("{address}: no way home by IMAP now: {text}", address=mailbox.address, text=text)
-        if lasting:
-            told = f"<{mailbox.address}>: mail of the portal's folders does not go home: {text}"
-            self._house.bus.publish(Alarm(ALARM, told, mailbox.domain, mailbox.address))
-
     def _stuck(self, mailbox: Mailbox, filed: Filed) -> None:
         text = f"<{mailbox.address}>: mail in the portal's folder for {filed.folder or 'the primary'} stays: {filed.reason}"
         self._house.bus.publish(Alarm("filing-refused", text, mailbox.domain, mailbox.address))
@@ -347,14 +361,14 @@ class Filing:
         mailbox = self._house.directory.mailbox(address)
         if mailbox is None or self.ways.way(mailbox) is None:
             return "there is no way home by IMAP any more"
-        return "mail of its folders goes home again" if mailbox.id in self._well else ""
+        return "nothing is in the way of its mail any more" if self._troubles.is_well(mailbox.id) else ""
 
     async def progress(self, mailbox: int) -> Progress:
         """For people."""
         known = await self.ledger.of(mailbox)
         stuck = tuple((name, each.reason) for name, each in known.items() if each.standing is Standing.STUCK)
         home = sum(each.standing is Standing.HOME for each in known.values())
-        return Progress(home, len(known) - home - len(stuck), stuck, self._troubles.get(mailbox, ""))
+        return Progress(home, len(known) - home - len(stuck), stuck, self._troubles.text(mailbox))
 
     async def retry(self, mailbox: Mailbox) -> int:
         """What was refused is tried anew; how many."""

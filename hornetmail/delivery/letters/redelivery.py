@@ -10,7 +10,7 @@ from zope.interface import implementer
 
 from hornetmail.core.archive.archived import ArchivedMail, Handed, Refused
 from hornetmail.core.delivery.queued import Message
-from hornetmail.core.mail.address import AddressError, key_of, parse
+from hornetmail.core.mail.address import AddressError, parse
 from hornetmail.core.mail.dates import rfc5322_date
 from hornetmail.core.mail.envelope import Direction, Door, Envelope, Origin, Recipient
 from hornetmail.core.served import Mailbox, Person, Role, Scope
@@ -108,9 +108,7 @@ class Redelivery:
         person it goes to, and shows him nothing (rule 15)."""
         if target.id == person.mailbox and scope.content:
             return scope
-        owner = Person(
-            target.id, target.address, target.tenant, addresses=tuple(key_of(each) for each in (target.address, *target.aliases))
-        )
+        owner = Person(target.id, target.address, target.tenant, addresses=self._directory.addresses_of(target))
         derived = self._access.scope(owner)
         return msgspec.structs.replace(derived, tenant=mail.tenant, content=True)
 

@@ -6,6 +6,8 @@ Nothing here raises on what a mail holds, and bytes win over labels that cannot 
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Callable
 
 import msgspec
@@ -33,6 +35,11 @@ NESTED = 4
 FILES = 1_000
 """Names of files that are kept of one mail."""
 
+REFERENCES = 12
+"""Message-IDs that are kept of those a mail answers."""
+
+_REFERENCES_BYTES = 16_384
+_BARE_ID = re.compile(rb"<([^<>\s]{1,255})>")
 _MAX_ADDRESSES = 5_000
 _MAX_OVERFLOW = 1 << 20
 _WANTED = frozenset(
@@ -89,7 +96,8 @@ class MailText(msgspec.Struct, frozen=True, gc=False):
     Resent ones included; ``overflow``: of fields with more addresses than are read one by one, their words. ``headers``: what else of the header
     people look for. ``date``: Unix seconds of its Date header, None if it has none that reads. ``text``: what it says; ``attached``: the text of what
     hangs on it. ``files``: names of attachments, ``""`` for nameless ones. ``unsearched``: what was left out and why. ``whole``: its structure
-    could be followed to the end. ``waiting``: there are files in it whose words are not among ``attached`` yet."""
+    could be followed to the end. ``references``: Message-IDs that it answers, bare, the nearest last. ``content``: a hash of all that it says and of all that hangs on it, whatever its header
+    and however it was encoded (rule 13); empty if not all of it could be read. ``waiting``: there are files in it whose words are not among ``attached`` yet."""
 
     subject: str = ""
     sender: Named | None = None
@@ -106,6 +114,8 @@ class MailText(msgspec.Struct, frozen=True, gc=False):
     files: tuple[str, ...] = ()
     unsearched: tuple[str, ...] = ()
     whole: bool = True
+    references: tuple[str, ...] = ()
+    content: bytes = b""
     waiting: bool = False
 
 
@@ -143,6 +153,8 @@ def read_mail(raw: bytes, *, lines: bool = False, files: ReadFile | None = None)
         files=tuple(reading.files[:FILES]),
         unsearched=tuple(reading.unsearched),
         whole=not cut,
+        references=() if lines else _references(head),
+        content=b"" if lines or cut else reading.content(),
         waiting=reading.waiting,
     )
 
@@ -162,6 +174,7 @@ class _Reading:
         self._attached: list[str] = []
         self.files: list[str] = []
         self.unsearched: list[str] = []
+        self._hash = hashlib.blake2b(digest_size=16)
         self.label = _label(tree)
 
     def walk(self, tree: Part, depth: int) -> None:
@@ -182,6 +195,7 @@ class _Reading:
         """A mail in it: its header is text of what hangs on it."""
         self.files.append(clean(name_of(part)))
         if not self._lines:
+            self._weigh(b"".join(self._raw[part.parts[0].start : part.parts[0].body].split()))
             self._mail_header(self._raw, part.parts[0].start, part.parts[0].end)
 
     def _mail_header(self, raw: bytes, start: int, end: int) -> None:
@@ -204,6 +218,8 @@ class _Reading:
             self._file(part, name or part.subtype.lower())
         elif is_text(part, name):
             self._take(self._decoded(part, name), part, self._attached)
+        else:
+            self._weigh(name.encode(), decoded(self._raw[part.body : part.end], part.encoding))
 
     def _holds_words(self, part: Part, name: str) -> bool:
         if holds_words(part, name) and not (part.type == "TEXT" and is_text(part, name)):
@@ -211,6 +227,7 @@ class _Reading:
         return part.encoding == "BASE64" and begins_as_file(self._raw[part.body : part.body + 16])
 
     def _file(self, part: Part, name: str) -> None:
+        self._weigh(name.encode(), decoded(self._raw[part.body : part.end], part.encoding))
         if self._read_file is None:
             self.waiting = True
             self.unsearched.append(f"{name}: not read yet")
@@ -218,6 +235,16 @@ class _Reading:
         found = self._read_file(name, self._decoded(part, name))
         self._attached.append(found.text)
         self.unsearched += found.unsearched
+
+    def _weigh(self, *pieces: bytes) -> None:
+        """Something that makes this mail another one than a mail without it."""
+        for piece in pieces:
+            self._hash.update(b"%d " % len(piece))
+            self._hash.update(piece)
+
+    def content(self) -> bytes:
+        """See ``MailText``."""
+        return self._hash.digest() if self._room else b""
 
     def _sealed_mail(self, part: Part) -> bool:
         """``scan`` shows a mail whose bytes are encoded, which is forbidden (RFC 2046 section 5.2.1), as bytes."""
@@ -257,7 +284,11 @@ class _Reading:
             self.unsearched.append(f"{name}: only the first part of {size:,} bytes" if self._room else f"{name}: too much")
             size = self._room
         self._room -= size
-        return decoded(self._raw[part.body : part.body + size], part.encoding)
+        data = decoded(self._raw[part.body : part.body + size], part.encoding)
+        if not self._lines:
+            # line ends, and blanks before them, change on the way
+            self._weigh(b" ".join(data.split()))
+        return data
 
     def _nested(self, part: Part, name: str, depth: int) -> None:
         """A mail that does not lie open: its bytes are encoded."""
@@ -370,6 +401,18 @@ def _overflow(head: Head, label: str) -> str:
 
 def _others(head: Head, label: str) -> list[str]:
     return [decode_text(value, label) for name in _OTHERS for value in head.get(name, ())]
+
+
+def _references(head: Head) -> tuple[str, ...]:
+    """The first, which began the conversation, and those that are nearest."""
+    found = [
+        one.decode("ascii", "backslashreplace")
+        for name in (b"in-reply-to", b"references")
+        for value in head.get(name, ())
+        for one in _BARE_ID.findall(value[-_REFERENCES_BYTES:] if name == b"references" else value[:_REFERENCES_BYTES])
+    ]
+    once = list(dict.fromkeys(reversed(found)))[::-1]
+    return (*once[:1], *once[max(1, len(once) - REFERENCES + 1) :])
 
 
 def _message_id(value: str) -> str:

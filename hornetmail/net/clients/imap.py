@@ -76,6 +76,7 @@ class Refused(Exception):
     def __init__(self, done: c.Completed) -> None:
         super().__init__(f"{done.status.value} {f'[{done.code.word}] ' if done.code.word else ''}{done.text[:200]}")
         self.code = done.code.word
+        self.text = done.text
 
 
 Derived = Callable[[Derive], Awaitable[bytes]]

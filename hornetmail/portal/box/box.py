@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from pathlib import Path
 from weakref import WeakValueDictionary, ref
 
@@ -20,6 +21,7 @@ from hornetmail.core.folder import Copied, Entry, FolderError
 from hornetmail.core.served import Quota
 from hornetmail.db.engines import DatabaseError
 from hornetmail.portal.box.batch import Batch, Lock
+from hornetmail.portal.box.unwritten import Unwritten
 from hornetmail.portal.box.usage import Counted
 from hornetmail.portal.maildir import naming
 from hornetmail.portal.maildir.files import Listing, Maildir
@@ -28,6 +30,9 @@ from hornetmail.portal.maildir.snapshot import Gone, Place, Snapshot
 from hornetmail.portal.maildir.watching import TRUSTED_SECONDS
 from hornetmail.portal.rows import index
 from hornetmail.portal.rows.index import Change, FolderRow, Kept, Stored
+
+RENAMED_THERE = 16
+"""Files renamed in the thread that commits, at most: others wait for it meanwhile."""
 
 LATELY_SECONDS = 1.0
 ENTRIES_A_SECOND = 10_000
@@ -44,7 +49,7 @@ class Arrival(msgspec.Struct, frozen=True):
     size: int
     date: float
     kept: Kept | None
-    bound: bool = False
+    bound: bool
     """By the quota."""
 
 
@@ -62,11 +67,12 @@ class Box:
 
     log = Logger()
 
-    def __init__(self, ground: Ground, mailbox: int, tenant: int, maildir: Maildir) -> None:
+    def __init__(self, ground: Ground, mailbox: int, tenant: int, maildir: Maildir, unwritten: Unwritten) -> None:
         self.ground = ground
         self.mailbox = mailbox
         self.tenant = tenant
         self.maildir = maildir
+        self.unwritten = unwritten
         self.lock = Lock()
         self.rows: dict[str, FolderRow] = {}
         self.subscribed: set[str] = set()
@@ -137,6 +143,7 @@ class Box:
         snapshot = self._snapshots.pop(name, None)
         if snapshot is not None:
             snapshot.removed = True
+            self.ground.stacks.drop(snapshot.id)
 
     def renamed(self, old: str, new: str) -> None:
         """A folder has another name; it stays the same for whoever has it open. The lock is held."""
@@ -288,6 +295,10 @@ class Box:
         """Index, memory and hints for a change whose files are done, in one transaction. The lock is held."""
         changes = [self._change(turn) for turn in turns]
         await self.ground.database.run(index.store, self.tenant, self.mailbox, changes)
+        await self._committed(turns, changes)
+
+    async def _committed(self, turns: Sequence[Turn], changes: Sequence[Change]) -> None:
+        """Memory and hints."""
         for turn, change in zip(turns, changes, strict=True):
             snapshot = turn.snapshot
             snapshot.uidnext = change.uidnext
@@ -298,6 +309,7 @@ class Box:
                 snapshot.put(stored.entry, stored.place)
                 if stored.kept is not None:
                     self.ground.lately.came(snapshot.id, stored.entry.uid, stored.kept.ready)
+                    self.unwritten.came(self.tenant, snapshot.id, stored.entry.uid, stored.kept)
             for one in change.gone:
                 snapshot.remove(one.uid, change.modseq)
             self.usage.grew(len(snapshot.entries) - before[0], snapshot.size - before[1])
@@ -311,7 +323,9 @@ class Box:
         modseq = snapshot.modseq + 1
         uidnext = max([snapshot.uidnext, *(one.entry.uid + 1 for one in turn.added)])
         gone = [Gone(uid, modseq, snapshot.places[uid].base) for uid in turn.gone]
-        return Change(snapshot.id, uidnext, modseq, snapshot.recent_from, turn.added, [entry for entry, _ in turn.changed], gone)
+        changed = [entry for entry, _ in turn.changed]
+        unwritten = self.unwritten.forget(snapshot.id, turn.gone)
+        return Change(snapshot.id, uidnext, modseq, snapshot.recent_from, turn.added, changed, gone, unwritten)
 
     # Changes. All take the lock; all raise FolderError NONEXISTENT when the folder has gone.
 
@@ -358,15 +372,29 @@ class Box:
                 place = moved
             if flags != entry.flags:
                 changed.append((msgspec.structs.replace(entry, flags=flags, modseq=modseq), place))
-        lost = await self.ground.thread(self.maildir.relabel, snapshot.name, renames) if renames else []
+        lost = await self._relabelled(snapshot, renames, changed)
         if lost:
             for number, uid in enumerate(movers):
                 if number not in lost:
                     snapshot.moved_file(uid, renames[number][1])
-            return False
-        if changed:
-            await self.commit(Turn(snapshot, changed=changed))
-        return True
+        return not lost
+
+    async def _relabelled(
+        self, snapshot: Snapshot, renames: Sequence[tuple[Place, Place]], changed: Sequence[tuple[Entry, Place]]
+    ) -> Sequence[int]:
+        """Files, then index and memory, which know nothing of it if files were lost: which of them. Few are renamed in the thread that commits."""
+        relabel = partial(self.maildir.relabel, snapshot.name, renames)
+        turn = Turn(snapshot, changed=changed)
+        if not changed or not 0 < len(renames) <= RENAMED_THERE:
+            lost = await self.ground.thread(relabel) if renames else []
+            if changed and not lost:
+                await self.commit(turn)
+            return lost
+        changes = [self._change(turn)]
+        lost = await self.ground.database.run(index.relabel_and_store, relabel, self.tenant, self.mailbox, changes)
+        if not lost:
+            await self._committed([turn], changes)
+        return lost
 
     async def expunge(self, snapshot: Snapshot, uids: Collection[int]) -> list[int]:
         """Remove messages, durably; the UIDs that went."""
@@ -422,6 +450,7 @@ class Box:
                     at=self.ground.now(),
                     landed=self.ground.now(),
                     source=(source.id, uid),
+                    kept=self.unwritten.get(source.id, uid),
                 )
             )
             pairs.append((place, new))

@@ -7,7 +7,7 @@ from typing import Any
 
 from zope.interface import implementer
 
-from hornetmail.core.folder import Copied, Entry, FolderError, FolderInfo, FolderStatus, Usage
+from hornetmail.core.folder import Copied, Entry, FolderError, FolderInfo, FolderStatus, Sieve, Usage
 from hornetmail.interfaces.folders import IFolder, IFolderTree
 from hornetmail.mime.structure import Part
 from hornetmail.portal.box import reading, reshaping
@@ -96,10 +96,10 @@ class Folder:
         with told():
             return await reading.fields(self._box, self._snapshot, uids)
 
-    async def sifted(self, uids: Sequence[int], judge: Callable[[int, bytes, bytes], bool]) -> dict[int, bool]:
+    async def sifted(self, uids: Sequence[int], sieve: Sieve) -> dict[int, bool]:
         """See IFolder."""
         with told():
-            return await reading.sifted(self._box, self._snapshot, uids, judge)
+            return await reading.sifted(self._box, self._snapshot, uids, sieve)
 
     async def keep_texts(self, found: Sequence[tuple[int, bytes, bytes]]) -> None:
         """See IFolder."""

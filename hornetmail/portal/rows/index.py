@@ -10,6 +10,7 @@ from hornetmail.core.folder import Entry
 from hornetmail.db.engines import Cursor
 from hornetmail.portal.maildir import naming
 from hornetmail.portal.maildir.snapshot import GONE_KEPT, Gone, Place, Snapshot
+from hornetmail.portal.maildir.stacks import Stack, stacked
 from hornetmail.wire.imap.answers.ready import Ready
 
 TREES = 64
@@ -27,7 +28,8 @@ NEAR_BY = 64
 GONE_LOOKED_AT = 64
 """The rows of what has gone are counted at each so many changes only."""
 
-_PER_MESSAGE = ("portal_messages", "portal_trees", "portal_heads", "portal_summaries", "portal_fields", "portal_texts")
+_SEARCHED = ("portal_messages", "portal_texts")
+_PER_MESSAGE = (*_SEARCHED, "portal_trees", "portal_heads", "portal_summaries", "portal_fields")
 
 _KEPT = (
     ("portal_trees", "tree"),
@@ -72,7 +74,8 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):
-    """What becomes of one folder: messages that came, changed, went. ``recent``: the first UID that nobody was told of."""
+    """What becomes of one folder: messages that came, changed, went. ``recent``: the first UID that nobody was told of; ``unwritten``: nothing of what is kept
+    of those that went was ever written (``box.unwritten``)."""
 
     folder: int
     uidnext: int
@@ -81,6 +84,7 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     added: Sequence[Stored] = ()
     changed: Sequence[Entry] = ()
     gone: Sequence[Gone] = ()
+    unwritten: bool = False
 
 
 def flag_text(flags: Iterable[str]) -> str:
@@ -242,6 +246,17 @@ def store(cursor: Cursor, tenant: int, mailbox: int, changes: Sequence[Change]) 
         _store(cursor, tenant, mailbox, change)
 
 
+def relabel_and_store(
+    cursor: Cursor, relabel: Callable[[], list[int]], tenant: int, mailbox: int, changes: Sequence[Change]
+) -> list[int]:
+    """Files first: what ``relabel`` did not find, and then nothing is stored. It runs here, in the thread that commits, because a hop of its own costs more than all the
+    rest; it may run twice."""
+    lost = relabel()
+    if not lost:
+        store(cursor, tenant, mailbox, changes)
+    return lost
+
+
 def _store(cursor: Cursor, tenant: int, mailbox: int, change: Change) -> None:
     folder = change.folder
     cursor.execute(
@@ -249,7 +264,7 @@ def _store(cursor: Cursor, tenant: int, mailbox: int, change: Change) -> None:
         (change.uidnext, change.modseq, change.recent, folder),
     )
     if change.gone:
-        _bury(cursor, tenant, folder, change.gone)
+        _bury(cursor, tenant, folder, change.gone, _SEARCHED if change.unwritten else _PER_MESSAGE)
     if change.changed:
         cursor.executemany(
             "UPDATE portal_messages SET modseq = ?, flags = ? WHERE folder = ? AND uid = ?",
@@ -259,9 +274,9 @@ def _store(cursor: Cursor, tenant: int, mailbox: int, change: Change) -> None:
         _add(cursor, tenant, mailbox, folder, change.added)
 
 
-def _bury(cursor: Cursor, tenant: int, folder: int, gone: Sequence[Gone]) -> None:
+def _bury(cursor: Cursor, tenant: int, folder: int, gone: Sequence[Gone], tables: Sequence[str]) -> None:
     uids = [(folder, one.uid) for one in gone]
-    for table in _PER_MESSAGE:
+    for table in tables:
         cursor.executemany(f"DELETE FROM {table} WHERE folder = ? AND uid = ?", uids)
     cursor.executemany(
         "INSERT INTO portal_gone (tenant, folder, uid, modseq, base) VALUES (?, ?, ?, ?, ?)",
@@ -293,8 +308,6 @@ def _add(cursor: Cursor, tenant: int, mailbox: int, folder: int, added: Sequence
                 " ON CONFLICT (folder, uid) DO NOTHING",
                 [(folder, uid, source, old) for source, old, _, uid in copies],
             )
-    kept = [(one.entry.uid, one.kept) for one in added if one.kept is not None]
-    keep(cursor, tenant, folder, kept)
     for one in added:
         row = naming.row_of(one.place.base) if one.at else 0
         if row:
@@ -399,11 +412,13 @@ def fields(cursor: Cursor, folder: int, uids: Sequence[int]) -> list[tuple[int, 
     return rows
 
 
-def sifted(cursor: Cursor, folder: int, uids: Sequence[int], judge: Callable[[int, bytes, bytes], bool]) -> dict[int, bool]:
-    """What ``judge`` says of the texts that are kept of messages; of some that were not asked for, too."""
+def texts(cursor: Cursor, folder: int, uids: Sequence[int]) -> Stack | None:
+    """The texts that are kept of these messages, if there are any."""
     clause, values = _among(uids)
     cursor.execute(f"SELECT uid, headers, body FROM portal_texts WHERE folder = ? AND uid {clause}", (folder, *values))
-    return {uid: judge(uid, headers, body) for uid, headers, body in iter(cursor.fetchone, None)}
+    wanted = frozenset(uids)
+    rows = [row for row in iter(cursor.fetchone, None) if row[0] in wanted]
+    return stacked(rows) if rows else None
 
 
 def keep_texts(cursor: Cursor, tenant: int, folder: int, found: Sequence[tuple[int, bytes, bytes]]) -> None:
@@ -432,6 +447,12 @@ def keep(cursor: Cursor, tenant: int, folder: int, found: Sequence[tuple[int, Ke
     keep_trees(cursor, tenant, folder, [(uid, kept.tree) for uid, kept in found])
     keep_heads(cursor, tenant, folder, [(uid, kept.head) for uid, kept in found if kept.head is not None])
     keep_ready(cursor, tenant, folder, [(uid, kept.ready) for uid, kept in found])
+
+
+def keep_all(cursor: Cursor, found: Sequence[tuple[int, int, Sequence[tuple[int, Kept]]]]) -> None:
+    """The same for some folders: tenant, folder, and its messages."""
+    for tenant, folder, some in found:
+        keep(cursor, tenant, folder, some)
 
 
 def near(cursor: Cursor, mailbox: int) -> tuple[float, bool]:

@@ -65,6 +65,10 @@ class _SteppedVisit:
     def mark(self) -> object:
         return self._inner.mark()
 
+    def number(self) -> int:
+        number: int = self._inner.number()
+        return number
+
     def put(self, name: str, data: bytes | memoryview) -> None:
         self._inner.put(name, data)
 

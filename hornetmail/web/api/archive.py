@@ -17,7 +17,8 @@ PAGE = 500
 
 
 class HitView(msgspec.Struct, frozen=True, kw_only=True, rename={"sender": "from"}):
-    """One line of a result list. ``date``, ``received``: Unix seconds; ``size``: bytes. What the scope hides is empty."""
+    """One line of a result list. ``date``, ``received``: Unix seconds; ``size``: bytes. What the scope hides is empty. ``renditions``: how many mails with other headers or bytes
+    are this one mail; ``namesake``: another mail has its Message-ID and other content."""
 
     id: str
     date: float
@@ -29,16 +30,36 @@ class HitView(msgspec.Struct, frozen=True, kw_only=True, rename={"sender": "from
     received: float
     spam: bool
     attachments: int
+    renditions: int = 1
+    namesake: bool = False
+
+
+class CameView(msgspec.Struct, frozen=True, kw_only=True):
+    """One time that a mail came: the ID of the rendition, its bytes, the feed, when (Unix seconds), and to whom, as far as the caller may see it."""
+
+    id: str
+    feed: str
+    received: float
+    to: list[str]
+    size: int
+
+
+class StretchView(msgspec.Struct, frozen=True):
+    """A stretch of time, Unix seconds."""
+
+    since: float
+    until: float
 
 
 class SearchResult(msgspec.Struct, frozen=True):
     """``total`` counts all hits within the scope, up to 10,000; if ``exact`` is false there are more than ``total``. ``after`` continues behind these or
-    is ``""``, however many there are."""
+    is ``""``, however many there are. ``partly``: mail received then may match and not be found, because an earlier version indexed it (the job ``renewal`` is at it)."""
 
     total: int
     results: list[HitView]
     after: str = ""
     exact: bool = True
+    partly: list[StretchView] = []
 
 
 class SearchRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -57,7 +78,8 @@ class MailName(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class MailView(msgspec.Struct, frozen=True, kw_only=True):
-    """An archived mail, as far as the caller may see it. ``content``: it can be exported. ``away``: why that is not possible now (A15). ``unsearched``: what of it no search looks into. ``sha256``: of the exact bytes, in hex."""
+    """An archived mail, as far as the caller may see it. ``content``: it can be exported. ``away``: why that is not possible now (A15). ``unsearched``: what of it no search looks into. ``came``: its
+    arrivals, of all renditions; ``namesakes``: IDs of mails with its Message-ID and other content; ``conversation``: the newest mails of it, the oldest first. ``sha256``: of the exact bytes, in hex."""
 
     mail: HitView
     feed: str
@@ -72,6 +94,9 @@ class MailView(msgspec.Struct, frozen=True, kw_only=True):
     content: bool
     away: str = ""
     unsearched: tuple[str, ...] = ()
+    came: list[CameView] = []
+    namesakes: list[str] = []
+    conversation: list[HitView] = []
 
 
 class RedeliverRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -149,6 +174,8 @@ def hit_view(hit: Hit) -> HitView:
         received=hit.received,
         spam=hit.spam,
         attachments=hit.attachments,
+        renditions=hit.renditions,
+        namesake=hit.namesake,
     )
 
 
@@ -179,7 +206,13 @@ async def search(rooms: Rooms, caller: Caller, request: SearchRequest) -> Search
     person = caller.acting or LOCAL_ADMINISTRATOR
     scope = rooms.access.own_scope(person) if request.own else rooms.access.scope(person)
     page = await need(rooms.archive, "archive").search(scope, request.query, limit=request.limit, after=request.after)
-    return SearchResult(page.total, [hit_view(hit) for hit in page.results], page.after, page.exact)
+    return SearchResult(
+        page.total,
+        [hit_view(hit) for hit in page.results],
+        page.after,
+        page.exact,
+        [StretchView(one.since, one.until) for one in page.partly],
+    )
 
 
 async def show(rooms: Rooms, caller: Caller, request: MailName) -> MailView:
@@ -199,6 +232,12 @@ async def show(rooms: Rooms, caller: Caller, request: MailName) -> MailView:
         content=scope.content,
         away=mail.away,
         unsearched=mail.unsearched,
+        came=[
+            CameView(id=str(one.id), feed=one.feed, received=one.received, to=list(one.recipients), size=one.size)
+            for one in mail.came
+        ],
+        namesakes=[str(one) for one in mail.namesakes],
+        conversation=[hit_view(one) for one in mail.conversation],
     )
 
 

@@ -14,7 +14,7 @@ from hornetmail.web.api.rooms import Rooms
 
 class MediumView(msgspec.Struct, frozen=True, kw_only=True):
     """A medium. ``id``: its number for good; ``where``: where it lies, without any secret. ``active``: takes new mail; ``used``: false if it is out of
-    use; ``up``: whether it answered when it was last looked at, else ``why`` not. ``mails``, ``packs``, ``bytes``: what it holds, if ``counted``.
+    use; ``taken``: another installation writes there; ``up``: whether it answered when it was last looked at, else ``why`` not. ``mails``, ``packs``, ``bytes``: what it holds, if ``counted``.
     ``total``, ``free``: its room in bytes, 0 where nobody can tell. ``moving_to``, ``copied``: its mail is being moved, so many objects so far;
     ``moved_to``: its mail lies there now."""
 
@@ -26,6 +26,7 @@ class MediumView(msgspec.Struct, frozen=True, kw_only=True):
     used: bool
     up: bool
     why: str
+    taken: bool
     since: float
     mails: int
     packs: int
@@ -143,6 +144,12 @@ async def use(rooms: Rooms, caller: Caller, request: MediumNumber) -> Done:
     return Done()
 
 
+async def take(rooms: Rooms, caller: Caller, request: MediumNumber) -> Done:
+    """This installation writes there from now on."""
+    await need(rooms.media, "archive").take(request.id)
+    return Done()
+
+
 async def set_secret(rooms: Rooms, caller: Caller, request: NewSecret) -> Done:
     """Another password or secret key."""
     await need(rooms.media, "archive").set_secret(request.id, request.secret)
@@ -173,6 +180,7 @@ OPERATIONS = (
     _on("activate", "Make a medium the active one", activate),
     _on("deactivate", "Put a medium out of use", deactivate),
     _on("use", "Take a medium into use again", use),
+    _on("take", "Write to a medium to which another installation wrote", take),
     Operation(
         "media.secret",
         "POST",

@@ -15,6 +15,7 @@ _SAID = {
     "activate": "New mail goes there from now on.",
     "deactivate": "It is out of use; its mail says so when opened.",
     "use": "It is in use again.",
+    "take": "This installation writes there now.",
     "test": "It could be written, read, listed and deleted from.",
 }
 

@@ -23,10 +23,11 @@ from twisted.protocols.portforward import ProxyFactory
 from twisted.trial.unittest import TestCase
 
 from hornetmail.archive.media.directory import DirectoryPlace
-from hornetmail.archive.media.medium import IPlace, Medium, MediumAway, MediumError, MediumLocked, MediumMissing
+from hornetmail.archive.media.medium import IPlace, Medium, MediumAway, MediumError, MediumLocked, MediumMissing, MediumTaken
 from hornetmail.archive.media.s3 import BucketPlace
 from hornetmail.archive.media.settings import BucketSettings, ShareSettings
 from hornetmail.archive.media.smb import SharePlace
+from hornetmail.archive.media.writer import Writer
 from hornetmail.disk.files import Disk
 from hornetmail.net.tls import HTTPSPolicy
 from tests.archive.media import peers
@@ -210,6 +211,39 @@ class Contract:
             assert words in await self.refuses(MediumError, one.look)
         assert "another archive" in await self.refuses(MediumError, foreign.claim, OTHER)
         assert await off(medium.names, "packs/") == [("packs/a.pack", 1)]
+
+    async def test_two_who_write(self) -> None:
+        """Catches a second installation that writes where another one does, one that cannot read there, one that goes on after it was taken over, and an end after which nobody may begin."""
+        await self.claimed()
+        one, two = self.writing("one"), self.writing("two")
+        await off(one.put, "packs/a.pack", b"first")
+        said = await self.refuses(MediumTaken, two.look)
+        assert "one:/data, since 2026-" in said
+        assert "medium 1" in said
+        for call in ((two.put, "packs/a.pack", b"other"), (two.delete, "packs/a.pack"), (two.sweep, 0.0)):
+            await self.refuses(MediumTaken, *call)
+        assert await off(two.get, "packs/a.pack") == b"first"
+        await off(one.look)
+        await off(two.take_over)
+        assert "two:/data" in await self.refuses(MediumTaken, one.look)
+        await self.refuses(MediumTaken, one.put, "packs/b.pack", b"lost")
+        await off(two.put, "packs/b.pack", b"kept")
+        await off(one.release)
+        await self.refuses(MediumTaken, one.look)
+        await off(two.release)
+        await off(one.look)
+        await off(one.put, "packs/c.pack", b"goes on")
+        assert "one:/data" in await self.refuses(MediumTaken, two.look)
+
+    def writing(self, host: str) -> Medium:
+        """The medium as an installation of that name writes there."""
+        directory = Path(tempfile.mkdtemp(prefix="hm-writer-"))
+        self.addCleanup(shutil.rmtree, directory)  # type: ignore[attr-defined]
+        writer = Writer(directory, Disk(), 0, f"{host}:/data", lambda: 1_785_000_000.0)
+        medium = Medium(1, self.place(), writer=writer)
+        medium.expect(ARCHIVE)
+        self.addCleanup(deferToThread, medium.close)  # type: ignore[attr-defined]
+        return medium
 
     async def test_never_claimed_by_itself(self) -> None:
         """Catches an empty place that is made a medium by anything but ``claim``, or one with an archive's objects that is claimed."""

@@ -1,6 +1,7 @@
 """The leaf log against its copies on the media (rule 17), stretch by stretch, so that a look needs no more memory the longer the log is.
 
-A short look compares what came since the last one, and one stretch of what is older: after so many of them as there are stretches all was looked at again.
+A short look compares what came since the last one, oldest first and no more than ``NEW`` stretches of it, and one stretch of what is older: after so many of them as there are stretches all was looked at
+again. So the first of all, of an archive that is ten years old, takes no longer than others may: the rest of its leaves is the next ones'. That runs are there for all leaves is looked at each time.
 """
 
 from __future__ import annotations
@@ -16,18 +17,23 @@ from hornetmail.archive.store.holdings import Holdings
 from hornetmail.core.archive.archived import ArchiveError
 from hornetmail.disk.records import BadRecord
 
+NEW = 24
+"""Stretches that a short look takes of what nobody looked at yet: three million leaves, some 20 s."""
+
 BLOCKS = 8
 BLOCK = 1024
 
 
 def plan(size: int, looked: Looked, full: bool) -> tuple[list[Stretch], Looked]:
-    """What is looked at of a log of that size, and what is known if all of it is well."""
-    if full or looked.until > size:
+    """What is looked at of a log of that size, and what is known if all of it is well. A log that is shorter than what was looked at is looked at anew."""
+    if full:
         return in_stretches(0, size), Looked(size, 0)
-    begin = looked.swept if looked.swept < looked.until else 0
-    end = min(begin + STRETCH, looked.until)
+    until = looked.until if looked.until <= size else 0
+    begin = looked.swept if looked.swept < until else 0
+    end = min(begin + STRETCH, until)
     swept = [(begin, end)] if end > begin else []
-    return swept + in_stretches(looked.until, size), Looked(size, end)
+    new = in_stretches(until, size)[:NEW]
+    return swept + new, Looked(new[-1][1] if new else until, end)
 
 
 class LeafCheck:

@@ -331,13 +331,23 @@ class Rebuild:
                     await self._database.run(remember, tenant, event)
                 if event.copy is None:
                     continue
-                found = await self._database.read(_twin, tenant, event.copy.sha256)
+                found = await self._database.read(_twin, tenant, event)
                 if found is None:
                     await self._database.run(_went_with_its_mail, event, number)
                     continue
                 text = await self._in_thread(self._text_again, member.record, *found)
                 prepared.append(
-                    Prepared(tenant, member.record, event.copy, text, number, member.offset, member.length, event=True)
+                    Prepared(
+                        tenant,
+                        member.record,
+                        event.copy,
+                        text,
+                        number,
+                        member.offset,
+                        member.length,
+                        event=True,
+                        original=found[3],
+                    )
                 )
             await store_each(self._database, prepared, self._poisoned)
 
@@ -429,8 +439,11 @@ def _went_with_its_mail(cursor: Cursor, event: EventMeta, pack: int) -> None:
     died_in(cursor, pack)
 
 
-def _twin(cursor: Cursor, tenant: int, sha256: bytes) -> tuple[PackRow | None, int, int, bytes] | None:
-    row = cursor.execute(
-        "SELECT pack, start, length, record FROM mail WHERE tenant = ? AND sha256 = ?", (tenant, sha256)
-    ).fetchone()
+def _twin(cursor: Cursor, tenant: int, event: EventMeta) -> tuple[PackRow | None, int, int, bytes] | None:
+    """The mail that came once more: the one that the fact names, or another one of the same bytes."""
+    columns = "SELECT pack, start, length, record FROM mail WHERE tenant = ?"
+    rows = [cursor.execute(f"{columns} AND record = ?", (tenant, record)).fetchone() for record in event.records[:1]]
+    if event.copy is not None:
+        rows.append(cursor.execute(f"{columns} AND sha256 = ? AND room = 1 LIMIT 1", (tenant, event.copy.sha256)).fetchone())
+    row = next((row for row in rows if row), None)
     return (pack_row(cursor, row[0]), *row[1:]) if row else None

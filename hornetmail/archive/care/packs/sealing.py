@@ -30,7 +30,8 @@ from hornetmail.archive.store.records import (
     audit_leaf_of,
 )
 from hornetmail.archive.store.shelf import enter_pack
-from hornetmail.archive.store.staging import NO_LEAF, Staged, year_of
+from hornetmail.archive.store.staged import Staged
+from hornetmail.archive.store.staging import NO_LEAF, year_of
 from hornetmail.core.archive.archived import ArchiveError
 from hornetmail.db.engines import Cursor
 from hornetmail.db.pool import Database

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from hornetmail.archive.care.packs.accounts import Accounts, Stretch
+from hornetmail.archive.care.packs.accounts import Accounts, Stretch, in_stretches
 from hornetmail.archive.care.packs.leafcheck import LeafCheck, plan
 from hornetmail.archive.care.packs.sealing import Sealer
 from hornetmail.archive.index.leaves import looked_at, set_looked
@@ -67,8 +67,8 @@ class Verification:
     async def run(self, full: bool) -> Sequence[Finding]:
         """Findings; empty if all is well."""
         known, size = await self._database.read(looked_at), self._holdings.leaves.size
-        complete = full or not 0 < known.until <= size
-        stretches, looked = plan(size, known, complete)
+        stretches, looked = plan(size, known, full)
+        complete = stretches == in_stretches(0, size)
         packs = await self._sealer.between(partial(self._compared, stretches))
         oldest = sorted(packs, key=lambda p: (p.checked > p.made, p.checked))
         for pack in packs if full else sample_of(oldest):

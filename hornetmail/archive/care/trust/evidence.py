@@ -8,7 +8,7 @@ from collections.abc import Sequence, Set
 from twisted.logger import Logger
 
 from hornetmail.archive.care.trust.stamping import times_of
-from hornetmail.archive.index import search
+from hornetmail.archive.index import search, seen
 from hornetmail.archive.index.schema import people_decoder
 from hornetmail.archive.proof.evidence import Proof, write_bundle
 from hornetmail.archive.proof.stamplog import StampLog
@@ -51,14 +51,14 @@ class Evidence:
             except KeyError:
                 if attempt == TRIES:
                     raise ArchiveError(f"mail {identifier} is neither staged nor in a pack") from None
-        if not search.sees_whole(scope, people_decoder.decode(row.people), meta.login, meta.recipients):
+        if not seen.sees_whole(scope, people_decoder.decode(row.people), meta.login, meta.recipients):
             raise Refused(
                 "evidence names everybody on the envelope, hidden recipients too: it is for the sender, for auditors, and for whoever may see them all"
             )
         further, left_out = await self._further(scope, row, meta)
         return await self._holdings.in_thread(self._write, meta, raw, further, left_out)
 
-    async def _further(self, scope: Scope, row: search.MailRow, first: MailMeta) -> tuple[list[MailMeta], int]:
+    async def _further(self, scope: Scope, row: seen.MailRow, first: MailMeta) -> tuple[list[MailMeta], int]:
         """What the later arrivals of the same bytes state, in their order, as far as they are on a medium, read, and are the scope's to see; how many others there are."""
         wanted = await self._database.read(_arrivals, row.record)
         found: dict[bytes, MailMeta] = {}
@@ -70,7 +70,7 @@ class Evidence:
         seen = [
             one
             for one in found.values()
-            if one.leaf < self._leaves.size and search.sees_whole(scope, people, one.login, one.recipients)
+            if one.leaf < self._leaves.size and seen.sees_whole(scope, people, one.login, one.recipients)
         ]
         return sorted(seen, key=lambda one: (one.node, one.leaf)), len(wanted) - len(seen)
 
@@ -90,7 +90,7 @@ class Evidence:
             self.log.error("further arrivals in {pack} cannot be read: {error}", pack=pack.name, error=error)
         return found
 
-    def _open(self, row: search.MailRow, pack: PackRow | None) -> tuple[MailMeta, bytes]:
+    def _open(self, row: seen.MailRow, pack: PackRow | None) -> tuple[MailMeta, bytes]:
         return self._shelf.mail(self._shelf.record(pack, row.start, row.length, row.record))
 
     def _write(self, meta: MailMeta, raw: bytes, further: Sequence[MailMeta], left_out: int) -> bytes:
@@ -155,7 +155,7 @@ class Evidence:
         return chain
 
 
-def _locate(cursor: Cursor, scope: Scope, identifier: int) -> tuple[search.MailRow, PackRow | None]:
+def _locate(cursor: Cursor, scope: Scope, identifier: int) -> tuple[seen.MailRow, PackRow | None]:
     row = search.find_mail(cursor, scope, identifier)
     return row, pack_row(cursor, row.pack) if row.pack is not None else None
 

@@ -14,7 +14,7 @@ from hornetmail.interfaces.folders import IIndexedFolder
 from hornetmail.mime.structure import Part
 from hornetmail.net.serving.pump import Answer
 from hornetmail.servers.imap.finding import large
-from hornetmail.servers.imap.finding.match import Content, Kept, Match, Matcher, Need, bare
+from hornetmail.servers.imap.finding.match import Content, Match, Matcher, Need, bare
 from hornetmail.servers.imap.view import View
 from hornetmail.wire.imap.answers.answers import Tagged
 from hornetmail.wire.imap.requests import commands as c
@@ -140,7 +140,10 @@ async def _found(session: ImapSession, view: View, matcher: Matcher) -> list[int
     unsure: list[Entry] = []
     everything = len(candidates) == len(view.uids)
     wanted = frozenset(candidates)
-    for number, entry in enumerate(await view.folder.entries(None if everything else candidates)):
+    entries = await view.folder.entries(None if everything else candidates)
+    if matcher.blind:
+        unsure, entries = [entry for entry in entries if entry.uid in wanted], ()
+    for number, entry in enumerate(entries):
         if not number % STRETCH and (turn := session.wire.breathe()):
             await turn
         if entry.uid not in wanted:
@@ -206,14 +209,10 @@ async def _read(session: ImapSession, view: View, matcher: Matcher, unsure: list
 async def _sifted(view: View, matcher: Matcher, unsure: list[Entry], found: dict[int, bool]) -> list[Entry]:
     """Judge those whose texts a search before left in the folder; the others."""
     entries = {entry.uid: entry for entry in unsure}
-    match = matcher.match
-
-    def judge(uid: int, headers: bytes, body: bytes) -> bool:
-        entry = entries.get(uid)
-        return entry is not None and match(entry, Kept(headers, body))
-
-    verdicts = await view.folder.sifted(list(entries), judge)
+    verdicts = await view.folder.sifted(list(entries), matcher.sieve(entries))
     found.update((uid, True) for uid, matches in verdicts.items() if matches)
+    if len(verdicts) >= len(entries) and verdicts.keys() >= entries.keys():
+        return []
     return [entry for entry in unsure if entry.uid not in verdicts]
 
 
