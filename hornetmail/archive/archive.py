@@ -21,6 +21,7 @@ from hornetmail.archive.running.footing import ArchiveSettings, Footing, Standin
 from hornetmail.archive.running.opening import Opening, holdings_of, staging_ends
 from hornetmail.archive.running.reading import Reading
 from hornetmail.archive.running.rebuilding import Rebuilding
+from hornetmail.archive.running.renewing import Renewing
 from hornetmail.archive.running.upkeep import Upkeep
 from hornetmail.archive.store.shelf import Shelf
 from hornetmail.core.archive.archived import ArchivedMail, ArchiveError, ArchiveFigures, ArchiveItem, Finding, Page
@@ -72,6 +73,7 @@ class Archive:
         self._opening = Opening(footing, self.stamps, root, self.upkeep.index_opened)
         self._rebuilding = Rebuilding(footing, self._opening, self.arriving, self.stamps, self.upkeep.tell_journal)
         self._reading = Reading(footing, log)
+        self.renewing = Renewing(footing)
 
     # -- what it is made of ---------------------------------------------------------------------------------------------------
 
@@ -155,6 +157,7 @@ class Archive:
     async def stop(self) -> None:
         """Finish what is being written. What is staged and not indexed waits for the next start."""
         self.standing.running = False
+        self.renewing.halt()
         self.arriving.quiet()
         await self.stamps.stop()
         await self.arriving.finish()
@@ -172,6 +175,10 @@ class Archive:
 
     async def flush(self, seal: bool = False) -> None:
         await self.arriving.flush(seal)
+
+    async def words_read(self) -> None:
+        """Returns when no files of mail wait to be read any more, but for those that nobody can read now."""
+        await self.standing.writing().words.done()
 
     async def search(self, scope: Scope, query: str, *, limit: int = 50, after: str = "") -> Page:
         return await self._reading.search(scope, query, limit, after)

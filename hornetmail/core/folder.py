@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 
@@ -16,6 +18,14 @@ class FolderInfo(msgspec.Struct, frozen=True, gc=False):
     selectable: bool = True
     readonly: bool = False
     object: str = ""
+
+
+class Sieve(msgspec.Struct, frozen=True, gc=False):
+    """What a search asks of texts, folded and in UTF-8. ``judge(uid, headers, body)``: whether a message matches. ``possible(headers, bodies)``, of many messages' headers,
+    one behind the other with LF between them, and of their bodies: False if none of them can match."""
+
+    judge: Callable[[int, bytes, bytes], bool]
+    possible: Callable[[bytes, bytes], bool]
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):

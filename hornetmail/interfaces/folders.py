@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from zope.interface import Attribute, Interface
 
-from hornetmail.core.folder import Copied, Entry, FolderInfo, FolderStatus, Usage
+from hornetmail.core.folder import Copied, Entry, FolderInfo, FolderStatus, Sieve, Usage
 from hornetmail.interfaces.body import IBody, IDeposit
 
 
@@ -70,9 +70,9 @@ class IFolder(Interface):
         """In the same way the fields of the header that mail programs ask for (``wire.imap.ready.FIELDS``): which there are, below 0 where they are to be taken
         from ``headers``, and their text."""
 
-    async def sifted(uids: Sequence[int], judge: Callable[[int, bytes, bytes], bool]) -> dict[int, bool]:
-        """What ``judge`` says of the texts that ``keep_texts`` left here (UID, header and body), by UID, some that were not asked for included; of others
-        nothing. It is called in a thread. ``uids`` are sorted."""
+    async def sifted(uids: Sequence[int], sieve: Sieve) -> dict[int, bool]:
+        """What the sieve says of the texts that ``keep_texts`` left here, by UID, some that were not asked for included; of others nothing. It is asked in a
+        thread. ``uids`` are sorted."""
 
     async def keep_texts(found: Sequence[tuple[int, bytes, bytes]]) -> None:
         """UIDs, headers and bodies as a search compares them, so that the next one need not read and decode the messages; a folder need not keep them."""
@@ -124,6 +124,36 @@ class IMountedTree(IFolderTree):
 
     def word() -> str:
         """Why nothing is shown, to be told once; ``""`` for nothing new."""
+
+
+class ISharingTree(IFolderTree):
+    """A tree whose folders people share (RFC 4314). Errors: FolderError NONEXISTENT for whoever must not know that a folder is there, NOPERM for others."""
+
+    async def rights(name: str) -> str:
+        """Those of the person whose tree it is."""
+
+    async def grants(name: str) -> Sequence[tuple[str, str]]:
+        """Identifiers (an address, or ``anyone``) and their rights, the owner's first. Needs the right ``a``."""
+
+    async def grantable(name: str, identifier: str) -> tuple[str, str]:
+        """Which rights somebody has always, and which can be given. Needs the right ``a``."""
+
+    async def give(name: str, identifier: str, mode: str, given: frozenset[str]) -> None:
+        """More rights (``+``), fewer (``-``), or these (``""``); durable on return. Needs the right ``a``."""
+
+    async def take(name: str, source: IFolder, uids: Collection[int], away: bool) -> Copied:
+        """Messages of a folder of another such tree, copied or moved here; all or none."""
+
+
+class IOthersTree(ISharingTree):
+    """What others share with a person."""
+
+
+class ISharedFolder(IFolder):
+    """A folder of somebody else."""
+
+    place = Attribute("the owner's mailbox and the folder's name there, as the bus tells of it")
+    rights = Attribute("a frozenset of what the person who looks at it may do, as it is now")
 
 
 class IIndexedFolder(IFolder):

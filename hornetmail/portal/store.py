@@ -28,17 +28,21 @@ from hornetmail.interfaces.bus import IBus
 from hornetmail.interfaces.directory import IDirectory
 from hornetmail.interfaces.portal import IPortal
 from hornetmail.portal import expiry
-from hornetmail.portal.box.box import Arrival, Box
+from hornetmail.portal.box import rights
+from hornetmail.portal.box.box import Box
 from hornetmail.portal.box.deposit import Inflow
 from hornetmail.portal.box.folder import DELETED, Folder, Tree
 from hornetmail.portal.box.landing import land
 from hornetmail.portal.box.survey import survey
+from hornetmail.portal.box.turns import Arrival
+from hornetmail.portal.box.unwritten import Unwritten, Writing
 from hornetmail.portal.maildir import envelope, naming
 from hornetmail.portal.maildir.files import Maildir
 from hornetmail.portal.maildir.ground import Ground, shielded
 from hornetmail.portal.maildir.snapshot import Place, Snapshot
 from hornetmail.portal.outflow import Outflow, addressed, twins
-from hornetmail.portal.rows import index
+from hornetmail.portal.rows import figures, index
+from hornetmail.portal.shared import SharedTree
 
 BOXES_KEPT = 5_000
 RECEIVED_KEPT = 30 * 86_400.0
@@ -81,6 +85,7 @@ class PortalStore:
         self._boot = boot or "unknown"
         self._boxes: WeakValueDictionary[int, Box] = WeakValueDictionary()
         self._kept: OrderedDict[int, Box] = OrderedDict()
+        self._unwritten = Unwritten(self._write_soon)
         self._loading: dict[int, list[Deferred[Box]]] = {}
         self._locks: dict[int, str] = {}
         self._outflows: WeakValueDictionary[int, Outflow] = WeakValueDictionary()
@@ -126,11 +131,25 @@ class PortalStore:
             await box.lock.acquire()
             box.lock.release()
         self._ground.watching.close()
+        await self._written(self._unwritten.taken())
         await self._ground.database.run(index.stop)
         self._ground.forget()
         self._kept.clear()
         await self._ground.thread(lambda: None)
         self._pool.stop()
+
+    async def _written(self, some: Writing) -> None:
+        """What is kept of messages is in the index, or made anew when somebody asks. Raises nothing."""
+        if some:
+            try:
+                await self._ground.database.run(index.keep_all, some)
+            except DatabaseError as error:
+                self.log.warn("what is kept of some messages is not in the index, and is made anew: {error}", error=error)
+
+    def _write_soon(self, some: Writing) -> None:
+        Deferred.fromCoroutine(self._written(some)).addErrback(
+            lambda failure: self.log.failure("what is kept of some messages could not be written", failure)
+        )
 
     # Boxes
 
@@ -152,8 +171,9 @@ class PortalStore:
         try:
             tenant = await self._tenant(mailbox)
             maildir = Maildir(self._root / str(tenant) / str(mailbox) / "Maildir", self._ground.disk, self.anchor)
-            box = Box(self._ground, mailbox, tenant, maildir)
+            box = Box(self._ground, mailbox, tenant, maildir, self._unwritten)
             await box.load()
+            await rights.load(box)
         except BaseException as error:
             for waiter in self._loading.pop(mailbox):
                 waiter.errback(error)
@@ -187,6 +207,10 @@ class PortalStore:
     def tree(self, mailbox: int) -> Tree:
         """See IPortal."""
         return Tree(mailbox, self._box)
+
+    def shared(self, mailbox: int, prefix: str) -> SharedTree:
+        """See IPortal."""
+        return SharedTree(self._ground, mailbox, self._box, self.tree(mailbox), prefix)
 
     # Deliveries
 
@@ -400,7 +424,7 @@ class PortalStore:
 
     async def figures(self) -> dict[str, int]:
         """``mailboxes``, ``messages``, ``bytes``, ``inbox_messages``, ``inbox_bytes``, ``claimed``."""
-        return await self._ground.database.read(index.figures)
+        return await self._ground.database.read(figures.figures)
 
     async def make_missing(self) -> int:
         """A job, every minute: make the mailboxes of the directory that have no Maildir yet, one after the other, so that an outage
@@ -419,7 +443,9 @@ class PortalStore:
         return made
 
     async def sweep(self) -> None:
-        """A job, every few seconds: see what other programs did to the folders that are in memory, and tell who watches them."""
+        """A job, every few seconds: see what other programs did to the folders that are in memory, and tell who watches them. What is kept of messages that
+        came is written (``box.unwritten``)."""
+        await self._written(self._unwritten.taken())
         if await self._is_away():
             return
         for box in list(self._boxes.values()):

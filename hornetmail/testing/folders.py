@@ -11,7 +11,7 @@ from zope.interface import implementer
 from hornetmail.access.login import AccessRefused
 from hornetmail.access.scram import derive
 from hornetmail.core.events import FolderChanged
-from hornetmail.core.folder import Copied, Entry, FolderError, FolderInfo, FolderStatus, Usage
+from hornetmail.core.folder import Copied, Entry, FolderError, FolderInfo, FolderStatus, Sieve, Usage
 from hornetmail.core.served import Person, Scope
 from hornetmail.interfaces.access import IAccess
 from hornetmail.interfaces.body import IBody, IDeposit
@@ -214,10 +214,14 @@ class MemoryFolder:
             found[uid] = kept.ready
         return found
 
-    async def sifted(self, uids: Sequence[int], judge: Callable[[int, bytes, bytes], bool]) -> dict[int, bool]:
+    async def sifted(self, uids: Sequence[int], sieve: Sieve) -> dict[int, bool]:
         """Of what was kept."""
         await self._tree.hop()
-        return {uid: judge(uid, *self.kept_texts[uid]) for uid in uids if uid in self.kept_texts}
+        there = [uid for uid in uids if uid in self.kept_texts]
+        headers, bodies = (b"\n".join(self.kept_texts[uid][which] for uid in there) for which in (0, 1))
+        if there and not sieve.possible(headers, bodies):
+            return dict.fromkeys(there, False)
+        return {uid: sieve.judge(uid, *self.kept_texts[uid]) for uid in there}
 
     async def keep_texts(self, found: Sequence[tuple[int, bytes, bytes]]) -> None:
         """Kept."""

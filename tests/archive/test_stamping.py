@@ -158,6 +158,14 @@ class TestStamps(StampCase):
         await archive.stamps.if_many()
         assert archive.stamps.state().stamps == 2
 
+    async def test_before_the_first(self) -> None:
+        """Would catch an archive that counts leaves as stamped before there is any stamp: at the start it would look for them on the media."""
+        archive = await self.fresh(**self.more())
+        assert (archive.stamps.stamped, archive.stamps.unstamped(), archive.stamps.clocks()) == (0, 0, (0, 0.0, 0.0))
+        await self.put(archive, mail("first"))
+        assert (archive.stamps.stamped, archive.stamps.unstamped(), archive.stamps.state().stamped) == (0, 1, 0)
+        assert await archive.verify(full=True) == ()
+
     async def test_without_an_authority(self) -> None:
         """A34: catches a service that seems to prove something when nobody was asked, or that fails at night for it."""
         archive = await self.fresh(**self.more())

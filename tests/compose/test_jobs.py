@@ -13,6 +13,7 @@ from hornetmail.compose.setting_up.setup import init, with_foundations
 
 DUE = {
     "index": "5,35 * * * *",
+    "renewal": "40 * * * *",
     "backup": "12 0,2-23 * * *",
     "backup-full": "12 1 * * *",
     "mirror": "12 * * * *",

@@ -117,6 +117,16 @@ class When(HealthCase):
         assert not self.probes(61)
         self.successResultOf(Deferred.fromCoroutine(self.health.stop()))
 
+    async def test_a_host_that_says_nothing_has_a_name(self) -> None:
+        """Would catch a primary that hangs and is said to be misspelt: whoever reads it looks at DNS."""
+        self.alone()
+        self.hosts.silent.add(ONE)
+        self.probes(75)
+        event = self.told[-1][1]
+        assert isinstance(event, machine.Trouble)
+        assert (event.dns, event.nameless) == (False, False)
+        assert not self.health.host(ONE).nameless
+
     def test_a_host_that_does_not_say_goodbye(self) -> None:
         """Would catch a primary that greets and leaves QUIT unanswered: it is there, and its connection is closed after some seconds."""
         self.alone()

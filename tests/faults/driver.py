@@ -15,6 +15,7 @@ from twisted.logger import globalLogPublisher
 
 from hornetmail.testing.faults.reactor import ProcessDied, Stuck
 from hornetmail.testing.faults.steps import DEATHS, ENDINGS, WHILE, Ending, Plan, Step
+from tests.faults.filing import Offered, judge_filed
 from tests.faults.house import House
 from tests.faults.judge import judge
 from tests.faults.ledger import Ledger
@@ -86,6 +87,7 @@ def run(scenario: Scenario, template: Path, plan: Plan | None) -> Run:
     """One run with one fault, a restart, and the verdict."""
     house = House(template, scenario.unpacked)
     house.planned = scenario.planned
+    house.offered = Offered(house.network) if scenario.files else None
     ledger = Ledger(house)
     life = _Life(scenario, house, ledger)
     found = life.found
@@ -139,6 +141,8 @@ async def _verdict(scenario: Scenario, house: House, ledger: Ledger, allowed: in
         await house.open()
         await house.primary.listen()
         found += await judge(ledger, allowed)
+        if scenario.files:
+            found += await judge_filed(ledger)
         if scenario.restores == MIRROR:
             found += await judge_mirror(ledger)
         await house.shut()

@@ -34,6 +34,7 @@ from hornetmail.core.failover.mode import Mode
 from hornetmail.core.ids import IdSource
 from hornetmail.core.mail.envelope import Direction, Door, Envelope, Origin, Recipient
 from hornetmail.core.served import Domain, Host, Mailbox, Person, Role, TLSPolicy
+from hornetmail.delivery.filing.filing import EVERY_SECONDS
 from hornetmail.delivery.home.drain import DrainLimits
 from hornetmail.delivery.outage.health import Pace
 from hornetmail.delivery.recipients.accepted import RecipientLimits
@@ -144,6 +145,8 @@ class House:
         self.grounds: list[SteppedFoundations] = []
         self.notes: list[str] = []
         self.planned: frozenset[str] = frozenset()
+        self.offered: Any = None
+        """The primary's IMAP (``filing.Offered``), where it has one."""
         self.medium_away = False
         self.reactor: SteppedReactor
         self.steps: Steps
@@ -231,9 +234,10 @@ class House:
         self._closing.append(known.close)
         resolver = FakeResolver()
         chance = Chance(random.Random(self.lives).random, map(str, itertools.count(self.lives * 1000)).__next__)
+        homeward = {} if self.offered is None else await self.offered.stores(self.control, self.directory)
         self.delivery: Delivery = delivery_of(
             Shared(reactor, self.directory, Access(), self.bus, Meters()),  # type: ignore[arg-type]
-            Stores(self.queue, known, self.portal, self.archive),
+            Stores(self.queue, known, self.portal, self.archive, **homeward),
             Lines(Dialer(reactor, resolver), resolver, SenderCheck(reactor, resolver), HOSTNAME),
             SELDOM if self.planned else SETTINGS,
             chance,
@@ -288,7 +292,10 @@ class House:
         alarms = Alarms(self.base, people, rooms)
         alarms.start()
         self._closing.append(alarms.stop)
-        timetable = Timetable(self.reactor, [Job("alarms", LOOK, alarms.look, first=1.0)])  # type: ignore[arg-type]
+        looks = [Job("alarms", LOOK, alarms.look, first=1.0)]
+        if self.delivery.filing is not None:
+            looks.append(Job("home by IMAP", EVERY_SECONDS, self.delivery.filing.sweep, first=EVERY_SECONDS))
+        timetable = Timetable(self.reactor, looks)  # type: ignore[arg-type]
         timetable.startService()
         self._closing.append(timetable.stopService)
 

@@ -26,7 +26,7 @@ class Ledger:
     was at home then. ``stays``: marked as deleted, and how often it was at home then. ``places``: the folders in which what people moved must be now, one of them ("": removed); more than one after an error.
     ``feeds`` were offered to the archive itself, ``archived`` were taken; ``on_medium`` are there, wherever the data directory may be; ``expired`` was purged. ``gone_from_medium``: its deletion is there as well. ``values``: those that a
     setting had, one after the other, ``safe``: the one that is in a backup. ``never``: what did not come about.
-    ``told``: there was an alarm. ``alarms``: code and subject of those that were written down. ``stand``: codes of alarms whose cause lasts."""
+    ``told``: there was an alarm. ``alarms``: code and subject of those that were written down. ``stand``: codes of alarms whose cause lasts. ``flagged``: flags that people gave, and were told so."""
 
     def __init__(self, house: House) -> None:
         self.house = house
@@ -48,6 +48,7 @@ class Ledger:
         self.told = False
         self.alarms: set[tuple[str, str]] = set()
         self.stand: set[str] = set()
+        self.flagged: dict[str, set[str]] = {}
         self._sessions: dict[int, IMAP] = {}
 
     # In the scenario
@@ -167,6 +168,20 @@ class Ledger:
         self.places[key] = {source, target}
         if await self.attempt(moved):
             self.places[key] = {target}
+
+    async def flag(self, mailbox: int, mark: str, *flags: str) -> None:
+        """Somebody reads it in INBOX, say."""
+        done: list[bool] = []
+
+        async def store() -> None:
+            session = await self.session(mailbox)
+            uid = (await session.subjects("INBOX")).get(mark)
+            if uid is not None:
+                await session.command(f"UID STORE {uid} +FLAGS ({' '.join(flags)})")
+                done.append(True)
+
+        if await self.attempt(store) and done:
+            self.flagged[mark] = set(flags)
 
     async def there(self, mailbox: int, mark: str, folder: str) -> bool:
         """Whether somebody sees it there."""
@@ -337,8 +352,12 @@ class Ledger:
     # What there is
 
     def home(self) -> Counter[tuple[str, str]]:
-        """Copies at the primary by mark and recipient."""
+        """Copies at the primary by mark and recipient, those that came into INBOX by IMAP among them."""
         found: Counter[tuple[str, str]] = Counter()
+        if self.house.offered is not None:
+            for (mark, address, folder), count in self.house.offered.copies().items():
+                if folder == "INBOX":
+                    found[mark, address] += count
         for each in self.house.primary.accepted:
             match = MARK.search(each.data)
             if match:

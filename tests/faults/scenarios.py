@@ -20,7 +20,7 @@ DAY = 86_400.0
 class Scenario(NamedTuple):
     """``starting``: the steps of the start are counted too. ``before``: what the life before did, without faults, until it died. ``planned``: jobs
     that run at their times. ``opens``: the service runs. ``restores``: the verdict is on what a restore from there (``medium``, ``mirror``) brings back, too. ``unpacked``: messages that
-    the queue keeps whole in memory."""
+    the queue keeps whole in memory. ``files``: the primary offers IMAP (L13)."""
 
     name: str
     play: Callable[[House, Ledger], Awaitable[None]]
@@ -30,6 +30,7 @@ class Scenario(NamedTuple):
     opens: bool = True
     restores: str = ""
     unpacked: int = WHOLE
+    files: bool = False
 
 
 async def deliver(house: House, ledger: Ledger) -> None:
@@ -240,6 +241,26 @@ async def before_restore(house: House, ledger: Ledger) -> None:
     house.kill()
 
 
+async def home(house: House, ledger: Ledger) -> None:
+    """An emergency in which somebody files, reads, writes and throws away; then it goes home, by IMAP what somebody did something with, while he goes on."""
+    await ledger.attempt(lambda: house.delivery.modes.switch("example.test", Mode.EMERGENCY, "admin"))
+    for number in range(1, 8):
+        await ledger.sent(f"h{number}", BOB if number == 6 else ALICE)
+    await ledger.until(lambda: _parked(house), "all is in the portal")
+    await ledger.made(1, "Kept")
+    await ledger.move(1, "h1", "INBOX", "Kept")
+    await ledger.move(1, "h2", "INBOX", "Kept")
+    await ledger.flag(1, "h3", "\\Seen", "\\Flagged")
+    await ledger.remove(1, "h4")
+    await ledger.move(1, "h7", "INBOX", "Trash")
+    await ledger.appended(1, "h9", "Kept")
+    await house.primary.listen()
+    await ledger.attempt(lambda: house.delivery.modes.switch("example.test", Mode.NORMAL, "admin"))
+    await ledger.made(1, "Later")
+    await ledger.move(1, "h2", "Kept", "Later")
+    await ledger.until(lambda: house.idle() and len(house.offered.copies()) >= 4, "all is home")
+
+
 async def mirror(house: House, ledger: Ledger) -> None:
     """A mirror is set up and follows, while mail comes, one is deleted and packs are merged; what it has at last is what the medium has, and all comes back from it."""
     await house.primary.listen()
@@ -273,6 +294,7 @@ SCENARIOS = (
     Scenario("packed deliveries", deliver, unpacked=PACKED),
     Scenario("packed outage", outage, unpacked=PACKED),
     Scenario("packed drain", drain, unpacked=PACKED),
+    Scenario("home", home, files=True),
     Scenario("restore", restore, before=before_restore, planned=BACKUPS, opens=False, restores="medium"),
     Scenario("mirror", mirror, planned=BACKUPS | {"mirror", "merge"}, restores=MIRROR),
 )

@@ -90,6 +90,7 @@ TOLD = {
     "outage": {("o1", BOB), ("o2", ALICE)},
     "portal": {("p3", ALICE), ("p4", ALICE)},
     "drain": {("g1", ALICE), ("g7", ALICE), ("g2", BOB), ("g5", BOB)},
+    "home": {("h4", ALICE)},
 }
 """What people remove in a story when all goes well."""
 
@@ -176,6 +177,7 @@ MENDED = (
         "0/archive/staging",
         Ending.EIO,
     ),
+    ("read mail does not go home unread for a read of ours that failed once", "home", Kind.OPEN, ":2,FS", Ending.EACCES),
     ("what was removed does not come back after a loss of power", "outage", Kind.COMMIT, "portal.db", Ending.LOSES),
 )
 """What was found and mended: the scenario, and at which steps with which ending it showed itself."""

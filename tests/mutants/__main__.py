@@ -1,6 +1,6 @@
 """Draws changes of the source, makes each alone, and runs the tests of its room that pass over the changed line.
 
-``python -m tests.mutants [--seed 1] [--count 300] [--rooms core,spool,…] [--jobs 2] [--quick] [--report FILE]``. An inner room may be named
+``python -m tests.mutants [--seed 1] [--count 300] [--rooms core,spool,…] [--jobs 2] [--quick] [--report FILE] [--maps DIRECTORY]``. An inner room may be named
 (``archive/keys``): then only those of the room's test files count that import from it. Ends with the counts by room; exit
 code 1 if fewer than ``--least`` per cent were noticed. The room's tests are run once unchanged, to learn which of them run which lines and how long each
 takes. For each change those that run the line go first, quick ones before slow ones, and the first that fails ends it; only if none does, the files
@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import contextlib
-import json
 import os
 import random
 import re
@@ -25,13 +23,12 @@ import sys
 import tempfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 
-import coverage
-
 from tests.mutants.changes import Change, changes
+from tests.mutants.maps import Map, measured
+from tests.mutants.running import HUNG, Ended, pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("core", "spool", "delivery", "portal", "archive", "access")
@@ -45,76 +42,6 @@ def _copy(into: Path) -> Path:
             (into / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, into / name)
     return into
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a run of pytest ended: its exit code (-9: it hung), and the tests that failed."""
-
-    status: int
-    failed: tuple[str, ...] = ()
-
-
-def _pytest(tree: Path, *arguments: str, limit: float | None = None, first: bool = False) -> Ended:
-    """The ``first`` run compiles what all others then need not: they write no bytecode, and a change's has another time of day."""
-    command = [sys.executable, "-bb", "-m", "pytest", "-q", *([] if first else ["-p", "tests.mutants.ending"]), *arguments]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(tree),
-        "PYTHONDONTWRITEBYTECODE": "" if first else "1",
-        "DURATIONS": str(tree / ".durations"),
-    }
-    process = subprocess.Popen(
-        command,
-        cwd=tree,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )
-    try:
-        said, _ = process.communicate(timeout=limit)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, 9)
-        process.communicate()
-        return Ended(-9, ("hung",))
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, 9)  # what it started and left
-    failed = re.findall(r"^(?:FAILED|ERROR) (.*?)(?: - |$)", said, re.MULTILINE)
-    return Ended(process.returncode, tuple(failed) or (("hung",) if "+ Timeout +" in said else ()))
-
-
-@dataclass(frozen=True)
-class Map:
-    """What the unchanged tests do: for each module, for each line, the tests that run it; and the seconds that each test takes."""
-
-    lines: dict[str, dict[int, list[str]]]
-    seconds: dict[str, float]
-
-
-def _measured(tree: Path, room: str) -> Map:
-    """The map of a room. Raises SystemExit if its tests do not pass unchanged; one may fail once, on a busy machine."""
-    options = (f"--cov=hornetmail/{room}", "--cov-context=test", "--cov-report=", "-p", "tests.mutants.durations")
-    inner = [str(path.relative_to(tree)) for path in (tree / "hornetmail" / room).rglob("*.py")] if "/" in room else []
-    tests = sorted({file for path in inner for file in _files_naming(tree, path)}) or [f"tests/{room}"]
-    ended = _pytest(tree, *tests, *options, first=True)
-    if ended.status and (ended.status != 1 or _pytest(tree, *ended.failed).status):
-        raise SystemExit(
-            f"the tests of {room} do not pass as they are (pytest ended with {ended.status}): {' '.join(ended.failed)}"
-        )
-    data = tree / f".coverage-{room.replace('/', '-')}"
-    (tree / ".coverage").rename(data)
-    read = coverage.CoverageData(str(data))
-    read.read()
-    lines: dict[str, dict[int, list[str]]] = {}
-    for name in read.measured_files():
-        contexts = read.contexts_by_lineno(name)
-        lines[str(Path(name).relative_to(tree))] = {
-            line: sorted({each.rpartition("|")[0] for each in all_of if each}) for line, all_of in contexts.items()
-        }
-    return Map(lines, json.loads((tree / ".durations").read_text()))
 
 
 def _is_in_function(source: bytes, line: int) -> bool:
@@ -136,6 +63,14 @@ def _files_naming(tree: Path, path: str) -> list[str]:
     )
 
 
+def _tests(tree: Path, room: str) -> list[Path]:
+    """A room's test files in a tree; an inner room's are those that import from it."""
+    if "/" not in room:
+        return sorted((tree / "tests" / room).rglob("test_*.py"))
+    paths = (str(path.relative_to(tree)) for path in (tree / "hornetmail" / room).rglob("*.py"))
+    return sorted({tree / file for path in paths for file in _files_naming(tree, path)})
+
+
 _BEYOND = re.compile(r"sys\.executable|setUpClass|fixture\(scope=")
 
 
@@ -153,7 +88,7 @@ def answers() -> list[tuple[str, str]]:
 
 
 class Run:
-    """One run over all drawn changes; trees are lent to one change at a time."""
+    """One run over all drawn changes; trees are lent to one change at a time. A change has all the time that the tests which pass over it take."""
 
     def __init__(self, trees: list[Path], measured: Map, sources: dict[str, bytes], *, quick: bool) -> None:
         self._measured = measured
@@ -177,13 +112,13 @@ class Run:
                 # What hangs is noticed: it takes far longer than the slowest took. The thread ends it where nothing else does.
                 took = [self._measured.seconds.get(test, 0.0) for test in tests]
                 options = (f"--timeout={20 + 4 * max(took):.0f}", "--timeout-method=thread")
-                ended = _pytest(tree, "-x", *tests, *options, limit=60 + 4 * sum(took))
+                ended = pytest(tree, "-x", *tests, *options, limit=60 + 4 * sum(took))
                 if ended.status:
                     break
         finally:
             file.write_bytes(source)
             os.utime(file, (stamp, stamp))
-            if ended.status in (4, 5) and _pytest(tree, "--collect-only", *tests).status in (4, 5):
+            if ended.status in (4, 5) and pytest(tree, "--collect-only", *tests).status in (4, 5):
                 raise SystemExit(f"the tests of {change} are not found, with or without it: {tests}")
             self._free.put(tree)
         came = "noticed" if ended.status else "survived" if first else "not run"
@@ -226,6 +161,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--least", type=float, default=90.0)
     parser.add_argument("--report", type=Path)
+    parser.add_argument("--maps", type=Path, help="where the maps of the tests are kept between runs")
     parser.add_argument(
         "--quick", action="store_true", help="only the tests of the map: some that survive would be noticed otherwise"
     )
@@ -243,25 +179,26 @@ def main() -> int:
             for tree in trees:
                 free.put(tree)
 
-            def measured(room: str) -> Map:
+            def mapped(room: str) -> Map:
                 tree = free.get()
                 try:
-                    return _measured(tree, room)
+                    return measured(tree, room, _tests(tree, room), chosen.maps)
                 finally:
                     free.put(tree)
 
-            whole = Map({}, {})
-            for part in pool.map(measured, rooms):
-                whole.lines.update(part.lines)
-                whole.seconds.update(part.seconds)
+            whole = Map()
+            for part in pool.map(mapped, rooms):
+                whole.add(part)
             run = Run(trees, whole, sources, quick=chosen.quick)
             answered = answers()
             counts: Counter[tuple[str, str]] = Counter()
+            hung = 0
             for change, came, by in pool.map(run.ended, sorted(drawn)):
                 text = change.told(sources[change.path])
                 if came != "noticed" and any(change.path == path and part in text for path, part in answered):
                     came = "answered"
                 counts[next(room for room in rooms if change.path.startswith(f"hornetmail/{room}/")), came] += 1
+                hung += (by,) == HUNG
                 line = f"{came:9} {text}" + (f"   ({by})" if by else "")
                 if came != "noticed":
                     print(line, flush=True)
@@ -275,7 +212,10 @@ def main() -> int:
         print(room, *(f"{came} {number}" for came, number in of.items()), sep="  ")
     drawn_number = sum(total.values())
     share = 100.0 * (total["noticed"] + total["answered"]) / max(1, drawn_number)
-    print(f"{drawn_number} changes (seed {chosen.seed}): {total['noticed']} noticed, {total['answered']} answered, {share:.1f} %")
+    print(
+        f"{drawn_number} changes (seed {chosen.seed}): {total['noticed']} noticed ({hung} of them hung),"
+        f" {total['answered']} answered, {share:.1f} %"
+    )
     return 0 if share >= chosen.least else 1
 
 

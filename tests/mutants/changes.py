@@ -111,7 +111,8 @@ class _Reader(ast.NodeVisitor):
             return
         if isinstance(name, ast.Name) and name.id in _CALLED:
             self._add(*self._span(name), _CALLED[name.id])
-        self.generic_visit(node)
+        for part in (name, *node.args, *(one.value for one in node.keywords if one.arg != "strict")):
+            self.visit(part)
 
     def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
         """Texts for people; before Python 3.12 their parts have no true places either."""
@@ -140,7 +141,7 @@ class _Reader(ast.NodeVisitor):
 
 
 def changes(path: str, source: bytes) -> Iterator[Change]:
-    """All single-operator changes of a module, in order; annotations, log lines and texts for people are left alone."""
+    """All single-operator changes of a module, in order; annotations, log lines, texts for people and ``zip``'s ``strict`` (which is said of what cannot be otherwise) are left alone."""
     reader = _Reader(path, source)
     reader.visit(ast.parse(source))
     for change in sorted(set(reader.found)):

@@ -95,6 +95,30 @@ class DiskTakenAway(TestCase):
         assert [entry.uid for entry in await (await portal.folder(1, "INBOX")).entries()] == [1, 2]
         await portal.deliver(1, message(MAIL, 3), row(3), Bytes(MAIL))
 
+    async def test_an_index_of_before_there_were_identities(self) -> None:
+        """Would catch an upgrade that does not start over a portal that is full, one that starts over an empty mount point and believes it, and
+        a first start that is refused."""
+        root = self.ground.root
+
+        def forget(cursor: Any) -> None:
+            cursor.execute("DELETE FROM portal_facts WHERE name = 'disk'")
+
+        (root / "identity").unlink()
+        await self.ground.database.run(forget)
+        await self.ground.restart()
+        assert len(await (await self.ground.portal.folder(1, "INBOX")).entries()) == 2
+        assert await self.ground.database.read(index.token)
+        await self.ground.database.run(forget)
+        await self.ground.stop()
+        os.rename(root, f"{root}.away")
+        root.mkdir()
+        (root / "lost+found").mkdir()
+        with pytest.raises(FileNotFoundError, match="is empty"):
+            await self.ground.start()
+        await self.ground.database.close()
+        self.back()
+        await self.ground.start()
+
     async def test_at_the_start(self) -> None:
         """Would catch the directories of an older time, below the mount point or on another disk, believed by the next start: each start leaves a
         word of its own."""

@@ -99,6 +99,39 @@ def test_a_move_that_fails(box: Box) -> None:
     assert (box.names("INBOX", "cur"), len(box.names("Sent", "cur"))) == ([], 3)
 
 
+@pytest.mark.parametrize(("old", "synced"), [("new", {"cur", "new"}), ("cur", {"cur"})])
+def test_what_was_renamed_and_then_removed(box: Box, monkeypatch: pytest.MonkeyPatch, old: str, synced: set[str]) -> None:
+    """Would catch a message that is back in ``new`` after a loss of power, and goes home once more; and syncs of a directory in which nothing changed."""
+    before, after = Place("x", old, "", 0, False), Place("x", "cur", "S", 0, False)
+    box.maildir.land("INBOX", [(box.maildir.write("INBOX", "x", [b"mail"], 1.0), before)])
+    nowhere = Place("y", old, "", 0, False), Place("y", "cur", "S", 0, False)
+    assert box.maildir.relabel("INBOX", [(before, after), nowhere]) == [1], "the second is gone"
+    assert box.maildir.relabel("INBOX", [(before, after)]) == [], "a transaction may run twice"
+    done: list[str] = []
+    monkeypatch.setattr(box.disk, "sync_directory", lambda path: done.append(path.name))
+    box.maildir.unlink("INBOX", [after])
+    assert set(done) == synced
+    done.clear()
+    box.maildir.unlink("INBOX", [after])
+    assert done == ["cur"], "once is enough"
+
+
+def test_what_is_found(box: Box) -> None:
+    """Would catch a message that is read through each time because it is taken for one of bare line feeds, and one of those that is served as it is."""
+    cur = box.maildir.folder("INBOX") / "cur"
+    (cur / "crlf:2,S").write_bytes(b"a: b\r\n\r\ntext\r\n")
+    (cur / "lf").write_bytes(b"a: b\n\ntext\n")
+    (cur / "1600000000.M5Q1Pabc.host,S=15,W=15:2,").write_bytes(b"a: b\r\n\r\nte\nxt\r\n")
+    found = box.maildir.look("INBOX", PLACES, (0, 0, 0.0), 1.0)
+    assert found is not None
+    assert {(one.place.base.partition(".")[0], one.place.bare, one.size, one.place.letters) for one in found.added} == {
+        ("crlf", False, 14, "S"),
+        ("lf", True, 14, ""),
+        ("1600000000", False, 15, ""),
+    }
+    assert "lf:2," in box.names("INBOX", "cur"), "it has an info part now"
+
+
 def test_a_file_that_is_written_in_steps(box: Box) -> None:
     """Would catch a large message of which the first step is lost, or one that begins again and still has the end of what was there."""
     first = box.maildir.write("INBOX", "x", [b"one ", b"two "], 0.0, done=False)

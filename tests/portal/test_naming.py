@@ -73,6 +73,26 @@ def test_folders_and_back(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "directory"),
+    [
+        ("a b", ".a b"),
+        ("a~!b", ".a~!b"),
+        ("a&b", ".a&-b"),
+        ("a.b/c", ".a&AC4-b.c"),
+        ("\u00fc", ".&APw-"),
+        ("\u00fc\u00fc a", ".&APwA,A- a"),
+        ("a\u00fc", ".a&APw-"),
+        ("\u00fc&\u00fc", ".&APw-&-&APw-"),
+        ("\u65e5\u672c/\U0001f4e7", ".&ZeVnLA-.&2D3c5w-"),
+    ],
+)
+def test_directories_as_other_programs_call_them(name: str, directory: str) -> None:
+    """RFC 3501 section 5.1.3: would catch a name that only we can read: printable US-ASCII stands for itself in modified UTF-7."""
+    assert naming.directory_of(name) == directory
+    assert naming.folder_of(directory) == name
+
+
+@pytest.mark.parametrize(
     ("name", "valid"),
     [
         ("a", True),

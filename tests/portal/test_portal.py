@@ -319,6 +319,8 @@ class OnEveryDatabase(TestCase):
         assert (TRACE + MAIL)[part.body : part.end] == b"Hello\r\n.\r\nBob\r\n"
         assert part.summary.subject == b"one"
         await self.ground.database.run(lambda cursor: cursor.execute("DELETE FROM portal_trees") and None)
+        await self.ground.restart()
+        inbox = await self.inbox()
         assert await inbox.structures([1]) == {1: part}
         assert len(await self.ground.database.read(lambda cursor: cursor.execute("SELECT uid FROM portal_trees").fetchall())) == 1
 

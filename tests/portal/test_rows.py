@@ -16,7 +16,7 @@ from hornetmail.db.engines import Cursor
 from hornetmail.portal.box.usage import Counted
 from hornetmail.portal.maildir import envelope
 from hornetmail.portal.maildir.snapshot import GONE_KEPT, Gone, Place
-from hornetmail.portal.rows import index
+from hornetmail.portal.rows import figures, index
 from hornetmail.portal.rows.index import Change, Kept, Stored
 from hornetmail.portal.rows.schema import MIGRATIONS
 from hornetmail.wire.imap.answers.ready import Ready
@@ -87,7 +87,7 @@ def test_uids_after_a_crash_of_the_machine(cursor: Cursor) -> None:
     add(cursor, folder, stored(1))
     index.claim(cursor, folder, [1], True, "")
     assert not index.start(cursor, "one")
-    assert index.figures(cursor)["claimed"] == 0
+    assert figures.figures(cursor)["claimed"] == 0
     numbers = "SELECT uidnext, modseq FROM portal_folders"
     assert not index.start(cursor, "one"), "only the process died"
     assert cursor.execute(numbers).fetchone() == (50, 5)
@@ -102,12 +102,13 @@ def test_a_folder_that_goes(cursor: Cursor) -> None:
     """Would catch what a removed folder held counted on against the quota, found by a folder that gets its place, or taken from another one."""
     one, two, three = made(cursor, 1, "INBOX", "A", "B")
     add(cursor, one, stored(1, 7))
-    add(cursor, two, stored(1, 10, kept=kept(b"t", b"h")), stored(2, 20))
+    add(cursor, two, stored(1, 10), stored(2, 20))
+    index.keep(cursor, 1, two, [(1, kept(b"t", b"h"))])
     add(cursor, three, stored(3, 40))
-    assert index.usage(cursor, 1) == (4, 77)
+    assert figures.usage(cursor, 1) == (4, 77)
     assert index.drop_folders(cursor, [two, three]) == (3, 70)
-    assert index.usage(cursor, 1) == (1, 7)
-    assert index.usage(cursor, 2) == (0, 0)
+    assert figures.usage(cursor, 1) == (1, 7)
+    assert figures.usage(cursor, 2) == (0, 0)
     assert (index.trees(cursor, two, [1]), index.heads(cursor, two, [1])) == ([], [])
     assert index.drop_folders(cursor, []) == (0, 0)
 
@@ -152,7 +153,8 @@ def test_a_folder_that_nobody_was_ever_told_of(cursor: Cursor) -> None:
 def test_a_copy_has_what_its_source_has(cursor: Cursor) -> None:
     """Rule 24: would catch a copy that stays ninety days more for being moved, and structures and headers made anew for it; one of nothing keeps its own time."""
     one, two = made(cursor, 1, "INBOX", "A")
-    add(cursor, one, stored(4, landed=7.0, kept=kept(b"tree", b"head")))
+    add(cursor, one, stored(4, landed=7.0))
+    index.keep_all(cursor, [(1, one, [(4, kept(b"tree", b"head"))])])
     add(cursor, two, stored(9, landed=99.0, source=(one, 4)), stored(10, landed=98.0), stored(11, landed=97.0, source=(one, 77)))
     landed = cursor.execute("SELECT landed FROM portal_messages WHERE folder = ? ORDER BY uid", (two,)).fetchall()
     assert landed == [(7.0,), (98.0,), (97.0,)]
@@ -163,7 +165,8 @@ def test_a_copy_has_what_its_source_has(cursor: Cursor) -> None:
 def test_what_is_kept_of_a_message(cursor: Cursor) -> None:
     """Would catch a header that is too long kept as an empty one, and what goes leaving its structure behind for the next of its number."""
     [folder] = made(cursor)
-    add(cursor, folder, stored(1, kept=kept(b"one", None)), stored(2))
+    add(cursor, folder, stored(1), stored(2))
+    index.keep(cursor, 1, folder, [(1, kept(b"one", None))])
     index.keep(cursor, 1, folder, [(2, kept(b"two", b"head"))])
     index.keep(cursor, 1, folder, [(2, kept(b"other", b"other"))])
     index.keep(cursor, 1, folder, [])
@@ -214,11 +217,11 @@ def test_what_was_received_is_known_for_a_time(cursor: Cursor) -> None:
 
 def test_who_is_nearly_full_is_remembered(cursor: Cursor) -> None:
     """Would catch a warning with each restart, and one that is never given again."""
-    assert index.near(cursor, 1) == (0.0, False)
+    assert figures.near(cursor, 1) == (0.0, False)
     for since, told in ((5.25, False), (5.25, True), (0.0, False), (7.0, False)):
-        index.set_near(cursor, 1, since, told)
-        assert index.near(cursor, 1) == (since, told)
-    assert index.near(cursor, 2) == (0.0, False)
+        figures.set_near(cursor, 1, since, told)
+        assert figures.near(cursor, 1) == (since, told)
+    assert figures.near(cursor, 2) == (0.0, False)
     assert index.token(cursor) == ""
     index.set_token(cursor, "abc")
     assert index.token(cursor) == "abc"
@@ -232,8 +235,8 @@ def test_what_is_there_for_long(cursor: Cursor) -> None:
     add(cursor, two, stored(1, 40, landed=5.0, base="deep"))
     add(cursor, other, stored(1, 80, landed=1.0), mailbox=2)
     index.claim(cursor, one, [3], True, "")
-    assert index.aged(cursor, 1, 5.0) == [("A", "deep"), ("INBOX", "b1")]
-    assert index.figures(cursor) == {
+    assert figures.aged(cursor, 1, 5.0) == [("A", "deep"), ("INBOX", "b1")]
+    assert figures.figures(cursor) == {
         "mailboxes": 2, "messages": 5, "bytes": 180, "inbox_messages": 4, "inbox_bytes": 140, "claimed": 1,
     }  # fmt: skip
 

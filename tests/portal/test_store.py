@@ -12,6 +12,7 @@ from twisted.trial.unittest import TestCase
 from hornetmail.core.delivery.queued import Portal
 from hornetmail.core.folder import FolderError
 from hornetmail.portal import expiry, store
+from hornetmail.portal.maildir.lately import Readies
 from hornetmail.portal.rows import index
 from tests.portal.ground import MAIL, TRACE, Bytes, Ground, message, row
 
@@ -54,6 +55,26 @@ class Stored(TestCase):
         self.later(0.2)
         await self.ground.portal.sweep()
         assert [await self.ground.portal.received(1, row(number)) for number in (1, 2, 3)] == [None, None, copies[2]]
+
+    async def test_what_an_older_version_did_not_keep(self) -> None:
+        """Would catch ENVELOPE and BODYSTRUCTURE that are made anew at each question since what was made of them was not kept, and some that are kept of
+        a message that went meanwhile."""
+        for number in (1, 2, 3):
+            await self.delivered(number)
+        inbox = await self.inbox()
+        summaries, fields = await inbox.summaries([1, 2, 3]), await inbox.fields([1, 2, 3])
+        database, ids = self.ground.database, inbox._snapshot.id
+
+        def forget(cursor: Any) -> None:
+            for table in ("portal_summaries", "portal_fields"):
+                cursor.execute(f"DELETE FROM {table} WHERE folder = ? AND uid <> 1", (ids,))
+
+        await database.run(forget)
+        self.patch(self.ground.portal._ground, "lately", Readies())
+        assert await inbox.summaries([1, 2, 3]) == summaries
+        assert {row[0] for row in await database.read(index.summaries, ids, [1, 2, 3])} == {1, 2, 3}
+        assert {row[0] for row in await database.read(index.fields, ids, [1, 2, 3])} == {1, 2, 3}
+        assert await inbox.fields([1, 2, 3]) == fields
 
     async def test_nobody_waits_for_a_pop_session_for_ever(self) -> None:
         """Rule 10: would catch a drain that a forgotten POP session stops, and a claim that stays behind."""

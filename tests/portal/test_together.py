@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
 from hornetmail.core.folder import Copied, FolderError
@@ -118,6 +119,31 @@ class Together(TestCase):
         await self.each_step(work, check)
         await self.ground.restart()
         assert not list((self.ground.maildir() / "tmp").iterdir())
+
+    async def test_two_messages(self) -> None:
+        """The same of the fewest that are several."""
+
+        async def work() -> None:
+            inbox = await self.inbox()
+            await inbox.commit(await self.deposits(inbox, 1, 2))
+
+        async def check(done: bool) -> None:
+            inbox = await self.inbox()
+            await self.ground.portal.sweep()
+            assert len(await inbox.entries()) % 2 == 0
+
+        await self.each_step(work, check)
+
+    async def test_many_at_once(self) -> None:
+        """Would catch a client that is told another UID than its message has (APPENDUID, RFC 4315) because others came in the same moment."""
+        inbox = await self.inbox()
+        await inbox.commit(await self.deposits(inbox, 0))
+        made = await self.deposits(inbox, *range(1, 9))
+        waits = [Deferred.fromCoroutine(one.commit()) for one in made]
+        told = [(await one).targets[0] for one in waits]
+        assert sorted(told) == list(range(2, 10))
+        heads = await inbox.headers(told)
+        assert [heads[uid].split(b"Subject: ")[1].split(b"\r\n")[0] for uid in told] == [b"number %d" % n for n in range(1, 9)]
 
     async def test_index(self) -> None:
         """Would catch messages of an APPEND that show up later because only the index refused."""

@@ -10,7 +10,7 @@ import msgspec
 from hornetmail.archive.index.kin import kin_of
 from hornetmail.archive.index.leaves import leaf_went
 from hornetmail.archive.index.rules import kept_of, rules_of
-from hornetmail.archive.index.schema import PLACE_BITS, Arrival, Marks, People, people_decoder, place_at, put_text, table_of
+from hornetmail.archive.index.schema import PLACE_BITS, Arrival, Marks, People, drop_text, people_decoder, place_at, put_text
 from hornetmail.archive.index.uses import GONE, use_parts
 from hornetmail.archive.store.records import MailMeta, Outcome
 from hornetmail.core.archive.retention import DAY, goes_at
@@ -42,12 +42,13 @@ class Prepared(msgspec.Struct, frozen=True, gc=False):
 
 
 class Stored(msgspec.Struct, frozen=True, gc=False):
-    """The outcome of one prepared mail."""
+    """The outcome of one prepared mail. ``waiting``: for somebody who reads its files."""
 
     record: bytes
     outcome: Outcome
     month: int
     size: int = 0
+    waiting: bool = False
 
 
 def known_records(cursor: Cursor, records: Sequence[bytes]) -> dict[bytes, Stored]:
@@ -107,7 +108,7 @@ def _store(cursor: Cursor, one: Prepared) -> Stored:
         return _insert(cursor, one)
     _unite(cursor, one, *found)
     _arrive(cursor, one, found[0], Outcome.COPY)
-    return Stored(one.record, Outcome.COPY, found[1])
+    return Stored(one.record, Outcome.COPY, found[1], waiting=one.text.waiting)
 
 
 _EQUAL = "SELECT place, month, people, coalesce(base, expires), kept, spam, direction FROM mail WHERE tenant = ?"
@@ -187,7 +188,7 @@ def _insert(cursor: Cursor, one: Prepared) -> Stored:
     use_parts(cursor, one.tenant, place, _parts_of(meta))
     _arrive(cursor, one, place, Outcome.STORED)
     put_text(cursor, meta.month, place, text, people, Marks(one.tenant, meta.direction, meta.size, meta.spam))
-    return Stored(one.record, Outcome.STORED, meta.month, meta.size)
+    return Stored(one.record, Outcome.STORED, meta.month, meta.size, text.waiting)
 
 
 def _parts_of(meta: MailMeta) -> list[bytes]:
@@ -214,7 +215,7 @@ def _unite(
         "UPDATE mail SET people = ?, expires = ?, base = ?, spam = ?, marked = NULL, room = ? WHERE place = ?",
         (msgspec.msgpack.encode(new), expires, base, spam, int(len(new.arrivals) < ARRIVALS), place),
     )
-    cursor.execute(f"DELETE FROM {table_of(month)} WHERE rowid = ?", (place,))
+    drop_text(cursor, month, place)
     put_text(cursor, month, place, one.text, new, Marks(one.tenant, direction, meta.size, bool(spam)))
 
 

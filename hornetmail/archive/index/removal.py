@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from hornetmail.archive.index.leaves import leaf_went, leaves_of
-from hornetmail.archive.index.schema import table_of
+from hornetmail.archive.index.schema import drop_text, tables_of
 from hornetmail.archive.index.uses import leave_parts
 from hornetmail.db.engines import Cursor
 from hornetmail.db.pool import Database
@@ -42,7 +42,7 @@ def _remove(cursor: Cursor, place: int, reason: str, soon: int) -> Removed | Non
         (record, tenant, msgspec.msgpack.encode(leaves), reason),
     )
     (arrivals,) = cursor.execute("SELECT count(*) FROM arrival WHERE place = ?", (place,)).fetchone()
-    cursor.execute(f"DELETE FROM {table_of(month)} WHERE rowid = ?", (place,))
+    drop_text(cursor, month, place)
     for table in ("arrival", "mail"):
         cursor.execute(f"DELETE FROM {table} WHERE place = ?", (place,))
     cursor.execute("DELETE FROM held WHERE record = ?", (record,))
@@ -68,8 +68,7 @@ async def forget_text(database: Database, months: Iterable[int]) -> None:
 
 
 def _optimize(cursor: Cursor, month: int) -> None:
-    if cursor.execute("SELECT 1 FROM month WHERE month = ?", (month,)).fetchone():
-        table = table_of(month)
+    for table in tables_of(cursor, month):
         cursor.execute(f"INSERT INTO {table} ({table}) VALUES ('optimize')")
 
 

@@ -351,6 +351,20 @@ MIGRATIONS = (
                     ("hides AFTER UPDATE OF marked ON mail", " AND (old.marked IS NULL) != (new.marked IS NULL)"),
                 )
             ),
+            # what turns out to be a rendition is listed no more
+            f"""CREATE TRIGGER rendition_joins AFTER UPDATE OF rendition ON mail WHEN old.rendition IS NOT new.rendition BEGIN
+                UPDATE folder SET change = change + 1 WHERE {FOLDER_OF.format(row="old")};
+            END""",
+        ),
+    ),
+    Migration(
+        10,
+        "files of mail are read behind the mail itself, those of mail from before too",
+        (
+            "CREATE TABLE unread (place INTEGER PRIMARY KEY, tenant INTEGER NOT NULL, away INTEGER NOT NULL DEFAULT 0)",
+            "CREATE INDEX unread_next ON unread (away, place)",
+            "INSERT INTO unread (place, tenant) SELECT place, tenant FROM mail WHERE unsearched LIKE '%: this kind of file is not read%'",
+            "CREATE TRIGGER unread_goes AFTER DELETE ON mail BEGIN DELETE FROM unread WHERE place = old.place; END",
         ),
     ),
 )
@@ -421,21 +435,31 @@ def table_of(month: int) -> str:
     return f"fts_{month:06d}"
 
 
-def make_month(cursor: Cursor, month: int) -> int:
-    """Create a month's full-text table if it is missing. Its form.
+def fresh_table_of(month: int) -> str:
+    """The table that is filled to take its place (``renewal.py``)."""
+    return f"{table_of(month)}_fresh"
+
+
+def make_table(cursor: Cursor, table: str) -> None:
+    """A full-text table of the present form.
 
     The beginnings of 2 and 4 letters have lists of their own, which serve those of 1 and 3 too: without them ``ma*`` joins the lists of all words that
     begin so. Tables from before they were kept answer the same, only later; a rebuild makes them anew.
     """
-    row = cursor.execute("SELECT form FROM month WHERE month = ?", (month,)).fetchone()
-    if row:
-        return int(row[0])
     cursor.execute(
-        f"CREATE VIRTUAL TABLE {table_of(month)} USING fts5({', '.join(FORMS[FORM])}, content='', contentless_delete=1,"
+        f"CREATE VIRTUAL TABLE {table} USING fts5({', '.join(FORMS[FORM])}, content='', contentless_delete=1,"
         ' tokenize="unicode61 remove_diacritics 2", prefix="2 4")'
     )
+
+
+def make_month(cursor: Cursor, month: int) -> tuple[int, int | None]:
+    """A month's form, and how far its new one has come, if one is made; its table is made if it is missing."""
+    row = cursor.execute("SELECT form, walked FROM month WHERE month = ?", (month,)).fetchone()
+    if row:
+        return int(row[0]), row[1]
+    make_table(cursor, table_of(month))
     cursor.execute("INSERT INTO month (month, form) VALUES (?, ?)", (month, FORM))
-    return FORM
+    return FORM, None
 
 
 def months_of(cursor: Cursor) -> list[tuple[int, int]]:
@@ -446,6 +470,7 @@ def months_of(cursor: Cursor) -> list[tuple[int, int]]:
 def drop_month(cursor: Cursor, month: int) -> None:
     """Drop a month's full text, whole (rule 23)."""
     cursor.execute(f"DROP TABLE IF EXISTS {table_of(month)}")
+    cursor.execute(f"DROP TABLE IF EXISTS {fresh_table_of(month)}")
     cursor.execute("DELETE FROM month WHERE month = ?", (month,))
 
 
@@ -502,15 +527,44 @@ def rights_of(text: MailText, people: People, marks: Marks) -> str:
 
 
 def put_text(cursor: Cursor, month: int, place: int, text: MailText, people: People, marks: Marks) -> None:
-    """Put a mail's full text into its month's table, which is made if need be."""
-    form = make_month(cursor, month)
+    """Put a mail's full text into its month's table, which is made if need be. One without the words of its files waits for them (``unread``)."""
+    form, walked = make_month(cursor, month)
+    _put(cursor, table_of(month), form, place, _columns(text, people, marks))
+    if walked is not None and place <= walked:
+        put_fresh(cursor, month, place, text, people, marks)
+    _wait(cursor, place, text, marks)
+
+
+def _wait(cursor: Cursor, place: int, text: MailText, marks: Marks) -> None:
+    if text.waiting:
+        cursor.execute("INSERT OR IGNORE INTO unread (place, tenant) VALUES (?, ?)", (place, marks.tenant))
+
+
+def put_fresh(cursor: Cursor, month: int, place: int, text: MailText, people: People, marks: Marks) -> None:
+    """Into the table that is to take its place."""
+    _put(cursor, fresh_table_of(month), FORM, place, _columns(text, people, marks))
+    _wait(cursor, place, text, marks)
+
+
+def drop_text(cursor: Cursor, month: int, place: int) -> None:
+    """A mail's full text goes."""
+    for table in tables_of(cursor, month):
+        cursor.execute(f"DELETE FROM {table} WHERE rowid = ?", (place,))
+
+
+def tables_of(cursor: Cursor, month: int) -> list[str]:
+    """All full-text tables that hold words of a month's mail."""
+    rows = cursor.execute("SELECT walked FROM month WHERE month = ?", (month,)).fetchall()
+    return [table for (walked,) in rows for table in (table_of(month), *([fresh_table_of(month)] if walked is not None else []))]
+
+
+def _put(cursor: Cursor, table: str, form: int, place: int, values: dict[str, str]) -> None:
     names = FORMS[form]
-    values = _columns(text, people, marks)
     if form == 1:
         values["body"] = " ".join((values["body"], values["attached"], values["files"], values["headers"]))
         values["recipients"] = " ; ".join((values["recipients"], values["copies"]))
     cursor.execute(
-        f"INSERT INTO {table_of(month)} (rowid, {', '.join(names)}) VALUES (?{', ?' * len(names)})",
+        f"INSERT INTO {table} (rowid, {', '.join(names)}) VALUES (?{', ?' * len(names)})",
         (place, *(values[name] for name in names)),
     )
 

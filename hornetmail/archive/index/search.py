@@ -9,6 +9,7 @@ import msgspec
 from hornetmail.archive.index.expressions import expression, rights_expression
 from hornetmail.archive.index.holds import HELD_BY
 from hornetmail.archive.index.query import Query
+from hornetmail.archive.index.renewal import stretches_left
 from hornetmail.archive.index.schema import FORMS, months_of, place_at, table_of
 from hornetmail.archive.index.seen import COLUMNS, MailRow, hits_at
 from hornetmail.core.archive.archived import Hit, Page, QueryError
@@ -65,7 +66,7 @@ def search_page(cursor: Cursor, scope: Scope, query: Query, limit: int, after: s
         found = _further(cursor, asked, start, limit)
     page = found[:limit]
     on = f"{page[-1]}-{total}" if len(found) > limit else ""
-    return Page(min(total, MAX_COUNT), hits_at(cursor, scope, page), on, exact=total <= MAX_COUNT)
+    return Page(min(total, MAX_COUNT), hits_at(cursor, scope, page), on, total <= MAX_COUNT, stretches_left(cursor))
 
 
 def _groups(cursor: Cursor) -> str:

@@ -16,7 +16,7 @@ from hornetmail.archive.tree.copying import Copying
 from hornetmail.archive.tree.keys import Narrowing, email_id
 from hornetmail.archive.tree.site import Snapshot, TreeSite, above, reason, rights_of
 from hornetmail.core.archive.archived import ArchiveError, Refused
-from hornetmail.core.folder import Copied, Entry, FolderError, FolderInfo, FolderStatus
+from hornetmail.core.folder import Copied, Entry, FolderError, FolderInfo, FolderStatus, Sieve
 from hornetmail.core.served import Scope
 from hornetmail.db.engines import DatabaseError
 from hornetmail.interfaces.body import IBody, IDeposit
@@ -191,7 +191,7 @@ class ArchiveFolder:
         """See IFolder: they are taken from headers."""
         return {}
 
-    async def sifted(self, uids: Sequence[int], judge: Callable[[int, bytes, bytes], bool]) -> dict[int, bool]:
+    async def sifted(self, uids: Sequence[int], sieve: Sieve) -> dict[int, bool]:
         """See IFolder: no search leaves texts here."""
         return {}
 

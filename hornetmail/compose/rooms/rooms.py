@@ -49,6 +49,7 @@ from hornetmail.delivery.tasks import within
 from hornetmail.disk.files import Disk, DiskFull
 from hornetmail.disk.seal import Seal
 from hornetmail.disk.threads import lock
+from hornetmail.extraction.readers import Readers, ReaderSettings
 from hornetmail.filter.spf import SenderCheck
 from hornetmail.interfaces.archive import IArchive
 from hornetmail.interfaces.audit import IAudit
@@ -59,7 +60,7 @@ from hornetmail.net.clients.smtp import Timeouts
 from hornetmail.net.resolver import Resolver
 from hornetmail.portal.rows.schema import MIGRATIONS as PORTAL
 from hornetmail.portal.store import PortalStore
-from hornetmail.runtime.jobs import PlannedJob
+from hornetmail.runtime.jobs import CutShort, PlannedJob
 from hornetmail.runtime.timetable import Job
 from hornetmail.spool.start import OpenedQueue, open_queue
 
@@ -127,7 +128,9 @@ def archive_of(
 ) -> Archive:
     """The archive, not yet started; ``root`` None: locked. ``stamping`` None: nobody is asked for time stamps."""
     return Archive(
-        Surroundings(base.reactor, base.disk, base.ids, base.bus, base.meters, open_database=base.open_database),
+        Surroundings(
+            base.reactor, base.disk, base.ids, base.bus, base.meters, open_database=base.open_database, readers=readers_of(base)
+        ),
         base.directory("archive"),
         media=media,
         root=root,
@@ -141,6 +144,14 @@ def archive_of(
         ),
         stamping=stamping,
     )
+
+
+def readers_of(base: Foundations) -> Readers:
+    """Who reads the files that hang on mail. They end behind everything that asks them."""
+    chosen = base.config.processes
+    readers = Readers(base.reactor, ReaderSettings(chosen.files, chosen.memory_mb << 20, chosen.seconds))
+    base.at_close(readers.stop)
+    return readers
 
 
 def settings_of(config: Config) -> Settings:
@@ -224,6 +235,25 @@ def retention_jobs(archive: IArchive, bus: IBus) -> tuple[PlannedJob, PlannedJob
 def merge_job(archive: Archive, bus: IBus) -> PlannedJob:
     """04:10, behind the purge: small packs are put together, ciphertext as it is."""
     return PlannedJob("merge", "Packs are put together", "10 4 * * *", lambda now: merging(archive, bus, now), "retention")
+
+
+def renewal_job(archive: Archive) -> PlannedJob:
+    """Months that an earlier version indexed, at each hour that finds some, until there is none."""
+
+    async def run(now: float) -> str:
+        try:
+            done = await archive.renewing.run()
+        except ArchiveError as error:
+            return f"not now: {error}"
+        if done.halted:
+            raise CutShort
+        told = f"{done.months} months have their present form, {done.left} do not yet; {done.mails} mails were read"
+        told += f", of {done.unread} no more than the header" if done.unread else ""
+        return told + (f"; waits: {done.waits}" if done.waits else "")
+
+    return PlannedJob(
+        "renewal", "Months indexed by an earlier version are read again", "40 * * * *", run, "renewal", archive.renewing.halt
+    )
 
 
 def stamp_jobs(stamps: Stamping) -> tuple[PlannedJob, PlannedJob]:
@@ -404,6 +434,7 @@ class MailRooms:
             *safety.jobs(),
             search_job(archive),
             merge_job(archive, base.bus),
+            renewal_job(archive),
         ]
         base.meters.gauge("queue_messages", lambda: queue.backlog().messages)
         base.meters.gauge("queue_oldest_seconds", lambda: queue.backlog().oldest)

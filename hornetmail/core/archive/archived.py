@@ -120,18 +120,27 @@ class KeyRefused(ArchiveError):
     """The archive's root key cannot be changed like this: the wrong paper, or the wrong moment. The message says which."""
 
 
+class Stretch(msgspec.Struct, frozen=True, gc=False):
+    """A stretch of time, Unix seconds."""
+
+    since: float
+    until: float
+
+
 class Page(msgspec.Struct, frozen=True, gc=False):
     """``total`` counts all hits within the scope; without ``exact`` there are more than that. ``results`` at most 500, newest first; ``after``
-    continues behind them or is ``""``."""
+    continues behind them or is ``""``. ``partly``: mail received then may have what was looked for and not be found, because an earlier version indexed it."""
 
     total: int
     results: tuple[Hit, ...]
     after: str = ""
     exact: bool = True
+    partly: tuple[Stretch, ...] = ()
 
 
 class ArchiveFigures(msgspec.Struct, frozen=True, gc=False):
-    """The archive in figures. ``locked``: the key is not there; mail is taken, not searchable (rule 22). ``marked``: by retention, to go (rule 19)."""
+    """The archive in figures. ``locked``: the key is not there; mail is taken, not searchable (rule 22). ``marked``: by retention, to go (rule 19).
+    ``renewing``: months whose full text still has the form of an earlier version."""
 
     mails: int = 0
     packs: int = 0
@@ -141,6 +150,7 @@ class ArchiveFigures(msgspec.Struct, frozen=True, gc=False):
     unindexed: int = 0
     locked: bool = False
     marked: int = 0
+    renewing: int = 0
 
 
 class RootKeyState(msgspec.Struct, frozen=True, gc=False):

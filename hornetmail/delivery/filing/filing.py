@@ -330,7 +330,7 @@ class Filing:
         except Broken as error:
             if not error.certain:
                 raise
-            self._wait_for(mailbox, error.text, error.trouble is Trouble.OURS)
+            self._wait_for(mailbox, error.text, False)  # of our own disk too: it goes by SMTP at once only where nobody is let in
             return None
         except Refused as refused:
             self._wait_for(mailbox, str(refused), True)

@@ -7,8 +7,8 @@ or rows without files; ``_look`` settles both whenever a folder is opened.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Sequence
-from pathlib import Path
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from weakref import WeakValueDictionary, ref
 
 import msgspec
@@ -20,14 +20,19 @@ from hornetmail.core.folder import Copied, Entry, FolderError
 from hornetmail.core.served import Quota
 from hornetmail.db.engines import DatabaseError
 from hornetmail.portal.box.batch import Batch, Lock
+from hornetmail.portal.box.turns import Arrival, Turn
+from hornetmail.portal.box.unwritten import Unwritten
 from hornetmail.portal.box.usage import Counted
 from hornetmail.portal.maildir import naming
 from hornetmail.portal.maildir.files import Listing, Maildir
 from hornetmail.portal.maildir.ground import Ground
 from hornetmail.portal.maildir.snapshot import Gone, Place, Snapshot
 from hornetmail.portal.maildir.watching import TRUSTED_SECONDS
-from hornetmail.portal.rows import index
-from hornetmail.portal.rows.index import Change, FolderRow, Kept, Stored
+from hornetmail.portal.rows import figures, index
+from hornetmail.portal.rows.index import Change, FolderRow, Stored
+
+RENAMED_THERE = 16
+"""Files renamed in the thread that commits, at most: others wait for it meanwhile."""
 
 LATELY_SECONDS = 1.0
 ENTRIES_A_SECOND = 10_000
@@ -35,41 +40,22 @@ ENTRIES_A_SECOND = 10_000
 few hundredths of the time however large it is."""
 
 
-class Arrival(msgspec.Struct, frozen=True):
-    """A finished file in ``tmp`` that wants its name."""
-
-    tmp: Path
-    place: Place
-    flags: frozenset[str]
-    size: int
-    date: float
-    kept: Kept | None
-    bound: bool = False
-    """By the quota."""
-
-
-class Turn(msgspec.Struct, frozen=True):
-    """What becomes of one folder in a change whose files are done. All of it bears ``snapshot.modseq + 1``."""
-
-    snapshot: Snapshot
-    added: Sequence[Stored] = ()
-    changed: Sequence[tuple[Entry, Place]] = ()
-    gone: Collection[int] = ()
-
-
 class Box:
     """A mailbox in memory. There is never more than one of the same mailbox."""
 
     log = Logger()
 
-    def __init__(self, ground: Ground, mailbox: int, tenant: int, maildir: Maildir) -> None:
+    def __init__(self, ground: Ground, mailbox: int, tenant: int, maildir: Maildir, unwritten: Unwritten) -> None:
         self.ground = ground
         self.mailbox = mailbox
         self.tenant = tenant
         self.maildir = maildir
+        self.unwritten = unwritten
         self.lock = Lock()
         self.rows: dict[str, FolderRow] = {}
         self.subscribed: set[str] = set()
+        self.grants: dict[int, Mapping[str, str]] = {}
+        """Rights that were given, by folder; of those on which any were."""
         self.missing: dict[str, float] = {}
         """Folders whose directories other programs took away, and since when."""
         self.surveyed: tuple[int, float] = (0, 0.0)
@@ -99,8 +85,8 @@ class Box:
             _, made = await ground.database.run(index.make_folders, self.tenant, self.mailbox, missing, int(ground.now()), 1)
             rows.update({row.name: row for row in made})
         self.rows = {name: rows[name] for name in present}
-        held = await ground.database.read(index.usage, self.mailbox)
-        self.usage = Counted(self.mailbox, self._quota, *held, *await ground.database.read(index.near, self.mailbox))
+        held = await ground.database.read(figures.usage, self.mailbox)
+        self.usage = Counted(self.mailbox, self._quota, *held, *await ground.database.read(figures.near, self.mailbox))
         await self.weigh()
         self.subscribed = subscribed if subscribed is not None else set(self.rows)
 
@@ -113,7 +99,7 @@ class Box:
         """Have its owner told if it is nearly full; said again each time until that is done (``told``). Raises nothing: what was done is done."""
         if self.usage.turned(self.ground.now()):
             try:
-                await self.ground.database.run(index.set_near, self.mailbox, self.usage.since, False)
+                await self.ground.database.run(figures.set_near, self.mailbox, self.usage.since, False)
             except DatabaseError as error:
                 self.log.warn(
                     "that mailbox {mailbox} is nearly full is not on record: {error}", mailbox=self.mailbox, error=error
@@ -125,7 +111,7 @@ class Box:
         """Its owner knows, of what began then."""
         if since == self.usage.since:
             self.usage.told = True
-            await self.ground.database.run(index.set_near, self.mailbox, since, True)
+            await self.ground.database.run(figures.set_near, self.mailbox, since, True)
 
     def snapshot_in_memory(self, name: str) -> Snapshot | None:
         """The folder, if it is in memory."""
@@ -133,10 +119,11 @@ class Box:
 
     def forget(self, name: str) -> None:
         """A folder is removed: whoever has it open hears of it. The lock is held."""
-        del self.rows[name]
+        self.grants.pop(self.rows.pop(name).id, None)
         snapshot = self._snapshots.pop(name, None)
         if snapshot is not None:
             snapshot.removed = True
+            self.ground.stacks.drop(snapshot.id)
 
     def renamed(self, old: str, new: str) -> None:
         """A folder has another name; it stays the same for whoever has it open. The lock is held."""
@@ -288,6 +275,10 @@ class Box:
         """Index, memory and hints for a change whose files are done, in one transaction. The lock is held."""
         changes = [self._change(turn) for turn in turns]
         await self.ground.database.run(index.store, self.tenant, self.mailbox, changes)
+        await self._committed(turns, changes)
+
+    async def _committed(self, turns: Sequence[Turn], changes: Sequence[Change]) -> None:
+        """Memory and hints."""
         for turn, change in zip(turns, changes, strict=True):
             snapshot = turn.snapshot
             snapshot.uidnext = change.uidnext
@@ -298,6 +289,7 @@ class Box:
                 snapshot.put(stored.entry, stored.place)
                 if stored.kept is not None:
                     self.ground.lately.came(snapshot.id, stored.entry.uid, stored.kept.ready)
+                    self.unwritten.came(self.tenant, snapshot.id, stored.entry.uid, stored.kept)
             for one in change.gone:
                 snapshot.remove(one.uid, change.modseq)
             self.usage.grew(len(snapshot.entries) - before[0], snapshot.size - before[1])
@@ -311,7 +303,9 @@ class Box:
         modseq = snapshot.modseq + 1
         uidnext = max([snapshot.uidnext, *(one.entry.uid + 1 for one in turn.added)])
         gone = [Gone(uid, modseq, snapshot.places[uid].base) for uid in turn.gone]
-        return Change(snapshot.id, uidnext, modseq, snapshot.recent_from, turn.added, [entry for entry, _ in turn.changed], gone)
+        changed = [entry for entry, _ in turn.changed]
+        unwritten = self.unwritten.forget(snapshot.id, turn.gone)
+        return Change(snapshot.id, uidnext, modseq, snapshot.recent_from, turn.added, changed, gone, unwritten)
 
     # Changes. All take the lock; all raise FolderError NONEXISTENT when the folder has gone.
 
@@ -358,15 +352,29 @@ class Box:
                 place = moved
             if flags != entry.flags:
                 changed.append((msgspec.structs.replace(entry, flags=flags, modseq=modseq), place))
-        lost = await self.ground.thread(self.maildir.relabel, snapshot.name, renames) if renames else []
+        lost = await self._relabelled(snapshot, renames, changed)
         if lost:
             for number, uid in enumerate(movers):
                 if number not in lost:
                     snapshot.moved_file(uid, renames[number][1])
-            return False
-        if changed:
-            await self.commit(Turn(snapshot, changed=changed))
-        return True
+        return not lost
+
+    async def _relabelled(
+        self, snapshot: Snapshot, renames: Sequence[tuple[Place, Place]], changed: Sequence[tuple[Entry, Place]]
+    ) -> Sequence[int]:
+        """Files, then index and memory, which know nothing of it if files were lost: which of them. Few are renamed in the thread that commits."""
+        relabel = partial(self.maildir.relabel, snapshot.name, renames)
+        turn = Turn(snapshot, changed=changed)
+        if not changed or not 0 < len(renames) <= RENAMED_THERE:
+            lost = await self.ground.thread(relabel) if renames else []
+            if changed and not lost:
+                await self.commit(turn)
+            return lost
+        changes = [self._change(turn)]
+        lost = await self.ground.database.run(index.relabel_and_store, relabel, self.tenant, self.mailbox, changes)
+        if not lost:
+            await self._committed([turn], changes)
+        return lost
 
     async def expunge(self, snapshot: Snapshot, uids: Collection[int]) -> list[int]:
         """Remove messages, durably; the UIDs that went."""
@@ -422,6 +430,7 @@ class Box:
                     at=self.ground.now(),
                     landed=self.ground.now(),
                     source=(source.id, uid),
+                    kept=self.unwritten.get(source.id, uid),
                 )
             )
             pairs.append((place, new))
@@ -451,10 +460,10 @@ class Box:
             place.base, ground.now(), ground.number(), ground.token(), ground.host, entry.size, bare=place.bare
         )
 
-    def new_base(self, size: int) -> str:
-        """A base name for a message that was not delivered by us."""
+    def new_base(self, size: int, origin: str = "") -> str:
+        """A base name for a message that was not delivered by us; ``origin``: its EMAILID, if it has one already."""
         ground = self.ground
-        return naming.appended_base(ground.now(), ground.number(), ground.token(), ground.host, size)
+        return naming.appended_base(ground.now(), ground.number(), ground.token(), ground.host, size, origin)
 
     # Claims
 

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
-from hornetmail.core.folder import FolderError
+from hornetmail.core.folder import FolderError, Sieve
 from hornetmail.mime.structure import Part, scan
 from hornetmail.portal.box.body import FileBody
 from hornetmail.portal.box.box import Box
 from hornetmail.portal.maildir.files import Piece
 from hornetmail.portal.maildir.snapshot import Snapshot
+from hornetmail.portal.maildir.stacks import Stack
 from hornetmail.portal.rows import index
 from hornetmail.portal.rows.index import Kept
 from hornetmail.wire.imap.answers.ready import Ready, ready
 
 HEAD_BYTES = 32_768
 """Longer headers are read from the file each time."""
+
+FEW = 4
+"""Who asks for pieces of more messages at once reads the whole folder."""
+
+TEXT_BYTES = 65_536
+"""Larger messages are read each time."""
 
 _TREES = msgspec.msgpack.Decoder(Part)
 
@@ -34,7 +41,10 @@ async def structures(box: Box, snapshot: Snapshot, uids: Sequence[int]) -> dict[
     found: dict[int, Part] = {}
     for at in range(0, len(uids), index.TREES):
         some = uids[at : at + index.TREES]
-        for uid, tree in await box.ground.database.read(index.trees, snapshot.id, some):
+        new = [(uid, kept.tree) for uid in some if (kept := box.unwritten.get(snapshot.id, uid)) is not None]
+        for uid, tree in (
+            new if len(new) == len(some) else [*new, *await box.ground.database.read(index.trees, snapshot.id, some)]
+        ):
             try:
                 found[uid] = _TREES.decode(tree)
             except msgspec.MsgspecError:
@@ -49,7 +59,12 @@ async def headers(box: Box, snapshot: Snapshot, uids: Sequence[int]) -> dict[int
     found: dict[int, bytes] = {}
     for at in range(0, len(uids), index.HEADS):
         some = uids[at : at + index.HEADS]
-        found.update(await box.ground.database.read(index.heads, snapshot.id, some))
+        kept = {
+            uid: kept.head for uid in some if (kept := box.unwritten.get(snapshot.id, uid)) is not None and kept.head is not None
+        }
+        found.update(
+            kept if len(kept) == len(some) else [*kept.items(), *await box.ground.database.read(index.heads, snapshot.id, some)]
+        )
         missing = [uid for uid in some if uid not in found]
         made = await _made(box, snapshot, missing)
         found.update((uid, kept.head) for uid, kept in made.items() if kept.head is not None)
@@ -87,13 +102,24 @@ async def fields(box: Box, snapshot: Snapshot, uids: Sequence[int]) -> dict[int,
     return found
 
 
-async def sifted(
-    box: Box, snapshot: Snapshot, uids: Sequence[int], judge: Callable[[int, bytes, bytes], bool]
-) -> dict[int, bool]:
+async def sifted(box: Box, snapshot: Snapshot, uids: Sequence[int], sieve: Sieve) -> dict[int, bool]:
     """See IFolder."""
+    ground, stacks = box.ground, box.ground.stacks
+    held = stacks.of(snapshot.id)
+    found = await ground.thread(_sifted, held, sieve) if held else {}
+    left = [uid for uid in uids if uid not in found]
+    for at in range(0, len(left), index.TEXTS):
+        stack = await ground.database.read(index.texts, snapshot.id, left[at : at + index.TEXTS])
+        if stack is not None:
+            found.update(await ground.thread(stack.sifted, sieve))
+            stacks.put(snapshot.id, stack)
+    return found
+
+
+def _sifted(stacks: Sequence[Stack], sieve: Sieve) -> dict[int, bool]:
     found: dict[int, bool] = {}
-    for at in range(0, len(uids), index.TEXTS):
-        found.update(await box.ground.database.read(index.sifted, snapshot.id, uids[at : at + index.TEXTS], judge))
+    for stack in stacks:
+        found.update(stack.sifted(sieve))
     return found
 
 
@@ -112,6 +138,7 @@ async def _readied(box: Box, snapshot: Snapshot, uids: Sequence[int]) -> dict[in
         trees = await structures(box, snapshot, some)
         heads = await headers(box, snapshot, some)
         both = [(uid, trees[uid], heads[uid]) for uid in some if uid in trees and uid in heads]
+        box.unwritten.forget(snapshot.id, [uid for uid, _, _ in both])
         made = await box.ground.thread(_ready, both)
         there = [(uid, one) for uid, one in made.items() if uid in snapshot.places]
         await box.ground.database.run(index.keep_ready, box.tenant, snapshot.id, there)
@@ -128,6 +155,7 @@ async def _made(box: Box, snapshot: Snapshot, uids: Sequence[int]) -> dict[int, 
     missing = [(uid, snapshot.places[uid]) for uid in uids if uid in snapshot.places]
     if not missing:
         return {}
+    box.unwritten.forget(snapshot.id, [uid for uid, _ in missing])
     made = await box.ground.thread(box.maildir.each_whole, snapshot.name, missing, summed_up)
     there = {uid: kept for uid, kept in made.items() if uid in snapshot.places}
     await box.ground.database.run(index.keep, box.tenant, snapshot.id, list(there.items()))
@@ -135,7 +163,20 @@ async def _made(box: Box, snapshot: Snapshot, uids: Sequence[int]) -> dict[int, 
 
 
 async def pieces(box: Box, snapshot: Snapshot, wanted: Sequence[tuple[int, int, int]]) -> list[bytes | None]:
-    """See IFolder."""
+    """See IFolder. What was read as a whole lately is read no more (``tests/portal/test_read_lately.py``)."""
+    places, texts = snapshot.places, box.ground.lately.texts
+    few = len(wanted) <= FEW
+    if few and (held := texts.all_of(snapshot.id, [uid for uid, _, _ in wanted])) is not None:
+        return [held[uid][0][start : start + length] if uid in places else None for uid, start, length in wanted]
+    found = await _pieces(box, snapshot, wanted)
+    for (uid, start, length), text in zip(wanted, found, strict=True) if few else ():
+        entry = snapshot.entries.get(uid)
+        if text is not None and entry is not None and not start and length >= entry.size == len(text) <= TEXT_BYTES:
+            texts.put(snapshot.id, uid, (text,))
+    return found
+
+
+async def _pieces(box: Box, snapshot: Snapshot, wanted: Sequence[tuple[int, int, int]]) -> list[bytes | None]:
     places = snapshot.places
     found = await box.ground.thread(
         box.maildir.pieces,

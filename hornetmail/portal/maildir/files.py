@@ -209,7 +209,7 @@ class Maildir(Folders):
     @anchored
     def relabel(self, name: str, changes: Sequence[tuple[Place, Place]]) -> list[int]:
         """Rename files to their new info parts; the positions of those that are gone. Flags are not worth a sync: the index has them too. What is
-        not synced is remembered, for whoever removes such a file: it must not come back where it was before (``_left``)."""
+        not synced is remembered, for whoever removes such a file: it must not come back where it was before (``_left``). Done once more it changes nothing."""
         folder = self.folder(name)
         lost: list[int] = []
         for number, (old, new) in enumerate(changes):
@@ -218,7 +218,8 @@ class Maildir(Folders):
                 if old.sub != new.sub:
                     self._loose.setdefault(folder, set()).add(old.sub)
             except FileNotFoundError:
-                lost.append(number)
+                if old.file == new.file or not (folder / new.file).is_file():
+                    lost.append(number)
         return lost
 
     @anchored

@@ -21,6 +21,7 @@ from hornetmail.interfaces.directory import IDirectory
 from hornetmail.portal.maildir import naming
 from hornetmail.portal.maildir.lately import Readies
 from hornetmail.portal.maildir.snapshot import Snapshot
+from hornetmail.portal.maildir.stacks import Stacks
 from hornetmail.portal.maildir.watching import Watching
 
 T = TypeVar("T")
@@ -46,6 +47,7 @@ class Ground:
         self.host = naming.safe_host(host)
         self.watching = Watching(reactor)
         self.lately = Readies()
+        self.stacks = Stacks()
         self._pool = pool
         self._number = 0
         self._kept: OrderedDict[int, Snapshot] = OrderedDict()
@@ -89,6 +91,7 @@ class Ground:
     def forget(self) -> None:
         """Keep nothing in memory that is not open."""
         self._kept.clear()
+        self.stacks.clear()
 
 
 def shielded(work: Coroutine[Any, Any, T]) -> Deferred[T]:

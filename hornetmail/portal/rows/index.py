@@ -10,6 +10,7 @@ from hornetmail.core.folder import Entry
 from hornetmail.db.engines import Cursor
 from hornetmail.portal.maildir import naming
 from hornetmail.portal.maildir.snapshot import GONE_KEPT, Gone, Place, Snapshot
+from hornetmail.portal.maildir.stacks import Stack, stacked
 from hornetmail.wire.imap.answers.ready import Ready
 
 TREES = 64
@@ -27,7 +28,8 @@ NEAR_BY = 64
 GONE_LOOKED_AT = 64
 """The rows of what has gone are counted at each so many changes only."""
 
-_PER_MESSAGE = ("portal_messages", "portal_trees", "portal_heads", "portal_summaries", "portal_fields", "portal_texts")
+_SEARCHED = ("portal_messages", "portal_texts")
+_PER_MESSAGE = (*_SEARCHED, "portal_trees", "portal_heads", "portal_summaries", "portal_fields")
 
 _KEPT = (
     ("portal_trees", "tree"),
@@ -72,7 +74,8 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):
-    """What becomes of one folder: messages that came, changed, went. ``recent``: the first UID that nobody was told of."""
+    """What becomes of one folder: messages that came, changed, went. ``recent``: the first UID that nobody was told of; ``unwritten``: nothing of what is kept
+    of those that went was ever written (``box.unwritten``)."""
 
     folder: int
     uidnext: int
@@ -81,6 +84,7 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     added: Sequence[Stored] = ()
     changed: Sequence[Entry] = ()
     gone: Sequence[Gone] = ()
+    unwritten: bool = False
 
 
 def flag_text(flags: Iterable[str]) -> str:
@@ -96,16 +100,17 @@ def start(cursor: Cursor, boot: str) -> bool:
     crashed = row is not None and row[0] not in ("", boot)
     if crashed:
         cursor.execute("UPDATE portal_folders SET uidnext = uidnext + ?, modseq = modseq + ?", (SKIPPED_UIDS, SKIPPED_UIDS))
-    _fact(cursor, "boot", boot)
+    fact(cursor, "boot", boot)
     return crashed
 
 
 def stop(cursor: Cursor) -> None:
     """An orderly end."""
-    _fact(cursor, "boot", "")
+    fact(cursor, "boot", "")
 
 
-def _fact(cursor: Cursor, name: str, value: str) -> None:
+def fact(cursor: Cursor, name: str, value: str) -> None:
+    """Remember it."""
     cursor.execute(
         "INSERT INTO portal_facts (tenant, name, value) VALUES (0, ?, ?) ON CONFLICT (tenant, name) DO UPDATE SET value = excluded.value",
         (name, value),
@@ -137,7 +142,7 @@ def token(cursor: Cursor) -> str:
 
 def set_token(cursor: Cursor, token: str) -> None:
     """Once it is in the file."""
-    _fact(cursor, "disk", token)
+    fact(cursor, "disk", token)
 
 
 def renumber(cursor: Cursor, now: int) -> int:
@@ -199,7 +204,7 @@ def drop_folders(cursor: Cursor, identifiers: Sequence[int]) -> tuple[int, int]:
         cursor.execute("SELECT count(*), coalesce(sum(size), 0) FROM portal_messages WHERE folder = ?", (identifier,))
         held = cursor.fetchone()
         messages, size = messages + int(held[0]), size + int(held[1])
-        for table in (*_PER_MESSAGE, "portal_gone"):
+        for table in (*_PER_MESSAGE, "portal_gone", "portal_grants"):
             cursor.execute(f"DELETE FROM {table} WHERE folder = ?", (identifier,))
         cursor.execute("DELETE FROM portal_folders WHERE id = ?", (identifier,))
     return messages, size
@@ -242,6 +247,17 @@ def store(cursor: Cursor, tenant: int, mailbox: int, changes: Sequence[Change]) 
         _store(cursor, tenant, mailbox, change)
 
 
+def relabel_and_store(
+    cursor: Cursor, relabel: Callable[[], list[int]], tenant: int, mailbox: int, changes: Sequence[Change]
+) -> list[int]:
+    """Files first: what ``relabel`` did not find, and then nothing is stored. It runs here, in the thread that commits, because a hop of its own costs more than all the
+    rest; it may run twice."""
+    lost = relabel()
+    if not lost:
+        store(cursor, tenant, mailbox, changes)
+    return lost
+
+
 def _store(cursor: Cursor, tenant: int, mailbox: int, change: Change) -> None:
     folder = change.folder
     cursor.execute(
@@ -249,7 +265,7 @@ def _store(cursor: Cursor, tenant: int, mailbox: int, change: Change) -> None:
         (change.uidnext, change.modseq, change.recent, folder),
     )
     if change.gone:
-        _bury(cursor, tenant, folder, change.gone)
+        _bury(cursor, tenant, folder, change.gone, _SEARCHED if change.unwritten else _PER_MESSAGE)
     if change.changed:
         cursor.executemany(
             "UPDATE portal_messages SET modseq = ?, flags = ? WHERE folder = ? AND uid = ?",
@@ -259,9 +275,9 @@ def _store(cursor: Cursor, tenant: int, mailbox: int, change: Change) -> None:
         _add(cursor, tenant, mailbox, folder, change.added)
 
 
-def _bury(cursor: Cursor, tenant: int, folder: int, gone: Sequence[Gone]) -> None:
+def _bury(cursor: Cursor, tenant: int, folder: int, gone: Sequence[Gone], tables: Sequence[str]) -> None:
     uids = [(folder, one.uid) for one in gone]
-    for table in _PER_MESSAGE:
+    for table in tables:
         cursor.executemany(f"DELETE FROM {table} WHERE folder = ? AND uid = ?", uids)
     cursor.executemany(
         "INSERT INTO portal_gone (tenant, folder, uid, modseq, base) VALUES (?, ?, ?, ?, ?)",
@@ -293,8 +309,6 @@ def _add(cursor: Cursor, tenant: int, mailbox: int, folder: int, added: Sequence
                 " ON CONFLICT (folder, uid) DO NOTHING",
                 [(folder, uid, source, old) for source, old, _, uid in copies],
             )
-    kept = [(one.entry.uid, one.kept) for one in added if one.kept is not None]
-    keep(cursor, tenant, folder, kept)
     for one in added:
         row = naming.row_of(one.place.base) if one.at else 0
         if row:
@@ -399,11 +413,13 @@ def fields(cursor: Cursor, folder: int, uids: Sequence[int]) -> list[tuple[int, 
     return rows
 
 
-def sifted(cursor: Cursor, folder: int, uids: Sequence[int], judge: Callable[[int, bytes, bytes], bool]) -> dict[int, bool]:
-    """What ``judge`` says of the texts that are kept of messages; of some that were not asked for, too."""
+def texts(cursor: Cursor, folder: int, uids: Sequence[int]) -> Stack | None:
+    """The texts that are kept of these messages, if there are any."""
     clause, values = _among(uids)
     cursor.execute(f"SELECT uid, headers, body FROM portal_texts WHERE folder = ? AND uid {clause}", (folder, *values))
-    return {uid: judge(uid, headers, body) for uid, headers, body in iter(cursor.fetchone, None)}
+    wanted = frozenset(uids)
+    rows = [row for row in iter(cursor.fetchone, None) if row[0] in wanted]
+    return stacked(rows) if rows else None
 
 
 def keep_texts(cursor: Cursor, tenant: int, folder: int, found: Sequence[tuple[int, bytes, bytes]]) -> None:
@@ -434,56 +450,7 @@ def keep(cursor: Cursor, tenant: int, folder: int, found: Sequence[tuple[int, Ke
     keep_ready(cursor, tenant, folder, [(uid, kept.ready) for uid, kept in found])
 
 
-def near(cursor: Cursor, mailbox: int) -> tuple[float, bool]:
-    """Since when a mailbox is nearly full, 0 if it is not, and whether its owner was told."""
-    cursor.execute("SELECT value FROM portal_facts WHERE tenant = 0 AND name = ?", (f"near {mailbox}",))
-    row = cursor.fetchone()
-    if row is None or not row[0]:
-        return 0.0, False
-    since, _, told = str(row[0]).partition(" ")
-    return float(since), told == "told"
-
-
-def set_near(cursor: Cursor, mailbox: int, since: float, told: bool) -> None:
-    """Remember it."""
-    _fact(cursor, f"near {mailbox}", f"{since!r}{' told' if told else ''}" if since else "")
-
-
-def usage(cursor: Cursor, mailbox: int) -> tuple[int, int]:
-    """Messages and bytes of a mailbox, in all its folders."""
-    cursor.execute(
-        "SELECT count(*), coalesce(sum(m.size), 0) FROM portal_folders f JOIN portal_messages m ON m.folder = f.id WHERE f.mailbox = ?",
-        (mailbox,),
-    )
-    messages, size = cursor.fetchone()
-    return int(messages), int(size)
-
-
-def aged(cursor: Cursor, mailbox: int, before: float) -> list[tuple[str, str]]:
-    """Folder and base name of what is in a mailbox since ``before`` or longer, and is not being handed over."""
-    cursor.execute(
-        "SELECT f.name, m.base FROM portal_folders f JOIN portal_messages m ON m.folder = f.id"
-        " WHERE f.mailbox = ? AND m.landed <= ? AND m.claimed = 0 ORDER BY f.name, m.uid",
-        (mailbox, before),
-    )
-    return [(name, base) for name, base in cursor.fetchall()]
-
-
-def figures(cursor: Cursor) -> dict[str, int]:
-    """Mailboxes, messages, bytes, and how much of it lies in INBOXes."""
-    cursor.execute("SELECT count(*) FROM portal_boxes")
-    boxes = cursor.fetchone()[0]
-    cursor.execute(
-        "SELECT count(*), coalesce(sum(m.size), 0), coalesce(sum(CASE WHEN f.name = 'INBOX' THEN 1 ELSE 0 END), 0),"
-        " coalesce(sum(CASE WHEN f.name = 'INBOX' THEN m.size ELSE 0 END), 0), coalesce(sum(m.claimed), 0)"
-        " FROM portal_messages m JOIN portal_folders f ON f.id = m.folder"
-    )
-    messages, size, inbox, inbox_size, claimed = cursor.fetchone()
-    return {
-        "mailboxes": int(boxes),
-        "messages": int(messages),
-        "bytes": int(size),
-        "inbox_messages": int(inbox),
-        "inbox_bytes": int(inbox_size),
-        "claimed": int(claimed),
-    }
+def keep_all(cursor: Cursor, found: Sequence[tuple[int, int, Sequence[tuple[int, Kept]]]]) -> None:
+    """The same for some folders: tenant, folder, and its messages."""
+    for tenant, folder, some in found:
+        keep(cursor, tenant, folder, some)

@@ -44,14 +44,22 @@ class CameView(msgspec.Struct, frozen=True, kw_only=True):
     size: int
 
 
+class StretchView(msgspec.Struct, frozen=True):
+    """A stretch of time, Unix seconds."""
+
+    since: float
+    until: float
+
+
 class SearchResult(msgspec.Struct, frozen=True):
     """``total`` counts all hits within the scope, up to 10,000; if ``exact`` is false there are more than ``total``. ``after`` continues behind these or
-    is ``""``, however many there are."""
+    is ``""``, however many there are. ``partly``: mail received then may match and not be found, because an earlier version indexed it (the job ``renewal`` is at it)."""
 
     total: int
     results: list[HitView]
     after: str = ""
     exact: bool = True
+    partly: list[StretchView] = []
 
 
 class SearchRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -198,7 +206,13 @@ async def search(rooms: Rooms, caller: Caller, request: SearchRequest) -> Search
     person = caller.acting or LOCAL_ADMINISTRATOR
     scope = rooms.access.own_scope(person) if request.own else rooms.access.scope(person)
     page = await need(rooms.archive, "archive").search(scope, request.query, limit=request.limit, after=request.after)
-    return SearchResult(page.total, [hit_view(hit) for hit in page.results], page.after, page.exact)
+    return SearchResult(
+        page.total,
+        [hit_view(hit) for hit in page.results],
+        page.after,
+        page.exact,
+        [StretchView(one.since, one.until) for one in page.partly],
+    )
 
 
 async def show(rooms: Rooms, caller: Caller, request: MailName) -> MailView:

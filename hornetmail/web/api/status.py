@@ -52,6 +52,7 @@ class ArchiveStatus(msgspec.Struct, frozen=True, kw_only=True):
     bytes_stored: int = 0
     staged: int = 0
     unindexed: int = 0
+    renewing: int = 0
     locked: bool = False
     key: KeyView = KeyView()
     marked: int = 0
@@ -146,6 +147,7 @@ async def status(rooms: Rooms, caller: Caller, _: Nothing) -> Status:
             bytes_stored=figures.bytes_stored,
             staged=figures.staged,
             unindexed=figures.unindexed,
+            renewing=figures.renewing,
             locked=figures.locked,
             marked=figures.marked,
             stamps=stamps_view(rooms.stamps.state()) if rooms.stamps is not None else StampsView(),

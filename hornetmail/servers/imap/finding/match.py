@@ -5,10 +5,10 @@ from __future__ import annotations
 import enum
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from hornetmail.core.folder import Entry
+from hornetmail.core.folder import Entry, Sieve
 from hornetmail.core.mail.dates import parse_day
 from hornetmail.mime.headers import Mailaddress, decode_text, every, fields
 from hornetmail.mime.structure import Part
@@ -182,6 +182,7 @@ class Seeker:
         self._tail = ""
 
 
+Possible = Callable[[bytes, bytes], bool]
 Light = Callable[[Entry], bool | None]
 Match = Callable[[Entry, Any], bool]
 """Of an entry and its ``Content`` or ``Kept``."""
@@ -190,7 +191,7 @@ Match = Callable[[Entry, Any], bool]
 class Matcher:
     """A search compiled for a view. ``light`` answers from the entry alone, None when that is not enough; ``match`` answers always.
     ``now``: Unix seconds, for OLDER and YOUNGER.
-    ``of_texts``: nothing else of the messages is asked for than what ``Kept`` knows.
+    ``blind``: ``light`` never knows; ``of_texts``: nothing else of the messages is asked for than what ``Kept`` knows.
     ``light`` looks at the view and belongs to the reactor's thread; ``match`` looks at a copy of what it needs."""
 
     def __init__(self, key: keys.Key, view: View, now: float = 0.0) -> None:
@@ -199,12 +200,23 @@ class Matcher:
         self._key = key
         self.need = _need(key)
         self.of_texts = _of_texts(key)
+        self.blind = _blind(key)
         self.light = self._light(key)
         self.match = self._match(key)
 
     def needles(self) -> frozenset[str]:
         """What is looked for in bodies."""
         return frozenset(_needles(self._key))
+
+    def sieve(self, entries: Mapping[int, Entry]) -> Sieve:
+        """For texts that were kept of these messages; of others it says no."""
+        match = self.match
+
+        def judge(uid: int, headers: bytes, body: bytes) -> bool:
+            entry = entries.get(uid)
+            return entry is not None and match(entry, Kept(headers, body))
+
+        return Sieve(judge, _possible(self._key))
 
     def candidates(self) -> list[int]:
         """UIDs that can match at all, by the first set of numbers that must hold."""
@@ -314,6 +326,33 @@ def _text_match(needle: str, headers: bool) -> Match:
     if not headers:
         return lambda entry, content: content.body_has(needle)
     return lambda entry, content: content.headers_have(needle) or content.body_has(needle)
+
+
+def _possible(key: keys.Key) -> Possible:
+    """What must hold of all texts together if one of them is to match."""
+    match key:
+        case keys.Text():
+            needle, headers = _encoded(_needle(key.text)), key.headers
+            return lambda head, body: needle in body or (headers and needle in head)
+        case keys.Or():
+            left, right = _possible(key.left), _possible(key.right)
+            return lambda head, body: left(head, body) or right(head, body)
+        case keys.And():
+            several = [_possible(inner) for inner in key.keys if isinstance(inner, (keys.Text, keys.Or, keys.And))]
+            return lambda head, body: all(one(head, body) for one in several)
+    return lambda head, body: True
+
+
+def _blind(key: keys.Key) -> bool:
+    """Whether no message is decided by its entry."""
+    match key:
+        case keys.Not():
+            return _blind(key.key)
+        case keys.Or():
+            return _blind(key.left) and _blind(key.right)
+        case keys.And():
+            return all(map(_blind, key.keys))
+    return isinstance(key, (keys.Text, keys.Header))
 
 
 def _needles(key: keys.Key) -> Iterator[str]:
