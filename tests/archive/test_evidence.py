@@ -298,7 +298,7 @@ def test_a_zip_in_which_one_member_is_many(bundle: bytes) -> None:
         archive.writestr("mail.eml", bytes(1 << 20))
         (info,) = archive.infolist()
         archive.filelist.extend([info] * 3000)
-    began = time.process_time()
+    began = time.thread_time()
     (flaw,) = verify_bundle(out.getvalue()).flaws
     assert "the zip was changed" in flaw.what
-    assert time.process_time() - began < 2.0
+    assert time.thread_time() - began < 2.0

@@ -29,7 +29,7 @@ def changes(snapshot: Snapshot) -> float:
     taken = []
     for _ in range(ROUNDS):
         now = snapshot
-        began = time.process_time()
+        began = time.thread_time()
         for number in range(CHANGES):
             now = added_mailbox(now, 10_000_000 + number, NewMailbox(address=f"new{number}@d0.test")).snapshot
             now = changed_mailbox(now, 1 + number % 50, name=f"somebody {number}").snapshot.in_force(number)
@@ -38,7 +38,7 @@ def changes(snapshot: Snapshot) -> float:
             if number % 10 == 0:
                 now = changed_domain(now, "d1.test", retention_days=1 + number).snapshot
                 now = added_domain(now, Domain(f"x{number}.test")).snapshot
-        taken.append(time.process_time() - began)
+        taken.append(time.thread_time() - began)
     return min(taken)
 
 
@@ -63,10 +63,10 @@ def test_approvers_are_found_without_looking_at_everybody() -> None:
     def asked(snapshot: Snapshot) -> float:
         taken = []
         for _ in range(ROUNDS):
-            began = time.process_time()
+            began = time.thread_time()
             for _ in range(CHANGES):
                 assert len(snapshot.with_roles(1)) == 2
-            taken.append(time.process_time() - began)
+            taken.append(time.thread_time() - began)
         return min(taken)
 
     small, large = directory(2, 2_500), directory(2, 10_000)

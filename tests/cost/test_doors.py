@@ -227,13 +227,17 @@ def test_strangers() -> None:
             b"-ERR too many commands",
         ),
     ):
-        reactor = MeasuredReactor()
-        line = Line(reactor, Pump(engine(), session, reactor))  # type: ignore[arg-type,operator]
-        answers = line.say(said * 5_000)
-        assert last in answers
-        assert answers.count(b"\r\n") < 1000
-        assert line.transport.disconnecting
-        assert reactor.longest < MOST
+
+        def longest(engine: Any = engine, session: Any = session, said: bytes = said, last: bytes = last) -> float:
+            reactor = MeasuredReactor()
+            line = Line(reactor, Pump(engine(), session, reactor))  # type: ignore[arg-type]
+            answers = line.say(said * 5_000)
+            assert last in answers
+            assert answers.count(b"\r\n") < 1000
+            assert line.transport.disconnecting
+            return reactor.longest
+
+        assert calm(longest) < MOST
 
 
 def test_a_stranger_holds_little() -> None:

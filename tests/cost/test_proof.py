@@ -38,17 +38,17 @@ def test_a_path_among_a_million_leaves(tmp_path: Path) -> None:
     roots = {size: log.root_at(size) for size in sizes}
     assert roots[MILLION] == log.root()
     records.reads = 0
-    began = time.process_time()
+    began = time.thread_time()
     paths = {(n, size): log.path(n, size) for size in sizes for n in {0, size // 3, size - 1}}
-    took = (time.process_time() - began) / len(paths)
+    took = (time.thread_time() - began) / len(paths)
     assert took < 0.5, took
     assert records.reads <= len(paths) * 6, records.reads
     again = CountingLog(tmp_path / "leaves", Disk(), writer="n0", seal=None)
     log = LeafLog(again, 0, Disk())
     log.replay()
-    began = time.process_time()
+    began = time.thread_time()
     assert log.path(5, MILLION) == log.path(5, MILLION)
-    assert time.process_time() - began < 0.5, "after a restart, from what was kept"
+    assert time.thread_time() - began < 0.5, "after a restart, from what was kept"
     again.close()
     assert all(root_from_path(n, size, leaves[n], path) == roots[size] for (n, size), path in paths.items())
     assert max(map(len, paths.values())) == 20

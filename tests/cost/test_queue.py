@@ -93,10 +93,14 @@ class CostTests(Base):
                 gc.enable()
             costs.append(least)
             await queue.close()
-            self.directory = self.directory / "next"
-            self.directory.mkdir()
-            self.url = self.enterContext(fresh_url(self.engine))
+            self._afresh()
         return costs
+
+    def _afresh(self) -> None:
+        """The next queue is another one."""
+        self.directory = self.directory / "next"
+        self.directory.mkdir()
+        self.url = self.enterContext(fresh_url(self.engine))
 
     async def test_small_things_cost_the_same_in_a_large_queue(self) -> None:
         """Would catch a scan of all rows: to adopt a small domain, to list it, a page anywhere, what is held, figures, the next time, a claim."""
@@ -134,23 +138,36 @@ class CostTests(Base):
     async def test_no_turn_is_long(self) -> None:
         """Would catch the reactor standing still while 90,000 rows are adopted, changed, listed, claimed or tidied; and
         messages that stay unpacked because more are unpacked in a turn than are packed again."""
+        longest = []
+        for _ in range(3):
+            longest.append(await self._longest())
+            if longest[-1] < MOST:
+                break
+            self._afresh()
+        assert min(longest) < MOST, longest
+
+    async def _longest(self) -> float:
+        """Of three measurements the least counts: a neighbour on the same core takes from this one's cache."""
         queue = await self.grown(LARGE)
         gc.collect()
         gc.freeze()
-        self.addCleanup(gc.unfreeze)
-        turns = Turns()
-        assert await queue.adopt(BIG, reactor.seconds()) == LARGE - LARGE // 10
-        assert len(await queue.rows(domain=BIG, kinds={RowKind.ARCHIVE}, limit=500)) == 500
-        claims = await queue.claim(reactor.seconds(), 200, never)
-        rows = [row.id for claim in claims for row in claim.rows]
-        await queue.settle([Settled(row, RowState.DELIVERED) for row in rows])
-        held: list[int] = []
-        async for page in pages(reactor, queue, {RowKind.DELIVER}, {RowState.QUEUED}):
-            held += [row.id for _, row in page]
-        assert await queue.change(held[:20_000], RowState.HELD) == 20_000
-        await queue.tidy()
-        assert turns.stop() < MOST
+        try:
+            turns = Turns()
+            assert await queue.adopt(BIG, reactor.seconds()) == LARGE - LARGE // 10
+            assert len(await queue.rows(domain=BIG, kinds={RowKind.ARCHIVE}, limit=500)) == 500
+            claims = await queue.claim(reactor.seconds(), 200, never)
+            rows = [row.id for claim in claims for row in claim.rows]
+            await queue.settle([Settled(row, RowState.DELIVERED) for row in rows])
+            held: list[int] = []
+            async for page in pages(reactor, queue, {RowKind.DELIVER}, {RowState.QUEUED}):
+                held += [row.id for _, row in page]
+            assert await queue.change(held[:20_000], RowState.HELD) == 20_000
+            await queue.tidy()
+            longest = turns.stop()
+        finally:
+            gc.unfreeze()
         assert len(queue.live.messages) - queue.live.messages.packed < 3 * self.unpacked
+        return longest
 
 
 def test_sets_of_rows_cost_the_same_at_any_size() -> None:

@@ -300,14 +300,14 @@ def test_cost_is_linear() -> None:
         pieces = [data[at : at + 65_536] for at in range(0, len(data), 65_536)]
         best = []
         for _ in range(3):
-            began = time.process_time()
+            began = time.thread_time()
             found = Survey()
             for piece in pieces:
                 found.feed(piece)
             conversion = Conversion(found.finish(), BOTH)
             for piece in pieces:
                 conversion.feed(piece)
-            best.append(time.process_time() - began)
+            best.append(time.thread_time() - began)
         return min(best)
 
     assert seconds(1_600) / seconds(800) < 3
@@ -328,12 +328,12 @@ def test_no_turn_is_long(name: str) -> None:
     best = []
     for _ in range(3):
         found = Survey()
-        began = time.process_time()
+        began = time.thread_time()
         found.feed(data)
         findings = found.finish()
-        between = time.process_time()
+        between = time.thread_time()
         Conversion(findings, BOTH).feed(data)
-        best.append(max(between - began, time.process_time() - between))
+        best.append(max(between - began, time.thread_time() - between))
     assert min(best) < 0.1
 
 

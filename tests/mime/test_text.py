@@ -80,10 +80,10 @@ def test_nothing_raises(data: bytes) -> None:
 )
 def test_crafted_mail_is_bounded(raw: bytes) -> None:
     """Catches time or text that grows without bound on attacker bytes."""
-    began = time.process_time()
+    began = time.thread_time()
     for lines in (False, True):
         assert len(read_mail(raw, lines=lines).text) <= MAX_TEXT
-    assert time.process_time() - began < 5
+    assert time.thread_time() - began < 5
 
 
 def test_html_blocks_and_words() -> None:

@@ -76,11 +76,11 @@ def test_no_sequence_sets(raw: bytes) -> None:
 def test_long_sets_are_quick() -> None:
     """Catches quadratic parsing (findings: 1 s for 2,000 numbers in twisted.mail), and ranges being spelled out."""
     raw = b",".join(b"%d" % n for n in range(1, 100_000, 2))
-    before = time.process_time()
+    before = time.thread_time()
     wanted = parse_sequence_set(raw)
     assert wanted is not None
     assert len(spans_of_numbers(wanted, 4_000_000_000)) == 50_000
-    assert time.process_time() - before < 2
+    assert time.thread_time() - before < 2
 
 
 @given(st.lists(NUMBER, unique=True).map(sorted))
@@ -154,9 +154,9 @@ def test_patterns(pattern: str, name: str, matches: bool) -> None:
 
 def test_patterns_do_not_explode() -> None:
     """Catches exponential matching of hostile patterns."""
-    before = time.process_time()
+    before = time.thread_time()
     assert not Pattern("*a" * 200 + "b").matches("a" * 900)
-    assert time.process_time() - before < 3
+    assert time.thread_time() - before < 3
 
 
 @given(st.integers(-2_000_000_000, 30_000_000_000))
