@@ -170,7 +170,7 @@ class TestFolders(FilingCase):
         self.imap.quota = 1 << 20
         await self.quiet()
         assert self.there(ALICE, "K") == [letter(1), letter(2)]
-        assert "goes home again" in self.filing.over(ALICE)
+        assert "nothing is in the way" in self.filing.over(ALICE)
         assert "no way home" in self.filing.over("nobody@example.test")
         self.imap.faults.append(("APPEND", b"%t NO [CANNOT] a virus"))
         await self.put(1, "K", letter(3))
@@ -365,6 +365,11 @@ class TestInbox(FilingCase):
             return any(data in each for each in await self.inbox(1))
 
         await self.wait(there, "in the portal")
+
+        async def recorded() -> bool:
+            return len(await self.queue.rows(kinds=(RowKind.DRAIN,), envelopes=False)) >= len(await self.inbox(1))
+
+        await self.wait(recorded, "its way home is on record")
         if flags:
             folder = await self.portal.tree(1).open("INBOX")
             newest = max(entry.uid for entry in await folder.entries())
