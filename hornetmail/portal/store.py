@@ -28,6 +28,7 @@ from hornetmail.interfaces.bus import IBus
 from hornetmail.interfaces.directory import IDirectory
 from hornetmail.interfaces.portal import IPortal
 from hornetmail.portal import expiry
+from hornetmail.portal.box import rights
 from hornetmail.portal.box.box import Box
 from hornetmail.portal.box.deposit import Inflow
 from hornetmail.portal.box.folder import DELETED, Folder, Tree
@@ -41,6 +42,7 @@ from hornetmail.portal.maildir.ground import Ground, shielded
 from hornetmail.portal.maildir.snapshot import Place, Snapshot
 from hornetmail.portal.outflow import Outflow, addressed, twins
 from hornetmail.portal.rows import figures, index
+from hornetmail.portal.shared import SharedTree
 
 BOXES_KEPT = 5_000
 RECEIVED_KEPT = 30 * 86_400.0
@@ -171,6 +173,7 @@ class PortalStore:
             maildir = Maildir(self._root / str(tenant) / str(mailbox) / "Maildir", self._ground.disk, self.anchor)
             box = Box(self._ground, mailbox, tenant, maildir, self._unwritten)
             await box.load()
+            await rights.load(box)
         except BaseException as error:
             for waiter in self._loading.pop(mailbox):
                 waiter.errback(error)
@@ -204,6 +207,10 @@ class PortalStore:
     def tree(self, mailbox: int) -> Tree:
         """See IPortal."""
         return Tree(mailbox, self._box)
+
+    def shared(self, mailbox: int, prefix: str) -> SharedTree:
+        """See IPortal."""
+        return SharedTree(self._ground, mailbox, self._box, self.tree(mailbox), prefix)
 
     # Deliveries
 

@@ -7,7 +7,7 @@ or rows without files; ``_look`` settles both whenever a folder is opened.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from weakref import WeakValueDictionary, ref
 
@@ -54,6 +54,8 @@ class Box:
         self.lock = Lock()
         self.rows: dict[str, FolderRow] = {}
         self.subscribed: set[str] = set()
+        self.grants: dict[int, Mapping[str, str]] = {}
+        """Rights that were given, by folder; of those on which any were."""
         self.missing: dict[str, float] = {}
         """Folders whose directories other programs took away, and since when."""
         self.surveyed: tuple[int, float] = (0, 0.0)
@@ -117,7 +119,7 @@ class Box:
 
     def forget(self, name: str) -> None:
         """A folder is removed: whoever has it open hears of it. The lock is held."""
-        del self.rows[name]
+        self.grants.pop(self.rows.pop(name).id, None)
         snapshot = self._snapshots.pop(name, None)
         if snapshot is not None:
             snapshot.removed = True
@@ -458,10 +460,10 @@ class Box:
             place.base, ground.now(), ground.number(), ground.token(), ground.host, entry.size, bare=place.bare
         )
 
-    def new_base(self, size: int) -> str:
-        """A base name for a message that was not delivered by us."""
+    def new_base(self, size: int, origin: str = "") -> str:
+        """A base name for a message that was not delivered by us; ``origin``: its EMAILID, if it has one already."""
         ground = self.ground
-        return naming.appended_base(ground.now(), ground.number(), ground.token(), ground.host, size)
+        return naming.appended_base(ground.now(), ground.number(), ground.token(), ground.host, size, origin)
 
     # Claims
 

@@ -204,7 +204,7 @@ def drop_folders(cursor: Cursor, identifiers: Sequence[int]) -> tuple[int, int]:
         cursor.execute("SELECT count(*), coalesce(sum(size), 0) FROM portal_messages WHERE folder = ?", (identifier,))
         held = cursor.fetchone()
         messages, size = messages + int(held[0]), size + int(held[1])
-        for table in (*_PER_MESSAGE, "portal_gone"):
+        for table in (*_PER_MESSAGE, "portal_gone", "portal_grants"):
             cursor.execute(f"DELETE FROM {table} WHERE folder = ?", (identifier,))
         cursor.execute("DELETE FROM portal_folders WHERE id = ?", (identifier,))
     return messages, size
