@@ -126,6 +126,36 @@ class IMountedTree(IFolderTree):
         """Why nothing is shown, to be told once; ``""`` for nothing new."""
 
 
+class ISharingTree(IFolderTree):
+    """A tree whose folders people share (RFC 4314). Errors: FolderError NONEXISTENT for whoever must not know that a folder is there, NOPERM for others."""
+
+    async def rights(name: str) -> str:
+        """Those of the person whose tree it is."""
+
+    async def grants(name: str) -> Sequence[tuple[str, str]]:
+        """Identifiers (an address, or ``anyone``) and their rights, the owner's first. Needs the right ``a``."""
+
+    async def grantable(name: str, identifier: str) -> tuple[str, str]:
+        """Which rights somebody has always, and which can be given. Needs the right ``a``."""
+
+    async def give(name: str, identifier: str, mode: str, given: frozenset[str]) -> None:
+        """More rights (``+``), fewer (``-``), or these (``""``); durable on return. Needs the right ``a``."""
+
+    async def take(name: str, source: IFolder, uids: Collection[int], away: bool) -> Copied:
+        """Messages of a folder of another such tree, copied or moved here; all or none."""
+
+
+class IOthersTree(ISharingTree):
+    """What others share with a person."""
+
+
+class ISharedFolder(IFolder):
+    """A folder of somebody else."""
+
+    place = Attribute("the owner's mailbox and the folder's name there, as the bus tells of it")
+    rights = Attribute("a frozenset of what the person who looks at it may do, as it is now")
+
+
 class IIndexedFolder(IFolder):
     """A folder of any size that an index answers for, and that nobody can change: all its messages are read, and bear no other flags."""
 

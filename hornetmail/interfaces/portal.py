@@ -10,7 +10,7 @@ from hornetmail.core.delivery.queued import Message, Portal, Row
 from hornetmail.core.folder import Entry
 from hornetmail.core.mail.envelope import Envelope
 from hornetmail.interfaces.body import IBody
-from hornetmail.interfaces.folders import IFolderTree
+from hornetmail.interfaces.folders import IFolderTree, IOthersTree
 
 
 class IPortal(Interface):
@@ -18,6 +18,9 @@ class IPortal(Interface):
 
     def tree(mailbox: int) -> IFolderTree:
         """The folders of a mailbox; INBOX is made on first use."""
+
+    def shared(mailbox: int, prefix: str) -> IOthersTree:
+        """What others share with a mailbox's person (RFC 4314), as it is mounted at ``prefix``."""
 
     async def quota_told(mailbox: int, since: float) -> None:
         """Its owner knows of ``QuotaNear``; nothing is said again until it has held less."""

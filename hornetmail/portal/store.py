@@ -28,18 +28,21 @@ from hornetmail.interfaces.bus import IBus
 from hornetmail.interfaces.directory import IDirectory
 from hornetmail.interfaces.portal import IPortal
 from hornetmail.portal import expiry
-from hornetmail.portal.box.box import Arrival, Box
+from hornetmail.portal.box import rights
+from hornetmail.portal.box.box import Box
 from hornetmail.portal.box.deposit import Inflow
 from hornetmail.portal.box.folder import DELETED, Folder, Tree
 from hornetmail.portal.box.landing import land
 from hornetmail.portal.box.survey import survey
+from hornetmail.portal.box.turns import Arrival
 from hornetmail.portal.box.unwritten import Unwritten, Writing
 from hornetmail.portal.maildir import envelope, naming
 from hornetmail.portal.maildir.files import Maildir
 from hornetmail.portal.maildir.ground import Ground, shielded
 from hornetmail.portal.maildir.snapshot import Place, Snapshot
 from hornetmail.portal.outflow import Outflow, addressed, twins
-from hornetmail.portal.rows import index
+from hornetmail.portal.rows import figures, index
+from hornetmail.portal.shared import SharedTree
 
 BOXES_KEPT = 5_000
 RECEIVED_KEPT = 30 * 86_400.0
@@ -170,6 +173,7 @@ class PortalStore:
             maildir = Maildir(self._root / str(tenant) / str(mailbox) / "Maildir", self._ground.disk, self.anchor)
             box = Box(self._ground, mailbox, tenant, maildir, self._unwritten)
             await box.load()
+            await rights.load(box)
         except BaseException as error:
             for waiter in self._loading.pop(mailbox):
                 waiter.errback(error)
@@ -203,6 +207,10 @@ class PortalStore:
     def tree(self, mailbox: int) -> Tree:
         """See IPortal."""
         return Tree(mailbox, self._box)
+
+    def shared(self, mailbox: int, prefix: str) -> SharedTree:
+        """See IPortal."""
+        return SharedTree(self._ground, mailbox, self._box, self.tree(mailbox), prefix)
 
     # Deliveries
 
@@ -416,7 +424,7 @@ class PortalStore:
 
     async def figures(self) -> dict[str, int]:
         """``mailboxes``, ``messages``, ``bytes``, ``inbox_messages``, ``inbox_bytes``, ``claimed``."""
-        return await self._ground.database.read(index.figures)
+        return await self._ground.database.read(figures.figures)
 
     async def make_missing(self) -> int:
         """A job, every minute: make the mailboxes of the directory that have no Maildir yet, one after the other, so that an outage

@@ -47,6 +47,10 @@ class MemoryPortal:
         """Not here."""
         raise NotImplementedError
 
+    def shared(self, mailbox: int, prefix: str) -> Any:
+        """Not here."""
+        raise NotImplementedError
+
     async def room(self, mailbox: int, size: int) -> bool:
         """See IPortal."""
         if self.fail is not None:

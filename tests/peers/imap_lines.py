@@ -55,7 +55,7 @@ class Lines:
         data = self._file.readline()
         while (match := re.search(rb"\{(\d+)\}\r\n\Z", data)) is not None:
             data += self._file.read(int(match[1])) + self._file.readline()
-        assert data.endswith(b"\r\n"), data
+        assert data.endswith(b"\r\n"), repr(data)
         return data.removesuffix(b"\r\n")
 
     def say(self, command: str | bytes) -> tuple[list[bytes], bytes]:

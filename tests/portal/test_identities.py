@@ -134,6 +134,7 @@ class Identities(TestCase):
                 "DROP TABLE portal_summaries",
                 "DROP TABLE portal_fields",
                 "DROP TABLE portal_texts",
+                "DROP TABLE portal_grants",
                 "DROP INDEX portal_gone_modseq",
                 "ALTER TABLE portal_messages DROP COLUMN saved",
                 "ALTER TABLE portal_folders DROP COLUMN recent",

@@ -452,7 +452,7 @@ def make_table(cursor: Cursor, table: str) -> None:
     )
 
 
-def _month(cursor: Cursor, month: int) -> tuple[int, int | None]:
+def make_month(cursor: Cursor, month: int) -> tuple[int, int | None]:
     """A month's form, and how far its new one has come, if one is made; its table is made if it is missing."""
     row = cursor.execute("SELECT form, walked FROM month WHERE month = ?", (month,)).fetchone()
     if row:
@@ -528,7 +528,7 @@ def rights_of(text: MailText, people: People, marks: Marks) -> str:
 
 def put_text(cursor: Cursor, month: int, place: int, text: MailText, people: People, marks: Marks) -> None:
     """Put a mail's full text into its month's table, which is made if need be. One without the words of its files waits for them (``unread``)."""
-    form, walked = _month(cursor, month)
+    form, walked = make_month(cursor, month)
     _put(cursor, table_of(month), form, place, _columns(text, people, marks))
     if walked is not None and place <= walked:
         put_fresh(cursor, month, place, text, people, marks)

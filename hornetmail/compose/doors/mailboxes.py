@@ -34,6 +34,9 @@ async def listen(base: Foundations, people: People, rooms: MailRooms, tls: Serve
         await doors.listen(door, _pop3(base, people, rooms, tls, implicit=implicit))
 
 
+OTHERS = "Other users/"
+"""Where the folders lie that others share (RFC 4314)."""
+
 ARCHIVE = "Mail archive/"
 """Where the archive lies beside people's own folders, which may well be called Archive (rule 27)."""
 
@@ -43,7 +46,8 @@ def _imap(
 ) -> PumpFactory:
     def trees(person: Person) -> Sequence[tuple[str, IFolderTree]]:
         own = rooms.portal.tree(person.mailbox)
-        return [("", own), (ARCHIVE, ArchiveTree(archive, person.mailbox, own, ARCHIVE))]
+        others = rooms.portal.shared(person.mailbox, OTHERS)
+        return [("", own), (OTHERS, others), (ARCHIVE, ArchiveTree(archive, person.mailbox, own, ARCHIVE))]
 
     config = base.config
     policy = ImapPolicy(starttls=not implicit, append_bytes=config.limits.max_size, hostname=config.hostname)

@@ -10,9 +10,10 @@ from zope.interface import implementer
 
 from hornetmail.core.folder import Copied, FolderError
 from hornetmail.interfaces.body import IDeposit
-from hornetmail.portal.box.box import Arrival, Box
+from hornetmail.portal.box.box import Box
 from hornetmail.portal.box.landing import Instead, land, land_together
 from hornetmail.portal.box.reading import summed_up
+from hornetmail.portal.box.turns import Arrival
 from hornetmail.portal.maildir import naming
 from hornetmail.portal.maildir.files import PIECE, Maildir
 from hornetmail.portal.maildir.ground import shielded
@@ -79,8 +80,11 @@ def _finish(
 class Append:
     """A client's message. Bare LF becomes CRLF; ``commit()`` answers ``Copied``. Raises FolderError."""
 
-    def __init__(self, box: Box, snapshot: Snapshot, flags: frozenset[str], date: float | None, frees: int = 0) -> None:
-        """``frees``: bytes of a message that goes when this one comes; it counts for the quota only by what it is larger."""
+    def __init__(
+        self, box: Box, snapshot: Snapshot, flags: frozenset[str], date: float | None, frees: int = 0, origin: str = ""
+    ) -> None:
+        """``frees``: bytes of a message that goes when this one comes; it counts for the quota only by what it is larger. ``origin``: the EMAILID that it
+        has already."""
         self._box = box
         self._snapshot = snapshot
         self._flags = flags
@@ -88,6 +92,7 @@ class Append:
         self._inflow: Inflow | None = Inflow(box, snapshot.name, f"{int(self._date)}.{box.ground.number()}.{box.ground.host}")
         self._last = b""
         self._frees = frees
+        self._origin = origin
         self.size = 0
 
     async def write(self, data: bytes) -> None:
@@ -118,7 +123,7 @@ class Append:
         inflow = self._inflow
         path, kept = await inflow.finish(self._date, 0)
         letters = naming.letters_of(self._flags)
-        place = Place(self._box.new_base(inflow.size), "cur" if letters else "new", letters, 0, False)
+        place = Place(self._box.new_base(inflow.size, self._origin), "cur" if letters else "new", letters, 0, False)
         return Arrival(path, place, self._flags, inflow.size, self._date, kept, bound=True)
 
     def landed(self) -> None:

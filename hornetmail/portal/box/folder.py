@@ -8,11 +8,13 @@ from typing import Any
 from zope.interface import implementer
 
 from hornetmail.core.folder import Copied, Entry, FolderError, FolderInfo, FolderStatus, Sieve, Usage
-from hornetmail.interfaces.folders import IFolder, IFolderTree
+from hornetmail.core.sharing import ALL
+from hornetmail.interfaces.folders import IFolder, ISharingTree
 from hornetmail.mime.structure import Part
-from hornetmail.portal.box import reading, reshaping
+from hornetmail.portal.box import reading, reshaping, rights
 from hornetmail.portal.box.body import FileBody
 from hornetmail.portal.box.box import Box
+from hornetmail.portal.box.carrying import carry
 from hornetmail.portal.box.deposit import Append, commit_together
 from hornetmail.portal.box.landing import Instead
 from hornetmail.portal.box.survey import survey
@@ -165,6 +167,36 @@ class Folder:
         """See IFolder. Bare LF becomes CRLF."""
         return Append(self._box, self._snapshot, clean_flags(flags), date, frees)
 
+    def twin(self, entry: Entry, known: str) -> Append:
+        """See ``carrying``."""
+        return Append(self._box, self._snapshot, clean_flags(entry.flags), entry.date, origin=known)
+
+    async def keep(self, deposits: Sequence[Any]) -> Copied:
+        """See ``carrying``."""
+        return await self.commit(deposits)
+
+    async def take_back(self, uids: Collection[int]) -> None:
+        """See ``carrying``."""
+        with told():
+            await shielded(self._box.expunge(self._snapshot, list(uids)))
+
+    def rights(self, mailbox: int) -> frozenset[str]:
+        """What a mailbox's person may do here, as it is now."""
+        return rights.had(self._box, self._snapshot.id, mailbox)
+
+    def grants(self) -> list[tuple[str, str]]:
+        """See ISharingTree."""
+        return rights.listed(self._box, self._snapshot.id)
+
+    def grantable(self, identifier: str) -> tuple[str, str]:
+        """See ISharingTree."""
+        return (ALL, "") if rights.whom(self._box, identifier) == str(self._box.mailbox) else ("", ALL)
+
+    async def give(self, identifier: str, mode: str, given: frozenset[str]) -> None:
+        """See ISharingTree."""
+        with told():
+            await shielded(rights.give(self._box, self._snapshot, identifier, mode, given))
+
     async def commit(self, deposits: Sequence[Any], instead: tuple[Any, int] | None = None) -> Copied:
         """See IFolder: what is given is ours."""
         gone = None if instead is None else Instead(instead[0]._snapshot, instead[1])
@@ -172,7 +204,7 @@ class Folder:
             return await shielded(commit_together(self._box, self._snapshot, deposits, gone))
 
 
-@implementer(IFolderTree)
+@implementer(ISharingTree)
 class Tree:
     """The folders of one mailbox."""
 
@@ -243,6 +275,27 @@ class Tree:
         box = await self._box()
         with told():
             await shielded(reshaping.subscribe(box, naming.fold_inbox(name), wanted))
+
+    async def rights(self, name: str) -> str:
+        """See ISharingTree."""
+        await self.open(name)
+        return ALL
+
+    async def grants(self, name: str) -> Sequence[tuple[str, str]]:
+        """See ISharingTree."""
+        return (await self.open(name)).grants()
+
+    async def grantable(self, name: str, identifier: str) -> tuple[str, str]:
+        """See ISharingTree."""
+        return (await self.open(name)).grantable(identifier)
+
+    async def give(self, name: str, identifier: str, mode: str, given: frozenset[str]) -> None:
+        """See ISharingTree."""
+        await (await self.open(name)).give(identifier, mode, given)
+
+    async def take(self, name: str, source: IFolder, uids: Collection[int], away: bool) -> Copied:
+        """See ISharingTree."""
+        return await carry(source, uids, await self.open(name), away=away)
 
     async def usage(self) -> Usage:
         """See IFolderTree."""

@@ -9,6 +9,7 @@ from twisted.logger import Logger
 
 from hornetmail.core.folder import FolderError
 from hornetmail.db.engines import DatabaseError
+from hornetmail.portal.box import rights
 from hornetmail.portal.box.box import Box
 from hornetmail.portal.box.survey import know, surveyed
 from hornetmail.portal.maildir import naming
@@ -37,15 +38,30 @@ async def _make(box: Box, wanted: Sequence[str], use: str = "") -> None:
     try:
         for one in absent:
             await box.ground.thread(box.maildir.make, one)
+            await _inherit(box, one, unknown)
         if unknown:
             await know(box, [(one, use if use and one == wanted[-1] else naming.SPECIAL_USE.get(one, "")) for one in unknown])
     except BaseException:
         with contextlib.suppress(OSError):
             await box.ground.thread(box.maildir.unmake, absent)
         raise
+    if back := [one for one in absent if one not in unknown]:
+        await rights.learn(box, back, box.grants)
     for one in absent:
         if box.missing.pop(one, None) is not None and (snapshot := box.snapshot_in_memory(one)) is not None:
             snapshot.looked, snapshot.watch = (0, 0, 0.0), None
+
+
+async def _inherit(box: Box, name: str, unknown: Sequence[str]) -> None:
+    """What is made has the rights of the folder above it, if there is one (RFC 4314 section 4, CREATE)."""
+    above = name.rpartition("/")[0]
+    if name not in unknown or not above:
+        return
+    given = box.grants.get(box.rows[above].id) if above in box.rows else None
+    if above in unknown:
+        given = (await box.ground.thread(box.maildir.grants, [above])).get(above)
+    if given:
+        await box.ground.thread(box.maildir.grant, name, given)
 
 
 async def drop(box: Box, name: str) -> None:

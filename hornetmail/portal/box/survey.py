@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hornetmail.portal.box import rights
 from hornetmail.portal.box.box import Box
 from hornetmail.portal.maildir import naming
 from hornetmail.portal.rows import index
@@ -47,6 +48,7 @@ async def know(box: Box, wanted: Sequence[tuple[str, str]]) -> None:
     _, made = await ground.database.run(index.make_folders, box.tenant, box.mailbox, wanted, int(ground.now()), 1)
     for row in made:
         box.rows[row.name] = row
+    await rights.learn(box, [row.name for row in made], {})
 
 
 async def _let_go(box: Box, names: list[str]) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
+from hornetmail.core.sharing import ALL
 from hornetmail.disk.anchor import Anchor
 from hornetmail.disk.files import Disk
 from hornetmail.portal.maildir import groups, naming, renaming
@@ -20,6 +21,9 @@ F = TypeVar("F", bound="Folders")
 SUBS = ("new", "cur")
 LITTER = ".arriving"
 """What our unfinished files in ``tmp`` end with."""
+
+GRANTS = "hornetmail-acl"
+"""In a folder's directory: who was given which rights on it."""
 
 SETTLED_NS = 2_000_000_000
 """A directory changed this short before it was listed is listed again: its time stamp may not tell of a later change."""
@@ -174,8 +178,29 @@ class Folders:
     def unmake(self, names: Sequence[str]) -> None:
         """Remove folders that were made just now, as far as they are empty."""
         for name in reversed(names):
+            self._disk.unlink(self.folder(name) / GRANTS, missing_ok=True)
             for sub in ("tmp", *SUBS, ""):
                 self._disk.remove_directory(self.folder(name) / sub)
+
+    # Rights
+
+    def grants(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
+        """Rights that were given on these folders (``docs/formats.rst``), of those on which any were; what cannot be understood gives none."""
+        found: dict[str, dict[str, str]] = {}
+        for name in names:
+            try:
+                lines = (self.folder(name) / GRANTS).read_text("ascii", "replace").splitlines()
+            except FileNotFoundError:
+                continue
+            pairs = [line.split() for line in lines]
+            found[name] = {pair[0]: pair[1] for pair in pairs if len(pair) == 2 and frozenset(pair[1]) <= frozenset(ALL)}
+        return found
+
+    @anchored
+    def grant(self, name: str, grants: Mapping[str, str]) -> None:
+        """Keep the rights on a folder, durably: an empty file where all were taken back, since one that is removed may come back after a crash."""
+        lines = [f"{whom} {rights}\n" for whom, rights in sorted(grants.items())]
+        self._disk.write_durably(self.folder(name) / GRANTS, "".join(lines).encode("ascii"))
 
     # Subscriptions
 

@@ -90,9 +90,10 @@ def copied_base(base: str, token: str) -> str:
     return f"{head}{dot}{unique.partition('C')[0]}C{token}{point}{rest}"
 
 
-def appended_base(seconds: float, number: int, token: str, host: str, size: int) -> str:
-    """A name for a message that a client brought."""
-    return f"{_unique(seconds, number, token, host)},S={size},W={size}"
+def appended_base(seconds: float, number: int, token: str, host: str, size: int, origin: str = "") -> str:
+    """A name for a message that a client brought; ``origin``: what it is known by already (``origin_of``)."""
+    known = f",O={origin}" if origin else ""
+    return f"{_unique(seconds, number, token, host)},S={size},W={size}{known}"
 
 
 def twin_base(base: str, seconds: float, number: int, token: str, host: str, size: int, *, bare: bool) -> str:

@@ -69,4 +69,13 @@ MIGRATIONS = (
             " headers BLOB NOT NULL, body BLOB NOT NULL, PRIMARY KEY (folder, uid))",
         ),
     ),
+    Migration(
+        8,
+        "who was given rights on whose folders",
+        (
+            "CREATE TABLE portal_grants (tenant INTEGER NOT NULL, folder INTEGER NOT NULL, whom TEXT NOT NULL, rights TEXT NOT NULL,"
+            " PRIMARY KEY (folder, whom))",
+            "CREATE INDEX portal_grants_whom ON portal_grants (tenant, whom)",
+        ),
+    ),
 )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from hornetmail.core.folder import FolderError, FolderInfo
-from hornetmail.interfaces.folders import IFolder, IFolderTree, IMountedTree
+from hornetmail.interfaces.folders import IFolder, IFolderTree, IMountedTree, IOthersTree, ISharingTree
 from hornetmail.wire.imap.tokens.names import DELIMITER
 
 
@@ -30,9 +30,14 @@ class Mounts:
         self._trees = tuple(sorted(trees, key=lambda mount: -len(mount[0])))
 
     @property
-    def prefixes(self) -> tuple[str, ...]:
-        """All prefixes, the root first."""
-        return tuple(sorted(prefix for prefix, _ in self._trees))
+    def namespaces(self) -> tuple[tuple[str, ...], ...]:
+        """Prefixes of one's own folders, of other people's, and of those that are nobody's (RFC 2342 section 5)."""
+        mounted = sorted((prefix, IOthersTree.providedBy(tree)) for prefix, tree in self._trees)
+        return (
+            tuple(prefix for prefix, _ in mounted if not prefix),
+            tuple(prefix for prefix, others in mounted if prefix and others),
+            tuple(prefix for prefix, others in mounted if prefix and not others),
+        )
 
     def words(self) -> list[str]:
         """What trees have to say that could not be shown: each says it once."""
@@ -74,7 +79,7 @@ class Mounts:
         tree, inner = self.locate(name)
         if tree is source:
             return inner
-        if inner != name:
+        if inner != name and not (ISharingTree.providedBy(tree) and ISharingTree.providedBy(source)):
             raise FolderError("CANNOT", "Messages cannot be copied there")
         return DELIMITER + name
 

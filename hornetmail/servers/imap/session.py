@@ -14,18 +14,20 @@ from twisted.python.failure import Failure
 
 from hornetmail.core.folder import FolderError
 from hornetmail.core.served import Person
+from hornetmail.interfaces.folders import ISharedFolder
 from hornetmail.net.serving.pump import Answer, Result, Session, Wire
 from hornetmail.servers.imap import login
 from hornetmail.servers.imap.enabled import Enabled
 from hornetmail.servers.imap.finding.search import search
 from hornetmail.servers.imap.finding.sort import sort, thread
-from hornetmail.servers.imap.folders import mailboxes, quotas, selecting
+from hornetmail.servers.imap.folders import mailboxes, quotas, selecting, sharing
 from hornetmail.servers.imap.messages import append, messages
 from hornetmail.servers.imap.messages.append import Appending
 from hornetmail.servers.imap.messages.fetch import fetch
 from hornetmail.servers.imap.mounts import Mounts
 from hornetmail.servers.imap.site import ImapSite
 from hornetmail.servers.imap.view import View
+from hornetmail.servers.imap.watch import Place
 from hornetmail.servers.sasl import LogIn, mechanisms
 from hornetmail.wire.engine import Broken, Chunk, End, Event, Out
 from hornetmail.wire.imap.answers.answers import Bye, Continuation, Greeting, Tagged, Untagged
@@ -39,7 +41,7 @@ INSIDE = (
     "IMAP4rev2 IMAP4rev1 LITERAL+ ID ENABLE IDLE NAMESPACE UIDPLUS MOVE UNSELECT CHILDREN SPECIAL-USE CREATE-SPECIAL-USE "
     "LIST-EXTENDED LIST-STATUS ESEARCH STATUS=SIZE CONDSTORE QRESYNC SEARCHRES WITHIN PARTIAL SORT SORT=DISPLAY ESORT "
     "THREAD=ORDEREDSUBJECT THREAD=REFERENCES PREVIEW QUOTA QUOTA=RES-STORAGE QUOTA=RES-MESSAGE MULTIAPPEND REPLACE BINARY "
-    "UTF8=ACCEPT OBJECTID SAVEDATE"
+    "UTF8=ACCEPT OBJECTID SAVEDATE ACL RIGHTS=kxte"
 )
 REREAD_SECONDS = 30.0
 """NOOP looks at the folder anew without a hint when it did not for so long: hints may be lost, and other programs give none."""
@@ -223,11 +225,10 @@ class ImapSession(Session):
         return None
 
     def _namespace(self, event: c.Namespace) -> Result:
-        own, shared = (
-            b"".join(b'(%b "/")' % string(prefix.encode("ascii")) for prefix in self.mounts.prefixes if bool(prefix) is mounted)
-            for mounted in (False, True)
-        )
-        return Tagged("OK", "Done", data=b"* NAMESPACE (%b) NIL %b\r\n" % (own, b"(%b)" % shared if shared else b"NIL"))
+        kinds = [
+            b"".join(b'(%b "/")' % string(prefix.encode("ascii")) for prefix in prefixes) for prefixes in self.mounts.namespaces
+        ]
+        return Tagged("OK", "Done", data=b"* NAMESPACE %b\r\n" % b" ".join(b"(%b)" % kind if kind else b"NIL" for kind in kinds))
 
     # ---- the selected folder
 
@@ -238,12 +239,20 @@ class ImapSession(Session):
             raise FolderError("UNAVAILABLE", "The selected mailbox has gone")
         return self.view
 
-    def select(self, view: View, mailbox: int) -> None:
+    def select(self, view: View) -> None:
         """Look at a folder from now on."""
         self.view = view
         view.checked = self.site.reactor.seconds()
-        view.place = (mailbox, view.folder.info.name)
+        view.place = self._place(view)
         self.site.watch.add(view.place, view.touch)
+
+    def _place(self, view: View) -> Place:
+        folder = view.folder
+        if ISharedFolder.providedBy(folder):
+            place: Place = folder.place
+            return place
+        assert self.person is not None
+        return self.person.mailbox, folder.info.name
 
     def deselect(self) -> View | None:
         """Look at none; the view that was."""
@@ -282,10 +291,10 @@ class ImapSession(Session):
     async def read(self, view: View) -> None:
         """Take in what changed."""
         view.checked = self.site.reactor.seconds()
-        name = view.folder.info.name
-        if name != view.place[1]:  # it was renamed meanwhile
+        place = self._place(view)
+        if place != view.place:  # it was renamed meanwhile
             self.site.watch.remove(view.place, view.touch)
-            view.place = (view.place[0], name)
+            view.place = place
             self.site.watch.add(view.place, view.touch)
         await view.read()
 
@@ -385,6 +394,10 @@ _ON: dict[type[Event], Callable[[Any, Any], Any]] = {
     c.Namespace: ImapSession._namespace,
     c.GetQuota: quotas.of_root,
     c.GetQuotaRoot: quotas.of_mailbox,
+    c.SetAcl: sharing.set_rights,
+    c.GetAcl: sharing.get_rights,
+    c.ListRights: sharing.list_rights,
+    c.MyRights: sharing.my_rights,
     c.Idle: ImapSession._idle,
     c.Done: ImapSession._idle_done,
     c.Append: append.append,

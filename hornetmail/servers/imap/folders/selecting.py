@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hornetmail.core.folder import Entry, FolderError, FolderStatus
-from hornetmail.interfaces.folders import IIndexedFolder
+from hornetmail.core.sharing import ALL, flags_allowed
+from hornetmail.interfaces.folders import IFolder, IIndexedFolder, ISharedFolder
 from hornetmail.net.serving.pump import Answer, Result
 from hornetmail.servers.imap.folders.mailboxes import listed
 from hornetmail.servers.imap.view import REMEMBERED, SYSTEM_FLAGS, View
@@ -22,6 +23,15 @@ if TYPE_CHECKING:
 
 SEND_BYTES = 65_536
 
+CHANGING = frozenset("swtei")
+"""Who has one of these rights on a folder can change something in it (RFC 4314 section 5.2)."""
+
+
+def rights(folder: IFolder) -> frozenset[str]:
+    """What the person who looks at a folder may do."""
+    had: frozenset[str] = folder.rights if ISharedFolder.providedBy(folder) else frozenset(ALL)
+    return had
+
 
 def select(session: ImapSession, command: c.Select) -> Result:
     """SELECT and EXAMINE."""
@@ -34,14 +44,13 @@ def select(session: ImapSession, command: c.Select) -> Result:
 
 
 async def _select(session: ImapSession, command: c.Select) -> Answer:
-    assert session.person is not None
     tree, inner = session.mounts.locate(command.mailbox)
     folder = await tree.open(inner)
     if not folder.info.selectable:
         raise FolderError("NONEXISTENT", "This mailbox holds only others")
-    readonly = command.readonly or folder.info.readonly
+    readonly = command.readonly or folder.info.readonly or not rights(folder) & CHANGING
     view = View(command.mailbox, tree, folder, readonly, session.enabled)
-    session.select(view, session.person.mailbox)
+    session.select(view)
     try:
         figures = await folder.status()
         entries: Sequence[Entry] = ()
@@ -66,7 +75,9 @@ async def _selected(session: ImapSession, view: View, figures: FolderStatus, ent
     uidnext = max(figures.uidnext, view.uids[-1] + 1 if view.uids else 1)
     view.keywords = frozenset().union(*{entry.flags for entry in entries}) - SYSTEM_FLAGS
     flags = flag_list(SYSTEM_FLAGS | view.keywords)
-    permanent = b"()" if view.readonly else flags[:-1] + b" \\*)"
+    had = rights(view.folder)
+    stay = flag_list(flags_allowed(had, SYSTEM_FLAGS | view.keywords))
+    permanent = b"()" if view.readonly else stay[:-1] + b" \\*)" * ("w" in had) + b")" * ("w" not in had)
     unseen = next((n for n, entry in enumerate(entries, 1) if "\\Seen" not in entry.flags), 0)
     return b"".join(
         (
@@ -133,6 +144,7 @@ def close(session: ImapSession, command: c.Close) -> Result:
 async def _close(session: ImapSession, view: View) -> Answer:
     """A folder that could not be expunged stays selected: the client is told NO, and can try again. Of what went it is told nothing, nor of the modseq that
     this made: it might take others' changes below for known (RFC 7162 section 3.2.8)."""
-    await view.folder.expunge()
+    if "e" in rights(view.folder):  # who may not expunge closes all the same (RFC 4314 section 4)
+        await view.folder.expunge()
     session.deselect()
     return Tagged("OK", "Closed")

@@ -274,7 +274,7 @@ class _Fetch:
         try:
             stored = {entry.uid: entry for entry in await self.view.folder.store(unseen, ("\\Seen",))}
         except FolderError as error:
-            if error.code == "INUSE":
+            if error.code in ("INUSE", "NOPERM"):  # NOPERM: read without the right to say so (RFC 4314 section 4)
                 return
             raise
         self.view.told(stored.values())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from hornetmail.core.folder import Copied, FolderError
+from hornetmail.interfaces.folders import ISharingTree
 from hornetmail.net.serving.pump import Answer
 from hornetmail.servers.imap.folders.mailboxes import trycreate
 from hornetmail.servers.imap.view import SYSTEM_FLAGS, View
@@ -127,21 +128,31 @@ async def copy(session: ImapSession, command: c.Copy) -> Answer:
     except Nowhere:
         return NOWHERE
     try:
-        target = session.mounts.target(view.tree, command.mailbox)
         if not uids:
+            session.mounts.target(view.tree, command.mailbox)
             await session.mounts.open(command.mailbox)
             return await session.finish("No messages")
-        copied = await (view.folder.move if command.away else view.folder.copy)(uids, target)
+        copied = await _copied(session, view, command, uids)
     except FolderError as error:
         raise trycreate(error) from None
     code = _copyuid(copied)
-    if target == view.folder.info.name:
+    if session.mounts.locate(command.mailbox) == (view.tree, view.folder.info.name):
         view.dirty = True
     if not command.away:
         return await session.finish("Copied", code)
     told = b"* OK [%b] Moved\r\n" % code.encode("ascii") if code else b""
     gone = copied.sources or uids
     return await removed(session, view, "Moved", told + view.expunged(gone), bool(gone))
+
+
+async def _copied(session: ImapSession, view: View, command: c.Copy, uids: Sequence[int]) -> Copied:
+    tree, inner = session.mounts.locate(command.mailbox)
+    if tree is not view.tree and ISharingTree.providedBy(tree) and ISharingTree.providedBy(view.tree):
+        taken: Copied = await tree.take(inner, view.folder, uids, command.away)
+        return taken
+    target = session.mounts.target(view.tree, command.mailbox)
+    copied: Copied = await (view.folder.move if command.away else view.folder.copy)(uids, target)
+    return copied
 
 
 def _copyuid(copied: Copied) -> str:

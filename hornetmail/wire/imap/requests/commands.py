@@ -152,6 +152,34 @@ class GetQuotaRoot(Command, frozen=True, gc=False):
     mailbox: str
 
 
+class SetAcl(Command, frozen=True, gc=False):
+    """RFC 4314 section 3.1; DELETEACL (section 3.2) is one that gives nothing. ``mode``: ``+``, ``-``, or ``""`` for these rights and no others."""
+
+    mailbox: str
+    identifier: str
+    mode: str
+    rights: frozenset[str]
+
+
+class GetAcl(Command, frozen=True, gc=False):
+    """RFC 4314 section 3.3."""
+
+    mailbox: str
+
+
+class ListRights(Command, frozen=True, gc=False):
+    """RFC 4314 section 3.4."""
+
+    mailbox: str
+    identifier: str
+
+
+class MyRights(Command, frozen=True, gc=False):
+    """RFC 4314 section 3.5."""
+
+    mailbox: str
+
+
 class Status(Command, frozen=True, gc=False):
     """RFC 3501 section 6.3.10, with SIZE of RFC 8438."""
 
