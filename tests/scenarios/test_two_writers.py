@@ -74,8 +74,7 @@ def test_a_copy_of_the_data_directory(houses: ExitStack) -> None:
     first.command("archive", "medium", "activate", "2")
     archive_some(first, "early")
     first.stop(kill=True)
-    copy = Installation()
-    houses.callback(copy.close)
+    copy = fresh(houses)
     for name in ("keys", "queue", "portal", "archive"):
         shutil.rmtree(copy.dir / name)
         shutil.copytree(first.dir / name, copy.dir / name)
