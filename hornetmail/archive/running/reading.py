@@ -15,6 +15,7 @@ from hornetmail.archive.index.query import parse_query
 from hornetmail.archive.index.renewal import stretches_left
 from hornetmail.archive.index.schema import people_decoder
 from hornetmail.archive.index.seen import MailRow
+from hornetmail.archive.index.unread import count_unread
 from hornetmail.archive.media.medium import MediumAway, MediumError, MediumMissing
 from hornetmail.archive.proof.stamplog import StampLog
 from hornetmail.archive.running.footing import Footing
@@ -207,6 +208,7 @@ class Reading:
             unindexed=len(staging.unindexed),
             marked=marked,
             renewing=len(await standing.index().read(stretches_left)),
+            unread=await standing.index().read(count_unread),
         )
 
 
