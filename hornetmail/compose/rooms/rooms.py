@@ -27,7 +27,7 @@ from hornetmail.archive.media.roster import Media
 from hornetmail.archive.media.writer import Writer
 from hornetmail.compose.ground.foundations import Foundations
 from hornetmail.compose.rooms.delivery import House, Lines, Stores, delivery_of
-from hornetmail.compose.rooms.marks import EVERY, LAST_SECONDS, Marks, OutsideMarks
+from hornetmail.compose.rooms.marks import EVERY, LAST_SECONDS, Marks, OutsideMarks, PortalMark
 from hornetmail.compose.rooms.people import People
 from hornetmail.compose.rooms.safety import Safety
 from hornetmail.compose.rooms.stores import renew
@@ -344,7 +344,8 @@ class MailRooms:
             host=config.hostname,
             boot=_boot(Path("/proc/sys/kernel/random/boot_id")),
         )
-        await portal.open()
+        portal_mark = PortalMark(people.control, config.node)
+        await portal_mark.write(await portal.open(await portal_mark.last()))
         base.at_close(portal.close)
         register = register_of(base, people.control)
         roots = root_store(config, base.disk)
