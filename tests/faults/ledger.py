@@ -40,7 +40,6 @@ class Ledger:
         self.feeds: set[str] = set()
         self.archived: set[str] = set()
         self.on_medium: set[str] = set()
-        self.mirrored = False
         self.values: list[str] = [""]
         self.safe = ""
         self.gone_from_medium: set[str] = set()

@@ -46,8 +46,8 @@ async def restored(house: House, name: str = "medium") -> Restored:
 async def judge_mirror(ledger: Ledger) -> list[str]:
     """After a run without faults: where the mirror is not as the medium."""
     house = ledger.house
-    if await house.safety.mirror() is None:
-        return ["no mirror is set up"] if ledger.mirrored else []
+    # Each life after a loss of power has a home of its own, and whoever sets the mirror up may have been cut off before.
+    await house.safety.set_mirror("directory", str(house.home / MIRROR), {}, "")
     if not await ledger.attempt(lambda: ledger.ran("mirror")):
         return ["the mirror does not follow"]
     there, here = (_objects(house.home / name) for name in (MIRROR, "medium"))
@@ -68,8 +68,6 @@ async def judge_restored(ledger: Ledger, name: str) -> list[str]:
     """After a restore that was begun is ended: what is not as the last backup and the medium have it."""
     house = ledger.house
     root = house.home / RESTORED
-    if name == MIRROR and not (ledger.mirrored or (house.home / MIRROR).exists()):
-        return []  # whoever was to set it up was cut off before
     if not root.exists():
         prepare(root)
     try:

@@ -267,7 +267,7 @@ async def mirror(house: House, ledger: Ledger) -> None:
     for mark in ("f1", "f2"):
         await ledger.staged(mark, retention_days=90)
         await ledger.sealed()
-    ledger.mirrored = await ledger.attempt(lambda: house.safety.set_mirror("directory", str(house.home / MIRROR), {}, ""))
+    await ledger.attempt(lambda: house.safety.set_mirror("directory", str(house.home / MIRROR), {}, ""))
     await ledger.backed_up("backup-full", "first")
     await ledger.attempt(lambda: ledger.ran("mirror"))
     await ledger.deleted("f2")
