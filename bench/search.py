@@ -77,13 +77,13 @@ def vocabulary(chance: random.Random) -> Any:
     return draw
 
 
-def mails(count: int) -> Any:
-    """Of the last 90 days."""
+def mails(count: int, days: float = 90) -> Any:
+    """Of the last days."""
     chance = random.Random(1)
     draw = vocabulary(chance)
     for n in range(count):
         sender, reader = (f"person{chance.randrange(PEOPLE)}@example.test" for _ in "ab")
-        received = NOW - 90 * 86400 + n * 90 * 86400 / count
+        received = NOW - days * 86400 + n * days * 86400 / count
         expires = received + 90 * 86400
         digest = hashlib.sha256(str(n).encode()).digest()
         meta = MailMeta(
@@ -97,11 +97,11 @@ def mails(count: int) -> Any:
         yield Prepared(1, digest[:16], meta, text, 1, n, 100)
 
 
-async def fill(reactor: Any, path: Path, count: int) -> None:
-    """An index with that many mails."""
+async def fill(reactor: Any, path: Path, count: int, days: float = 90) -> None:
+    """An index with that many mails, of so many days."""
     database = await Database.open(reactor, f"sqlite://{path}", MIGRATIONS, key=KEY, synchronous="NORMAL")
     try:
-        rows = mails(count)
+        rows = mails(count, days)
         while batch := list(itertools.islice(rows, 64)):
             await database.run(store_batch, batch)
     finally:

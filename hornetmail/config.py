@@ -135,6 +135,15 @@ class Archive(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     key: ArchiveKey = msgspec.field(default_factory=ArchiveKey)
 
 
+class Processes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Processes beside the service. ``files``: so many read the files that hang on archived mail (0: none; those files are not searched); ``memory_mb``: address space of each; ``seconds``: of the
+    processor that one file may take."""
+
+    files: Annotated[int, msgspec.Meta(ge=0, le=64)] = 1
+    memory_mb: Annotated[int, msgspec.Meta(ge=512)] = 1_024
+    seconds: Annotated[float, msgspec.Meta(ge=1, le=3_600)] = 30.0
+
+
 class Delivery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Seconds. Time-outs towards other servers (rule 1): ``connect``; ``reply`` to a command; ``data``: for 354, and for taking a piece of text;
     ``dot``: for the verdict. ``retry`` until the second attempt, doubled up to ``retry_most``; after ``give_up`` mail goes back."""
@@ -195,6 +204,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     limits: Limits = msgspec.field(default_factory=Limits)
     log: Log = msgspec.field(default_factory=Log)
     archive: Archive = msgspec.field(default_factory=Archive)
+    processes: Processes = msgspec.field(default_factory=Processes)
     delivery: Delivery = msgspec.field(default_factory=Delivery)
     alarms: Alarms = msgspec.field(default_factory=Alarms)
     portal: Portal = msgspec.field(default_factory=Portal)
@@ -402,6 +412,14 @@ source = "file"
 # command = ["/usr/local/bin/archive-secret"]
 # seconds = 10
 
+# Processes beside this one. What they read comes from strangers: each has its own memory, no file and no network.
+[processes]
+# So many read the files that hang on archived mail (PDF, office files, what is packed), for the search; 0: none.
+files = {processes.files}
+# Of each: megabytes of address space, and seconds of the processor that one file may take. What takes more is named at the mail as not searched.
+memory_mb = {processes.memory_mb}
+seconds = {processes.seconds:g}
+
 # Seconds.
 [delivery]
 # Time-outs towards other servers: connecting, the reply to a command, to DATA (and to take a piece of text), after the final dot.
@@ -467,6 +485,7 @@ def write_default(directory: str | Path, hostname: str, ports: int | None = None
         alarms=Alarms(),
         most=MAX_MAIL,
         archive=Archive(),
+        processes=Processes(),
         delivery=Delivery(),
         announced=", ".join(f"{days:g}" for days in Portal().announce_days),
     )

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 import msgspec
 
+from tests.extraction import samples
+
 HEAD = b"From: Alice <alice@example.test>\r\nTo: bob@example.test\r\nMessage-ID: <%d@example.test>\r\nSubject: %s\r\n"
 
 
@@ -450,6 +452,54 @@ def _headers() -> Iterator[tuple[str, bytes, tuple[str, ...], tuple[str, ...]]]:
     )
 
 
+def _files() -> Iterator[tuple[str, bytes, tuple[str, ...]]]:
+    """Real ones, made by LibreOffice (``tests/extraction``)."""
+    for name, words in samples.MADE.items():
+        kind = name.rpartition(".")[2]
+        yield (
+            f"words of .{kind}",
+            mixed(text(b"see file"), attached(samples.made(name), f"application/x-{kind}", name)),
+            (*words, f"attachment:{words[0]}", f"type:{kind}"),
+        )
+    packed = samples.zipped(("Ordner/text.odt", samples.made("text.odt")), ("table.xls", samples.made("table.xls")))
+    yield (
+        "files in a zip",
+        mixed(text(b"z"), attached(packed, "application/zip", "alles.zip")),
+        ("Nußbaumbretter", "Murmeltier", "Ordner"),
+    )
+    yield (
+        "a zip in a tar called nothing",
+        mixed(text(b"z"), attached(samples.tarred(("alles.zip", packed), packed=True), "application/octet-stream", "backup.tgz")),
+        ("Nußbaumbretter", "Überweisung"),
+    )
+    yield (
+        "winmail.dat",
+        mixed(
+            text(b"w"),
+            attached(
+                samples.tnef("Betreff", rb"{\rtf1 Stra\'dfe {\b Ma}rder}", ("t.docx", samples.made("text.docx"))),
+                "application/ms-tnef",
+                "winmail.dat",
+            ),
+        ),
+        ("Straße", "Marder", "Hobelbank"),
+    )
+    yield (
+        "a PDF in a forwarded mail in base64",
+        mixed(
+            text(b"f"),
+            b"Content-Type: message/rfc822\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+            + b64(b"Subject: inner\r\n" + mixed(text(b"q"), attached(samples.made("text.pdf"), "application/pdf", "p.pdf"))),
+        ),
+        ("Schnabeltier", "filename:p.pdf"),
+    )
+    yield (
+        "a PDF called a picture",
+        mixed(text(b"f"), attached(samples.made("text.pdf"), "image/jpeg", "scan.jpg")),
+        ("Schnabeltier", "Счёт"),
+    )
+
+
 def of_bytes() -> list[Findable]:
     """Those in which only charset and transfer encoding stand between the bytes and the words."""
     made = [Findable(name, HEAD % (7, b"s") + raw, wanted) for group in (_charsets, _transfer) for name, raw, wanted in group()]
@@ -460,7 +510,7 @@ def of_bytes() -> list[Findable]:
 def table() -> list[Findable]:
     """All of them; each has something of its own, so that it is found alone where a test wants that."""
     made: list[Findable] = []
-    for group in (_charsets, _transfer, _parts, _html):
+    for group in (_charsets, _transfer, _parts, _html, _files):
         made += (Findable(name, HEAD % (len(made), b"s") + raw, wanted) for name, raw, wanted in group())
     made += (Findable(name, HEAD % (1000, b"s") + raw, wanted, unwanted) for name, raw, wanted, unwanted in _words())
     made += (Findable(name, raw, wanted, unwanted) for name, raw, wanted, unwanted in _headers())

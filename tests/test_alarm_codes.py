@@ -11,7 +11,7 @@ from hornetmail.core.alarms import KINDS, Ends
 
 ROOT = Path(__file__).parent.parent
 
-RAISERS = {"Alarm", "AlarmEnded", "Warn", "alarm", "_alarm", "_alarm_over"}
+RAISERS = {"Alarm", "AlarmEnded", "Warn", "alarm", "_alarm", "_alarm_over", "here"}
 """Calls whose first argument is a code; ``_warned`` has it fourth."""
 
 

@@ -176,6 +176,10 @@ class Archive:
     async def flush(self, seal: bool = False) -> None:
         await self.arriving.flush(seal)
 
+    async def words_read(self) -> None:
+        """Returns when no files of mail wait to be read any more, but for those that nobody can read now."""
+        await self.standing.writing().words.done()
+
     async def search(self, scope: Scope, query: str, *, limit: int = 50, after: str = "") -> Page:
         return await self._reading.search(scope, query, limit, after)
 

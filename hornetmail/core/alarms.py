@@ -36,6 +36,7 @@ KINDS = {
         Kind("accept-all", "The primary accepts every address"),
         Kind("attempt-lost", "Delivery attempts did not end", Ends.SEEN),
         Kind("archive-backlog", "Mail waits for the archive's medium"),
+        Kind("archive-files", "Files that hang on mail are not searched"),
         Kind("archive-index", "The archive cannot be searched"),
         Kind("archive-keyring", "The archive's keyring was lost and restored", Ends.SEEN),
         Kind("archive-key-source", "The archive's key does not lie where it shall"),

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from hornetmail.core.folder import FolderError
 from hornetmail.portal.box.box import Box
 from hornetmail.portal.maildir import naming
-from hornetmail.portal.rows import index
+from hornetmail.portal.rows import figures
 
 ROWS = 200
 """Messages that go in one transaction."""
@@ -26,7 +26,7 @@ async def left(box: Box, before: float, spared: Collection[str], refused: Collec
     staying = {_key(name) for name in spared}
     stuck = {_key(name) for name in refused}
     found: dict[str, list[str]] = {}
-    for folder, base in await box.ground.database.read(index.aged, box.mailbox, before):
+    for folder, base in await box.ground.database.read(figures.aged, box.mailbox, before):
         key = _key(base)
         if key not in staying and (folder != naming.INBOX or key in stuck):
             found.setdefault(folder, []).append(base)

@@ -29,18 +29,19 @@ from hornetmail.interfaces.directory import IDirectory
 from hornetmail.interfaces.portal import IPortal
 from hornetmail.portal import expiry
 from hornetmail.portal.box import rights
-from hornetmail.portal.box.box import Arrival, Box
+from hornetmail.portal.box.box import Box
 from hornetmail.portal.box.deposit import Inflow
 from hornetmail.portal.box.folder import DELETED, Folder, Tree
 from hornetmail.portal.box.landing import land
 from hornetmail.portal.box.survey import survey
+from hornetmail.portal.box.turns import Arrival
 from hornetmail.portal.box.unwritten import Unwritten, Writing
 from hornetmail.portal.maildir import envelope, naming
 from hornetmail.portal.maildir.files import Maildir
 from hornetmail.portal.maildir.ground import Ground, shielded
 from hornetmail.portal.maildir.snapshot import Place, Snapshot
 from hornetmail.portal.outflow import Outflow, addressed, twins
-from hornetmail.portal.rows import index
+from hornetmail.portal.rows import figures, index
 from hornetmail.portal.shared import SharedTree
 
 BOXES_KEPT = 5_000
@@ -423,7 +424,7 @@ class PortalStore:
 
     async def figures(self) -> dict[str, int]:
         """``mailboxes``, ``messages``, ``bytes``, ``inbox_messages``, ``inbox_bytes``, ``claimed``."""
-        return await self._ground.database.read(index.figures)
+        return await self._ground.database.read(figures.figures)
 
     async def make_missing(self) -> int:
         """A job, every minute: make the mailboxes of the directory that have no Maildir yet, one after the other, so that an outage

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 
 from hornetmail.core.archive.archived import Hit
+from hornetmail.extraction.readers import Readers, ReaderSettings
 from hornetmail.mime.reading.mail import read_mail
 from hornetmail.mime.structure import scan
 from hornetmail.servers.imap.finding.match import Content, folded
@@ -17,11 +20,14 @@ from tests.findable import Findable, of_bytes, table
 class Found(ArchiveCase):
     async def test_all(self) -> None:
         """Each word finds its mail, and what must not find it does not; all of them in one archive."""
-        archive = await self.fresh()
+        readers = Readers(reactor, ReaderSettings())
+        self.addCleanup(lambda: Deferred.fromCoroutine(readers.stop()))
+        archive = await self.fresh(readers=readers)
         rows = table()
         for row in rows:
             await self.put(archive, row.raw)
         await archive.flush()
+        await archive.words_read()
         page = await archive.search(AUDITOR, "", limit=500)
         assert page.total == len(rows)
         by_id = dict(zip(sorted(hit.id for hit in page.results), rows, strict=True))

@@ -55,7 +55,7 @@ class Renewal(ArchiveCase):
         assert (
             [isinstance(one, Stretch) and one.since <= one.until for one in before.partly].count(True) == len(before.partly) > 0
         )
-        assert (await archive.figures()).renewing == len(before.partly)
+        assert (await archive.figures()).renewing >= len(before.partly)
         done = await archive.renewing.run()
         assert (done.left, done.unread, done.waits, done.halted) == (0, 0, "", False)
         assert done.mails >= 32

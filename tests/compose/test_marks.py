@@ -69,12 +69,14 @@ class OutsideMarksTest(SynchronousTestCase):
         self.bus = bus
         self.first, self.second = Medium(1), Medium(2)
         self.away: dict[int, str] = {}
+        self.taken: dict[int, str] = {}
         self.queue: Any = Queue()
         self.marks = self.made()
 
     def made(self, *, fresh: bool = False) -> OutsideMarks:
         media = SimpleNamespace(all=lambda: [self.first, self.second], active=self.second)
-        archive: Any = SimpleNamespace(media=media, watch=SimpleNamespace(away=lambda: self.away))
+        watch = SimpleNamespace(away=lambda: {**self.away, **self.taken}, unread=lambda: frozenset(self.away))
+        archive: Any = SimpleNamespace(media=media, watch=watch)
 
         async def offload(call: Callable[..., Any], *arguments: Any) -> Any:
             medium = getattr(call, "__self__", None)
@@ -120,6 +122,16 @@ class OutsideMarksTest(SynchronousTestCase):
         self.done(self.marks.write(self.queue))
         assert len(self.alarms) == 1
         assert self.second.puts == [msgspec.json.encode(OLD)]
+
+    def test_one_to_which_another_installation_writes(self) -> None:
+        """ADR 34, 36: would catch an older directory that is delivered from because its medium, which can be read, is another's by now; and that one's mark overwritten."""
+        self.second.data = msgspec.json.encode(NEW)
+        self.taken = {2: "another installation writes there"}
+        self.done(self.marks.compare(self.queue))
+        assert len(self.alarms) == 1
+        self.done(self.marks.write(self.queue))
+        self.done(self.marks.last(self.queue))
+        assert self.second.puts == []
 
     def test_nothing_to_tell(self) -> None:
         """Would catch an alarm at an ordinary start, after a restore, whose queue has no past, for a queue of which it is told already that it was put back alone, or for

@@ -136,6 +136,26 @@ class TestFolders(FilingCase):
                 assert self.there(ALICE, folder) == [data, data]
                 assert (await self.filing.progress(1)).going == 0
 
+    async def test_looked_for_where_it_cannot_be_seen(self) -> None:
+        """Would catch one more copy of what was cut off (rule 11) because the primary would not open the folder just then, and mail that waits for ever
+        for a folder that somebody removed there."""
+        await self.build()
+        await self.service()
+        for code, copies in ((b"INUSE", 2), (b"UNAVAILABLE", 2), (b"NONEXISTENT", 3)):
+            folder = code.decode()
+            await self.put(1, folder, letter(1))
+            await self.quiet()
+            await self.put(1, folder, letter(2))
+            self.imap.faults += [("APPEND", "store and drop"), ("SELECT", b"%t NO [" + code + b"] not now")]
+            # The first SELECT is that of the pass in which the APPEND is cut off.
+            self.imap.faults.reverse()
+            await self.quiet()
+            await self.restart()
+            await self.quiet()
+            assert not self.imap.faults
+            there = self.there(ALICE, folder)
+            assert (len(there), set(there)) == (copies, {letter(1), letter(2)}), code
+
     async def test_without_uidplus_and_with_another_namespace(self) -> None:
         """INBOX. before every name and dots between levels; a server without UIDPLUS, and one whose UIDVALIDITY changes amid an uncertain APPEND."""
         await self.build()
@@ -170,7 +190,7 @@ class TestFolders(FilingCase):
         self.imap.quota = 1 << 20
         await self.quiet()
         assert self.there(ALICE, "K") == [letter(1), letter(2)]
-        assert "goes home again" in self.filing.over(ALICE)
+        assert "in the way of its mail" in self.filing.over(ALICE)
         assert "no way home" in self.filing.over("nobody@example.test")
         self.imap.faults.append(("APPEND", b"%t NO [CANNOT] a virus"))
         await self.put(1, "K", letter(3))

@@ -19,7 +19,7 @@ from tests.faults.filing import Offered, judge_filed
 from tests.faults.house import House
 from tests.faults.judge import judge
 from tests.faults.ledger import Ledger
-from tests.faults.restoring import judge_restored
+from tests.faults.restoring import MIRROR, judge_mirror, judge_restored
 from tests.faults.scenarios import Scenario
 
 LIFE = 4 * 86_400.0
@@ -143,9 +143,11 @@ async def _verdict(scenario: Scenario, house: House, ledger: Ledger, allowed: in
         found += await judge(ledger, allowed)
         if scenario.files:
             found += await judge_filed(ledger)
+        if scenario.restores == MIRROR:
+            found += await judge_mirror(ledger)
         await house.shut()
     if scenario.restores:
-        found += await judge_restored(ledger)
+        found += await judge_restored(ledger, scenario.restores)
     return found
 
 

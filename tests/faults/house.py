@@ -303,8 +303,8 @@ class House:
         """Jobs at their times, remembered in ``control.db``."""
         self.settings = await DirectoryStore.open(self.control, self.bus, self.base.ids)
         people: Any = SimpleNamespace(control=self.control, directory=self.settings)
-        safety = Safety(self.base, people, self.archive)
-        jobs = (*retention_jobs(self.archive, self.bus), merge_job(self.archive, self.bus), *safety.jobs())
+        self.safety = Safety(self.base, people, self.archive)
+        jobs = (*retention_jobs(self.archive, self.bus), merge_job(self.archive, self.bus), *self.safety.jobs())
         self.jobs = Jobs(self.reactor, self.settings, self.bus, UTC, [job for job in jobs if job.name in self.planned], 21_600.0)
         await self.jobs.start()
         self._closing.append(self.jobs.stop)

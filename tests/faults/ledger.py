@@ -310,18 +310,20 @@ class Ledger:
             return
         taken, gone = set(self.archived), set(self.expired)
 
-        async def run() -> None:
-            house.jobs.run(name)
-            await house.pause(1.0)
-            if not await house.until(lambda: house.jobs.view(name).result in (Result.OK, Result.FAILED), 7200.0, name):
-                self.never.append(f"the job {name} ends")
-            if house.jobs.view(name).result is not Result.OK:
-                raise RuntimeError(house.jobs.view(name).detail)
-
-        if await self.attempt(run):
+        if await self.attempt(lambda: self.ran(name)):
             self.safe = value
             self.on_medium |= taken
             self.gone_from_medium |= gone
+
+    async def ran(self, name: str) -> None:
+        """A job, now, to its end. Raises what it failed with."""
+        house = self.house
+        house.jobs.run(name)
+        await house.pause(1.0)
+        if not await house.until(lambda: house.jobs.view(name).result in (Result.OK, Result.FAILED), 7200.0, name):
+            self.never.append(f"the job {name} ends")
+        if house.jobs.view(name).result is not Result.OK:
+            raise RuntimeError(house.jobs.view(name).detail)
 
     async def redelivered(self, mark: str, address: str) -> None:
         """The administrator has it delivered once more."""

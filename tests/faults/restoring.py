@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from hornetmail.archive.media.medium import Medium
+from pathlib import Path
+
+from hornetmail.archive.media.directory import DirectoryPlace
+from hornetmail.archive.media.medium import IDENTITY, IPlace, Medium, valid_name
 from hornetmail.archive.media.roster import Media
 from hornetmail.archive.media.settings import DirectorySettings
 from hornetmail.compose.ground.foundations import RESTORING
@@ -19,28 +22,55 @@ from tests.faults.ledger import Ledger
 RESTORED = "restored"
 """The data directory, below the house's."""
 
+MIRROR = "mirror"
+"""The mirror's, there too."""
 
-async def restored(house: House) -> Restored:
+
+def _source(house: House, name: str) -> IPlace:
+    return house.place() if name != MIRROR else DirectoryPlace(house.home / name, house.disk)
+
+
+async def restored(house: House, name: str = "medium") -> Restored:
     """Once; the same again goes on where it was cut off. Raises what it fails with."""
     base = house.ground(house.home / RESTORED, restoring=True)
     try:
-        settings = DirectorySettings(str(house.home / "medium"))
+        settings = DirectorySettings(str(house.home / name))
         wanted = Wanted(Source("directory", settings.path))
-        return await _Restore(base, settings, "", house.place(), ROOT, lambda line: None, root_store(base.config, base.disk)).run(
-            wanted
-        )
+        return await _Restore(
+            base, settings, "", _source(house, name), ROOT, lambda line: None, root_store(base.config, base.disk)
+        ).run(wanted)
     finally:
         await base.close()
 
 
-async def judge_restored(ledger: Ledger) -> list[str]:
+async def judge_mirror(ledger: Ledger) -> list[str]:
+    """After a run without faults: where the mirror is not as the medium."""
+    house = ledger.house
+    if await house.safety.mirror() is None:
+        return ["no mirror is set up"]
+    await ledger.ran("mirror")
+    there, here = (_objects(house.home / name) for name in (MIRROR, "medium"))
+    found = [f"not in the mirror: {name}" for name in sorted(here.keys() - there.keys())]
+    found += [f"gone, and still in the mirror: {name}" for name in sorted(there.keys() - here.keys())]
+    return found + [
+        f"another one in the mirror: {name}" for name in sorted(there.keys() & here.keys()) if there[name] != here[name]
+    ]
+
+
+def _objects(top: Path) -> dict[str, bytes]:
+    """What a medium or mirror holds, but for what each has of its own."""
+    files = {str(path.relative_to(top)): path for path in top.rglob("*") if path.is_file()}
+    return {name: path.read_bytes() for name, path in files.items() if valid_name(name) and name != IDENTITY}
+
+
+async def judge_restored(ledger: Ledger, name: str) -> list[str]:
     """After a restore that was begun is ended: what is not as the last backup and the medium have it."""
     house = ledger.house
     root = house.home / RESTORED
     if not root.exists():
         prepare(root)
     try:
-        await restored(house)
+        await restored(house, name)
     except SetupError as error:
         if "not empty" not in str(error) or (root / RESTORING).exists():
             return [f"cannot be restored: {error}"]
@@ -49,7 +79,8 @@ async def judge_restored(ledger: Ledger) -> list[str]:
     try:
         settings = await DirectoryStore.open(await control_database(base), base.bus, base.ids)
         value = settings.setting("story", "")
-        archive = archive_of(base, ROOT, Media([Medium(1, house.place())], 1))
+        place = house.place() if name != MIRROR else DirectoryPlace(base.config.path(base.config.archive.medium), house.disk)
+        archive = archive_of(base, ROOT, Media([Medium(1, place)], 1))
         await archive.start()
         try:
             page = await archive.search(AUDITOR, "", limit=500)

@@ -11,7 +11,7 @@ from hornetmail.delivery.tasks import together
 from tests.faults.ground import prepare
 from tests.faults.house import PACKED, WHOLE, House
 from tests.faults.ledger import Ledger
-from tests.faults.restoring import RESTORED, restored
+from tests.faults.restoring import MIRROR, RESTORED, restored
 
 ALICE, BOB, STRANGER = "alice@example.test", "bob@example.test", "stranger@example.test"
 DAY = 86_400.0
@@ -19,7 +19,7 @@ DAY = 86_400.0
 
 class Scenario(NamedTuple):
     """``starting``: the steps of the start are counted too. ``before``: what the life before did, without faults, until it died. ``planned``: jobs
-    that run at their times. ``opens``: the service runs. ``restores``: the verdict is on what a restore from the medium brings back, too. ``unpacked``: messages that
+    that run at their times. ``opens``: the service runs. ``restores``: the verdict is on what a restore from there (``medium``, ``mirror``) brings back, too. ``unpacked``: messages that
     the queue keeps whole in memory. ``files``: the primary offers IMAP (L13)."""
 
     name: str
@@ -28,7 +28,7 @@ class Scenario(NamedTuple):
     before: Callable[[House, Ledger], Awaitable[None]] | None = None
     planned: frozenset[str] = frozenset()
     opens: bool = True
-    restores: bool = False
+    restores: str = ""
     unpacked: int = WHOLE
     files: bool = False
 
@@ -261,6 +261,23 @@ async def home(house: House, ledger: Ledger) -> None:
     await ledger.until(lambda: house.idle() and len(house.offered.copies()) >= 4, "all is home")
 
 
+async def mirror(house: House, ledger: Ledger) -> None:
+    """A mirror is set up and follows, while mail comes, one is deleted and packs are merged; what it has at last is what the medium has, and all comes back from it."""
+    await house.primary.listen()
+    for mark in ("f1", "f2"):
+        await ledger.staged(mark, retention_days=90)
+        await ledger.sealed()
+    await ledger.attempt(lambda: house.safety.set_mirror("directory", str(house.home / MIRROR), {}, ""))
+    await ledger.backed_up("backup-full", "first")
+    await ledger.attempt(lambda: ledger.ran("mirror"))
+    await ledger.deleted("f2")
+    await ledger.staged("f3", retention_days=90)
+    await ledger.sealed()
+    await ledger.attempt(lambda: ledger.ran("merge"))
+    await ledger.backed_up("backup", "second")
+    await ledger.attempt(lambda: ledger.ran("mirror"))
+
+
 BACKUPS = frozenset({"backup", "backup-full"})
 
 SCENARIOS = (
@@ -273,10 +290,11 @@ SCENARIOS = (
     Scenario("away", away, starting=True, before=before_away),
     Scenario("merge", merge),
     Scenario("nights", nights, planned=frozenset({"mark", "purge", "merge"})),
-    Scenario("backups", backups, planned=BACKUPS, restores=True),
+    Scenario("backups", backups, planned=BACKUPS, restores="medium"),
     Scenario("packed deliveries", deliver, unpacked=PACKED),
     Scenario("packed outage", outage, unpacked=PACKED),
     Scenario("packed drain", drain, unpacked=PACKED),
     Scenario("home", home, files=True),
-    Scenario("restore", restore, before=before_restore, planned=BACKUPS, opens=False, restores=True),
+    Scenario("restore", restore, before=before_restore, planned=BACKUPS, opens=False, restores="medium"),
+    Scenario("mirror", mirror, planned=BACKUPS | {"mirror", "merge"}, restores=MIRROR),
 )

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -24,7 +25,7 @@ RAW = (
 
 def test_a_mail() -> None:
     """Catches header fields or text that are not what a reader would see."""
-    assert read_mail(RAW) == MailText(
+    assert msgspec.structs.replace(read_mail(RAW), content=b"") == MailText(
         subject="Grüße aus Köln",
         sender=Named("Müller", "a@b.test"),
         to=(Named("", "x@y.test"), Named("Z", "z@y.test")),

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.trial.unittest import TestCase
 
 from hornetmail.core.events import QuotaNear
@@ -74,6 +75,21 @@ class Quotas(TestCase):
         await inbox.expunge()
         await self.delivered(11)
         assert len(await inbox.entries()) == 9
+        assert list((self.ground.maildir() / "tmp").iterdir()) == []
+
+    async def test_two_at_once(self) -> None:
+        """Would catch a mailbox that holds more than it may since two messages came at the same moment: each had room when it began."""
+        await self.delivered(*range(1, 10))
+        inbox = await self.inbox()
+        deposits = [inbox.append([], None) for _ in range(3)]
+        for one in deposits:
+            await one.write(MAIL)
+        results = await DeferredList([Deferred.fromCoroutine(one.commit()) for one in deposits], consumeErrors=True)
+        assert sorted(done for done, _ in results) == [False, False, True]
+        assert {failure.value.code for done, failure in results if not done} == {"OVERQUOTA"}
+        assert len(await inbox.entries()) == 10
+        for one in deposits:
+            await one.abort()
         assert list((self.ground.maildir() / "tmp").iterdir()) == []
 
     async def test_bytes(self) -> None:

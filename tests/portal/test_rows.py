@@ -16,7 +16,7 @@ from hornetmail.db.engines import Cursor
 from hornetmail.portal.box.usage import Counted
 from hornetmail.portal.maildir import envelope
 from hornetmail.portal.maildir.snapshot import GONE_KEPT, Gone, Place
-from hornetmail.portal.rows import index
+from hornetmail.portal.rows import figures, index
 from hornetmail.portal.rows.index import Change, Kept, Stored
 from hornetmail.portal.rows.schema import MIGRATIONS
 from hornetmail.wire.imap.answers.ready import Ready
@@ -87,7 +87,7 @@ def test_uids_after_a_crash_of_the_machine(cursor: Cursor) -> None:
     add(cursor, folder, stored(1))
     index.claim(cursor, folder, [1], True, "")
     assert not index.start(cursor, "one")
-    assert index.figures(cursor)["claimed"] == 0
+    assert figures.figures(cursor)["claimed"] == 0
     numbers = "SELECT uidnext, modseq FROM portal_folders"
     assert not index.start(cursor, "one"), "only the process died"
     assert cursor.execute(numbers).fetchone() == (50, 5)
@@ -105,10 +105,10 @@ def test_a_folder_that_goes(cursor: Cursor) -> None:
     add(cursor, two, stored(1, 10), stored(2, 20))
     index.keep(cursor, 1, two, [(1, kept(b"t", b"h"))])
     add(cursor, three, stored(3, 40))
-    assert index.usage(cursor, 1) == (4, 77)
+    assert figures.usage(cursor, 1) == (4, 77)
     assert index.drop_folders(cursor, [two, three]) == (3, 70)
-    assert index.usage(cursor, 1) == (1, 7)
-    assert index.usage(cursor, 2) == (0, 0)
+    assert figures.usage(cursor, 1) == (1, 7)
+    assert figures.usage(cursor, 2) == (0, 0)
     assert (index.trees(cursor, two, [1]), index.heads(cursor, two, [1])) == ([], [])
     assert index.drop_folders(cursor, []) == (0, 0)
 
@@ -217,11 +217,11 @@ def test_what_was_received_is_known_for_a_time(cursor: Cursor) -> None:
 
 def test_who_is_nearly_full_is_remembered(cursor: Cursor) -> None:
     """Would catch a warning with each restart, and one that is never given again."""
-    assert index.near(cursor, 1) == (0.0, False)
+    assert figures.near(cursor, 1) == (0.0, False)
     for since, told in ((5.25, False), (5.25, True), (0.0, False), (7.0, False)):
-        index.set_near(cursor, 1, since, told)
-        assert index.near(cursor, 1) == (since, told)
-    assert index.near(cursor, 2) == (0.0, False)
+        figures.set_near(cursor, 1, since, told)
+        assert figures.near(cursor, 1) == (since, told)
+    assert figures.near(cursor, 2) == (0.0, False)
     assert index.token(cursor) == ""
     index.set_token(cursor, "abc")
     assert index.token(cursor) == "abc"
@@ -235,8 +235,8 @@ def test_what_is_there_for_long(cursor: Cursor) -> None:
     add(cursor, two, stored(1, 40, landed=5.0, base="deep"))
     add(cursor, other, stored(1, 80, landed=1.0), mailbox=2)
     index.claim(cursor, one, [3], True, "")
-    assert index.aged(cursor, 1, 5.0) == [("A", "deep"), ("INBOX", "b1")]
-    assert index.figures(cursor) == {
+    assert figures.aged(cursor, 1, 5.0) == [("A", "deep"), ("INBOX", "b1")]
+    assert figures.figures(cursor) == {
         "mailboxes": 2, "messages": 5, "bytes": 180, "inbox_messages": 4, "inbox_bytes": 140, "claimed": 1,
     }  # fmt: skip
 

@@ -42,12 +42,13 @@ class Prepared(msgspec.Struct, frozen=True, gc=False):
 
 
 class Stored(msgspec.Struct, frozen=True, gc=False):
-    """The outcome of one prepared mail."""
+    """The outcome of one prepared mail. ``waiting``: for somebody who reads its files."""
 
     record: bytes
     outcome: Outcome
     month: int
     size: int = 0
+    waiting: bool = False
 
 
 def known_records(cursor: Cursor, records: Sequence[bytes]) -> dict[bytes, Stored]:
@@ -107,7 +108,7 @@ def _store(cursor: Cursor, one: Prepared) -> Stored:
         return _insert(cursor, one)
     _unite(cursor, one, *found)
     _arrive(cursor, one, found[0], Outcome.COPY)
-    return Stored(one.record, Outcome.COPY, found[1])
+    return Stored(one.record, Outcome.COPY, found[1], waiting=one.text.waiting)
 
 
 _EQUAL = "SELECT place, month, people, coalesce(base, expires), kept, spam, direction FROM mail WHERE tenant = ?"
@@ -187,7 +188,7 @@ def _insert(cursor: Cursor, one: Prepared) -> Stored:
     use_parts(cursor, one.tenant, place, _parts_of(meta))
     _arrive(cursor, one, place, Outcome.STORED)
     put_text(cursor, meta.month, place, text, people, Marks(one.tenant, meta.direction, meta.size, meta.spam))
-    return Stored(one.record, Outcome.STORED, meta.month, meta.size)
+    return Stored(one.record, Outcome.STORED, meta.month, meta.size, text.waiting)
 
 
 def _parts_of(meta: MailMeta) -> list[bytes]:

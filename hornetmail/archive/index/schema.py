@@ -357,6 +357,16 @@ MIGRATIONS = (
             END""",
         ),
     ),
+    Migration(
+        10,
+        "files of mail are read behind the mail itself, those of mail from before too",
+        (
+            "CREATE TABLE unread (place INTEGER PRIMARY KEY, tenant INTEGER NOT NULL, away INTEGER NOT NULL DEFAULT 0)",
+            "CREATE INDEX unread_next ON unread (away, place)",
+            "INSERT INTO unread (place, tenant) SELECT place, tenant FROM mail WHERE unsearched LIKE '%: this kind of file is not read%'",
+            "CREATE TRIGGER unread_goes AFTER DELETE ON mail BEGIN DELETE FROM unread WHERE place = old.place; END",
+        ),
+    ),
 )
 
 FORM = 2
@@ -442,7 +452,7 @@ def make_table(cursor: Cursor, table: str) -> None:
     )
 
 
-def _month(cursor: Cursor, month: int) -> tuple[int, int | None]:
+def make_month(cursor: Cursor, month: int) -> tuple[int, int | None]:
     """A month's form, and how far its new one has come, if one is made; its table is made if it is missing."""
     row = cursor.execute("SELECT form, walked FROM month WHERE month = ?", (month,)).fetchone()
     if row:
@@ -517,16 +527,23 @@ def rights_of(text: MailText, people: People, marks: Marks) -> str:
 
 
 def put_text(cursor: Cursor, month: int, place: int, text: MailText, people: People, marks: Marks) -> None:
-    """Put a mail's full text into its month's table, which is made if need be."""
-    form, walked = _month(cursor, month)
+    """Put a mail's full text into its month's table, which is made if need be. One without the words of its files waits for them (``unread``)."""
+    form, walked = make_month(cursor, month)
     _put(cursor, table_of(month), form, place, _columns(text, people, marks))
     if walked is not None and place <= walked:
         put_fresh(cursor, month, place, text, people, marks)
+    _wait(cursor, place, text, marks)
+
+
+def _wait(cursor: Cursor, place: int, text: MailText, marks: Marks) -> None:
+    if text.waiting:
+        cursor.execute("INSERT OR IGNORE INTO unread (place, tenant) VALUES (?, ?)", (place, marks.tenant))
 
 
 def put_fresh(cursor: Cursor, month: int, place: int, text: MailText, people: People, marks: Marks) -> None:
     """Into the table that is to take its place."""
     _put(cursor, fresh_table_of(month), FORM, place, _columns(text, people, marks))
+    _wait(cursor, place, text, marks)
 
 
 def drop_text(cursor: Cursor, month: int, place: int) -> None:

@@ -228,6 +228,7 @@ class Medium:
         self._seen: object = None
         self._held: object = None
         self._wrote = False
+        self._lost = ""
 
     @property
     def _name(self) -> str:
@@ -339,6 +340,7 @@ class Medium:
         """From now on this installation writes there, whoever did before. Raises MediumTaken: somebody else did the same just now; MediumError."""
         with self._told(), self._place.visit() as there:
             self._mark(there, self._check(there))
+            self._lost = ""
 
     def release(self) -> None:
         """This installation writes there no more: another one may begin. Raises MediumError."""
@@ -363,7 +365,11 @@ class Medium:
         if self._writer is None:
             return
         if (other := self._other(there, identity)) is not None:
-            raise PlaceTaken(told(other))
+            self._lost = told(other)
+            raise PlaceTaken(self._lost)
+        if self._lost:
+            # It went on with the archive, and this process does not know how: leaf numbers would be given twice.
+            raise PlaceTaken(f"{self._lost}, which ended since: restart this one, which takes up what the other one did,")
         held = identity.writer(self._node)
         if held is None or held.mark != self._writer.held.mark:
             self._mark(there, identity)
@@ -438,7 +444,7 @@ class Medium:
             raise MediumMissing(f"{self._name} has no {error}") from None
         except PlaceTaken as error:
             does = f"follows into {self.where}" if self._follower else f"writes to {self._name} ({self.where})"
-            raise MediumTaken(f"another installation {does} ({error})") from None
+            raise MediumTaken(f"another installation ({error}) {does}") from None
         except PlaceAway as error:
             raise MediumAway(f"{self._name} is out of reach: {self.where}: {error}") from error
         except DiskFull as error:

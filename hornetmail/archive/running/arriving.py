@@ -110,6 +110,7 @@ class Arriving:
                 self._seal_if_old()
             if back and standing.opened is not None and standing.at_work:
                 standing.opened.indexer.retry()
+                await standing.opened.words.retry()
             for problem in await holdings.in_thread(holdings.keys.publish_all, holdings.media.all()):
                 self.log.error("the keyring: {problem}", problem=problem)
         except MediumError as error:

@@ -15,6 +15,7 @@ from hornetmail.archive.care.terms.retention import RetentionSettings
 from hornetmail.archive.care.watch import MediaWatch
 from hornetmail.archive.index.indexer import Indexer
 from hornetmail.archive.index.mails import Stored, known_rows
+from hornetmail.archive.running.filewords import FileWords
 from hornetmail.archive.store.holdings import Holdings
 from hornetmail.archive.store.records import Outcome
 from hornetmail.core.archive.archived import ArchiveError
@@ -26,6 +27,7 @@ from hornetmail.disk.files import Disk
 from hornetmail.disk.threads import thread_pool, wait_for
 from hornetmail.interfaces.bus import IBus
 from hornetmail.interfaces.meters import IMeters
+from hornetmail.interfaces.readers import IReaders
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -47,7 +49,7 @@ class ArchiveSettings(msgspec.Struct, frozen=True, gc=False):
 
 class Surroundings(msgspec.Struct, frozen=True):
     """What an archive is handed: ``reactor`` with its clock, ``uptime`` a monotonic one, the disk, where IDs come from, whom it tells (``bus`` and ``meters``
-    None: nobody), and how a database is opened."""
+    None: nobody), how a database is opened, and who reads the files that hang on mail (None: they wait)."""
 
     reactor: Any
     disk: Disk
@@ -56,6 +58,7 @@ class Surroundings(msgspec.Struct, frozen=True):
     meters: IMeters | None = None
     uptime: Callable[[], float] = monotonic
     open_database: OpenDatabase = Database.open
+    readers: IReaders | None = None
 
 
 class Threads:
@@ -149,6 +152,7 @@ class OpenIndex(msgspec.Struct, frozen=True):
     database: Database
     indexer: Indexer
     sealer: Sealer
+    words: FileWords
 
 
 class Standing:

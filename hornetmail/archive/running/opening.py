@@ -22,6 +22,7 @@ from hornetmail.archive.keys.keystore import KeyStore
 from hornetmail.archive.media.medium import IMedium, MediumError, MediumUnread
 from hornetmail.archive.media.roster import Media
 from hornetmail.archive.proof.leaflog import LeafLog
+from hornetmail.archive.running.filewords import FileWords
 from hornetmail.archive.running.footing import ArchiveSettings, Footing, OpenIndex, Standing, Surroundings, Threads, Voice
 from hornetmail.archive.store.holdings import Holdings
 from hornetmail.archive.store.parts import PartKey, find_part
@@ -237,18 +238,26 @@ class Opening:
             holdings.reactor, url, MIGRATIONS, key=key, readers=READERS, watch=watch
         )
         await database.run(begin_uids, holdings.seconds())
-        indexer = Indexer(holdings, database, self._indexed, self._voice.alarm)
-        standing.opened = OpenIndex(database, indexer, Sealer(holdings, database))
+        standing.opened = self._writers(database, Sealer(holdings, database))
         await standing.recount()
+        await standing.opened.words.retry()
         standing.at_work = True
-        indexer.wake()
+        standing.opened.indexer.wake()
         await self._opened()
+
+    def _writers(self, database: Database, sealer: Sealer) -> OpenIndex:
+        indexer = Indexer(self._holdings, database, self._indexed, self._voice.alarm)
+        return OpenIndex(
+            database, indexer, sealer, FileWords(self._holdings, database, self._footing.around.readers, self._voice)
+        )
 
     def _indexed(self, stored: Sequence[Stored]) -> None:
         new = self._standing.grown(stored)
         self._voice.count("archive_indexed", len(stored))
         if stored:
             self._voice.grew(new)
+        if self._standing.opened is not None and any(one.waiting for one in stored):
+            self._standing.opened.words.wake()
 
     async def open_anew(self) -> Database:
         """An empty index beside the one that is searched."""
@@ -300,18 +309,18 @@ class Opening:
         if standing.opened is not None and standing.at_work:
             standing.at_work = False
             await standing.opened.indexer.stop()
+            await standing.opened.words.stop()
 
     def go_on_writing(self) -> None:
         """The index that is searched is written again as well."""
         standing = self._standing
         if standing.opened is not None and not standing.at_work and standing.running:
-            database = standing.opened.database
             # What was put aside for a medium that is away waits on.
             standing.opened.indexer.retry()
-            indexer = Indexer(self._holdings, database, self._indexed, self._voice.alarm)
-            standing.opened = OpenIndex(database, indexer, standing.opened.sealer)
+            standing.opened = self._writers(standing.opened.database, standing.opened.sealer)
             standing.at_work = True
-            indexer.wake()
+            standing.opened.indexer.wake()
+            standing.opened.words.wake()
 
     async def close_index(self) -> None:
         """From now on there is none."""

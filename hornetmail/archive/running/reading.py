@@ -11,7 +11,7 @@ from hornetmail.archive.care.terms.retention import count_marked
 from hornetmail.archive.care.trust.evidence import Evidence
 from hornetmail.archive.index import search, seen
 from hornetmail.archive.index.query import parse_query
-from hornetmail.archive.index.renewal import months_left
+from hornetmail.archive.index.renewal import stretches_left
 from hornetmail.archive.index.schema import people_decoder
 from hornetmail.archive.index.seen import MailRow
 from hornetmail.archive.media.medium import MediumAway, MediumError, MediumMissing
@@ -189,7 +189,7 @@ class Reading:
             staged=staging.count,
             unindexed=len(staging.unindexed),
             marked=marked,
-            renewing=len(await standing.index().read(months_left)),
+            renewing=len(await standing.index().read(stretches_left)),
         )
 
 

@@ -49,6 +49,7 @@ from hornetmail.delivery.tasks import within
 from hornetmail.disk.files import Disk, DiskFull
 from hornetmail.disk.seal import Seal
 from hornetmail.disk.threads import lock
+from hornetmail.extraction.readers import Readers, ReaderSettings
 from hornetmail.filter.spf import SenderCheck
 from hornetmail.interfaces.archive import IArchive
 from hornetmail.interfaces.audit import IAudit
@@ -127,7 +128,9 @@ def archive_of(
 ) -> Archive:
     """The archive, not yet started; ``root`` None: locked. ``stamping`` None: nobody is asked for time stamps."""
     return Archive(
-        Surroundings(base.reactor, base.disk, base.ids, base.bus, base.meters, open_database=base.open_database),
+        Surroundings(
+            base.reactor, base.disk, base.ids, base.bus, base.meters, open_database=base.open_database, readers=readers_of(base)
+        ),
         base.directory("archive"),
         media=media,
         root=root,
@@ -141,6 +144,14 @@ def archive_of(
         ),
         stamping=stamping,
     )
+
+
+def readers_of(base: Foundations) -> Readers:
+    """Who reads the files that hang on mail. They end behind everything that asks them."""
+    chosen = base.config.processes
+    readers = Readers(base.reactor, ReaderSettings(chosen.files, chosen.memory_mb << 20, chosen.seconds))
+    base.at_close(readers.stop)
+    return readers
 
 
 def settings_of(config: Config) -> Settings:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 from hornetmail.mime.headers import decode_parameters
 from hornetmail.mime.structure import Part
 
@@ -74,6 +76,20 @@ _HELD = frozenset(
             "tar",
             "gz",
             "tgz",
+            "bz2",
+            "tbz2",
+            "xz",
+            "txz",
+            "fodt",
+            "ott",
+            "ots",
+            "otp",
+            "odg",
+            "dotm",
+            "xltx",
+            "potx",
+            "pptm",
+            "ppsm",
             "7z",
             "rar",
             "pages",
@@ -113,7 +129,12 @@ def is_text(part: Part, name: str) -> bool:
     kind = f"{part.type}/{part.subtype}"
     if kind in _HELD_TYPES:
         return False
-    return part.type == "TEXT" or kind in _TEXT_TYPES or part.subtype.endswith(("+XML", "+JSON")) or extension(name) in _TEXTS
+    return part.type == "TEXT" or kind in _TEXT_TYPES or part.subtype.endswith(("+XML", "+JSON")) or is_text_name(name)
+
+
+def is_text_name(name: str) -> bool:
+    """Whether a file that is called so is text."""
+    return extension(name) in _TEXTS
 
 
 def is_message(part: Part, name: str) -> bool:
@@ -123,11 +144,27 @@ def is_message(part: Part, name: str) -> bool:
     ) == "eml"
 
 
+def is_held_name(name: str) -> bool:
+    """Whether people would expect to find what is in a file that is called so, though it is no text."""
+    return extension(name) in _HELD or name.lower() == "winmail.dat"
+
+
 def holds_words(part: Part, name: str) -> bool:
-    """Whether people would expect to find what is in it, though it is no text."""
+    """The same of a part, by its label and its name."""
     kind = f"{part.type}/{part.subtype}"
     return (
         kind in _HELD_TYPES
         or kind.startswith(("APPLICATION/VND.OPENXML", "APPLICATION/VND.OASIS", "APPLICATION/VND.MS-"))
-        or (extension(name) in _HELD)
+        or is_held_name(name)
     )
+
+
+_BEGINNINGS = tuple(
+    base64.b64encode(start)[:5]
+    for start in (b"%PDF-1", b"PK\x03\x04\x14\0", b"\xd0\xcf\x11\xe0\xa1\xb1", b"{\\rtf1", b"\x78\x9f\x3e\x22\0\0")
+)
+
+
+def begins_as_file(encoded: bytes) -> bool:
+    """Whether base64 that begins so is a PDF, a zip or office file, RTF or TNEF, whatever its label says (rule 8e)."""
+    return encoded.lstrip().startswith(_BEGINNINGS)

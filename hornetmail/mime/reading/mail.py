@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 
 import msgspec
 
@@ -17,7 +18,7 @@ from hornetmail.mime import headers
 from hornetmail.mime.charset import decode, html_label
 from hornetmail.mime.headers import addresses, decode_text, to_text
 from hornetmail.mime.reading.enclosed import taken_out
-from hornetmail.mime.reading.files import holds_words, is_file, is_message, is_text, name_of
+from hornetmail.mime.reading.files import begins_as_file, holds_words, is_file, is_message, is_text, name_of
 from hornetmail.mime.reading.html import behind, html_to_text
 from hornetmail.mime.structure import Part, scanned
 from hornetmail.mime.transfer import decoded
@@ -79,13 +80,24 @@ class Named(msgspec.Struct, frozen=True, gc=False, array_like=True):
         return f"{self.name} <{self.address}>" if self.name and self.address else self.address or self.name
 
 
+class FileWords(msgspec.Struct, frozen=True, gc=False):
+    """What a file says, and what of it, or of what is packed in it, was left out and why."""
+
+    text: str
+    unsearched: tuple[str, ...] = ()
+
+
+ReadFile = Callable[[str, bytes], FileWords]
+"""Name and bytes of a file that is no text, as its words."""
+
+
 class MailText(msgspec.Struct, frozen=True, gc=False):
     """A mail as text. ``senders``: who else has a hand in it (a second From, Sender, Resent-From). ``to``, ``cc``, ``bcc``: of all such fields,
     Resent ones included; ``overflow``: of fields with more addresses than are read one by one, their words. ``headers``: what else of the header
     people look for. ``date``: Unix seconds of its Date header, None if it has none that reads. ``text``: what it says; ``attached``: the text of what
     hangs on it. ``files``: names of attachments, ``""`` for nameless ones. ``unsearched``: what was left out and why. ``whole``: its structure
     could be followed to the end. ``references``: Message-IDs that it answers, bare, the nearest last. ``content``: a hash of all that it says and of all that hangs on it, whatever its header
-    and however it was encoded (rule 13); empty if not all of it could be read."""
+    and however it was encoded (rule 13); empty if not all of it could be read. ``waiting``: there are files in it whose words are not among ``attached`` yet."""
 
     subject: str = ""
     sender: Named | None = None
@@ -104,16 +116,17 @@ class MailText(msgspec.Struct, frozen=True, gc=False):
     whole: bool = True
     references: tuple[str, ...] = ()
     content: bytes = b""
+    waiting: bool = False
 
 
-def read_mail(raw: bytes, *, lines: bool = False) -> MailText:
+def read_mail(raw: bytes, *, lines: bool = False, files: ReadFile | None = None) -> MailText:
     """Read a mail. ``lines``: as people read it, with line breaks, and only what it says; the index does not need them, and wants to know what stands behind the
-    words, too. Never raises."""
+    words, too. ``files`` reads what is no text (``extraction/files.py``, in a process of its own); None: it waits, and is said not to be read yet. Never raises."""
     start = mbox_end(raw)
     if start:
         raw = raw[start:]
     tree, cut = scanned(raw)
-    reading = _Reading(raw, tree, lines)
+    reading = _Reading(raw, tree, lines, files)
     reading.walk(tree, 0)
     head = _head(raw, 0, len(raw))
     label = reading.label
@@ -142,15 +155,18 @@ def read_mail(raw: bytes, *, lines: bool = False) -> MailText:
         whole=not cut,
         references=() if lines else _references(head),
         content=b"" if lines or cut else reading.content(),
+        waiting=reading.waiting,
     )
 
 
 class _Reading:
     """Goes through the leaves of one mail in the order of its bytes."""
 
-    def __init__(self, raw: bytes, tree: Part, lines: bool) -> None:
+    def __init__(self, raw: bytes, tree: Part, lines: bool, read_file: ReadFile | None) -> None:
         self._raw = raw
         self._lines = lines
+        self._read_file = read_file
+        self.waiting = False
         self._room = MAX_DECODED
         self._plain: list[str] = []
         self._html: list[str] = []
@@ -198,12 +214,27 @@ class _Reading:
             return
         if is_message(part, name) or (part.subtype == "OCTET-STREAM" and self._sealed_mail(part)):
             self._nested(part, name, depth)
+        elif self._holds_words(part, name):
+            self._file(part, name or part.subtype.lower())
         elif is_text(part, name):
             self._take(self._decoded(part, name), part, self._attached)
         else:
             self._weigh(name.encode(), decoded(self._raw[part.body : part.end], part.encoding))
-            if holds_words(part, name):
-                self.unsearched.append(f"{name or part.subtype.lower()}: this kind of file is not read")
+
+    def _holds_words(self, part: Part, name: str) -> bool:
+        if holds_words(part, name) and not (part.type == "TEXT" and is_text(part, name)):
+            return True
+        return part.encoding == "BASE64" and begins_as_file(self._raw[part.body : part.body + 16])
+
+    def _file(self, part: Part, name: str) -> None:
+        self._weigh(name.encode(), decoded(self._raw[part.body : part.end], part.encoding))
+        if self._read_file is None:
+            self.waiting = True
+            self.unsearched.append(f"{name}: not read yet")
+            return
+        found = self._read_file(name, self._decoded(part, name))
+        self._attached.append(found.text)
+        self.unsearched += found.unsearched
 
     def _weigh(self, *pieces: bytes) -> None:
         """Something that makes this mail another one than a mail without it."""

@@ -4,11 +4,7 @@ The pump feeds bytes to the engine, takes its events one by one to the session, 
 keeps the flow control, the TLS handshake and the end of the connection; it knows nothing of the protocol. What a session is, and
 what it may do to its connection, is said in ``net.session``.
 
-Theory of operation. ``State`` says what the pump is at. While it is RESTING the next bytes make it DRIVING, and it takes events until the engine needs
-more bytes (RESTING), an answer must be waited for (ANSWERING), its slice of the reactor's turn is used up (QUEUED; ``net.rota``), TLS is to start
-(HANDSHAKE), or the conversation is over (CLOSING, and LOST when the connection is gone). Beside that there are two flags of flow: ``_full``, the peer does not
-read what we send, so nothing is asked of the session; ``_held``, the engine holds enough, so nothing is read from the peer. The coroutine of an open answer
-outlives CLOSING and, behind ``End``, LOST: the work on a message whose end we have seen is finished whether the client hears of it or not.
+What it is at, and the theory of operation, is in ``net.serving.phases``.
 
 The deadline (``net.deadline``) starts anew with each event and each answer, and does not run while the session works on
 an answer, unless the peer stops reading what we send.
@@ -16,7 +12,6 @@ an answer, unless the peer stops reading what we send.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, cast
@@ -31,6 +26,7 @@ from zope.interface import implementer
 
 from hornetmail.net import prompt
 from hornetmail.net.serving.deadline import Deadline
+from hornetmail.net.serving.phases import State
 from hornetmail.net.serving.rota import Place, Rota, Shift
 from hornetmail.net.serving.session import Answer, Result, Session, Wire
 from hornetmail.net.tls import channel_binding, tls_peer
@@ -46,18 +42,6 @@ WRITE_BYTES = 65_536
 
 LINGER_SECONDS = 10.0
 """A closed connection whose peer does not take the last bytes is aborted after this."""
-
-
-class State(enum.Enum):
-    """What a pump is at."""
-
-    HANDSHAKE = "TLS is being agreed on"
-    RESTING = "the peer is to say something"
-    DRIVING = "events go to the session"
-    QUEUED = "others have their turn"
-    ANSWERING = "the session works on an answer"
-    CLOSING = "the last bytes are on their way"
-    LOST = "the connection is gone"
 
 
 _ENDED = (State.CLOSING, State.LOST)

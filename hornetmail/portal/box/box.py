@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from weakref import WeakValueDictionary, ref
 
 import msgspec
@@ -21,6 +20,7 @@ from hornetmail.core.folder import Copied, Entry, FolderError
 from hornetmail.core.served import Quota
 from hornetmail.db.engines import DatabaseError
 from hornetmail.portal.box.batch import Batch, Lock
+from hornetmail.portal.box.turns import Arrival, Turn
 from hornetmail.portal.box.unwritten import Unwritten
 from hornetmail.portal.box.usage import Counted
 from hornetmail.portal.maildir import naming
@@ -28,8 +28,8 @@ from hornetmail.portal.maildir.files import Listing, Maildir
 from hornetmail.portal.maildir.ground import Ground
 from hornetmail.portal.maildir.snapshot import Gone, Place, Snapshot
 from hornetmail.portal.maildir.watching import TRUSTED_SECONDS
-from hornetmail.portal.rows import index
-from hornetmail.portal.rows.index import Change, FolderRow, Kept, Stored
+from hornetmail.portal.rows import figures, index
+from hornetmail.portal.rows.index import Change, FolderRow, Stored
 
 RENAMED_THERE = 16
 """Files renamed in the thread that commits, at most: others wait for it meanwhile."""
@@ -38,28 +38,6 @@ LATELY_SECONDS = 1.0
 ENTRIES_A_SECOND = 10_000
 """For ``opened_lately``: a look is believed for the first, and for one more second for each so many messages in the folder, so that looking takes a
 few hundredths of the time however large it is."""
-
-
-class Arrival(msgspec.Struct, frozen=True):
-    """A finished file in ``tmp`` that wants its name."""
-
-    tmp: Path
-    place: Place
-    flags: frozenset[str]
-    size: int
-    date: float
-    kept: Kept | None
-    bound: bool
-    """By the quota."""
-
-
-class Turn(msgspec.Struct, frozen=True):
-    """What becomes of one folder in a change whose files are done. All of it bears ``snapshot.modseq + 1``."""
-
-    snapshot: Snapshot
-    added: Sequence[Stored] = ()
-    changed: Sequence[tuple[Entry, Place]] = ()
-    gone: Collection[int] = ()
 
 
 class Box:
@@ -107,8 +85,8 @@ class Box:
             _, made = await ground.database.run(index.make_folders, self.tenant, self.mailbox, missing, int(ground.now()), 1)
             rows.update({row.name: row for row in made})
         self.rows = {name: rows[name] for name in present}
-        held = await ground.database.read(index.usage, self.mailbox)
-        self.usage = Counted(self.mailbox, self._quota, *held, *await ground.database.read(index.near, self.mailbox))
+        held = await ground.database.read(figures.usage, self.mailbox)
+        self.usage = Counted(self.mailbox, self._quota, *held, *await ground.database.read(figures.near, self.mailbox))
         await self.weigh()
         self.subscribed = subscribed if subscribed is not None else set(self.rows)
 
@@ -121,7 +99,7 @@ class Box:
         """Have its owner told if it is nearly full; said again each time until that is done (``told``). Raises nothing: what was done is done."""
         if self.usage.turned(self.ground.now()):
             try:
-                await self.ground.database.run(index.set_near, self.mailbox, self.usage.since, False)
+                await self.ground.database.run(figures.set_near, self.mailbox, self.usage.since, False)
             except DatabaseError as error:
                 self.log.warn(
                     "that mailbox {mailbox} is nearly full is not on record: {error}", mailbox=self.mailbox, error=error
@@ -133,7 +111,7 @@ class Box:
         """Its owner knows, of what began then."""
         if since == self.usage.since:
             self.usage.told = True
-            await self.ground.database.run(index.set_near, self.mailbox, since, True)
+            await self.ground.database.run(figures.set_near, self.mailbox, since, True)
 
     def snapshot_in_memory(self, name: str) -> Snapshot | None:
         """The folder, if it is in memory."""

@@ -10,9 +10,10 @@ from zope.interface import implementer
 
 from hornetmail.core.folder import Copied, FolderError
 from hornetmail.interfaces.body import IDeposit
-from hornetmail.portal.box.box import Arrival, Box
+from hornetmail.portal.box.box import Box
 from hornetmail.portal.box.landing import Instead, land, land_together
 from hornetmail.portal.box.reading import summed_up
+from hornetmail.portal.box.turns import Arrival
 from hornetmail.portal.maildir import naming
 from hornetmail.portal.maildir.files import PIECE, Maildir
 from hornetmail.portal.maildir.ground import shielded

@@ -10,7 +10,8 @@ import msgspec
 
 from hornetmail.core.folder import Entry, FolderError
 from hornetmail.portal.box.batch import Batch
-from hornetmail.portal.box.box import Arrival, Box, Turn
+from hornetmail.portal.box.box import Box
+from hornetmail.portal.box.turns import Arrival, Turn
 from hornetmail.portal.maildir import naming
 from hornetmail.portal.maildir.snapshot import Snapshot
 from hornetmail.portal.rows.index import Stored

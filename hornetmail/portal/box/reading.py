@@ -20,6 +20,12 @@ from hornetmail.wire.imap.answers.ready import Ready, ready
 HEAD_BYTES = 32_768
 """Longer headers are read from the file each time."""
 
+FEW = 4
+"""Who asks for pieces of more messages at once reads the whole folder."""
+
+TEXT_BYTES = 65_536
+"""Larger messages are read each time."""
+
 _TREES = msgspec.msgpack.Decoder(Part)
 
 
@@ -157,7 +163,20 @@ async def _made(box: Box, snapshot: Snapshot, uids: Sequence[int]) -> dict[int, 
 
 
 async def pieces(box: Box, snapshot: Snapshot, wanted: Sequence[tuple[int, int, int]]) -> list[bytes | None]:
-    """See IFolder."""
+    """See IFolder. What was read as a whole lately is read no more (``tests/portal/test_read_lately.py``)."""
+    places, texts = snapshot.places, box.ground.lately.texts
+    few = len(wanted) <= FEW
+    if few and (held := texts.all_of(snapshot.id, [uid for uid, _, _ in wanted])) is not None:
+        return [held[uid][0][start : start + length] if uid in places else None for uid, start, length in wanted]
+    found = await _pieces(box, snapshot, wanted)
+    for (uid, start, length), text in zip(wanted, found, strict=True) if few else ():
+        entry = snapshot.entries.get(uid)
+        if text is not None and entry is not None and not start and length >= entry.size == len(text) <= TEXT_BYTES:
+            texts.put(snapshot.id, uid, (text,))
+    return found
+
+
+async def _pieces(box: Box, snapshot: Snapshot, wanted: Sequence[tuple[int, int, int]]) -> list[bytes | None]:
     places = snapshot.places
     found = await box.ground.thread(
         box.maildir.pieces,

@@ -61,9 +61,11 @@ class Lately(Generic[T]):
 
 
 class Readies:
-    """What of messages is ready to be sent: ENVELOPE and BODYSTRUCTURE, and the common fields with their bits."""
+    """What of messages is ready to be sent: ENVELOPE and BODYSTRUCTURE, the common fields with their bits, and whole messages that were asked for by themselves: who opens
+    one asks for its parts next, and on another device it is opened once more."""
 
     def __init__(self) -> None:
+        self.texts: Lately[tuple[bytes]] = Lately()
         self.summaries: Lately[tuple[bytes, bytes]] = Lately()
         self.fields: Lately[tuple[int, bytes]] = Lately()
 

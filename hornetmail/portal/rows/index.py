@@ -100,16 +100,17 @@ def start(cursor: Cursor, boot: str) -> bool:
     crashed = row is not None and row[0] not in ("", boot)
     if crashed:
         cursor.execute("UPDATE portal_folders SET uidnext = uidnext + ?, modseq = modseq + ?", (SKIPPED_UIDS, SKIPPED_UIDS))
-    _fact(cursor, "boot", boot)
+    fact(cursor, "boot", boot)
     return crashed
 
 
 def stop(cursor: Cursor) -> None:
     """An orderly end."""
-    _fact(cursor, "boot", "")
+    fact(cursor, "boot", "")
 
 
-def _fact(cursor: Cursor, name: str, value: str) -> None:
+def fact(cursor: Cursor, name: str, value: str) -> None:
+    """Remember it."""
     cursor.execute(
         "INSERT INTO portal_facts (tenant, name, value) VALUES (0, ?, ?) ON CONFLICT (tenant, name) DO UPDATE SET value = excluded.value",
         (name, value),
@@ -141,7 +142,7 @@ def token(cursor: Cursor) -> str:
 
 def set_token(cursor: Cursor, token: str) -> None:
     """Once it is in the file."""
-    _fact(cursor, "disk", token)
+    fact(cursor, "disk", token)
 
 
 def renumber(cursor: Cursor, now: int) -> int:
@@ -453,58 +454,3 @@ def keep_all(cursor: Cursor, found: Sequence[tuple[int, int, Sequence[tuple[int,
     """The same for some folders: tenant, folder, and its messages."""
     for tenant, folder, some in found:
         keep(cursor, tenant, folder, some)
-
-
-def near(cursor: Cursor, mailbox: int) -> tuple[float, bool]:
-    """Since when a mailbox is nearly full, 0 if it is not, and whether its owner was told."""
-    cursor.execute("SELECT value FROM portal_facts WHERE tenant = 0 AND name = ?", (f"near {mailbox}",))
-    row = cursor.fetchone()
-    if row is None or not row[0]:
-        return 0.0, False
-    since, _, told = str(row[0]).partition(" ")
-    return float(since), told == "told"
-
-
-def set_near(cursor: Cursor, mailbox: int, since: float, told: bool) -> None:
-    """Remember it."""
-    _fact(cursor, f"near {mailbox}", f"{since!r}{' told' if told else ''}" if since else "")
-
-
-def usage(cursor: Cursor, mailbox: int) -> tuple[int, int]:
-    """Messages and bytes of a mailbox, in all its folders."""
-    cursor.execute(
-        "SELECT count(*), coalesce(sum(m.size), 0) FROM portal_folders f JOIN portal_messages m ON m.folder = f.id WHERE f.mailbox = ?",
-        (mailbox,),
-    )
-    messages, size = cursor.fetchone()
-    return int(messages), int(size)
-
-
-def aged(cursor: Cursor, mailbox: int, before: float) -> list[tuple[str, str]]:
-    """Folder and base name of what is in a mailbox since ``before`` or longer, and is not being handed over."""
-    cursor.execute(
-        "SELECT f.name, m.base FROM portal_folders f JOIN portal_messages m ON m.folder = f.id"
-        " WHERE f.mailbox = ? AND m.landed <= ? AND m.claimed = 0 ORDER BY f.name, m.uid",
-        (mailbox, before),
-    )
-    return [(name, base) for name, base in cursor.fetchall()]
-
-
-def figures(cursor: Cursor) -> dict[str, int]:
-    """Mailboxes, messages, bytes, and how much of it lies in INBOXes."""
-    cursor.execute("SELECT count(*) FROM portal_boxes")
-    boxes = cursor.fetchone()[0]
-    cursor.execute(
-        "SELECT count(*), coalesce(sum(m.size), 0), coalesce(sum(CASE WHEN f.name = 'INBOX' THEN 1 ELSE 0 END), 0),"
-        " coalesce(sum(CASE WHEN f.name = 'INBOX' THEN m.size ELSE 0 END), 0), coalesce(sum(m.claimed), 0)"
-        " FROM portal_messages m JOIN portal_folders f ON f.id = m.folder"
-    )
-    messages, size, inbox, inbox_size, claimed = cursor.fetchone()
-    return {
-        "mailboxes": int(boxes),
-        "messages": int(messages),
-        "bytes": int(size),
-        "inbox_messages": int(inbox),
-        "inbox_bytes": int(inbox_size),
-        "claimed": int(claimed),
-    }

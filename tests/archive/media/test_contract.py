@@ -231,9 +231,10 @@ class Contract:
         await off(one.release)
         await self.refuses(MediumTaken, one.look)
         await off(two.release)
-        await off(one.look)
-        await off(one.put, "packs/c.pack", b"goes on")
-        assert "one:/data" in await self.refuses(MediumTaken, two.look)
+        assert "restart this one" in await self.refuses(MediumTaken, one.look)
+        three = self.writing("three")
+        await off(three.put, "packs/c.pack", b"goes on")
+        assert "three:/data" in await self.refuses(MediumTaken, two.look)
 
     def writing(self, host: str) -> Medium:
         """The medium as an installation of that name writes there."""

@@ -99,6 +99,20 @@ def test_an_older_directory_put_back(tmp_path: Path, place: Path) -> None:
         newer.put("keyring", b"newer")
 
 
+def test_who_lost_it_does_not_go_on_by_itself(tmp_path: Path, place: Path) -> None:
+    """Rule 17: would catch one that was shut out and begins to write once the other one has ended: what that did it does not know before it starts again, and it would give its leaf numbers once more."""
+    one, other = started(tmp_path / "one", place), started(tmp_path / "other", place)
+    one.look()
+    other.take_over()
+    with pytest.raises(MediumTaken):
+        one.look()
+    other.release()
+    for call in (one.look, lambda: one.put("keyring", b"one")):
+        with pytest.raises(MediumTaken, match="restart this one"):
+            call()
+    started(tmp_path / "one", place).look()
+
+
 class Crossing(DirectoryPlace):
     """Another one puts its mark there between ours and our look at it."""
 

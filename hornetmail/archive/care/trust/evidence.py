@@ -67,12 +67,12 @@ class Evidence:
             if missing := wanted - found.keys():
                 found |= await self._holdings.in_thread(self._copies_in, pack, missing)
         people = people_decoder.decode(row.people)
-        seen = [
+        theirs = [
             one
             for one in found.values()
             if one.leaf < self._leaves.size and seen.sees_whole(scope, people, one.login, one.recipients)
         ]
-        return sorted(seen, key=lambda one: (one.node, one.leaf)), len(wanted) - len(seen)
+        return sorted(theirs, key=lambda one: (one.node, one.leaf)), len(wanted) - len(theirs)
 
     def _copies_in(self, pack: PackRow, wanted: Set[bytes]) -> dict[bytes, MailMeta]:
         """In a thread. What does not read is left to ``verify`` to name."""

@@ -15,6 +15,7 @@ from hornetmail.mime.structure import Part
 from hornetmail.net.serving.pump import Answer
 from hornetmail.servers.imap.finding import large
 from hornetmail.servers.imap.finding.match import Content, Match, Matcher, Need, bare
+from hornetmail.servers.imap.finding.unreadable import Unreadable
 from hornetmail.servers.imap.view import View
 from hornetmail.wire.imap.answers.answers import Tagged
 from hornetmail.wire.imap.requests import commands as c
@@ -55,7 +56,7 @@ async def search(session: ImapSession, command: c.Search) -> Answer:
         command = msgspec.structs.replace(command, returns=ALL)
     saves = command.returns is not None and "SAVE" in command.returns.words
     try:
-        uids = await found(session, view, command)
+        uids = await found(session, view, command, unreadable := Unreadable())
     except FolderError:
         if saves:
             view.saved = ()  # RFC 5182 section 2.1: after a NO it is empty
@@ -65,17 +66,17 @@ async def search(session: ImapSession, command: c.Search) -> Answer:
             view.saved = ()
         return BADCHARSET
     told = session.condstore() if watches(command.key) else b""
-    data = told + await answered(session, command, uids, b"SEARCH")
+    data = told + await answered(session, command, uids, b"SEARCH") + unreadable.words
     return await session.finish("Searched", data=data, expunge=command.uid and not counts(command.key))
 
 
-async def found(session: ImapSession, view: View, command: c.Search) -> list[int] | None:
-    """The UIDs that match, in order; None for a charset that is not understood."""
+async def found(session: ImapSession, view: View, command: c.Search, unreadable: Unreadable) -> list[int] | None:
+    """The UIDs that match, in order, without those that are ``unreadable``; None for a charset that is not understood."""
     if command.charset not in ("", "UTF-8", "US-ASCII"):
         return None
     now = session.site.reactor.seconds()
     key = await view.folder.narrowed(command.key, now) if IIndexedFolder.providedBy(view.folder) else command.key
-    return await _found(session, view, Matcher(key, view, now))
+    return await _found(session, view, Matcher(key, view, now), unreadable)
 
 
 async def answered(session: ImapSession, command: c.Search, uids: Sequence[int], word: bytes) -> bytes:
@@ -128,14 +129,14 @@ def part(found: Sequence[int], first: int, last: int) -> Sequence[int]:
     return found[max(len(found) + last, 0) : max(len(found) + first + 1, 0)]
 
 
-async def _found(session: ImapSession, view: View, matcher: Matcher) -> list[int]:
+async def _found(session: ImapSession, view: View, matcher: Matcher, unreadable: Unreadable) -> list[int]:
     """UIDs, in order."""
     candidates = matcher.candidates()
     if matcher.need is Need.NUMBER:
         return await _numbered(session, matcher, candidates)
     folder = view.folder
     if IIndexedFolder.providedBy(folder):
-        return await _indexed(session, view, folder, matcher, candidates)
+        return await _indexed(session, view, folder, matcher, candidates, unreadable)
     found: dict[int, bool] = {}
     unsure: list[Entry] = []
     everything = len(candidates) == len(view.uids)
@@ -154,12 +155,12 @@ async def _found(session: ImapSession, view: View, matcher: Matcher) -> list[int
         elif verdict:
             found[entry.uid] = True
     if unsure:
-        found.update(await session.site.reading(view.place[0], lambda: _read(session, view, matcher, unsure)))
+        found.update(await session.site.reading(view.place[0], lambda: _read(session, view, matcher, unsure, unreadable)))
     return [uid for uid in candidates if uid in found]
 
 
 async def _indexed(
-    session: ImapSession, view: View, folder: IIndexedFolder, matcher: Matcher, candidates: list[int]
+    session: ImapSession, view: View, folder: IIndexedFolder, matcher: Matcher, candidates: list[int], unreadable: Unreadable
 ) -> list[int]:
     """Where the index answered for all that an entry tells: what is left has to be opened, and that not for very many. Raises FolderError LIMIT."""
     found: list[int] = []
@@ -177,7 +178,7 @@ async def _indexed(
             await turn
     if unsure:
         entries = list(await folder.entries(unsure))
-        found += await session.site.reading(view.place[0], lambda: _read(session, view, matcher, entries))
+        found += await session.site.reading(view.place[0], lambda: _read(session, view, matcher, entries, unreadable))
         if trouble := folder.trouble():
             raise FolderError("UNAVAILABLE", trouble)
     return sorted(found)
@@ -196,13 +197,15 @@ async def _numbered(session: ImapSession, matcher: Matcher, candidates: list[int
     return found
 
 
-async def _read(session: ImapSession, view: View, matcher: Matcher, unsure: list[Entry]) -> dict[int, bool]:
+async def _read(
+    session: ImapSession, view: View, matcher: Matcher, unsure: list[Entry], unreadable: Unreadable
+) -> dict[int, bool]:
     """Those that match by their text."""
     found: dict[int, bool] = {}
     if matcher.of_texts:
         unsure = await _sifted(view, matcher, unsure, found)
     for start in range(0, len(unsure), BATCH):
-        found.update(dict.fromkeys(await _deep(session, view, matcher, unsure[start : start + BATCH]), True))
+        found.update(dict.fromkeys(await _deep(session, view, matcher, unsure[start : start + BATCH], unreadable), True))
     return found
 
 
@@ -216,11 +219,11 @@ async def _sifted(view: View, matcher: Matcher, unsure: list[Entry], found: dict
     return [entry for entry in unsure if entry.uid not in verdicts]
 
 
-async def _deep(session: ImapSession, view: View, matcher: Matcher, batch: list[Entry]) -> list[int]:
+async def _deep(session: ImapSession, view: View, matcher: Matcher, batch: list[Entry], unreadable: Unreadable) -> list[int]:
     """The UIDs of a batch that match by their text; judged in a thread."""
     folder = view.folder
     keeps = matcher.of_texts and not IIndexedFolder.providedBy(folder)
-    trees: dict[int, Part] = await folder.structures([entry.uid for entry in batch])
+    trees: dict[int, Part] = await unreadable.each([entry.uid for entry in batch], folder.structures)
     batch = [entry for entry in batch if entry.uid in trees]
     if matcher.need is Need.SUMMARY:
         contents = [(entry, Content(trees[entry.uid], b"")) for entry in batch]
@@ -228,38 +231,51 @@ async def _deep(session: ImapSession, view: View, matcher: Matcher, batch: list[
     found: list[int] = []
     if matcher.need is Need.BODY:
         found += await _large(
-            session, view, matcher, [(entry, trees[entry.uid]) for entry in batch if trees[entry.uid].end > HELD_BYTES]
+            session,
+            view,
+            matcher,
+            [(entry, trees[entry.uid]) for entry in batch if trees[entry.uid].end > HELD_BYTES],
+            unreadable,
         )
         batch = [entry for entry in batch if trees[entry.uid].end <= HELD_BYTES]
-    group: list[tuple[int, int, int]] = []
-    members: list[Entry] = []
+
+    async def texts(uids: Sequence[int]) -> dict[int, bytes]:
+        some = await folder.pieces([(uid, 0, group[uid][1]) for uid in uids])
+        return {uid: text for uid, text in zip(uids, some, strict=True) if text is not None}
+
+    group: dict[int, tuple[Entry, int]] = {}
     held = 0
     for entry in [*batch, None]:
         tree = trees[entry.uid] if entry is not None else None
         size = 0 if tree is None else (tree.end if matcher.need is Need.BODY else tree.body)
-        if members and (entry is None or held + size > HELD_BYTES):
-            texts = await folder.pieces(group)
-            contents = [(e, Content(trees[e.uid], text)) for e, text in zip(members, texts, strict=True) if text is not None]
+        if group and (entry is None or held + size > HELD_BYTES):
+            read = await unreadable.each(list(group), texts)
+            contents = [(group[uid][0], Content(trees[uid], text)) for uid, text in read.items()]
             found += await _judged(session, matcher, contents)
             if keeps and (kept := await _apart(session, _kept, contents)):
                 await folder.keep_texts(kept)
-            group, members, held = [], [], 0
+            group, held = {}, 0
         if entry is not None:
-            group.append((entry.uid, 0, size))
-            members.append(entry)
+            group[entry.uid] = entry, size
             held += size
     return found
 
 
-async def _large(session: ImapSession, view: View, matcher: Matcher, some: list[tuple[Entry, Part]]) -> list[int]:
+async def _large(
+    session: ImapSession, view: View, matcher: Matcher, some: list[tuple[Entry, Part]], unreadable: Unreadable
+) -> list[int]:
     """Of messages that are not held, those that match."""
     contents: list[tuple[Entry, Content]] = []
     needles = matcher.needles()
     for entry, tree in some:
-        try:
-            body = await view.folder.body(entry.uid)
+
+        async def read(uids: Sequence[int], tree: Part = tree) -> dict[int, Content]:
+            body = await view.folder.body(uids[0])
             header = await body.read(0, tree.body)
-            contents.append((entry, Content(tree, header, await large.found(session, body, tree, needles))))
+            return {uids[0]: Content(tree, header, await large.found(session, body, tree, needles))}
+
+        try:
+            contents += [(entry, content) for content in (await unreadable.each([entry.uid], read)).values()]
         except FolderError as error:
             if error.code != "EXPUNGEISSUED":
                 raise

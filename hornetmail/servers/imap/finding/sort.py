@@ -14,6 +14,7 @@ from hornetmail.mime.subject import base_subject, casemapped
 from hornetmail.mime.threads import Threaded, by_references, in_order, ordered_subject, rendered
 from hornetmail.net.serving.pump import Answer
 from hornetmail.servers.imap.finding.search import BADCHARSET, answered, found
+from hornetmail.servers.imap.finding.unreadable import Unreadable
 from hornetmail.servers.imap.view import View
 from hornetmail.wire.imap.requests import commands as c
 from hornetmail.wire.imap.requests.search import counts, watches
@@ -32,9 +33,9 @@ async def sort(session: ImapSession, command: c.Sort) -> Answer:
     view = session.selected
     saves = command.returns is not None and "SAVE" in command.returns.words
     try:
-        uids = await found(session, view, command)
+        uids = await found(session, view, command, unreadable := Unreadable())
         if uids is not None:
-            uids = await _sorted(session, view, command, uids)
+            uids = await _sorted(session, view, command, uids, unreadable)
     except FolderError:
         if saves:
             view.saved = ()  # RFC 5182 section 2.1: after a NO it is empty
@@ -44,11 +45,11 @@ async def sort(session: ImapSession, command: c.Sort) -> Answer:
             view.saved = ()
         return BADCHARSET
     told = session.condstore() if watches(command.key) else b""
-    data = told + await answered(session, command, uids, b"SORT")
+    data = told + await answered(session, command, uids, b"SORT") + unreadable.words
     return await session.finish("Sorted", data=data, expunge=command.uid and not counts(command.key))
 
 
-async def _sorted(session: ImapSession, view: View, command: c.Sort, uids: list[int]) -> list[int]:
+async def _sorted(session: ImapSession, view: View, command: c.Sort, uids: list[int], unreadable: Unreadable) -> list[int]:
     """By the least criterion first: each later one leaves equal ones as they are, so a reversed one reverses nothing else."""
     sights = [_SIGHTS[name] for name, _ in command.order]
     summaries = any(name not in _FIGURES for name, _ in command.order)
@@ -56,7 +57,7 @@ async def _sorted(session: ImapSession, view: View, command: c.Sort, uids: list[
     def seen(entry: Entry, summary: Summary) -> tuple[Any, ...]:
         return tuple([sight(entry, summary) for sight in sights])
 
-    keys = await _seen(session, view, uids, seen, summaries)
+    keys = await _seen(session, view, uids, seen, summaries, unreadable)
     order = [uid for uid in uids if uid in keys]
     for at, (_, reverse) in reversed(list(enumerate(command.order))):
         order = await rested(session, in_order(order, _nth(keys, at), reverse=reverse))
@@ -70,7 +71,8 @@ def _nth(keys: dict[int, tuple[Any, ...]], at: int) -> Callable[[int], Any]:
 async def thread(session: ImapSession, command: c.Thread) -> Answer:
     """THREAD and UID THREAD."""
     view = session.selected
-    uids = await found(session, view, command)
+    unreadable = Unreadable()
+    uids = await found(session, view, command, unreadable)
     if uids is None:
         return BADCHARSET
 
@@ -81,12 +83,12 @@ async def thread(session: ImapSession, command: c.Thread) -> Answer:
         above = summary.references or tuple(message_ids(summary.in_reply_to)[:1])
         return Threaded(number, _sent(entry, summary), casemapped(subject), answers, own[0] if own else None, above)
 
-    messages = list((await _seen(session, view, uids, threaded, True)).values())
+    messages = list((await _seen(session, view, uids, threaded, True, unreadable)).values())
     algorithm = ordered_subject if command.algorithm == "ORDEREDSUBJECT" else by_references
     roots = await rested(session, algorithm(messages))
     data = b"* THREAD%b\r\n" % (b" " + await rested(session, rendered(roots)) if roots else b"")
     told = session.condstore() if watches(command.key) else b""
-    return await session.finish("Threaded", data=told + data, expunge=command.uid and not counts(command.key))
+    return await session.finish("Threaded", data=told + data + unreadable.words, expunge=command.uid and not counts(command.key))
 
 
 async def rested(session: ImapSession, work: Generator[None, None, T]) -> T:
@@ -102,13 +104,18 @@ async def rested(session: ImapSession, work: Generator[None, None, T]) -> T:
 
 
 async def _seen(
-    session: ImapSession, view: View, uids: Sequence[int], sight: Callable[[Entry, Summary], T], summaries: bool
+    session: ImapSession,
+    view: View,
+    uids: Sequence[int],
+    sight: Callable[[Entry, Summary], T],
+    summaries: bool,
+    unreadable: Unreadable,
 ) -> dict[int, T]:
     """What there is to see of each message, by UID in the order of ``uids``; without those that have gone. Without ``summaries`` no structure is asked for."""
     seen: dict[int, T] = {}
     for at in range(0, len(uids), BATCH):
         some = uids[at : at + BATCH]
-        trees: dict[int, Part] = await view.folder.structures(some) if summaries else {}
+        trees: dict[int, Part] = await unreadable.each(some, view.folder.structures) if summaries else {}
         for entry in await view.folder.entries(some):
             tree = trees.get(entry.uid)
             if tree is None and summaries:
