@@ -32,7 +32,7 @@ _SIBLINGS = 200
 """Renditions of one mail of which it is asked whether an earlier page had them."""
 
 
-class _Asked(msgspec.Struct, frozen=True, gc=False):
+class _Asked(msgspec.Struct, frozen=True):
     """What is asked of each month. ``groups``: the column that holds renditions together."""
 
     expressions: dict[int, str | None]
