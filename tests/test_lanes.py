@@ -59,6 +59,14 @@ def test_stopped(tmp_path: Path, deaf: str, capsys: pytest.CaptureFixture[str]) 
     assert "running: STOPPED" in capsys.readouterr().out
 
 
+def test_place(tmp_path: Path) -> None:
+    """Catches files of tests on a disk for which they would wait most of the time, or left where nobody removes them."""
+    one = lane(tmp_path, "one", 'echo "$TMPDIR"')
+    one.place = tmp_path / "place"
+    one.run()
+    assert one.said()[-1] == str(tmp_path / "place")
+
+
 def test_unknown(capsys: pytest.CaptureFixture[str]) -> None:
     """Catches a misspelt word in the Makefile with which nothing is run, and nothing fails."""
     assert main(["unitt"]) == 2
