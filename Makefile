@@ -58,6 +58,7 @@ bench: packages $(VENV)/.test
 	$(BIN)/python bench/outage.py
 	$(BIN)/python bench/imap.py
 	$(BIN)/python bench/pop.py
+	$(BIN)/python bench/archive.py
 
 # What the tests need from Debian: installed when we may, named when we may not.
 packages:

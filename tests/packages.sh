@@ -18,6 +18,10 @@ else
     # mbsync logs in with what SASL modules are there; Debian 13's isync comes without any
     ls /usr/lib/*/sasl2/libplain.so >/dev/null 2>&1 || missing="$missing libsasl2-modules"
     need fetchmail fetchmail
+    need getmail getmail6
+    need offlineimap offlineimap3
+    need mutt mutt
+    need tmux tmux
     need zbarimg zbar-tools
     need swaks swaks
     need openssl openssl

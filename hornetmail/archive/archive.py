@@ -25,6 +25,7 @@ from hornetmail.archive.running.renewing import Renewing
 from hornetmail.archive.running.upkeep import Upkeep
 from hornetmail.archive.store.shelf import Shelf
 from hornetmail.core.archive.archived import ArchivedMail, ArchiveError, ArchiveFigures, ArchiveItem, Finding, Page
+from hornetmail.core.archive.guidance import Guidance
 from hornetmail.core.served import Scope
 from hornetmail.db.pool import Database
 from hornetmail.interfaces.archive import IArchive, IArchivedTexts
@@ -182,6 +183,12 @@ class Archive:
 
     async def search(self, scope: Scope, query: str, *, limit: int = 50, after: str = "") -> Page:
         return await self._reading.search(scope, query, limit, after)
+
+    async def guidance(self, scope: Scope, query: str) -> Guidance:
+        return await self._reading.guidance(scope, query)
+
+    async def suggestions(self, scope: Scope, text: str) -> tuple[str, ...]:
+        return await self._reading.suggestions(scope, text)
 
     async def mail(self, scope: Scope, identifier: int) -> ArchivedMail:
         return await self._reading.mail(scope, identifier)

@@ -20,7 +20,7 @@ class FolderInfo(msgspec.Struct, frozen=True, gc=False):
     object: str = ""
 
 
-class Sieve(msgspec.Struct, frozen=True, gc=False):
+class Sieve(msgspec.Struct, frozen=True):
     """What a search asks of texts, folded and in UTF-8. ``judge(uid, headers, body)``: whether a message matches. ``possible(headers, bodies)``, of many messages' headers,
     one behind the other with LF between them, and of their bodies: False if none of them can match."""
 

@@ -89,5 +89,10 @@ CONTROL = (
             " standing TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (mailbox, name))",
         ),
     ),
+    Migration(
+        number=8,
+        name="portal marks",
+        sql=("CREATE TABLE portal_marks (node INTEGER NOT NULL PRIMARY KEY, tenant INTEGER NOT NULL, value TEXT NOT NULL)",),
+    ),
 )
 """All deltas of ``control.db``, in order; directory, access, audit and alarms share the one sequence."""

@@ -32,7 +32,7 @@ def main(memory: int, seconds: float) -> None:
     while (task := _next(tasks)) is not None:
         turn = _Turn(answers, seconds)
         reader = Reader(Bounds(turn.late), turn.begins, task.skip)
-        turn.say(Done(read_mail(task.raw, files=reader.read)))
+        turn.say(Done(read_mail(tasks.read(task.size), files=reader.read)))
 
 
 class _Turn:

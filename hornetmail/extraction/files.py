@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 from hornetmail.extraction.bounds import DEPTH, Bounds, Enough, Gathered, Unreadable
 from hornetmail.extraction.formats import compound, office, opendocument, outlook, packed, pdf, rtf
+from hornetmail.extraction.formats.markup import Shape, words
 from hornetmail.extraction.formats.zipped import Zip
 from hornetmail.mime.charset import decode, html_label
 from hornetmail.mime.reading.files import extension, is_held_name, is_text_name
@@ -107,9 +108,25 @@ class Reader:
         elif is_text_name(name):
             text = decode(data, html_label(data, "") if kind in ("htm", "html", "xhtml") else "")
             into.add((html_to_text(text) if kind in ("htm", "html", "xhtml") else text) + "\n")
-        elif expected and b"\0" not in data[:4096]:
-            # A text that is called otherwise: "Word" writes HTML and XML under names of its own.
-            text = decode(data)
-            into.add((html_to_text(text) if "<html" in text[:4096].lower() else text) + "\n")
+        elif expected and (text := _as_text(data)):
+            # Programs write pages, tables of XML and plain text under names of Office.
+            if "<html" in text[:4096].lower():
+                into.add(html_to_text(text) + "\n")
+            elif text.startswith("<?xml"):
+                words([data], _FLAT, into)
+            else:
+                into.add(text + "\n")
         elif expected:
             raise Unreadable(UNKNOWN)
+
+
+_FLAT = Shape(
+    None, ("p", "h", "Row", "table-row", "list-item"), ("Cell", "table-cell", "s", "tab", "line-break"), ("binary-data", "Styles")
+)
+
+
+def _as_text(data: bytes) -> str:
+    """The text that a file is, ``""`` if it is none."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return data.decode("utf-16", "replace")
+    return "" if b"\0" in data[:4096] else decode(data).removeprefix("\ufeff")

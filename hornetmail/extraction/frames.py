@@ -1,6 +1,6 @@
 """What goes over the pipes between the service and a process that reads: four bytes of length, then MessagePack. Pure.
 
-In: a ``Task``. Out: a ``Ready``, and for each task a ``Begun`` for each file that is looked at, then a ``Done``. The service believes nothing of it: lengths are bounded, and what does not decode ends the process.
+In: a ``Task`` and the bytes of its mail. Out: a ``Ready``, and for each task a ``Begun`` for each file that is looked at, then a ``Done``. The service believes nothing of it: lengths are bounded, and what does not decode ends the process.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ _LENGTH = struct.Struct(">I")
 
 
 class Task(msgspec.Struct, frozen=True, gc=False):
-    """A mail, and which of its files, by number, not to look at, and why."""
+    """A mail of so many bytes, which follow behind it, and which of its files, by number, not to look at, and why."""
 
-    raw: bytes
+    size: int
     skip: dict[int, str] = {}
 
 

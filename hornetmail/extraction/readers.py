@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.error import ProcessDone, ProcessTerminated
+from twisted.internet.interfaces import IPullProducer
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -33,6 +34,9 @@ IDLE = 60.0
 
 START_SECONDS = 60.0
 """A process begins by loading what it needs, on whatever machine."""
+
+PIECE = 256 << 10
+"""Bytes that go into a pipe at a time."""
 
 _COMMAND = (sys.executable, "-I", "-m", "hornetmail.extraction.child")
 
@@ -61,6 +65,28 @@ class _Stopped(Exception):
         self.began = began
 
 
+@implementer(IPullProducer)
+class _Pieces:
+    """A mail on its way into a pipe, as the other side takes it: no turn of the reactor copies all of a large one."""
+
+    def __init__(self, pipe: Any, raw: bytes) -> None:
+        self._pipe = pipe
+        self._raw = raw
+        self._at = 0
+
+    def resumeProducing(self) -> None:
+        """See IPullProducer."""
+        piece = self._raw[self._at : self._at + PIECE]
+        self._at += PIECE
+        if piece:
+            self._pipe.write(piece)
+        if self._at >= len(self._raw):
+            self._pipe.unregisterProducer()
+
+    def stopProducing(self) -> None:
+        """See IPullProducer. The process is gone."""
+
+
 class _Process(ProcessProtocol):
     """One process. ``gone`` is called when it is."""
 
@@ -80,7 +106,7 @@ class _Process(ProcessProtocol):
         self.mails = 0
         self.ended: Deferred[None] = Deferred()
 
-    def ask(self, task: Task) -> Deferred[MailText]:
+    def ask(self, raw: bytes, skip: dict[int, str]) -> Deferred[MailText]:
         """Fails with _Stopped. Who does not wait any more cancels it, and ends the process so."""
         self._quiet()
         self._waiting = Deferred(self._given_up)
@@ -88,8 +114,12 @@ class _Process(ProcessProtocol):
         self.mails += 1
         self._patience(START_SECONDS + self._settings.patience if self._fresh else self._settings.patience)
         self._fresh = False
-        if self.transport is not None:
-            self.transport.write(frame(task))
+        process: Any = self.transport
+        pipe = process.pipes.get(0)
+        # None: it has just died, and that will be told.
+        if pipe is not None:
+            pipe.write(frame(Task(len(raw), skip)))
+            pipe.registerProducer(_Pieces(pipe, raw), False)
         return self._waiting
 
     def _given_up(self, _: Deferred[MailText]) -> None:
@@ -185,7 +215,7 @@ class Readers:
         while True:
             process = self._process()
             try:
-                text = await process.ask(Task(raw, skip))
+                text = await process.ask(raw, skip)
             except _Stopped as stopped:
                 if self._stopped:
                     raise ReadersAway("the service stops") from None

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from zope.interface import Interface
 
 from hornetmail.core.archive.archived import ArchivedMail, ArchiveError, ArchiveFigures, ArchiveItem, Finding, Page
+from hornetmail.core.archive.guidance import Guidance
 from hornetmail.core.served import Scope
 from hornetmail.interfaces.body import IBody
 
@@ -20,6 +21,12 @@ class IArchive(Interface):
     async def search(scope: Scope, query: str, *, limit: int = 50, after: str = "") -> Page:
         """Newest first; the language is ``docs/search.rst``.
         Hits are counted exactly up to 10,000. Raises QueryError."""
+
+    async def guidance(scope: Scope, query: str) -> Guidance:
+        """Who and what is in the newest hits of a query, and what else may have been meant by one that finds nothing; made of nothing that the scope may not see. Raises QueryError."""
+
+    async def suggestions(scope: Scope, text: str) -> tuple[str, ...]:
+        """People of the scope's mail whose names or addresses begin as ``text`` does, the likeliest first."""
 
     async def mail(scope: Scope, identifier: int) -> ArchivedMail:
         """What the scope may see of one. Raises KeyError."""

@@ -91,22 +91,25 @@ class PortalStore:
         self._outflows: WeakValueDictionary[int, Outflow] = WeakValueDictionary()
         self._lock_waiters: dict[int, list[Deferred[None]]] = {}
 
-    async def open(self) -> None:
+    async def open(self, last: str = "") -> str:
         """Start threads, release claims of the process before, skip UIDs after a crash of the machine. Raises DatabaseError, OSError; that too
-        if it is not the directory of the last start (``disk.anchor``): an empty mount point is not a portal whose users have removed everything."""
+        if it is not the directory of the last start (``disk.anchor``): an empty mount point is not a portal whose users have removed everything.
+        ``last``: what an earlier call returned, kept where the portal's own files do not reach."""
         self._pool.start()
         try:
-            await self._recognise()
+            token = await self._recognise(last)
         except BaseException:
             self._pool.stop()
             raise
         self._ground.watching.start()
         if await self._ground.database.run(index.start, self._boot):
             self.log.warn("the machine went down under the portal: every folder skips {count} UIDs", count=index.SKIPPED_UIDS)
+        return token
 
-    async def _recognise(self) -> None:
+    async def _recognise(self, last: str) -> str:
         """The directory is the one that the index knows. A new index believes what is there. One that knows an earlier start than the last is an older copy, or
-        lost its last moments: it may give UIDs to other messages than it did then, so clients have to forget what they know."""
+        lost its last moments: it may give UIDs to other messages than it did then, so clients have to forget what they know. The same goes for both, put back
+        together, where the last start left no word in either."""
         ground = self._ground
         tokens = await ground.thread(self.anchor.tokens)
         known = await ground.database.read(index.token)
@@ -118,12 +121,18 @@ class PortalStore:
                 f"the portal's directory {self._root} is {what}, and its database knows it: is the disk not mounted, or another one?{kept} If the"
                 " mail is lost, remove portal.db to begin with an empty portal"
             )
-        if known and known != tokens[0]:
+        both = bool(known and last and last not in tokens)
+        if both or (known and known != tokens[0]):
             count = await ground.database.run(index.renumber, int(ground.now()))
-            self.log.warn(
-                "portal.db is older than {path}: all {count} folders have new UIDVALIDITYs", path=str(self._root), count=count
+            what = (
+                "Maildirs and portal.db are of a time before the last start" if both else "portal.db is older than the Maildirs"
             )
-        await ground.database.run(index.set_token, await ground.thread(self.anchor.renew))
+            self.log.warn(
+                "{what} of {path}: all {count} folders have new UIDVALIDITYs", what=what, path=str(self._root), count=count
+            )
+        token = await ground.thread(self.anchor.renew)
+        await ground.database.run(index.set_token, token)
+        return token
 
     async def close(self) -> None:
         """Wait for what runs, then note an orderly end. The database is its owner's to close."""

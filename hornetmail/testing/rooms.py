@@ -23,6 +23,7 @@ from hornetmail.core.archive.archived import (
     Page,
     RootKeyState,
 )
+from hornetmail.core.archive.guidance import Guidance
 from hornetmail.core.archive.stamps import StampState, read_settings
 from hornetmail.core.delivery.queued import DONE, Backlog, Message, Row, RowKind, RowState
 from hornetmail.core.delivery.stray import Choice, Stray
@@ -159,6 +160,14 @@ class MemoryArchive:
         start = int(after or 0)
         shown = hits[start : start + limit]
         return Page(len(hits), tuple(shown), str(start + limit) if start + limit < len(hits) else "")
+
+    async def guidance(self, scope: Scope, query: str) -> Guidance:
+        """Nothing to narrow down."""
+        return Guidance()
+
+    async def suggestions(self, scope: Scope, text: str) -> tuple[str, ...]:
+        """Nobody."""
+        return ()
 
     async def mail(self, scope: Scope, identifier: int) -> ArchivedMail:
         """Without its text for those who have no right to content."""

@@ -9,6 +9,7 @@ import msgspec
 from zope.interface import implementer
 
 from hornetmail.core.archive.archived import ArchivedMail, ArchiveFigures, Finding, Handed, Hit, Page, QueryError, Refused
+from hornetmail.core.archive.guidance import Guidance
 from hornetmail.core.archive.stamps import AUTHORITIES
 from hornetmail.core.delivery.queued import Backlog, Message, Row, RowKind, RowState
 from hornetmail.core.failover.mode import Mode
@@ -130,6 +131,14 @@ class RememberedArchive:
             raise QueryError("size>: a number is missing")
         found = self._seen(scope)
         return Page(len(found), tuple(self.mails[number][0].hit for number in found[:limit]))
+
+    async def guidance(self, scope: Scope, query: str) -> Guidance:
+        """Nothing to narrow down."""
+        return Guidance()
+
+    async def suggestions(self, scope: Scope, text: str) -> tuple[str, ...]:
+        """Nobody."""
+        return ()
 
     async def mail(self, scope: Scope, identifier: int) -> ArchivedMail:
         """One of them."""

@@ -109,7 +109,7 @@ class FoundByFiles(ArchiveCase):
         await self.put(archive, with_file("a.pdf", b"%PDF- Biene"))
         await archive.flush()
         await archive.words_read()
-        assert await self.waiting(archive) == 1
+        assert (await archive.figures()).unread == 1
         assert [one.code for one in said if isinstance(one, Alarm)] == ["archive-files"]
         archive.standing.writing().words.wake()
         await archive.words_read()

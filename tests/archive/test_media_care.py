@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
 from hornetmail.archive.archive import Archive
-from hornetmail.archive.care.media import MediaCare, Parts
+from hornetmail.archive.care.media import _MOVED, MediaCare, Parts
 from hornetmail.archive.media.medium import MediumAway, MediumError
 from hornetmail.archive.media.register import Means, MediumRefused, Register
 from hornetmail.archive.media.settings import DirectorySettings, ShareSettings
@@ -335,6 +335,8 @@ class Care(ArchiveCase):
         assert "1 packs" in self.alarms[0][1]
         assert "1 packs" in (await self.state(1)).why
         assert (await self.state(1)).moved_to == 0
+        objects = [path for folder in _MOVED for path in (self.medium / folder).rglob("*") if path.is_file()]
+        assert (await self.state(1)).copied == len(objects)
 
     async def test_tested(self) -> None:
         """Catches a test that passes where nothing can be written, or that leaves something behind."""

@@ -139,6 +139,13 @@ def test_what_a_crash_left(medium: Medium) -> None:
     assert spans_on(medium) == [(0, 12)]
 
 
+def test_within_one_that_does_not_begin_with_the_first_leaf(medium: Medium) -> None:
+    """Would catch runs that are said to contradict each other, and stay, since more of the first is compared than they share."""
+    put(medium, (4, 12), (5, 7), (6, 11), (10, 14))
+    assert merge_runs(medium, 0, 14) == (3, [])
+    assert spans_on(medium) == [(4, 10)]
+
+
 def test_runs_that_contradict_one_another(medium: Medium) -> None:
     """Would catch one of two different truths that is thrown away, unseen; what lies elsewhere is put together all the same."""
     put(medium, (0, 8), (20, 22), (22, 24))

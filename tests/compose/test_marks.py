@@ -7,16 +7,20 @@ from types import SimpleNamespace
 from typing import Any
 
 import msgspec
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from hornetmail.archive.media.medium import MediumError, MediumMissing
-from hornetmail.compose.rooms.marks import LAST_SECONDS, OUTSIDE, READ_SECONDS, OutsideMarks
+from hornetmail.compose.rooms.marks import LAST_SECONDS, OUTSIDE, READ_SECONDS, OutsideMarks, PortalMark
 from hornetmail.core.delivery.queued import RowKind
 from hornetmail.core.events import Alarm
+from hornetmail.db.pool import Database
+from hornetmail.directory.schema import CONTROL
 from hornetmail.runtime.bus import Bus
 from hornetmail.spool.disk.marks import Mark
+from hornetmail.testing.databases import fresh_url
 
 OLD, NEW = Mark("n0-1-a.log", 1, 100, 1_700_000_000.0), Mark("n0-1-a.log", 1, 900, 1_700_000_900.0)
 
@@ -175,3 +179,19 @@ class OutsideMarksTest(SynchronousTestCase):
         self.second.answer = None
         self.done(self.marks.last(self.queue))
         assert len(self.second.puts) == 3
+
+
+class OfThePortal(TestCase):
+    async def test_the_last_word(self) -> None:
+        """Would catch a start that is taken for another node's, and one that is not the last."""
+        with fresh_url("sqlite") as url:
+            control = await Database.open(reactor, url, CONTROL)
+            try:
+                one, two = PortalMark(control, 1), PortalMark(control, 2)
+                assert await one.last() == ""
+                for word in ("first", "second"):
+                    await one.write(word)
+                await two.write("other")
+                assert (await one.last(), await two.last()) == ("second", "other")
+            finally:
+                await control.close()

@@ -385,6 +385,11 @@ class TestInbox(FilingCase):
             return any(data in each for each in await self.inbox(1))
 
         await self.wait(there, "in the portal")
+
+        async def recorded() -> bool:
+            return len(await self.queue.rows(kinds=(RowKind.DRAIN,), envelopes=False)) >= len(await self.inbox(1))
+
+        await self.wait(recorded, "its way home is on record")
         if flags:
             folder = await self.portal.tree(1).open("INBOX")
             newest = max(entry.uid for entry in await folder.entries())

@@ -38,6 +38,27 @@ class TestServers(FilingCase):
         assert self.there(ALICE, "Kept") == [letter(2)]
         assert self.there(ALICE, "Other") == [letter(3)]
 
+    async def test_names_that_it_does_not_take(self) -> None:
+        """Maildir++ has no dots in names, whatever LIST says of levels, and Dovecot no ``~`` in front: would catch folders that stay here for ever for their names."""
+        await self.build()
+        await self.service()
+        for place, name in enumerate(("v1.2", "~x", "Projekte: Größe/a*b")):
+            await self.put(1, name, letter(f"{place}.1"))
+            await self.put(1, name, letter(f"{place}.2"))
+            self.imap.faults.append(("CREATE", b"%t NO [CANNOT] Character not allowed in mailbox name"))
+            await self.quiet()
+        assert {name: len(folder.kept) for name, folder in self.imap.of(ALICE).items()} == {
+            "INBOX": 0,
+            "v1_2": 2,
+            "_x": 2,
+            "Projekte_ Gr&APYA3w-e/a_b": 2,
+        }
+        await self.put(1, "v1.2", letter("again"))
+        await self.restart()  # and no connection is kept
+        self.imap.faults.append(("CREATE", b"%t NO [CANNOT] Character not allowed in mailbox name"))
+        await self.quiet()
+        assert len(self.there(ALICE, "v1_2")) == 3
+
     async def test_numbers_that_are_too_many(self) -> None:
         """A code with two numbers where one is due: would catch an error of ours, and a mailbox that never gets its mail."""
         await self.build()

@@ -33,6 +33,26 @@ def test_by_its_bytes(name: str) -> None:
     assert samples.MADE[name][0] in read("file.bin", samples.made(name)).text
 
 
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("report.xls", b"<html><body><table><tr><td>Murmeltier</td><td>17</td></tr></table></body></html>"),
+        ("report.xls", "Artikel\tMurmeltier\r\n17".encode("utf-16")),
+        ("report.xls", b'<?xml version="1.0"?><Workbook><Row><Cell><Data>Murmeltier</Data></Cell></Row></Workbook>'),
+        ("letter.doc", b"{\\rtf1 Murmeltier}"),
+        ("letter.doc", b"\xef\xbb\xbfMurmeltier"),
+        ("letter.docx", samples.document("<w:p><w:r><w:t>Mur</w:t></w:r><w:r><w:t>meltier</w:t></w:r></w:p>")),
+        ("scan.pdf", b"junk before\r\n" + samples.made("text.pdf") + b"junk behind"),
+    ],
+)
+def test_under_other_names(name: str, data: bytes) -> None:
+    """Would catch what programs write under names of Office: pages as tables, text, RTF as Word; a word in two runs; a PDF with junk around it."""
+    found = read(name, data)
+    assert not found.unsearched
+    assert ("Murmeltier" in found.text.split()) or ("Schnabeltier" in found.text), found.text
+    assert "<" not in found.text
+
+
 def test_what_outlook_packs() -> None:
     """Would catch winmail.dat whose text or files nobody finds, and MAPI properties with names that end the reading."""
     letter = rb"{\rtf1\ansi\ansicpg1252{\fonttbl{\f0\fcharset0 Arial;}{\f1\fcharset204 Arial;}}Stra\'dfe {\b Ma}rder\par{\f1 \'c4\'e0}\u8364 ?20{\*\x y}}"
@@ -94,6 +114,8 @@ def test_files_in_files() -> None:
     [
         ("sealed.pdf", samples.made("sealed.pdf"), "encrypted"),
         ("sealed.zip", samples.sealed_zip(), "encrypted"),
+        ("sealed.xlsx", samples.compound({"EncryptedPackage": b"x", "EncryptionInfo": b"y"}), "encrypted"),
+        ("other.doc", samples.compound({"Something": b"x"}), "not read"),
         ("cut.docx", samples.made("text.docx")[:3000], "damaged"),
         ("cut.xls", samples.made("table.xls")[:3000], "damaged"),
         ("cut.doc", samples.made("text.doc")[:2000], "damaged"),

@@ -13,7 +13,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import TestCase
 
 from hornetmail.extraction.frames import Answers, BadFrame, Begun, Done, Ready, Task, frame
-from hornetmail.extraction.readers import Readers, ReaderSettings
+from hornetmail.extraction.readers import PIECE, Readers, ReaderSettings, _Pieces
 from hornetmail.interfaces.readers import ReadersAway, ReadingFailed
 from hornetmail.mime.reading.mail import MailText
 from tests.extraction import samples
@@ -79,6 +79,26 @@ class Reading(TestCase):
             assert words[0] in found.attached
             assert found.text == "Ameise"
 
+    async def test_large(self) -> None:
+        """Rule 8d: would catch a large mail of which a turn copies all, and one that arrives cut off or not at all."""
+        written: list[int] = []
+
+        class Pipe:
+            def write(self, data: bytes) -> None:
+                written.append(len(data))
+
+            def unregisterProducer(self) -> None:
+                written.append(0)
+
+        pieces = _Pieces(Pipe(), bytes(3 * PIECE + 1))
+        while 0 not in written:
+            pieces.resumeProducing()
+        assert written == [PIECE, PIECE, PIECE, 1, 0]
+        readers = self.readers()
+        for size in (PIECE, 20 << 20):
+            found = await readers.read(a_mail(("a.bin", bytes(size))) + b"x" * size)
+            assert found.whole
+
     async def test_one_dies(self) -> None:
         """Would catch a file that takes its reader with it, and the words of the others with that."""
         readers = self.faulty()
@@ -129,6 +149,6 @@ def test_frames() -> None:
     whole = b"".join(map(frame, said))
     answers = Answers()
     assert [one for at in range(len(whole)) for one in answers.feed(whole[at : at + 1])] == said
-    for bad in (b"\xff\xff\xff\xff", frame(Task(b"x")), b"\0\0\0\1\xc1"):
+    for bad in (b"\xff\xff\xff\xff", frame(Task(1)), b"\0\0\0\1\xc1"):
         with pytest.raises(BadFrame):
             list(Answers().feed(bad))

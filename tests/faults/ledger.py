@@ -320,7 +320,12 @@ class Ledger:
         house = self.house
         house.jobs.run(name)
         await house.pause(1.0)
-        if not await house.until(lambda: house.jobs.view(name).result in (Result.OK, Result.FAILED), 7200.0, name):
+
+        def over() -> bool:
+            """Not of the run before, while this one waits for another job."""
+            return not house.jobs.waits(name) and house.jobs.view(name).result in (Result.OK, Result.FAILED)
+
+        if not await house.until(over, 7200.0, name):
             self.never.append(f"the job {name} ends")
         if house.jobs.view(name).result is not Result.OK:
             raise RuntimeError(house.jobs.view(name).detail)

@@ -125,6 +125,7 @@ class Ground:
     """``portal`` below ``root``; ``restart()`` as after a crash of the process, ``boot`` another one for a crash of the machine."""
 
     portal: PortalStore
+    token = ""
 
     def __init__(self, engine: str, disk: Disk | None = None) -> None:
         self.bus = Ears()
@@ -140,7 +141,7 @@ class Ground:
         self.portal = PortalStore(
             reactor, self.root, self.disk, self.database, self.bus, self.directory, host="mx.example.test", boot=boot
         )
-        await self.portal.open()
+        self.token = await self.portal.open(self.token)
 
     async def stop(self) -> None:
         await self.portal.close()

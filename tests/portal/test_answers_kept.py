@@ -153,6 +153,14 @@ class Kept(TestCase):
         await tree.delete("Old")
         assert (folder.there, self.inbox.there) == (False, True)
 
+    async def test_made_for_a_use(self) -> None:
+        """RFC 6154 section 3: would catch a use that the level above gets instead, or besides."""
+        tree = self.ground.portal.tree(1)
+        await tree.create("A/B", "\\Archive")
+        await tree.create("C/D")
+        uses = {info.name: info.use for info in await tree.folders()}
+        assert [uses[name] for name in ("A", "A/B", "C", "C/D")] == ["", "\\Archive", "", ""]
+
     async def test_flags_of_what_was_renamed_meanwhile(self) -> None:
         """Would catch flags that are stored for one of several messages only, since another program renamed one of their files at the same moment, and those
         that are lost or told of without being there."""

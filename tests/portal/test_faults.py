@@ -140,6 +140,27 @@ class DiskTakenAway(TestCase):
         await self.ground.start()
         assert len(await (await self.ground.portal.folder(1, "INBOX")).entries()) == 2
 
+    async def test_all_of_it_of_an_older_time(self) -> None:
+        """Would catch UIDs that mean other messages than mail programs remember: Maildirs and index were put back together, and agree with each other."""
+        old = Path(f"{self.ground.root}.old")
+        index_file = Path(self.ground.url.removeprefix("sqlite://"))
+        await self.ground.stop()
+        shutil.copytree(self.ground.root, old)
+        index_then = index_file.read_bytes()
+        await self.ground.start()
+        before = (await self.ground.portal.folder(1, "INBOX")).info.uidvalidity
+        await self.ground.portal.deliver(1, message(MAIL, 3), row(3), Bytes(MAIL))
+        await self.ground.stop()
+        shutil.rmtree(self.ground.root)
+        shutil.copytree(old, self.ground.root)
+        index_file.write_bytes(index_then)
+        await self.ground.start()
+        inbox = await self.ground.portal.folder(1, "INBOX")
+        assert len(await inbox.entries()) == 2
+        assert inbox.info.uidvalidity > before
+        await self.ground.restart()
+        assert (await self.ground.portal.folder(1, "INBOX")).info.uidvalidity == inbox.info.uidvalidity, "once"
+
     async def test_a_start_that_is_cut_off(self) -> None:
         """Would catch a directory that is not known any more because the process died between the file and the index, or the index lost its last
         moments with the machine."""

@@ -76,6 +76,32 @@ class Stored(TestCase):
         assert {row[0] for row in await database.read(index.fields, ids, [1, 2, 3])} == {1, 2, 3}
         assert await inbox.fields([1, 2, 3]) == fields
 
+    async def test_copies_that_an_older_index_does_not_know(self) -> None:
+        """Rule 11: would catch a copy that is made a second time after its owner removed it, since the index had lost its arrival and only found its file;
+        and one in another folder that counts as delivered into INBOX."""
+        copies = [await self.delivered(number) for number in (1, 2)]
+
+        def forget(cursor: Any) -> None:
+            for table in ("portal_messages", "portal_received"):
+                cursor.execute(f"DELETE FROM {table}")
+
+        await self.ground.database.run(forget)
+        maildir = self.ground.maildir()
+        [second] = maildir.glob(f"new/{copies[1].name}*")
+        second.rename(maildir / ".Sent" / "cur" / f"{copies[1].name}:2,S")
+        await self.ground.restart()
+        inbox, sent = await self.inbox(), await self.ground.portal.tree(1).open("Sent")
+        assert ([one.name for one in await inbox.entries()], [one.name for one in await sent.entries()]) == (
+            [copies[0].name],
+            [copies[1].name],
+        )
+        for folder in (inbox, sent):
+            [entry] = await folder.entries()
+            await folder.store([entry.uid], add=["\\Deleted"])
+            await folder.expunge([entry.uid])
+        assert await self.ground.portal.received(1, row(1)) == copies[0]
+        assert await self.ground.portal.received(1, row(2)) is None
+
     async def test_nobody_waits_for_a_pop_session_for_ever(self) -> None:
         """Rule 10: would catch a drain that a forgotten POP session stops, and a claim that stays behind."""
         copy = await self.delivered()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred, gatherResults
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredList, gatherResults
 from twisted.trial.unittest import TestCase
 
+from hornetmail.disk.files import DiskFull
 from hornetmail.portal.box.unwritten import MESSAGES
 from tests.portal.ground import MAIL, Ground
 
@@ -87,3 +91,61 @@ class WrittenLater(TestCase):
         await gatherResults([Deferred.fromCoroutine(self.put()) for _ in range(MESSAGES + 5)])
         await self.ground.database.run(lambda cursor: None)
         assert await self.rows() == [MESSAGES] * 4
+
+    async def test_few_files_are_renamed_where_it_is_committed(self) -> None:
+        """Would catch a hop for the files of a STORE besides the one for its rows; and rows that say what files do not."""
+        uid = await self.put()
+        hops: list[object] = []
+        ground = self.inbox._box.ground
+        true = ground.thread
+
+        def thread(fn: Any, *args: Any, **kwargs: Any) -> Any:
+            hops.append(fn)
+            return true(fn, *args, **kwargs)
+
+        self.patch(ground, "thread", thread)
+        [entry] = await self.inbox.store([uid], add=["\\Seen"])
+        assert not hops
+        assert entry.flags == {"\\Seen", "\\Deleted"}
+        [name] = [path.name for path in (self.ground.maildir() / "cur").iterdir()]
+        assert name.endswith(":2,ST")
+        await self.ground.restart()
+        [entry] = await (await self.ground.portal.tree(1).open("INBOX")).entries()
+        assert (entry.uid, entry.flags) == (uid, {"\\Seen", "\\Deleted"})
+
+    async def test_another_program_renamed_it(self) -> None:
+        """Would catch flags in the index of a file that was not found, and a STORE that gives up at once."""
+        uid = await self.put()
+        cur = self.ground.maildir() / "cur"
+        [path] = cur.iterdir()
+        path.rename(cur / (path.name.removesuffix("T") + "FT"))
+        [entry] = await self.inbox.store([uid], add=["\\Seen"])
+        assert entry.flags == {"\\Seen", "\\Flagged", "\\Deleted"}
+        assert [one.name[-3:] for one in cur.iterdir()] == ["FST"]
+
+    async def test_a_full_disk(self) -> None:
+        """Would catch an error of files that is taken for one of the database, or for everybody's of the same transaction."""
+        uid, other = await self.put(), await self.put()
+        true = self.ground.disk.rename_unsynced
+
+        def rename(old: Path, new: Path) -> None:
+            if new.name.endswith("RT"):
+                raise DiskFull("no room")
+            true(old, new)
+
+        self.patch(self.ground.disk, "rename_unsynced", rename)
+        carol = await self.ground.portal.tree(2).open("INBOX")
+        deposit = carol.append([], None)
+        await deposit.write(MAIL)
+        theirs = int((await deposit.commit()).targets[0])
+        outcomes = await DeferredList(
+            [
+                Deferred.fromCoroutine(self.inbox.store([uid], add=["\\Answered"])),
+                Deferred.fromCoroutine(carol.store([theirs], add=["\\Seen"])),
+                Deferred.fromCoroutine(self.inbox.store([other], add=["\\Seen"])),
+            ],
+            consumeErrors=True,
+        )
+        assert [success for success, _ in outcomes] == [False, True, True]
+        assert outcomes[0][1].value.code == "OVERQUOTA"
+        assert [entry.flags for entry in await self.inbox.entries()] == [{"\\Deleted"}, {"\\Seen", "\\Deleted"}]

@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from hornetmail.core.archive.archived import ArchivedMail, Hit, Page
+from hornetmail.core.archive.archived import ArchivedMail, Came, Hit, Page, Stretch
+from hornetmail.core.archive.guidance import Count, Guidance
 from hornetmail.core.delivery.queued import Message, Row, RowKind, RowState
 from hornetmail.core.events import Alarm, HealthChanged, MessageAccepted
 from hornetmail.core.mail.envelope import Direction, Door, Envelope, Origin, Recipient
@@ -135,6 +136,53 @@ def test_more_hits_than_are_counted() -> None:
 
     house.archive.search = search  # type: ignore[method-assign]
     assert "More than 10\N{NARROW NO-BREAK SPACE}000 mails" in house.browser("auditor@example.test").get("/archive").text
+
+
+def test_what_helps_to_search() -> None:
+    """Catches facets, another word, suggestions, and what is not searched fully, that the API knows and no page shows; and a person's name that ends a query."""
+    house = House()
+    fill(house, 900, "alice@example.test")
+    counted = house.archive.search
+
+    async def search(*args: Any, **more: Any) -> Page:
+        return msgspec.structs.replace(await counted(*args, **more), partly=(Stretch(NOW - 9e7, NOW - 8e7),))
+
+    async def guidance(scope: Any, query: str) -> Guidance:
+        people = (Count('"X" <x@example.com>', 3), Count("y@example.com", 1))
+        return Guidance(4, people, (Count("2026-05", 3), Count("2026-04", 1)), (Count("pdf", 2),), "offers")
+
+    async def suggestions(scope: Any, text: str) -> tuple[str, ...]:
+        return (f"{text}@example.com",)
+
+    house.archive.search = search  # type: ignore[method-assign]
+    house.archive.guidance = guidance  # type: ignore[method-assign]
+    house.archive.suggestions = suggestions  # type: ignore[method-assign]
+    browser = house.browser("alice@example.test")
+    page = browser.get("/archive?q=offer").text
+    for link in ("type%3Apdf+offer", "date%3A2026-05+offer", "q=offers", "from%3A%22X+%3Cx%40example.com%3E%22"):
+        assert link in page, link
+    assert "earlier version" in page
+    assert "earlier version" not in browser.get("/archive").text, "all mail is listed"
+    assert msgspec.json.decode(browser.get("/archive/suggest?text=ali").body) == ["ali@example.com"]
+
+
+def test_a_mail_that_came_in_several_forms() -> None:
+    """Catches arrivals, other mail of its Message-ID and a conversation that no page shows."""
+    house = House()
+    fill(house, 900, "alice@example.test")
+    kept = house.archive.kept[900]
+    hit = msgspec.structs.replace(kept.mail.hit, renditions=2, namesake=True)
+    arrivals = (Came(900, "inline", NOW - 60, ("alice@example.test",), 9), Came(902, "journal", NOW - 50, (), 9))
+    answer = msgspec.structs.replace(hit, id=903, subject="Answer <b>")
+    mail = msgspec.structs.replace(kept.mail, hit=hit, came=arrivals, namesakes=(904,), conversation=(hit, answer))
+    house.archive.kept[900] = msgspec.structs.replace(kept, mail=mail)
+    auditor = house.browser("auditor@example.test")
+    page = auditor.get("/archive/900").text
+    for shown in ("/archive/902", "/archive/903", "/archive/904", "Answer &lt;b&gt;", "by journal report", "thread%3A900"):
+        assert shown in page, shown
+    listed = auditor.get("/archive?q=offer").text
+    assert "2×" in listed
+    assert "same ID" in listed
 
 
 def test_auditors_read_everything() -> None:

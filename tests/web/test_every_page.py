@@ -60,10 +60,10 @@ PAGES = {
 }
 """Of each page: an address of it, and whose it is. ``tenant`` administers another tenant than the operator's."""
 
-CONTENT = frozenset(f"/archive/<number>/{what}" for what in ("html", "part", "raw", "evidence")) | {
-    f"/mail/{what}" for what in ("html", "part", "raw")
-}
-"""What is inside a mail: whose it is, the mail says (test_admin_pages, test_mail_pages)."""
+CONTENT = frozenset(
+    f"/archive/{what}" for what in ("suggest", *(f"<number>/{one}" for one in ("html", "part", "raw", "evidence")))
+) | {f"/mail/{what}" for what in ("html", "part", "raw")}
+"""What is inside mail: whose it is, the mail says (test_admin_pages, test_mail_pages)."""
 
 ANYBODY = frozenset({"/login"})
 

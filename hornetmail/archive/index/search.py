@@ -32,7 +32,7 @@ _SIBLINGS = 200
 """Renditions of one mail of which it is asked whether an earlier page had them."""
 
 
-class _Asked(msgspec.Struct, frozen=True, gc=False):
+class _Asked(msgspec.Struct, frozen=True):
     """What is asked of each month. ``groups``: the column that holds renditions together."""
 
     expressions: dict[int, str | None]
@@ -53,12 +53,10 @@ class _Asked(msgspec.Struct, frozen=True, gc=False):
 def search_page(cursor: Cursor, scope: Scope, query: Query, limit: int, after: str) -> Page:
     """A page of hits, newest first. Raises QueryError. Each month is asked once, and those whose newest mail is older than the page only as long as hits are
     counted; a page behind the first costs what it holds, for ``after`` knows the count (``tests/archive/test_pages.py``)."""
-    expressions = {form: expression(scope, query, form) for form in FORMS}
-    if None in expressions.values():
+    asked = _asked(cursor, scope, query)
+    if asked is None:
         return Page(0, ())
     limit = max(1, min(limit, MAX_PAGE))
-    conditions, values = conditions_of(cursor, scope, query)
-    asked = _Asked(expressions, conditions, tuple(values), _groups(cursor))
     start, total = _cursor_of(after)
     if start is None or total is None:
         found, total = _first(cursor, asked, limit)
@@ -67,6 +65,21 @@ def search_page(cursor: Cursor, scope: Scope, query: Query, limit: int, after: s
     page = found[:limit]
     on = f"{page[-1]}-{total}" if len(found) > limit else ""
     return Page(min(total, MAX_COUNT), hits_at(cursor, scope, page), on, total <= MAX_COUNT, stretches_left(cursor))
+
+
+def newest_hits(cursor: Cursor, scope: Scope, query: Query, limit: int) -> tuple[Hit, ...]:
+    """The first so many, uncounted. Raises QueryError."""
+    asked = _asked(cursor, scope, query)
+    return hits_at(cursor, scope, _further(cursor, asked, 1 << 62, limit)[:limit]) if asked is not None else ()
+
+
+def _asked(cursor: Cursor, scope: Scope, query: Query) -> _Asked | None:
+    """None: the scope sees nothing."""
+    expressions = {form: expression(scope, query, form) for form in FORMS}
+    if None in expressions.values():
+        return None
+    conditions, values = conditions_of(cursor, scope, query)
+    return _Asked(expressions, conditions, tuple(values), _groups(cursor))
 
 
 def _groups(cursor: Cursor) -> str:

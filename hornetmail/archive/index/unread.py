@@ -13,6 +13,8 @@ from hornetmail.archive.store.shelf import PackRow, pack_row
 from hornetmail.db.engines import Cursor
 from hornetmail.mime.reading.mail import MailText
 
+COUNTED = 10_000
+
 
 class Unread(msgspec.Struct, frozen=True, gc=False):
     """A mail whose files are to be read, and where its record lies."""
@@ -40,8 +42,8 @@ def locate_unread(cursor: Cursor, place: int) -> Unread | None:
 
 
 def count_unread(cursor: Cursor) -> int:
-    """How many there are."""
-    (count,) = cursor.execute("SELECT count(*) FROM unread").fetchone()
+    """How many there are, up to a bound: who looks every few seconds must not count a million."""
+    (count,) = cursor.execute("SELECT count(*) FROM (SELECT 1 FROM unread LIMIT ?)", (COUNTED,)).fetchone()
     return int(count)
 
 

@@ -443,8 +443,9 @@ class Medium:
                 raise MediumAway(f"{self._name} is out of reach: at {self.where} there is no medium (is it mounted?)") from None
             raise MediumMissing(f"{self._name} has no {error}") from None
         except PlaceTaken as error:
-            does = f"follows into {self.where}" if self._follower else f"writes to {self._name} ({self.where})"
-            raise MediumTaken(f"another installation ({error}) {does}") from None
+            if self._follower:
+                raise MediumTaken(f"another installation follows into {self.where} ({error})") from None
+            raise MediumTaken(f"another installation ({error}) writes to {self._name} ({self.where})") from None
         except PlaceAway as error:
             raise MediumAway(f"{self._name} is out of reach: {self.where}: {error}") from error
         except DiskFull as error:

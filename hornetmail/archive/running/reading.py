@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 from twisted.internet.defer import DeferredSemaphore
 
 from hornetmail.archive.care.terms.retention import count_marked
 from hornetmail.archive.care.trust.evidence import Evidence
-from hornetmail.archive.index import search, seen
+from hornetmail.archive.index import guidance, search, seen
 from hornetmail.archive.index.query import parse_query
 from hornetmail.archive.index.renewal import stretches_left
 from hornetmail.archive.index.schema import people_decoder
 from hornetmail.archive.index.seen import MailRow
+from hornetmail.archive.index.unread import count_unread
 from hornetmail.archive.media.medium import MediumAway, MediumError, MediumMissing
 from hornetmail.archive.proof.stamplog import StampLog
 from hornetmail.archive.running.footing import Footing
 from hornetmail.archive.running.spooled import Spool, SpooledBody
 from hornetmail.archive.store.shelf import PackRow, pack_row
 from hornetmail.core.archive.archived import ArchivedMail, ArchiveError, ArchiveFigures, Hit, Page, QueryError, Refused
+from hornetmail.core.archive.guidance import Guidance
 from hornetmail.core.served import Scope
 from hornetmail.db.engines import Cursor, DatabaseSlow
 from hornetmail.interfaces.body import IBody
 from hornetmail.mime.reading.mail import read_mail
+
+T = TypeVar("T")
 
 SEARCHES = 2
 """Searches side by side: people who open mail meanwhile have readers of their own."""
@@ -47,9 +52,22 @@ class Reading:
     async def search(self, scope: Scope, query: str, limit: int, after: str) -> Page:
         """See ``IArchive``."""
         understood = parse_query(query, self._holdings.seconds())
+        return await self._asked(search.search_page, scope, understood, limit, after)
+
+    async def guidance(self, scope: Scope, query: str) -> Guidance:
+        """See ``IArchive``."""
+        understood = parse_query(query, self._holdings.seconds())
+        return await self._asked(guidance.guidance, scope, understood, query)
+
+    async def suggestions(self, scope: Scope, text: str) -> tuple[str, ...]:
+        """See ``IArchive``."""
+        return await self._asked(guidance.suggestions, scope, text)
+
+    async def _asked(self, question: Callable[..., T], *about: Any) -> T:
+        """In its turn, and not without end."""
         await self._turns.acquire()
         try:
-            return await self._standing.index().read_within(SEARCH_SECONDS, search.search_page, scope, understood, limit, after)
+            return await self._standing.index().read_within(SEARCH_SECONDS, question, *about)
         except DatabaseSlow:
             raise QueryError(
                 f"the search takes longer than {SEARCH_SECONDS:.0f} s: add words, or dates between which to look"
@@ -190,6 +208,7 @@ class Reading:
             unindexed=len(staging.unindexed),
             marked=marked,
             renewing=len(await standing.index().read(stretches_left)),
+            unread=await standing.index().read(count_unread),
         )
 
 

@@ -65,6 +65,9 @@ class Renewing:
                 found = msgspec.structs.replace(found, waits=str(error))
             if self._halted:
                 break
+        if found.mails:
+            # What their files say was not found there before.
+            self._standing.writing().words.wake()
         left = await self._standing.writing().database.read(months_left)
         return msgspec.structs.replace(found, left=len(left), halted=self._halted and bool(left))
 

@@ -1,5 +1,5 @@
 """How far the queue's journal had come, in ``control.db`` and on the archive's media: so that the next start notices an older copy of it (ADR 27), and of the
-data directory as a whole (ADR 34)."""
+data directory as a whole (ADR 34); and what the portal was known by."""
 
 from __future__ import annotations
 
@@ -37,6 +37,9 @@ AHEAD = (RowKind.DELIVER, RowKind.DRAIN)
 _SET = "INSERT INTO queue_marks (node, tenant, value) VALUES (?, 0, ?) ON CONFLICT (node) DO UPDATE SET value = excluded.value"
 
 
+_SET_PORTAL = _SET.replace("queue_marks", "portal_marks")
+
+
 class Marks:
     """Of one node's queue."""
 
@@ -66,6 +69,29 @@ class Marks:
         value = msgspec.json.encode(mark).decode()
         await self._control.run(lambda cursor: cursor.execute(_SET, (self._node, value)))
         self._written = mark.name, mark.offset
+
+
+class PortalMark:
+    """What the portal's directory was known by at its last start (``disk.anchor``), in ``control.db``: Maildirs that are put back together with the ``portal.db`` of then
+    agree with each other, and only this knows better."""
+
+    def __init__(self, control: Database, node: int) -> None:
+        self._control = control
+        self._node = node
+
+    async def last(self) -> str:
+        """``""`` if nobody knows."""
+
+        def ask(cursor: Cursor) -> str:
+            cursor.execute("SELECT value FROM portal_marks WHERE node = ?", (self._node,))
+            found = cursor.fetchone()
+            return str(found[0]) if found else ""
+
+        return await self._control.read(ask)
+
+    async def write(self, token: str) -> None:
+        """Once it is in the directory, and in ``portal.db``."""
+        await self._control.run(lambda cursor: cursor.execute(_SET_PORTAL, (self._node, token)))
 
 
 class OutsideMarks:

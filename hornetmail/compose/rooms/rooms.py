@@ -27,7 +27,7 @@ from hornetmail.archive.media.roster import Media
 from hornetmail.archive.media.writer import Writer
 from hornetmail.compose.ground.foundations import Foundations
 from hornetmail.compose.rooms.delivery import House, Lines, Stores, delivery_of
-from hornetmail.compose.rooms.marks import EVERY, LAST_SECONDS, Marks, OutsideMarks
+from hornetmail.compose.rooms.marks import EVERY, LAST_SECONDS, Marks, OutsideMarks, PortalMark
 from hornetmail.compose.rooms.people import People
 from hornetmail.compose.rooms.safety import Safety
 from hornetmail.compose.rooms.stores import renew
@@ -54,6 +54,7 @@ from hornetmail.filter.spf import SenderCheck
 from hornetmail.interfaces.archive import IArchive
 from hornetmail.interfaces.audit import IAudit
 from hornetmail.interfaces.bus import IBus
+from hornetmail.interfaces.readers import IReaders
 from hornetmail.net.ask import Asker
 from hornetmail.net.clients.dial import Dialer
 from hornetmail.net.clients.smtp import Timeouts
@@ -124,13 +125,17 @@ def stamping_of(base: Foundations, people: People) -> Outside:
 
 
 def archive_of(
-    base: Foundations, root: bytes | None, media: Media, stamping: Outside | None = None, audit: IAudit | None = None
+    base: Foundations,
+    root: bytes | None,
+    media: Media,
+    stamping: Outside | None = None,
+    audit: IAudit | None = None,
+    readers: IReaders | None = None,
 ) -> Archive:
-    """The archive, not yet started; ``root`` None: locked. ``stamping`` None: nobody is asked for time stamps."""
+    """The archive, not yet started; ``root`` None: locked. ``stamping`` None: nobody is asked for time stamps. ``readers`` None: files that hang on mail
+    wait until the service runs."""
     return Archive(
-        Surroundings(
-            base.reactor, base.disk, base.ids, base.bus, base.meters, open_database=base.open_database, readers=readers_of(base)
-        ),
+        Surroundings(base.reactor, base.disk, base.ids, base.bus, base.meters, open_database=base.open_database, readers=readers),
         base.directory("archive"),
         media=media,
         root=root,
@@ -339,12 +344,13 @@ class MailRooms:
             host=config.hostname,
             boot=_boot(Path("/proc/sys/kernel/random/boot_id")),
         )
-        await portal.open()
+        portal_mark = PortalMark(people.control, config.node)
+        await portal_mark.write(await portal.open(await portal_mark.last()))
         base.at_close(portal.close)
         register = register_of(base, people.control)
         roots = root_store(config, base.disk)
         root, why = await _root_at_start(base, roots)
-        archive = archive_of(base, root, await register.open(), stamping_of(base, people), people.audit)
+        archive = archive_of(base, root, await register.open(), stamping_of(base, people), people.audit, readers_of(base))
         media_threads = base.pool("media", 2)
         base.start_pool(media_threads)
 

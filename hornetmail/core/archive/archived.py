@@ -140,7 +140,7 @@ class Page(msgspec.Struct, frozen=True, gc=False):
 
 class ArchiveFigures(msgspec.Struct, frozen=True, gc=False):
     """The archive in figures. ``locked``: the key is not there; mail is taken, not searchable (rule 22). ``marked``: by retention, to go (rule 19).
-    ``renewing``: months whose full text still has the form of an earlier version."""
+    ``renewing``: months whose full text still has the form of an earlier version. ``unread``: mails whose files are not read yet, up to 10,000."""
 
     mails: int = 0
     packs: int = 0
@@ -151,6 +151,7 @@ class ArchiveFigures(msgspec.Struct, frozen=True, gc=False):
     locked: bool = False
     marked: int = 0
     renewing: int = 0
+    unread: int = 0
 
 
 class RootKeyState(msgspec.Struct, frozen=True, gc=False):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Callable, Collection, Iterable
 from operator import attrgetter
 
@@ -120,6 +121,8 @@ def stays(name: str, staying: Collection[str]) -> bool:
     return any("/".join(parts[:level]) in staying for level in range(1, len(parts) + 1))
 
 
+_ODD = re.compile(r"[^\w /-]")
+
 OWN_KEYWORDS = frozenset({"$DrainFailed"})
 """Ours, which say nothing at the primary."""
 
@@ -149,6 +152,11 @@ def target(name: str, use: str, tree: Tree, encode: Encoder) -> bytes:
     if parts and parts[0].upper() == "INBOX" and tree.prefix.upper().rstrip(tree.delimiter) == b"INBOX":
         return made
     return tree.prefix + made
+
+
+def plainly(name: str) -> str:
+    """A folder's name for servers that do not take every sign: Maildir++ no dot, others no ``~`` in front or no ``%``."""
+    return _ODD.sub("_", name)
 
 
 def _last(name: bytes, tree: Tree) -> bytes:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Container
 
 import msgspec
 
-from hornetmail.core.delivery.filing import Filed, Remote, Tree, target
+from hornetmail.core.delivery.filing import Filed, Remote, Tree, plainly, target
 from hornetmail.core.folder import Entry
 from hornetmail.core.mail.dates import MONTHS
 from hornetmail.mime import headers
@@ -21,6 +21,9 @@ HEADER_BYTES = 65_536
 
 ID_BYTES = 900
 """Longer ones are not asked for: servers keep less."""
+
+_OF_NAMES = ("", "CANNOT")
+"""Codes of a CREATE that is refused for its name."""
 
 _USES = ("\\sent", "\\drafts", "\\junk", "\\archive", "\\trash")
 
@@ -66,6 +69,8 @@ class AtPrimary:
         self.client = client
         self._tree: Tree | None = None
         self._here: Here | None = None
+        self._plain: dict[str, str] = {}
+        """Names that it did not take, and those that it was offered instead."""
 
     async def tree(self) -> Tree:
         """Its folders, asked for once. Raises Refused."""
@@ -93,12 +98,19 @@ class AtPrimary:
     async def folder(self, name: str, use: str) -> Here:
         """That one selected which stands for ours, made if it is not there. Raises Refused."""
         tree = await self.tree()
-        wanted = target(name, use, tree, encode_name)
+        wanted = target(self._plain.get(name, name), use, tree, encode_name)
         if self._here is not None and self._here.name == wanted:
             return self._here
         known = wanted == b"INBOX" or any(each.name == wanted for each in tree.remotes)
         if not known:
-            here = await self._made(wanted, use)
+            try:
+                here = await self._made(wanted, use)
+            except Refused as refused:
+                plain = plainly(name)
+                if refused.code not in _OF_NAMES or plain in (name, self._plain.get(name)):
+                    raise
+                self._plain[name] = plain
+                return await self.folder(name, use)
             try:
                 await self.client.ask(c.Subscribe(wanted))
             except Refused:

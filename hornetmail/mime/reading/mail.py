@@ -232,7 +232,7 @@ class _Reading:
             self.waiting = True
             self.unsearched.append(f"{name}: not read yet")
             return
-        found = self._read_file(name, self._decoded(part, name))
+        found = self._read_file(name, self._bytes_of(part, name))
         self._attached.append(found.text)
         self.unsearched += found.unsearched
 
@@ -279,16 +279,20 @@ class _Reading:
         (self._plain if into is None else into).append(_unflowed(text) if _flows(part) else text)
 
     def _decoded(self, part: Part, name: str) -> bytes:
+        """What people read, which is part of what makes this mail itself."""
+        data = self._bytes_of(part, name)
+        if not self._lines:
+            # line ends, and blanks before them, change on the way
+            self._weigh(b" ".join(data.split()))
+        return data
+
+    def _bytes_of(self, part: Part, name: str) -> bytes:
         size = part.end - part.body
         if size > self._room:
             self.unsearched.append(f"{name}: only the first part of {size:,} bytes" if self._room else f"{name}: too much")
             size = self._room
         self._room -= size
-        data = decoded(self._raw[part.body : part.body + size], part.encoding)
-        if not self._lines:
-            # line ends, and blanks before them, change on the way
-            self._weigh(b" ".join(data.split()))
-        return data
+        return decoded(self._raw[part.body : part.body + size], part.encoding)
 
     def _nested(self, part: Part, name: str, depth: int) -> None:
         """A mail that does not lie open: its bytes are encoded."""

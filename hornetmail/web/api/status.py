@@ -44,7 +44,7 @@ class QueueStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 class ArchiveStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The archive in figures. ``staged``: not yet on the medium; ``locked``: the key is not there (rule 22); ``key``: which it is, and whether
-    another one is pending; ``marked``: expired, not searchable any more, and gone a day after (rule 19); ``stamps``: how time stamps stand."""
+    another one is pending; ``marked``: expired, not searchable any more, and gone a day after (rule 19); ``unread``: mails whose files are not read yet; ``stamps``: how time stamps stand."""
 
     mails: int = 0
     packs: int = 0
@@ -53,6 +53,7 @@ class ArchiveStatus(msgspec.Struct, frozen=True, kw_only=True):
     staged: int = 0
     unindexed: int = 0
     renewing: int = 0
+    unread: int = 0
     locked: bool = False
     key: KeyView = KeyView()
     marked: int = 0
@@ -148,6 +149,7 @@ async def status(rooms: Rooms, caller: Caller, _: Nothing) -> Status:
             staged=figures.staged,
             unindexed=figures.unindexed,
             renewing=figures.renewing,
+            unread=figures.unread,
             locked=figures.locked,
             marked=figures.marked,
             stamps=stamps_view(rooms.stamps.state()) if rooms.stamps is not None else StampsView(),

@@ -7,11 +7,14 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from hornetmail.access.rights import Right
 from hornetmail.core.served import Role
 from hornetmail.web import mailview
 from hornetmail.web.api.api import Api
 from hornetmail.web.api.archive import MailName, MailView, RedeliverRequest, SearchRequest
+from hornetmail.web.api.guidance import GuidanceRequest, SuggestRequest
 from hornetmail.web.api.operations import ApiError
 from hornetmail.web.mailview import disposition
 from hornetmail.web.pages.mail_read import eml_answer, mail_answer, part_answer
@@ -35,6 +38,7 @@ class ArchivePages:
         """Everything under ``/archive``."""
         return (
             Route("GET", "/archive", Right.SEARCH, self.search),
+            Route("GET", "/archive/suggest", Right.SEARCH, self.suggest),
             Route("GET", "/archive/<number>", Right.SEARCH, self.show),
             Route("GET", "/archive/<number>/html", Right.OPEN, self.html),
             Route("GET", "/archive/<number>/part", Right.OPEN, self.part),
@@ -47,13 +51,15 @@ class ArchivePages:
         """The newest mails, or those that a query and the filters find."""
         query = whole_query(visit)
         own = visit.query.get("own") == "1"
-        problem, found = "", None
+        problem, found, guide = "", None, None
         try:
             found = await self._api.call(
                 visit.caller,
                 "archive.search",
                 SearchRequest(query=query, limit=PAGE, after=visit.query.get("after")[:100], own=own),
             )
+            if query:
+                guide = await self._api.call(visit.caller, "archive.guidance", GuidanceRequest(query=query, own=own))
         except ApiError as error:
             if error.status not in (400, 503) and error.code != "suspended":
                 raise
@@ -63,6 +69,7 @@ class ArchivePages:
             "archive.html",
             section="/archive",
             found=found,
+            guide=guide,
             problem=problem,
             query=visit.query.text("q"),
             filters={name: visit.query.text(name) for name in ("from", "to", "after_day", "before_day", "files")},
@@ -72,6 +79,12 @@ class ArchivePages:
             more=found.after if found is not None else "",
             paged=bool(visit.query.get("after")),
         )
+
+    async def suggest(self, visit: Visit) -> Answer:
+        """People, as JSON, while their name is typed."""
+        asked = SuggestRequest(text=visit.query.text("text")[:100], own=visit.query.get("own") == "1")
+        found = await self._api.call(visit.caller, "archive.suggest", asked)
+        return Answer(msgspec.json.encode(found.people), content_type="application/json")
 
     async def _mail(self, visit: Visit, number: str) -> MailView:
         mail: MailView = await self._api.call(visit.caller, "archive.show", MailName(number))

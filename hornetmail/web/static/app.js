@@ -1,6 +1,7 @@
 // What HTML cannot do by itself: dialogs, live figures, theme, time zone. Every page works without it.
 
 import { live } from "./live.js";
+import { people } from "./people.js";
 
 const root = document.documentElement;
 const base = root.dataset.base;
@@ -75,3 +76,5 @@ function mark(form) {
 document.querySelectorAll("form").forEach((form) => { if (form.querySelector("[data-needs]")) mark(form); });
 
 if (document.querySelector("[data-live-state]")) live(document.querySelector("[data-live-state]"));
+
+document.querySelectorAll("[data-people]").forEach(people);

@@ -163,12 +163,12 @@ class Shared(TestCase):
             for name in ("Projects", "Projects/below"):
                 owner = b"lrswipkxteacd"
                 assert alice.say(f"GETACL {name}")[0] == [
-                    b'ACL %b "alice@example.test" %b "bob@example.test" lrsted' % (name.encode(), owner)
+                    b"ACL %b alice@example.test %b bob@example.test lrsted" % (name.encode(), owner)
                 ]
             assert alice.say(f"LISTRIGHTS Projects {BOB}")[0] == [
-                b'LISTRIGHTS Projects "bob@example.test" "" l r s w i p k x t e a c d'
+                b'LISTRIGHTS Projects bob@example.test "" l r s w i p k x t e a c d'
             ]
-            assert alice.say(f"LISTRIGHTS Projects {ALICE}")[0][0].endswith(b'"lrswipkxteacd"')
+            assert alice.say(f"LISTRIGHTS Projects {ALICE}")[0][0].endswith(b" lrswipkxteacd")
 
         await self.talk(given, ALICE)
         await self.ground.stop()

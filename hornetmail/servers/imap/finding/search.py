@@ -143,7 +143,11 @@ async def _found(session: ImapSession, view: View, matcher: Matcher, unreadable:
     wanted = frozenset(candidates)
     entries = await view.folder.entries(None if everything else candidates)
     if matcher.blind:
-        unsure, entries = [entry for entry in entries if entry.uid in wanted], ()
+        for at in range(0, len(entries), SLICE):
+            unsure += [entry for entry in entries[at : at + SLICE] if entry.uid in wanted]
+            if turn := session.wire.breathe():
+                await turn
+        entries = ()
     for number, entry in enumerate(entries):
         if not number % STRETCH and (turn := session.wire.breathe()):
             await turn

@@ -8,7 +8,7 @@ from hornetmail.core.folder import FolderError
 from hornetmail.core.sharing import told
 from hornetmail.interfaces.folders import ISharingTree
 from hornetmail.net.serving.pump import Answer
-from hornetmail.wire.imap.answers.render import mailbox_name, string
+from hornetmail.wire.imap.answers.render import astring, mailbox_name
 from hornetmail.wire.imap.requests import commands as c
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ async def set_rights(session: ImapSession, command: c.SetAcl) -> Answer:
 async def get_rights(session: ImapSession, command: c.GetAcl) -> Answer:
     """GETACL."""
     tree, inner = _place(session, command.mailbox)
-    pairs = b"".join(b" %b %b" % (string(who.encode()), told(rights).encode()) for who, rights in await tree.grants(inner))
+    pairs = b"".join(b" %b %b" % (astring(who.encode()), told(rights).encode()) for who, rights in await tree.grants(inner))
     return await session.finish("Done", data=b"* ACL %b%b\r\n" % (_named(session, command.mailbox), pairs))
 
 
@@ -48,7 +48,7 @@ async def list_rights(session: ImapSession, command: c.ListRights) -> Answer:
     """LISTRIGHTS. Each right that may be given may be given alone."""
     tree, inner = _place(session, command.mailbox)
     always, more = await tree.grantable(inner, command.identifier)
-    pieces = [_named(session, command.mailbox), string(command.identifier.encode()), string(told(always).encode())]
+    pieces = [_named(session, command.mailbox), astring(command.identifier.encode()), astring(told(always).encode())]
     pieces += [right.encode() for right in told(more)]
     return await session.finish("Done", data=b"* LISTRIGHTS %b\r\n" % b" ".join(pieces))
 

@@ -26,6 +26,11 @@ def string(raw: bytes) -> bytes:
     return literal(raw.replace(b"\0", b"") if b"\0" in raw else raw)
 
 
+def astring(raw: bytes) -> bytes:
+    """As an atom where that is possible: programs that know ACL take the quotes of an identifier for a part of it (imapclient 4)."""
+    return raw if _ATOM.match(raw) else string(raw)
+
+
 def nstring(raw: bytes | None) -> bytes:
     """A string or NIL."""
     return b"NIL" if raw is None else string(raw)

@@ -97,6 +97,7 @@ def parse_further(data: bytes, literal: Literal) -> c.Further:
     """What stands between two messages of one APPEND (RFC 3502): a space, flags, a date."""
     cursor = Cursor(data, 0, literal.utf8)
     cursor.space()
+    cursor.skip(b" ")  # imapclient's multiappend says two
     flags, date = _message(cursor, literal)
     return c.Further(flags, date, literal.size, literal.binary)
 
