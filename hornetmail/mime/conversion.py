@@ -103,8 +103,13 @@ class Survey:
 
     def _look(self, piece: Piece) -> None:
         flaw = self._column.look(piece.data)
-        if not flaw or piece.kind is Kind.BOUNDARY:
-            # Boundaries are short and ASCII, or they would be none; a line that they end was told of before.
+        if piece.kind is Kind.BOUNDARY:
+            # A line that it ends was told of before; its own may go on behind the boundary (RFC 2046 section 5.1.1), and stays as it is.
+            flaw = Column().look(piece.data)
+            self._body |= flaw
+            _because(self._fixed, flaw, "the line of a boundary goes on behind it")
+            return
+        if not flaw:
             return
         entity = piece.entity
         if piece.kind is Kind.HEADER:

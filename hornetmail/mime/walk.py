@@ -156,7 +156,8 @@ class Walker:
                 self._content(self._before(hit))
                 return False
             stop = len(buffer) if stop < 0 else stop + 1
-            if self._boundary(hit, stop):
+            # however it was cut: a line that is longer is none
+            if stop - hit <= _BOUNDARY_LINE and self._boundary(hit, stop):
                 return True
             scan = stop - 1 if buffer.endswith(b"\n", hit, stop) else stop
         self._content(len(buffer) if self._ended or not self._levels else self._held())

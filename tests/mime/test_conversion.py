@@ -159,6 +159,24 @@ def test_whatever_comes(data: bytes, places: list[int]) -> None:
         assert Flaw.LONG not in survey(done.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")).body
 
 
+@pytest.mark.parametrize("end", [b"\xff", b"\xff\r\nepilogue\r\n", b" \xc3\xbc\r\n--b--\r\n"])
+@pytest.mark.parametrize("subtype", [b"mixed", b"signed"])
+def test_what_follows_a_boundary_in_its_line(subtype: bytes, end: bytes) -> None:
+    """Would catch bytes above 127 that go to a server that takes none, because they stand in the line of a boundary (RFC 2046 section 5.1.1)."""
+    data = b"Content-Type: multipart/" + subtype + b"; boundary=b\r\n\r\n--b\r\n\r\nplain\r\n--b--"
+    assert not survey(data).unfit(BOTH)
+    assert "behind" in survey(data + end).unfit(Flaw.EIGHT)
+    assert not survey(data + end).unfit(Flaw.LONG)
+
+
+def test_a_long_line_that_begins_with_a_boundary() -> None:
+    """Would catch findings that depend on the cuts: whether the line's end came along made a boundary of it or none."""
+    line = b"\r\n--a--" + b"x" * 1100
+    data = b"Content-Type: multipart/mixed; boundary=a\r\n\r\n" + line + b"\r\nlast\r\n"
+    assert survey(data) == survey(data, [len(data) - 20]) == survey(data, [len(data) - 200, len(data) - 20])
+    assert fits(convert(data))
+
+
 @settings(max_examples=300, deadline=None)
 @given(
     st.lists(
