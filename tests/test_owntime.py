@@ -12,6 +12,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
+from hornetmail.runtime import steady
 from tests.owntime import OwnTime
 
 reactor: Any = running
@@ -54,6 +55,14 @@ class OwnTimeTests(TestCase):
         while time.thread_time() - worked < 0.05:
             pass
         assert 0.09 < reactor.seconds() - began <= time.monotonic() - real + 0.001
+
+    def test_another_was_put_in_its_place_1(self) -> None:
+        """See the next one."""
+        steady.keep(reactor)
+
+    def test_another_was_put_in_its_place_2(self) -> None:
+        """Catches the time of one test, a service that was started in the process, that is all the others' too."""
+        assert isinstance(reactor.seconds, OwnTime)
 
     async def test_asked_by_another_thread(self) -> None:
         """Catches a thread that sees its own time: the reactor's meter of turns would never see one that is long."""

@@ -85,7 +85,7 @@ class FilingCase(StoresCase):
     async def put(
         self, mailbox: int, name: str, data: bytes, flags: tuple[str, ...] = (), date: float = 1e9, use: str = ""
     ) -> int:
-        """A message into a folder here; its UID."""
+        """A message into a folder here; its UID. A pass that begins meanwhile (the primary is seen) takes it: what it shall meet is told before."""
         tree = self.portal.tree(mailbox)
         if name not in [each.name for each in await tree.folders()]:
             await tree.create(name, use)

@@ -127,8 +127,8 @@ class TestFolders(FilingCase):
                 await self.put(1, folder, data)
                 await self.quiet()
                 assert self.there(ALICE, folder) == [data]
-                await self.put(1, folder, data)
                 self.imap.faults.append(("APPEND", how))
+                await self.put(1, folder, data)
                 await self.quiet()
                 assert not self.imap.faults
                 await self.restart()
@@ -165,8 +165,8 @@ class TestFolders(FilingCase):
         await self.put(1, "A/B v1.2", letter(1))
         await self.quiet()
         assert self.there(ALICE, "INBOX.A.B v1_2") == [letter(1)]
-        await self.put(1, "A/B v1.2", letter(2))
         self.imap.faults.append(("APPEND", "store and drop"))
+        await self.put(1, "A/B v1.2", letter(2))
         await self.quiet()
         self.imap.of(ALICE)["INBOX.A.B v1_2"].uidvalidity += 7
         await self.restart()
@@ -198,8 +198,8 @@ class TestFolders(FilingCase):
         [(_, reason)] = (await self.filing.progress(1)).stuck
         assert "a virus" in reason
         assert {alarm.code for alarm in self.alarms} == {"filing", "filing-refused"}
-        await self.put(1, "Bad", letter(4))
         self.imap.faults.append(("CREATE", b"%t NO that is no name"))
+        await self.put(1, "Bad", letter(4))
         await self.quiet()
         assert len((await self.filing.progress(1)).stuck) == 2
         assert len(self.there(ALICE, "K")) == 2

@@ -43,9 +43,9 @@ class TestServers(FilingCase):
         await self.build()
         await self.service()
         for place, name in enumerate(("v1.2", "~x", "Projekte: Größe/a*b")):
+            self.imap.faults.append(("CREATE", b"%t NO [CANNOT] Character not allowed in mailbox name"))
             await self.put(1, name, letter(f"{place}.1"))
             await self.put(1, name, letter(f"{place}.2"))
-            self.imap.faults.append(("CREATE", b"%t NO [CANNOT] Character not allowed in mailbox name"))
             await self.quiet()
         assert {name: len(folder.kept) for name, folder in self.imap.of(ALICE).items()} == {
             "INBOX": 0,
@@ -76,8 +76,8 @@ class TestServers(FilingCase):
         await self.build()
         await self.service()
         for number, words in enumerate((b"NO [ALERT] You exceeded your mail quota.", b"NO Over quota", b"NO Mailbox is full")):
-            await self.put(1, "K", letter(number))
             self.imap.faults.append(("APPEND", b"%t " + words))
+            await self.put(1, "K", letter(number))
             await self.quiet()
             progress = await self.filing.progress(1)
             assert not progress.stuck, words
