@@ -26,7 +26,7 @@ test: packages $(VENV)/.test
 	$(BIN)/python tests/lanes.py check programs unit
 
 landing: packages $(VENV)/.test
-	$(BIN)/python tests/lanes.py check programs unit pythons
+	LANDING=1 $(BIN)/python tests/lanes.py check programs unit pythons
 
 check: $(VENV)/.test
 	$(BIN)/ruff format --check hornetmail tests bench twisted etc
