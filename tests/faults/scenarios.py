@@ -258,7 +258,9 @@ async def home(house: House, ledger: Ledger) -> None:
     await ledger.attempt(lambda: house.delivery.modes.switch("example.test", Mode.NORMAL, "admin"))
     await ledger.made(1, "Later")
     await ledger.move(1, "h2", "Kept", "Later")
-    await ledger.until(lambda: house.idle() and len(house.offered.copies()) >= 4, "all is home")
+    # One that was refused at first came again under another name, and nobody moved it.
+    filed = sum(mark in ledger.accepted or (mark, ALICE) in ledger.places for mark in ("h1", "h2", "h3", "h9"))
+    await ledger.until(lambda: house.idle() and len(house.offered.copies()) >= filed, "all is home")
 
 
 async def mirror(house: House, ledger: Ledger) -> None:
