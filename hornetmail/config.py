@@ -458,8 +458,14 @@ prefix = ""
 """
 
 
+_NOT_IN_BROWSERS = frozenset(
+    (1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080)
+)
+"""Ports above 1023 that browsers open no page at (the "bad ports" of the Fetch standard)."""
+
+
 def default_listen(ports: int | None) -> Listen:
-    """The doors of a new installation: the standard ports, or all on loopback from ``ports`` on."""
+    """The doors of a new installation: the standard ports, or all on loopback from ``ports`` on. Raises ConfigError."""
     if ports is None:
         return Listen(
             **{
@@ -469,6 +475,9 @@ def default_listen(ports: int | None) -> Listen:
         )
     if not 0 <= ports <= 65535 - max(STANDARD_PORTS.values()):
         raise ConfigError(f"--ports {ports}: from 0 to {65535 - max(STANDARD_PORTS.values())}")
+    for port in (80, 443):
+        if ports + port in _NOT_IN_BROWSERS:
+            raise ConfigError(f"--ports {ports}: browsers open no page at port {ports + port}; take another number")
     return Listen(**{door: (f"tcp:{ports + port}:interface=127.0.0.1",) for door, port in STANDARD_PORTS.items()})
 
 

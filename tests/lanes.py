@@ -42,14 +42,13 @@ NAMED = re.compile(r"(FAILED|ERROR) |\S+\.py:\d+: error|\d+ (passed|failed)|make
 
 @dataclass
 class Lane:
-    """A command and what became of it; ``builds``: what is made before it, for which the source's folder is needed alone;
+    """A command and what became of it; ``builds``: what is made before any lane runs, since it writes into the source's folder, from which programs run;
     ``patience``: seconds to end in when it is told to (trial's reactor takes SIGTERM for itself), before it is killed; ``place``: where
     it puts its temporary files, if not where everybody does."""
 
     name: str
     command: Sequence[str]
     log: Path
-    alone: threading.Lock
     builds: Sequence[str] | None = None
     outcome: str = "NOT BEGUN"
     passed: bool = False
@@ -57,20 +56,22 @@ class Lane:
     patience: float = 10.0
     place: Path | None = None
     running: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    built: bool = True
+
+    def build(self) -> None:
+        if self.builds is None or self.stopped:
+            return
+        say(f"{self.name}: built")
+        with self.log.open("wb") as log:
+            self.built = self._one(self.builds, log.fileno()) == 0
 
     def run(self) -> None:
         if self.stopped:
             return
         say(f"{self.name}: begun")
         began = time.monotonic()
-        with self.log.open("wb") as log:
-            code = 0
-            if self.builds is not None:
-                with self.alone:
-                    code = self._one(self.builds, log.fileno())
-            if code == 0:
-                code = self._one(self.command, log.fileno())
-        self.passed = code == 0
+        with self.log.open("ab") as log:
+            self.passed = self.built and self._one(self.command, log.fileno()) == 0
         word = "passed" if self.passed else "STOPPED" if self.stopped else "FAILED"
         self.outcome = f"{word} after {time.monotonic() - began:.0f} s"
         say(f"{self.name}: {self.outcome}")
@@ -116,10 +117,9 @@ def has_room() -> bool:
 
 def chosen(words: Sequence[str], folder: Path, place: Path) -> list[Lane]:
     """In the order in which they begin. A supported Python that is not here is named. ``place``: for the unit tests' files."""
-    alone = threading.Lock()
 
     def lane(name: str, *command: str, builds: Sequence[str] | None = None) -> Lane:
-        return Lane(name, ["make", *command], folder / name, alone, builds, place=place if command[0] == "unit" else None)
+        return Lane(name, ["make", *command], folder / name, builds, place=place if command[0] == "unit" else None)
 
     lanes = []
     if "programs" in words:
@@ -174,7 +174,9 @@ def report(lanes: Sequence[Lane]) -> int:
 
 
 def side_by_side(lanes: Sequence[Lane]) -> int:
-    """As many as there are cores, until all have ended; the exit code."""
+    """What is built first, one after the other; then as many as there are cores, until all have ended; the exit code."""
+    for each in lanes:
+        each.build()
     with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as cores:
         list(cores.map(Lane.run, lanes))
     return report(lanes)

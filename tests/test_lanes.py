@@ -11,7 +11,7 @@ from tests.lanes import Lane, main, side_by_side
 
 
 def lane(folder: Path, name: str, script: str, builds: str | None = None) -> Lane:
-    return Lane(name, ["sh", "-c", script], folder / name, threading.Lock(), ["sh", "-c", builds] if builds else None)
+    return Lane(name, ["sh", "-c", script], folder / name, ["sh", "-c", builds] if builds else None)
 
 
 def test_what_failed_is_named_last(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -38,6 +38,15 @@ def test_what_cannot_be_built_is_not_run(tmp_path: Path, capsys: pytest.CaptureF
     assert side_by_side([lane(tmp_path, "unbuilt", f"touch {tmp_path}/ran", builds="exit 3")]) == 1
     assert not (tmp_path / "ran").exists()
     assert "unbuilt: FAILED" in capsys.readouterr().out
+
+
+def test_all_is_built_before_any_runs(tmp_path: Path) -> None:
+    """Catches a virtual environment that is made while programs run from the same folder: they did not find themselves then."""
+    lanes = [
+        lane(tmp_path, "runs", f"test -e {tmp_path}/built"),
+        lane(tmp_path, "builds", "exit 0", builds=f"touch {tmp_path}/built"),
+    ]
+    assert side_by_side(lanes) == 0
 
 
 @pytest.mark.parametrize("deaf", ["", "trap '' TERM; "])

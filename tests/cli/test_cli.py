@@ -392,6 +392,7 @@ def test_check_config(tmp_path: Path) -> None:
         (("--dir", "full"), "is not empty"),
         (("--dir", "new", "--hostname", "a b"), "not a domain"),
         (("--dir", "new", "--hostname", "mx.example.test", "--ports", "65000"), "--ports 65000"),
+        (("--dir", "new", "--hostname", "mx.example.test", "--ports", "10000"), "port 10080"),
         ((), "--dir"),
     ],
 )

@@ -76,13 +76,13 @@ class TestServers(FilingCase):
         await self.build()
         await self.service()
         for number, words in enumerate((b"NO [ALERT] You exceeded your mail quota.", b"NO Over quota", b"NO Mailbox is full")):
+            # What is told stays told; another pass, which finds room, may begin at any moment.
+            self.alarms.clear()
             self.imap.faults.append(("APPEND", b"%t " + words))
             await self.put(1, "K", letter(number))
             await self.quiet()
-            progress = await self.filing.progress(1)
-            assert not progress.stuck, words
-            assert words[-6:].decode() in progress.trouble
-            assert {alarm.code for alarm in self.alarms} == {"filing"}
+            assert not (await self.filing.progress(1)).stuck, words
+            assert [alarm.code for alarm in self.alarms if words.decode()[-6:] in alarm.text] == ["filing"]
             await self.quiet()
             assert len(self.there(ALICE, "K")) == number + 1
 

@@ -30,7 +30,7 @@ class Ports:
     somebody else's are there when a service that was stopped starts again."""
 
     def __init__(self) -> None:
-        places = list(range(10_000, 32_000, 1000))
+        places = list(range(11_000, 32_000, 1000))  # no browser opens a page at 10080
         first = os.getpid() % len(places)
         for base in [*places[first:], *places[:first]]:
             lock = (Path(tempfile.gettempdir()) / f"hornetmail-test-ports-{base}").open("a")
