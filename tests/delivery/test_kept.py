@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from hornetmail.core.delivery.backoff import Backoff
@@ -100,15 +102,23 @@ class Finer(KeptCase):
 
     async def test_uncertain_is_never_kept(self) -> None:
         """Rule 1: the primary may have it, and the recipient's mailbox is full by now: a marked copy, not another hand-over later."""
-        # The next attempt must not come before the primary was told that the mailbox is full.
         self.settings = msgspec.structs.replace(SLOW_MACHINE, backoff=Backoff(first=2, ceiling=2))
         await self.build(portal_on=PortalOn.OUTAGE)
-        self.primary.script.drop = {"DOT"}
+        script = self.primary.script
+        script.drop = {"DOT"}
+
+        class FullWithIt(list[Any]):
+            """The mailbox is full once the primary has it: no attempt comes between the two."""
+
+            def append(self, message: Any) -> None:
+                list.append(self, message)
+                script.full, script.drop = {"bob@example.test"}, set()
+
+        self.primary.accepted = FullWithIt()
         self.portal.fail = OSError("disk")
         await self.send("bob@example.test")
-        await self.until(lambda: self.primary.accepted, "the primary has it")
-        self.primary.script.full, self.primary.script.drop = {"bob@example.test"}, set()
         await self.until(lambda: any(s.state is RowState.QUEUED for s in self.queue.settled), "it was deferred")
+        assert self.primary.accepted, "the primary has it"
         self.portal.fail = None
         await self.until(lambda: self.portal.inbox(2), "a copy is in the portal")
         self.flushLoggedErrors(OSError)
