@@ -1,6 +1,7 @@
 """Processes that read (``child.py``), seen from the service: begun when there is something to read, one mail at a time each, ended when late or idle.
 
-A process that dies or is late costs the file that it was at: the mail is read again without it.
+A process that dies or is late costs the file that it was at: the mail is read again without it. One that had come to no file may have been on its way out before it was
+asked (idle, killed): the mail is read once more as it is.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from hornetmail.mime.reading.mail import MailText
 
 DEATHS = 5
 """So many files of one mail may end their reader; then the rest of it is not read."""
+
+BEFORE_ANY = 2
+"""So many readers may end before they come to any file of a mail."""
 
 MAILS = 200
 """After so many mails a process is begun anew: what libraries leak goes with it."""
@@ -212,6 +216,7 @@ class Readers:
 
     async def _read(self, raw: bytes) -> MailText:
         skip: dict[int, str] = {}
+        before_any = 0
         while True:
             process = self._process()
             try:
@@ -224,7 +229,12 @@ class Readers:
                 if not stopped.began:
                     # No mail's fault yet: it could not load what it needs, or there is no memory.
                     raise ReadersAway(why) from None
-                if file is None or file in skip or len(skip) >= DEATHS:
+                if file is None:
+                    before_any += 1
+                    if before_any > BEFORE_ANY:
+                        raise ReadingFailed(why) from None
+                    continue
+                if file in skip or len(skip) >= DEATHS:
                     raise ReadingFailed(why) from None
                 skip[file] = why
                 continue

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -68,6 +70,26 @@ class Reading(TestCase):
         place = Path(self.mktemp())
         place.write_text(DYING)
         return self.readers(command=(sys.executable, str(place.resolve())), seconds=seconds)
+
+    async def test_one_that_died_while_it_had_nothing_to_do(self) -> None:
+        """It was ended for being idle, or killed, and its death is not heard of yet: would catch a mail that is handed to it then, and whose files are given up for ever."""
+        readers = self.readers()
+        mail = a_mail(("a.pdf", b"%PDF-"))
+        for end in (lambda one: one.end(), lambda one: os.kill(one.transport.pid, signal.SIGKILL)):
+            await readers.read(mail)
+            [idle] = readers._idle
+            end(idle)
+            assert (await readers.read(mail)).subject == "s"
+
+    async def test_a_reader_that_dies_before_any_file(self) -> None:
+        """A mail that ends each reader before it comes to a file: would catch one that is tried for ever."""
+        place = Path(self.mktemp())
+        place.write_text(
+            "import os\nfrom hornetmail.extraction.frames import Ready, frame\nos.write(1, frame(Ready()))\nos.read(0, 1)\nos.kill(os.getpid(), 11)\n"
+        )
+        readers = self.readers(command=(sys.executable, str(place.resolve())))
+        with pytest.raises(ReadingFailed, match="signal 11"):
+            await readers.read(a_mail(("a.pdf", b"%PDF-")))
 
     async def test_read(self) -> None:
         """Would catch a process that lacks something to read with once it may open nothing any more."""

@@ -1,7 +1,7 @@
 """Which mail is of one kind with which: renditions of one mail, mail that bears another's Message-ID, and conversations (rule 13, L9).
 
 Renditions have rows, full texts and rights of their own; ``rendition`` holds them together, which is the place of the first that there was. A search shows what is held together as one
-hit (``renditions.py``). A conversation is the number of the Message-ID that began it, or of the earliest one that is known of it.
+hit (``search.py``). A conversation is the number of the Message-ID that began it, or of the earliest one that is known of it.
 """
 
 from __future__ import annotations
