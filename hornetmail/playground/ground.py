@@ -14,7 +14,7 @@ from hornetmail.core.served import Host, TLSPolicy
 from hornetmail.net.clients.smtp import Broken, SMTPClient
 from hornetmail.playground.primary import REFUSALS, SmallPrimary
 from hornetmail.testing.corpus import messages
-from hornetmail.web.pages.playground import IPlayground
+from hornetmail.web.pages.service.playground import IPlayground
 
 FAILING = (*REFUSALS, "later", "greylisted")
 """Local parts that fail on purpose; see ``primary``."""

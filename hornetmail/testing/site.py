@@ -22,7 +22,7 @@ from hornetmail.interfaces.redelivery import IRedelivery
 from hornetmail.testing.control import NOW, Control
 from hornetmail.testing.retention import MemoryRetention
 from hornetmail.testing.rooms import MemoryExpiry, MemoryQueue, MemoryRootKeys, MemoryStamps
-from hornetmail.web.api.api import Api
+from hornetmail.web.api.door.api import Api
 from hornetmail.web.api.rooms import Rooms
 
 

@@ -9,9 +9,9 @@ from hornetmail.access.login import AccessRefused
 from hornetmail.access.rights import Right
 from hornetmail.access.sessions import csrf_token
 from hornetmail.web import security
+from hornetmail.web.api.door.visitors import COOKIE
 from hornetmail.web.api.operations import Caller
 from hornetmail.web.api.rooms import Rooms
-from hornetmail.web.api.visitors import COOKIE
 from hornetmail.web.render import Renderer, redirect
 from hornetmail.web.security import Cookie
 from hornetmail.web.visit import Answer, Route, Visit

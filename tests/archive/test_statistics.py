@@ -6,7 +6,7 @@ from hornetmail.archive.care.statistics import DAYS, count
 from hornetmail.core.archive.statistics import DAY, DayOf, Statistics, Sum
 from hornetmail.core.mail.envelope import Direction
 from hornetmail.testing.archives import NOW, mail
-from hornetmail.web.pages.statistics import HEIGHT, SHOWN, chart
+from hornetmail.web.pages.archive.statistics import HEIGHT, SHOWN, chart
 from tests.archive.cases import ArchiveCase
 
 

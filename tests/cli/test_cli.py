@@ -23,9 +23,9 @@ from hornetmail.core.served import Domain, Role
 from hornetmail.disk.files import Disk
 from hornetmail.testing.control import Control
 from hornetmail.testing.site import ApiOnControl, queued
-from hornetmail.web.api.http import HttpFace, site
-from hornetmail.web.api.local import listen_locally
-from hornetmail.web.api.visitors import Visitors
+from hornetmail.web.api.door.http import HttpFace, site
+from hornetmail.web.api.door.local import listen_locally
+from hornetmail.web.api.door.visitors import Visitors
 
 
 class Done:

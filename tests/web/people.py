@@ -31,9 +31,9 @@ from hornetmail.testing.rooms import (
     MemoryStamps,
     MemoryStrays,
 )
-from hornetmail.web.api.api import Api
+from hornetmail.web.api.door.api import Api
+from hornetmail.web.api.door.visitors import COOKIE, Visitors
 from hornetmail.web.api.rooms import Rooms
-from hornetmail.web.api.visitors import COOKIE, Visitors
 from hornetmail.web.site import Site
 
 PASSWORD = "correct horse"

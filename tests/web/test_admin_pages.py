@@ -14,7 +14,7 @@ from hornetmail.core.events import Alarm, HealthChanged, MessageAccepted
 from hornetmail.core.mail.envelope import Direction, Door, Envelope, Origin, Recipient
 from hornetmail.core.served import PortalOn
 from hornetmail.testing.rooms import Kept
-from hornetmail.web.pages import directory
+from hornetmail.web.pages.people import directory
 from hornetmail.web.visit import Form
 
 from .people import NOW, House

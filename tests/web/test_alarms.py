@@ -15,9 +15,9 @@ from hornetmail.runtime.alarms import AlarmBook
 from hornetmail.runtime.meters import Meters
 from hornetmail.testing.control import Control
 from hornetmail.testing.site import ApiOnControl
-from hornetmail.web.api.alarms import AlarmChoice, AlarmFilter, AlarmSettingsChange
-from hornetmail.web.api.mailboxes import MailboxAdd, MailboxChange
 from hornetmail.web.api.operations import ApiError, Caller
+from hornetmail.web.api.people.mailboxes import MailboxAdd, MailboxChange
+from hornetmail.web.api.service.alarms import AlarmChoice, AlarmFilter, AlarmSettingsChange
 from tests.web.people import House
 
 ROOT = Caller(door="socket", root=True)

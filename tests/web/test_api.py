@@ -15,7 +15,7 @@ from hornetmail.directory.checks import DirectoryError
 from hornetmail.testing.control import NOW, Control
 from hornetmail.testing.site import ApiOnControl, queued
 from hornetmail.web.api.catalogue import OPERATIONS
-from hornetmail.web.api.openapi import describe
+from hornetmail.web.api.door.openapi import describe
 from hornetmail.web.api.operations import ApiError, Caller
 
 ROOT = Caller(door="socket", root=True)

@@ -18,8 +18,8 @@ from hornetmail.core.served import Person, Role
 from hornetmail.disk.files import DiskFull
 from hornetmail.interfaces.safety import ISafety
 from hornetmail.runtime.jobs import Jobs, PlannedJob
-from hornetmail.web.api.archive import VerifyRequest
-from hornetmail.web.api.backups import MirrorPlace
+from hornetmail.web.api.archive.backups import MirrorPlace
+from hornetmail.web.api.archive.mails import VerifyRequest
 from hornetmail.web.api.operations import ApiError, Caller
 from tests.web.people import NOW, House
 

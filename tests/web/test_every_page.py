@@ -87,8 +87,8 @@ def house() -> House:
 def test_no_page_is_left_out() -> None:
     """Catches a new page that no test opens as each of the roles."""
     found = set()
-    for module in pkgutil.iter_modules(rooms.__path__):
-        for value in vars(importlib.import_module(f"{rooms.__name__}.{module.name}")).values():
+    for module in pkgutil.walk_packages(rooms.__path__, f"{rooms.__name__}."):
+        for value in vars(importlib.import_module(module.name)).values():
             if isinstance(value, type) and hasattr(value, "routes"):
                 found |= {route.path for route in _routes(value) if route.method == "GET"}
     found |= {route.path for route in _routes(SignIn) if route.method == "GET"}

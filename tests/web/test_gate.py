@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hornetmail.interfaces.restoring import RestoreState
-from hornetmail.web.api.visitors import COOKIE
+from hornetmail.web.api.door.visitors import COOKIE
 from hornetmail.web.restoring import RestorePages
 from hornetmail.web.security import encrypted_address, local_target
 

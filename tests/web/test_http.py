@@ -19,9 +19,9 @@ from hornetmail.core.failover.mode import Mode
 from hornetmail.core.served import Domain, Role
 from hornetmail.testing.control import Control
 from hornetmail.testing.site import ApiOnControl
-from hornetmail.web.api.events import BEAT, THIN
-from hornetmail.web.api.http import HttpFace, site
-from hornetmail.web.api.visitors import Visitors
+from hornetmail.web.api.door.events import BEAT, THIN
+from hornetmail.web.api.door.http import HttpFace, site
+from hornetmail.web.api.door.visitors import Visitors
 
 Answer = tuple[int, Any, dict[str, str]]
 

@@ -10,8 +10,8 @@ from twisted.trial.unittest import TestCase
 
 from hornetmail.core.served import Person, Role
 from hornetmail.runtime.jobs import Jobs, PlannedJob
-from hornetmail.web.api.jobs import JobChange, JobName
 from hornetmail.web.api.operations import ApiError, Caller
+from hornetmail.web.api.service.jobs import JobChange, JobName
 from tests.web.people import House
 
 

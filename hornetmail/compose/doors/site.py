@@ -19,11 +19,11 @@ from hornetmail.compose.rooms.rooms import MailRooms
 from hornetmail.net.tls import ServerTLS
 from hornetmail.runtime.jobs import Jobs
 from hornetmail.servers.submit import Submission
-from hornetmail.web.api.api import Api
-from hornetmail.web.api.http import HttpFace, site
-from hornetmail.web.api.local import listen_locally
+from hornetmail.web.api.door.api import Api
+from hornetmail.web.api.door.http import HttpFace, site
+from hornetmail.web.api.door.local import listen_locally
+from hornetmail.web.api.door.visitors import Visitors
 from hornetmail.web.api.rooms import Rooms
-from hornetmail.web.api.visitors import Visitors
 from hornetmail.web.restoring import RestorePages
 from hornetmail.web.site import Mounted, Site
 

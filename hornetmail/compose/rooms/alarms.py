@@ -28,7 +28,7 @@ from hornetmail.runtime.disks import Disks
 from hornetmail.runtime.telling import Outlet, Pace, Teller
 from hornetmail.runtime.timetable import Job
 from hornetmail.runtime.webhook import Target, Webhook, payload
-from hornetmail.web.api import alarms as settings
+from hornetmail.web.api.service import alarms as settings
 
 STEADY = 60.0
 """Seconds that a primary has taken mail or answered, without trouble between, before it is not called down any more."""

@@ -4,35 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from hornetmail.web.api import (
-    account,
-    alarms,
-    approvals,
-    archive,
-    backups,
-    domains,
-    guidance,
-    homeward,
-    jobs,
-    keys,
-    mailboxes,
-    media,
-    people,
-    queue,
-    retention,
-    stamps,
-    statistics,
-    status,
-    strays,
-)
+from hornetmail.web.api.archive import backups, guidance, keys, mails, media, retention, stamps, statistics
+from hornetmail.web.api.mail import domains, homeward, queue, strays
 from hornetmail.web.api.operations import Operation
+from hornetmail.web.api.people import account, approvals, lists, mailboxes
+from hornetmail.web.api.service import alarms, jobs, status
 
 OPERATIONS: tuple[Operation[Any, Any], ...] = (
     *status.OPERATIONS,
     *alarms.OPERATIONS,
     *domains.OPERATIONS,
     *mailboxes.OPERATIONS,
-    *people.OPERATIONS,
+    *lists.OPERATIONS,
     *approvals.OPERATIONS,
     *queue.OPERATIONS,
     *strays.OPERATIONS,
@@ -42,7 +25,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
     *backups.OPERATIONS,
     *retention.OPERATIONS,
     *guidance.OPERATIONS,
-    *archive.OPERATIONS,
+    *mails.OPERATIONS,
     *keys.OPERATIONS,
     *stamps.OPERATIONS,
     *jobs.OPERATIONS,

@@ -1,13 +1,13 @@
-"""Time stamps (A33, A34): how they stand, authorities, CA certificates; forms over the operations of ``web.api.stamps``."""
+"""Time stamps (A33, A34): how they stand, authorities, CA certificates; forms over the operations of ``web.api.archive.stamps``."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from hornetmail.access.rights import Right
-from hornetmail.web.api.api import Api
+from hornetmail.web.api.archive.stamps import AuthorityName, AuthorityRequest, CertificateName, CertificateRequest
+from hornetmail.web.api.door.api import Api
 from hornetmail.web.api.operations import ApiError
-from hornetmail.web.api.stamps import AuthorityName, AuthorityRequest, CertificateName, CertificateRequest
 from hornetmail.web.render import Renderer, redirect
 from hornetmail.web.visit import Answer, Form, Route, Visit
 

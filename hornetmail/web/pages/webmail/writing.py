@@ -16,7 +16,7 @@ from hornetmail.web import mailview
 from hornetmail.web.api.operations import ApiError
 from hornetmail.web.compose_mail import Draft, DraftError, File, answer, compose, forward, recipients, resume
 from hornetmail.web.mailview import Attachment, Named
-from hornetmail.web.pages.own_folders import OwnFolders
+from hornetmail.web.pages.webmail.own_folders import OwnFolders
 from hornetmail.web.render import Clock, Renderer, redirect, zone_of
 from hornetmail.web.site_tools import Offload, Submit
 from hornetmail.web.visit import Answer, Route, Visit

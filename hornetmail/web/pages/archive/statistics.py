@@ -8,7 +8,7 @@ import msgspec
 
 from hornetmail.access.rights import Right
 from hornetmail.core.archive.statistics import DAY, DayOf
-from hornetmail.web.api.api import Api
+from hornetmail.web.api.door.api import Api
 from hornetmail.web.render import Renderer
 from hornetmail.web.visit import Answer, Route, Visit
 

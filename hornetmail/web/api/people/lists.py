@@ -11,8 +11,8 @@ from hornetmail.access.rights import Right
 from hornetmail.core.served import Cause, Mailbox
 from hornetmail.directory.checks import DirectoryError, mailbox_address
 from hornetmail.directory.store import Credential, NewMailbox
-from hornetmail.web.api.approvals import asker, in_archive, required, waiting
 from hornetmail.web.api.operations import Caller, MayWait, Operation, Secret, Waiting
+from hornetmail.web.api.people.approvals import asker, in_archive, required, waiting
 from hornetmail.web.api.rooms import Rooms
 
 MOST = 500

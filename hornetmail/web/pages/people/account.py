@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 
 from hornetmail.access.rights import Right
 from hornetmail.web import mailview, security
-from hornetmail.web.api.account import PasswordChange, SessionName
-from hornetmail.web.api.api import Api
-from hornetmail.web.api.homeward import HomeProgress, OwnLogin
-from hornetmail.web.api.keys import KeyBackupRequest, KeyPaper, KeyText, NewPassphrase, Unlock
+from hornetmail.web.api.archive.keys import KeyBackupRequest, KeyPaper, KeyText, NewPassphrase, Unlock
+from hornetmail.web.api.door.api import Api
+from hornetmail.web.api.mail.homeward import HomeProgress, OwnLogin
 from hornetmail.web.api.operations import ApiError
-from hornetmail.web.api.status import AuditFilter
-from hornetmail.web.pages.directory import friendly
+from hornetmail.web.api.people.account import PasswordChange, SessionName
+from hornetmail.web.api.service.status import AuditFilter
+from hornetmail.web.pages.people.directory import friendly
 from hornetmail.web.render import Renderer, redirect
 from hornetmail.web.visit import Answer, Form, Route, Visit
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from hornetmail.access.rights import Right
-from hornetmail.web.api.api import Api
+from hornetmail.web.api.door.api import Api
+from hornetmail.web.api.mail.strays import StrayChoice, StrayFilter, StraysChosen, StrayView
 from hornetmail.web.api.operations import ApiError
-from hornetmail.web.api.strays import StrayChoice, StrayFilter, StraysChosen, StrayView
 from hornetmail.web.render import Renderer, redirect
 from hornetmail.web.visit import Answer, Route, Visit
 

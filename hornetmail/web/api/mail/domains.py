@@ -10,8 +10,8 @@ from hornetmail.access.rights import Right
 from hornetmail.core.failover.mode import Mode
 from hornetmail.core.served import Coverage, Domain, Failover, OverQuota, PortalOn, TLSPolicy
 from hornetmail.directory.checks import domain_name, parse_host, parse_network
-from hornetmail.web.api.approvals import ask_names, held_names, waits_for
 from hornetmail.web.api.operations import ApiError, Caller, Done, MayWait, Nothing, Operation, missing, need
+from hornetmail.web.api.people.approvals import ask_names, held_names, waits_for
 from hornetmail.web.api.rooms import Rooms
 
 

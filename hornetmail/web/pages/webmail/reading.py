@@ -9,7 +9,7 @@ from hornetmail.access.rights import Right
 from hornetmail.core.folder import FolderError
 from hornetmail.web import mailview, security
 from hornetmail.web.api.operations import ApiError
-from hornetmail.web.pages.own_folders import FolderLine, OwnFolders, uids_of
+from hornetmail.web.pages.webmail.own_folders import FolderLine, OwnFolders, uids_of
 from hornetmail.web.render import Renderer, redirect
 from hornetmail.web.site_tools import Offload
 from hornetmail.web.visit import Answer, Route, Visit

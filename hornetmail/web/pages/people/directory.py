@@ -8,12 +8,12 @@ from typing import Any
 from hornetmail.access.rights import Right
 from hornetmail.core.delivery.filing import Form as HomeForm
 from hornetmail.core.served import Coverage, Failover, OverQuota, PortalOn, Role, TLSPolicy
-from hornetmail.web.api.api import Api
-from hornetmail.web.api.domains import DomainAdd, DomainChange, DomainName
-from hornetmail.web.api.homeward import HomeSet, HomeTest, HomeView
-from hornetmail.web.api.mailboxes import MailboxAdd, MailboxChange, MailboxFilter, MailboxName, MailboxPassword
+from hornetmail.web.api.door.api import Api
+from hornetmail.web.api.mail.domains import DomainAdd, DomainChange, DomainName
+from hornetmail.web.api.mail.homeward import HomeSet, HomeTest, HomeView
 from hornetmail.web.api.operations import ApiError
-from hornetmail.web.pages.approvals import waits_text
+from hornetmail.web.api.people.mailboxes import MailboxAdd, MailboxChange, MailboxFilter, MailboxName, MailboxPassword
+from hornetmail.web.pages.people.approvals import waits_text
 from hornetmail.web.render import Renderer, redirect
 from hornetmail.web.visit import Answer, Form, Route, Visit
 

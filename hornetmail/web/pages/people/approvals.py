@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from hornetmail.access.rights import Right
-from hornetmail.web.api.api import Api
-from hornetmail.web.api.approvals import ArchiveAccessFor, Refusal, RequestFilter, RequestName, SecondPersonChange
+from hornetmail.web.api.door.api import Api
 from hornetmail.web.api.operations import ApiError, Waiting
+from hornetmail.web.api.people.approvals import ArchiveAccessFor, Refusal, RequestFilter, RequestName, SecondPersonChange
 from hornetmail.web.render import Renderer, redirect
 from hornetmail.web.visit import Answer, Route, Visit
 

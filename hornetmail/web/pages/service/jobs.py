@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hornetmail.access.rights import Right
-from hornetmail.web.api.api import Api
-from hornetmail.web.api.jobs import JobChange, JobName
+from hornetmail.web.api.door.api import Api
 from hornetmail.web.api.operations import ApiError
+from hornetmail.web.api.service.jobs import JobChange, JobName
 from hornetmail.web.render import Renderer, redirect
 from hornetmail.web.visit import Answer, Route, Visit
 

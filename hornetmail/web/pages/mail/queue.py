@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from hornetmail.access.rights import Right
 from hornetmail.core.delivery.queued import DONE, RowKind, RowState
-from hornetmail.web.api.api import Api
+from hornetmail.web.api.door.api import Api
+from hornetmail.web.api.mail.queue import QueueChange, QueueFilter, QueueMessage
 from hornetmail.web.api.operations import ApiError
-from hornetmail.web.api.queue import QueueChange, QueueFilter, QueueMessage
 from hornetmail.web.render import Renderer, redirect
 from hornetmail.web.visit import Answer, Route, Visit
 

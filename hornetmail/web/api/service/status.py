@@ -8,12 +8,12 @@ from hornetmail.access.rights import Right
 from hornetmail.core.archive.archived import ArchiveFigures, KeySourceState
 from hornetmail.core.delivery.queued import Backlog
 from hornetmail.core.failover.mode import Mode
-from hornetmail.web.api import domains
-from hornetmail.web.api.domains import PrimaryView
-from hornetmail.web.api.keys import KeyView, key_view
+from hornetmail.web.api.archive.keys import KeyView, key_view
+from hornetmail.web.api.archive.stamps import StampsView, stamps_view
+from hornetmail.web.api.mail import domains
+from hornetmail.web.api.mail.domains import PrimaryView
 from hornetmail.web.api.operations import ApiError, Caller, Nothing, Operation, need
 from hornetmail.web.api.rooms import Rooms
-from hornetmail.web.api.stamps import StampsView, stamps_view
 
 
 class RoleStatus(msgspec.Struct, frozen=True):

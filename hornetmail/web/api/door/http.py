@@ -18,12 +18,12 @@ from zope.interface import provider
 
 from hornetmail.access.login import AccessRefused
 from hornetmail.access.rights import Right
-from hornetmail.web.api.api import REFUSALS, Api
-from hornetmail.web.api.events import LiveEvents
-from hornetmail.web.api.openapi import PREFIX, ErrorBody, Problem, describe
+from hornetmail.web.api.door.api import REFUSALS, Api
+from hornetmail.web.api.door.events import LiveEvents
+from hornetmail.web.api.door.openapi import PREFIX, ErrorBody, Problem, describe
+from hornetmail.web.api.door.visitors import Visitors
 from hornetmail.web.api.operations import ApiError, Caller, Operation, Raw
-from hornetmail.web.api.status import health
-from hornetmail.web.api.visitors import Visitors
+from hornetmail.web.api.service.status import health
 
 MOST_JSON = 4 << 20
 """Bytes of a JSON request."""

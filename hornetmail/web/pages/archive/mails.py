@@ -12,12 +12,12 @@ import msgspec
 from hornetmail.access.rights import Right
 from hornetmail.core.served import Role
 from hornetmail.web import mailview
-from hornetmail.web.api.api import Api
-from hornetmail.web.api.archive import MailName, MailView, RedeliverRequest, SearchRequest
-from hornetmail.web.api.guidance import GuidanceRequest, SuggestRequest
+from hornetmail.web.api.archive.guidance import GuidanceRequest, SuggestRequest
+from hornetmail.web.api.archive.mails import MailName, MailView, RedeliverRequest, SearchRequest
+from hornetmail.web.api.door.api import Api
 from hornetmail.web.api.operations import ApiError
 from hornetmail.web.mailview import disposition
-from hornetmail.web.pages.mail_read import eml_answer, mail_answer, part_answer
+from hornetmail.web.pages.webmail.reading import eml_answer, mail_answer, part_answer
 from hornetmail.web.render import Renderer, redirect
 from hornetmail.web.security import DOWNLOAD_POLICY
 from hornetmail.web.site_tools import Offload

@@ -11,8 +11,8 @@ from hornetmail.access.second import APPROVERS
 from hornetmail.core.served import Cause, Mailbox, Role
 from hornetmail.directory.checks import mailbox_address
 from hornetmail.directory.requests import Addresses, Enable, Roles, Wanted
-from hornetmail.web.api.approvals import asker, in_archive, required, waiting, waits_for
 from hornetmail.web.api.operations import ApiError, Caller, Done, MayWait, Operation, Secret, missing
+from hornetmail.web.api.people.approvals import asker, in_archive, required, waiting, waits_for
 from hornetmail.web.api.rooms import Rooms
 
 ON_MAILBOX = ("roles", "addresses", "enable", "archive_access")

@@ -8,7 +8,7 @@ from hornetmail.access.rights import Right
 from hornetmail.core.delivery.filing import Closed, Form, HomeServer, WayRefused
 from hornetmail.core.served import Mailbox, TLSPolicy
 from hornetmail.directory.checks import parse_host
-from hornetmail.web.api.domains import DomainName, find
+from hornetmail.web.api.mail.domains import DomainName, find
 from hornetmail.web.api.operations import ApiError, Caller, Done, Nothing, Operation, Secret, missing, need
 from hornetmail.web.api.rooms import Rooms
 

@@ -1,12 +1,12 @@
-"""The archive's media (A7-A16): the list, and forms over the operations of ``web.api.media``."""
+"""The archive's media (A7-A16): the list, and forms over the operations of ``web.api.archive.media``."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from hornetmail.access.rights import Right
-from hornetmail.web.api.api import Api
-from hornetmail.web.api.media import MediumNumber, Merge, NewMedium
+from hornetmail.web.api.archive.media import MediumNumber, Merge, NewMedium
+from hornetmail.web.api.door.api import Api
 from hornetmail.web.api.operations import ApiError
 from hornetmail.web.render import Renderer, redirect
 from hornetmail.web.visit import Answer, Route, Visit

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from hornetmail.access.rights import Right
 from hornetmail.core.failover.mode import Mode
-from hornetmail.web.api.api import Api
-from hornetmail.web.api.domains import DomainMode, DomainName
+from hornetmail.web.api.door.api import Api
+from hornetmail.web.api.mail.domains import DomainMode, DomainName
 from hornetmail.web.api.operations import ApiError
 from hornetmail.web.pulse import Pulse, points
 from hornetmail.web.render import Renderer, redirect

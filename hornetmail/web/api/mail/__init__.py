@@ -1,0 +1,1 @@
+"""Operations on domains, the queue and mail that waits."""

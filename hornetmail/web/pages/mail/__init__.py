@@ -1,0 +1,1 @@
+"""Pages of mail that waits."""

@@ -1,0 +1,1 @@
+"""Pages of people, domains and the own account."""

@@ -1,0 +1,1 @@
+"""Webmail: the visitor's own folders, read and written."""
