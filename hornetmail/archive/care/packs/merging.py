@@ -128,7 +128,8 @@ class Merger:
 
     async def _end(self, medium: IMedium, note: moves.Note) -> bool:
         """Enter a pack that was put and not entered; False if there is none that holds just what it would be made of now."""
-        sources = [pack for number in note.sources if (pack := await self._database.read(pack_row, number)) and not pack.merged]
+        rows = [await self._database.read(pack_row, number) for number in note.sources]
+        sources = [row for row in rows if row is not None and not row.merged]
         if len(sources) < len(note.sources):
             return False
         try:
@@ -136,7 +137,7 @@ class Merger:
         except SourceDamaged as error:
             self._damaged[error.number] = str(error)
             # It may be the last whole copy of what is damaged there: it stays as long as nothing in it is to go.
-            return not any(pack.dead for pack in sources)
+            return not any(row.dead for row in sources)
         head = PackHead(medium.number, Group(sources[0].tenant, sources[0].month), note.pack, 0.0)
         if name_of_records(found.records) != note.pack:
             return False
