@@ -265,3 +265,12 @@ def test_the_first_message_of_a_new_folder() -> None:
     assert (one.recent, one.recent_from) == (0, 3)
     one.put(Entry(3, 2, frozenset({"\\Seen"}), 1, 0.0, "c"), Place("c", "new", "", 0, False))
     assert (one.recent, one.unseen) == (1, 2)
+
+
+def test_a_folder_made_in_the_same_tick_as_the_last_look(box: Box) -> None:
+    """Would catch a folder of another program that is not seen for ever, since the directory's time was the same when it was looked at last; and a look at all
+    folders each time although nothing can have come."""
+    os.utime(box.path, ns=(0, 1_000_000_000_000))
+    assert box.maildir.survey((1_000_000_000_000, 1_000.5), []) is not None
+    assert box.maildir.survey((1_000_000_000_000, 1_003.0), []) is None
+    assert box.maildir.survey((999_000_000_000, 1_003.0), []) is not None
