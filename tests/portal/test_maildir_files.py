@@ -16,6 +16,7 @@ from hornetmail.disk.files import DiskFull
 from hornetmail.portal.maildir import files
 from hornetmail.portal.maildir import ground as grounds
 from hornetmail.portal.maildir.files import Maildir
+from hornetmail.portal.maildir.folders import GRANTS
 from hornetmail.portal.maildir.ground import Ground
 from hornetmail.portal.maildir.snapshot import Place, Snapshot
 from hornetmail.portal.maildir.watching import Watching
@@ -274,3 +275,13 @@ def test_a_folder_made_in_the_same_tick_as_the_last_look(box: Box) -> None:
     assert box.maildir.survey((1_000_000_000_000, 1_000.5), []) is not None
     assert box.maildir.survey((1_000_000_000_000, 1_003.0), []) is None
     assert box.maildir.survey((999_000_000_000, 1_003.0), []) is not None
+
+
+def test_rights_in_their_file(box: Box) -> None:
+    """Would catch rights that are not read again, and a line that nobody wrote which gives some (or takes those of the others)."""
+    given = {"2": "lrs", "anyone": "lr"}
+    box.maildir.grant("Sent", given)
+    assert box.maildir.grants(["INBOX", "Sent"]) == {"Sent": given}
+    with (box.maildir.folder("Sent") / GRANTS).open("a") as file:
+        file.write("3\n4 lr s\n5 l!\n\n\x00\n")
+    assert box.maildir.grants(["Sent"]) == {"Sent": given}
