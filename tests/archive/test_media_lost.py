@@ -90,7 +90,8 @@ class Lost(test_mirror.MirrorCase):
         assert len(found) == 2, found
         assert "went out of reach" in found[0]
         assert found[1] == "3 packs and journals that lie there were not read, and are not in the new index"
-        assert not told(findings, "damaged") and not told(findings, "the pack is missing"), findings
+        assert not told(findings, "damaged"), findings
+        assert not told(findings, "the pack is missing"), findings
         assert await self.total(archive, "subject:first") == 1
 
     async def test_rebuild_without_it(self) -> None:
