@@ -83,7 +83,7 @@ def known_rows(cursor: Cursor, rows: Sequence[int]) -> set[int]:
 
 class _Texts:
     """The full texts of a batch, which are written behind all its rows. Before a statement with a trigger SQLite has FTS5 write out what it has in memory, so that between rows each text would be a
-    segment of its own, to be merged with the others time and again (``tests/cost/test_index_writing.py``)."""
+    segment of its own, to be merged with the others time and again (``tests/archive/test_index_segments.py``)."""
 
     def __init__(self) -> None:
         self._waiting: dict[int, tuple[bool, int, MailText, People, Marks]] = {}
