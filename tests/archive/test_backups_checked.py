@@ -63,7 +63,7 @@ class Checked(BackupCase):
 
     async def test_one_that_is_dropped_meanwhile(self) -> None:
         """Would catch a backup that was dropped while it was looked at taken for a lost one."""
-        archive, folders = await self.made()
+        archive, _ = await self.made()
         medium = archive.media.any(1)
         real = medium.get
 

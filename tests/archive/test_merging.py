@@ -207,6 +207,78 @@ class Crashes(MergingCase):
         await again.stop()
         return survived
 
+    async def _put_and_not_entered(self, archive: Archive) -> tuple[Path, bytes]:
+        """A merging that ends between the medium and the index; what it put."""
+        old = set(self.packs())
+        database = archive.index()
+        run = database.run
+
+        async def fail(fn: Any, *args: Any) -> Any:
+            if fn.__name__ == "enter_pack":
+                raise _Died
+            return await run(fn, *args)
+
+        database.run = fail  # type: ignore[method-assign,assignment]
+        with pytest.raises(_Died):
+            await archive.merge(NOW)
+        del database.run
+        (new,) = set(self.packs()) - old
+        return new, new.read_bytes()
+
+    async def test_a_pack_that_was_put_and_not_entered_stays_as_it_is(self) -> None:
+        """Catches a second pack of the same name with other bytes: a mirror or a backup may have the first."""
+        archive = await self.filled(4)
+        before = await contents(archive)
+        new, data = await self._put_and_not_entered(archive)
+        merged = await archive.merge(NOW + DAY)
+        assert (merged.sources, merged.packs, merged.damaged) == (4, 1, ())
+        assert self.packs() == [new]
+        assert new.read_bytes() == data
+        assert await contents(archive) == before
+        await self.whole(archive)
+
+    async def test_a_pack_that_was_put_torn_is_written_anew(self) -> None:
+        """Catches bytes that are believed because of their name."""
+        for tear in (
+            lambda d: d[:-100],
+            lambda d: d[:200] + bytes([d[200] ^ 1]) + d[201:],
+            lambda d: d[:-1] + b"!",
+            lambda d: b"",
+        ):
+            self.setUp()
+            archive = await self.filled(4)
+            before = await contents(archive)
+            new, data = await self._put_and_not_entered(archive)
+            new.write_bytes(tear(data))
+            await archive.merge(NOW + DAY)
+            assert self.packs() == [new]
+            assert len(new.read_bytes()) == len(data)
+            assert await contents(archive) == before
+            await self.whole(archive)
+            await archive.stop()
+
+    async def test_a_pack_that_was_put_with_what_went_since_is_removed(self) -> None:
+        """Catches a deleted mail that comes back, or stays on the medium, with a merging that is taken up again (rule 23)."""
+        archive = await self.filled(4)
+        new, _ = await self._put_and_not_entered(archive)
+        (gone,) = (await archive.search(AUDITOR, "word2", limit=5)).results
+        await archive.keeping.delete(1, [gone.id], "ann@example.test", "asked for")
+        await archive.merge(NOW + DAY)
+        assert not new.exists()
+        assert (await archive.search(AUDITOR, "word2", limit=5)).results == ()
+        await self.whole(archive)
+
+    async def test_a_pack_that_was_put_outlasts_its_damaged_source(self) -> None:
+        """Catches the last whole copy of a mail that is removed although its source cannot be read any more."""
+        archive = await self.filled(4)
+        sources = set(self.packs())
+        new, data = await self._put_and_not_entered(archive)
+        bad = min(sources)
+        bad.write_bytes(bad.read_bytes()[:-50])
+        merged = await archive.merge(NOW + DAY)
+        assert any(bad.name in one for one in merged.damaged)
+        assert new.read_bytes() == data
+
     async def test_a_new_pack_that_is_damaged_before_its_sources_are_gone(self) -> None:
         """Catches a merging that goes on with a pack which did not survive the crash, while its sources are still there."""
         archive = await self.filled(3)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from hornetmail.archive.care.packs.accounts import STRETCH, Stretch, in_stretches
-from hornetmail.archive.index.leaves import Looked
+from hornetmail.archive.index.ties.leaves import Looked
 from hornetmail.archive.media.medium import IMedium, MediumError
 from hornetmail.archive.proof.leaflog import span_of
 from hornetmail.archive.proof.leaves import Frontier, decode_run

@@ -20,7 +20,7 @@ from hornetmail.archive.care.packs import moves
 from hornetmail.archive.care.packs.plans import MergeSettings, plan_group
 from hornetmail.archive.care.packs.sealing import ROWS, Sealer
 from hornetmail.archive.care.packs.writing import SourceDamaged, Writer
-from hornetmail.archive.index.uses import wake_parts
+from hornetmail.archive.index.ties.uses import wake_parts
 from hornetmail.archive.media.medium import IMedium, MediumAway, MediumError, MediumLocked, MediumMissing, MediumUnread
 from hornetmail.archive.store.holdings import Holdings
 from hornetmail.archive.store.packs import Group, Member, PackBroken, PackHead, SealedPack, end_of, name_of_records
@@ -109,14 +109,15 @@ class Merger:
     # -- what a crash left over -----------------------------------------------------------------------------------------------
 
     async def _go_on(self) -> None:
-        """A pack that the index knows is whole on its medium: the rest of its records move to it. One that it does not know is removed."""
+        """A pack that the index knows is whole on its medium: the rest of its records move to it. One that it does not know is entered, if it is whole
+        and all that it holds still lives: a mirror or a backup may have it already, so that none with other bytes may come in its place. Else it is removed."""
         for note in await self._database.read(moves.notes):
             try:
                 medium = self._media.get(note.medium)
                 if note.entered:
                     pack = await self._in_thread(self._writer.read_back, medium, note.entered)
                     await self._move(note.entered.number, pack.members, note.sources)
-                else:
+                elif not await self._end(medium, note):
                     await self._in_thread(medium.delete, note.name)
                     await self._database.run(moves.forget_note, note.pack)
             except (PackBroken, MediumUnread) as error:
@@ -124,6 +125,29 @@ class Merger:
                 await self._move_back(note)
             except MediumError as error:
                 self._away[note.medium] = str(error)
+
+    async def _end(self, medium: IMedium, note: moves.Note) -> bool:
+        """Enter a pack that was put and not entered; False if there is none that holds just what it would be made of now."""
+        rows = [await self._database.read(pack_row, number) for number in note.sources]
+        sources = [row for row in rows if row is not None and not row.merged]
+        if len(sources) < len(note.sources):
+            return False
+        try:
+            found = await self._find(medium, sources)
+        except SourceDamaged as error:
+            self._damaged[error.number] = str(error)
+            # It may be the last whole copy of what is damaged there: it stays as long as nothing in it is to go.
+            return not any(row.dead for row in sources)
+        head = PackHead(medium.number, Group(sources[0].tenant, sources[0].month), note.pack, 0.0)
+        if name_of_records(found.records) != note.pack:
+            return False
+        pack: SealedPack | None = await self._in_thread(self._writer.put_before, medium, head, found.records)
+        if pack is None:
+            return False
+        await self._enter(medium, pack, list(note.sources))
+        self._totals[0] += len(sources)
+        self._totals[2] += found.gone
+        return True
 
     async def _move_back(self, note: moves.Note) -> None:
         """A new pack was damaged before its sources were gone: what moved to it lies in them too."""
@@ -198,10 +222,17 @@ class Merger:
         await self._database.run(moves.note, head, numbers)
         pack = await self._made_before(medium, head)
         if pack is None:
+            pack = await self._in_thread(self._writer.put_before, medium, head, found.records)
+        if pack is None:
             pack = await self._in_thread(self._writer.put, medium, head, found.wanted)
+        await self._enter(medium, pack, numbers)
+
+    async def _enter(self, medium: IMedium, pack: SealedPack, sources: Sequence[int]) -> None:
+        """A pack that is on its medium: its records move to it."""
         number = await self._database.run(enter_pack, pack, self._holdings.seconds())
-        await self._move(number, pack.members, [one for one in numbers if one != number])
+        await self._move(number, pack.members, [one for one in sources if one != number])
         self._totals[1] += 1
+        head = pack.head
         if head.group.month and pack.size > self._settings.limit // 2:
             # It is as it will stay, unless something in it is to go before its time (rule 20).
             await self._in_thread(medium.lock, head.name, end_of(head.group.month))

@@ -16,11 +16,11 @@ from twisted.logger import Logger
 
 from hornetmail.archive.care.terms.keeping import remember
 from hornetmail.archive.care.terms.retention import mark_rebuilt
-from hornetmail.archive.index.leaves import count_untold, enter_audit_leaf, leaf_went
-from hornetmail.archive.index.mails import Prepared, died_in
-from hornetmail.archive.index.poison import plain_text_of, store_each, text_of
-from hornetmail.archive.index.removal import mail_went
-from hornetmail.archive.index.uses import leave_gone
+from hornetmail.archive.index.ties.leaves import count_untold, enter_audit_leaf, leaf_went
+from hornetmail.archive.index.ties.uses import leave_gone
+from hornetmail.archive.index.writing.mails import Prepared, died_in
+from hornetmail.archive.index.writing.poison import plain_text_of, store_each, text_of
+from hornetmail.archive.index.writing.removal import mail_went
 from hornetmail.archive.media.medium import IMedium, MediumAway, MediumError, MediumMissing, MediumUnread
 from hornetmail.archive.media.readaround import read_around
 from hornetmail.archive.store.holdings import Holdings

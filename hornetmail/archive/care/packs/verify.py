@@ -8,8 +8,9 @@ from functools import partial
 from hornetmail.archive.care.packs.accounts import Accounts, Stretch, in_stretches
 from hornetmail.archive.care.packs.leafcheck import LeafCheck, plan
 from hornetmail.archive.care.packs.sealing import Sealer
-from hornetmail.archive.index.leaves import looked_at, set_looked
-from hornetmail.archive.index.schema import ANY, table_of
+from hornetmail.archive.index.schema.fulltext import table_of
+from hornetmail.archive.index.schema.tokens import ANY
+from hornetmail.archive.index.ties.leaves import looked_at, set_looked
 from hornetmail.archive.keys.keyring import KEYRING_NAME, Keyring, KeyTrouble
 from hornetmail.archive.media.medium import IMedium, MediumAway, MediumError, MediumMissing, MediumUnread
 from hornetmail.archive.store.holdings import Holdings

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from hornetmail.archive.care.packs.sealing import trailer_key
+from hornetmail.archive.keys.keyring import KeyTrouble
 from hornetmail.archive.media.medium import IMedium, MediumError, MediumMissing, MediumUnread
 from hornetmail.archive.store.holdings import Holdings
-from hornetmail.archive.store.packs import Group, Member, PackBroken, PackHead, PackWriter, SealedPack, members_of
+from hornetmail.archive.store.packs import FOOTER, Group, Member, PackBroken, PackHead, PackWriter, SealedPack, members_of
 from hornetmail.archive.store.shelf import PackRow
 from hornetmail.core.archive.archived import ArchiveError
 
@@ -50,6 +51,27 @@ class Writer:
         if (head.group, head.pack) != (Group(pack.tenant, pack.month), pack.pack):
             raise SourceDamaged(pack, "it is another pack")
         return members
+
+    def put_before(self, medium: IMedium, head: PackHead, records: Sequence[bytes]) -> SealedPack | None:
+        """In a thread: the pack of these records in this order that was put there and never entered, read from end to end. None: there is none, or it is not
+        whole. Raises MediumError."""
+        found = medium.names(head.name.rpartition("/")[0] + "/", head.name.removesuffix(".pack"), 1)
+        size = next((size for name, size in found if name == head.name), 0)
+        try:
+            there, members = members_of(lambda at, length: medium.get(head.name, at, length), size, self._keys.current())
+            if (there.group, there.pack, [member.record for member in members]) != (head.group, head.pack, list(records)):
+                return None
+            row = PackRow(
+                0, head.group.tenant, head.pack, medium.number, head.group.month, size, b"", len(members), 0, there.made, 0.0
+            )
+            for _ in _records(medium, row, members):
+                pass
+            read, whole, body = self._digests(medium, head.name, size)
+            if read != size or FOOTER.unpack(medium.get(head.name, size - FOOTER.size))[2] != body:
+                return None
+        except (PackBroken, KeyTrouble, SourceDamaged, MediumMissing, MediumUnread):
+            return None
+        return SealedPack(there, members, b"", whole, size)
 
     def put(self, medium: IMedium, head: PackHead, wanted: Sequence[tuple[PackRow, Sequence[Member]]]) -> SealedPack:
         """In a thread: into a file, onto the medium, and read back."""
@@ -96,15 +118,20 @@ class Writer:
             disk.unlink(path, missing_ok=True)
 
     def _check_whole(self, medium: IMedium, name: str, size: int, sha256: bytes) -> None:
-        digest = hashlib.sha256()
+        if self._digests(medium, name, size)[:2] != (size, sha256):
+            raise PackBroken(f"{name} is not as it was written")
+
+    def _digests(self, medium: IMedium, name: str, size: int) -> tuple[int, bytes, bytes]:
+        """Bytes read, and SHA-256 of them all, and of those that the checksum at a pack's end is of."""
+        whole, body = hashlib.sha256(), hashlib.sha256()
         read = 0
         while chunk := medium.get(name, read, SPAN):
-            digest.update(chunk)
+            whole.update(chunk)
+            body.update(chunk[: max(0, size - FOOTER.size - read)])
             read += len(chunk)
             if len(chunk) < SPAN:
                 break
-        if (read, digest.digest()) != (size, sha256):
-            raise PackBroken(f"{name} is not as it was written")
+        return read, whole.digest(), body.digest()
 
 
 def _records(medium: IMedium, pack: PackRow, members: Sequence[Member]) -> Iterator[bytes]:
