@@ -46,8 +46,8 @@ class _Check:
     def run(self) -> list[Finding]:
         """Raises MediumError: the medium is away."""
         listing = backups_on(self._medium)
-        for name in listing.whole if self._full else listing.whole[-1:]:
-            self._open(name)
+        for backup in listing.whole if self._full else listing.whole[-1:]:
+            self._open(backup)
         sizes = {name: size for objects in listing.objects.values() for name, size in objects.items()}
         for name in sorted(self._pieces):
             if what := self._flaw(name, sizes.get(name, -1)):
