@@ -16,6 +16,7 @@ from hornetmail.disk.files import DiskFull
 from hornetmail.portal.maildir import files
 from hornetmail.portal.maildir import ground as grounds
 from hornetmail.portal.maildir.files import Maildir
+from hornetmail.portal.maildir.folders import GRANTS
 from hornetmail.portal.maildir.ground import Ground
 from hornetmail.portal.maildir.snapshot import Place, Snapshot
 from hornetmail.portal.maildir.watching import Watching
@@ -265,3 +266,38 @@ def test_the_first_message_of_a_new_folder() -> None:
     assert (one.recent, one.recent_from) == (0, 3)
     one.put(Entry(3, 2, frozenset({"\\Seen"}), 1, 0.0, "c"), Place("c", "new", "", 0, False))
     assert (one.recent, one.unseen) == (1, 2)
+
+
+def test_a_folder_made_in_the_same_tick_as_the_last_look(box: Box) -> None:
+    """Would catch a folder of another program that is not seen for ever, since the directory's time was the same when it was looked at last; and a look at all
+    folders each time although nothing can have come."""
+    os.utime(box.path, ns=(0, 1_000_000_000_000))
+    assert box.maildir.survey((1_000_000_000_000, 1_000.5), []) is not None
+    assert box.maildir.survey((1_000_000_000_000, 1_003.0), []) is None
+    assert box.maildir.survey((999_000_000_000, 1_003.0), []) is not None
+
+
+def test_rights_in_their_file(box: Box) -> None:
+    """Would catch rights that are not read again, and a line that nobody wrote which gives some (or takes those of the others)."""
+    given = {"2": "lrs", "anyone": "lr"}
+    box.maildir.grant("Sent", given)
+    assert box.maildir.grants(["INBOX", "Sent"]) == {"Sent": given}
+    with (box.maildir.folder("Sent") / GRANTS).open("a") as file:
+        file.write("3\n4 lr s\n5 l!\n\n\x00\n")
+    assert box.maildir.grants(["Sent"]) == {"Sent": given}
+
+
+def test_a_message_that_a_loss_of_power_left_in_new_as_well(box: Box) -> None:
+    """Would catch a message that is there once more after its removal, and goes home twice: in ``new``, where it was before its flags changed."""
+    cur, new = (box.maildir.folder("INBOX") / sub for sub in ("cur", "new"))
+    file = cur / f"{PLACES[0].base}:2,S"
+    (new / PLACES[0].base).write_bytes(file.read_bytes())
+    (new / PLACES[1].base).write_bytes(b"another one of the same name")
+    found = box.maildir.look("INBOX", [], (0, 0, 0.0), 1e9)
+    assert found is not None
+    assert {one.place.base: one.place.sub for one in found.added} == {place.base: "cur" for place in PLACES}
+    assert box.names("INBOX", "new") == [PLACES[1].base]
+    box.maildir.unlink("INBOX", PLACES[:1])
+    again = box.maildir.look("INBOX", PLACES[1:], (0, 0, 0.0), 1e9)
+    assert again is not None
+    assert not again.added

@@ -102,6 +102,27 @@ class Outside(TestCase):
         assert (await self.tree.open("Old")).info.uidvalidity > before.uidvalidity
         assert (await self.tree.usage()).messages == 0
 
+    async def test_rights_on_a_folder_that_went_and_was_made_again(self) -> None:
+        """Would catch others who keep their rights on a folder whose file of rights went with its directory: its owner would not see them there after a restart."""
+        await self.tree.create("Old")
+        await self.tree.give("Old", "anyone", "", frozenset("lr"))
+        assert "anyone" in dict(await self.tree.grants("Old"))
+        shutil.rmtree(self.ground.maildir() / ".Old")
+        assert "Old" not in await self.names()
+        await self.tree.create("Old")
+        assert "anyone" not in dict(await self.tree.grants("Old"))
+
+    async def test_a_message_for_a_folder_whose_directory_went(self) -> None:
+        """Would catch a directory that comes back without its mail because somebody appends to the folder that another program has removed."""
+        await self.tree.create("Old")
+        folder = await self.tree.open("Old")
+        shutil.rmtree(self.ground.maildir() / ".Old")
+        coming = folder.append([], None)
+        with pytest.raises((FolderError, OSError)):
+            await coming.write(MAIL * 3000)
+            await coming.commit()
+        assert not (self.ground.maildir() / ".Old").exists()
+
     async def test_a_maildir_that_is_being_put_back(self) -> None:
         """Would catch all folders forgotten while a backup is copied into their place, and directories made in its way."""
         await self.tree.create("Old")

@@ -187,6 +187,11 @@ class Served(TestCase):
                 await tree.rename(old, new)
             assert caught.exception.code == code, (old, new)
         assert [info.name for info in await tree.folders()] == ["INBOX", "Archive", "Drafts", "Junk", "Sent", "Trash"]
+        await tree.create("Sent/2025")
+        with self.assertRaises(FolderError) as caught:  # noqa: PT027
+            await tree.rename("Sent", "Trash")  # of the names that it would have, one is there and the other is not
+        assert caught.exception.code == "ALREADYEXISTS"
+        assert "Sent/2025" in [info.name for info in await tree.folders()]
 
     async def test_a_folder_says_what_the_tree_says(self) -> None:
         """Would catch a folder that is subscribed in one answer and not in another."""

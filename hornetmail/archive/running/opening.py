@@ -12,11 +12,11 @@ from twisted.logger import Logger
 from hornetmail.archive.care.packs.leafrestore import restore_leaves
 from hornetmail.archive.care.packs.sealing import Sealer
 from hornetmail.archive.care.trust.stamping import Stamping
-from hornetmail.archive.index.files import IndexFiles
-from hornetmail.archive.index.folders import begin_uids
-from hornetmail.archive.index.indexer import Indexer
-from hornetmail.archive.index.mails import Stored
-from hornetmail.archive.index.schema import MIGRATIONS
+from hornetmail.archive.index.finding.folders import begin_uids
+from hornetmail.archive.index.schema.files import IndexFiles
+from hornetmail.archive.index.schema.migrations import MIGRATIONS
+from hornetmail.archive.index.writing.indexer import Indexer
+from hornetmail.archive.index.writing.mails import Stored
 from hornetmail.archive.keys.keyring import KeyTrouble
 from hornetmail.archive.keys.keystore import KeyStore
 from hornetmail.archive.media.medium import IMedium, MediumError, MediumUnread

@@ -7,11 +7,14 @@ from typing import Any
 
 import msgspec
 
-from hornetmail.archive.index.kin import kin_of
-from hornetmail.archive.index.leaves import leaf_went
-from hornetmail.archive.index.rules import kept_of, rules_of
-from hornetmail.archive.index.schema import PLACE_BITS, Arrival, Marks, People, drop_text, people_decoder, place_at, put_text
-from hornetmail.archive.index.uses import GONE, use_parts
+from hornetmail.archive.index.schema.fulltext import drop_text, put_text
+from hornetmail.archive.index.schema.people import Arrival, People, people_decoder
+from hornetmail.archive.index.schema.places import PLACE_BITS, place_at
+from hornetmail.archive.index.schema.tokens import Marks
+from hornetmail.archive.index.ties.kin import kin_of
+from hornetmail.archive.index.ties.leaves import leaf_went
+from hornetmail.archive.index.ties.rules import kept_of, rules_of
+from hornetmail.archive.index.ties.uses import GONE, use_parts
 from hornetmail.archive.store.records import MailMeta, Outcome
 from hornetmail.core.archive.retention import DAY, goes_at
 from hornetmail.core.ids import milliseconds_of

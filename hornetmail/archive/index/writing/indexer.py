@@ -8,8 +8,8 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from hornetmail.archive.index.mails import Prepared, Stored, known_records
-from hornetmail.archive.index.poison import store_each, text_of
+from hornetmail.archive.index.writing.mails import Prepared, Stored, known_records
+from hornetmail.archive.index.writing.poison import store_each, text_of
 from hornetmail.archive.media.medium import MediumAway, MediumError
 from hornetmail.archive.store.holdings import Holdings
 from hornetmail.archive.store.parts import PartKey, PartPlace, digest_of, split, store_parts

@@ -8,16 +8,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from hornetmail.archive.index.kin import kin_of
-from hornetmail.archive.index.schema import (
-    FORM,
-    Marks,
-    fresh_table_of,
-    make_table,
-    people_decoder,
-    put_fresh,
-    table_of,
-)
+from hornetmail.archive.index.schema.fulltext import FORM, fresh_table_of, make_table, put_fresh, table_of
+from hornetmail.archive.index.schema.people import people_decoder
+from hornetmail.archive.index.schema.tokens import Marks
+from hornetmail.archive.index.ties.kin import kin_of
 from hornetmail.core.archive.archived import Stretch
 from hornetmail.db.engines import Cursor
 from hornetmail.mime.reading.mail import MailText
