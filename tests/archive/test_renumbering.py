@@ -6,18 +6,21 @@ import errno
 import shutil
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 from hornetmail.archive.archive import Archive
+from hornetmail.archive.index.ties.leaves import audit_leaves
+from hornetmail.archive.proof.leaves import audit_input, leaf_hash
 from hornetmail.archive.store.records import EventMeta, What
 from hornetmail.archive.store.renumbering import Renumbering
-from hornetmail.core.archive.archived import Finding
-from hornetmail.disk.files import Disk
-from hornetmail.disk.records import RecordLog
-from hornetmail.testing.archives import AUDITOR, mail, make_archive
-from tests.archive.cases import ArchiveCase, told
+from hornetmail.core.events import Alarm
+from hornetmail.testing.archives import AUDITOR, NOW, mail, make_archive
+from tests.archive.cases import ArchiveCase
+from tests.archive.test_stamping import Alarms
+
+
+DIGEST = b"d" * 32
 
 
 class Broken(Exception):
@@ -27,13 +30,10 @@ class Broken(Exception):
 class Renumbers(ArchiveCase):
     def setUp(self) -> None:
         super().setUp()
-        self.alarms: list[tuple[str, str]] = []
-
-    def tells(self, code: str, text: str, subject: str = "") -> None:
-        self.alarms.append((code, text))
+        self.alarms: list[Alarm] = []
 
     async def two(self) -> None:
-        """The directory of the second installation, which is stopped: three mails staged, whose numbers are those of four sealed ones on the medium."""
+        """The directory of the second installation, which is stopped: three mails and a row of the audit log staged, whose numbers are those of four sealed mails on the medium."""
         archive = await self.fresh()
         await self.put(archive, mail("before"))
         await archive.flush(seal=True)
@@ -55,8 +55,10 @@ class Renumbers(ArchiveCase):
         for number in range(3):
             await self.put(archive, mail(f"second {number}"))
         await archive.flush()
+        event = EventMeta(What.AUDIT, NOW, text=f"7 {DIGEST.hex()}")
+        await archive.holdings.staging.add_event(0, event, leaf_hash(audit_input(7, DIGEST, NOW)))
         assert archive.holdings.leaves.size == 1
-        assert [entry.leaf for entry in self.staged(archive)] == [1, 2, 3]
+        assert [entry.leaf for entry in self.staged(archive)] == [1, 2, 3, 4]
         await archive.stop()
         shutil.rmtree(there)
         self.away.rename(there)
@@ -67,7 +69,7 @@ class Renumbers(ArchiveCase):
         return [entry for number in sorted(segments) for entry in segments[number]]
 
     async def again(self, **more: Any) -> Archive:
-        return await self.reopened(alarm=self.tells, **more)
+        return await self.reopened(bus=Alarms(self.alarms), **more)
 
     async def whole(self, archive: Archive) -> None:
         """All is readable, once, each under a number of its own, on the medium and here."""
@@ -77,18 +79,21 @@ class Renumbers(ArchiveCase):
         assert await archive.verify(full=True) == ()
         for subject in ("before", *(f"first {n}" for n in range(4)), *(f"second {n}" for n in range(3))):
             hit = await self.only(archive, f'subject:"{subject}"')
-            assert (await archive.fetch(AUDITOR, hit.id)).startswith(b"From: Alice"), subject
+            assert (await (await archive.body(AUDITOR, hit.id)).read()).startswith(b"From: Alice"), subject
         leaves = [leaf for (leaf,) in await archive.index().read(_leaves)]
         assert len(leaves) == len(set(leaves)) == 8
+        [audit] = await archive.index().read(audit_leaves)
+        assert (audit.number, audit.digest) == (7, DIGEST)
+        assert audit.leaf not in leaves
 
     async def test_new_numbers(self) -> None:
         """Catches two mails with one leaf: the second one's is readable, is in no proof, and verify finds fault with it for ever."""
         await self.two()
         archive = await self.again()
         assert archive.holdings.leaves.size == 5
-        assert [entry.leaf for entry in self.staged(archive)] == [5, 6, 7]
-        assert [code for code, _ in self.alarms] == ["archive-renumbered"]
-        assert "3 staged records" in self.alarms[0][1]
+        assert [entry.leaf for entry in self.staged(archive)] == [5, 6, 7, 8]
+        assert [alarm.code for alarm in self.alarms] == ["archive-renumbered"]
+        assert "4 staged records" in self.alarms[0].text
         await self.whole(archive)
         await archive.stop()
         self.alarms.clear()
@@ -129,7 +134,7 @@ class Renumbers(ArchiveCase):
                 break
             archive = await self.again()
             records = [entry.record for entry in self.staged(archive)]
-            assert len(records) == len(set(records)) == 3, steps
+            assert len(records) == len(set(records)) == 4, steps
             leaves = [entry.leaf for entry in self.staged(archive)]
             assert leaves == sorted(set(leaves))
             assert leaves[0] >= 5, (steps, leaves)
@@ -172,8 +177,8 @@ class Renumbers(ArchiveCase):
         await self.two()
         with patch.object(Renumbering, "_write", side_effect=OSError(errno.ENOSPC, "no room")):
             archive = await self.again()
-        assert [code for code, _ in self.alarms] == ["archive-renumbered"]
-        assert [entry.leaf for entry in self.staged(archive)] == [1, 2, 3]
+        assert [alarm.code for alarm in self.alarms] == ["archive-renumbered"]
+        assert [entry.leaf for entry in self.staged(archive)] == [1, 2, 3, 4]
         assert await self.total(archive, "second") == 3
         await archive.stop()
         archive = await self.again()
