@@ -11,4 +11,4 @@ import pytest
 @pytest.mark.parametrize("name", sorted(path.stem for path in (Path(__file__).parent.parent / "bench").glob("[!_]*.py")))
 def test_programs_begin(name: str) -> None:
     """Catches a figure of the documentation that nobody can measure again, because what its program imports is not there any more."""
-    assert callable(importlib.import_module(f"bench.{name}").main)
+    importlib.import_module(f"bench.{name}")
