@@ -116,6 +116,10 @@ class HoldRefused(ArchiveError):
     """A legal hold forbids it; the message names mail and hold."""
 
 
+class MediumRefused(ArchiveError):
+    """It may not be done with that medium; the message says why."""
+
+
 class KeyRefused(ArchiveError):
     """The archive's root key cannot be changed like this: the wrong paper, or the wrong moment. The message says which."""
 
