@@ -69,7 +69,8 @@ def segments(cursor: Any, table: str) -> int:
 def found(cursor: Any, word: str) -> list[int]:
     """Where that stands."""
     return [
-        row[0] for row in cursor.execute(f"SELECT rowid FROM {table_of(MONTH)} WHERE {table_of(MONTH)} MATCH ?", (word,)).fetchall()
+        row[0]
+        for row in cursor.execute(f"SELECT rowid FROM {table_of(MONTH)} WHERE {table_of(MONTH)} MATCH ?", (word,)).fetchall()
     ]
 
 
@@ -101,6 +102,8 @@ def test_a_slice_of_a_renewed_month_is_one_segment() -> None:
     begin_renewal(cursor, MONTH)
     cursor.execute("BEGIN IMMEDIATE")
     places = [one.place for one in due(cursor, MONTH, -1, 10)]
-    assert renew(cursor, MONTH, [(place, read_mail(mail(word))) for place, word in zip(places, ("one", "two", "three"), strict=True)])
+    assert renew(
+        cursor, MONTH, [(place, read_mail(mail(word))) for place, word in zip(places, ("one", "two", "three"), strict=True)]
+    )
     cursor.execute("COMMIT")
     assert segments(cursor, fresh_table_of(MONTH)) == 1
