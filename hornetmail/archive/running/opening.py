@@ -173,7 +173,9 @@ class Opening:
         try:
             given = Renumbering(holdings.staging, holdings.codec, holdings.leaves).run()
         except (ArchiveError, OSError, DiskFull, LogBroken) as error:
-            self._voice.alarm("archive-renumbered", f"staged mail cannot be given its new leaf numbers, tried again at the next start: {error}")
+            self._voice.alarm(
+                "archive-renumbered", f"staged mail cannot be given its new leaf numbers, tried again at the next start: {error}"
+            )
             return
         if given:
             text = f"{given} staged records had leaf numbers that another installation gave away meanwhile, and have new ones: run archive rebuild"
