@@ -19,7 +19,9 @@ from hornetmail.core.archive.archived import ArchiveError
 from hornetmail.db.pool import Database
 from hornetmail.disk.records import BadRecord
 
-BATCH = 64
+BATCH = 256
+"""Mails of one transaction, if so many wait: each makes a segment of the full text, which is merged with others later."""
+
 BATCH_BYTES = 4 << 20
 GATHER = 0.05
 """Seconds that a first mail waits for company."""

@@ -92,6 +92,7 @@ def renew(cursor: Cursor, month: int, texts: Sequence[tuple[int, MailText]]) -> 
     row = cursor.execute("SELECT walked FROM month WHERE month = ? AND form != ?", (month, FORM)).fetchone()
     if row is None or row[0] is None or (texts and row[0] >= texts[0][0]):
         return False
+    fresh = []
     for place, text in texts:
         mail = cursor.execute(
             "SELECT people, tenant, direction, size, spam, content FROM mail WHERE place = ?", (place,)
@@ -102,7 +103,7 @@ def renew(cursor: Cursor, month: int, texts: Sequence[tuple[int, MailText]]) -> 
         people = people_decoder.decode(encoded)
         if text.whole:
             people = _read_again(cursor, place, text, people)
-        put_fresh(cursor, month, place, text, people, Marks(tenant, direction, size, bool(spam)))
+        fresh.append((place, text, people, Marks(tenant, direction, size, bool(spam))))
         if content is None:
             kin = kin_of(cursor, tenant, text)
             cursor.execute(
@@ -110,6 +111,9 @@ def renew(cursor: Cursor, month: int, texts: Sequence[tuple[int, MailText]]) -> 
                 (kin.content, kin.rendition, int(kin.namesake), kin.thread, place),
             )
         cursor.execute("UPDATE mail SET unsearched = ? WHERE place = ?", ("\n".join(text.unsearched)[:MAX_UNSEARCHED], place))
+    # Behind all rows, as in ``store_batch``.
+    for one in fresh:
+        put_fresh(cursor, month, *one)
     if texts:
         cursor.execute("UPDATE month SET walked = ? WHERE month = ?", (texts[-1][0], month))
     return True
