@@ -90,7 +90,8 @@ def test_the_same_bytes_in_one_batch_and_in_a_later_one() -> None:
     assert stored(cursor, [prepared(3, mail("one")), prepared(4, mail("one"))]) == [Outcome.COPY, Outcome.COPY]
     (place,) = found(cursor, "one")
     assert all(found(cursor, f"u{number}") == [place] for number in (0, 2, 3, 4))
-    assert len(found(cursor, "two")) == 1 and found(cursor, "u1") != [place]
+    assert len(found(cursor, "two")) == 1
+    assert found(cursor, "u1") != [place]
 
 
 def test_a_slice_of_a_renewed_month_is_one_segment() -> None:
