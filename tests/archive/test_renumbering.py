@@ -19,7 +19,6 @@ from hornetmail.testing.archives import AUDITOR, NOW, mail, make_archive
 from tests.archive.cases import ArchiveCase
 from tests.archive.test_stamping import Alarms
 
-
 DIGEST = b"d" * 32
 
 
