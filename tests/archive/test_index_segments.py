@@ -69,7 +69,8 @@ def segments(cursor: Any, table: str) -> int:
 def found(cursor: Any, word: str) -> list[int]:
     """Where that stands."""
     return [
-        row[0] for row in cursor.execute(f"SELECT rowid FROM {table_of(MONTH)} WHERE {table_of(MONTH)} MATCH ?", (word,)).fetchall()
+        row[0]
+        for row in cursor.execute(f"SELECT rowid FROM {table_of(MONTH)} WHERE {table_of(MONTH)} MATCH ?", (word,)).fetchall()
     ]
 
 
@@ -89,7 +90,8 @@ def test_the_same_bytes_in_one_batch_and_in_a_later_one() -> None:
     assert stored(cursor, [prepared(3, mail("one")), prepared(4, mail("one"))]) == [Outcome.COPY, Outcome.COPY]
     (place,) = found(cursor, "one")
     assert all(found(cursor, f"u{number}") == [place] for number in (0, 2, 3, 4))
-    assert len(found(cursor, "two")) == 1 and found(cursor, "u1") != [place]
+    assert len(found(cursor, "two")) == 1
+    assert found(cursor, "u1") != [place]
 
 
 def test_a_slice_of_a_renewed_month_is_one_segment() -> None:
@@ -101,6 +103,8 @@ def test_a_slice_of_a_renewed_month_is_one_segment() -> None:
     begin_renewal(cursor, MONTH)
     cursor.execute("BEGIN IMMEDIATE")
     places = [one.place for one in due(cursor, MONTH, -1, 10)]
-    assert renew(cursor, MONTH, [(place, read_mail(mail(word))) for place, word in zip(places, ("one", "two", "three"), strict=True)])
+    assert renew(
+        cursor, MONTH, [(place, read_mail(mail(word))) for place, word in zip(places, ("one", "two", "three"), strict=True)]
+    )
     cursor.execute("COMMIT")
     assert segments(cursor, fresh_table_of(MONTH)) == 1

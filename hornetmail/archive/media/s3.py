@@ -24,10 +24,10 @@ from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.error import ConnectError, ConnectionLost, DNSLookupError
 from twisted.internet.task import deferLater
 from twisted.internet.threads import blockingCallFromThread
+from twisted.web._newclient import RequestNotSent  # raised to callers, exported nowhere
 from twisted.web.client import (
     Agent,
     HTTPConnectionPool,
-    RequestNotSent,
     RequestTransmissionFailed,
     ResponseFailed,
     ResponseNeverReceived,

@@ -231,7 +231,16 @@ def died_in(cursor: Cursor, pack: int) -> None:
 
 
 def _unite(
-    cursor: Cursor, one: Prepared, texts: _Texts, place: int, month: int, people: bytes, base: float, kept: float, spam: int, direction: str
+    cursor: Cursor,
+    one: Prepared,
+    texts: _Texts,
+    place: int,
+    month: int,
+    people: bytes,
+    base: float,
+    kept: float,
+    spam: int,
+    direction: str,
 ) -> None:
     """Another arrival of the same bytes: its recipients gain their right, its retention counts if it is longer."""
     meta = one.meta
