@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 
 import msgspec
 from twisted.internet.defer import CancelledError
@@ -59,9 +60,8 @@ async def hand_over(destination: Destination, load: Load, courier: str, verdicts
         chosen = [load.recipients[at] for at in left]
         again: list[int] = []
         try:
-            host, answers = await destination.exchange(
-                lambda client, to=chosen: _send(client, load, text, to, unrecorded, courier), tried
-            )  # type: ignore[misc]
+            job = partial(_send, load=load, text=text, recipients=chosen, unrecorded=unrecorded, courier=courier)
+            host, answers = await destination.exchange(job, tried)
         except Broken as error:
             for at in left:
                 # What a host said before is nearer to the truth than that another one is away.
