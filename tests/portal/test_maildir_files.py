@@ -285,3 +285,19 @@ def test_rights_in_their_file(box: Box) -> None:
     with (box.maildir.folder("Sent") / GRANTS).open("a") as file:
         file.write("3\n4 lr s\n5 l!\n\n\x00\n")
     assert box.maildir.grants(["Sent"]) == {"Sent": given}
+
+
+def test_a_message_that_a_loss_of_power_left_in_new_as_well(box: Box) -> None:
+    """Would catch a message that is there once more after its removal, and goes home twice: in ``new``, where it was before its flags changed."""
+    cur, new = (box.maildir.folder("INBOX") / sub for sub in ("cur", "new"))
+    file = cur / f"{PLACES[0].base}:2,S"
+    (new / PLACES[0].base).write_bytes(file.read_bytes())
+    (new / PLACES[1].base).write_bytes(b"another one of the same name")
+    found = box.maildir.look("INBOX", [], (0, 0, 0.0), 1e9)
+    assert found is not None
+    assert {one.place.base: one.place.sub for one in found.added} == {place.base: "cur" for place in PLACES}
+    assert box.names("INBOX", "new") == [PLACES[1].base]
+    box.maildir.unlink("INBOX", PLACES[:1])
+    again = box.maildir.look("INBOX", PLACES[1:], (0, 0, 0.0), 1e9)
+    assert again is not None
+    assert not again.added

@@ -105,6 +105,8 @@ class Maildir(Folders):
         return Listing((stamps[0], stamps[1], now), tuple(added), tuple(moved), tuple(gone), tuple(unreadable))
 
     def _list(self, folder: Path) -> dict[str, tuple[str, str]]:
+        """Sub-directory and letters by base. What lies in ``new`` and in ``cur`` is one message of which a loss of power brought back where it was before: a
+        removal would leave it there, and it would be new mail. The one in ``cur`` is it."""
         seen: dict[str, tuple[str, str]] = {}
         for sub in SUBS:
             for name in os.listdir(folder / sub):
@@ -114,8 +116,17 @@ class Maildir(Folders):
                     except UnicodeEncodeError:
                         continue  # neither index nor protocols can carry such a name
                     base, letters = naming.split_name(name)
+                    if base in seen and sub == "cur":
+                        self._drop_back(folder, base, name)
                     seen[base] = (sub, letters if sub == "cur" else "")
         return seen
+
+    def _drop_back(self, folder: Path, base: str, name: str) -> None:
+        """Remove from ``new`` what is in ``cur`` too. In a race with whoever is just renaming it nothing is there; what has another size is another's, and stays."""
+        with contextlib.suppress(FileNotFoundError):
+            if os.stat(folder / "new" / base).st_size == os.stat(folder / "cur" / name).st_size:
+                self._disk.unlink(folder / "new" / base, missing_ok=True)
+                self._loose.setdefault(folder, set()).add("new")
 
     def _found(self, folder: Path, base: str, sub: str, letters: str) -> Found:
         place = Place(base, sub, letters, naming.hidden_of(base), False)
@@ -229,6 +240,12 @@ class Maildir(Folders):
         for place in places:
             self._disk.unlink(folder / place.file, missing_ok=True)
         self._left(folder, {place.sub for place in places})
+
+    @anchored
+    def there(self, name: str, places: Sequence[Place]) -> list[bool]:
+        """Which messages have their files where they were."""
+        folder = self.folder(name)
+        return [(folder / place.file).is_file() for place in places]
 
     def _left(self, folder: Path, subs: Collection[str]) -> None:
         """Make durable that files are no longer in a folder: neither where they were now, nor where they were before their flags changed."""
