@@ -208,6 +208,9 @@ class TestCommands(CliCase):
         said = (await self.cli("archive", "search", "")).out
         assert "\x1b" not in said
         assert said.endswith("2 of 2\n")
+        assert "by subject" in (await self.cli("archive", "search", "invoice")).out.partition("2 of 2\n")[2], (
+            "texts are not searched"
+        )
         alice = {"password": "correct horse"}
         assert (await self.cli("--as", "alice@example.test", "archive", "search", "x", "--json", **alice)).json["total"] == 1
         assert "--as" in await self.refused("archive", "export", "7")

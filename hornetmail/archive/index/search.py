@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from hornetmail.archive.index.expressions import expression, rights_expression
+from hornetmail.archive.index.expressions import closed_to, expression, rights_expression
 from hornetmail.archive.index.holds import HELD_BY
 from hornetmail.archive.index.query import Query
 from hornetmail.archive.index.renewal import stretches_left
@@ -64,7 +64,14 @@ def search_page(cursor: Cursor, scope: Scope, query: Query, limit: int, after: s
         found = _further(cursor, asked, start, limit)
     page = found[:limit]
     on = f"{page[-1]}-{total}" if len(found) > limit else ""
-    return Page(min(total, MAX_COUNT), hits_at(cursor, scope, page), on, total <= MAX_COUNT, stretches_left(cursor))
+    return Page(
+        min(total, MAX_COUNT),
+        hits_at(cursor, scope, page),
+        on,
+        total <= MAX_COUNT,
+        stretches_left(cursor),
+        closed_to(scope, query),
+    )
 
 
 def newest_hits(cursor: Cursor, scope: Scope, query: Query, limit: int) -> tuple[Hit, ...]:
