@@ -36,9 +36,9 @@ from twisted.internet.task import LoopingCall
 from bench import mailbox
 from bench.search import KEY, SCOPES, fill, words
 from hornetmail.archive.archive import ArchiveSettings
-from hornetmail.archive.index.query import parse_query
-from hornetmail.archive.index.schema import MIGRATIONS
-from hornetmail.archive.index.search import search_page
+from hornetmail.archive.index.finding.search import search_page
+from hornetmail.archive.index.query.language import parse_query
+from hornetmail.archive.index.schema.migrations import MIGRATIONS
 from hornetmail.compose.setting_up import offline
 from hornetmail.core.events import ArchiveGrew
 from hornetmail.db.pool import Database

@@ -28,7 +28,7 @@ from twisted.internet.defer import Deferred, gatherResults
 
 from bench.search import vocabulary
 from hornetmail.archive.archive import Archive, ArchiveSettings
-from hornetmail.archive.index.mails import store_batch
+from hornetmail.archive.index.writing.mails import store_batch
 from hornetmail.compose.setting_up import offline
 from hornetmail.db.pool import Database
 from hornetmail.testing.archives import NOW, BytesBody, Clock, item, mail, make_archive

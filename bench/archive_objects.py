@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from bench.archive_age import DAY, report, settings
 from hornetmail.archive.archive import Archive
-from hornetmail.archive.index.mails import Prepared, store_batch
+from hornetmail.archive.index.writing.mails import Prepared, store_batch
 from hornetmail.archive.proof.leaves import encode_run
 from hornetmail.archive.store.packs import Group, PackHead, build_pack, month_of, name_of_records
 from hornetmail.archive.store.records import MailMeta, new_record_id, new_salt

@@ -25,10 +25,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from hornetmail.archive.index.mails import Prepared, store_batch
-from hornetmail.archive.index.query import parse_query
-from hornetmail.archive.index.schema import MIGRATIONS
-from hornetmail.archive.index.search import search_page
+from hornetmail.archive.index.finding.search import search_page
+from hornetmail.archive.index.query.language import parse_query
+from hornetmail.archive.index.schema.migrations import MIGRATIONS
+from hornetmail.archive.index.writing.mails import Prepared, store_batch
 from hornetmail.archive.store.packs import month_of
 from hornetmail.archive.store.records import MailMeta
 from hornetmail.compose.setting_up import offline

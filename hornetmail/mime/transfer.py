@@ -64,7 +64,13 @@ class _Base64(Decoder):
         self._kept = b""
 
     def feed(self, data: bytes) -> bytes:
-        *runs, kept = _PAD.split(self._kept + data.translate(None, _JUNK))
+        data = self._kept + data.translate(None, _JUNK)
+        bare = data.rstrip(b"=")
+        if b"=" in bare:
+            *runs, kept = _PAD.split(data)
+        else:
+            # As nearly all are; the pattern takes twenty times as long over them.
+            runs, kept = ([], data) if len(bare) == len(data) else ([bare], b"")
         whole = len(kept) & ~3
         self._kept = kept[whole:]
         return b"".join(map(_run, runs)) + binascii.a2b_base64(kept[:whole])

@@ -7,7 +7,8 @@ needs ``x`` on all that moves and stays within the owner's folders."""
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 from zope.interface import implementer
 
@@ -18,7 +19,7 @@ from hornetmail.interfaces.body import IBody, IDeposit
 from hornetmail.interfaces.folders import IFolder, IOthersTree, ISharedFolder
 from hornetmail.portal.box import rights
 from hornetmail.portal.box.box import Box
-from hornetmail.portal.box.carrying import carry
+from hornetmail.portal.box.carrying import Leaving, carry
 from hornetmail.portal.box.folder import Folder, Opener, Tree
 from hornetmail.portal.maildir import naming
 from hornetmail.portal.maildir.ground import Ground
@@ -177,11 +178,8 @@ class SharedFolder:
         need(had, "i")
         if goal._owner != self._owner:
             return goal._told(await carry(self, uids, goal, away=away))
-        copied = await (source.move if away else source.copy)(uids, goal._folder.info.name)
-        there = frozenset[str]().union(*{entry.flags for entry in await goal._folder.entries(copied.targets)})
-        if forbidden := there - flags_allowed(had, there):
-            await goal._folder.store(copied.targets, (), forbidden)
-        return goal._told(copied)
+        allowed = partial(flags_allowed, had)
+        return goal._told(await source.transfer(uids, goal._folder.info.name, away=away, flags=allowed))
 
     def _told(self, copied: Copied) -> Copied:
         """Of a folder that may not be read no UIDs are told (RFC 4315 section 3)."""
@@ -208,6 +206,11 @@ class SharedFolder:
     async def take_back(self, uids: Collection[int]) -> None:
         """See ``carrying``."""
         await self._folder.take_back(uids)
+
+    async def leave(self, uids: Sequence[int]) -> tuple[Sequence[int], FolderError | None]:
+        """See ``carrying``. It takes marking and expunging (RFC 6851 section 4.3)."""
+        need(self.rights, "r", "t", "e")
+        return await self._folder.leave(uids)
 
     async def commit(self, deposits: Sequence[Any], instead: tuple[Any, int] | None = None) -> Copied:
         """See IFolder. What goes has to be marked and expunged (RFC 8508 section 6)."""
@@ -395,4 +398,4 @@ class SharedTree:
         """See ISharingTree."""
         goal = await self.open(name)
         need(goal.rights, "i")
-        return goal._told(await carry(source, uids, goal, away=away))
+        return goal._told(await carry(cast("Leaving", source), uids, goal, away=away))

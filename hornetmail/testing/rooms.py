@@ -366,6 +366,7 @@ class MemoryMedia:
         self.media = {1: MediumState(id=1, kind="directory", where="/srv/<one>", active=True, up=True, mails=5)}
         self.secrets: dict[int, str] = {}
         self.merged: list[tuple[tuple[int, ...], int]] = []
+        self.refuses = ""
 
     async def list(self) -> Sequence[MediumState]:
         """All."""
@@ -401,7 +402,9 @@ class MemoryMedia:
         self.media[number] = msgspec.structs.replace(self._known(number), used=True)
 
     async def take(self, number: int) -> None:
-        """From the other installation."""
+        """From the other installation, unless it ``refuses``."""
+        if self.refuses:
+            raise ArchiveError(self.refuses)
         self.media[number] = msgspec.structs.replace(self._known(number), taken=False, up=True)
 
     async def set_secret(self, number: int, secret: str) -> None:

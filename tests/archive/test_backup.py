@@ -28,7 +28,7 @@ from hornetmail.archive.care.copies.backup import (
     read_manifest,
     read_pieces,
 )
-from hornetmail.archive.index.schema import MIGRATIONS
+from hornetmail.archive.index.schema.migrations import MIGRATIONS
 from hornetmail.archive.media.medium import MediumError
 from hornetmail.db.dump import load
 from hornetmail.db.pool import Database

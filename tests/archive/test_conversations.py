@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hornetmail.archive.index import search
-from hornetmail.archive.index.query import parse_query
+from hornetmail.archive.index.finding import search
+from hornetmail.archive.index.query.language import parse_query
 from hornetmail.core.archive.archived import QueryError
 from hornetmail.db.engines import Cursor
 from hornetmail.testing.archives import AUDITOR, NOW, mail, user

@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from hornetmail.archive.archive import Archive
-from hornetmail.archive.index import schema as index
-from hornetmail.archive.index import search
-from hornetmail.archive.index.schema import FORMS, make_month, table_of
+from hornetmail.archive.index.finding import search
+from hornetmail.archive.index.schema import fulltext as index
+from hornetmail.archive.index.schema.fulltext import FORMS, make_month, table_of
 from hornetmail.db.engines import Cursor
 from hornetmail.testing.archives import AUDITOR, NOW, mail, user
 from tests.archive.cases import ArchiveCase

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from hornetmail.archive.archive import Archive
-from hornetmail.archive.index.unread import count_unread
+from hornetmail.archive.index.writing.unread import count_unread
 from hornetmail.core.events import Alarm, AlarmEnded
 from hornetmail.extraction.readers import Readers, ReaderSettings
 from hornetmail.interfaces.readers import IReaders, ReadersAway, ReadingFailed

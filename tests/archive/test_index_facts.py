@@ -10,9 +10,13 @@ from typing import cast
 import pytest
 
 from hornetmail.archive.care.trust.evidence import _packs_with_facts
-from hornetmail.archive.index import leaves
-from hornetmail.archive.index.holds import begin_hold, end_hold, holds_of, holds_on, is_held, running_queries
-from hornetmail.archive.index.leaves import (
+from hornetmail.archive.index.finding.search import _cursor_of
+from hornetmail.archive.index.schema.facts import UNKNOWN_LEAVES, UNKNOWN_USES
+from hornetmail.archive.index.schema.migrations import MIGRATIONS
+from hornetmail.archive.index.schema.places import PLACE_BITS
+from hornetmail.archive.index.ties import leaves
+from hornetmail.archive.index.ties.holds import begin_hold, end_hold, holds_of, holds_on, is_held, running_queries
+from hornetmail.archive.index.ties.leaves import (
     Ledger,
     Looked,
     Ownerless,
@@ -25,12 +29,10 @@ from hornetmail.archive.index.leaves import (
     set_looked,
     settle_unknown,
 )
-from hornetmail.archive.index.mails import _free_place
-from hornetmail.archive.index.removal import last_removal, mail_went
-from hornetmail.archive.index.rules import RulesRow, rules_of, rules_row, set_rules, tenants_to_walk
-from hornetmail.archive.index.schema import MIGRATIONS, PLACE_BITS, UNKNOWN_LEAVES, UNKNOWN_USES
-from hornetmail.archive.index.search import _cursor_of
-from hornetmail.archive.index.uses import GONE, leave_gone, leave_parts, use_parts, wake_parts
+from hornetmail.archive.index.ties.rules import RulesRow, rules_of, rules_row, set_rules, tenants_to_walk
+from hornetmail.archive.index.ties.uses import GONE, leave_gone, leave_parts, use_parts, wake_parts
+from hornetmail.archive.index.writing.mails import _free_place
+from hornetmail.archive.index.writing.removal import last_removal, mail_went
 from hornetmail.archive.proof.leaves import VOID
 from hornetmail.archive.store.records import AuditLeaf
 from hornetmail.core.archive.archived import QueryError

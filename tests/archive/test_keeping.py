@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 from hornetmail.archive.archive import Archive, ArchiveSettings
 from hornetmail.archive.care.terms.keeping import Copies
 from hornetmail.archive.care.terms.retention import RetentionSettings
-from hornetmail.archive.index import rules as applied
+from hornetmail.archive.index.ties import rules as applied
 from hornetmail.archive.store.packs import open_pack
 from hornetmail.archive.store.records import Kind
 from hornetmail.core.archive.archived import ArchiveError, HoldRefused, QueryError

@@ -127,6 +127,17 @@ def test_a_command_that_hangs_is_ended_with_all_that_it_started(tmp_path: Path, 
         assert _is_gone(pid)
 
 
+def test_a_command_that_leaves_something_running(tmp_path: Path) -> None:
+    """Catches an archive that stays locked because what the command needed for its answer (an agent, the master of a connection) goes on, and holds the pipes open: it was waited for until the
+    time was over, and the answer thrown away."""
+    text = (
+        "import subprocess, sys\n"
+        "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(3600)'])\n"
+        "print('open sesame, 32 bytes', flush=True)\n"
+    )
+    assert Command(script(tmp_path, text), 60.0).secret() == b"open sesame, 32 bytes"
+
+
 def _patient(command: Command) -> None:
     command.secret()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hornetmail.archive.index.files import IndexFiles
+from hornetmail.archive.index.schema.files import IndexFiles
 from hornetmail.archive.proof.leaflog import LeafLog
 from hornetmail.archive.proof.leaves import leaf_hash, tree_root
 from hornetmail.core.archive.archived import MAX_MAIL, ArchiveError

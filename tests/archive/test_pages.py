@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from hornetmail.archive.archive import Archive
-from hornetmail.archive.index import search
-from hornetmail.archive.index.query import parse_query
+from hornetmail.archive.index.finding import search
+from hornetmail.archive.index.query.language import parse_query
 from hornetmail.archive.running import reading
 from hornetmail.core.archive.archived import Page, QueryError
 from hornetmail.db.engines import Cursor

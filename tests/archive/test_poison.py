@@ -7,9 +7,9 @@ from unittest import mock
 
 import pytest
 
-from hornetmail.archive.index import mails as index
-from hornetmail.archive.index import poison
-from hornetmail.archive.index.mails import Prepared, Stored
+from hornetmail.archive.index.writing import mails as index
+from hornetmail.archive.index.writing import poison
+from hornetmail.archive.index.writing.mails import Prepared, Stored
 from hornetmail.core.events import Alarm
 from hornetmail.db.engines import Cursor, DatabaseFull
 from hornetmail.mime.reading.mail import MailText, read_mail

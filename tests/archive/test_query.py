@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hornetmail.archive.index.query import All, Any, Marked, Not, Query, Words, parse_query, tokens
+from hornetmail.archive.index.query.language import All, Any, Marked, Not, Query, Words, parse_query, tokens
 from hornetmail.core.archive.archived import QueryError
 
 NOW = 1_795_867_200.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hornetmail.archive.index.query import MAX_QUERY, MAX_TERMS, Marked, Not, Query, Words, parse_query
+from hornetmail.archive.index.query.language import MAX_QUERY, MAX_TERMS, Marked, Not, Query, Words, parse_query
 from hornetmail.core.archive.archived import QueryError
 
 NOW = 1_795_867_200.0

@@ -11,10 +11,10 @@ import sqlcipher3
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from hornetmail.archive.index.mails import Prepared, store_batch
-from hornetmail.archive.index.query import parse_query
-from hornetmail.archive.index.schema import MIGRATIONS
-from hornetmail.archive.index.search import newest_hits, search_page
+from hornetmail.archive.index.finding.search import newest_hits, search_page
+from hornetmail.archive.index.query.language import parse_query
+from hornetmail.archive.index.schema.migrations import MIGRATIONS
+from hornetmail.archive.index.writing.mails import Prepared, store_batch
 from hornetmail.archive.store.records import MailMeta
 from hornetmail.core.served import Scope
 from hornetmail.db.engines import Cursor

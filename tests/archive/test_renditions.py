@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import pytest
 
 from hornetmail.archive.archive import Archive
-from hornetmail.archive.index import mails
-from hornetmail.archive.index.folders import Month, numbers, standing
+from hornetmail.archive.index.finding.folders import Month, numbers, standing
+from hornetmail.archive.index.writing import mails
 from hornetmail.core.archive.archived import Hit
 from hornetmail.core.served import Scope
 from hornetmail.db.engines import Cursor

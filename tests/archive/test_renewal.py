@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 
 from hornetmail.archive.archive import Archive
-from hornetmail.archive.index.renewal import due
-from hornetmail.archive.index.schema import FORM
+from hornetmail.archive.index.schema.fulltext import FORM
+from hornetmail.archive.index.writing.renewal import due
 from hornetmail.archive.running import renewing
 from hornetmail.core.archive.archived import Stretch
 from hornetmail.db.engines import Cursor

@@ -18,7 +18,7 @@ from hornetmail.archive.care.copies.mirror import superseded
 from hornetmail.archive.care.terms.retention import LAST
 from hornetmail.archive.care.trust import stamping
 from hornetmail.archive.care.trust.stamping import CHAIN, CLOCK, ENDING, FAILED, MANY, Outside
-from hornetmail.archive.index.leaves import audit_leaves, enter_audit_leaf
+from hornetmail.archive.index.ties.leaves import audit_leaves, enter_audit_leaf
 from hornetmail.archive.proof import stamplog, stampsheets
 from hornetmail.archive.proof.evidence import verify_bundle
 from hornetmail.archive.proof.stamps import NONE, read_stamp

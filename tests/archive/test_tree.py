@@ -9,8 +9,8 @@ import pytest
 
 from hornetmail.archive.archive import ArchiveSettings
 from hornetmail.archive.care.terms.retention import RetentionSettings
-from hornetmail.archive.index import folders
-from hornetmail.archive.index.folders import Month
+from hornetmail.archive.index.finding import folders
+from hornetmail.archive.index.finding.folders import Month
 from hornetmail.archive.tree.site import TreeSite
 from hornetmail.core.folder import FolderError
 from hornetmail.core.mail.envelope import Direction

@@ -13,10 +13,11 @@ from hornetmail.archive.care.copies.mirror import Mirrored
 from hornetmail.archive.care.packs.merging import Merged
 from hornetmail.archive.care.packs.plans import MergeSettings
 from hornetmail.archive.care.terms.retention import Clocks, RetentionSettings
-from hornetmail.archive.index import mails, uses
-from hornetmail.archive.index.leaves import Looked
-from hornetmail.archive.index.mails import Stored
-from hornetmail.archive.index.query import Query, Words
+from hornetmail.archive.index.query.language import Query, Words
+from hornetmail.archive.index.ties import uses
+from hornetmail.archive.index.ties.leaves import Looked
+from hornetmail.archive.index.writing import mails
+from hornetmail.archive.index.writing.mails import Stored
 from hornetmail.archive.keys import keyring, sealedroot
 from hornetmail.archive.keys.keyring import Purpose
 from hornetmail.archive.media import medium, register

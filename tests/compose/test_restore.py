@@ -17,8 +17,8 @@ from hornetmail.archive.care.copies.backup import Backups
 from hornetmail.archive.care.copies.backup import Sources as BackupSources
 from hornetmail.archive.care.copies.mirror import Mirror, take_mirror
 from hornetmail.archive.care.copies.mirror import Sources as MirrorSources
-from hornetmail.archive.index.folders import Month, standing
-from hornetmail.archive.index.schema import MIGRATIONS
+from hornetmail.archive.index.finding.folders import Month, standing
+from hornetmail.archive.index.schema.migrations import MIGRATIONS
 from hornetmail.archive.media import register
 from hornetmail.archive.media.directory import DirectoryPlace
 from hornetmail.archive.media.settings import DirectorySettings

@@ -13,9 +13,13 @@ import msgspec
 import pytest
 import sqlcipher3
 
-from hornetmail.archive.index import folders
-from hornetmail.archive.index.folders import Month
-from hornetmail.archive.index.schema import BITS, MIGRATIONS, Arrival, People, make_month, place_at, right_token, table_of
+from hornetmail.archive.index.finding import folders
+from hornetmail.archive.index.finding.folders import Month
+from hornetmail.archive.index.schema.fulltext import make_month, table_of
+from hornetmail.archive.index.schema.migrations import BITS, MIGRATIONS
+from hornetmail.archive.index.schema.people import Arrival, People
+from hornetmail.archive.index.schema.places import place_at
+from hornetmail.archive.index.schema.tokens import right_token
 from hornetmail.archive.tree.site import EVERYBODY, Around, TreeSite
 from hornetmail.archive.tree.tree import ArchiveTree
 from hornetmail.core.events import ArchiveGrew

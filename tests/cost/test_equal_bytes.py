@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import sqlcipher3
 
-from hornetmail.archive.index.mails import Prepared, store_batch
-from hornetmail.archive.index.schema import MIGRATIONS
+from hornetmail.archive.index.schema.migrations import MIGRATIONS
+from hornetmail.archive.index.writing.mails import Prepared, store_batch
 from hornetmail.archive.store.records import MailMeta
 from hornetmail.mime.reading.mail import read_mail
 from hornetmail.testing.archives import NOW

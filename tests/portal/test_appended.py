@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from hornetmail.core.folder import FolderError
 from hornetmail.core.served import Domain
 from hornetmail.portal.maildir import naming
+from hornetmail.testing.faulty_disk import FaultyDisk
 from tests.portal.ground import MAIL, Ground
 
 
@@ -19,6 +25,76 @@ from tests.portal.ground import MAIL, Ground
 def test_the_host_in_a_name(host: str, name: str) -> None:
     """Would catch names of files of two hosts that are the same, and one that no directory takes."""
     assert naming.safe_host(host) == name
+
+
+class Alone(TestCase):
+    """Nobody else is at work in the mailbox."""
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        self.disk = FaultyDisk()
+        self.ground = Ground("sqlite", self.disk)
+        await self.ground.start()
+        self.inbox = await self.ground.portal.tree(1).open("INBOX")
+        self.hops: list[str] = []
+        ground: Any = self.ground.portal._ground
+        thread = ground.thread
+
+        def counted(fn: Any, *args: Any) -> Any:
+            self.hops.append(fn.__name__)
+            return thread(fn, *args)
+
+        ground.thread = counted
+
+    async def tearDown(self) -> None:  # type: ignore[override]
+        await self.ground.stop()
+        self.ground.clean()
+
+    async def put(self) -> None:
+        deposit = self.inbox.append(["\\Seen"], None)
+        await deposit.write(MAIL)
+        try:
+            await deposit.commit()
+        finally:
+            await deferLater(reactor, 0)  # it is told while the mailbox is still held
+
+    def files(self) -> list[Path]:
+        return [path for sub in ("new", "cur", "tmp") for path in (self.ground.maildir() / sub).iterdir()]
+
+    async def test_one_hop_and_two_syncs(self) -> None:
+        """Would catch a message that is written in one hop and gets its name in the next, each of which waits for a thread, and more syncs than the file's and its directory's; or fewer."""
+        await self.put()
+        self.hops.clear()
+        self.disk.calls.clear()
+        await self.put()
+        assert len(self.hops) == 1, self.hops
+        assert [call for call in self.disk.calls if call in ("write", "sync_file", "rename")] == [
+            "write",
+            "sync_file",
+            "rename",
+            "sync_file",
+        ]
+        [summary, _] = (await self.inbox.summaries([1, 2])).values()
+        assert b"one" in summary[0], "what is kept of it came along"
+
+    async def test_side_by_side(self) -> None:
+        """Would catch many at once whose files are synced one after the other, with the mailbox held: only the first of them may be."""
+        await self.put()
+        self.hops.clear()
+        await gatherResults([Deferred.fromCoroutine(self.put()) for _ in range(12)])
+        assert self.hops.count("_finish") == 11, self.hops
+        assert len(await self.inbox.entries()) == 13
+
+    async def test_nothing_is_left_of_one_that_fails(self) -> None:
+        """Would catch a file that stays in ``tmp``, or a message that is there although it was refused, wherever its one hop fails."""
+        await self.put()
+        for operation, after in (("open", 0), ("write", 0), ("sync_file", 0), ("rename", 0), ("sync_file", 1)):
+            self.disk.fail(operation, after=after, times=1)
+            with pytest.raises(FolderError) as caught:
+                await self.put()
+            assert caught.value.code == "UNAVAILABLE"
+            self.disk.heal()
+            assert len(self.files()) == 1, (operation, after)
+        assert len(await self.inbox.entries()) == 1
 
 
 class Appended(TestCase):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hornetmail.archive.index.schema import MIGRATIONS
+from hornetmail.archive.index.schema.migrations import MIGRATIONS
 from hornetmail.archive.keys.keyring import KEYRING_NAME, Keyring, RootFile
 from hornetmail.db.engines import Cursor
 from hornetmail.db.pool import Database

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 
-from hornetmail.archive.index.query import parse_query
+from hornetmail.archive.index.query.language import parse_query
 from hornetmail.compose.doors.mailboxes import ARCHIVE
 
 from .people import House

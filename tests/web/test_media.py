@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
+import msgspec
+
 from .people import House
 
 
@@ -55,3 +60,58 @@ def test_media_are_for_administrators() -> None:
     house = House()
     for who in ("alice@example.test", "auditor@example.test"):
         assert house.browser(who).get("/archive/media").status == 403
+
+
+TAKEN = "medium 1 (/srv/<one>): another installation writes to it (mx.old.test:/var/lib/hornetmail)"
+
+
+def test_a_medium_that_another_installation_has() -> None:
+    """ADR 38: catches a medium that is shown as out of reach, or as up, though another installation writes there; one that is taken over at one click; and an offer to take over what is ours."""
+    house = House()
+    media = house.media.media
+    media[1] = msgspec.structs.replace(media[1], up=False, taken=True, why=TAKEN)
+    admin = house.browser("admin@example.test")
+    admin.post("/archive/media", {"action": "add", "kind": "directory", "place": "/srv/two", "name": ""})
+    page = admin.get("/archive/media").text
+    assert page.count("another installation writes there") == 1
+    assert "out of reach" not in page
+    assert "mx.old.test:/var/lib/hornetmail" in page
+    assert '<dialog id="take-1"' in page
+    assert page.index('<dialog id="take-1"') < page.index('value="take"'), "it is asked first"
+    assert 'id="take-2"' not in page
+    for who in ("alice@example.test", "auditor@example.test"):
+        assert house.browser(who).post("/archive/media", {"action": "take", "id": "1"}).status == 403
+    assert media[1].taken
+    admin.post("/archive/media", {"action": "take", "id": "1"})
+    page = admin.get("/archive/media").text
+    assert "This installation writes there now." in page
+    assert "another installation writes there" not in page
+    assert "take-1" not in page
+    admin.post("/archive/media", {"action": "take", "id": "7"})
+    assert "there is no medium 7" in admin.get("/archive/media").text
+
+
+def test_a_medium_that_another_installation_has_by_the_api() -> None:
+    """ADR 38: catches a script that cannot see whose a medium is, one that takes it without the right to, and a refusal that is a 500."""
+    house = House()
+    media = house.media.media
+    media[1] = msgspec.structs.replace(media[1], up=False, taken=True, why=TAKEN)
+
+    def call(who: str, method: str, path: str) -> tuple[int, dict[str, Any]]:
+        browser = house.browser(who)
+        headers = {"X-CSRF-Token": browser.token, "Content-Type": "application/json"}
+        answer = browser.ask(method, f"/api/v1{path}", data=b"{}" if method == "POST" else None, headers=headers)
+        return answer.status, json.loads(answer.text)
+
+    status, said = call("admin@example.test", "GET", "/archive/media")
+    assert status == 200
+    assert (said["media"][0]["up"], said["media"][0]["taken"], said["media"][0]["why"]) == (False, True, TAKEN)
+    assert call("alice@example.test", "POST", "/archive/media/1/take")[0] == 403
+    assert media[1].taken
+    house.media.refuses = "medium 1 cannot be taken over: who wrote there meanwhile went on with the archive"
+    status, said = call("admin@example.test", "POST", "/archive/media/1/take")
+    assert (status, house.media.refuses in json.dumps(said)) == (409, True)
+    house.media.refuses = ""
+    assert call("admin@example.test", "POST", "/archive/media/1/take")[0] == 200
+    assert not media[1].taken
+    assert call("admin@example.test", "POST", "/archive/media/7/take")[0] in {404, 409}

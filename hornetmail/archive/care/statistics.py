@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hornetmail.archive.index.schema import people_decoder
+from hornetmail.archive.index.schema.people import people_decoder
 from hornetmail.core.archive.statistics import DAY, DayOf, Sender, Statistics, Sum
 from hornetmail.db.engines import Cursor
 from hornetmail.db.pool import Database

@@ -24,11 +24,28 @@ from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.error import ConnectError, ConnectionLost, DNSLookupError
 from twisted.internet.task import deferLater
 from twisted.internet.threads import blockingCallFromThread
-from twisted.web.client import Agent, HTTPConnectionPool, ResponseFailed, ResponseNeverReceived
+from twisted.web._newclient import RequestNotSent  # raised to callers, exported nowhere
+from twisted.web.client import (
+    Agent,
+    HTTPConnectionPool,
+    RequestTransmissionFailed,
+    ResponseFailed,
+    ResponseNeverReceived,
+)
 from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
-from hornetmail.archive.media.medium import IPlace, IVisit, PlaceAway, PlaceLocked, PlaceMissing, PlaceTrouble, Space, valid_name
+from hornetmail.archive.media.medium import (
+    IDENTITY,
+    IPlace,
+    IVisit,
+    PlaceAway,
+    PlaceLocked,
+    PlaceMissing,
+    PlaceTrouble,
+    Space,
+    valid_name,
+)
 from hornetmail.archive.media.settings import BucketSettings
 from hornetmail.disk.files import DiskFull
 from hornetmail.net.tls import HTTPSPolicy
@@ -53,7 +70,8 @@ MOST_PAUSE = 10.0
 _VERSION, _UNTIL, _AFTER = "x-amz-version-id", "x-amz-object-lock-retain-until-date", "retry-after"
 DAY = 86400.0
 _UNREACHABLE = (
-    ConnectError, ConnectionLost, DNSLookupError, ResponseFailed, ResponseNeverReceived, TimeoutError, CancelledError,
+    ConnectError, ConnectionLost, DNSLookupError, RequestNotSent, RequestTransmissionFailed, ResponseFailed, ResponseNeverReceived,
+    TimeoutError, CancelledError,
 )  # fmt: skip
 _FULL = frozenset({"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "EntityTooLarge"})
 _AWAY = frozenset({"NoSuchBucket", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "RequestTimeTooSkewed", "AllAccessDisabled"})  # fmt: skip
@@ -151,7 +169,7 @@ class BucketPlace:
             self._wait(answer, attempt)
         if answer.status < 300 or answer.status == 416 or (forbidden and answer.status == 403):
             return answer
-        self._refused(answer, name)
+        self._refused(answer, name, one=method == "GET" and name not in ("", IDENTITY))
         raise AssertionError
 
     def _wait(self, answer: _Answer, attempt: int) -> None:
@@ -160,13 +178,16 @@ class BucketPlace:
         seconds = min(MOST_PAUSE, float(asked)) if asked.isdecimal() else PAUSE * 2 ** (attempt - 1)
         blockingCallFromThread(self._reactor, deferLater, self._reactor, seconds)
 
-    def _refused(self, answer: _Answer, name: str) -> None:
+    def _refused(self, answer: _Answer, name: str, one: bool) -> None:
+        """``one``: an object was asked for, which may have a right or a key of its own; of the others that says nothing."""
         code, message = answer.error
         text = f"the store answers {answer.status} {code} {message}".strip()[:300]
         if answer.status == 404 and code != "NoSuchBucket":
             raise PlaceMissing(name)
         if answer.status == 507 or code in _FULL:
             raise DiskFull(errno.ENOSPC, text)
+        if one and code == "AccessDenied":
+            raise PlaceTrouble(text)
         if code in _AWAY or answer.passes or answer.status >= 500 or (answer.status in (401, 403) and not code):
             raise PlaceAway(text)
         raise PlaceTrouble(text)
@@ -240,8 +261,9 @@ def _seconds(when: str) -> float:
 def _why(error: BaseException) -> str:
     if _too_late(error):
         return "no answer in time"
-    reasons = getattr(error, "reasons", None)
-    return " ".join(str(reasons[-1].value if reasons else error).split())[:300] or type(error).__name__
+    reasons = [one.value for one in getattr(error, "reasons", None) or ()] or [error]
+    said = [" ".join(str(reason).split())[:300] for reason in reasons]
+    return next((text for text in reversed(said) if text), f"the connection broke off ({type(reasons[-1]).__name__})")
 
 
 @implementer(IVisit)

@@ -235,7 +235,7 @@ class _Visit:
     def delete(self, name: str) -> None:
         """See IVisit."""
         try:
-            smbclient.remove(self._path(name), **self._options)
+            _patiently(lambda: smbclient.remove(self._path(name), **self._options))
         except SMBOSError as error:
             if error.errno not in _MISSING:
                 raise

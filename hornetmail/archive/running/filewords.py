@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
-from hornetmail.archive.index.unread import Unread, away, back, give_up, locate_unread, next_unread, take_words
+from hornetmail.archive.index.writing.unread import Unread, away, back, give_up, locate_unread, next_unread, take_words
 from hornetmail.archive.media.medium import MediumError, MediumMissing
 from hornetmail.archive.store.holdings import Holdings
 from hornetmail.core.archive.archived import ArchiveError

@@ -13,8 +13,8 @@ from hornetmail.archive.care.packs.plans import MergeSettings
 from hornetmail.archive.care.packs.sealing import Sealer
 from hornetmail.archive.care.terms.retention import RetentionSettings
 from hornetmail.archive.care.watch import MediaWatch
-from hornetmail.archive.index.indexer import Indexer
-from hornetmail.archive.index.mails import Stored, known_rows
+from hornetmail.archive.index.writing.indexer import Indexer
+from hornetmail.archive.index.writing.mails import Stored, known_rows
 from hornetmail.archive.running.filewords import FileWords
 from hornetmail.archive.store.holdings import Holdings
 from hornetmail.archive.store.records import Outcome

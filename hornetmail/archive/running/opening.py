@@ -12,11 +12,11 @@ from twisted.logger import Logger
 from hornetmail.archive.care.packs.leafrestore import restore_leaves
 from hornetmail.archive.care.packs.sealing import Sealer
 from hornetmail.archive.care.trust.stamping import Stamping
-from hornetmail.archive.index.files import IndexFiles
-from hornetmail.archive.index.folders import begin_uids
-from hornetmail.archive.index.indexer import Indexer
-from hornetmail.archive.index.mails import Stored
-from hornetmail.archive.index.schema import MIGRATIONS
+from hornetmail.archive.index.finding.folders import begin_uids
+from hornetmail.archive.index.schema.files import IndexFiles
+from hornetmail.archive.index.schema.migrations import MIGRATIONS
+from hornetmail.archive.index.writing.indexer import Indexer
+from hornetmail.archive.index.writing.mails import Stored
 from hornetmail.archive.keys.keyring import KeyTrouble
 from hornetmail.archive.keys.keystore import KeyStore
 from hornetmail.archive.media.medium import IMedium, MediumError, MediumUnread
@@ -27,13 +27,15 @@ from hornetmail.archive.running.footing import ArchiveSettings, Footing, OpenInd
 from hornetmail.archive.store.holdings import Holdings
 from hornetmail.archive.store.parts import PartKey, find_part
 from hornetmail.archive.store.records import RecordCodec
+from hornetmail.archive.store.renumbering import Renumbering
 from hornetmail.archive.store.shelf import Shelf, locate_part
 from hornetmail.archive.store.staging import Staging, StagingEnds
 from hornetmail.core.archive.archived import ArchiveError, Finding
 from hornetmail.db.engines import DatabaseBroken
 from hornetmail.db.migrate import SchemaError
 from hornetmail.db.pool import Database, Watch
-from hornetmail.disk.records import RecordLog
+from hornetmail.disk.files import DiskFull
+from hornetmail.disk.records import LogBroken, RecordLog
 from hornetmail.disk.threads import lock
 
 
@@ -162,6 +164,22 @@ class Opening:
         if damaged := holdings.staging.damaged:
             first = next(iter(damaged.values()))[0]
             alarm("archive-staging-damaged", f"damage in {len(damaged)} segments of the staging log; first: {first}")
+        if not keyring.locked:
+            self._renumber()
+
+    def _renumber(self) -> None:
+        """No staged mail keeps a leaf number that another installation gave away meanwhile (ADR 38). One that cannot be written has it until the next start, and is read as before."""
+        holdings = self._holdings
+        try:
+            given = Renumbering(holdings.staging, holdings.codec, holdings.leaves).run()
+        except (ArchiveError, OSError, DiskFull, LogBroken) as error:
+            self._voice.alarm(
+                "archive-renumbered", f"staged mail cannot be given its new leaf numbers, tried again at the next start: {error}"
+            )
+            return
+        if given:
+            text = f"{given} staged records had leaf numbers that another installation gave away meanwhile, and have new ones: run archive rebuild"
+            self._voice.alarm("archive-renumbered", text)
 
     def _unite(self) -> list[str]:
         away = self._footing.watch.unread()

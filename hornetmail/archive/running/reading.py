@@ -10,12 +10,12 @@ from twisted.internet.defer import DeferredSemaphore
 
 from hornetmail.archive.care.terms.retention import count_marked
 from hornetmail.archive.care.trust.evidence import Evidence
-from hornetmail.archive.index import guidance, search, seen
-from hornetmail.archive.index.query import parse_query
-from hornetmail.archive.index.renewal import stretches_left
-from hornetmail.archive.index.schema import people_decoder
-from hornetmail.archive.index.seen import MailRow
-from hornetmail.archive.index.unread import count_unread
+from hornetmail.archive.index.finding import guidance, search, seen
+from hornetmail.archive.index.finding.seen import MailRow
+from hornetmail.archive.index.query.language import parse_query
+from hornetmail.archive.index.schema.people import people_decoder
+from hornetmail.archive.index.writing.renewal import stretches_left
+from hornetmail.archive.index.writing.unread import count_unread
 from hornetmail.archive.media.medium import MediumAway, MediumError, MediumMissing
 from hornetmail.archive.proof.stamplog import StampLog
 from hornetmail.archive.running.footing import Footing

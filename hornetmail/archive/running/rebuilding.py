@@ -10,7 +10,7 @@ from twisted.logger import Logger
 from hornetmail.archive.care.packs.accounts import Accounts
 from hornetmail.archive.care.packs.rebuild import Rebuild
 from hornetmail.archive.care.trust.stamping import Stamping, verify_stamps
-from hornetmail.archive.index.folders import Numbering, numbering, take_numbering, take_tops
+from hornetmail.archive.index.finding.folders import Numbering, numbering, take_numbering, take_tops
 from hornetmail.archive.running.arriving import Arriving
 from hornetmail.archive.running.footing import Footing
 from hornetmail.archive.running.opening import Opening

@@ -1,4 +1,4 @@
-"""Months indexed by an earlier version get the present form, while the archive runs (``archive/index/renewal.py``)."""
+"""Months indexed by an earlier version get the present form, while the archive runs (``archive/index/writing/renewal.py``)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import msgspec
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from hornetmail.archive.index.poison import text_of
-from hornetmail.archive.index.renewal import Due, begin_renewal, due, end_renewal, known_text, months_left, renew
+from hornetmail.archive.index.writing.poison import text_of
+from hornetmail.archive.index.writing.renewal import Due, begin_renewal, due, end_renewal, known_text, months_left, renew
 from hornetmail.archive.media.medium import MediumError, MediumMissing
 from hornetmail.archive.running.footing import Footing
 from hornetmail.archive.store.shelf import PackRow, pack_row

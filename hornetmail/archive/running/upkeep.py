@@ -75,7 +75,8 @@ class Upkeep:
         opened, holdings = self._standing.writing(), self._holdings
         found = await Verification(holdings, opened.database, opened.sealer).run(full)
         stamped = await holdings.in_thread(verify_stamps, self._stamping.stamps, holdings.leaves, holdings.media, full)
-        return (*found, *stamped, *await self._stamping.check_audit(full))
+        # A medium that is away is met by several who look, and told of once.
+        return tuple(dict.fromkeys((*found, *stamped, *await self._stamping.check_audit(full))))
 
     # -- retention ------------------------------------------------------------------------------------------------------------
 

@@ -11,8 +11,8 @@ from typing import NamedTuple
 from hornetmail.archive.store.records import Segment, base64_lines
 from hornetmail.db.engines import Cursor
 
-MIN_PART = 32 << 10
-"""Bytes, as they stand in the mail, from which an attachment gets a record of its own."""
+MIN_PART = 8 << 10
+"""Bytes, as they stand in the mail, from which an attachment gets a record of its own: smaller ones gain nothing by it (``docs/measurements.rst``)."""
 
 
 class Piece(NamedTuple):

@@ -139,6 +139,14 @@ class Staging:
             self.segments.setdefault(segment, [])
         return replayed
 
+    def replay_again(self, first_leaf: int) -> None:
+        """Its log was written anew, while nobody waited for anything: read it as at a start. Blocking."""
+        for known in (self.segments, self.unindexed, self._rows, self.parts, self._part_records, self.damaged, self._refused):
+            known.clear()
+        self.bytes = 0
+        self.records.close()
+        self.replay(first_leaf)
+
     def damage(self, segment: int, what: str) -> None:
         """Something in a segment cannot be read."""
         self.log.error("staging segment {segment} is damaged: {what}", segment=segment, what=what)

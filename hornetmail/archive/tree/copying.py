@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hornetmail.archive.index.folders import Row
+from hornetmail.archive.index.finding.folders import Row
 from hornetmail.archive.tree.site import TreeSite, reason
 from hornetmail.core.archive.archived import ArchiveError, Refused
 from hornetmail.core.folder import Copied, FolderError

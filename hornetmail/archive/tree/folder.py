@@ -9,8 +9,8 @@ from typing import NoReturn, TypeVar
 
 from zope.interface import implementer
 
-from hornetmail.archive.index import folders
-from hornetmail.archive.index.folders import MODSEQ_BITS, Month, Row, Standing, Wanted
+from hornetmail.archive.index.finding import folders
+from hornetmail.archive.index.finding.folders import MODSEQ_BITS, Month, Row, Standing, Wanted
 from hornetmail.archive.tree import texts
 from hornetmail.archive.tree.copying import Copying
 from hornetmail.archive.tree.keys import Narrowing, email_id

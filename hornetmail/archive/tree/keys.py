@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from hornetmail.archive.index.folders import MODSEQ_BITS, Wanted
-from hornetmail.archive.index.query import Words, tokens
+from hornetmail.archive.index.finding.folders import MODSEQ_BITS, Wanted
+from hornetmail.archive.index.query.language import Words, tokens
 from hornetmail.wire.imap.requests import search as keys
 from hornetmail.wire.imap.tokens.dates import moment_of
 from hornetmail.wire.imap.tokens.sequences import NUMBER_MAX, SequenceSet, runs

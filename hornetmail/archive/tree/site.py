@@ -13,8 +13,8 @@ from weakref import WeakSet
 import msgspec
 from twisted.internet.defer import DeferredLock
 
-from hornetmail.archive.index import folders
-from hornetmail.archive.index.folders import Month, Standing
+from hornetmail.archive.index.finding import folders
+from hornetmail.archive.index.finding.folders import Month, Standing
 from hornetmail.archive.tree.texts import Texts
 from hornetmail.core.archive.archived import ArchiveError, Refused
 from hornetmail.core.events import ArchiveGrew, FolderChanged

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from twisted.internet.defer import DeferredLock
 
-from hornetmail.archive.index.folders import Row
+from hornetmail.archive.index.finding.folders import Row
 from hornetmail.core.archive.archived import ArchiveError
 from hornetmail.core.served import Scope
 from hornetmail.interfaces.archive import IArchivedTexts

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from zope.interface import implementer
 
-from hornetmail.archive.index.folders import Month
+from hornetmail.archive.index.finding.folders import Month
 from hornetmail.archive.tree.folder import ArchiveFolder
 from hornetmail.archive.tree.site import TreeSite
 from hornetmail.core.folder import FolderError, FolderInfo, Usage

@@ -16,7 +16,7 @@ from hornetmail.archive.care import statistics
 from hornetmail.archive.care.copies import backup, drill, mirror, repair
 from hornetmail.archive.care.copies.follower import follower_at
 from hornetmail.archive.care.terms.keeping import Copies
-from hornetmail.archive.index.schema import MIGRATIONS
+from hornetmail.archive.index.schema.migrations import MIGRATIONS
 from hornetmail.archive.media.medium import IPlace, MediumError, MediumTaken, PlaceTrouble
 from hornetmail.archive.media.register import Means
 from hornetmail.archive.media.settings import Settings, settings_for

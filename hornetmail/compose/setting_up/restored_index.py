@@ -7,8 +7,8 @@ from pathlib import Path
 
 from hornetmail.archive.care.copies.backup import Manifest, read_pieces
 from hornetmail.archive.care.terms.retention import mark_rebuilt
-from hornetmail.archive.index.folders import renew_uids
-from hornetmail.archive.index.schema import MIGRATIONS
+from hornetmail.archive.index.finding.folders import renew_uids
+from hornetmail.archive.index.schema.migrations import MIGRATIONS
 from hornetmail.archive.keys.keyring import Keyring
 from hornetmail.archive.media.medium import IMedium, MediumError
 from hornetmail.archive.media.roster import Media

@@ -19,10 +19,21 @@ _IGNORED = re.compile(
 )
 _UNSPACED = "\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
 _RUN = re.compile(f"[{_UNSPACED}]+")
-_LETTERS = str.maketrans(
-    {"ß": "ss", "ẞ": "SS", "æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D"}
-    | {"ð": "d", "Ð": "D", "þ": "th", "Þ": "Th", "ı": "i"}
-)
+_LETTERS = {
+    "ß": "ss",
+    "ẞ": "SS",
+    "æ": "ae",
+    "Æ": "Ae",
+    "œ": "oe",
+    "Œ": "Oe",
+    "ø": "o",
+    "Ø": "O",
+    "ł": "l",
+    "Ł": "L",
+    "đ": "d",
+    "Đ": "D",
+} | {"ð": "d", "Ð": "D", "þ": "th", "Þ": "Th", "ı": "i"}
+_LETTER = re.compile(f"[{''.join(_LETTERS)}]")
 _SPELT = str.maketrans(
     {"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø": "oe", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "Å": "Aa", "Ø": "Oe"}
 )
@@ -37,13 +48,18 @@ def for_index(text: str) -> str:
     if text.isascii():
         return text
     text = _same(text)
-    others = dict.fromkeys(found[0].translate(_SPELT).translate(_LETTERS) for found in islice(_TWO_WAYS.finditer(text), VARIANTS))
-    spread = _RUN.sub(_pairs, text.translate(_LETTERS))
+    others = dict.fromkeys(_plain(found[0].translate(_SPELT)) for found in islice(_TWO_WAYS.finditer(text), VARIANTS))
+    spread = _RUN.sub(_pairs, _plain(text))
     return f"{spread} {' '.join(others)}" if others else spread
 
 
 def _same(text: str) -> str:
     return unicodedata.normalize("NFKC", _IGNORED.sub("", text))
+
+
+def _plain(text: str) -> str:
+    """Letters that are another's, or two: a pattern passes over the others thirty times as fast as ``translate``."""
+    return _LETTER.sub(lambda found: _LETTERS[found[0]], text)
 
 
 def _pairs(run: re.Match[str]) -> str:
@@ -60,9 +76,9 @@ def sought(text: str) -> list[tuple[str, bool]]:
         # The second spellings lie at the end of a text, where no phrase reaches.
         return [(text, False)] if short == text else [(text, False), (short, False)]
     text = _same(text)
-    found = [_phrase(text.translate(_LETTERS))]
+    found = [_phrase(_plain(text))]
     if _TWO_WAYS.search(text):
-        found.append(_phrase(text.translate(_SPELT).translate(_LETTERS)))
+        found.append(_phrase(_plain(text.translate(_SPELT))))
     return found
 
 

@@ -40,9 +40,10 @@ _LONG_TAG = 4_096
 _MANY_VALUES = 2_000
 """The parser compares each attribute of a tag with all the others; so many take it no time yet."""
 _BEHIND = re.compile(
-    r"\b(?:(href)\s{0,5}=\s{0,5}[\"']?(https?:[^\"'\s<>]{1,2000})|(?:alt|title)\s{0,5}=\s{0,5}(?:\"([^\"<>]{1,500})\"|'([^'<>]{1,500})'))",
-    re.IGNORECASE,
+    r"[hHaAtT](?<=\b.)(?:(?<=[hH])[rR][eE][fF]\s{0,5}=\s{0,5}[\"']?([hH][tT][tT][pP][sS]?:[^\"'\s<>]{1,2000})"
+    r"|(?:(?<=[aA])[lL][tT]|(?<=[tT])[iI][tT][lL][eE])\s{0,5}=\s{0,5}(?:\"([^\"<>]{1,500})\"|'([^'<>]{1,500})'))"
 )
+"""Begins with a set of letters, so that others are passed over fast; ``IGNORECASE`` would have it try at each."""
 
 
 def html_to_text(html: str, *, lines: bool = False) -> str:
@@ -69,9 +70,9 @@ def behind(html: str) -> tuple[list[str], list[str]]:
     for found in islice(_BEHIND.finditer(html), 4 * LINKS):
         if found[1]:
             if len(links) < LINKS:
-                links[entities.unescape(found[2])] = None
+                links[entities.unescape(found[1])] = None
         else:
-            said[" ".join(entities.unescape(found[3] or found[4]).split())] = None
+            said[" ".join(entities.unescape(found[2] or found[3]).split())] = None
     return list(links), list(said)
 
 

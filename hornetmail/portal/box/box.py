@@ -6,7 +6,6 @@ or rows without files; ``_look`` settles both whenever a folder is opened.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from weakref import WeakValueDictionary, ref
@@ -16,7 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from hornetmail.core.folder import Copied, Entry, FolderError
+from hornetmail.core.folder import Entry, FolderError
 from hornetmail.core.served import Quota
 from hornetmail.db.engines import DatabaseError
 from hornetmail.portal.box.batch import Batch, Lock
@@ -213,6 +212,11 @@ class Box:
         if not failure.check(FolderError, OSError, DatabaseError):
             self.log.failure("mailbox {mailbox} could not be looked at", failure, mailbox=self.mailbox)
 
+    async def looked(self, snapshot: Snapshot) -> None:
+        """Memory and index know what lies on the disk now, for who has the lock and knows that it changed. Raises FolderError NONEXISTENT."""
+        snapshot.looked = (0, 0, 0.0)
+        await self._look(snapshot)
+
     async def _look(self, snapshot: Snapshot) -> None:
         if snapshot.removed:
             raise FolderError("NONEXISTENT", f"no folder {snapshot.name}")
@@ -319,15 +323,14 @@ class Box:
         """New flags for messages; the entries as they are then. UIDs that are gone are passed over, and those changed after modseq ``since``. Raises
         FolderError INUSE."""
         async with self.lock:
-            self._alive(snapshot)
+            self.alive(snapshot)
             if since is not None:
                 uids = [uid for uid in uids if uid in snapshot.entries and snapshot.entries[uid].modseq <= since]
             self.unclaimed(snapshot, uids)
             for _ in range(3):
                 if await self._store(snapshot, uids, change):
                     return [snapshot.entries[uid] for uid in uids if uid in snapshot.entries]
-                snapshot.looked = (0, 0, 0.0)
-                await self._look(snapshot)
+                await self.looked(snapshot)
             raise FolderError("UNAVAILABLE", "another program keeps renaming these messages")
 
     async def _store(self, snapshot: Snapshot, uids: Collection[int], change: Callable[[frozenset[str]], frozenset[str]]) -> bool:
@@ -379,7 +382,7 @@ class Box:
     async def expunge(self, snapshot: Snapshot, uids: Collection[int]) -> list[int]:
         """Remove messages, durably; the UIDs that went."""
         async with self.lock:
-            self._alive(snapshot)
+            self.alive(snapshot)
             return await self.expunged(snapshot, uids)
 
     async def expunged(self, snapshot: Snapshot, uids: Collection[int]) -> list[int]:
@@ -389,76 +392,6 @@ class Box:
             await self.ground.thread(self.maildir.unlink, snapshot.name, [snapshot.places[uid] for uid in gone])
             await self.commit(Turn(snapshot, gone=gone))
         return gone
-
-    async def transfer(self, source: Snapshot, uids: Collection[int], target: str, *, away: bool) -> Copied:
-        """Copy messages to another folder, or move them there. All or nothing. Raises FolderError TRYCREATE, INUSE, EXPUNGEISSUED."""
-        async with self.lock:
-            self._alive(source)
-            if target not in self.rows:
-                raise FolderError("TRYCREATE", f"no folder {target}")
-            goal = await self.opened(target)
-            wanted = sorted(uid for uid in set(uids) if uid in source.entries)
-            if away:
-                self.unclaimed(source, wanted)
-            elif wanted:
-                self.usage.admit(len(wanted), sum(source.entries[uid].size for uid in wanted))
-            if not wanted:
-                return Copied(goal.uidvalidity, (), ())
-            try:
-                return await self._transfer(source, wanted, goal, away=away)
-            except FileNotFoundError:
-                source.looked = (0, 0, 0.0)
-                await self._look(source)
-                raise FolderError(
-                    "EXPUNGEISSUED", "another program removed some of these messages; nothing was changed"
-                ) from None
-
-    async def _transfer(self, source: Snapshot, uids: Sequence[int], goal: Snapshot, *, away: bool) -> Copied:
-        modseq = goal.modseq + 1
-        added: list[Stored] = []
-        pairs: list[tuple[Place, Place]] = []
-        twins: list[tuple[int, int]] = []
-        for number, uid in enumerate(uids):
-            entry, place = source.entries[uid], source.places[uid]
-            base = place.base if away and place.base not in goal.uids else self._copy_name(entry, place)
-            letters = naming.letters_of(entry.flags, place.letters)
-            new = Place(base, "cur" if letters else place.sub, letters, place.hidden, place.bare)
-            added.append(
-                Stored(
-                    Entry(goal.uidnext + number, modseq, entry.flags, entry.size, entry.date, base, saved=self.ground.now()),
-                    new,
-                    at=self.ground.now(),
-                    landed=self.ground.now(),
-                    source=(source.id, uid),
-                    kept=self.unwritten.get(source.id, uid),
-                )
-            )
-            pairs.append((place, new))
-            twins.append((uid, goal.uidnext + number))
-        files = self.maildir
-        await self.ground.thread(files.move if away else files.link, source.name, goal.name, pairs)
-        try:
-            if away and goal is source:
-                await self.commit(Turn(source, added, gone=uids))
-            else:
-                await self.commit(Turn(goal, added), *([Turn(source, gone=uids)] if away else []))
-        except BaseException:
-            # said to have failed, so it must not show up at the next look
-            with contextlib.suppress(OSError):
-                if away:
-                    await self.ground.thread(files.move, goal.name, source.name, [(new, old) for old, new in pairs])
-                else:
-                    await self.ground.thread(files.unlink, goal.name, [new for _, new in pairs])
-            raise
-        return Copied(goal.uidvalidity, tuple(uids), tuple(new for _, new in twins))
-
-    def _copy_name(self, entry: Entry, place: Place) -> str:
-        if naming.row_of(place.base):
-            return naming.copied_base(place.base, f"{self.ground.number():x}{self.ground.token()}")
-        ground = self.ground
-        return naming.twin_base(
-            place.base, ground.now(), ground.number(), ground.token(), ground.host, entry.size, bare=place.bare
-        )
 
     def new_base(self, size: int, origin: str = "") -> str:
         """A base name for a message that was not delivered by us; ``origin``: its EMAILID, if it has one already."""
@@ -484,7 +417,8 @@ class Box:
         if not claimed:
             snapshot.claimed.difference_update(uids)
 
-    def _alive(self, snapshot: Snapshot) -> None:
+    def alive(self, snapshot: Snapshot) -> None:
+        """Raises FolderError NONEXISTENT if the folder has gone."""
         if snapshot.removed:
             raise FolderError("NONEXISTENT", f"no folder {snapshot.name}")
 

@@ -13,7 +13,7 @@ from hornetmail.interfaces.body import IDeposit
 from hornetmail.portal.box.box import Box
 from hornetmail.portal.box.landing import Instead, land, land_together
 from hornetmail.portal.box.reading import summed_up
-from hornetmail.portal.box.turns import Arrival
+from hornetmail.portal.box.turns import Arrival, Whole
 from hornetmail.portal.maildir import naming
 from hornetmail.portal.maildir.files import PIECE, Maildir
 from hornetmail.portal.maildir.ground import shielded
@@ -59,6 +59,13 @@ class Inflow:
         )
         self._path = path
         return path, kept
+
+    def whole(self) -> Whole | None:
+        """All of it, for who writes it himself, if it is small and nothing is written yet; else None, and it is to be finished."""
+        if self._path is not None or self.size > SCANNED_BYTES:
+            return None
+        pieces, self._pieces = self._pieces, []
+        return Whole(self._base, b"".join(pieces))
 
     async def discard(self) -> None:
         """Forget it."""
@@ -116,12 +123,15 @@ class Append:
         with told():
             return await shielded(self._commit())
 
-    async def finish(self) -> Arrival:
-        """All is here: a finished file that wants its name."""
+    async def finish(self, *, alone: bool = False) -> Arrival:
+        """All is here, and wants its name: a finished file. ``alone``: nobody changes the mailbox just now, so that a small message is written where it gets its name, in one
+        hop; where others are at work, files are written and synced side by side before they wait for their turn."""
         if self._inflow is None:
             raise ValueError("committed or aborted before")
         inflow = self._inflow
-        path, kept = await inflow.finish(self._date, 0)
+        whole = inflow.whole() if alone else None
+        path: Path | Whole
+        path, kept = (whole, None) if whole is not None else await inflow.finish(self._date, 0)
         letters = naming.letters_of(self._flags)
         place = Place(self._box.new_base(inflow.size, self._origin), "cur" if letters else "new", letters, 0, False)
         return Arrival(path, place, self._flags, inflow.size, self._date, kept, bound=True)
@@ -133,7 +143,7 @@ class Append:
     async def _commit(self) -> Copied:
         box, snapshot = self._box, self._snapshot
         try:
-            arrival = await self.finish()
+            arrival = await self.finish(alone=not box.lock.locked)
             if snapshot.removed:  # while its message arrived; one of its name may have been made since, with UIDs of its own
                 raise FolderError("NONEXISTENT", f"the folder {snapshot.name} has gone")
             uid = await land(box, snapshot.name, arrival)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from typing import Any
+from typing import Any, cast
 
 from zope.interface import implementer
 
@@ -14,9 +14,10 @@ from hornetmail.mime.structure import Part
 from hornetmail.portal.box import reading, reshaping, rights
 from hornetmail.portal.box.body import FileBody
 from hornetmail.portal.box.box import Box
-from hornetmail.portal.box.carrying import carry
+from hornetmail.portal.box.carrying import Leaving, carry
 from hornetmail.portal.box.deposit import Append, commit_together
 from hornetmail.portal.box.landing import Instead
+from hornetmail.portal.box.moving import Flags, all_of_them, leave, transfer
 from hornetmail.portal.box.survey import survey
 from hornetmail.portal.maildir import naming
 from hornetmail.portal.maildir.ground import shielded
@@ -155,13 +156,16 @@ class Folder:
 
     async def copy(self, uids: Collection[int], target: str) -> Copied:
         """See IFolder."""
-        with told():
-            return await shielded(self._box.transfer(self._snapshot, uids, naming.fold_inbox(target), away=False))
+        return await self.transfer(uids, target, away=False)
 
     async def move(self, uids: Collection[int], target: str) -> Copied:
         """See IFolder."""
+        return await self.transfer(uids, target, away=True)
+
+    async def transfer(self, uids: Collection[int], target: str, *, away: bool, flags: Flags = all_of_them) -> Copied:
+        """Both of them, for who may not set all flags."""
         with told():
-            return await shielded(self._box.transfer(self._snapshot, uids, naming.fold_inbox(target), away=True))
+            return await shielded(transfer(self._box, self._snapshot, uids, naming.fold_inbox(target), away=away, flags=flags))
 
     def append(self, flags: Collection[str], date: float | None, frees: int = 0) -> Append:
         """See IFolder. Bare LF becomes CRLF."""
@@ -179,6 +183,18 @@ class Folder:
         """See ``carrying``."""
         with told():
             await shielded(self._box.expunge(self._snapshot, list(uids)))
+
+    async def leave(self, uids: Sequence[int]) -> tuple[Sequence[int], FolderError | None]:
+        """See ``carrying``."""
+        with told():
+            there, failed = await shielded(leave(self._box, self._snapshot, uids))
+        try:
+            with told():
+                if failed is not None:
+                    raise failed
+        except FolderError as error:
+            return there, error
+        return there, None
 
     def rights(self, mailbox: int) -> frozenset[str]:
         """What a mailbox's person may do here, as it is now."""
@@ -295,7 +311,7 @@ class Tree:
 
     async def take(self, name: str, source: IFolder, uids: Collection[int], away: bool) -> Copied:
         """See ISharingTree."""
-        return await carry(source, uids, await self.open(name), away=away)
+        return await carry(cast("Leaving", source), uids, await self.open(name), away=away)
 
     async def usage(self) -> Usage:
         """See IFolderTree."""

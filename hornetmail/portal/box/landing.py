@@ -5,16 +5,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 
 from hornetmail.core.folder import Entry, FolderError
 from hornetmail.portal.box.batch import Batch
 from hornetmail.portal.box.box import Box
-from hornetmail.portal.box.turns import Arrival, Turn
+from hornetmail.portal.box.reading import summed_up
+from hornetmail.portal.box.turns import Arrival, Turn, Whole
 from hornetmail.portal.maildir import naming
-from hornetmail.portal.maildir.snapshot import Snapshot
-from hornetmail.portal.rows.index import Stored
+from hornetmail.portal.maildir.files import Maildir
+from hornetmail.portal.maildir.snapshot import Place, Snapshot
+from hornetmail.portal.rows.index import Kept, Stored
 
 
 class Instead(msgspec.Struct, frozen=True):
@@ -45,7 +48,8 @@ async def _land(box: Box, snapshot: Snapshot, batch: Sequence[Arrival]) -> list[
         base = arrival.place.base
         known = snapshot.uids.get(base) or given.get(base)
         if known is not None:
-            await box.ground.thread(box.maildir.discard, arrival.tmp)
+            if isinstance(arrival.tmp, Path):
+                await box.ground.thread(box.maildir.discard, arrival.tmp)
             uids.append(known)
             continue
         if arrival.bound:
@@ -59,26 +63,50 @@ async def _land(box: Box, snapshot: Snapshot, batch: Sequence[Arrival]) -> list[
         fresh.append(arrival)
     if fresh:
         try:
-            await box.ground.thread(box.maildir.land, snapshot.name, [(one.tmp, one.place) for one in fresh])
-            await box.commit(Turn(snapshot, _stored(box, snapshot, fresh)))
+            kept = await box.ground.thread(_named, box.maildir, snapshot.name, fresh)
+            await box.commit(Turn(snapshot, _stored(box, snapshot, fresh, kept)))
         except BaseException:
             await _taken_back(box, snapshot, fresh)
             raise
     return uids
 
 
-def _stored(box: Box, snapshot: Snapshot, arrivals: Sequence[Arrival]) -> list[Stored]:
+def _named(maildir: Maildir, folder: str, arrivals: Sequence[Arrival], together: bool = False) -> list[Kept | None]:
+    """In a thread: those that are in no file yet are written, then all get their names (``together``: all or none, after a crash too), durably on return. What is
+    kept of each. Leaves nothing in ``tmp`` that it wrote there."""
+    kept: list[Kept | None] = []
+    files: list[tuple[Path, Place]] = []
+    written: list[Path] = []
+    try:
+        for one in arrivals:
+            path, summary = one.tmp, one.kept
+            if isinstance(path, Whole):
+                text = path.text
+                path, summary = maildir.write(folder, path.base, [text], one.date), summed_up(text)
+                written.append(path)
+            kept.append(summary)
+            files.append((path, one.place))
+        (maildir.land_together if together else maildir.land)(folder, files)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            for path in written:
+                maildir.discard(path)
+        raise
+    return kept
+
+
+def _stored(box: Box, snapshot: Snapshot, arrivals: Sequence[Arrival], kept: Sequence[Kept | None]) -> list[Stored]:
     """Their rows, with the next UIDs."""
     modseq, now = snapshot.modseq + 1, box.ground.now()
     return [
         Stored(
             Entry(uid, modseq, one.flags, one.size, one.date, one.place.base, saved=now),
             one.place,
-            one.kept,
+            known,
             now if naming.row_of(one.place.base) else 0.0,
             now,
         )
-        for uid, one in enumerate(arrivals, snapshot.uidnext)
+        for uid, (one, known) in enumerate(zip(arrivals, kept, strict=True), snapshot.uidnext)
     ]
 
 
@@ -101,11 +129,9 @@ async def land_together(box: Box, snapshot: Snapshot, arrivals: Sequence[Arrival
         freed = sum(source.entries[uid].size for uid in gone)
         box.usage.admit(len(arrivals) - len(gone), sum(one.size for one in arrivals) - freed)
         maildir, thread = box.maildir, box.ground.thread
-        files = [(one.tmp, one.place) for one in arrivals]
-        added = _stored(box, snapshot, arrivals)
-        turns = [Turn(snapshot, added, gone=gone)] if source is snapshot else [Turn(snapshot, added), Turn(source, gone=gone)]
         try:
-            await thread(maildir.land_together if len(files) > 1 else maildir.land, snapshot.name, files)
+            added = _stored(box, snapshot, arrivals, await thread(_named, maildir, snapshot.name, arrivals, len(arrivals) > 1))
+            turns = [Turn(snapshot, added, gone=gone)] if source is snapshot else [Turn(snapshot, added), Turn(source, gone=gone)]
             if not gone:
                 await box.commit(*turns)
         except BaseException:

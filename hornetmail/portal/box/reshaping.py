@@ -11,6 +11,7 @@ from hornetmail.core.folder import FolderError
 from hornetmail.db.engines import DatabaseError
 from hornetmail.portal.box import rights
 from hornetmail.portal.box.box import Box
+from hornetmail.portal.box.moving import transfer
 from hornetmail.portal.box.survey import know, surveyed
 from hornetmail.portal.maildir import naming
 from hornetmail.portal.maildir.renaming import Renamed
@@ -148,7 +149,7 @@ async def empty_inbox(box: Box, new: str) -> None:
     inbox = await box.open(naming.INBOX)
     try:
         if inbox.entries:
-            await box.transfer(inbox, list(inbox.entries), new, away=True)
+            await transfer(box, inbox, list(inbox.entries), new, away=True)
     except BaseException:
         with contextlib.suppress(FolderError, OSError, DatabaseError):
             if not (await box.open(new)).entries:  # some may have come there all the same

@@ -12,10 +12,17 @@ from hornetmail.portal.maildir.snapshot import Place, Snapshot
 from hornetmail.portal.rows.index import Kept, Stored
 
 
-class Arrival(msgspec.Struct, frozen=True):
-    """A finished file in ``tmp`` that wants its name."""
+class Whole(msgspec.Struct, frozen=True):
+    """A small message that is in no file yet: the hop that gives it its name writes it as well. ``base``: what its file in ``tmp`` is called."""
 
-    tmp: Path
+    base: str
+    text: bytes
+
+
+class Arrival(msgspec.Struct, frozen=True):
+    """A message that wants its name: a finished file in ``tmp``, or one that is to be written yet, of which ``kept`` is not known until then."""
+
+    tmp: Path | Whole
     place: Place
     flags: frozenset[str]
     size: int

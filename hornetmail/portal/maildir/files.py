@@ -241,6 +241,12 @@ class Maildir(Folders):
             self._disk.unlink(folder / place.file, missing_ok=True)
         self._left(folder, {place.sub for place in places})
 
+    @anchored
+    def there(self, name: str, places: Sequence[Place]) -> list[bool]:
+        """Which messages have their files where they were."""
+        folder = self.folder(name)
+        return [(folder / place.file).is_file() for place in places]
+
     def _left(self, folder: Path, subs: Collection[str]) -> None:
         """Make durable that files are no longer in a folder: neither where they were now, nor where they were before their flags changed."""
         for sub in sorted({*subs, *self._loose.get(folder, ())}):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from smbprotocol.exceptions import SMBOSError
 from twisted.internet import reactor as _reactor
+from twisted.internet.interfaces import ITransport
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 from twisted.web.resource import Resource
@@ -137,6 +139,35 @@ class Lies(TestCase):
         await self.refuses(MediumAway, medium.get, "packs/a.pack")
         assert self.store.asked == s3.TRIES
 
+    async def test_a_put_that_breaks_off(self) -> None:
+        """Catches another error than a medium's from a store that goes away while it is sent a pack, which nobody expects; and one told in a word that says nothing to people."""
+        ends: list[int] = []
+
+        class Breaking(Protocol):
+            seen = 0
+
+            def dataReceived(self, data: bytes) -> None:
+                if data.startswith(b"GET "):
+                    cast(ITransport, self.transport).write(
+                        b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(LABEL), LABEL)
+                    )
+                    return
+                self.seen += len(data)
+                if self.seen > 100_000:
+                    ends.append(self.seen)
+                    cast(Any, self.transport).abortConnection()
+
+        port = reactor.listenTCP(0, Factory.forProtocol(Breaking), interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        where = f"http://127.0.0.1:{port.getHost().port}"
+        medium = Medium(1, BucketPlace(BucketSettings(where, "bucket", "p", key_id="key"), "secret", reactor))
+        self.addCleanup(deferToThread, medium.close)
+        medium.expect(ARCHIVE)
+        text = await self.refuses(MediumAway, medium.put, "packs/a.pack", bytes(16 << 20))
+        assert len(ends) == s3.TRIES
+        assert "Connection" in text
+        assert "Failed" not in text
+
     async def test_answers_that_do_not_end(self) -> None:
         """Catches a store that fills the memory of who asks, and one whose answer never comes."""
         self.patch(s3, "WHOLE", 1000)
@@ -203,6 +234,21 @@ class Lies(TestCase):
 
         medium = self.medium(cold)
         assert "packs/a.pack does not read" in await self.refuses(MediumUnread, medium.get, "packs/a.pack")
+
+    async def test_one_object_that_is_closed(self) -> None:
+        """Catches one object that its own right or key closes to us taken for a store that is away, with all that lies there; where not even the label may be read, it is away."""
+
+        def denied(request: Request) -> bytes:
+            request.setResponseCode(403)
+            return b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+
+        medium = self.medium(denied)
+        assert "packs/a.pack does not read" in await self.refuses(MediumUnread, medium.get, "packs/a.pack")
+        await self.refuses(MediumAway, medium.put, "packs/a.pack", b"x")
+        await self.refuses(MediumAway, medium.names, "packs/")
+        other = self.medium(denied)
+        self.patch(self.store, "render", denied)
+        await self.refuses(MediumAway, other.get, "packs/a.pack")
 
     async def test_versions_from_before(self) -> None:
         """Rule 23: catches deleted mail, and wrapped keys that were replaced, of which versions stay for good where the keeping of versions was suspended: such a store

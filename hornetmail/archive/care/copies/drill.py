@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from hornetmail.archive.care.copies.backup import newest_backup, read_pieces
-from hornetmail.archive.index.schema import MIGRATIONS
+from hornetmail.archive.index.schema.migrations import MIGRATIONS
 from hornetmail.archive.keys.keyring import KEYRING_NAME, Keyring
 from hornetmail.archive.keys.keystore import KeyStore
 from hornetmail.archive.media.medium import IMedium, MediumMissing

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from hornetmail.archive.care.copies.mirror import Sources, superseded
 from hornetmail.archive.care.copies.sound import flaw_of
 from hornetmail.archive.keys.keyring import KEYRING_NAME
-from hornetmail.archive.media.medium import IMedium, MediumError, MediumMissing
+from hornetmail.archive.media.medium import IMedium, MediumAway, MediumError, MediumMissing
 from hornetmail.archive.proof.stampsheets import sheet_of
 from hornetmail.archive.store.shelf import PackRow, pack_rows
 from hornetmail.core.archive.archived import ArchiveError, Finding
@@ -44,14 +44,19 @@ class Repair:
             if row.medium in media and not self._halted():
                 medium, names = media[row.medium]
                 if self._full or names.get(row.name) != row.size:
-                    found += await sources.offload(self._pack, medium, row)
+                    try:
+                        found += await sources.offload(self._pack, medium, row)
+                    except MediumAway as error:
+                        # Each of its packs would take as long, to say the same.
+                        found.append(Finding(f"medium {row.medium}", str(error)))
+                        del media[row.medium]
         for medium, _ in media.values():
             found += await sources.offload(self._keys, medium)
         found += await sources.offload(self._proof, list(media.values()))
         return found
 
     def _pack(self, medium: IMedium, row: PackRow) -> list[Finding]:
-        """In a thread."""
+        """In a thread. Raises MediumAway: the medium went out of reach."""
         try:
             data = medium.get(row.name)
             if hashlib.sha256(data).digest() == row.sha256:
@@ -59,6 +64,8 @@ class Repair:
             trouble = flaw_of(medium, row.name, data, self._sources.keys.current())
         except MediumMissing:
             trouble = "missing"
+        except MediumAway:
+            raise
         except MediumError as error:
             trouble = str(error)
         return [self._put_back(medium, row.name, trouble)] if trouble else []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hornetmail.archive.index.leaves import Ledger, Ownerless, excused, settle_unknown
+from hornetmail.archive.index.ties.leaves import Ledger, Ownerless, excused, settle_unknown
 from hornetmail.archive.store.holdings import Holdings
 from hornetmail.core.archive.archived import ArchiveError, Finding
 from hornetmail.db.pool import Database

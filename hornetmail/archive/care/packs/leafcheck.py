@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from hornetmail.archive.care.packs.accounts import STRETCH, Stretch, in_stretches
-from hornetmail.archive.index.leaves import Looked
+from hornetmail.archive.index.ties.leaves import Looked
 from hornetmail.archive.media.medium import IMedium, MediumError
 from hornetmail.archive.proof.leaflog import span_of
 from hornetmail.archive.proof.leaves import Frontier, decode_run
@@ -53,13 +53,16 @@ class LeafCheck:
         self.well = False
         self._tell(where, what)
 
-    def compare(self, stretches: Sequence[Stretch]) -> None:
-        """These stretches of the log with the media; whether the media have all the others, by the names of what lies there."""
+    def compare(self, stretches: Sequence[Stretch], lost: frozenset[int] = frozenset()) -> None:
+        """These stretches of the log with the media; whether the media have all the others, by the names of what lies there. ``lost``: media that are not asked, which was told."""
         leaves = self._holdings.leaves
         size = leaves.size
         frontier = Frontier()
         runs: list[tuple[IMedium, str, int, int]] = []
         for medium in self._holdings.media.all():
+            if medium.number in lost:
+                self.well = False
+                continue
             try:
                 runs += [
                     (medium, name, *span_of(name, length)) for name, length in medium.names(f"leaves/n{self._holdings.node}/")

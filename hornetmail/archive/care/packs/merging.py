@@ -20,7 +20,7 @@ from hornetmail.archive.care.packs import moves
 from hornetmail.archive.care.packs.plans import MergeSettings, plan_group
 from hornetmail.archive.care.packs.sealing import ROWS, Sealer
 from hornetmail.archive.care.packs.writing import SourceDamaged, Writer
-from hornetmail.archive.index.uses import wake_parts
+from hornetmail.archive.index.ties.uses import wake_parts
 from hornetmail.archive.media.medium import IMedium, MediumAway, MediumError, MediumLocked, MediumMissing, MediumUnread
 from hornetmail.archive.store.holdings import Holdings
 from hornetmail.archive.store.packs import Group, Member, PackBroken, PackHead, SealedPack, end_of, name_of_records

@@ -16,12 +16,12 @@ from twisted.logger import Logger
 
 from hornetmail.archive.care.terms.keeping import remember
 from hornetmail.archive.care.terms.retention import mark_rebuilt
-from hornetmail.archive.index.leaves import count_untold, enter_audit_leaf, leaf_went
-from hornetmail.archive.index.mails import Prepared, died_in
-from hornetmail.archive.index.poison import plain_text_of, store_each, text_of
-from hornetmail.archive.index.removal import mail_went
-from hornetmail.archive.index.uses import leave_gone
-from hornetmail.archive.media.medium import IMedium, MediumError, MediumMissing, MediumUnread
+from hornetmail.archive.index.ties.leaves import count_untold, enter_audit_leaf, leaf_went
+from hornetmail.archive.index.ties.uses import leave_gone
+from hornetmail.archive.index.writing.mails import Prepared, died_in
+from hornetmail.archive.index.writing.poison import plain_text_of, store_each, text_of
+from hornetmail.archive.index.writing.removal import mail_went
+from hornetmail.archive.media.medium import IMedium, MediumAway, MediumError, MediumMissing, MediumUnread
 from hornetmail.archive.media.readaround import read_around
 from hornetmail.archive.store.holdings import Holdings
 from hornetmail.archive.store.packs import (
@@ -90,6 +90,8 @@ class Rebuild:
         self._sizes: dict[tuple[int, str], int] = {}
         self._entered: dict[bytes, int] = {}
         self._damaged: list[tuple[IMedium, str, str]] = []
+        self._lost: dict[int, int] = {}
+        """Media that went out of reach meanwhile, and how many of their objects were not read for it."""
         self._with_facts: list[tuple[int, int, Place]] = []
         self._again: list[_Postponed] = []
         self._found: list[Finding] = []
@@ -109,6 +111,7 @@ class Rebuild:
             await self._try_again(again)
         for number, tenant, place in self._with_facts:
             await self._take_facts(number, tenant, *place)
+        self._name_unread()
         self._name_missing()
         await self._database.run(leave_gone)
         await self._database.run(_forget_deleted)
@@ -135,6 +138,7 @@ class Rebuild:
                     self._sizes |= {(medium.number, name): size for name, size in named}
                     into += [(self._made(medium, name), medium, name) for name, _ in named]
             except MediumError as error:
+                self._lost[medium.number] = 0
                 self._bad(
                     f"medium {medium.number}",
                     f"out of reach, so nothing that lies there is in the new index, and its journal was not read: {error}."
@@ -178,8 +182,22 @@ class Rebuild:
             found = read_around(medium, name, self._sizes[medium.number, name])
             return found.data, found.unread
 
+    def _goes(self, medium: IMedium, error: MediumAway) -> None:
+        """It went out of reach: said once, and nothing more is asked of it, since each question may take a minute."""
+        if medium.number not in self._lost:
+            self._lost[medium.number] = 0
+            self._bad(f"medium {medium.number}", f"it went out of reach: {error}. Run the rebuild again when it is back")
+        self._lost[medium.number] += 1
+
+    def _name_unread(self) -> None:
+        for number, objects in sorted(self._lost.items()):
+            if objects:
+                self._bad(
+                    f"medium {number}", f"{objects} packs and journals that lie there were not read, and are not in the new index"
+                )
+
     def _name_missing(self) -> None:
-        reach = {medium.number for medium in self._media.every()}
+        reach = {medium.number for medium in self._media.every()} - set(self._lost)
         for pack in self._before:
             if pack.pack not in self._entered and pack.medium in reach and not pack.merged:
                 self._bad(f"medium {pack.medium}: {pack.name}", f"the pack is missing: {pack.members} records were in it")
@@ -187,8 +205,14 @@ class Rebuild:
     # -- what was deleted
 
     async def _replay_journal(self, medium: IMedium, name: str) -> None:
+        if medium.number in self._lost:
+            self._lost[medium.number] += 1
+            return
         try:
             pack: SealedPack | None = await self._in_thread(self._open, medium, name)
+        except MediumAway as error:
+            self._goes(medium, error)
+            return
         except ArchiveError as error:
             self._bad(f"medium {medium.number}: {name}", f"damaged, all that opens is taken: {error}")
             pack = await self._in_thread(self._salvage, medium, name)
@@ -227,8 +251,14 @@ class Rebuild:
     async def _take_pack(self, medium: IMedium, name: str) -> None:
         if pack_id_of(name) in self._entered:
             return
+        if medium.number in self._lost:
+            self._lost[medium.number] += 1
+            return
         try:
             pack = await self._in_thread(self._open, medium, name)
+        except MediumAway as error:
+            self._goes(medium, error)
+            return
         except ArchiveError as error:
             # A whole copy of it may lie on another medium.
             self._damaged.append((medium, name, str(error)))

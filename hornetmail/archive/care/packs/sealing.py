@@ -12,8 +12,8 @@ from typing import TypeVar
 from twisted.internet.defer import DeferredLock
 from twisted.logger import Logger
 
-from hornetmail.archive.index.leaves import enter_audit_leaf
-from hornetmail.archive.index.matching import by_month
+from hornetmail.archive.index.finding.matching import by_month
+from hornetmail.archive.index.ties.leaves import enter_audit_leaf
 from hornetmail.archive.keys.keyring import KeyTrouble
 from hornetmail.archive.keys.keystore import KeyStore
 from hornetmail.archive.media.medium import IMedium, MediumError, MediumMissing, MediumUnread

@@ -8,10 +8,11 @@ from functools import partial
 from hornetmail.archive.care.packs.accounts import Accounts, Stretch, in_stretches
 from hornetmail.archive.care.packs.leafcheck import LeafCheck, plan
 from hornetmail.archive.care.packs.sealing import Sealer
-from hornetmail.archive.index.leaves import looked_at, set_looked
-from hornetmail.archive.index.schema import ANY, table_of
+from hornetmail.archive.index.schema.fulltext import table_of
+from hornetmail.archive.index.schema.tokens import ANY
+from hornetmail.archive.index.ties.leaves import looked_at, set_looked
 from hornetmail.archive.keys.keyring import KEYRING_NAME, Keyring, KeyTrouble
-from hornetmail.archive.media.medium import IMedium, MediumError, MediumMissing
+from hornetmail.archive.media.medium import IMedium, MediumAway, MediumError, MediumMissing, MediumUnread
 from hornetmail.archive.store.holdings import Holdings
 from hornetmail.archive.store.packs import PackBroken, keys_of, month_of, open_pack
 from hornetmail.archive.store.records import AuditLeaf, Kind, MailMeta, audit_leaf_of
@@ -19,6 +20,7 @@ from hornetmail.archive.store.shelf import PackRow, dead_packs, names_being_writ
 from hornetmail.core.archive.archived import ArchiveError, Finding
 from hornetmail.db.engines import Cursor
 from hornetmail.db.pool import Database
+from hornetmail.disk.files import DiskFull
 from hornetmail.disk.records import BadRecord
 
 SAMPLE = 8
@@ -63,6 +65,8 @@ class Verification:
         self._on_media: dict[int, frozenset[int]] = {}
         self._found: list[Finding] = []
         self._leaves = LeafCheck(holdings, self._bad)
+        self._lost: dict[int, int] = {}
+        """Media that do not answer, or cannot be believed, and how many packs on each were passed over for it."""
 
     async def run(self, full: bool) -> Sequence[Finding]:
         """Findings; empty if all is well."""
@@ -75,6 +79,9 @@ class Verification:
             members = await self._database.read(_mails_in, pack.number)
             if await self._holdings.in_thread(self._check_pack, pack, members):
                 await self._database.run(_checked, pack.number, self._holdings.seconds())
+        for number, packs_there in sorted(self._lost.items()):
+            if packs_there:
+                self._bad(f"medium {number}", f"{packs_there} packs that lie there were not read")
         await self._holdings.in_thread(self._check_staging, await self._database.read(_unsealed))
         await self._check_index(full)
         ownerless = await Accounts(self._holdings, self._database).check(None if complete else stretches)
@@ -86,7 +93,7 @@ class Verification:
     async def _compared(self, stretches: Sequence[Stretch]) -> list[PackRow]:
         """What medium, index and leaf log say of one another; the packs that the index has."""
         await self._holdings.in_thread(self._check_keys)
-        await self._holdings.in_thread(self._leaves.compare, stretches)
+        await self._holdings.in_thread(self._leaves.compare, stretches, frozenset(self._lost))
         packs = await self._database.read(pack_rows)
         dead = await self._database.read(dead_packs, month_of(self._holdings.seconds()))
         leaving = frozenset(pack.name for pack in (*dead, *(pack for pack in packs if pack.merged)))
@@ -124,10 +131,12 @@ class Verification:
             self._bad("keyring", f"{path} is not the keyring in force: it was changed")
         for medium in self._media.all():
             where = f"medium {medium.number}"
+            told = ""
             try:
                 medium.look()
-            except MediumError as error:
-                self._bad(where, str(error))
+            except (MediumError, DiskFull) as error:
+                told = str(error)
+                self._bad(where, told)
             try:
                 # A new key is on the medium before a pack that needs it, and may be missing there until then.
                 self._on_media[medium.number] = self._numbers_on(medium)
@@ -135,8 +144,17 @@ class Verification:
                 self._bad(f"{where}: keyring", "the wrapped keys are missing")
             except KeyTrouble as error:
                 self._bad(f"{where}: keyring", f"the wrapped keys are of no use: {error}")
+            except MediumUnread as error:
+                self._bad(f"{where}: keyring", str(error))
             except MediumError as error:
-                self._bad(where, str(error))
+                self._gone(medium.number, str(error), told)
+
+    def _gone(self, number: int, why: str, told: str = "") -> None:
+        """A medium is out of reach: said once, and nothing more is asked of it, since each question may take a minute."""
+        if number not in self._lost:
+            self._lost[number] = 0
+            if why != told:
+                self._bad(f"medium {number}", why)
 
     def _numbers_on(self, medium: IMedium) -> frozenset[int]:
         """The keys that a medium holds. One that was out of reach when the root key changed holds those from before, until it has the new ones."""
@@ -150,8 +168,13 @@ class Verification:
         expected = {(p.medium, p.name): p.size for p in packs}
         known = {name for _, name in expected}
         for medium in self._media.all():
+            if medium.number in self._lost:
+                continue
             try:
                 there = {name: size for folder in ("packs/", "journal/") for name, size in medium.names(folder)}
+            except MediumAway as error:
+                self._gone(medium.number, str(error))
+                continue
             except MediumError as error:
                 self._bad(f"medium {medium.number}", str(error))
                 continue
@@ -172,11 +195,18 @@ class Verification:
     def _check_pack(self, pack: PackRow, mails: dict[bytes, tuple[int, int]]) -> bool:
         """Read a pack whole: seal, order, every record, every SHA-256, every leaf."""
         where = f"medium {pack.medium}: {pack.name}"
+        if pack.medium in self._lost:
+            self._lost[pack.medium] += 1
+            return False
         before = len(self._found)
         try:
             data = self._media.get(pack.medium).get(pack.name)
             opened = open_pack(data, self._keys.current())
         except MediumMissing:
+            return False
+        except MediumAway as error:
+            self._gone(pack.medium, str(error))
+            self._lost[pack.medium] += 1
             return False
         except (PackBroken, KeyTrouble, MediumError) as error:
             self._bad(where, str(error))

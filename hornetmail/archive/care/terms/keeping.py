@@ -13,10 +13,10 @@ from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from hornetmail.archive.index.holds import begin_hold, end_hold, holds_of, holds_on, running_queries
-from hornetmail.archive.index.matching import by_month, matching, with_ids
-from hornetmail.archive.index.removal import Removed, forget_text, last_removal, remove_mails
-from hornetmail.archive.index.rules import Counted, RulesRow, rules_row, set_rules, tenants_to_walk, walk
+from hornetmail.archive.index.finding.matching import by_month, matching, with_ids
+from hornetmail.archive.index.ties.holds import begin_hold, end_hold, holds_of, holds_on, running_queries
+from hornetmail.archive.index.ties.rules import Counted, RulesRow, rules_row, set_rules, tenants_to_walk, walk
+from hornetmail.archive.index.writing.removal import Removed, forget_text, last_removal, remove_mails
 from hornetmail.archive.media.medium import MediumError
 from hornetmail.archive.store.holdings import Holdings
 from hornetmail.archive.store.packs import end_of, month_of

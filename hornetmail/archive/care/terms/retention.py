@@ -15,10 +15,10 @@ from collections.abc import Callable, Sequence
 import msgspec
 from twisted.logger import Logger
 
-from hornetmail.archive.index.holds import NOT_HELD
-from hornetmail.archive.index.leaves import Leaf
-from hornetmail.archive.index.removal import RETENTION, Removed, forget_text, mail_went, remove_mails
-from hornetmail.archive.index.schema import drop_month
+from hornetmail.archive.index.schema.fulltext import drop_month
+from hornetmail.archive.index.ties.holds import NOT_HELD
+from hornetmail.archive.index.ties.leaves import Leaf
+from hornetmail.archive.index.writing.removal import RETENTION, Removed, forget_text, mail_went, remove_mails
 from hornetmail.archive.media.medium import MediumError, MediumLocked
 from hornetmail.archive.store.holdings import Holdings
 from hornetmail.archive.store.packs import month_of

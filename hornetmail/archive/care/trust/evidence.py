@@ -8,8 +8,8 @@ from collections.abc import Sequence, Set
 from twisted.logger import Logger
 
 from hornetmail.archive.care.trust.stamping import times_of
-from hornetmail.archive.index import search, seen
-from hornetmail.archive.index.schema import people_decoder
+from hornetmail.archive.index.finding import search, seen
+from hornetmail.archive.index.schema.people import people_decoder
 from hornetmail.archive.proof.evidence import Proof, write_bundle
 from hornetmail.archive.proof.stamplog import StampLog
 from hornetmail.archive.proof.stamps import Stamp, StampBroken

@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from hornetmail.archive.index.leaves import audit_leaves, is_audited
+from hornetmail.archive.index.ties.leaves import audit_leaves, is_audited
 from hornetmail.archive.media.medium import MediumError
 from hornetmail.archive.media.roster import Media
 from hornetmail.archive.proof.leaflog import LeafLog

@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from hornetmail.archive.index.holds import is_held
-from hornetmail.archive.index.schema import People, people_decoder
+from hornetmail.archive.index.schema.people import People, people_decoder
+from hornetmail.archive.index.ties.holds import is_held
 from hornetmail.core.archive.retention import Kept, RetentionPreview, Rule, goes_at
 from hornetmail.core.mail.address import domain_of
 from hornetmail.core.mail.envelope import Direction

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from hornetmail.archive.index.query import Any, Marked, Query, Words, tokens
-from hornetmail.archive.index.search import newest_hits
+from hornetmail.archive.index.finding.search import newest_hits
+from hornetmail.archive.index.query.language import Any, Marked, Query, Words, tokens
 from hornetmail.core.archive.archived import Hit
 from hornetmail.core.archive.guidance import Count, Guidance, nearest
 from hornetmail.core.served import Scope

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from hornetmail.archive.index.leaves import leaf_went, leaves_of
-from hornetmail.archive.index.schema import drop_text, tables_of
-from hornetmail.archive.index.uses import leave_parts
+from hornetmail.archive.index.schema.fulltext import drop_text, tables_of
+from hornetmail.archive.index.ties.leaves import leaf_went, leaves_of
+from hornetmail.archive.index.ties.uses import leave_parts
 from hornetmail.db.engines import Cursor
 from hornetmail.db.pool import Database
 

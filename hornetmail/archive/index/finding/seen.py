@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from hornetmail.archive.index.schema import People, people_decoder
+from hornetmail.archive.index.schema.people import People, people_decoder
 from hornetmail.core.archive.archived import Came, Hit
 from hornetmail.core.mail.address import key_of
 from hornetmail.core.mail.envelope import Direction

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hornetmail.archive.index.schema import UNKNOWN_USES
+from hornetmail.archive.index.schema.facts import UNKNOWN_USES
 from hornetmail.db.engines import Cursor
 
 GONE = -1

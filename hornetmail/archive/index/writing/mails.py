@@ -7,11 +7,14 @@ from typing import Any
 
 import msgspec
 
-from hornetmail.archive.index.kin import kin_of
-from hornetmail.archive.index.leaves import leaf_went
-from hornetmail.archive.index.rules import kept_of, rules_of
-from hornetmail.archive.index.schema import PLACE_BITS, Arrival, Marks, People, drop_text, people_decoder, place_at, put_text
-from hornetmail.archive.index.uses import GONE, use_parts
+from hornetmail.archive.index.schema.fulltext import drop_text, put_text
+from hornetmail.archive.index.schema.people import Arrival, People, people_decoder
+from hornetmail.archive.index.schema.places import PLACE_BITS, place_at
+from hornetmail.archive.index.schema.tokens import Marks
+from hornetmail.archive.index.ties.kin import kin_of
+from hornetmail.archive.index.ties.leaves import leaf_went
+from hornetmail.archive.index.ties.rules import kept_of, rules_of
+from hornetmail.archive.index.ties.uses import GONE, use_parts
 from hornetmail.archive.store.records import MailMeta, Outcome
 from hornetmail.core.archive.retention import DAY, goes_at
 from hornetmail.core.ids import milliseconds_of
@@ -78,12 +81,39 @@ def known_rows(cursor: Cursor, rows: Sequence[int]) -> set[int]:
     return found
 
 
+class _Texts:
+    """The full texts of a batch, which are written behind all its rows. Before a statement with a trigger SQLite has FTS5 write out what it has in memory, so that between rows each text would be a
+    segment of its own, to be merged with the others time and again (``tests/archive/test_index_segments.py``)."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[int, tuple[bool, int, MailText, People, Marks]] = {}
+
+    def put(self, month: int, place: int, text: MailText, people: People, marks: Marks) -> None:
+        """Of a mail that has none."""
+        self._waiting[place] = (False, month, text, people, marks)
+
+    def put_anew(self, month: int, place: int, text: MailText, people: People, marks: Marks) -> None:
+        """In place of the one that it has, or is to get."""
+        old = self._waiting.get(place)
+        self._waiting[place] = (old is None or old[0], month, text, people, marks)
+
+    def write(self, cursor: Cursor) -> None:
+        """All of them."""
+        for place, (anew, month, text, people, marks) in self._waiting.items():
+            if anew:
+                drop_text(cursor, month, place)
+            put_text(cursor, month, place, text, people, marks)
+
+
 def store_batch(cursor: Cursor, batch: Sequence[Prepared]) -> list[Stored]:
     """Put a batch of mails in. May run twice; touches only its cursor."""
-    return [_store(cursor, one) for one in batch]
+    texts = _Texts()
+    stored = [_store(cursor, one, texts) for one in batch]
+    texts.write(cursor)
+    return stored
 
 
-def _store(cursor: Cursor, one: Prepared) -> Stored:
+def _store(cursor: Cursor, one: Prepared, texts: _Texts) -> Stored:
     meta = one.meta
     known = _known(cursor, one.record)
     if known:
@@ -105,8 +135,8 @@ def _store(cursor: Cursor, one: Prepared) -> Stored:
     if found is None:
         if one.event:
             return Stored(one.record, Outcome.GONE, meta.month)
-        return _insert(cursor, one)
-    _unite(cursor, one, *found)
+        return _insert(cursor, one, texts)
+    _unite(cursor, one, texts, *found)
     _arrive(cursor, one, found[0], Outcome.COPY)
     return Stored(one.record, Outcome.COPY, found[1], waiting=one.text.waiting)
 
@@ -142,7 +172,7 @@ def _arrival(meta: MailMeta) -> Arrival:
     return Arrival(meta.feed, meta.received, meta.sender, meta.login, meta.recipients, meta.owners, meta.leaf)
 
 
-def _insert(cursor: Cursor, one: Prepared) -> Stored:
+def _insert(cursor: Cursor, one: Prepared, texts: _Texts) -> Stored:
     meta, text = one.meta, one.text
     arrival = _arrival(meta)
     people = People(text.sender, text.to, text.cc, text.bcc, (arrival,))
@@ -187,7 +217,7 @@ def _insert(cursor: Cursor, one: Prepared) -> Stored:
     )
     use_parts(cursor, one.tenant, place, _parts_of(meta))
     _arrive(cursor, one, place, Outcome.STORED)
-    put_text(cursor, meta.month, place, text, people, Marks(one.tenant, meta.direction, meta.size, meta.spam))
+    texts.put(meta.month, place, text, people, Marks(one.tenant, meta.direction, meta.size, meta.spam))
     return Stored(one.record, Outcome.STORED, meta.month, meta.size, text.waiting)
 
 
@@ -201,7 +231,16 @@ def died_in(cursor: Cursor, pack: int) -> None:
 
 
 def _unite(
-    cursor: Cursor, one: Prepared, place: int, month: int, people: bytes, base: float, kept: float, spam: int, direction: str
+    cursor: Cursor,
+    one: Prepared,
+    texts: _Texts,
+    place: int,
+    month: int,
+    people: bytes,
+    base: float,
+    kept: float,
+    spam: int,
+    direction: str,
 ) -> None:
     """Another arrival of the same bytes: its recipients gain their right, its retention counts if it is longer."""
     meta = one.meta
@@ -215,8 +254,7 @@ def _unite(
         "UPDATE mail SET people = ?, expires = ?, base = ?, spam = ?, marked = NULL, room = ? WHERE place = ?",
         (msgspec.msgpack.encode(new), expires, base, spam, int(len(new.arrivals) < ARRIVALS), place),
     )
-    drop_text(cursor, month, place)
-    put_text(cursor, month, place, one.text, new, Marks(one.tenant, direction, meta.size, bool(spam)))
+    texts.put_anew(month, place, one.text, new, Marks(one.tenant, direction, meta.size, bool(spam)))
 
 
 def _goes_at(cursor: Cursor, tenant: int, direction: str, people: People, spam: bool, base: float, kept: float = 0.0) -> float:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from hornetmail.archive.index.schema import UNKNOWN_LEAVES
+from hornetmail.archive.index.schema.facts import UNKNOWN_LEAVES
 from hornetmail.archive.proof.leaves import VOID
 from hornetmail.archive.store.records import AuditLeaf
 from hornetmail.db.engines import Cursor

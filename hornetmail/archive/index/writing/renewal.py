@@ -8,16 +8,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from hornetmail.archive.index.kin import kin_of
-from hornetmail.archive.index.schema import (
-    FORM,
-    Marks,
-    fresh_table_of,
-    make_table,
-    people_decoder,
-    put_fresh,
-    table_of,
-)
+from hornetmail.archive.index.schema.fulltext import FORM, fresh_table_of, make_table, put_fresh, table_of
+from hornetmail.archive.index.schema.people import people_decoder
+from hornetmail.archive.index.schema.tokens import Marks
+from hornetmail.archive.index.ties.kin import kin_of
 from hornetmail.core.archive.archived import Stretch
 from hornetmail.db.engines import Cursor
 from hornetmail.mime.reading.mail import MailText
@@ -97,6 +91,7 @@ def renew(cursor: Cursor, month: int, texts: Sequence[tuple[int, MailText]]) -> 
     row = cursor.execute("SELECT walked FROM month WHERE month = ? AND form != ?", (month, FORM)).fetchone()
     if row is None or row[0] is None or (texts and row[0] >= texts[0][0]):
         return False
+    fresh = []
     for place, text in texts:
         mail = cursor.execute(
             "SELECT people, tenant, direction, size, spam, content FROM mail WHERE place = ?", (place,)
@@ -104,13 +99,16 @@ def renew(cursor: Cursor, month: int, texts: Sequence[tuple[int, MailText]]) -> 
         if mail is None:
             continue
         people, tenant, direction, size, spam, content = mail
-        put_fresh(cursor, month, place, text, people_decoder.decode(people), Marks(tenant, direction, size, bool(spam)))
+        fresh.append((place, text, people_decoder.decode(people), Marks(tenant, direction, size, bool(spam))))
         if content is None:
             kin = kin_of(cursor, tenant, text)
             cursor.execute(
                 "UPDATE mail SET content = ?, rendition = ?, namesake = max(namesake, ?), thread = ?, unsearched = ? WHERE place = ?",
                 (kin.content, kin.rendition, int(kin.namesake), kin.thread, "\n".join(text.unsearched)[:4000], place),
             )
+    # Behind all rows, as in ``store_batch``.
+    for one in fresh:
+        put_fresh(cursor, month, *one)
     if texts:
         cursor.execute("UPDATE month SET walked = ? WHERE month = ?", (texts[-1][0], month))
     return True

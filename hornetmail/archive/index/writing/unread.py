@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import msgspec
 
-from hornetmail.archive.index.mails import MAX_UNSEARCHED
-from hornetmail.archive.index.schema import Marks, drop_text, people_decoder, put_text
+from hornetmail.archive.index.schema.fulltext import drop_text, put_text
+from hornetmail.archive.index.schema.people import people_decoder
+from hornetmail.archive.index.schema.tokens import Marks
+from hornetmail.archive.index.writing.mails import MAX_UNSEARCHED
 from hornetmail.archive.store.shelf import PackRow, pack_row
 from hornetmail.db.engines import Cursor
 from hornetmail.mime.reading.mail import MailText

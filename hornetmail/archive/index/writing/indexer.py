@@ -8,8 +8,8 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from hornetmail.archive.index.mails import Prepared, Stored, known_records
-from hornetmail.archive.index.poison import store_each, text_of
+from hornetmail.archive.index.writing.mails import Prepared, Stored, known_records
+from hornetmail.archive.index.writing.poison import store_each, text_of
 from hornetmail.archive.media.medium import MediumAway, MediumError
 from hornetmail.archive.store.holdings import Holdings
 from hornetmail.archive.store.parts import PartKey, PartPlace, digest_of, split, store_parts
@@ -19,7 +19,9 @@ from hornetmail.core.archive.archived import ArchiveError
 from hornetmail.db.pool import Database
 from hornetmail.disk.records import BadRecord
 
-BATCH = 64
+BATCH = 256
+"""Mails of one transaction, if so many wait: each makes a segment of the full text, which is merged with others later."""
+
 BATCH_BYTES = 4 << 20
 GATHER = 0.05
 """Seconds that a first mail waits for company."""

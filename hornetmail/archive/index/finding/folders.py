@@ -14,20 +14,13 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from hornetmail.archive.index.expressions import expression
-from hornetmail.archive.index.query import Query, Words, tokens
-from hornetmail.archive.index.schema import (
-    BITS,
-    FORMS,
-    UID_BASE,
-    UNNUMBERED,
-    People,
-    month_of,
-    months_of,
-    people_decoder,
-    place_at,
-    table_of,
-)
+from hornetmail.archive.index.query.expressions import expression
+from hornetmail.archive.index.query.language import Query, Words, tokens
+from hornetmail.archive.index.schema.facts import UID_BASE, UNNUMBERED
+from hornetmail.archive.index.schema.fulltext import FORMS, months_of, table_of
+from hornetmail.archive.index.schema.migrations import BITS
+from hornetmail.archive.index.schema.people import People, people_decoder
+from hornetmail.archive.index.schema.places import month_of, place_at
 from hornetmail.core.mail.address import key_of
 from hornetmail.core.served import Scope
 from hornetmail.db.engines import Cursor

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from hornetmail.archive.index.mails import Prepared, Stored, store_batch
+from hornetmail.archive.index.writing.mails import Prepared, Stored, store_batch
 from hornetmail.db.engines import DatabaseError
 from hornetmail.db.pool import Database
 from hornetmail.mime.reading.mail import MailText, Named, read_mail

@@ -6,12 +6,13 @@ from typing import Any
 
 import msgspec
 
-from hornetmail.archive.index.expressions import closed_to, expression, rights_expression
-from hornetmail.archive.index.holds import HELD_BY
-from hornetmail.archive.index.query import Query
-from hornetmail.archive.index.renewal import stretches_left
-from hornetmail.archive.index.schema import FORMS, months_of, place_at, table_of
-from hornetmail.archive.index.seen import COLUMNS, MailRow, hits_at
+from hornetmail.archive.index.finding.seen import COLUMNS, MailRow, hits_at
+from hornetmail.archive.index.query.expressions import closed_to, expression, rights_expression
+from hornetmail.archive.index.query.language import Query
+from hornetmail.archive.index.schema.fulltext import FORMS, months_of, table_of
+from hornetmail.archive.index.schema.places import place_at
+from hornetmail.archive.index.ties.holds import HELD_BY
+from hornetmail.archive.index.writing.renewal import stretches_left
 from hornetmail.core.archive.archived import Hit, Page, QueryError
 from hornetmail.core.archive.identity import of_same_message_id
 from hornetmail.core.served import Scope

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from hornetmail.archive.index.expressions import expression
-from hornetmail.archive.index.query import parse_query
-from hornetmail.archive.index.schema import FORMS, months_of, table_of
-from hornetmail.archive.index.search import conditions_of
+from hornetmail.archive.index.finding.search import conditions_of
+from hornetmail.archive.index.query.expressions import expression
+from hornetmail.archive.index.query.language import parse_query
+from hornetmail.archive.index.schema.fulltext import FORMS, months_of, table_of
 from hornetmail.core.archive.retention import Hold
 from hornetmail.core.served import Scope
 from hornetmail.db.engines import Cursor

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hornetmail.archive.index.query import All, Marked, Node, Not, Query, Words, tokens
-from hornetmail.archive.index.schema import (
+from hornetmail.archive.index.query.language import All, Marked, Node, Not, Query, Words, tokens
+from hornetmail.archive.index.schema.fulltext import FORMS
+from hornetmail.archive.index.schema.tokens import (
     ANY,
     ATTACHMENT,
-    FORMS,
     SIZES,
     SPAM,
     direction_token,

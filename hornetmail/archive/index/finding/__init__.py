@@ -1,0 +1,1 @@
+"""What is asked of the index: search, guidance, folders of mail programs, whatever a hold matches."""

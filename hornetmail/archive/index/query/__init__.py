@@ -1,0 +1,1 @@
+"""What somebody typed, as a query, and the query as SQL."""

@@ -1,0 +1,1 @@
+"""How mail comes into the index, is read again, and goes."""
