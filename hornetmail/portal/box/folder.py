@@ -195,6 +195,10 @@ class Folder:
                     raise failed
         except FolderError as error:
             return there, error
+        except Exception as error:  # noqa: BLE001 - the driver's own, of a database that is locked, say
+            unavailable = FolderError("UNAVAILABLE", "the mail store has trouble; try again later")
+            unavailable.__cause__ = error
+            return there, unavailable
         return there, None
 
     def rights(self, mailbox: int) -> frozenset[str]:
