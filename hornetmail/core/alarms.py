@@ -44,7 +44,7 @@ KINDS = {
         Kind("archive-leaves", "The archive's leaf log was damaged and restored", Ends.SEEN),
         Kind("archive-merging", "Packs cannot be merged", within=26 * 3600.0),
         Kind("archive-purge", "Retention refuses to go on", within=26 * 3600.0),
-        Kind("archive-renumbered", "Staged mail has new leaf numbers: another installation wrote to the medium", Ends.SEEN),
+        Kind("archive-renumbered", "Staged mail of the archive has new leaf numbers", Ends.SEEN),
         Kind("archive-staging-damaged", "Damage in the archive's staging log", Ends.SEEN),
         Kind("archive-stamp", "No time stamp can be had", within=26 * 3600.0),
         Kind("archive-stamp-clock", "The clock differs from the stamp authority's", within=26 * 3600.0),

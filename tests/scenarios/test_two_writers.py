@@ -66,7 +66,7 @@ def test_restored_while_the_old_one_runs(houses: ExitStack) -> None:
 
 
 def test_a_copy_of_the_data_directory(houses: ExitStack) -> None:
-    """Would catch a copy that takes the medium away from the service that runs, and one that is not told; and, once the first one has ended, one that cannot go on, or gives its leaf numbers again."""
+    """Would catch a copy that takes the medium away from the service that runs, and one that is not told; and, once the first one has ended, one that cannot go on, or gives its leaf numbers again; and mail that the copy staged meanwhile, under numbers that the first one gave away, with which verify finds fault for ever."""
     first = installed()
     houses.callback(first.close)
     medium = first.root / "disk"
@@ -83,6 +83,9 @@ def test_a_copy_of_the_data_directory(houses: ExitStack) -> None:
     first.start()
     copy.start(wait=False)
     until(lambda: told(copy) == ["medium-taken"], "the copy is told")
+    for number in range(2):
+        copy.send("a@outside.test", [USER], b"Subject: meanwhile %d\r\n\r\nmeanwhile\r\n" % number)
+    until(lambda: len(found(copy, "meanwhile")) == 2, "they are in the copy's staging area, and found")
     archive_some(first, "first")
     assert told(first) == []
     first.stop()
@@ -92,5 +95,6 @@ def test_a_copy_of_the_data_directory(houses: ExitStack) -> None:
     assert told(copy) == [], "whoever ended in order lets the next one begin"
     archive_some(copy, "copy")
     assert copy.json("archive", "verify", "--full")["ok"], "it took up what the first one did: no leaf number came twice"
+    assert [len(found(copy, word)) for word in ("early", "first", "meanwhile", "copy")] == [6, 6, 2, 6]
     state = json.loads((medium / "medium").read_bytes())
     assert str(copy.dir) in state["writers"]["0"]["where"]
