@@ -3,16 +3,17 @@
     .venv/bin/python bench/imap.py [--messages 3000 10000] [--pairs 3] [--clients 10] [--rounds 20] [--idle 5000] [--searched 10000] [--parts PART]…
 
 Parts: ``mixed`` (log in, select, append, noop, flags, envelope, structure, body, store, search, expunge, status, log out; each client its own mailbox),
-``folder`` (SELECT, and FETCH of flags, envelope and structure, headers, bodies of the whole folder), ``search`` (SEARCH TEXT), ``idle`` (memory of connections
+``folder`` (SELECT, and FETCH of flags, envelope and structure, headers, bodies of the whole folder), ``resync`` (SELECT with QRESYNC after 50 changes and 10 removals), ``search`` (SEARCH TEXT), ``idle`` (memory of connections
 that have a folder open and wait, plain and over TLS; Dovecot is asked with a twentieth of them). Times are those of one load program on the other core;
 CPU is what the server's processes spent, which says as much on a busy machine. A bystander asks NOOP all the while: its worst answer is what
-everybody feels. The two take turns and change who begins; the first pair warms up and does not count.
+everybody feels; turns of our reactor over 50 ms, by its own count (``/metrics``), are told after each part. The two take turns and change who begins; the first pair warms up and does not count.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import re
 import resource
 import statistics
 import sys
@@ -41,7 +42,7 @@ from bench.reading import (
 )
 from tests.peers.waiting import until
 
-PARTS = ("mixed", "folder", "search", "idle")
+PARTS = ("mixed", "folder", "resync", "search", "idle")
 HEADERS = b"FROM TO CC BCC SUBJECT DATE MESSAGE-ID REFERENCES IN-REPLY-TO CONTENT-TYPE REPLY-TO LIST-ID"
 WHOLE = {
     "SELECT": b" NOOP",
@@ -88,6 +89,27 @@ def waiting(user: str) -> Script:
     """A connection with a folder open."""
     yield login(user)
     yield TAG + b" SELECT INBOX\r\n"
+
+
+def changing(user: str, known: list[bytes]) -> Script:
+    """Changes and removals behind the back of a client that knows the folder; ``known`` gets its UIDVALIDITY and modseq of before."""
+    yield login(user)
+    opened = yield TAG + b" SELECT INBOX (CONDSTORE)\r\n"
+    for word in (b"UIDVALIDITY", b"HIGHESTMODSEQ"):
+        found = re.search(word + rb" (\d+)", opened)
+        assert found is not None, opened
+        known.append(found[1])
+    yield TAG + b" STORE 1:50 +FLAGS (\\Answered)\r\n"
+    yield TAG + b" STORE 1:50 -FLAGS (\\Answered)\r\n"
+    yield TAG + b" STORE 101:110 +FLAGS (\\Deleted)\r\n"
+    yield TAG + b" EXPUNGE\r\n"
+
+
+def returning(user: str, known: Sequence[bytes]) -> Script:
+    """A client that comes back (RFC 7162)."""
+    yield login(user)
+    yield TAG + b" ENABLE QRESYNC\r\n"
+    yield TAG + b" SELECT INBOX (QRESYNC (%b %b))\r\n" % (known[0], known[1])
 
 
 class Bystander(threading.Thread):
@@ -200,6 +222,22 @@ def measure_folder(servers: tuple[Server, Server], user: str, count: int, argume
     _bystanders(worst)
 
 
+def measure_resync(servers: tuple[Server, Server], user: str, count: int, arguments: argparse.Namespace) -> None:
+    """Coming back to a folder that others changed."""
+    worst: dict[str, float] = {}
+
+    def work(server: Server) -> tuple[float, float]:
+        known: list[bytes] = []
+        run([Client(server.imap, changing(user, known))])
+        client = Client(server.imap, returning(user, known))
+        with watched(server, f"bystander@{DOMAIN}", worst):
+            _, cpu = spent(server, lambda: run([client]))
+        return client.times["SELECT"][0], cpu
+
+    pairs(f"QRESYNC, {count} messages", servers, work, arguments.pairs, "", 0)
+    _bystanders(worst)
+
+
 def measure_search(servers: tuple[Server, Server], user: str, count: int, arguments: argparse.Namespace) -> None:
     """A text that few messages have."""
     worst: dict[str, float] = {}
@@ -262,16 +300,23 @@ def main() -> None:
                     for user in users:
                         fill(server, user, texts[: arguments.own])
                     run([Client(server.imap, _made(user)) for user in users if server is servers[1]])
+                hornet.tell_turns("at the start, and while mailboxes were filled")
                 measure_mixed(servers, users, texts[3], arguments)
+                hornet.tell_turns("under the mixed load")
             for count in folders:
-                for server in servers if {"folder", "search", "idle"}.intersection(arguments.parts) else ():
+                for server in servers if {"folder", "resync", "search", "idle"}.intersection(arguments.parts) else ():
                     fill(server, folders[count], texts[:count])
+                hornet.tell_turns(f"while the folder of {count} was filled")
                 if "folder" in arguments.parts and count in arguments.messages:
                     measure_folder(servers, folders[count], count, arguments)
                 if "search" in arguments.parts and count == arguments.searched:
                     measure_search(servers, folders[count], count, arguments)
+                if "resync" in arguments.parts and count == max(folders):
+                    measure_resync(servers, folders[count], count, arguments)
+                hornet.tell_turns(f"with the folder of {count}, without filling it")
             if "idle" in arguments.parts:
                 measure_idle(servers, folders[arguments.messages[0]], arguments)
+                hornet.tell_turns("with waiting connections")
         finally:
             servers[1].close()
     finally:

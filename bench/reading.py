@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import re
 import selectors
 import socket
 import ssl
@@ -72,6 +74,7 @@ class Hornet(Server):
 
     def __init__(self, users: Sequence[str]) -> None:
         self.installation = Installation()
+        self._late = [0.0, 0.0]
         self.installation.set(connections=100_000, per_ip=100_000)
         try:
             self.installation.start()
@@ -84,6 +87,22 @@ class Hornet(Server):
         self.imap, self.imaps, self.pop = (self.installation.port(offset) for offset in (143, 993, 110))
         assert self.installation.process is not None
         self.process = self.installation.process.pid
+
+    def tell_turns(self, after: str) -> None:
+        """Print what the reactor itself counts as long turns (over 50 ms) since this was asked last."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.installation.port(80), timeout=60)
+        connection.request("GET", "/metrics")
+        text = connection.getresponse().read().decode()
+        connection.close()
+        now = [float(found[1]) if (found := re.search(rf"^hornetmail_reactor_late_seconds_{word} (\S+)$", text, re.MULTILINE)) else 0.0
+               for word in ("count", "sum")]  # fmt: skip
+        count, seconds = (one - before for one, before in zip(now, self._late, strict=True))
+        self._late = now
+        longest = re.search(r"^hornetmail_reactor_longest_turn_seconds\{what=\"(.*)\"\} (\S+)$", text, re.MULTILINE)
+        said = f"{count:.0f}, together {seconds * 1000:.0f} ms"
+        if count and longest is not None:
+            said += f"; the longest of the last minutes {float(longest[2]) * 1000:.0f} ms, in {longest[1]}"
+        print(f"  our turns over 50 ms {after}: {said}", flush=True)
 
     @property
     def pair(self) -> tuple[Path, Path]:
