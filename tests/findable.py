@@ -363,7 +363,7 @@ def _headers() -> Iterator[tuple[str, bytes, tuple[str, ...], tuple[str, ...]]]:
         (
             "AW: Re: Angebot Nr. 17/2026 (Kopie): Gehäuse \u2013 20 % Rabatt!",
             "Re: Angebot Nr. 17/2026",
-            "WG: AW: Gehaeuse OR niemals",
+            "AW: Gehaeuse OR niemals",
             "niemals OU Gehäuse",
             "niemals O Gehäuse",
             "betreff: Gehäuse",
