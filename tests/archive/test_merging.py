@@ -157,6 +157,9 @@ class Merging(MergingCase):
 
 
 class Crashes(MergingCase):
+    timeout = 900
+    """Seconds: two dozen archives are made one after the other, which took longer than trial's 120 on a machine that others keep busy."""
+
     async def test_death_at_each_step(self) -> None:
         """Catches mail lost, doubled or left behind when the process dies between two steps, with and without a rebuild after it."""
         for rebuild in (False, True):
