@@ -400,6 +400,26 @@ class TestUnlocking(ArchiveCase):
         with pytest.raises(KeyRefused, match="not locked"):
             await unlocking.unlock("x")
 
+    async def test_by_an_earlier_passphrase_while_the_source_is_away(self) -> None:
+        """Catches a key that stays under the passphrase of before for good, and nobody who is told, because the source that it shall lie under could not be asked when somebody
+        typed that passphrase."""
+        archive = await self.fresh()
+        await archive.stop()
+        before = store(self.top, Passphrase())
+        before.choose("the words of before")
+        before.write(ROOT)
+        away = Fixed(KeyTrouble("the vault is away"))
+        locked = await self.reopened(root=None)
+        unlocking = self.unlocking(store(self.top, away), locked)
+        await unlocking.unlock("the words of before")
+        assert not unlocking.locked
+        assert self.said[-1][0] == "archive-key-source"
+        assert "the vault is away" in self.said[-1][1]
+        away.answer = SECRET
+        await unlocking.look()
+        assert self.said[-1] == ("archive-key-source", "")
+        assert store(self.top, Fixed()).read() == ROOT
+
     async def test_without_its_keyring(self) -> None:
         """Catches a locked archive whose lost keyring ends the service, and a wrong paper that leaves it half open."""
         archive = await self.fresh()

@@ -56,6 +56,8 @@ def test_signs(verdict: Verdict, breadth: Breadth) -> None:
         (Reply(550, "5.4.1", "no answer from host"), False),
         (Reply(550, "5.7.1", "Recipient address rejected: Access denied"), False),
         (Reply(554, "5.7.1", "<a@b.test>: Recipient address rejected: Access denied"), False),
+        (Reply(550, "", "relay not permitted"), False),
+        (Reply(550, "", "rejected because of <relaying denied@x.test>: no such user"), True),
     ],
 )
 def test_unknown(reply: Reply, unknown: bool) -> None:
@@ -80,6 +82,33 @@ def test_unknown(reply: Reply, unknown: bool) -> None:
 def test_of_the_session(reply: Reply, session: bool) -> None:
     """Everybody's mail bounced because the primary lets nobody in; or mail that it refuses tried for days."""
     assert outage.is_of_the_session(reply) is session
+
+
+@pytest.mark.parametrize(
+    ("reply", "us"),
+    [
+        (Reply(554, "5.7.1", "Service unavailable; Client host [192.0.2.1] blocked using zen.blocked.test"), True),
+        (Reply(554, "5.7.1", "<mx.hornet.test[192.0.2.1]>: Client host rejected: Access denied"), True),
+        (Reply(550, "5.7.1", "<mx.hornet.test>: Helo command rejected: Host not found"), True),
+        (Reply(554, "5.7.1", "<a@b.test>: Relay access denied"), True),
+        (Reply(550, "", "relay not permitted"), True),
+        (Reply(550, "5.7.1", "<a@b.test>... Relaying denied"), True),
+        (Reply(550, "5.7.1", "Unable to relay"), True),
+        (Reply(550, "5.7.54", "SMTP; Unable to relay recipient in non-accepted domain"), True),
+        (Reply(550, "5.7.64", "TenantAttribution; not here"), True),
+        (Reply(550, "5.7.606", "Access denied [192.0.2.1]"), True),
+        (Reply(550, "5.7.25", "no PTR record"), True),
+        (Reply(450, "4.7.1", "Client host rejected: cannot find your hostname"), False),
+        (Reply(554, "5.7.1", "<client host rejected@x.test>: Sender address rejected: Access denied"), False),
+        (Reply(554, "5.7.1", "<a@b.test>: Sender address rejected: Access denied"), False),
+        (Reply(550, "5.7.1", "not from you"), False),
+        (Reply(550, "5.7.26", "unauthenticated email from x.test is not accepted"), False),
+        (Reply(550, "5.1.1", "no such user"), False),
+    ],
+)
+def test_bars_us(reply: Reply, us: bool) -> None:
+    """Everybody's mail refused because the primary bars us, or has lost the domain; a stranger's address that is read as such words; or a refusal of one mail that is."""
+    assert outage.bars_us(reply) is us
 
 
 def test_a_name_that_is_wrong() -> None:

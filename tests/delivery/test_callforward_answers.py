@@ -190,6 +190,7 @@ class Answers(CallForwardCase):
         """Would catch a known recipient who is put off, or a stranger who is taken, because the primary refuses our question; and a sign of an outage made of it."""
         for says, signs in (
             (Reply(554, "5.7.1", "blocked"), 0),
+            (Reply(550, "", "relay not permitted"), 0),
             (Reply(451, "4.3.0", "later"), 1),
             (Broken(Stage.CONNECT, Reply(451, "4.4.1", "refused")), 1),
             (Broken(Stage.LOCAL, Reply(451, "4.3.0", "no sockets")), 1),

@@ -348,11 +348,14 @@ class Surveys(HealthCase):
             (Reply(450, "4.7.1", "greylisted"), machine.Own.TAKES),
             (Reply(550, "5.7.1", "not from you"), machine.Own.TAKES),
             (Reply(550, "5.1.1", "no such user"), machine.Own.DEFERS),
+            (Reply(554, "5.7.1", "Relay access denied"), machine.Own.DEFERS),
             (Reply(452, "4.3.1", "disk full"), machine.Own.DEFERS),
         ):
             self.hosts.reply = reply
             assert (await self.survey("a.test")).own is own, reply
         self.hosts.mail = Reply(452, "4.3.1", "disk full")
+        assert (await self.survey("a.test")).own is machine.Own.DEFERS
+        self.hosts.mail = Reply(554, "5.7.1", "Client host rejected: Access denied")
         assert (await self.survey("a.test")).own is machine.Own.DEFERS
         self.hosts.mail = Reply(550, "5.7.1", "no empty sender")
         assert (await self.survey("a.test")).own is machine.Own.TAKES

@@ -140,6 +140,19 @@ class Homeward(TestCase):
         assert len(self.server.got[ALICE]) == 100
         assert len(self.server.got[f"carol@{DOMAIN}"]) == 100
 
+    def test_answers_and_takes_not_this_one(self) -> None:
+        """Would catch one copy that is offered with each answered probe, every five seconds for ever, because each failure asks for the next probe; or one that
+        waits out an hour's back-off though the primary, which answered all along, takes mail again."""
+        self.steps.directory.served[0] = self._by_hand()
+        self.server.takes = False
+        before = self.steps.stepper.names.count("line.send")
+        self.steps.send("alice", archive=False)
+        self.steps.pass_by(3600)
+        assert self.steps.stepper.names.count("line.send") - before <= 3 + 2 * 3600 / 120
+        self.server.takes = True
+        self.steps.pass_by(150)
+        assert len(self.server.got[ALICE]) == 1
+
     def test_flapping(self) -> None:
         """One that comes and goes every few seconds is not dialled for each message each time, and gets all of it all the same."""
         self._waiting()

@@ -145,6 +145,39 @@ class When(HomewardCase):
         assert not self.hurried(9.5)
         assert self.hurried(0.5)
 
+    def passed(self, after: float) -> bool:
+        """Whether a pass of the drain begins when the primary is seen after so many seconds."""
+        self.clock.advance(after)
+        self.drain.kicked.clear()
+        self.seen()
+        return bool(self.drain.kicked)
+
+    def test_passes_for_a_primary_that_takes_nothing(self) -> None:
+        """Would catch a pass for each answered probe of a primary that answers and breaks each delivery off, one that comes ever later than two minutes, and memory
+        of each domain that had trouble once."""
+        self.row(FULL)
+        self.drain.has = True
+        assert self.passed(0.0)
+        for calm in (10.0, 20.0, 40.0, 80.0, 120.0, 120.0):
+            assert not self.passed(calm - 0.5), calm
+            assert self.passed(0.5), calm
+        self.drain.has = False
+        assert not self.passed(2 * LONGEST_CALM_SECONDS)
+        assert self.homeward._passes
+        assert not self.passed(1.0)
+        assert not self.homeward._passes
+
+    def test_a_clock_that_is_put_back(self) -> None:
+        """Would catch mail and passes that wait until a clock, which was a week ahead, is there again."""
+        self.row(FULL)
+        self.drain.has = True
+        assert self.hurried(0.0)
+        for calms in (self.homeward._calm, self.homeward._passes):
+            calms[DOMAIN] = msgspec.structs.replace(calms[DOMAIN], at=NOW + 7 * 86400.0)
+        assert self.hurried(1.0)
+        assert self.passed(0.0) is False, "it was a moment ago"
+        assert self.drain.kicked == []
+
     def test_forgotten(self) -> None:
         """Would catch memory that grows with every domain that had trouble once."""
         assert self.hurried(0.0)

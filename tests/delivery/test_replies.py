@@ -11,6 +11,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
+from hornetmail.core.delivery.route import MX, PRIMARY
 from hornetmail.core.failover import outage
 from hornetmail.core.failover.verdict import Outcome, Stage, Verdict
 from hornetmail.core.mail.envelope import Recipient
@@ -166,7 +167,7 @@ class Replies(TestCase):
             reactor.callLater(0.005, waited.callback, None)
             await waited
 
-    async def send(self, *recipients: str, size: int = 1_000) -> list[Verdict]:
+    async def send(self, *recipients: str, size: int = 1_000, courier: str = PRIMARY) -> list[Verdict]:
         async def chunks() -> AsyncIterator[bytes]:
             yield HEADER
             for _ in range(max(1, size // 72_000)):
@@ -174,7 +175,7 @@ class Replies(TestCase):
 
         load = Load("a@b.test", tuple(Recipient(each) for each in recipients or ("c@d.test",)), (0, 1), chunks, size)
         verdicts: dict[int, Verdict] = {}
-        await hand_over(self.pool.destination([Host("127.0.0.1", self.port)], TLSPolicy.NONE), load, "primary", verdicts)
+        await hand_over(self.pool.destination([Host("127.0.0.1", self.port)], TLSPolicy.NONE), load, courier, verdicts)
         return [verdicts[at] for at in range(len(load.recipients))]
 
     def expected(self, stage: str, kind: str) -> Outcome:
@@ -278,6 +279,27 @@ class Replies(TestCase):
                 servers.answers = {stage: f"{said}\r\n".encode()}
                 [verdict] = await self.send()
                 assert verdict.outcome is Outcome.FAILED, (stage, said, verdict)
+                await self.gone(servers)
+
+    async def test_refusals_of_us(self) -> None:
+        """Would catch everybody's mail that bounces, and no outage, because the primary blocks our address or has lost its table of domains (Postfix says both
+        at RCPT); the same words of somebody else's server, or about a text, that keep mail for days instead of bouncing."""
+        barred = "554 5.7.1 Service unavailable; Client host [192.0.2.1] blocked"
+        for stage, courier, outcome in (
+            ("MAIL", PRIMARY, Outcome.DEFERRED),
+            ("RCPT", PRIMARY, Outcome.DEFERRED),
+            ("DATA", PRIMARY, Outcome.FAILED),
+            ("DOT", PRIMARY, Outcome.FAILED),
+            ("MAIL", MX, Outcome.FAILED),
+            ("RCPT", MX, Outcome.FAILED),
+        ):
+            for said in (barred, "550 5.7.1 <c@d.test>: Relay access denied"):
+                servers = self.serve(pipelining=True)
+                servers.answers = {stage: f"{said}\r\n".encode()}
+                [verdict] = await self.send(courier=courier)
+                assert verdict.outcome is outcome, (stage, courier, said, verdict)
+                assert outage.read(verdict).breadth.wide is (outcome is Outcome.DEFERRED)
+                assert said[4:] in str(verdict.reply)
                 await self.gone(servers)
 
     async def test_a_kept_connection_with_something_unread(self) -> None:

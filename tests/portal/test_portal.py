@@ -563,6 +563,7 @@ class OnEveryDatabase(TestCase):
         claimed = await self.ground.portal.begin_drain(Portal(1, entry.name))
         assert claimed is not None
         assert (claimed[0].sender, claimed[0].recipients[0].address) == ("", "Bob@example.test")
+        assert claimed[0].eight_bit, "nobody knows what is in it"
         assert await claimed[1].read() == MAIL
 
     async def test_drain_waits_for_pop(self) -> None:

@@ -17,6 +17,14 @@ from hornetmail.core.mail.reply import Reply
 _GREY = re.compile(r"gr[ea]y-?\s?list|postgrey|first (?:attempt|time)|policy.{0,40}(?:delay|defer)", re.IGNORECASE)
 _BARRED = re.compile(r"host(?:name)?\b.{0,30}(?:rejected|not found)|cannot find|block(?:ed|list)|black ?list", re.IGNORECASE)
 _AT_THE_EDGE = re.compile(r"recipient address rejected: access denied", re.IGNORECASE)
+_QUOTED = re.compile(r"<[^<>]*>")
+_BARS_US = re.compile(
+    r"client host\b[^;]{0,200}\b(?:rejected|blocked)|\bclient host rejected|helo command rejected|banned sending ip"
+    r"|relay(?:ing)? (?:access )?(?:is )?(?:denied|prohibited|not (?:permitted|allowed))|(?:unable|not (?:permitted|allowed)) to relay"
+    r"|non-accepted domain",
+    re.IGNORECASE,
+)
+_BARRED_CODES = re.compile(r"5\.7\.(?:25|51|54|64|6[0-4]\d)")
 _FULL = re.compile(r"quota|mailbox (?:is )?full|over ?limit|insufficient mailbox", re.IGNORECASE)
 
 SERVER_STAGES = frozenset({Stage.CONNECT, Stage.GREETING, Stage.EHLO, Stage.TLS, Stage.AUTH})
@@ -72,7 +80,16 @@ def is_unknown(reply: Reply) -> bool:
     says so in its own way where its directory-based edge blocking does (ADR 0022)."""
     if reply.code == 550 and reply.enhanced == "5.4.1" and _AT_THE_EDGE.search(reply.text):
         return True
-    return reply.code in (550, 551, 553) and (not reply.enhanced or reply.enhanced.startswith("5.1."))
+    return reply.code in (550, 551, 553) and (not reply.enhanced or reply.enhanced.startswith("5.1.")) and not bars_us(reply)
+
+
+def bars_us(reply: Reply) -> bool:
+    """A primary's 5xx to MAIL or RCPT that is said of us or of the whole domain: our address or name is blocked there (Postfix says that at RCPT and not at the
+    greeting, unless told otherwise), or it knows nothing of the domain, because its own tables are away (ADR 0040). What stands in angle brackets is
+    the mail's, and strangers chose it. Of a server of others the same words are about what was sent to it: this is asked of primaries alone."""
+    if not reply.permanent:
+        return False
+    return bool(_BARRED_CODES.fullmatch(reply.enhanced) or _BARS_US.search(_QUOTED.sub("", reply.text)))
 
 
 def is_of_the_session(reply: Reply) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 
 import msgspec
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
+from hornetmail.core.delivery.route import PRIMARY
 from hornetmail.core.failover import outage
 from hornetmail.core.failover.verdict import Outcome, Stage, Verdict
 from hornetmail.core.mail.envelope import Recipient
@@ -58,7 +60,8 @@ async def hand_over(destination: Destination, load: Load, courier: str, verdicts
         chosen = [load.recipients[at] for at in left]
         again: list[int] = []
         try:
-            host, answers = await destination.exchange(lambda client, to=chosen: _send(client, load, text, to, unrecorded), tried)  # type: ignore[misc]
+            job = partial(_send, load=load, text=text, recipients=chosen, unrecorded=unrecorded, courier=courier)
+            host, answers = await destination.exchange(job, tried)
         except Broken as error:
             for at in left:
                 # What a host said before is nearer to the truth than that another one is away.
@@ -111,7 +114,7 @@ async def _fitted(client: SMTPClient, load: Load, text: Text, recipients: Sequen
 
 
 async def _send(
-    client: SMTPClient, load: Load, text: Text, recipients: Sequence[Recipient], unrecorded: Unrecorded | None
+    client: SMTPClient, load: Load, text: Text, recipients: Sequence[Recipient], unrecorded: Unrecorded | None, courier: str
 ) -> tuple[Host, list[Answer]]:
     fresh = client.used == 0
     fitted = await _fitted(client, load, text, recipients)
@@ -128,7 +131,7 @@ async def _send(
             envid=load.envid,
         )
         found.update(zip(fitted.recipients, said, strict=True))
-    answers = [_about_this_mail(found[at]) for at in range(len(recipients))]
+    answers = [_about_this_mail(found[at], courier) for at in range(len(recipients))]
     first = answers[0]
     if not fresh and all(a.reply.code == 421 and not a.uncertain and a.stage is not Stage.DOT for a in answers):
         # 421 closes the connection: on a reused one that is an error before the final dot (rule 2).
@@ -136,11 +139,12 @@ async def _send(
     return client.host, answers
 
 
-def _about_this_mail(answer: Answer) -> Answer:
-    """A refusal of the session is trouble of the server as a whole (421): another host, or a fresh connection, may do better."""
-    if answer.uncertain or not outage.is_of_the_session(answer.reply):
+def _about_this_mail(answer: Answer, courier: str) -> Answer:
+    """A refusal of the session, or of us by a primary, is trouble of the server as a whole (421): another host, or a fresh connection, may do better."""
+    barred = courier == PRIMARY and answer.stage in (Stage.MAIL, Stage.RCPT) and outage.bars_us(answer.reply)
+    if answer.uncertain or not (barred or outage.is_of_the_session(answer.reply)):
         return answer
-    text = f"the server refuses the session and not this mail, at {answer.stage}: {answer.reply}"
+    text = f"the server refuses {'us' if barred else 'the session'} and not this mail, at {answer.stage}: {answer.reply}"
     return msgspec.structs.replace(answer, reply=Reply(421, "4.5.0", text))
 
 

@@ -28,6 +28,10 @@ CALM_SECONDS = 10.0
 LONGEST_CALM_SECONDS = 900.0
 """Between two times for one domain: the first, doubled whenever what was made due came back at once, and at most the second."""
 
+LONGEST_REST_SECONDS = 120.0
+"""The same for the drain's passes that an answered probe starts, which end after few troubles: at most so long as a pass rests by itself. A primary that was away
+and is there again (``HealthChanged``) gets one at once."""
+
 
 class Calm(msgspec.Struct, frozen=True, gc=False):
     """When a domain's mail was made due last, and how long not again after it, in seconds."""
@@ -45,6 +49,7 @@ class Homeward:
         self._ground = ground
         self._drain = drain
         self._calm: dict[str, Calm] = {}
+        self._passes: dict[str, Calm] = {}
         self._looking: set[str] = set()
         self._tasks = Tasks(ground.clock)
         self._ends: list[Callable[[], None]] = []
@@ -74,22 +79,33 @@ class Homeward:
 
     async def _look(self, domain: str) -> None:
         try:
-            if self._ground.modes.mode(domain) is Mode.NORMAL and await self._drain.anything(domain):
-                self._drain.kick(domain)
+            if self._ground.modes.mode(domain) is Mode.NORMAL:
+                await self._pass(domain)
             await self._hurry(domain)
         finally:
             self._looking.discard(domain)
 
+    async def _pass(self, domain: str) -> None:
+        now = self._ground.clock.seconds()
+        calm = self._passes.get(domain)
+        if calm is not None and 0 <= now - calm.at < calm.wait:
+            return
+        if await self._drain.anything(domain):
+            self._passes[domain] = self._calmer(calm, now, LONGEST_REST_SECONDS)
+            self._drain.kick(domain)
+        elif calm is not None and now - calm.at > 2 * LONGEST_CALM_SECONDS:
+            del self._passes[domain]
+
     async def _hurry(self, domain: str) -> None:
         now = self._ground.clock.seconds()
         calm = self._calm.get(domain)
-        if calm is not None and now - calm.at < calm.wait:
+        if calm is not None and 0 <= now - calm.at < calm.wait:
             return
         count, width, at = 0, FIRST, now
         some: list[Row] = []
         async for row in self._waiting(domain, now):
             if not count:
-                self._calm[domain] = self._calmer(calm, now)
+                self._calm[domain] = self._calmer(calm, now, LONGEST_CALM_SECONDS)
             count += 1
             some.append(row)
             if len(some) == width:
@@ -101,9 +117,9 @@ class Homeward:
         elif calm is not None and now - calm.at > 2 * LONGEST_CALM_SECONDS:
             del self._calm[domain]
 
-    def _calmer(self, before: Calm | None, now: float) -> Calm:
+    def _calmer(self, before: Calm | None, now: float, longest: float) -> Calm:
         again = before is not None and now - before.at < 2 * max(before.wait, CALM_SECONDS) + self._ground.modes.policy.window
-        return Calm(now, min(before.wait * 2, LONGEST_CALM_SECONDS) if again and before is not None else CALM_SECONDS)
+        return Calm(now, min(before.wait * 2, longest) if again and before is not None else CALM_SECONDS)
 
     async def _make_due(self, rows: Sequence[Row], at: float) -> None:
         later = [row.id for row in rows if row.due > at]

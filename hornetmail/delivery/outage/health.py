@@ -385,7 +385,7 @@ class Health:
         except TimeoutError:
             return Own.DEFERS
         except Broken as error:
-            refused = error.reply.permanent and not outage.is_of_the_session(error.reply)
+            refused = error.reply.permanent and not _of_the_server(error.reply)
             return Own.TAKES if refused else Own.DEFERS
         finally:
             client.abort()
@@ -469,5 +469,10 @@ def _places(domain: Domain) -> list[Place]:
 def _works(reply: Reply) -> bool:
     """A known recipient was taken, or refused for a reason that says nothing of the server as a whole."""
     if reply.permanent:
-        return not (outage.is_unknown(reply) or outage.is_of_the_session(reply))
+        return not (outage.is_unknown(reply) or _of_the_server(reply))
     return reply.completed or outage.is_greylisting(reply) or outage.is_full(reply)
+
+
+def _of_the_server(reply: Reply) -> bool:
+    """A refusal that everybody's mail meets."""
+    return outage.is_of_the_session(reply) or outage.bars_us(reply)
