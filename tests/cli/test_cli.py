@@ -205,6 +205,11 @@ class TestCommands(CliCase):
         found = (await self.cli("archive", "search", "from:x", "invoice", "--json")).json
         assert found["total"] == 2
         assert set(found["results"][0]) >= {"id", "date", "from", "to", "subject", "size"}
+        rooms.archive.add(6, "x@elsewhere.test", *(f"p{number}@elsewhere.test" for number in range(4000)))
+        said = (await self.cli("archive", "search", "")).out
+        assert "p4@elsewhere.test and 3995 more" in said, "one mail to thousands fills the screen"
+        assert len(said) < 2000
+        del rooms.archive.mails[6]
         said = (await self.cli("archive", "search", "")).out
         assert "\x1b" not in said
         assert said.endswith("2 of 2\n")

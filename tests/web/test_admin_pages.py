@@ -143,6 +143,9 @@ def test_whom_a_page_has_redelivered_to() -> None:
         page = admin.get(path).text
         assert field not in page
         assert 'name="to" value="admin@example.test"' in page
+    none = house.browser("bob@example.test").get("/archive").text
+    assert "No mail of yours yet" in none
+    assert "archive is empty" not in none
     back = admin.post("/archive/redeliver", {"id": ["901"], "once": "1", "to": "admin@example.test", "own": "1", "q": "offer"})
     assert "own=1" in back.header("Location")
 

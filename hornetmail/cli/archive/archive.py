@@ -17,6 +17,9 @@ from hornetmail.cli.client import Client, Failure
 from hornetmail.cli.output import clean, count, emit, json_option, moment, size, table
 from hornetmail.cli.session import Session, offline, password_from, with_client
 
+SHOWN = 5
+"""Recipients of a mail in a list."""
+
 
 @click.group()
 def archive() -> None:
@@ -40,7 +43,7 @@ def search(client: Client, query: tuple[str, ...], limit: int, own: bool, as_jso
         emit(answer)
         return
     rows = [
-        (one["id"], moment(one["date"]), one["from"], " ".join(one["to"]), size(one["size"]), one["subject"])
+        (one["id"], moment(one["date"]), one["from"], _some(one["to"]), size(one["size"]), one["subject"])
         for one in answer["results"]
     ]
     table(("ID", "Date", "From", "To", "Size", "Subject"), rows)
@@ -321,6 +324,12 @@ def audit(client: Client, limit: int, as_json: bool) -> None:
         for one in answer["entries"]
     ]
     table(("Number", "At", "Who", "What", "To", "Result"), rows)
+
+
+def _some(addresses: list[str]) -> str:
+    """As many as a line has room for; a mail may have thousands."""
+    rest = len(addresses) - SHOWN
+    return " ".join(addresses[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _summary(answer: Any) -> str:
