@@ -169,7 +169,10 @@ def report(top: Path, rebuilt: bool) -> None:
     one = phase("start", top)
     print(f"start: {one['start_seconds']:.2f} s, {one['mails']} mails in {one['packs']} packs; peak {one['peak']} MB")
     one = phase("verify", top)
-    print(f"verify, short: {', '.join(f'{seconds:.1f} s' for seconds in one['verify_seconds'])}; peak {one['peak']} MB")
+    first, *more = one["verify_seconds"]
+    print(
+        f"verify, short: the first {first:.1f} s, then {', '.join(f'{seconds:.1f} s' for seconds in more)}; peak {one['peak']} MB"
+    )
     if not rebuilt:
         return
     one = phase("rebuild", top)

@@ -31,7 +31,7 @@ from hornetmail.archive.store.shelf import enter_pack
 from hornetmail.compose.setting_up import offline
 from hornetmail.core.ids import IdSource
 from hornetmail.db.engines import Cursor
-from hornetmail.mime.text import MailText
+from hornetmail.mime.reading.mail import MailText
 from hornetmail.testing.archives import NOW, Clock, make_archive
 
 RUN = 65_536

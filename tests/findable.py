@@ -358,6 +358,42 @@ def _headers() -> Iterator[tuple[str, bytes, tuple[str, ...], tuple[str, ...]]]:
     body = b"\r\nhello\r\n"
     start = b"From: a@x.test\r\nTo: b@x.test\r\n"
     yield (
+        "a subject that is pasted",
+        start + "Subject: AW: Re: Angebot Nr. 17/2026 (Kopie): Gehäuse \u2013 20 % Rabatt!".encode() + body,
+        (
+            "AW: Re: Angebot Nr. 17/2026 (Kopie): Gehäuse \u2013 20 % Rabatt!",
+            "Re: Angebot Nr. 17/2026",
+            "WG: AW: Gehaeuse OR niemals",
+            "niemals OU Gehäuse",
+            "niemals O Gehäuse",
+            "betreff: Gehäuse",
+            "objet:gehause",
+            "asunto:gehäuse",
+        ),
+        ("Angebot Nr. 18/2026", "niemals Y Gehäuse"),
+    )
+    yield (
+        "an address of a page that is pasted",
+        start + b"Subject: s\r\n\r\nsee https://wiki.far.test/space/Urlaubsantrag_2026?id=7#top\r\n",
+        ("https://wiki.far.test/space/Urlaubsantrag_2026", "wiki.far.test/space", "Urlaubsantrag"),
+        ("https://wiki.far.test/space/Urlaubsantrag_2027",),
+    )
+    yield (
+        "a file's name in pieces",
+        start
+        + b"Subject: s\r\n"
+        + mixed(text(b"n"), attached(b"x", "application/octet-stream", "Angebot_Meier-2026.v2_final.xyz")),
+        (
+            "filename:Meier",
+            "filename:final",
+            "filename:Angebot_Meier-2026.v2_final.xyz",
+            "filename:Ange*",
+            "type:xyz",
+            "datei:meier",
+        ),
+        ("filename:Mei", "type:v2"),
+    )
+    yield (
         "a second To",
         start + b"To: Dritte <dritte@y.test>\r\nSubject: s" + body,
         ("to:dritte@y.test", "dritte"),

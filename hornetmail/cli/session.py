@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from functools import update_wrapper
+from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import click
@@ -60,8 +61,22 @@ def with_client(command: Callable[Concatenate[Client, P], R]) -> Callable[P, R]:
     return update_wrapper(call, command)
 
 
-def password_from(standard_input: bool, prompt: str) -> str:
-    """The first line of standard input, else asked for twice. Raises Failure if there is none."""
+def secret_options(command: Callable[P, R]) -> Callable[P, R]:
+    """``--secret-file`` and ``--password-stdin``: where a command that talks to another server takes its password from (``password_from``)."""
+    command = click.option("--password-stdin", is_flag=True, help="Read the password or secret key from standard input.")(command)
+    return click.option(
+        "--secret-file",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="Holds the password or the secret key, in its first line.",
+    )(command)
+
+
+def password_from(standard_input: bool, prompt: str, file: Path | None = None) -> str:
+    """The first line of the file or of standard input, else asked for twice. Raises Failure if there is none."""
+    if file is not None:
+        if standard_input:
+            raise click.UsageError("--secret-file or --password-stdin, not both")
+        return _first_line(file)
     if standard_input:
         password = sys.stdin.readline().rstrip("\r\n")
         if not password:
@@ -69,3 +84,13 @@ def password_from(standard_input: bool, prompt: str) -> str:
         return password
     answer: Any = click.prompt(prompt, hide_input=True, confirmation_prompt=True, err=True)
     return str(answer)
+
+
+def _first_line(file: Path) -> str:
+    try:
+        secret = file.read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Failure(f"{file}: {error.strerror if isinstance(error, OSError) else 'not UTF-8'}") from None
+    if not secret:
+        raise Failure(f"{file}: no password in its first line")
+    return secret

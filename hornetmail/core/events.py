@@ -33,6 +33,15 @@ class FolderChanged(msgspec.Struct, frozen=True, gc=False):
     folder: str
 
 
+class Annotated(msgspec.Struct, frozen=True, gc=False):
+    """Annotations of a folder changed (RFC 5464), of the server where ``folder`` is empty. ``person``: whose private ones; 0 for shared ones."""
+
+    mailbox: int
+    folder: str
+    person: int
+    entries: tuple[str, ...]
+
+
 class ModeChanged(msgspec.Struct, frozen=True, gc=False):
     """A domain's mode switched; ``by`` is a person or ``"health"``."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from zope.interface import Attribute, Interface
@@ -141,12 +141,23 @@ class ISharingTree(IFolderTree):
     async def give(name: str, identifier: str, mode: str, given: frozenset[str]) -> None:
         """More rights (``+``), fewer (``-``), or these (``""``); durable on return. Needs the right ``a``."""
 
+    async def annotations(name: str) -> dict[str, bytes]:
+        """Entries of RFC 5464 with their values: shared ones, and the private ones of the person whose tree it is. Needs ``l`` and any of ``rswip``
+        (section 3.3). ``name`` empty in the tree at the root: those of the server."""
+
+    async def annotate(name: str, changes: Mapping[str, bytes | None]) -> None:
+        """Set values, remove those that are None: all or none, durable on return. Needs the same. Raises FolderError ``METADATA TOOMANY``,
+        ``METADATA MAXSIZE …``; NOPERM for shared ones of the server."""
+
     async def take(name: str, source: IFolder, uids: Collection[int], away: bool) -> Copied:
         """Messages of a folder of another such tree, copied or moved here; all or none."""
 
 
 class IOthersTree(ISharingTree):
     """What others share with a person."""
+
+    async def name_of(mailbox: int, folder: str) -> str:
+        """How somebody's folder is called here, ``""`` if its annotations are not for this person."""
 
 
 class ISharedFolder(IFolder):

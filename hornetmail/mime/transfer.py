@@ -69,7 +69,7 @@ class _Base64(Decoder):
         if b"=" in bare:
             *runs, kept = _PAD.split(data)
         else:
-            # As nearly all are; the pattern takes twenty times as long over them.
+            # As nearly all are; the pattern takes hundreds of times as long over them.
             runs, kept = ([], data) if len(bare) == len(data) else ([bare], b"")
         whole = len(kept) & ~3
         self._kept = kept[whole:]

@@ -6,7 +6,7 @@ needs ``x`` on all that moves and stays within the owner's folders."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -27,6 +27,9 @@ from hornetmail.portal.maildir.trouble import told
 from hornetmail.portal.rows import grants
 
 FLAGS = frozenset("swt")
+ANNOTATING = frozenset("rswip")
+"""With one of these and ``l`` annotations are read and set (RFC 5464 section 3.3)."""
+
 TOLD = frozenset("lrikxa")
 """Who has one of these may ask for his rights (section 3.5)."""
 
@@ -393,6 +396,35 @@ class SharedTree:
     async def give(self, name: str, identifier: str, mode: str, given: frozenset[str]) -> None:
         """See ISharingTree."""
         await (await self._administered(name)).give(identifier, mode, given)
+
+    async def _annotatable(self, name: str) -> tuple[Tree, str]:
+        shared = await self.open(name)
+        need(shared.rights, "l")
+        if not shared.rights & ANNOTATING:
+            raise FolderError("NOPERM", "Whose mailbox it is has not given you the right to do that")
+        return Tree(shared.place[0], self._opened), shared.place[1]
+
+    async def annotations(self, name: str) -> dict[str, bytes]:
+        """See ISharingTree."""
+        tree, inner = await self._annotatable(name)
+        return await tree.annotations_for(inner, self._mailbox)
+
+    async def annotate(self, name: str, changes: Mapping[str, bytes | None]) -> None:
+        """See ISharingTree."""
+        tree, inner = await self._annotatable(name)
+        await tree.annotate_for(inner, self._mailbox, changes)
+
+    async def name_of(self, mailbox: int, folder: str) -> str:
+        """See IOthersTree."""
+        owner = self._ground.directory.mailbox_by_id(mailbox)
+        if owner is None or not folder:
+            return ""
+        name = f"{level_of(owner.address)}/{folder}"
+        try:
+            await self._annotatable(name)
+        except FolderError:
+            return ""
+        return name
 
     async def take(self, name: str, source: IFolder, uids: Collection[int], away: bool) -> Copied:
         """See ISharingTree."""

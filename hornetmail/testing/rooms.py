@@ -18,6 +18,7 @@ from hornetmail.core.archive.archived import (
     Hit,
     KeyRefused,
     MediumProbe,
+    MediumRefused,
     MediumState,
     NoAuthority,
     Page,
@@ -394,7 +395,7 @@ class MemoryMedia:
     async def deactivate(self, number: int) -> None:
         """Not the active one."""
         if self._known(number).active:
-            raise ArchiveError(f"medium {number} is the active one: activate another one first")
+            raise MediumRefused(f"medium {number} is the active one: activate another one first")
         self.media[number] = msgspec.structs.replace(self.media[number], used=False)
 
     async def use(self, number: int) -> None:
@@ -404,7 +405,7 @@ class MemoryMedia:
     async def take(self, number: int) -> None:
         """From the other installation, unless it ``refuses``."""
         if self.refuses:
-            raise ArchiveError(self.refuses)
+            raise MediumRefused(self.refuses)
         self.media[number] = msgspec.structs.replace(self._known(number), taken=False, up=True)
 
     async def set_secret(self, number: int, secret: str) -> None:
@@ -423,5 +424,5 @@ class MemoryMedia:
 
     def _known(self, number: int) -> MediumState:
         if number not in self.media:
-            raise ArchiveError(f"there is no medium {number}")
+            raise MediumRefused(f"there is no medium {number}")
         return self.media[number]

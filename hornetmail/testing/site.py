@@ -130,7 +130,8 @@ class RememberedArchive:
         if query == "size>":
             raise QueryError("size>: a number is missing")
         found = self._seen(scope)
-        return Page(len(found), tuple(self.mails[number][0].hit for number in found[:limit]))
+        closed = () if scope.content or ":" in query or not query else ("content",)
+        return Page(len(found), tuple(self.mails[number][0].hit for number in found[:limit]), closed=closed)
 
     async def guidance(self, scope: Scope, query: str) -> Guidance:
         """Nothing to narrow down."""
@@ -176,17 +177,20 @@ class RememberedArchive:
 
 @implementer(IRedelivery)
 class RememberedRedelivery:
-    """Remembers who asked for what; ``unfit`` are mails that cannot travel as attachments."""
+    """Remembers who asked for what; ``unfit`` are mails that cannot travel as attachments, ``without`` addresses that have no right to any."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[Person, list[int], str, str]] = []
         self.attached: list[bool] = []
         self.unfit: set[int] = set()
+        self.without: set[str] = set()
 
     async def redeliver(
         self, person: Person, identifiers: Sequence[int], to: str = "", request: str = "", *, attached: bool = False
     ) -> Handed:
         """One message ID a mail."""
+        if to in self.without:
+            raise KeyError(identifiers[0])
         self.asked.append((person, list(identifiers), to, request))
         self.attached.append(attached)
         unfit = self.unfit.intersection(identifiers) if attached else set()

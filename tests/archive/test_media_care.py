@@ -16,10 +16,10 @@ from twisted.internet.threads import deferToThread
 from hornetmail.archive.archive import Archive
 from hornetmail.archive.care.media import _MOVED, MediaCare, Parts
 from hornetmail.archive.media.medium import MediumAway, MediumError
-from hornetmail.archive.media.register import Means, MediumRefused, Register
+from hornetmail.archive.media.register import Means, Register
 from hornetmail.archive.media.settings import DirectorySettings, ShareSettings
 from hornetmail.archive.store.shelf import pack_rows
-from hornetmail.core.archive.archived import MediumState
+from hornetmail.core.archive.archived import MediumRefused, MediumState
 from hornetmail.db.pool import Database
 from hornetmail.directory.schema import CONTROL
 from hornetmail.disk.files import Disk, DiskFull

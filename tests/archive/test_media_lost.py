@@ -50,11 +50,13 @@ class Lost(test_mirror.MirrorCase):
         archive = await self.two()
         (self.top / "second").rename(self.top / "unmounted")
         self.goes(archive, 10_000)
-        found = self.of_two(tuple(await archive.verify(True)))
+        findings = tuple(await archive.verify(True))
+        found = self.of_two(findings)
         assert len(found) == 2, found
         assert "medium 2 is out of reach" in found[0]
         assert found[1] == "4 packs that lie there were not read"
         assert len(self.asked) == 1, self.asked
+        assert told(findings, "missing on the media that were asked; not asked: medium 2"), findings
         (self.top / "unmounted").rename(self.top / "second")
         assert await archive.verify(True) == ()
 

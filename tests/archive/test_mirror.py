@@ -17,9 +17,8 @@ from hornetmail.archive.care.copies.mirror import Mirror, Mirrored, Sources, tak
 from hornetmail.archive.care.copies.repair import Repair
 from hornetmail.archive.media.directory import DirectoryPlace
 from hornetmail.archive.media.medium import MediumError, PlaceTrouble
-from hornetmail.archive.media.register import MediumRefused
 from hornetmail.archive.media.roster import Media
-from hornetmail.core.archive.archived import ArchiveError, Finding
+from hornetmail.core.archive.archived import ArchiveError, Finding, MediumRefused
 from hornetmail.disk.files import Disk, DiskFull
 from hornetmail.testing.archives import FOLLOWER, NOW, directory_medium, mail, make_archive
 from tests.archive.test_backup import BackupCase, offload

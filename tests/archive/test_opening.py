@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from hornetmail.archive.index.schema.files import IndexFiles
+from hornetmail.archive.keys.keyring import KEYRING_NAME, KeyTrouble
 from hornetmail.archive.proof.leaflog import LeafLog
 from hornetmail.archive.proof.leaves import leaf_hash, tree_root
 from hornetmail.core.archive.archived import MAX_MAIL, ArchiveError
 from hornetmail.disk.files import Disk
 from hornetmail.disk.records import RecordLog
-from hornetmail.testing.archives import AUDITOR, mail
+from hornetmail.testing.archives import AUDITOR, ROOT, mail
 from tests.archive.cases import ArchiveCase
 
 
@@ -131,6 +132,53 @@ def test_index_swapped_whole(tmp_path: Path, died_after: str) -> None:
 
 
 class Large(ArchiveCase):
+    async def test_a_damaged_keyring(self) -> None:
+        """Would catch a bit of the keyring's file that ends the whole service at its next start, mail of all included, though each medium has a copy; and a damaged file that is thrown away."""
+        archive = await self.fresh()
+        await self.put(archive, mail("One"))
+        await archive.flush(seal=True)
+        await archive.stop()
+        path = self.top / "archive" / KEYRING_NAME
+        content = path.read_bytes()
+        for damaged in (
+            b"",
+            content[:-5],
+            content[:20] + bytes([content[20] ^ 1]) + content[21:],
+            content[:-1] + bytes([content[-1] ^ 1]),
+        ):
+            path.write_bytes(damaged)
+            again = await self.reopened()
+            assert await self.total(again, "subject:one") == 1
+            assert path.read_bytes() == content
+            [aside] = path.parent.glob(f"{KEYRING_NAME}-damaged-*")
+            assert aside.read_bytes() == damaged
+            await again.stop()
+            aside.unlink()
+
+    async def test_a_damaged_keyring_that_has_to_wait(self) -> None:
+        """The same, where the medium is away, or the archive locked: it waits, and the service goes on without it."""
+        archive = await self.fresh()
+        await self.put(archive, mail("One"))
+        await archive.flush(seal=True)
+        await archive.stop()
+        path = self.top / "archive" / KEYRING_NAME
+        content = path.read_bytes()
+        path.write_bytes(content[:-5])
+        self.medium.rename(self.top / "unmounted")
+        again = await self.reopened()
+        assert "the keyring is damaged (checksum), and cannot be taken from a medium" in again.trouble
+        assert path.read_bytes() == content[:-5]
+        await again.stop()
+        (self.top / "unmounted").rename(self.medium)
+        locked = await self.reopened(root=None)
+        assert "only once the archive is unlocked" in locked.trouble
+        with pytest.raises(KeyTrouble):
+            await locked.unlock(bytes(32))
+        assert path.read_bytes() == content[:-5]
+        await locked.unlock(ROOT)
+        assert await self.total(locked, "subject:one") == 1
+        assert path.read_bytes() == content
+
     async def test_the_largest_mail(self) -> None:
         """Catches mail within the limit that cannot be archived and stays in the queue for ever: the largest one, that cannot be compressed, with a
         thousand long recipients."""

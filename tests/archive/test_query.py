@@ -62,6 +62,13 @@ MIDNIGHT = NOW - DAY / 2
         ("after:02.01.26", Query(since=1767312000.0)),
         ("a ☎", Query((Words("a"),))),
         ("x<y", Query((Words("x<y"),))),
+        ("facture OU devis", Query((Any((Words("facture"), Words("devis"))),))),
+        ("factura O oferta", Query((Any((Words("factura"), Words("oferta"))),))),
+        ("facture ET devis", Query((Words("facture"), Words("devis")))),
+        ("factura Y oferta", Query((Words("factura"), Words("oferta")))),
+        ("O sole mio", Query((Words("sole"), Words("mio")))),
+        ("taille>1Mo", Query(larger=1 << 20)),
+        ("tamaño<10ko", Query(smaller=10 << 10)),
     ],
 )
 def test_understood(text: str, wanted: Query) -> None:

@@ -116,6 +116,18 @@ class Rights(ArchiveCase):
         assert (await self.only(archive, "secretsubject", free)).subject == "Secretsubject"
         assert await self.total(archive, "secretbody", free) == 0
 
+    async def test_what_was_not_looked_into_is_told(self) -> None:
+        """Rule 15: would catch a search that finds nothing by words of a text, with rights that do not reach it, and does not say that it did not look there."""
+        archive = await self.fresh()
+        headers = Scope(0, None, content=False, subjects=True)
+        for query in ("secretbody", "from:x -secretbody", "from:x (to:y OR (a secretbody))", '"a b"'):
+            assert (await archive.search(headers, query)).closed == ("content",), query
+            assert (await archive.search(ADMIN, query)).closed == ("subject", "content"), query
+            for scope in (BOB, AUDITOR):
+                assert (await archive.search(scope, query)).closed == (), query
+        for query in ("", "from:x", "to:(x OR y)", "subject:x", "has:attachment date:2026", "-direction:in"):
+            assert (await archive.search(headers, query)).closed == (), query
+
     async def test_list_mail_is_found_by_the_mailbox_that_got_it(self) -> None:
         """C16: would catch an administrator who cannot find, for somebody who lost it, the mail of a list, which names nobody; and one who learns whom people here wrote Bcc, by search or by count."""
         archive = await self.fresh()

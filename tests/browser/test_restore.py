@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -24,8 +25,8 @@ def houses() -> Iterator[ExitStack]:
         yield stack
 
 
-def filled(houses: ExitStack) -> tuple[Installation, str, list[str]]:
-    """An installation with mail, a backup and a mirror, then stopped; its mirror, and its paper in parts."""
+def filled(houses: ExitStack, lost: bool = False) -> tuple[Installation, str, list[str]]:
+    """An installation with mail, a backup and a mirror, then stopped (``lost``: without a word); its mirror, and its paper in parts."""
     hornet = installed()
     houses.callback(hornet.close)
     key_command(hornet, "backup", str(hornet.root / "key.txt"), "--parts", "3", "--need", "2")
@@ -36,7 +37,10 @@ def filled(houses: ExitStack) -> tuple[Installation, str, list[str]]:
     hornet.command("archive", "mirror", "now")
     before = [*found(hornet, "early"), *found(hornet, "late")]
     assert len(before) == 12
-    assert hornet.stop() == 0
+    if lost:
+        hornet.stop(kill=True)
+    else:
+        assert hornet.stop() == 0
     parts = "\n".join((hornet.root / f"key-{n}.txt").read_text() for n in (3, 1))
     return hornet, parts, before
 
@@ -142,4 +146,37 @@ def test_a_restore_that_cannot_go_on(houses: ExitStack, chromium: Browser) -> No
     expect(page.get_by_role("heading", name="It is done")).to_be_visible(timeout=120_000)
     until(there.healthy, "the service is back")
     assert [*found(there, "early"), *found(there, "late")] == before
+    assert there.stop() == 0
+
+
+def test_a_medium_whose_installation_is_lost(houses: ExitStack, chromium: Browser) -> None:
+    """ADR 38: catches a medium that is taken from an installation which may still run, without a word; a box that changes nothing; and one that is forgotten between looking and restoring."""
+    old, parts, before = filled(houses, lost=True)
+    there = Installation()
+    houses.callback(there.close)
+    there.set(seal_seconds=1)
+    there.start()
+    page = chromium.new_context().new_page()
+    page.set_default_timeout(60_000)
+    page.goto(f"http://127.0.0.1:{there.port(80)}/restore")
+    medium = str(old.dir / "archive" / "medium")
+    writers = Path(medium) / "medium"
+    mark = json.loads(writers.read_bytes())["writers"]
+    fill(page, token_of(there), medium, parts)
+    expect(page.get_by_role("alert")).to_contain_text("another installation writes to medium 1")
+    expect(page.get_by_role("alert")).to_contain_text(str(old.dir))
+    assert json.loads(writers.read_bytes())["writers"] == mark, "nothing is taken by looking"
+    page.get_by_label("The old installation is lost for good").check()
+    fill(page, token_of(there), medium, parts, "other-secret")
+    expect(page.get_by_role("alert")).to_contain_text("the password does not open key")
+    expect(page.get_by_label("The old installation is lost for good")).to_be_checked()
+    fill(page, token_of(there), medium, parts)
+    expect(page.get_by_role("heading", name="This is what is there")).to_be_visible()
+    page.get_by_role("button", name="Restore").click()
+    expect(page.get_by_role("heading", name="It is done")).to_be_visible(timeout=120_000)
+    until(there.healthy, "the service is back")
+    assert [*found(there, "early"), *found(there, "late")] == before
+    assert str(there.dir) in json.loads(writers.read_bytes())["writers"]["0"]["where"]
+    archive_some(there, "after")
+    assert there.json("archive", "verify", "--full")["ok"]
     assert there.stop() == 0

@@ -208,6 +208,9 @@ class TestCommands(CliCase):
         said = (await self.cli("archive", "search", "")).out
         assert "\x1b" not in said
         assert said.endswith("2 of 2\n")
+        assert "by subject" in (await self.cli("archive", "search", "invoice")).out.partition("2 of 2\n")[2], (
+            "texts are not searched"
+        )
         alice = {"password": "correct horse"}
         assert (await self.cli("--as", "alice@example.test", "archive", "search", "x", "--json", **alice)).json["total"] == 1
         assert "--as" in await self.refused("archive", "export", "7")
@@ -522,7 +525,8 @@ class TestRetention(CliCase):
         """Catches holds that the command line cannot make, list or end, and one that ends without a word though it never was."""
         rooms = await self.open()
         added = await self.cli("archive", "hold", "add", "case 7", "--query", "from:eve", "--id", "12", "--reason", "court")
-        assert added.out == "new in it: 4 mails\n", added.err
+        assert added.out.startswith("new in it: 4 mails\n"), added.err
+        assert "for that an auditor holds" in added.out, "its words are not looked for in texts"
         assert rooms.retention.asked == [("from:eve", False, (12,))]
         listed = await self.cli("archive", "hold", "list")
         assert "case 7" in listed.out

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from hornetmail.core.served import Host
@@ -42,6 +44,7 @@ class TestHome(CliCase):
         assert (
             await self.cli("home", "set", "example.test", "--host", "mail.test", "--service", "m", "--keep-password")
         ).code == 0
+        await self._by_file(filing)
         shown = await self.cli("home", "mailbox", "alice@example.test")
         assert "no room" in shown.out
         assert "virus" in shown.out
@@ -50,3 +53,17 @@ class TestHome(CliCase):
         await self.cli("home", "remove", "example.test")
         assert filing.ways.server("example.test") is None
         assert "not served" in await self.refused("home", "show", "nowhere.test")
+
+    async def _by_file(self, filing: Any) -> None:
+        """A password from a file that is not the one used, one that nobody uses and nobody says so, and a file without any."""
+        secret = self.directory / "secret.txt"
+        secret.write_text("out of a file\nits second line\n")
+        place = ("home", "set", "example.test", "--host", "mail.test", "--secret-file", str(secret))
+        assert (await self.cli(*place, "--service", "m")).code == 0
+        alice = self.site.control.directory.mailbox("alice@example.test")
+        assert filing.ways.way(alice).account.password == "out of a file"
+        assert "--service" in await self.refused(*place, code=2)
+        assert "--keep-password" in await self.refused(*place, "--service", "m", "--keep-password", code=2)
+        assert "not both" in await self.refused(*place, "--service", "m", "--password-stdin", code=2)
+        secret.write_text("\n")
+        assert "no password in its first line" in await self.refused(*place, "--service", "m")

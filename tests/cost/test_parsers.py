@@ -65,6 +65,10 @@ COMMANDS: dict[str, tuple[bytes, bytes, bytes]] = {
     "ampersands": (b"a SELECT ", b"&", b""),
     "criteria of SORT": (b"a SORT (DATE", b" DATE", b") UTF-8 ALL"),
     "sets of QRESYNC": (b"a SELECT x (QRESYNC (1 1 1", b",1", b"))"),
+    "entries of GETMETADATA": (b"a GETMETADATA x (/shared/a", b" /shared/a", b")"),
+    "values of SETMETADATA": (b"a SETMETADATA x (/shared/a NIL", b" /shared/a NIL", b")"),
+    "levels of an entry": (b"a GETMETADATA x /shared", b"/a", b""),
+    "a value": (b'a SETMETADATA x (/shared/a "', b"\\\\", b'")'),
     "pairs of ID": (b'a ID ("a" "b"', b' "a" "b"', b")"),
 }
 

@@ -87,6 +87,7 @@ def run(scenario: Scenario, template: Path, plan: Plan | None) -> Run:
     """One run with one fault, a restart, and the verdict."""
     house = House(template, scenario.unpacked)
     house.planned = scenario.planned
+    house.shares = scenario.shares
     house.offered = Offered(house.network) if scenario.files else None
     ledger = Ledger(house)
     life = _Life(scenario, house, ledger)

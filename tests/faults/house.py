@@ -80,6 +80,7 @@ SETTINGS = Settings(pace=Pace(calm=600.0), drain=DrainLimits(pace=Limits(first=4
 """Mail goes home so slowly that people can do something meanwhile."""
 
 SELDOM = Settings(pace=Pace(calm=86_400.0), sweep=86_400.0, recipients=RecipientLimits(tidy=86_400.0))
+OTHERS = "Others/"
 PORT = 2525
 IMAP_PORT = 143
 POP_PORT = 110
@@ -147,6 +148,8 @@ class House:
         self.planned: frozenset[str] = frozenset()
         self.offered: Any = None
         """The primary's IMAP (``filing.Offered``), where it has one."""
+        self.shares = False
+        """People have folders of others in their mail programs."""
         self.medium_away = False
         self.reactor: SteppedReactor
         self.steps: Steps
@@ -252,6 +255,10 @@ class House:
 
     grace = 1.5
 
+    def _trees(self, person: Person) -> list[tuple[str, Any]]:
+        own = self.portal.tree(person.mailbox)
+        return [("", own), (OTHERS, self.portal.shared(person.mailbox, OTHERS))] if self.shares else [("", own)]
+
     def _listen(self) -> None:
         """The doors through which people read mail."""
         reactor = self.reactor
@@ -260,7 +267,7 @@ class House:
             reactor,  # type: ignore[arg-type]
             threads,
             access,
-            lambda person: [("", self.portal.tree(person.mailbox))],
+            self._trees,
             self.bus,
             ImapPolicy(plaintext_login=True, starttls=False),
         )

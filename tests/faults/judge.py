@@ -73,6 +73,11 @@ async def judge(ledger: Ledger, second_copies: int) -> list[str]:
     for (mark, address), folders in ledger.places.items():
         if not folders & {"", "INBOX"} and not any(portal[mark, address, folder] for folder in folders):
             found.append(f"not where it was put: {mark} of {address} in {folders}")
+    for mark in ledger.carried & ledger.accepted.keys():
+        if not any(count for (m, _, _), count in portal.items() if m == mark) and not any(
+            home[key] for key in home if key[0] == mark
+        ):
+            found.append(f"lost between two mailboxes: {mark}")
     if second > second_copies:
         doubled = {key: count for key, count in home.items() if count > 1 and MARKS.match(key[0])}
         found.append(f"{second} second copies, {second_copies} allowed: at home {doubled}, in the portal {dict(portal)}")

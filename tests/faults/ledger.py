@@ -13,7 +13,7 @@ from hornetmail.core.served import Person, Role
 from hornetmail.runtime.jobs import Result
 from hornetmail.testing.archives import AUDITOR, BytesBody, item, mail
 from hornetmail.testing.faults.reading import IMAP, POP
-from tests.faults.house import IMAP_PORT, POP_PORT, House
+from tests.faults.house import IMAP_PORT, OTHERS, POP_PORT, House
 
 MARK = re.compile(rb"^Subject: (\S+)\r?$", re.MULTILINE)
 MAILBOXES = {1: "alice@example.test", 2: "bob@example.test", 3: "admin@example.test"}
@@ -26,7 +26,8 @@ class Ledger:
     was at home then. ``stays``: marked as deleted, and how often it was at home then. ``places``: the folders in which what people moved must be now, one of them ("": removed); more than one after an error.
     ``feeds`` were offered to the archive itself, ``archived`` were taken; ``on_medium`` are there, wherever the data directory may be; ``expired`` was purged. ``gone_from_medium``: its deletion is there as well. ``values``: those that a
     setting had, one after the other, ``safe``: the one that is in a backup. ``never``: what did not come about.
-    ``told``: there was an alarm. ``alarms``: code and subject of those that were written down. ``stand``: codes of alarms whose cause lasts. ``flagged``: flags that people gave, and were told so."""
+    ``told``: there was an alarm. ``alarms``: code and subject of those that were written down. ``stand``: codes of alarms whose cause lasts. ``flagged``: flags that people gave, and were told so.
+    ``carried``: messages that were on their way from one mailbox into another."""
 
     def __init__(self, house: House) -> None:
         self.house = house
@@ -49,6 +50,7 @@ class Ledger:
         self.alarms: set[tuple[str, str]] = set()
         self.stand: set[str] = set()
         self.flagged: dict[str, set[str]] = {}
+        self.carried: set[str] = set()
         self._sessions: dict[int, IMAP] = {}
 
     # In the scenario
@@ -107,14 +109,34 @@ class Ledger:
             self._sessions[mailbox] = session
         return session
 
-    async def remove(self, mailbox: int, mark: str) -> None:
+    def others(self, owner: int, folder: str) -> str:
+        """Somebody's folder, as others see it."""
+        return f"{OTHERS}{MAILBOXES[owner]}/{folder}"
+
+    def _whose(self, mailbox: int, name: str) -> tuple[str, str]:
+        """Whose folder it is that somebody calls so, and what that one calls it."""
+        if not name.startswith(OTHERS):
+            return MAILBOXES[mailbox], name
+        address, _, folder = name.removeprefix(OTHERS).partition("/")
+        return address, folder
+
+    async def given(self, mailbox: int, folder: str, address: str, rights: str) -> bool:
+        """Rights on a folder of one's own."""
+
+        async def give() -> None:
+            await (await self.session(mailbox)).command(f'SETACL "{folder}" {address} {rights}')
+
+        return await self.attempt(give)
+
+    async def remove(self, mailbox: int, mark: str, folder: str = "INBOX") -> None:
         """Delete and expunge, if it is there. What is marked as deleted counts as removed (rule 10)."""
-        key = (mark, MAILBOXES[mailbox])
+        address, inner = self._whose(mailbox, folder)
+        key = (mark, address)
         marked: list[int] = []
 
         async def gone() -> None:
             session = await self.session(mailbox)
-            uid = (await session.subjects("INBOX")).get(mark)
+            uid = (await session.subjects(folder)).get(mark)
             if uid is not None and not marked:
                 if not await session.mark_deleted(uid):
                     raise LookupError(mark)
@@ -123,9 +145,9 @@ class Ledger:
             if marked:
                 await session.expunge(marked[0])
 
-        if not await self.there(mailbox, mark, "INBOX"):
+        if not await self.there(mailbox, mark, folder):
             return
-        self.places[key] = {"INBOX", ""}
+        self.places[key] = {inner, ""}
         if await self.attempt(gone) and marked:
             self.taken_away(key)
 
@@ -151,8 +173,10 @@ class Ledger:
             self.taken_away(key)
 
     async def move(self, mailbox: int, mark: str, source: str, target: str) -> None:
-        """Move it, if it is there."""
-        key = (mark, MAILBOXES[mailbox])
+        """Move it, if it is there; into another's folder as well, where both may have it unless it was said that it went."""
+        whose, there = self._whose(mailbox, source)
+        target_whose, goal = self._whose(mailbox, target)
+        key, new = (mark, whose), (mark, target_whose)
 
         async def moved() -> None:
             session = await self.session(mailbox)
@@ -165,9 +189,16 @@ class Ledger:
 
         if not await self.there(mailbox, mark, source):
             return
-        self.places[key] = {source, target}
+        if whose == target_whose:
+            self.places[key] = {there, goal}
+            if await self.attempt(moved):
+                self.places[key] = {goal}
+            return
+        self.places[key] = {there, ""}
+        self.carried.add(mark)
         if await self.attempt(moved):
-            self.places[key] = {target}
+            self.places[new] = {goal}
+            self.taken_away(key)
 
     async def flag(self, mailbox: int, mark: str, *flags: str) -> None:
         """Somebody reads it in INBOX, say."""
@@ -208,7 +239,9 @@ class Ledger:
                 if uid is not None and not await session.put(uid, target, away=False):
                     raise LookupError(mark)
 
-        self.copied.add((mark, MAILBOXES[mailbox]))
+        self.copied.add((mark, self._whose(mailbox, target)[0]))
+        if self._whose(mailbox, source)[0] != self._whose(mailbox, target)[0]:
+            self.carried.add(mark)
         await self.attempt(copied)
 
     async def appended(self, mailbox: int, mark: str, target: str) -> None:

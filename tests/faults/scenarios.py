@@ -20,7 +20,7 @@ DAY = 86_400.0
 class Scenario(NamedTuple):
     """``starting``: the steps of the start are counted too. ``before``: what the life before did, without faults, until it died. ``planned``: jobs
     that run at their times. ``opens``: the service runs. ``restores``: the verdict is on what a restore from there (``medium``, ``mirror``) brings back, too. ``unpacked``: messages that
-    the queue keeps whole in memory. ``files``: the primary offers IMAP (L13)."""
+    the queue keeps whole in memory. ``files``: the primary offers IMAP (L13). ``shares``: people see folders of others (RFC 4314)."""
 
     name: str
     play: Callable[[House, Ledger], Awaitable[None]]
@@ -31,6 +31,7 @@ class Scenario(NamedTuple):
     restores: str = ""
     unpacked: int = WHOLE
     files: bool = False
+    shares: bool = False
 
 
 async def deliver(house: House, ledger: Ledger) -> None:
@@ -280,6 +281,34 @@ async def mirror(house: House, ledger: Ledger) -> None:
     await ledger.attempt(lambda: ledger.ran("mirror"))
 
 
+async def shared(house: House, ledger: Ledger) -> None:
+    """Alice shares folders with Bob in an emergency by hand: he copies out of one and into it, moves both ways, and removes; she renames it while he has it open, and deletes another one that he has open."""
+    await ledger.attempt(lambda: house.delivery.modes.switch("example.test", Mode.EMERGENCY, "admin"))
+    for number in range(1, 7):
+        await ledger.sent(f"s{number}", BOB if number in (5, 6) else ALICE)
+    await ledger.until(lambda: _parked(house), "all is in the portal")
+    for folder, marks in (("Team", ("s1", "s2", "s3")), ("Old", ("s4",))):
+        await ledger.made(1, folder)
+        await ledger.given(1, folder, BOB, "lrswite")
+        for mark in marks:
+            await ledger.move(1, mark, "INBOX", folder)
+    team = ledger.others(1, "Team")
+    await ledger.made(2, "Mine")
+    await ledger.move(2, "s1", team, "Mine")
+    await ledger.move(2, "s5", "INBOX", team)
+    await ledger.copy(2, "s2", team, "Mine")
+    await ledger.copy(2, "s6", "INBOX", team)
+    await ledger.remove(2, "s3", team)
+    if await ledger.renamed(1, "Team", "Crew"):
+        await ledger.move(2, "s2", ledger.others(1, "Crew"), "Mine")
+    await ledger.there(2, "s4", ledger.others(1, "Old"))
+    await ledger.dropped(1, "Old")
+    await ledger.there(2, "s4", ledger.others(1, "Old"))
+    await house.primary.listen()
+    await ledger.attempt(lambda: house.delivery.modes.switch("example.test", Mode.NORMAL, "admin"))
+    await ledger.until(lambda: house.mode() is not Mode.NORMAL or house.idle(), "all is home")
+
+
 BACKUPS = frozenset({"backup", "backup-full"})
 
 SCENARIOS = (
@@ -297,6 +326,7 @@ SCENARIOS = (
     Scenario("packed outage", outage, unpacked=PACKED),
     Scenario("packed drain", drain, unpacked=PACKED),
     Scenario("home", home, files=True),
+    Scenario("shared", shared, shares=True),
     Scenario("restore", restore, before=before_restore, planned=BACKUPS, opens=False, restores="medium"),
     Scenario("mirror", mirror, planned=BACKUPS | {"mirror", "merge"}, restores=MIRROR),
 )

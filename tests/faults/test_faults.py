@@ -91,6 +91,7 @@ TOLD = {
     "portal": {("p3", ALICE), ("p4", ALICE)},
     "drain": {("g1", ALICE), ("g7", ALICE), ("g2", BOB), ("g5", BOB)},
     "home": {("h4", ALICE)},
+    "shared": {("s1", ALICE), ("s2", ALICE), ("s3", ALICE), ("s4", ALICE), ("s5", BOB)},
 }
 """What people remove in a story when all goes well."""
 

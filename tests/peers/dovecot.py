@@ -88,11 +88,43 @@ passdb masters {{
 """
 
 
+EXTENSIONS_2_3 = """\
+mail_plugins = acl
+mail_attribute_dict = file:%h/attributes
+plugin {
+  acl = vfile
+}
+protocol imap {
+  mail_plugins = acl imap_acl
+  imap_metadata = yes
+}
+"""
+
+EXTENSIONS_2_4 = """\
+mail_plugins {
+  acl = yes
+}
+acl_driver = vfile
+mail_attribute {
+  dict file {
+    path = %{home}/attributes
+  }
+}
+protocol imap {
+  mail_plugins {
+    acl = yes
+    imap_acl = yes
+  }
+  imap_metadata = yes
+}
+"""
+
+
 class Dovecot:
-    """IMAP in the clear for whoever knows ``password``; every mailbox is there. ``more`` stands at the end of its configuration. ``master``: with it anybody may log in for everybody, as ``user*anybody`` or by SASL. Started when made;
+    """IMAP in the clear for whoever knows ``password``; every mailbox is there. ``more`` stands at the end of its configuration. ``master``: with it anybody may log in for everybody, as ``user*anybody`` or by SASL. ``extensions``: it speaks ACL and METADATA. Started when made;
     ``close`` removes it."""
 
-    def __init__(self, password: str = "at-home", more: str = "", master: str = "") -> None:
+    def __init__(self, password: str = "at-home", more: str = "", master: str = "", *, extensions: bool = False) -> None:
         said = subprocess.run([DOVECOT, "--version"], check=True, capture_output=True, timeout=20).stdout.decode()
         self.version = said.split()[0].partition("-")[0]
         self.password = password
@@ -108,7 +140,8 @@ class Dovecot:
             root=self.root, port=self.port, password=password, uid=owner.pw_uid, gid=owner.pw_gid
         )
         masters = (MASTER_2_4 if new else MASTER_2_3).format(master=master) if master else ""
-        (self.root / "dovecot.conf").write_text(head + text + masters + more)
+        added = (EXTENSIONS_2_4 if new else EXTENSIONS_2_3) if extensions else ""
+        (self.root / "dovecot.conf").write_text(head + text + masters + added + more)
         self.process = subprocess.Popen(
             [DOVECOT, "-F", "-c", str(self.root / "dovecot.conf")], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )

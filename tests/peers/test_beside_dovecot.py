@@ -14,8 +14,10 @@ from tests.peers.installation import Installation
 from tests.peers.mails import mails
 
 USER, PASSWORD = "alice@example.test", "alice-secret-1"
+BOB = "bob@example.test"
 
-TOLD = (b"LIST", b"LSUB", b"STATUS", b"FETCH", b"EXPUNGE", b"EXISTS", b"SEARCH", b"ESEARCH", b"SORT", b"THREAD", b"VANISHED")
+TOLD = (b"LIST", b"LSUB", b"STATUS", b"FETCH", b"EXPUNGE", b"EXISTS", b"SEARCH", b"ESEARCH", b"SORT", b"THREAD", b"VANISHED",
+        b"METADATA", b"ACL", b"MYRIGHTS", b"LISTRIGHTS")  # fmt: skip
 """Untagged answers that are compared."""
 
 
@@ -23,13 +25,14 @@ class Pair:
     """Both servers, the same mail in INBOX, one connection each."""
 
     def __init__(self) -> None:
-        self.dovecot = Dovecot()
+        self.dovecot = Dovecot(extensions=True)
         self.hornet = Installation()
 
     def start(self) -> None:
         self.hornet.start()
         self.hornet.add_domain("example.test", None)
         self.hornet.add_mailbox(USER, PASSWORD)
+        self.hornet.add_mailbox(BOB, PASSWORD)
         for lines in self.lines():
             for date, data, flags in mails():
                 lines.append("INBOX", date, data, flags)
@@ -64,6 +67,15 @@ def comparable(line: bytes) -> Any:
         return [kind, sorted(flag.lower() for flag in said[1]), *said[2:]]
     if kind == b"STATUS":
         return [kind, said[1], dict(zip(said[2][::2], said[2][1::2], strict=True))]
+    if kind == b"METADATA":
+        return [kind, said[1], dict(zip(map(bytes.lower, said[2][::2]), said[2][1::2], strict=True))]
+    if kind == b"MYRIGHTS":
+        return [kind, said[1], sorted(said[2])]
+    if kind == b"ACL":  # the owner's rights may be told or not (RFC 4314 section 3.3)
+        given = dict(zip(said[2::2], map(sorted, said[3::2]), strict=True))
+        return [kind, said[1], {who: rights for who, rights in given.items() if who in (BOB.encode(), b"anyone")}]
+    if kind == b"LISTRIGHTS":
+        return [kind, *said[1:3], sorted(said[3]), sorted(said[4:])]
     if kind == b"FETCH":
         items: dict[bytes, Any] = dict(zip(said[2][::2], said[2][1::2], strict=True))
         if b"FLAGS" in items:
@@ -272,6 +284,62 @@ def test_binary(pair: Pair) -> None:
             "EXAMINE INBOX",
             "FETCH 1:* (BINARY.SIZE[1] BINARY.PEEK[1])",
             "FETCH 1:30 (BINARY.PEEK[1]<3.7>)",
+        ],
+    )
+
+
+def test_rights(pair: Pair) -> None:
+    """RFC 4314: Catches rights that are given, taken back or told in another way."""
+    compare(
+        pair,
+        [
+            "CREATE Lent",
+            "MYRIGHTS Lent",
+            f"SETACL Lent {BOB} lrs",
+            "GETACL Lent",
+            f"SETACL Lent {BOB} +wi",
+            f"SETACL Lent {BOB} -s",
+            f"SETACL Lent {BOB} +d",
+            "GETACL Lent",
+            f"SETACL Lent {BOB} c",
+            "GETACL Lent",
+            f"LISTRIGHTS Lent {BOB}",
+            f"SETACL Lent {BOB} lrz",
+            "GETACL Lent",
+            f"DELETEACL Lent {BOB}",
+            "GETACL Lent",
+            "MYRIGHTS Nowhere",
+            "GETACL Nowhere",
+            f"SETACL Nowhere {BOB} l",
+            "DELETE Lent",
+        ],
+    )
+
+
+def test_metadata(pair: Pair) -> None:
+    """RFC 5464: Catches annotations that are kept, found or told in another way."""
+    compare(
+        pair,
+        [
+            "CREATE Noted",
+            "GETMETADATA Noted /private/comment",
+            'SETMETADATA Noted (/private/comment "mine")',
+            'SETMETADATA Noted (/shared/comment "ours" /private/vendor/x/a "1")',
+            'SETMETADATA Noted (/private/vendor/x/a/b {5+}\r\nlong\\ /private/vendor/x/empty "")',
+            "GETMETADATA Noted (/private/comment /shared/comment)",
+            "GETMETADATA Noted /PRIVATE/Comment",
+            "GETMETADATA (DEPTH 1) Noted (/private/vendor/x)",
+            "GETMETADATA (DEPTH infinity) Noted (/private/vendor)",
+            "GETMETADATA (MAXSIZE 4) Noted (/private/vendor/x/a /private/vendor/x/a/b)",
+            "SETMETADATA Noted (/private/comment NIL)",
+            "GETMETADATA Noted /private/comment",
+            'SETMETADATA "" (/private/vendor/x/server "all")',
+            'GETMETADATA "" /private/vendor/x/server',
+            'SETMETADATA Nowhere (/private/comment "x")',
+            "GETMETADATA Nowhere /private/comment",
+            "RENAME Noted Other",
+            "GETMETADATA Other (/shared/comment)",
+            "DELETE Other",
         ],
     )
 

@@ -73,7 +73,13 @@ class Alone(TestCase):
             "rename",
             "sync_file",
         ]
-        [summary, _] = (await self.inbox.summaries([1, 2])).values()
+        self.disk.calls.clear()
+        await self.inbox.store([1], add=["\\Flagged"])
+        assert "sync_file" not in self.disk.calls, "flags are the index's as well"
+        await self.inbox.store([1], add=["\\Deleted"])
+        await self.inbox.expunge()
+        assert self.disk.calls.count("sync_file") == 1
+        [summary] = (await self.inbox.summaries([2])).values()
         assert b"one" in summary[0], "what is kept of it came along"
 
     async def test_side_by_side(self) -> None:

@@ -6,6 +6,7 @@ import errno
 from typing import Any
 
 import pytest
+from sqlcipher3 import dbapi2 as sqlite
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import TestCase
 
@@ -80,12 +81,19 @@ class Carried(TestCase):
 
     async def test_the_index_does_not_take_it(self) -> None:
         """As above, where the index fails once the files are gone."""
+        await self.index_refuses(DatabaseError("no"))
+
+    async def test_the_index_is_locked(self) -> None:
+        """As above: what the driver says of a lock is none of our errors (found by the fault driver: the message was in neither folder)."""
+        await self.index_refuses(sqlite.OperationalError("database is locked"))
+
+    async def index_refuses(self, error: Exception) -> None:
         database: Any = self.ground.database
         run = database.run
 
         async def refuse(fn: Any, *args: Any) -> Any:
             if any(getattr(change, "gone", ()) for change in (args[-1] if args and isinstance(args[-1], list) else ())):
-                raise DatabaseError("no")
+                raise error
             return await run(fn, *args)
 
         database.run = refuse

@@ -125,6 +125,47 @@ def test_administrators_redeliver_and_do_not_read() -> None:
     assert house.redelivery.asked == [("admin@example.test", (900,), "alice@example.test")]
 
 
+def test_whom_a_page_has_redelivered_to() -> None:
+    """Catches a field for an address that refuses every one (auditors redeliver to themselves alone, C17), and an administrator's *My mail* that goes to everybody who got it."""
+    house = House()
+    fill(house, 900, "alice@example.test")
+    fill(house, 901, "admin@example.test")
+    field = '<input id="give"'
+    for address, chooses in (
+        ("alice@example.test", False),
+        ("auditor@example.test", False),
+        ("admin@example.test", True),
+    ):
+        for path in ("/archive", "/archive/900"):
+            assert (field in house.browser(address).get(path).text) is chooses, (address, path)
+    admin = house.browser("admin@example.test")
+    for path in ("/archive?own=1", "/archive/901?own=1"):
+        page = admin.get(path).text
+        assert field not in page
+        assert 'name="to" value="admin@example.test"' in page
+    back = admin.post("/archive/redeliver", {"id": ["901"], "once": "1", "to": "admin@example.test", "own": "1", "q": "offer"})
+    assert "own=1" in back.header("Location")
+
+
+def test_an_administrator_is_told_what_is_not_searched() -> None:
+    """Rule 15: catches *Nothing found* for words that were not looked for in any text, and a page that says so to those whose texts were searched."""
+    house = House()
+    fill(house, 900, "alice@example.test")
+    counted = house.archive.search
+
+    async def search(scope: Any, *args: Any, **more: Any) -> Page:
+        found = await counted(scope, *args, **more)
+        return msgspec.structs.replace(found, closed=() if scope.content else ("content",))
+
+    house.archive.search = search  # type: ignore[method-assign]
+    told = "not in what mail and its files say"
+    page = house.browser("admin@example.test").get("/archive?q=zebra").text
+    assert told in page
+    assert "Only people, dates, sizes and IDs" in page
+    assert told not in house.browser("admin@example.test").get("/archive?q=zebra&own=1").text
+    assert told not in house.browser("auditor@example.test").get("/archive?q=zebra").text
+
+
 def test_more_hits_than_are_counted() -> None:
     """Catches a result list that states the bound of counting as the number of mails."""
     house = House()

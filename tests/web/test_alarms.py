@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
 import pytest
 from twisted.trial.unittest import TestCase
 
+from hornetmail.archive.care.watch import MediaWatch
+from hornetmail.archive.media.medium import MediumTaken, Space
+from hornetmail.archive.media.roster import Media
 from hornetmail.core.events import Alarm, AlarmEnded
 from hornetmail.core.ids import IdSource
 from hornetmail.core.served import Domain, Role
 from hornetmail.runtime.alarms import AlarmBook
 from hornetmail.runtime.meters import Meters
+from hornetmail.testing.archives import directory_medium
 from hornetmail.testing.control import Control
 from hornetmail.testing.site import ApiOnControl
 from hornetmail.web.api.operations import ApiError, Caller
@@ -157,6 +163,29 @@ class TestPage(TestCase):
         assert answer.status == 303
         assert "seen by admin@example.test" in browser.get("/alarms").text
         assert house.browser("alice@example.test").get("/alarms").status == 403
+
+    def test_a_medium_that_another_installation_has(self) -> None:
+        """ADR 38, rule 8f: catches a service that archives into its staging area alone, and whoever looks at the panel is not told of it, nor what to do; and one that is told when it is over."""
+        house = self.house()
+        medium = directory_medium(1, Path(self.mktemp()))
+        watch = MediaWatch(
+            Media([medium], 1),
+            lambda code, text, subject: self.book.raise_(Alarm(code, text, subject)),
+            lambda code, why, subject: self.book.end(AlarmEnded(code, subject, why)),
+            house.clock.seconds,
+        )
+        with patch.object(medium, "look", side_effect=MediumTaken("medium 1: mx.old.test:/var/lib/hornetmail writes there")):
+            watch.look()
+        browser = house.browser("admin@example.test")
+        page = browser.get("/alarms").text
+        assert "Another installation writes to a medium of the archive" in page
+        assert "mx.old.test:/var/lib/hornetmail" in page
+        assert "archive medium take 1" in page
+        assert "1 alarm" in browser.get("/dashboard").text
+        with patch.object(medium, "look", return_value=Space(1000, 500)):
+            watch.look()
+        assert self.book.standing() == []
+        assert "1 alarm" not in browser.get("/dashboard").text
 
     def test_settings(self) -> None:
         """What cannot be taken is said, with what was typed still there; a secret is never shown."""

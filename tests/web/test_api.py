@@ -418,6 +418,24 @@ class TestArchive(ApiCase):
         site.archive.add(5, "x@elsewhere.test", "gone@example.test")
         assert (await self.refused("admin", "archive.redeliver", ids=["5"])).status == 409
 
+    async def test_redeliver_to_those_who_got_it(self) -> None:
+        """C16, rule 14: would catch an administrator's redelivery to whom a header names and who never got the mail; and, where one of several turns out to have no right to it, an
+        answer that hides that it is on the way to the others."""
+        site = await self.archive()
+        mail, data, seen_by = site.archive.mails[1]
+        site.archive.mails[1] = (msgspec.structs.replace(mail, recipients=("alice@example.test",)), data, seen_by)
+        assert (await self.call("admin", "archive.redeliver", ids=["1"])).to == ["alice@example.test"]
+        site.archive.mails[1] = (msgspec.structs.replace(mail, recipients=()), data, seen_by)
+        error = await self.refused("admin", "archive.redeliver", ids=["1"])
+        assert (error.status, "say to whom" in error.text) == (409, True)
+        site.archive.mails[1] = (mail, data, seen_by)
+        site.redelivery.without = {"bob@example.test"}
+        error = await self.refused("admin", "archive.redeliver", ids=["1"])
+        assert (error.status, error.text) == (
+            404,
+            "no mail 1 in the archive of bob@example.test; on the way to alice@example.test already",
+        )
+
     async def test_folders_expire(self) -> None:
         """Rule 24: the announced date is on the mailbox and in the own account; 0 as long as none was announced."""
         site = await self.archive()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import msgspec
+import pytest
+from twisted.trial.unittest import TestCase
+
+from hornetmail.core.served import Person, Role
+from hornetmail.web.api.archive.media import MediumNumber
+from hornetmail.web.api.operations import ApiError, Caller
 
 from .people import House
 
@@ -62,6 +65,7 @@ def test_media_are_for_administrators() -> None:
         assert house.browser(who).get("/archive/media").status == 403
 
 
+ROOT = Caller(door="socket", root=True)
 TAKEN = "medium 1 (/srv/<one>): another installation writes to it (mx.old.test:/var/lib/hornetmail)"
 
 
@@ -91,27 +95,28 @@ def test_a_medium_that_another_installation_has() -> None:
     assert "there is no medium 7" in admin.get("/archive/media").text
 
 
-def test_a_medium_that_another_installation_has_by_the_api() -> None:
-    """ADR 38: catches a script that cannot see whose a medium is, one that takes it without the right to, and a refusal that is a 500."""
-    house = House()
-    media = house.media.media
-    media[1] = msgspec.structs.replace(media[1], up=False, taken=True, why=TAKEN)
+class ByTheApi(TestCase):
+    async def test_a_medium_that_another_installation_has(self) -> None:
+        """ADR 38, rule 25: catches a script that cannot see whose a medium is, one that takes it without the right to, another tenant's administrator who does, and a refusal that is a 500."""
+        house = House()
+        media = house.media.media
+        media[1] = msgspec.structs.replace(media[1], up=False, taken=True, why=TAKEN)
+        said = await house.api.call(ROOT, "media.list")
+        assert (said.media[0].up, said.media[0].taken, said.media[0].why) == (False, True, TAKEN)
+        zoe = Caller(Person(9, "zoe@other.test", 2, (Role.ADMIN,), ("zoe@other.test",), "Zoe"))
+        auditor = Caller(Person(8, "auditor@example.test", 1, (Role.AUDITOR,), ("auditor@example.test",), "Aud"))
+        for who in (zoe, auditor):
+            assert (await self.refused(house, who, 1)).status == 403
+        assert media[1].taken
+        house.media.refuses = "medium 1 cannot be taken over: who wrote there meanwhile went on with the archive"
+        refused = await self.refused(house, ROOT, 1)
+        assert (refused.status, refused.text) == (409, house.media.refuses)
+        house.media.refuses = ""
+        await house.api.call(ROOT, "media.take", MediumNumber(id=1))
+        assert not media[1].taken
+        assert (await self.refused(house, ROOT, 7)).status == 409
 
-    def call(who: str, method: str, path: str) -> tuple[int, dict[str, Any]]:
-        browser = house.browser(who)
-        headers = {"X-CSRF-Token": browser.token, "Content-Type": "application/json"}
-        answer = browser.ask(method, f"/api/v1{path}", data=b"{}" if method == "POST" else None, headers=headers)
-        return answer.status, json.loads(answer.text)
-
-    status, said = call("admin@example.test", "GET", "/archive/media")
-    assert status == 200
-    assert (said["media"][0]["up"], said["media"][0]["taken"], said["media"][0]["why"]) == (False, True, TAKEN)
-    assert call("alice@example.test", "POST", "/archive/media/1/take")[0] == 403
-    assert media[1].taken
-    house.media.refuses = "medium 1 cannot be taken over: who wrote there meanwhile went on with the archive"
-    status, said = call("admin@example.test", "POST", "/archive/media/1/take")
-    assert (status, house.media.refuses in json.dumps(said)) == (409, True)
-    house.media.refuses = ""
-    assert call("admin@example.test", "POST", "/archive/media/1/take")[0] == 200
-    assert not media[1].taken
-    assert call("admin@example.test", "POST", "/archive/media/7/take")[0] in {404, 409}
+    async def refused(self, house: House, who: Caller, number: int) -> ApiError:
+        with pytest.raises(ApiError) as caught:
+            await house.api.call(who, "media.take", MediumNumber(id=number))
+        return caught.value

@@ -66,7 +66,9 @@ class TestOperations(TestCase):
         await self.open()
         begun = await self.call("auditor@example.test", "archive.hold", name="case 7", query="fraud", reason="court", ids=["12"])
         assert begun.mails == 4
-        await self.call("admin@example.test", "archive.hold", name="people", query="from:eve")
+        assert begun.content
+        blind = await self.call("admin@example.test", "archive.hold", name="people", query="from:eve")
+        assert not blind.content, "a hold that takes nothing by its words, and does not say so"
         assert self.site.retention.asked == [("fraud", True, (12,)), ("from:eve", False, ())]
         found = {one.name: one for one in (await self.call("auditor@example.test", "archive.holds")).holds}
         assert (found["case 7"].by, found["case 7"].reason, found["case 7"].content) == ("auditor@example.test", "court", True)
@@ -149,6 +151,7 @@ class TestPage:
         name = "<b>case</b>"
         answer = browser.post("/retention/hold", {"name": name, "query": "from:eve", "ids": "12, 13", "reason": "court"})
         assert answer.status == 303
+        assert "for that an auditor holds" in browser.get("/retention").text, "its words are not looked for in texts"
         assert house.retention.asked == [("from:eve", False, (12, 13))]
         page = browser.get("/retention")
         assert "&lt;b&gt;case&lt;/b&gt;" in page.text

@@ -29,11 +29,11 @@ from hornetmail.archive.media.medium import (
     PlaceTrouble,
     identity_at,
 )
-from hornetmail.archive.media.register import Entry, MediumRefused, Register
+from hornetmail.archive.media.register import Entry, Register
 from hornetmail.archive.media.roster import Media
 from hornetmail.archive.media.settings import settings_for
 from hornetmail.archive.proof.leaflog import LeafLog
-from hornetmail.core.archive.archived import ArchiveError, MediumProbe, MediumState
+from hornetmail.core.archive.archived import ArchiveError, MediumProbe, MediumRefused, MediumState
 from hornetmail.db.engines import Cursor
 from hornetmail.db.pool import Database
 from hornetmail.disk.files import DiskFull

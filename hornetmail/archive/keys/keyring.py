@@ -37,6 +37,10 @@ class KeyTrouble(ArchiveError):
     """A key is missing, wrong, or its file is damaged; the message says which."""
 
 
+class KeyringDamaged(KeyTrouble):
+    """What lies there is no keyring, or not as it was written; a copy lies on every medium."""
+
+
 class KeyReplaced(KeyTrouble):
     """The root key is one that was replaced: the message names it and the one in force."""
 
@@ -169,20 +173,20 @@ class Keyring:
     def from_bytes(cls, data: bytes, root: bytes | None) -> Keyring:
         """Read a keyring file. Raises KeyTrouble: damaged, or of another root key."""
         if not data.startswith(_MAGIC) or len(data) < 12:
-            raise KeyTrouble("not a keyring")
+            raise KeyringDamaged("not a keyring")
         (length,) = _LENGTH.unpack_from(data, 8)
         end = 12 + length
         if len(data) != end + 36 or binascii.crc32(data[:end]) != _LENGTH.unpack_from(data, end)[0]:
-            raise KeyTrouble("the keyring is damaged (checksum)")
+            raise KeyringDamaged("the keyring is damaged (checksum)")
         try:
             body = msgspec.msgpack.decode(data[12:end], type=_Body)
         except ValueError as error:
-            raise KeyTrouble(f"the keyring is damaged ({error})") from None
+            raise KeyringDamaged(f"the keyring is damaged ({error})") from None
         if root is not None:
             if body.root != root_id(root):
                 raise _other_root(body, root_id(root))
             if not hmac.compare_digest(_mac(root, data[:end]), data[end + 4 :]):
-                raise KeyTrouble("the keyring was changed by somebody without the root key")
+                raise KeyringDamaged("the keyring was changed by somebody without the root key")
         return cls(body, root)
 
     def to_bytes(self) -> bytes:

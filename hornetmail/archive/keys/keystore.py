@@ -7,6 +7,7 @@ keyring from before stays beside it, and on each medium, until every medium hold
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -119,6 +120,14 @@ class KeyStore:
         self._disk.make_directory(self._path.parent)
         self._disk.write_durably(self._path, found.to_bytes())
         return self.open(root)
+
+    def replace(self, media: Sequence[IMedium], root: bytes) -> Path:
+        """The same where a damaged one lies, which is kept beside it: where. Raises the same; it is as it was then."""
+        damaged = self._path.read_bytes()
+        self.restore(media, root)
+        aside = self._path.with_name(f"{self._path.name}-damaged-{hashlib.sha256(damaged).hexdigest()[:16]}")
+        self._disk.write_durably(aside, damaged)
+        return aside
 
     def unite(self, media: Sequence[IMedium]) -> list[str]:
         """Take keys that the media in reach hold and this keyring lacks, because another node made them, or this is an older copy of the data

@@ -19,7 +19,7 @@ from hornetmail.archive.media.s3 import BucketPlace
 from hornetmail.archive.media.settings import BucketSettings, DirectorySettings, Settings, ShareSettings
 from hornetmail.archive.media.smb import SharePlace
 from hornetmail.archive.media.writer import Writer
-from hornetmail.core.archive.archived import ArchiveError
+from hornetmail.core.archive.archived import ArchiveError, MediumRefused
 from hornetmail.db.pool import Database
 from hornetmail.disk.files import Disk
 from hornetmail.disk.seal import BrokenSeal, Seal
@@ -28,10 +28,6 @@ FIRST = 1
 """The number of the medium that ``init`` makes."""
 
 _CONTEXT = b"hornetmail medium secret 1:%d"
-
-
-class MediumRefused(ArchiveError):
-    """It may not be done with that medium; the message says why."""
 
 
 class Entry(msgspec.Struct, frozen=True):

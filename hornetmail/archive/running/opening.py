@@ -17,7 +17,7 @@ from hornetmail.archive.index.schema.files import IndexFiles
 from hornetmail.archive.index.schema.migrations import MIGRATIONS
 from hornetmail.archive.index.writing.indexer import Indexer
 from hornetmail.archive.index.writing.mails import Stored
-from hornetmail.archive.keys.keyring import KeyTrouble
+from hornetmail.archive.keys.keyring import Keyring, KeyringDamaged, KeyTrouble
 from hornetmail.archive.keys.keystore import KeyStore
 from hornetmail.archive.media.medium import IMedium, MediumError, MediumUnread
 from hornetmail.archive.media.roster import Media
@@ -152,7 +152,7 @@ class Opening:
                 raise MediumError("the keyring is missing, and can be taken from a medium only once the archive is unlocked")
             keys.restore(media.all(), self._root)
             alarm("archive-keyring", "the archive's keyring was gone, and was taken from a medium")
-        keyring = keys.open(self._root)
+        keyring = self._keyring()
         media.expect(keyring.archive)
         keys.known(media.numbers)
         watch.look()
@@ -180,6 +180,22 @@ class Opening:
         if given:
             text = f"{given} staged records had leaf numbers that another installation gave away meanwhile, and have new ones: run archive rebuild"
             self._voice.alarm("archive-renumbered", text)
+
+    def _keyring(self) -> Keyring:
+        """The one that lies here; where it is damaged, the media's. Raises KeyTrouble: of another root key, or no medium has one either; MediumError: it waits for a medium, or for the key."""
+        keys = self._holdings.keys
+        try:
+            return keys.open(self._root)
+        except KeyringDamaged as error:
+            what = str(error)
+        if self._root is None:
+            raise MediumError(f"{what}, and can be taken from a medium only once the archive is unlocked")
+        try:
+            aside = keys.replace(self._holdings.media.all(), self._root)
+        except MediumError as error:
+            raise MediumError(f"{what}, and cannot be taken from a medium: {error}") from error
+        self._voice.alarm("archive-keyring", f"{what}: it was taken from a medium anew, what lay here is kept as {aside}")
+        return keys.current()
 
     def _unite(self) -> list[str]:
         away = self._footing.watch.unread()

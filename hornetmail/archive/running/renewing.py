@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
@@ -47,10 +48,13 @@ class Renewing:
         self._standing = footing.standing
         self._uptime = footing.around.uptime
         self._halted = False
+        self._waiting: Deferred[None] | None = None
 
     def halt(self) -> None:
-        """The run that is under way ends behind its slice."""
+        """The run that is under way ends behind its slice, or the file that it waits for."""
         self._halted = True
+        if self._waiting is not None:
+            self._waiting.cancel()
 
     async def run(self) -> Renewed:
         """The newest month first; the next run goes on where this one ended. Raises ArchiveError: the index cannot be written now."""
@@ -66,20 +70,28 @@ class Renewing:
             if self._halted:
                 break
         if found.mails:
-            # What their files say was not found there before.
+            # Of a month that is not done yet, too.
             self._standing.writing().words.wake()
         left = await self._standing.writing().database.read(months_left)
         return msgspec.structs.replace(found, left=len(left), halted=self._halted and bool(left))
 
     async def _month(self, month: int, found: Renewed) -> Renewed:
+        """The new table takes the old one's place when it has the words of files too, as far as they can be read now: the old one may have them."""
         after = await self._standing.writing().database.run(begin_renewal, month)
+        heard = False
         while after is not None and not self._halted:
             began = self._uptime()
             database = self._standing.writing().database
             wanted, packs = await database.read(_next, month, after)
             if not wanted:
-                done = await database.run(end_renewal, month)
-                return msgspec.structs.replace(found, months=found.months + done)
+                if heard and await database.run(end_renewal, month):
+                    return msgspec.structs.replace(found, months=found.months + 1)
+                if not heard:
+                    await self._hear()
+                    heard = True
+                # Mail may have come meanwhile, or the month may have gone.
+                after = await database.run(begin_renewal, month)
+                continue
             texts = await self._holdings.in_thread(self._texts, wanted, packs)
             unread = [place for place, text in texts if text is None]
             known = {place: await database.read(known_text, place) for place in unread}
@@ -89,6 +101,19 @@ class Renewing:
             found = msgspec.structs.replace(found, mails=found.mails + len(texts), unread=found.unread + len(unread))
             await deferLater(self._holdings.reactor, min(LONGEST_REST, max(0.0, self._uptime() - began)), lambda: None)
         return found
+
+    async def _hear(self) -> None:
+        """Returns when no file waits that can be read now, or the run is to end."""
+        words = self._standing.writing().words
+        words.wake()
+        self._waiting = Deferred.fromCoroutine(words.done())
+        try:
+            await self._waiting
+        except CancelledError:
+            if not self._halted:
+                raise
+        finally:
+            self._waiting = None
 
     def _texts(self, wanted: Sequence[Due], packs: dict[int, PackRow | None]) -> list[tuple[int, MailText | None]]:
         """In a thread. None: its bytes cannot be read, and will not be tomorrow. Raises MediumError: not now."""

@@ -9,6 +9,7 @@ import msgspec
 from twisted.internet.defer import DeferredLock
 from twisted.logger import Logger
 
+from hornetmail.archive.care.copies.checked import check_backups
 from hornetmail.archive.care.packs.merging import Merged, Merger
 from hornetmail.archive.care.packs.runs import merge_runs
 from hornetmail.archive.care.packs.verify import Verification
@@ -75,8 +76,9 @@ class Upkeep:
         opened, holdings = self._standing.writing(), self._holdings
         found = await Verification(holdings, opened.database, opened.sealer).run(full)
         stamped = await holdings.in_thread(verify_stamps, self._stamping.stamps, holdings.leaves, holdings.media, full)
+        backups = await holdings.in_thread(check_backups, holdings.media, holdings.keys.current(), full)
         # A medium that is away is met by several who look, and told of once.
-        return tuple(dict.fromkeys((*found, *stamped, *await self._stamping.check_audit(full))))
+        return tuple(dict.fromkeys((*found, *stamped, *backups, *await self._stamping.check_audit(full))))
 
     # -- retention ------------------------------------------------------------------------------------------------------------
 

@@ -45,6 +45,11 @@ def search(client: Client, query: tuple[str, ...], limit: int, own: bool, as_jso
     ]
     table(("ID", "Date", "From", "To", "Size", "Subject"), rows)
     click.echo(f"{len(rows)} of {'' if answer['exact'] else 'more than '}{answer['total']}")
+    if answer["closed"]:
+        also = " by subject," if "subject" not in answer["closed"] else ""
+        click.echo(
+            f"Words were not looked for in what mail and its files say: administrators find mail by people,{also} date, size and ID. Its owner or an auditor searches all of it: --as ADDRESS"
+        )
 
 
 @archive.command("export")

@@ -12,7 +12,7 @@ import msgspec
 from hornetmail.cli.client import Client, Failure
 from hornetmail.cli.jobs import run_job
 from hornetmail.cli.output import clean, count, emit, json_option, moment, size, table
-from hornetmail.cli.session import Session, offline, password_from, with_client
+from hornetmail.cli.session import Session, offline, password_from, secret_options, with_client
 
 
 def kind_of(place: str) -> str:
@@ -70,14 +70,15 @@ def mirror() -> None:
 @mirror.command("set")
 @click.argument("place")
 @place_options
-@click.option("--password-stdin", is_flag=True, help="Read the password or secret key from standard input.")
+@secret_options
 @with_client
-def mirror_set(client: Client, /, place: str, password_stdin: bool, **given: Any) -> None:
+def mirror_set(client: Client, /, place: str, secret_file: Path | None, password_stdin: bool, **given: Any) -> None:
     """Mirror to PLACE: /path, //host[:port]/share[/folder] or https://host[:port]/bucket[/prefix].
 
     If another installation of this archive follows into it, this one does from now on, and that one stops.
     """
-    secret = password_from(password_stdin, "Password or secret key") if password_stdin or given["user"] or given["key_id"] else ""
+    asked = secret_file is not None or password_stdin or given["user"] or given["key_id"]
+    secret = password_from(password_stdin, "Password or secret key", secret_file) if asked else ""
     kind = kind_of(place)
     where = place if kind != "directory" else str(Path(place).absolute())
     answer = client.call("POST", "archive", "mirror", kind=kind, place=where, secret=secret, **given)
@@ -175,7 +176,7 @@ def restore(
     config = session.config()
     text = "\n".join(one.read_text(encoding="utf-8", errors="replace") for one in key)
     password = password_from(password_stdin, "Password of the paper") if key else ""
-    secret = secret_file.read_text().strip() if secret_file is not None else ""
+    secret = password_from(False, "", secret_file) if secret_file is not None else ""
     kind = kind_of(source)
     place = source if kind != "directory" else str(Path(source).absolute())
     wanted = Source(kind, place, {name: value for name, value in given.items() if value}, secret)

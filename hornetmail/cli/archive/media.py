@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import click
 
 from hornetmail.cli.client import Client, Failure
 from hornetmail.cli.output import clean, emit, json_option, size, table
-from hornetmail.cli.session import password_from, with_client
+from hornetmail.cli.session import password_from, secret_options, with_client
 
 POLL = 1.0
 
@@ -66,17 +67,27 @@ def _state(one: dict[str, Any]) -> str:
 @click.option("--region", default="", help="s3: us-east-1 unless told otherwise.")
 @click.option("--style", type=click.Choice(["path", "virtual"]), help="s3: how the bucket is named in the URL (path).")
 @click.option("--lock-days", type=click.IntRange(0, 36500), default=0, help="s3: object lock on merged packs.")
-@click.option("--password-stdin", is_flag=True, help="Read the password or secret key from standard input.")
+@secret_options
 @json_option
 @with_client
-def add(client: Client, /, kind: str, place: str, password_stdin: bool, as_json: bool, style: str | None, **given: Any) -> None:
+def add(
+    client: Client,
+    /,
+    kind: str,
+    place: str,
+    secret_file: Path | None,
+    password_stdin: bool,
+    as_json: bool,
+    style: str | None,
+    **given: Any,
+) -> None:
     """Make a new medium at PLACE: /path, //host[:port]/share[/folder] or https://host[:port]/bucket[/prefix]. It is not yet the active one.
 
     A place that was a medium of this archive before keeps its number.
     """
     secret = ""
-    if password_stdin or (kind == "smb" and given["user"]) or (kind == "s3" and given["key_id"]):
-        secret = password_from(password_stdin, "Password" if kind == "smb" else "Secret key")
+    if secret_file is not None or password_stdin or (kind == "smb" and given["user"]) or (kind == "s3" and given["key_id"]):
+        secret = password_from(password_stdin, "Password" if kind == "smb" else "Secret key", secret_file)
     answer = client.call("POST", "archive", "media", kind=kind, place=place, secret=secret, style=style or "", **given)
     if as_json:
         emit(answer)
@@ -136,11 +147,12 @@ def take(client: Client, id: int) -> None:
 
 @medium.command("secret")
 @click.argument("id", type=int)
-@click.option("--password-stdin", is_flag=True, help="Read it from standard input.")
+@secret_options
 @with_client
-def secret(client: Client, id: int, password_stdin: bool) -> None:
+def secret(client: Client, id: int, secret_file: Path | None, password_stdin: bool) -> None:
     """Set the password of a share, or the secret key of a bucket."""
-    client.call("POST", "archive", "media", str(id), "secret", secret=password_from(password_stdin, "Password or secret key"))
+    typed = password_from(password_stdin, "Password or secret key", secret_file)
+    client.call("POST", "archive", "media", str(id), "secret", secret=typed)
     click.echo(f"the secret of medium {id} is set")
 
 

@@ -158,6 +158,10 @@ def hold_add(client: Client, name: str, query: str, ids: tuple[str, ...], reason
     """Hold mail under NAME, a case, say; again to add more."""
     answer = client.call("POST", "archive", "holds", name=name, query=query, ids=list(ids), reason=reason)
     click.echo(f"new in it: {count(answer['mails'], 'mail')}")
+    if query and not answer["content"]:
+        click.echo(
+            "Its query looks among people, dates and sizes, not at what mail says: for that an auditor holds (--as ADDRESS)"
+        )
 
 
 @hold.command("release")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -9,7 +10,7 @@ import click
 from hornetmail.cli.client import Client
 from hornetmail.cli.mail.settings import given
 from hornetmail.cli.output import clean, emit, json_option, pairs
-from hornetmail.cli.session import password_from, with_client
+from hornetmail.cli.session import password_from, secret_options, with_client
 
 
 @click.group()
@@ -60,14 +61,25 @@ def home_show(client: Client, domain: str, as_json: bool) -> None:
     help="How it says whose mailbox it wants: in SASL, or as NAME*USER (Dovecot).",
 )
 @click.option("--own/--no-own", default=None, help="Whether people may use passwords of their own.")
-@click.option("--password-stdin", is_flag=True, help="Read the service account's password from standard input.")
+@secret_options
 @click.option("--keep-password", is_flag=True, help="The service account's password stays as it is.")
 @json_option
 @with_client
-def home_set(client: Client, /, domain: str, password_stdin: bool, keep_password: bool, as_json: bool, **settings: Any) -> None:
+def home_set(
+    client: Client,
+    /,
+    domain: str,
+    secret_file: Path | None,
+    password_stdin: bool,
+    keep_password: bool,
+    as_json: bool,
+    **settings: Any,
+) -> None:
     """Have mail of a domain go home by IMAP where it was read, flagged, filed or sent."""
+    if (secret_file is not None or password_stdin) and (keep_password or not settings["service"]):
+        raise click.UsageError("a password goes with --service, and without --keep-password")
     if settings["service"] and not keep_password:
-        settings["password"] = password_from(password_stdin, f"Password of {settings['service']}")
+        settings["password"] = password_from(password_stdin, f"Password of {settings['service']}", secret_file)
     _told(client.call("PUT", "domains", domain, "home", **given(settings)), as_json)
 
 

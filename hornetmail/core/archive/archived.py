@@ -116,6 +116,10 @@ class HoldRefused(ArchiveError):
     """A legal hold forbids it; the message names mail and hold."""
 
 
+class MediumRefused(ArchiveError):
+    """It may not be done with that medium; the message says why."""
+
+
 class KeyRefused(ArchiveError):
     """The archive's root key cannot be changed like this: the wrong paper, or the wrong moment. The message says which."""
 
@@ -129,13 +133,15 @@ class Stretch(msgspec.Struct, frozen=True, gc=False):
 
 class Page(msgspec.Struct, frozen=True, gc=False):
     """``total`` counts all hits within the scope; without ``exact`` there are more than that. ``results`` at most 500, newest first; ``after``
-    continues behind them or is ``""``. ``partly``: mail received then may have what was looked for and not be found, because an earlier version indexed it."""
+    continues behind them or is ``""``. ``partly``: mail received then may have what was looked for and not be found, because an earlier version indexed it.
+    ``closed``: where words of the query were not looked for, since the scope has no right to it (rule 15): ``content``, ``subject``."""
 
     total: int
     results: tuple[Hit, ...]
     after: str = ""
     exact: bool = True
     partly: tuple[Stretch, ...] = ()
+    closed: tuple[str, ...] = ()
 
 
 class ArchiveFigures(msgspec.Struct, frozen=True, gc=False):

@@ -58,7 +58,7 @@ def _same(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Letters that are another's, or two: a pattern passes over the others thirty times as fast as ``translate``."""
+    """Letters that are another's, or two: a pattern passes over the others many times as fast as ``translate`` does."""
     return _LETTER.sub(lambda found: _LETTERS[found[0]], text)
 
 

@@ -14,7 +14,12 @@ _DAY = re.compile(
     rb"\s{0,50}(?:[A-Za-z]{2,10}\.?,?\s{0,5})?([0-9]{1,2})[\s-]{1,5}([A-Za-z]{3})[A-Za-z]{0,6}[\s,-]{1,5}([0-9]{2,4})(?![0-9])"
 )
 _TIME = re.compile(
-    rb"\s{1,5}([0-9]{1,2})[:.]([0-9]{2})(?:[:.]([0-9]{2}))?(?:\.[0-9]{1,9})?\s{0,5}(?:([+-])([0-9]{2}):?([0-9]{2})|([A-Za-z]{1,5}))?"
+    rb"\s{1,5}([0-9]{1,2})[:.]([0-9]{2})(?:[:.]([0-9]{2}))?(?:\.[0-9]{1,9})?\s{0,5}(?:(?:GMT|UTC?)?([+-])([0-9]{2}):?([0-9]{2})|([A-Za-z]{1,5}))?"
+)
+_ISO = re.compile(rb"\s{0,50}([0-9]{4})-([0-9]{2})-([0-9]{2})[T\s]\s{0,5}(?=[0-9])")
+_ASCTIME = re.compile(
+    rb"\s{0,50}[A-Za-z]{3,10}\.?,?\s{1,5}([A-Za-z]{3})[A-Za-z]{0,6}\.?\s{1,5}([0-9]{1,2}),?\s{1,5}([0-9]{1,2}:[0-9]{2}(?::[0-9]{2})?)\s{1,5}"
+    rb"(?:([A-Za-z]{1,5}|[+-][0-9]{4})\s{1,5})?([0-9]{4})(?![0-9])(?:\s{1,5}([+-][0-9]{4}))?"
 )
 _ZONES = {b"EST": -5, b"EDT": -4, b"CST": -6, b"CDT": -5, b"MST": -7, b"MDT": -6, b"PST": -8, b"PDT": -7, b"CET": 1, b"CEST": 2}
 _UNIX_DAY = datetime.date(1970, 1, 1).toordinal()
@@ -31,13 +36,13 @@ def ordinal(day: bytes, month: bytes, year: int) -> int | None:
 
 def parse_day(raw: bytes) -> int | None:
     """The day of a Date field as it is written there, whatever its time and zone."""
-    found = _DAY.match(raw[:200])
+    found = _DAY.match(_usual(raw))
     return ordinal(found[1], found[2], _year(found[3])) if found is not None else None
 
 
 def parse_date(raw: bytes) -> float | None:
-    """A Date field as Unix seconds, or None. An unknown zone counts as UTC."""
-    text = raw[:200]
+    """A Date field as Unix seconds, or None. An unknown zone counts as UTC. What programs write that never read the RFC is read too: ``asctime`` and ISO 8601."""
+    text = _usual(raw)
     day = _DAY.match(text)
     time = _TIME.match(text, day.end()) if day is not None else None
     if day is None or time is None:
@@ -52,6 +57,18 @@ def parse_date(raw: bytes) -> float | None:
     elif time[7]:
         offset = _ZONES.get(time[7].upper(), 0) * 3600
     return float((number - _UNIX_DAY) * 86_400 + hour * 3600 + minute * 60 + second - offset)
+
+
+def _usual(raw: bytes) -> bytes:
+    """The beginning of a Date field in the order of RFC 5322, if it has one that is known."""
+    text = raw[:200]
+    if iso := _ISO.match(text):
+        number = int(iso[2])
+        name = MONTHS[number - 1].encode("ascii") if 1 <= number <= len(MONTHS) else b"???"
+        return b"%s %s %s %s" % (iso[3], name, iso[1], text[iso.end() :])
+    if asctime := _ASCTIME.match(text):
+        return b"%s %s %s %s %s" % (asctime[2], asctime[1], asctime[5], asctime[3], asctime[6] or asctime[4] or b"")
+    return text
 
 
 def _year(digits: bytes) -> int:

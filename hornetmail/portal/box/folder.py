@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, cast
 
 from zope.interface import implementer
 
 from hornetmail.core.folder import Copied, Entry, FolderError, FolderInfo, FolderStatus, Sieve, Usage
+from hornetmail.core.metadata import is_shared
 from hornetmail.core.sharing import ALL
 from hornetmail.interfaces.folders import IFolder, ISharingTree
 from hornetmail.mime.structure import Part
-from hornetmail.portal.box import reading, reshaping, rights
+from hornetmail.portal.box import noting, reading, reshaping, rights
 from hornetmail.portal.box.body import FileBody
 from hornetmail.portal.box.box import Box
 from hornetmail.portal.box.carrying import Leaving, carry
@@ -194,6 +195,10 @@ class Folder:
                     raise failed
         except FolderError as error:
             return there, error
+        except Exception as error:  # noqa: BLE001 - the driver's own, of a database that is locked, say
+            unavailable = FolderError("UNAVAILABLE", "the mail store has trouble; try again later")
+            unavailable.__cause__ = error
+            return there, unavailable
         return there, None
 
     def rights(self, mailbox: int) -> frozenset[str]:
@@ -308,6 +313,30 @@ class Tree:
     async def give(self, name: str, identifier: str, mode: str, given: frozenset[str]) -> None:
         """See ISharingTree."""
         await (await self.open(name)).give(identifier, mode, given)
+
+    async def annotations(self, name: str) -> dict[str, bytes]:
+        """See ISharingTree."""
+        return await self.annotations_for(name, self._mailbox)
+
+    async def annotations_for(self, name: str, person: int) -> dict[str, bytes]:
+        """The same for another person."""
+        box = await self._box()
+        with told():
+            await shielded(survey(box))
+            return await noting.noted(box, naming.fold_inbox(name), person)
+
+    async def annotate(self, name: str, changes: Mapping[str, bytes | None]) -> None:
+        """See ISharingTree."""
+        if not name and any(is_shared(entry) for entry in changes):
+            raise FolderError("NOPERM", "What everybody sees of the server is not for mail programs to say")
+        await self.annotate_for(name, self._mailbox, changes)
+
+    async def annotate_for(self, name: str, person: int, changes: Mapping[str, bytes | None]) -> None:
+        """The same for another person."""
+        box = await self._box()
+        with told():
+            await shielded(survey(box))
+            await shielded(noting.note(box, naming.fold_inbox(name), person, changes))
 
     async def take(self, name: str, source: IFolder, uids: Collection[int], away: bool) -> Copied:
         """See ISharingTree."""

@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Callable, Collection, Sequence
 
 from hornetmail.core.folder import Copied, Entry, FolderError
-from hornetmail.db.engines import DatabaseError
 from hornetmail.portal.box.box import Box
 from hornetmail.portal.box.turns import Turn
 from hornetmail.portal.maildir import naming
@@ -100,10 +99,10 @@ async def leave(box: Box, source: Snapshot, uids: Sequence[int]) -> tuple[Sequen
         places = {uid: source.places[uid] for uid in uids if uid in source.places}
         try:
             await box.expunged(source, uids)
-        except (OSError, DatabaseError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, files may have gone before it
             try:
                 there = await box.ground.thread(box.maildir.there, source.name, list(places.values()))
-            except OSError:
+            except Exception:  # noqa: BLE001 - then nobody knows, and both stay
                 return (), error
             return [uid for uid, still in zip(places, there, strict=True) if still], error
     return (), None

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
+from hornetmail.core import metadata
 from hornetmail.core.sharing import ALL
 from hornetmail.disk.anchor import Anchor
 from hornetmail.disk.files import Disk
@@ -24,6 +25,12 @@ LITTER = ".arriving"
 
 GRANTS = "hornetmail-acl"
 """In a folder's directory: who was given which rights on it."""
+
+ANNOTATIONS = "hornetmail-metadata"
+"""In a folder's directory: its annotations (RFC 5464)."""
+
+SERVER_ANNOTATIONS = "hornetmail-metadata-server"
+"""Beside INBOX's: what its person has noted of the server."""
 
 SETTLED_NS = 2_000_000_000
 """A directory changed this short before it was listed is listed again: its time stamp may not tell of a later change."""
@@ -201,6 +208,30 @@ class Folders:
         """Keep the rights on a folder, durably: an empty file where all were taken back, since one that is removed may come back after a crash."""
         lines = [f"{whom} {rights}\n" for whom, rights in sorted(grants.items())]
         self._disk.write_durably(self.folder(name) / GRANTS, "".join(lines).encode("ascii"))
+
+    # Annotations
+
+    def _annotations_of(self, name: str) -> Path:
+        return self.folder(name) / ANNOTATIONS if name else self.path / SERVER_ANNOTATIONS
+
+    @anchored
+    def annotations(self, name: str) -> metadata.Kept:
+        """Those of a folder, or of the server where ``name`` is empty. Raises FileNotFoundError if the folder is away."""
+        path = self._annotations_of(name)
+        try:
+            return metadata.read(path.read_bytes())
+        except FileNotFoundError:
+            os.stat(path.parent)
+            return metadata.Kept({}, [])
+
+    @anchored
+    def annotate(self, name: str, person: int, owner: int, changes: Mapping[str, bytes | None]) -> list[str]:
+        """Change them (``Kept.change``), durably; what changed."""
+        kept = self.annotations(name)
+        changed = kept.change(owner, person, changes)
+        if changed:
+            self._disk.write_durably(self._annotations_of(name), metadata.written(kept))
+        return changed
 
     # Subscriptions
 

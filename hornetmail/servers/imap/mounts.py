@@ -73,6 +73,13 @@ class Mounts:
         """Full names, folders that have gone included."""
         return sorted([prefix + name for prefix, tree in self._trees for name in await tree.subscriptions()], key=_order)
 
+    async def name_of(self, mailbox: int, folder: str) -> str:
+        """The full name of somebody else's folder, ``""`` if its annotations are not for the person whose mounts these are."""
+        for prefix, tree in self._trees:
+            if IOthersTree.providedBy(tree) and (name := await tree.name_of(mailbox, folder)):
+                return prefix + name
+        return ""
+
     def target(self, source: IFolderTree, name: str) -> str:
         """How a folder of ``source`` is told to copy to the full name: the name within its own tree, or from another tree into the root's
         ``/`` and the full name (rule 27: what that means is for the source to say). Raises FolderError CANNOT for other ways."""

@@ -20,7 +20,7 @@ from hornetmail.servers.imap import login
 from hornetmail.servers.imap.enabled import Enabled
 from hornetmail.servers.imap.finding.search import search
 from hornetmail.servers.imap.finding.sort import sort, thread
-from hornetmail.servers.imap.folders import mailboxes, quotas, selecting, sharing
+from hornetmail.servers.imap.folders import mailboxes, metadata, quotas, selecting, sharing
 from hornetmail.servers.imap.messages import append, messages
 from hornetmail.servers.imap.messages.append import Appending
 from hornetmail.servers.imap.messages.fetch import fetch
@@ -41,7 +41,7 @@ INSIDE = (
     "IMAP4rev2 IMAP4rev1 LITERAL+ ID ENABLE IDLE NAMESPACE UIDPLUS MOVE UNSELECT CHILDREN SPECIAL-USE CREATE-SPECIAL-USE "
     "LIST-EXTENDED LIST-STATUS ESEARCH STATUS=SIZE CONDSTORE QRESYNC SEARCHRES WITHIN PARTIAL SORT SORT=DISPLAY ESORT "
     "THREAD=ORDEREDSUBJECT THREAD=REFERENCES PREVIEW QUOTA QUOTA=RES-STORAGE QUOTA=RES-MESSAGE MULTIAPPEND REPLACE BINARY "
-    "UTF8=ACCEPT OBJECTID SAVEDATE ACL RIGHTS=kxte"
+    "UTF8=ACCEPT OBJECTID SAVEDATE ACL RIGHTS=kxte METADATA"
 )
 REREAD_SECONDS = 30.0
 """NOOP looks at the folder anew without a hint when it did not for so long: hints may be lost, and other programs give none."""
@@ -70,6 +70,7 @@ class ImapSession(Session):
         self.appending: Appending | None = None
         self._idle_read: Deferred[None] | None = None
         self._still: IDelayedCall | None = None
+        self._annotations: metadata.Annotations | None = None
 
     # ---- the pump's side
 
@@ -108,6 +109,8 @@ class ImapSession(Session):
         """Let go of everything."""
         self._idle_ends()
         self.deselect()
+        if self._annotations is not None:
+            self._annotations.close()
         if self._idle_read is not None:
             self._idle_read.cancel()
         if self.appending is not None:
@@ -202,6 +205,8 @@ class ImapSession(Session):
         before = self.enabled.condstore
         known = [name for word in event.capabilities if (name := self.enabled.add(word))]
         data = f"* {' '.join(['ENABLED', *known])}\r\n".encode("ascii")
+        if self.enabled.metadata and self._annotations is None:
+            self._annotations = metadata.Annotations(self)
         if self.enabled.condstore and not before and self.view is not None:
             data += self.view.highest()
         return Tagged("OK", "Done", data=data)
@@ -265,6 +270,8 @@ class ImapSession(Session):
     def done(self, text: str, code: str = "", data: bytes = b"", *, expunge: bool = True) -> Result:
         """The tagged OK, behind ``data`` and what else the client has to be told."""
         view = self.view
+        if self._annotations is not None and self._annotations.news:
+            return self._done_annotated(self._annotations, text, code, data, expunge)
         if view is None or not view.waiting:
             return Tagged("OK", text, code, data)
         if not view.dirty:
@@ -277,6 +284,11 @@ class ImapSession(Session):
         if answer is None or isinstance(answer, (Out, list, tuple)):
             return answer
         return await cast("Awaitable[Answer]", answer)
+
+    async def _done_annotated(
+        self, annotations: metadata.Annotations, text: str, code: str, data: bytes, expunge: bool
+    ) -> Answer:
+        return await self.finish(text, code, data + await annotations.lines(), expunge=expunge)
 
     async def _done_read(self, view: View, text: str, code: str, data: bytes, expunge: bool) -> Answer:
         try:
@@ -302,6 +314,8 @@ class ImapSession(Session):
 
     def _idle(self, event: c.Idle) -> Result:
         self._still = self.site.reactor.callLater(STILL_SECONDS, self._still_here)
+        if self._annotations is not None:
+            self._annotations.wake()
         view = self.view
         if view is None:
             return Continuation("idling")
@@ -309,6 +323,11 @@ class ImapSession(Session):
         if view.waiting:
             self._woken()
         return Continuation("idling")
+
+    @property
+    def idling(self) -> bool:
+        """IDLE is under way."""
+        return self._still is not None
 
     def _still_here(self) -> None:
         """Clients and the routers between see that the line lives; and a client that is gone is noticed."""
@@ -398,6 +417,8 @@ _ON: dict[type[Event], Callable[[Any, Any], Any]] = {
     c.GetAcl: sharing.get_rights,
     c.ListRights: sharing.list_rights,
     c.MyRights: sharing.my_rights,
+    c.GetMetadata: metadata.get_values,
+    c.SetMetadata: metadata.set_values,
     c.Idle: ImapSession._idle,
     c.Done: ImapSession._idle_done,
     c.Append: append.append,

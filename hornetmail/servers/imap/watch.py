@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hornetmail.core.events import FolderChanged
+from hornetmail.core.events import Annotated, FolderChanged
 from hornetmail.interfaces.bus import IBus
 
 Place = tuple[int, str]
@@ -16,11 +16,14 @@ class Watch:
 
     def __init__(self, bus: IBus) -> None:
         self._listeners: dict[Place, set[Callable[[], None]]] = {}
-        self._stop = bus.subscribe(FolderChanged, self._changed)
+        self.annotations: set[Callable[[Annotated], None]] = set()
+        """Who is told of each annotation that changed, under the same rules."""
+        self._stops = (bus.subscribe(FolderChanged, self._changed), bus.subscribe(Annotated, self._annotated))
 
     def close(self) -> None:
         """Listen no longer."""
-        self._stop()
+        for stop in self._stops:
+            stop()
 
     def add(self, place: Place, listener: Callable[[], None]) -> None:
         """Call ``listener`` whenever something changed there."""
@@ -33,6 +36,10 @@ class Watch:
             listeners.discard(listener)
             if not listeners:
                 del self._listeners[place]
+
+    def _annotated(self, event: Annotated) -> None:
+        for listener in tuple(self.annotations):
+            listener(event)
 
     def _changed(self, event: FolderChanged) -> None:
         for listener in tuple(self._listeners.get((event.mailbox, event.folder), ())):

@@ -118,7 +118,7 @@ class CorruptionCase(StampCase):
                 if member.kind == Kind.MESSAGE:
                     meta = codec.open_mail(data[member.offset : member.offset + member.length])[1]
                     if meta.sha256 in subjects:
-                        needs = (member.record, *(part for _, _, part in meta.stretches or () if part))
+                        needs = (member.record, *(stretch.part for stretch in meta.stretches if stretch.part))
                         kept.places[subjects[meta.sha256]] = [spans[record] for record in needs]
 
     def packs_of(self, *media: str) -> list[Path]:

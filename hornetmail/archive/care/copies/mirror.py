@@ -33,13 +33,12 @@ from hornetmail.archive.media.medium import (
     identity_at,
 )
 from hornetmail.archive.media.readaround import read_around
-from hornetmail.archive.media.register import MediumRefused
 from hornetmail.archive.media.roster import Media
 from hornetmail.archive.proof.leaflog import span_of
 from hornetmail.archive.proof.stampsheets import sheet_of
 from hornetmail.archive.store.packs import pack_id_of
 from hornetmail.archive.store.shelf import pack_rows
-from hornetmail.core.archive.archived import ArchiveError, Finding
+from hornetmail.core.archive.archived import ArchiveError, Finding, MediumRefused
 from hornetmail.core.delivery.backoff import DAY
 from hornetmail.db.pool import Database
 from hornetmail.disk.files import DiskFull

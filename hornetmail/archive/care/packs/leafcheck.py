@@ -48,6 +48,7 @@ class LeafCheck:
         self._differ = 0
         self._first = -1
         self._what = ""
+        self._unasked: set[int] = set()
 
     def _bad(self, where: str, what: str) -> None:
         self.well = False
@@ -59,9 +60,12 @@ class LeafCheck:
         size = leaves.size
         frontier = Frontier()
         runs: list[tuple[IMedium, str, int, int]] = []
-        for medium in self._holdings.media.all():
+        used = self._holdings.media.all()
+        self._unasked = {m.number for m in self._holdings.media.every()} - {m.number for m in used}
+        for medium in used:
             if medium.number in lost:
                 self.well = False
+                self._unasked.add(medium.number)
                 continue
             try:
                 runs += [
@@ -94,12 +98,17 @@ class LeafCheck:
         elif end > size:
             self._bad("leaf log", f"the media hold {end} leaves, the local log {size}")
 
+    @property
+    def _without(self) -> str:
+        """For people: of which media nothing is known."""
+        return f" that were asked; not asked: medium {', '.join(map(str, sorted(self._unasked)))}" if self._unasked else ""
+
     def _look_for_gaps(self, spans: Sequence[tuple[int, int]], size: int) -> None:
         """Whether runs of these spans are there for all leaves below ``size``."""
         end = 0
         for first, behind in [*spans, (size, size)]:
             if min(first, size) > end:
-                self._differs(end, "missing on the media", min(first, size) - end)
+                self._differs(end, f"missing on the media{self._without}", min(first, size) - end)
             end = max(end, behind)
 
     def _differs(self, leaf: int, what: str, count: int = 1) -> None:
@@ -133,7 +142,7 @@ class LeafCheck:
                 self._differs(low + number, "another one on the media")
             elif each == 0 and named[number]:
                 # Where no run even says that it has it, that was told of with the gaps.
-                self._differs(low + number, "missing on the media")
+                self._differs(low + number, f"missing on the media{self._without}")
 
     def _damaged(self, medium: IMedium, name: str, what: str) -> None:
         where = f"medium {medium.number}: {name}"

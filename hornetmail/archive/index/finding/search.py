@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from hornetmail.archive.index.finding.seen import COLUMNS, MailRow, hits_at
-from hornetmail.archive.index.query.expressions import expression, rights_expression
+from hornetmail.archive.index.query.expressions import closed_to, expression, rights_expression
 from hornetmail.archive.index.query.language import Query
 from hornetmail.archive.index.schema.fulltext import FORMS, months_of, table_of
 from hornetmail.archive.index.schema.places import place_at
@@ -65,7 +65,14 @@ def search_page(cursor: Cursor, scope: Scope, query: Query, limit: int, after: s
         found = _further(cursor, asked, start, limit)
     page = found[:limit]
     on = f"{page[-1]}-{total}" if len(found) > limit else ""
-    return Page(min(total, MAX_COUNT), hits_at(cursor, scope, page), on, total <= MAX_COUNT, stretches_left(cursor))
+    return Page(
+        min(total, MAX_COUNT),
+        hits_at(cursor, scope, page),
+        on,
+        total <= MAX_COUNT,
+        stretches_left(cursor),
+        closed_to(scope, query),
+    )
 
 
 def newest_hits(cursor: Cursor, scope: Scope, query: Query, limit: int) -> tuple[Hit, ...]:

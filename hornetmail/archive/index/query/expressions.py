@@ -55,6 +55,21 @@ def expression(scope: Scope, query: Query, form: int, ways: str = "sro") -> str 
     return _together(scope, query.wanted, form, [rights, *_sizes(query, form)])
 
 
+def closed_to(scope: Scope, query: Query) -> tuple[str, ...]:
+    """Where words of a query that say no field are not looked for, since the scope has no right to it (rule 15): ``subject``, ``content``."""
+    if scope.content or not any(_anywhere(node) for node in query.wanted):
+        return ()
+    return ("content",) if scope.subjects else ("subject", "content")
+
+
+def _anywhere(node: Node) -> bool:
+    if isinstance(node, Words):
+        return node.field == ""
+    if isinstance(node, Not):
+        return _anywhere(node.node)
+    return not isinstance(node, Marked) and any(_anywhere(each) for each in node.nodes)
+
+
 def _sizes(query: Query, form: int) -> list[str]:
     """Roughly, for the full text: ``conditions_of`` is exact."""
     if form == 1:

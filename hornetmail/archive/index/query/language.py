@@ -69,13 +69,13 @@ NAMES: dict[str, str] = {
 }
 """Names of terms, and what each means."""
 
-_OR = frozenset({"OR", "ODER", "|", "||"})
-_AND = frozenset({"AND", "UND", "&&"})
+_OR = frozenset({"OR", "ODER", "OU", "O", "|", "||"})
+_AND = frozenset({"AND", "UND", "ET", "Y", "&&"})
 _BEHIND = re.compile(r'\s+("[^"]*"\*?|[^\s"()]+)')
 _PIECE = re.compile(
     r'\s*(?:(?P<open>-?\()|(?P<close>\))|(?P<minus>-?)(?:(?P<name>\w+)(?P<sign>[:<>]))?(?P<value>"[^"]*"\*?|"[^"]*$|[^\s"()]+)?)'
 )
-_SIZE = re.compile(r"(\d{1,15})\s*([kKmMgG]?)[bB]?")
+_SIZE = re.compile(r"(\d{1,15})\s*([kKmMgG]?)[bBoO]?")
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _YES = frozenset({"yes", "true", "1", "ja", "oui", "si", "sí"})
 _NO = frozenset({"no", "false", "0", "nein", "non"})

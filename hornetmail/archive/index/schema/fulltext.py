@@ -8,14 +8,18 @@ from hornetmail.core.archive.words import for_index
 from hornetmail.db.engines import Cursor
 from hornetmail.mime.reading.mail import MailText
 
-FORM = 2
-"""What new months have."""
+FORM = 3
+"""What new months have. One more whenever what is read of a mail changes: ``writing/renewal.py`` reads again what has an earlier one."""
+
+_APART = ("subject", "body", "attached", "files", "sender", "recipients", "copies", "hidden", "headers", "rights")
 
 FORMS: dict[int, tuple[str, ...]] = {
     1: ("subject", "body", "sender", "recipients", "hidden", "rights"),
-    FORM: ("subject", "body", "attached", "files", "sender", "recipients", "copies", "hidden", "headers", "rights"),
+    2: _APART,
+    FORM: _APART,
 }
-"""The columns of a month's full text. In the first form ``body`` has everything that is in none of the others."""
+"""The columns of a month's full text. In the first form ``body`` has everything that is in none of the others; the second was begun before conversations and
+renditions were known."""
 
 
 def table_of(month: int) -> str:

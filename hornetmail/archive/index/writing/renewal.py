@@ -1,5 +1,5 @@
 """Months whose full text has a form of an earlier version get the present one, while they are searched: a second table is filled beside the one that is asked, slice by slice, and takes its place when it has
-everything. How far it has come is in ``month.walked``: what is entered or leaves meanwhile is seen to in both tables (``schema.put_text``, ``schema.drop_text``).
+everything. How far it has come is in ``month.walked``: what is entered or leaves meanwhile is seen to in both tables (``put_text``, ``drop_text``).
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from collections.abc import Sequence
 import msgspec
 
 from hornetmail.archive.index.schema.fulltext import FORM, fresh_table_of, make_table, put_fresh, table_of
-from hornetmail.archive.index.schema.people import people_decoder
+from hornetmail.archive.index.schema.people import People, people_decoder
 from hornetmail.archive.index.schema.tokens import Marks
 from hornetmail.archive.index.ties.kin import kin_of
+from hornetmail.archive.index.writing.mails import MAX_SUBJECT, MAX_UNSEARCHED
 from hornetmail.core.archive.archived import Stretch
 from hornetmail.db.engines import Cursor
 from hornetmail.mime.reading.mail import MailText
@@ -98,20 +99,34 @@ def renew(cursor: Cursor, month: int, texts: Sequence[tuple[int, MailText]]) -> 
         ).fetchone()
         if mail is None:
             continue
-        people, tenant, direction, size, spam, content = mail
-        fresh.append((place, text, people_decoder.decode(people), Marks(tenant, direction, size, bool(spam))))
+        encoded, tenant, direction, size, spam, content = mail
+        people = people_decoder.decode(encoded)
+        if text.whole:
+            people = _read_again(cursor, place, text, people)
+        fresh.append((place, text, people, Marks(tenant, direction, size, bool(spam))))
         if content is None:
             kin = kin_of(cursor, tenant, text)
             cursor.execute(
-                "UPDATE mail SET content = ?, rendition = ?, namesake = max(namesake, ?), thread = ?, unsearched = ? WHERE place = ?",
-                (kin.content, kin.rendition, int(kin.namesake), kin.thread, "\n".join(text.unsearched)[:4000], place),
+                "UPDATE mail SET content = ?, rendition = ?, namesake = max(namesake, ?), thread = ? WHERE place = ?",
+                (kin.content, kin.rendition, int(kin.namesake), kin.thread, place),
             )
+        cursor.execute("UPDATE mail SET unsearched = ? WHERE place = ?", ("\n".join(text.unsearched)[:MAX_UNSEARCHED], place))
     # Behind all rows, as in ``store_batch``.
     for one in fresh:
         put_fresh(cursor, month, *one)
     if texts:
         cursor.execute("UPDATE month SET walked = ? WHERE month = ?", (texts[-1][0], month))
     return True
+
+
+def _read_again(cursor: Cursor, place: int, text: MailText, people: People) -> People:
+    """What the row shows of a mail's header, as it is read today; who it came to, and when, stays."""
+    people = msgspec.structs.replace(people, sender=text.sender, to=text.to, cc=text.cc, bcc=text.bcc)
+    cursor.execute(
+        "UPDATE mail SET people = ?, subject = ?, date = coalesce(?, received), message_id = ?, attachments = ? WHERE place = ?",
+        (msgspec.msgpack.encode(people), text.subject[:MAX_SUBJECT], text.date, text.message_id, len(text.files), place),
+    )
+    return people
 
 
 def end_renewal(cursor: Cursor, month: int) -> bool:

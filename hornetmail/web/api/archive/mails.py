@@ -53,13 +53,15 @@ class StretchView(msgspec.Struct, frozen=True):
 
 class SearchResult(msgspec.Struct, frozen=True):
     """``total`` counts all hits within the scope, up to 10,000; if ``exact`` is false there are more than ``total``. ``after`` continues behind these or
-    is ``""``, however many there are. ``partly``: mail received then may match and not be found, because an earlier version indexed it (the job ``renewal`` is at it)."""
+    is ``""``, however many there are. ``partly``: mail received then may match and not be found, because an earlier version indexed it (the job ``renewal`` is at it).
+    ``closed``: where words of the query were not looked for, since the caller has no right to it: ``subject``, ``content`` (what mail and its files say)."""
 
     total: int
     results: list[HitView]
     after: str = ""
     exact: bool = True
     partly: list[StretchView] = []
+    closed: list[str] = []
 
 
 class SearchRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -212,6 +214,7 @@ async def search(rooms: Rooms, caller: Caller, request: SearchRequest) -> Search
         page.after,
         page.exact,
         [StretchView(one.since, one.until) for one in page.partly],
+        list(page.closed),
     )
 
 
@@ -266,10 +269,11 @@ async def evidence(rooms: Rooms, caller: Caller, request: MailName) -> Raw:
 
 
 def owners(rooms: Rooms, mail: ArchivedMail) -> list[str]:
-    """Whose mail it is, for an administrator's redelivery: the recipients with a mailbox here, or the sender of outgoing mail (C17)."""
+    """Whose mail it is, for an administrator's redelivery: the recipients with a mailbox here, or the sender of outgoing mail (C17). Who got it says the envelope alone, as far as
+    it may be seen: a name in the header is no right to a mail (rule 14)."""
     directory = rooms.directory
     sender = [mail.login or mail.hit.sender]
-    candidates = sender if mail.hit.direction is Direction.OUT else [*mail.recipients, *mail.hit.recipients]
+    candidates = sender if mail.hit.direction is Direction.OUT else mail.recipients
     found = (directory.mailbox(address) for address in candidates)
     own = {mailbox.id: mailbox.address for mailbox in found if mailbox is not None and mailbox.tenant == mail.tenant}
     return list(own.values())
@@ -291,7 +295,8 @@ async def redeliver(rooms: Rooms, caller: Caller, request: RedeliverRequest) -> 
         try:
             handed = await courier.redeliver(person, wanted, target, token, attached=request.as_attachment)
         except KeyError as error:
-            raise missing(f"no mail {error.args[0] if error.args else ''} in your archive") from None
+            gone = f"; on the way to {', '.join(done)} already" if (done := list(targets)[: list(targets).index(target)]) else ""
+            raise missing(f"no mail {error.args[0] if error.args else ''} in the archive of {target}{gone}") from None
         except ValueError as error:
             raise ApiError(400, "invalid", str(error)) from None
         messages += [str(message) for message in handed.queued]
@@ -314,7 +319,11 @@ def _targets(rooms: Rooms, person: Person, to: str, mails: list[ArchivedMail]) -
     for mail in mails:
         found = owners(rooms, mail)
         if not found:
-            raise ApiError(409, "conflict", f"mail {mail.hit.id} belongs to nobody in a served domain: say to whom it shall go")
+            raise ApiError(
+                409,
+                "conflict",
+                f"mail {mail.hit.id}: nobody with a mailbox here is known to have sent or received it; say to whom it shall go",
+            )
         for address in found:
             targets.setdefault(address, []).append(mail.hit.id)
     return targets

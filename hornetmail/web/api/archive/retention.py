@@ -86,9 +86,10 @@ class HoldRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class HoldBegun(msgspec.Struct, frozen=True):
-    """How many mails are new in it."""
+    """How many mails are new in it; whether its query looked into subjects and texts, too (``content``), or among people, dates and sizes only."""
 
     mails: int
+    content: bool = True
 
 
 class KeepRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -199,6 +200,7 @@ async def holds(rooms: Rooms, caller: Caller, _: Nothing) -> HoldList:
 async def hold(rooms: Rooms, caller: Caller, request: HoldRequest) -> HoldBegun:
     """Auditors hold by words; others by what they may search."""
     scope = rooms.access.scope(caller.acting or LOCAL_ADMINISTRATOR)
+    content = scope.content and scope.addresses is None
     identifiers = [number(text, f"$.ids[{place}]") for place, text in enumerate(request.ids)]
     try:
         mails = await need(rooms.retention, "archive").hold(
@@ -206,7 +208,7 @@ async def hold(rooms: Rooms, caller: Caller, request: HoldRequest) -> HoldBegun:
             request.name,
             caller.label,
             query=request.query,
-            content=scope.content and scope.addresses is None,
+            content=content,
             identifiers=identifiers,
             reason=request.reason,
         )
@@ -214,7 +216,7 @@ async def hold(rooms: Rooms, caller: Caller, request: HoldRequest) -> HoldBegun:
         raise missing(f"no mail {error.args[0] if error.args else ''} in the archive") from None
     except ValueError as error:
         raise ApiError(400, "invalid", str(error)) from None
-    return HoldBegun(mails)
+    return HoldBegun(mails, content)
 
 
 async def keep(rooms: Rooms, caller: Caller, request: KeepRequest) -> Done:

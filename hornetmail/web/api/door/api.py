@@ -10,7 +10,7 @@ from twisted.logger import Logger
 
 from hornetmail.access.login import AccessRefused, WeakPassword
 from hornetmail.access.rights import Right, Suspended
-from hornetmail.core.archive.archived import ArchiveError, HoldRefused, KeyRefused, QueryError, Refused
+from hornetmail.core.archive.archived import ArchiveError, HoldRefused, KeyRefused, MediumRefused, QueryError, Refused
 from hornetmail.core.mail.address import AddressError
 from hornetmail.db.engines import DatabaseBroken, DatabaseFull
 from hornetmail.directory.store import DirectoryConflict, DirectoryError, DirectoryMissing
@@ -100,7 +100,7 @@ class Api:
                 return ApiError(403, "suspended", str(error))
             case Refused():
                 return ApiError(403, "refused", str(error))
-            case KeyRefused() | HoldRefused():
+            case KeyRefused() | HoldRefused() | MediumRefused():
                 return ApiError(409, "conflict", str(error))
             case ArchiveError():
                 return ApiError(503, "archive", str(error))

@@ -75,6 +75,7 @@ class ArchivePages:
             filters={name: visit.query.text(name) for name in ("from", "to", "after_day", "before_day", "files")},
             own=own,
             wide=sees_others(visit),
+            chooses=chooses_whom(visit),
             only_headers=only_headers(visit) and not own,
             more=found.after if found is not None else "",
             paged=bool(visit.query.get("after")),
@@ -123,7 +124,7 @@ class ArchivePages:
             remote=remote,
             text=mailview.text_html(shown.text) if shown is not None and not html else "",
             header=mailview.header_text(data) if "header" in visit.query and data else "",
-            others=visit.caller.may(Right.ADMINISTER) or visit.person.has(Role.AUDITOR),
+            chooses=chooses_whom(visit),
             back={name: visit.query.get(name) for name in ("q", "own")},
         )
 
@@ -161,10 +162,11 @@ class ArchivePages:
     async def redeliver(self, visit: Visit) -> Answer:
         """One or many, to whoever they belong to or, for administrators, to whom they say. A form sent twice is done once."""
         form = visit.form
+        where: dict[str, Any] = {"q": form.get("q"), "own": "1" if form.get("own") == "1" else ""}
         back = f"/archive/{form.get('back')}" if re.fullmatch(r"[0-9]{1,19}", form.get("back")) else "/archive"
         wanted = form.all("id")[:500]
         if not wanted:
-            return redirect(visit, back, tone="info", say="Tick the mails first.", q=form.get("q"))
+            return redirect(visit, back, tone="info", say="Tick the mails first.", **where)
         try:
             done = await self._api.call(
                 visit.caller,
@@ -177,12 +179,12 @@ class ArchivePages:
                 ),
             )
         except ApiError as error:
-            return redirect(visit, back, tone="bad", say=error.text, q=form.get("q"))
+            return redirect(visit, back, tone="bad", say=error.text, **where)
         went = len(wanted) - len(done.unfit)
         say = f"{f'{went} mails are' if went > 1 else 'The mail is'} on the way to {', '.join(done.to)}."
         if done.unfit:
             say += f" {len(done.unfit)} cannot travel as an attachment; mail {done.unfit[0].id}: {done.unfit[0].why}."
-        return redirect(visit, back, tone="warn" if done.unfit else "ok", say=say, q=form.get("q"))
+        return redirect(visit, back, tone="warn" if done.unfit else "ok", say=say, **where)
 
 
 def _document(data: bytes, remote: bool) -> mailview.Document:
@@ -192,6 +194,11 @@ def _document(data: bytes, remote: bool) -> mailview.Document:
 def sees_others(visit: Visit) -> bool:
     """Whether the visitor's scope is wider than the own mail."""
     return any(visit.person.has(role) for role in (Role.ADMIN, Role.AUDITOR, Role.REVISOR))
+
+
+def chooses_whom(visit: Visit) -> bool:
+    """Whether the visitor may have mail of others redelivered, to whom it belongs (C16); all others get mail themselves, auditors too."""
+    return visit.person.has(Role.ADMIN)
 
 
 def only_headers(visit: Visit) -> bool:

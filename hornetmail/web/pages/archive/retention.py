@@ -97,7 +97,10 @@ class RetentionPages:
             done = await self._api.call(visit.caller, "archive.hold", request)
         except ApiError as error:
             return redirect(visit, "/retention", tone="bad", say=error.text)
-        return redirect(visit, "/retention", say=f"{done.mails} mails are new in the hold {request.name}.")
+        say = f"{done.mails} {'mail is' if done.mails == 1 else 'mails are'} new in the hold {request.name}."
+        if request.query and not done.content:
+            say += " Its query looks among people, dates and sizes, not at what mail says: for that an auditor holds."
+        return redirect(visit, "/retention", say=say)
 
     async def release(self, visit: Visit) -> Answer:
         """End one."""

@@ -41,6 +41,11 @@ def literal(raw: bytes) -> bytes:
     return b"{%d}\r\n%b" % (len(raw), raw)
 
 
+def literal8(raw: bytes) -> bytes:
+    """A literal that may have NUL (RFC 3516 section 5)."""
+    return b"~" + literal(raw)
+
+
 def mailbox_name(name: str, *, utf8: bool = False) -> bytes:
     """A mailbox name in modified UTF-7, as an atom where that is possible; with ``utf8`` in UTF-8, quoted (RFC 6855 section 3)."""
     if utf8 and not name.isascii():

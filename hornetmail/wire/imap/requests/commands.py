@@ -180,6 +180,22 @@ class MyRights(Command, frozen=True, gc=False):
     mailbox: str
 
 
+class GetMetadata(Command, frozen=True, gc=False):
+    """RFC 5464 section 4.2, of the server where ``mailbox`` is empty. ``most``: no longer values; ``depth``: levels below the entries, None for all."""
+
+    mailbox: str
+    entries: tuple[str, ...]
+    most: int | None
+    depth: int | None
+
+
+class SetMetadata(Command, frozen=True):
+    """RFC 5464 section 4.3; None removes an entry."""
+
+    mailbox: str
+    values: dict[str, bytes | None]
+
+
 class Status(Command, frozen=True, gc=False):
     """RFC 3501 section 6.3.10, with SIZE of RFC 8438."""
 

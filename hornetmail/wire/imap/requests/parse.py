@@ -8,7 +8,7 @@ from collections.abc import Callable
 import msgspec
 
 from hornetmail.wire.imap.requests import commands as c
-from hornetmail.wire.imap.requests import selected, sharing
+from hornetmail.wire.imap.requests import metadata, selected, sharing
 from hornetmail.wire.imap.tokens.dates import parse_date_time
 from hornetmail.wire.imap.tokens.grammar import LIST_ITEMS, Bad, Cursor, mailbox, mailbox_of
 
@@ -324,6 +324,7 @@ def _append(tag: bytes, cursor: Cursor) -> c.Command:
 PARSERS: dict[str, Parser] = {
     **selected.PARSERS,
     **sharing.PARSERS,
+    **metadata.PARSERS,
     "CAPABILITY": _bare(c.Capability),
     "NOOP": _bare(c.Noop),
     "LOGOUT": _bare(c.Logout),

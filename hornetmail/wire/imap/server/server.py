@@ -266,8 +266,8 @@ class ImapServerEngine(ServerSide[Phase]):
             append = None
             if self._word in _WITH_MESSAGE:
                 append = parse_append(bytes(self._command) + line[: marker.start()], literal)
-            if literal.binary and append is None:
-                raise Bad("a literal8 is for messages only", so_far)
+            if literal.binary and append is None and self._word != "SETMETADATA":
+                raise Bad("a literal8 is for messages and annotations only", so_far)
         except Bad as why:
             return self._skip(self._refuse(bytes(self._command) + line, str(why)), size, waits)
         if append is not None:

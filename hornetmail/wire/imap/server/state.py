@@ -65,6 +65,8 @@ TABLE: Table[Phase] = (
         c.GetAcl,
         c.ListRights,
         c.MyRights,
+        c.GetMetadata,
+        c.SetMetadata,
         c.Create,
         c.Delete,
         c.Rename,

@@ -134,6 +134,16 @@ class Cursor:
             return value
         raise Bad("string expected", self.at)
 
+    def string8(self) -> bytes:
+        """A string or a ``literal8``, which may have NUL (RFC 3516 section 5)."""
+        if not self.skip(b"~"):
+            return self.string()
+        match = _LITERAL.match(self.data, self.at)
+        if match is None or match.end() + int(match[1]) > len(self.data):
+            raise Bad("literal broken", self.at)
+        self.at = match.end() + int(match[1])
+        return self.data[match.end() : self.at]
+
     def astring(self) -> bytes:
         """An atom (``]`` allowed) or a string."""
         if self.peek() in (0x22, 0x7B):
