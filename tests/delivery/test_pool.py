@@ -102,6 +102,52 @@ class PoolCase(TestCase):
         assert self.network.made[0].parted
         assert destination.unused
 
+    def test_a_host_that_greets_and_breaks_off(self) -> None:
+        """Rule 2: would catch mail that goes to the portal, and never home, because one of two hosts greets and breaks each transaction off while the other works; a host
+        that is asked first again and again although it did that; a final dot that goes to both; more time for it than the budget; and our own trouble held against a host."""
+        destination = self.pool(A, B)
+        self.clock.advance(1.0)
+        asked: list[str] = []
+        said: dict[str, Any] = {"a.test": gone(Stage.DATA, 421)}
+
+        async def job(client: Any) -> str:
+            asked.append(client.host.name)
+            if (error := said.get(client.host.name)) is not None:
+                raise error
+            return "taken"
+
+        def outcome() -> Any:
+            asked.clear()
+            done = self.run_job(destination, job)
+            done.addErrback(lambda failure: failure.value)
+            for client in self.network.made:
+                client.abort()  # none is kept
+            return self.successResultOf(done)
+
+        assert (outcome(), asked) == ("taken", ["a.test", "b.test"])
+        assert (outcome(), asked) == ("taken", ["b.test"]), "the one that works comes first"
+        said["b.test"] = gone(Stage.RCPT, 421)
+        assert (outcome(), asked) == (said["b.test"], ["b.test", "a.test"]), "each once, and the first is told"
+        self.network.down[B] = gone()
+        said["a.test"] = gone(Stage.MAIL, 421)
+        destination._failed.clear()
+        assert outcome() is said["a.test"], "nearer to the truth than that the other one is away"
+        self.network.down.clear()
+        for error in (gone(Stage.DOT, certain=False), gone(Stage.LOCAL)):
+            destination._failed.clear()
+            said = {"a.test": error}
+            assert (outcome(), asked) == (error, ["a.test"])
+        assert not destination._failed
+
+        async def slow(client: Any) -> str:
+            self.clock.advance(20.0)
+            return await job(client)
+
+        said = {"a.test": gone(Stage.MAIL, 421)}
+        asked.clear()
+        self.failureResultOf(self.run_job(destination, slow), Broken)
+        assert asked == ["a.test"]
+
     def test_error_on_reused_connection_is_repeated_once(self) -> None:
         """Rule 2: a primary that closed a kept connection is taken for an outage; or the repetition never ends."""
         destination = self.pool()

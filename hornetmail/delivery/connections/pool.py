@@ -107,22 +107,40 @@ class Destination:
             return result
 
     async def _once(self, job: Callable[[SMTPClient], Awaitable[T]], but: Collection[Host]) -> T:
+        """A host that greets and then breaks off, before a final dot, has the next one asked (rule 2: all within one budget), and is dialled last from then on. Raises what
+        the first of them said, which is nearer to the truth than that another one is away."""
+        since = self._clock.seconds()
+        broke: set[Host] = set()
+        first: Broken | None = None
         client = self._take(but)
         reused = client is not None
-        if client is None:
-            client = await self._dial(but)
-        try:
-            result = await self._run(client, job)
-        except Broken as error:
-            if not reused or not error.certain:
-                raise
-            self.log.debug(
-                "a kept connection to {host} broke ({error}), repeating on a fresh one", host=str(client.host), error=str(error)
-            )
-            client = await self._dial(but)
-            result = await self._run(client, job)
-        self._keep(client)
-        return result
+        while True:
+            if client is None:
+                try:
+                    client = await self._dial({*but, *broke})
+                except Broken as error:
+                    raise first or error from None
+            try:
+                result = await self._run(client, job)
+            except Broken as error:
+                if not reused:
+                    if error.stage is Stage.LOCAL:
+                        raise
+                    self._failed[client.host] = self._clock.seconds()
+                    broke.add(client.host)
+                    first = first or error
+                if not error.certain:
+                    raise
+                over = self._clock.seconds() - since >= self._limits.budget
+                if first is not None and (over or broke.issuperset(set(self.hosts) - set(but))):
+                    raise first from None
+                self.log.debug(
+                    "a connection to {host} broke ({error}), repeating on a fresh one", host=str(client.host), error=str(error)
+                )
+                client, reused = None, False
+                continue
+            self._keep(client)
+            return result
 
     async def _run(self, client: SMTPClient, job: Callable[[SMTPClient], Awaitable[T]]) -> T:
         try:
