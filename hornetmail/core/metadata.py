@@ -70,7 +70,7 @@ class TooLarge(Exception):
     """A value is longer than ``VALUE_BYTES``."""
 
 
-class Kept(msgspec.Struct):
+class Kept(msgspec.Struct, frozen=True):
     """What is kept of a mailbox: values by person (``EVERYBODY`` for shared ones) and entry. ``strange``: lines that are not understood, kept as they are."""
 
     values: dict[int, dict[str, bytes]]
