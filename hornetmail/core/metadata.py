@@ -80,8 +80,8 @@ class Kept(msgspec.Struct, frozen=True):
         """Shared entries, and this person's own."""
         return {**self.values.get(EVERYBODY, {}), **self.values.get(person, {})}
 
-    def change(self, owner: int, person: int, changes: Mapping[str, bytes | None]) -> list[str]:
-        """Set values, remove those that are None; all of them or none. The entries that are others than before. Raises TooMany, TooLarge."""
+    def change(self, owner: int, person: int, changes: Mapping[str, bytes | None]) -> tuple[Kept, list[str]]:
+        """With values set, and those removed that are None; all of them or none. And the entries that are others than before. Raises TooMany, TooLarge."""
         after = {EVERYBODY: dict(self.values.get(EVERYBODY, {})), person: dict(self.values.get(person, {}))}
         changed = []
         for entry, value in changes.items():
@@ -95,7 +95,7 @@ class Kept(msgspec.Struct, frozen=True):
             else:
                 mine[entry] = value
         if not changed:
-            return []
+            return self, []
         for who, mine in after.items():
             grows = _weight(mine) > _weight(self.values.get(who, {}))
             if grows and (len(mine) > ENTRIES or _weight(mine) > OWN_BYTES):
@@ -104,8 +104,7 @@ class Kept(msgspec.Struct, frozen=True):
         grows = person != owner and _weight(after[person]) > _weight(self.values.get(person, {}))
         if grows and sum(_weight(mine) for who, mine in together.items() if who not in (EVERYBODY, owner)) > OTHERS_BYTES:
             raise TooMany
-        self.values = {who: mine for who, mine in together.items() if mine}
-        return changed
+        return Kept({who: mine for who, mine in together.items() if mine}, self.strange), changed
 
 
 def _weight(values: Values) -> int:
@@ -114,7 +113,8 @@ def _weight(values: Values) -> int:
 
 def read(data: bytes) -> Kept:
     """What a file says (``docs/formats/portal.rst``)."""
-    kept = Kept({}, [])
+    values: dict[int, dict[str, bytes]] = {}
+    strange: list[bytes] = []
     for line in data.split(b"\n"):
         match = _LINE.match(line)
         try:
@@ -127,10 +127,10 @@ def read(data: bytes) -> Kept:
                 raise ValueError
         except ValueError:
             if line:
-                kept.strange.append(line)
+                strange.append(line)
             continue
-        kept.values.setdefault(who, {})[entry] = value
-    return kept
+        values.setdefault(who, {})[entry] = value
+    return Kept(values, strange)
 
 
 def written(kept: Kept) -> bytes:

@@ -227,8 +227,7 @@ class Folders:
     @anchored
     def annotate(self, name: str, person: int, owner: int, changes: Mapping[str, bytes | None]) -> list[str]:
         """Change them (``Kept.change``), durably; what changed."""
-        kept = self.annotations(name)
-        changed = kept.change(owner, person, changes)
+        kept, changed = self.annotations(name).change(owner, person, changes)
         if changed:
             self._disk.write_durably(self._annotations_of(name), metadata.written(kept))
         return changed

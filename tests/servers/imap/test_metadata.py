@@ -154,8 +154,9 @@ class Noted(People):
         )
         assert kept.of(7) == {"/shared/a": b"", "/private/b": b"A"}
         assert kept.of(8) == {"/shared/a": b""}
-        assert kept.change(1, 7, {"/private/b": None, "/shared/a": b"\0\n"}) == ["/private/b", "/shared/a"]
-        assert metadata.written(kept) == (
+        after, changed = kept.change(1, 7, {"/private/b": None, "/shared/a": b"\0\n"})
+        assert changed == ["/private/b", "/shared/a"]
+        assert metadata.written(after) == (
             b"shared AAo= /shared/a\nfuture line\n7 !!! /private/c\n7 QQ== /shared/no\n9 QQ== /other/x\n"
         )
 
