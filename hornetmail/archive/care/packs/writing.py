@@ -55,9 +55,8 @@ class Writer:
     def put_before(self, medium: IMedium, head: PackHead, records: Sequence[bytes]) -> SealedPack | None:
         """In a thread: the pack of these records in this order that was put there and never entered, read from end to end. None: there is none, or it is not
         whole. Raises MediumError."""
-        found = medium.names(head.name.rpartition("/")[0] + "/", head.name.removesuffix(".pack"), 1)
-        size = next((size for name, size in found if name == head.name), 0)
         try:
+            size, whole, body, end = self._digests(medium, head.name)
             there, members = members_of(lambda at, length: medium.get(head.name, at, length), size, self._keys.current())
             if (there.group, there.pack, [member.record for member in members]) != (head.group, head.pack, list(records)):
                 return None
@@ -66,8 +65,7 @@ class Writer:
             )
             for _ in _records(medium, row, members):
                 pass
-            read, whole, body = self._digests(medium, head.name, size)
-            if read != size or FOOTER.unpack(medium.get(head.name, size - FOOTER.size))[2] != body:
+            if FOOTER.unpack(end)[2] != body:
                 return None
         except (PackBroken, KeyTrouble, SourceDamaged, MediumMissing, MediumUnread):
             return None
@@ -118,20 +116,23 @@ class Writer:
             disk.unlink(path, missing_ok=True)
 
     def _check_whole(self, medium: IMedium, name: str, size: int, sha256: bytes) -> None:
-        if self._digests(medium, name, size)[:2] != (size, sha256):
+        if self._digests(medium, name)[:2] != (size, sha256):
             raise PackBroken(f"{name} is not as it was written")
 
-    def _digests(self, medium: IMedium, name: str, size: int) -> tuple[int, bytes, bytes]:
-        """Bytes read, and SHA-256 of them all, and of those that the checksum at a pack's end is of."""
+    def _digests(self, medium: IMedium, name: str) -> tuple[int, bytes, bytes, bytes]:
+        """Bytes read; SHA-256 of them all, and of those that the checksum at a pack's end is of; that end."""
         whole, body = hashlib.sha256(), hashlib.sha256()
-        read = 0
+        read, end = 0, b""
         while chunk := medium.get(name, read, SPAN):
             whole.update(chunk)
-            body.update(chunk[: max(0, size - FOOTER.size - read)])
+            before = max(0, len(end) + len(chunk) - FOOTER.size)
+            body.update(end[:before])
+            body.update(memoryview(chunk)[: max(0, before - len(end))])
+            end = (end + chunk[-FOOTER.size :])[-FOOTER.size :]
             read += len(chunk)
             if len(chunk) < SPAN:
                 break
-        return read, whole.digest(), body.digest()
+        return read, whole.digest(), body.digest(), end
 
 
 def _records(medium: IMedium, pack: PackRow, members: Sequence[Member]) -> Iterator[bytes]:
