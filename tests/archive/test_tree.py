@@ -11,6 +11,7 @@ from hornetmail.archive.archive import ArchiveSettings
 from hornetmail.archive.care.terms.retention import RetentionSettings
 from hornetmail.archive.index.finding import folders
 from hornetmail.archive.index.finding.folders import Month
+from hornetmail.archive.index.query.language import Words
 from hornetmail.archive.tree.site import TreeSite
 from hornetmail.core.folder import FolderError
 from hornetmail.core.mail.envelope import Direction
@@ -79,6 +80,29 @@ class Folders(TreeCase):
             with pytest.raises(FolderError) as refused:
                 await self.tree(site).open(name)
             assert refused.value.code == "NONEXISTENT", name
+
+    async def test_words_of_one_field(self) -> None:
+        """Catches a search of who sees everybody's mail that finds sent mail among the received, or takes To for Cc or From."""
+        archive = await self.fresh(settings=LOOSE)
+        await self.put(archive, mail("one", to="Dora <dora@example.test>", cc="Emil <emil@example.test>"))
+        await self.put(archive, mail("two", to="Emil <emil@example.test>", sender="Dora <dora@example.test>"))
+        await self.put(archive, mail("three", cc="Dora <dora@example.test>"), login="bob@example.test", direction=Direction.OUT)
+        await archive.flush()
+
+        def found(cursor: Cursor, field: str, sent: bool) -> list[str]:
+            wanted = folders.Wanted(words=Words("dora"), field=field)
+            uids = folders.numbers(cursor, Scope(1, None, all_recipients=True, content=True), 0, Month(202605, sent), wanted)
+            return [cursor.execute("SELECT subject FROM mail WHERE leaf = ?", (uid - 1,)).fetchone()[0] for uid in uids]
+
+        index = archive.standing.index()
+        for field, received, sent in (
+            ("", ["one", "two"], ["three"]),
+            ("to", ["one"], []),
+            ("cc", [], ["three"]),
+            ("from", ["two"], []),
+        ):
+            assert await index.read(found, field, False) == received, field
+            assert await index.read(found, field, True) == sent, field
 
     async def test_a_blind_copy_is_the_receivers(self) -> None:
         """Catches Bcc recipients that cannot see their mail, and others who see the name: what is served are the bytes as received, and the envelope is nowhere in them (rule 14)."""
