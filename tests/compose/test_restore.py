@@ -100,8 +100,8 @@ def run(place: Place, mirror: Path, original: Path) -> Restored:
     return restore(place.config, Source("directory", str(mirror)))
 
 
-def looked_at(place: Place) -> tuple[int, list[str], bool]:
-    """Mails found, domains, and whether purging is off."""
+def looked_at(place: Place, *, damaged: bool = False) -> tuple[int, list[str], bool]:
+    """Mails found, domains, and whether purging is off. A verification finds nothing but that a backup is ``damaged``."""
 
     async def task(base: Foundations) -> tuple[int, list[str], bool]:
         people = await People.open(base)
@@ -116,7 +116,9 @@ def looked_at(place: Place) -> tuple[int, list[str], bool]:
                 off = False
             except ArchiveError:
                 off = True
-            assert not [one for one in await archive.verify(full=True) if "keyring" not in one.where]
+            found = [one.where for one in await archive.verify(full=True) if "keyring" not in one.where]
+            assert [where for where in found if "backup/" not in where] == []
+            assert bool(found) is damaged
         finally:
             await archive.stop()
         return page.total, [one.name for one in people.directory.domains()], off
@@ -222,13 +224,13 @@ def test_a_damaged_backup_costs_people_not_mail(source: tuple[Path, Path], place
     place = next(places)
     done = run(place, copy, original)
     assert (done.mails, done.rebuilt) == (5, True)
-    assert looked_at(place) == (5, ["example.test"], True)
+    assert looked_at(place, damaged=True) == (5, ["example.test"], True)
     for path in copy.rglob("manifest"):
         path.write_bytes(b"damaged")
     place = next(places)
     done = run(place, copy, original)
     assert (done.mails, done.rebuilt, done.control) == (5, True, "")
-    assert looked_at(place)[0] == 5
+    assert looked_at(place, damaged=True)[0] == 5
     assert [one.where for one in done.findings] == ["backup"]
 
 
@@ -247,7 +249,7 @@ def test_what_is_damaged_in_the_newest_backup_is_taken_from_the_one_before(
         place = next(places)
         done = run(place, copy, original)
         assert (done.mails, done.control) == (5, older.name)
-        assert looked_at(place)[1] == ["example.test"]
+        assert looked_at(place, damaged=True)[1] == ["example.test"]
         assert ["20990101t000000z" in one.what for one in done.findings] == [True]
     (older,) = (mirror / "backup").iterdir()
     copy = tmp_path / "rows"

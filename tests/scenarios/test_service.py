@@ -320,11 +320,6 @@ def no_certificate(hornet: Installation) -> str:
     return "cert.pem"
 
 
-def damaged_keyring(hornet: Installation) -> str:
-    (hornet.dir / "archive" / "keyring").write_bytes(b"HMKEYS1\nnonsense")
-    return "keyring"
-
-
 def port_taken(hornet: Installation) -> str:
     taken = socket.create_server(("127.0.0.1", hornet.port(143)))
     OPENED.append(taken)
@@ -333,7 +328,7 @@ def port_taken(hornet: Installation) -> str:
 
 @pytest.mark.parametrize(
     "damage",
-    [foreign_root, short_server_key, no_server_key, other_server_key, no_certificate, damaged_keyring, port_taken],
+    [foreign_root, short_server_key, no_server_key, other_server_key, no_certificate, port_taken],
     ids=lambda value: value.__name__,
 )
 def test_refuses_to_start(hornet: Installation, damage: Callable[[Installation], str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -28,14 +28,14 @@ from hornetmail.archive.store.holdings import Holdings
 from hornetmail.archive.store.parts import PartKey, find_part
 from hornetmail.archive.store.records import RecordCodec
 from hornetmail.archive.store.renumbering import Renumbering
-from hornetmail.archive.store.shelf import Shelf, locate_part
+from hornetmail.archive.store.shelf import Shelf, find_staged, locate_part
 from hornetmail.archive.store.staging import Staging, StagingEnds
 from hornetmail.core.archive.archived import ArchiveError, Finding
-from hornetmail.db.engines import DatabaseBroken
+from hornetmail.db.engines import Cursor, DatabaseBroken
 from hornetmail.db.migrate import SchemaError
 from hornetmail.db.pool import Database, Watch
 from hornetmail.disk.files import DiskFull
-from hornetmail.disk.records import LogBroken, RecordLog
+from hornetmail.disk.records import LogBroken, Position, RecordLog
 from hornetmail.disk.threads import lock
 
 
@@ -271,7 +271,8 @@ class Opening:
         database = await self._footing.around.open_database(
             holdings.reactor, url, MIGRATIONS, key=key, readers=READERS, watch=watch
         )
-        await database.run(begin_uids, holdings.seconds())
+        entries = (entry for some in holdings.staging.segments.values() for entry in some)
+        await database.run(_begin, holdings.seconds(), {entry.record: entry.position for entry in entries})
         standing.opened = self._writers(database, Sealer(holdings, database))
         await standing.recount()
         await standing.opened.words.retry()
@@ -368,3 +369,8 @@ class Opening:
         holdings = self._holdings
         await holdings.staging.alone(holdings.staging.records.close)
         await holdings.in_thread(holdings.leaves.close)
+
+
+def _begin(cursor: Cursor, now: float, staged: Mapping[bytes, Position]) -> None:
+    begin_uids(cursor, now)
+    find_staged(cursor, staged)

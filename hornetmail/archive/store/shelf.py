@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
@@ -53,6 +53,16 @@ def pack_row(cursor: Cursor, number: int) -> PackRow | None:
 def pack_rows(cursor: Cursor) -> list[PackRow]:
     """All packs, oldest first."""
     return [PackRow(*row) for row in cursor.execute(f"SELECT {_COLUMNS} FROM pack ORDER BY number").fetchall()]
+
+
+def find_staged(cursor: Cursor, staged: Mapping[bytes, Position]) -> int:
+    """What the index has of mail that is staged lies where it lies now: its log may have been written anew (``renumbering``). How many lay elsewhere."""
+    rows = cursor.execute("SELECT record, length, start FROM mail WHERE pack IS NULL").fetchall()
+    moved = [(staged[record], record) for record, *was in rows if record in staged and staged[record] != tuple(was)]
+    cursor.executemany(
+        "UPDATE mail SET length = ?, start = ? WHERE record = ? AND pack IS NULL", [(*place, record) for place, record in moved]
+    )
+    return len(moved)
 
 
 def enter_pack(cursor: Cursor, pack: SealedPack, now: float, medium: int = 0) -> int:
