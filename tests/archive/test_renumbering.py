@@ -62,6 +62,14 @@ class Renumbers(ArchiveCase):
         shutil.rmtree(there)
         self.away.rename(there)
 
+    async def test_read_before_a_rebuild(self) -> None:
+        """Catches an index that looks for staged mail where it lay before its log was written anew."""
+        await self.two()
+        archive = await self.again()
+        hits = (await archive.search(AUDITOR, "second", limit=10)).results
+        assert sorted([(await archive.read(AUDITOR, hit.id)).count(b"second") for hit in hits]) == [1, 1, 1]
+        await archive.stop()
+
     @staticmethod
     def staged(archive: Archive) -> list[Any]:
         segments = archive.holdings.staging.segments
