@@ -301,3 +301,17 @@ def test_a_message_that_a_loss_of_power_left_in_new_as_well(box: Box) -> None:
     again = box.maildir.look("INBOX", PLACES[1:], (0, 0, 0.0), 1e9)
     assert again is not None
     assert not again.added
+
+
+def test_what_cannot_be_removed_from_new_keeps_nobody_from_reading(box: Box) -> None:
+    """Would catch a folder that cannot be opened on a disk that lets nothing be removed, and a message left in ``new`` for good."""
+    (box.maildir.folder("INBOX") / "new" / PLACES[0].base).write_bytes(
+        (box.maildir.folder("INBOX") / "cur" / f"{PLACES[0].base}:2,S").read_bytes()
+    )
+    box.disk.fail("unlink", errno.EACCES, times=1)
+    found = box.maildir.look("INBOX", [], (0, 0, 0.0), 1e9)
+    assert found is not None
+    assert len(found.added) == 3
+    assert box.names("INBOX", "new") == [PLACES[0].base]
+    box.maildir.look("INBOX", [], (0, 0, 0.0), 1e9)
+    assert box.names("INBOX", "new") == []

@@ -122,8 +122,9 @@ class Maildir(Folders):
         return seen
 
     def _drop_back(self, folder: Path, base: str, name: str) -> None:
-        """Remove from ``new`` what is in ``cur`` too. In a race with whoever is just renaming it nothing is there; what has another size is another's, and stays."""
-        with contextlib.suppress(FileNotFoundError):
+        """Remove from ``new`` what is in ``cur`` too. In a race with whoever is just renaming it nothing is there; what has another size is another's, and stays.
+        What cannot be removed now keeps nobody from reading: the next look tries again."""
+        with contextlib.suppress(OSError):
             if os.stat(folder / "new" / base).st_size == os.stat(folder / "cur" / name).st_size:
                 self._disk.unlink(folder / "new" / base, missing_ok=True)
                 self._loose.setdefault(folder, set()).add("new")
